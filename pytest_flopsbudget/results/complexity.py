@@ -1,0 +1,119 @@
+"""What a measurement found: totals, the tree of modules, the operators, and what could not be counted."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+import msgspec
+
+from pytest_flopsbudget.results.metrics import METRICS, value_of
+
+Execution = Literal["shapes", "real"]
+
+
+class _Measured(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that has values of metrics."""
+
+    #: Stored metric key → value. A key that is absent was not measured.
+    metrics: dict[str, int]
+
+    def value(self, key: str) -> int:
+        """The value of metric ``key``.
+
+        Raises:
+            KeyError: no such metric, or it was not measured.
+        """
+        value = value_of(self.metrics, key)
+        if value is None:
+            raise KeyError(f"metric {key!r} was not measured; there are {', '.join(METRICS)}")
+        return value
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of the sums of products, 2 per MAC."""
+        return self.value("flops")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates."""
+        return self.value("macs")
+
+
+class _Parametrized(_Measured, frozen=True, kw_only=True):
+    @property
+    def params(self) -> int:
+        """Distinct parameters."""
+        return self.value("params")
+
+    @property
+    def trainable_params(self) -> int:
+        """Distinct parameters that require a gradient."""
+        return self.value("trainable_params")
+
+    @property
+    def param_bytes(self) -> int:
+        """Bytes of the parameters, as stored."""
+        return self.value("param_bytes")
+
+    @property
+    def buffer_bytes(self) -> int:
+        """Bytes of the buffers, as stored."""
+        return self.value("buffer_bytes")
+
+
+class Module(_Parametrized, frozen=True, kw_only=True):
+    """One module of the tree; its metrics hold everything below it too."""
+
+    #: The class's name: "Conv2d".
+    type: str
+    #: What its size hangs on, in ASCII: "512->512, 3x3, stride 2x2"; empty where nothing is known.
+    shape: str = ""
+    #: How often its ``forward`` was called.
+    calls: int = 0
+
+
+class Operator(_Measured, frozen=True, kw_only=True):
+    """One operator of PyTorch's dispatcher, over all its calls."""
+
+    calls: int
+
+
+class UnknownOperator(msgspec.Struct, frozen=True, kw_only=True):
+    """An operator that no formula covers: its work is missing from the totals."""
+
+    calls: int
+    #: Paths of the modules it ran in, sorted; "" is the model itself.
+    modules: tuple[str, ...] = ()
+
+
+class Complexity(_Parametrized, frozen=True, kw_only=True):
+    """What one run of a model costs. Plain data: needs neither torch nor pytest."""
+
+    #: Class name of the model, or the name of the function measured.
+    model: str
+    #: The inputs' signature, one entry a tensor: "float32[1, 3, 224, 224]", "attention_mask=int64[1, 128]".
+    inputs: tuple[str, ...]
+    #: "shapes" where nothing was computed; "real" where the model had to run on data, on which the count may then hang.
+    execution: Execution
+    #: Whether the backward pass is in the numbers.
+    backward: bool = False
+    #: Path → module, "" for the model itself, in the model's own order.
+    modules: dict[str, Module]
+    #: Operator ("aten.mm") → its calls and metrics, for those that do arithmetic.
+    operators: dict[str, Operator] = {}
+    #: Operator → where it ran, for those that no formula covers.
+    unknown_operators: dict[str, UnknownOperator] = {}
+
+    def __getitem__(self, path: str) -> Module:
+        """The module at ``path``, as in ``dict(model.named_modules())``.
+
+        Raises:
+            KeyError: no such module; the message lists near names.
+        """
+        try:
+            return self.modules[path]
+        except KeyError:
+            near = difflib.get_close_matches(path, self.modules, n=3, cutoff=0.5)
+            hint = f"; near names: {', '.join(near)}" if near else ""
+            raise KeyError(f"no module {path!r} in {self.model}{hint}") from None

@@ -1,0 +1,54 @@
+"""The table of metrics: a new metric is one row here and the place that measures it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Unit = Literal["FLOPs", "MACs", "count", "bytes"]
+Aggregation = Literal["sum", "distinct", "peak"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One measured quantity; every value of it is an exact integer, and less is better."""
+
+    #: The name in markers, in the pyproject, in baselines and reports.
+    key: str
+    #: What a person reads as the name of the quantity, in a table's head.
+    title: str
+    unit: Unit
+    #: How a module's value follows from its parts: "sum" adds up the work of every call; "distinct" counts each
+    #: parameter or buffer once, however many modules share it; "peak" is a highest point and does not add up.
+    aggregation: Aggregation
+    meaning: str
+    #: (metric, divisor): the value is that metric's, divided. Such a metric is shown and limited, but never stored.
+    derived: tuple[str, int] | None = None
+
+
+_ROWS = (
+    Metric("flops", "FLOPs", "FLOPs", "sum", "sums of products, 2 per multiply-accumulate"),
+    Metric("macs", "MACs", "MACs", "sum", "multiply-accumulates: half of flops", derived=("flops", 2)),
+    Metric("params", "params", "count", "distinct", "distinct parameters"),
+    Metric("trainable_params", "trainable", "count", "distinct", "distinct parameters that require a gradient"),
+    Metric("param_bytes", "param bytes", "bytes", "distinct", "bytes of the parameters as stored"),
+    Metric("buffer_bytes", "buffer bytes", "bytes", "distinct", "bytes of the buffers as stored"),
+)
+
+#: Every metric by its key, in the order in which tables show them.
+METRICS: Mapping[str, Metric] = {metric.key: metric for metric in _ROWS}
+
+#: The keys that results and baselines hold; the others derive from them.
+STORED: tuple[str, ...] = tuple(metric.key for metric in _ROWS if metric.derived is None)
+
+
+def value_of(metrics: Mapping[str, int], key: str) -> int | None:
+    """The value of metric ``key`` among stored ``metrics``, derived where it has to be; None if it was not measured."""
+    derived = METRICS[key].derived if key in METRICS else None
+    if derived is None:
+        return metrics.get(key)
+    source, divisor = derived
+    return None if source not in metrics else metrics[source] // divisor

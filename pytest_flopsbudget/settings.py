@@ -1,0 +1,358 @@
+"""What a team writes in ``[tool.pytest-flopsbudget]`` and in markers, as checked data."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.units import Tolerance, nearest_spelling, parse_percent, parse_quantity, parse_tolerance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+Reaction = Literal["fail", "warn", "ignore"]
+Improvement = Literal["pass", "fail"]
+Shown = Literal["flops", "macs"]
+
+_REACTIONS: tuple[Reaction, ...] = ("fail", "warn", "ignore")
+_IMPROVEMENTS: tuple[Improvement, ...] = ("pass", "fail")
+_SHOWN: tuple[Shown, ...] = ("flops", "macs")
+
+_FILE = "pyproject.toml"
+_TABLE = "pytest-flopsbudget"
+_LIMITS = f"[tool.{_TABLE}.limits]"
+_BUDGETS = f"[[tool.{_TABLE}.budgets]]"
+_KEYS = ("tolerance", "missing-baseline", "unknown-operators", "improved-baseline", "show", "limits", "budgets")
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """One set of limits, and where it was written."""
+
+    #: "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 2", "marker on test_backbone": for messages.
+    source: str
+    #: Metric key → most allowed, for the whole model.
+    limits: Mapping[str, int] = field(default_factory=dict)
+    #: Pattern of module paths → metric key → most allowed, for every module that matches.
+    modules: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    #: Metric key → growth over the baseline that still passes, for the metrics it was given for.
+    tolerance: Mapping[str, Tolerance] = field(default_factory=dict)
+    #: Patterns of the node ids it holds for; empty where it holds without a pattern.
+    match: tuple[str, ...] = ()
+
+
+def _exact() -> Mapping[str, Tolerance]:
+    return dict.fromkeys(METRICS, Tolerance())
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that the pyproject says, with defaults for what it does not."""
+
+    #: The file; None where there is none, or none with a table of this plugin.
+    path: Path | None = None
+    #: What holds for every measurement.
+    limits: Budget | None = None
+    #: What holds for the tests that match, in the order of the file.
+    budgets: tuple[Budget, ...] = ()
+    #: Metric key → growth over the baseline that still passes, for every metric.
+    tolerance: Mapping[str, Tolerance] = field(default_factory=_exact)
+    #: What a measurement without a baseline does.
+    missing_baseline: Reaction = "warn"
+    #: What an operator that no formula covers does.
+    unknown_operators: Reaction = "warn"
+    #: What a measurement below its baseline does.
+    improved_baseline: Improvement = "pass"
+    #: The unit of work in the summary.
+    show: Shown = "flops"
+
+    def budgets_for(self, nodeid: str) -> tuple[Budget, ...]:
+        """The budgets that hold for the test ``nodeid``, the closest last."""
+        everywhere = () if self.limits is None else (self.limits,)
+        matching = (b for b in self.budgets if any(matches_pattern(nodeid, pattern) for pattern in b.match))
+        return (*everywhere, *matching)
+
+
+def matches_pattern(text: str, pattern: str) -> bool:
+    """Whether all of ``text`` matches: ``*`` is any characters, ``?`` one; everything else is itself, brackets too."""
+    return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
+
+
+def load_settings(rootpath: Path) -> Settings:
+    """What ``pyproject.toml`` in ``rootpath`` says; the defaults where it or its table is missing.
+
+    Raises:
+        UsageError: the file cannot be read, or says something wrong; names every mistake, one or two lines each.
+    """
+    path = rootpath / _FILE
+    mistakes: list[str] = []
+    table = _find_table(_read_tools(path), mistakes)
+    settings = Settings() if table is None else replace(_read_settings(table, mistakes), path=path)
+    _raise(mistakes)
+    return settings
+
+
+def marker_budget(args: tuple[object, ...], kwargs: Mapping[str, object], source: str) -> Budget:
+    """The budget that ``@pytest.mark.flops_budget(*args, **kwargs)`` sets: metrics, ``modules`` and ``tolerance``.
+
+    Args:
+        args: the marker's positional arguments, of which it takes none.
+        kwargs: its keywords.
+        source: where it stands, for messages: "marker on test_backbone".
+
+    Raises:
+        UsageError: names every mistake, one or two lines each.
+    """
+    mistakes: list[str] = []
+    place = _Place(f"{source}:", mistakes)
+    if args:
+        shown = ", ".join(map(repr, args))
+        mistakes.append(
+            f'{source}: limits are keywords, not {shown}; write @pytest.mark.flops_budget(flops="8.2 GFLOPs")'
+        )
+    budget = _read_budget(kwargs, place, source, besides=("modules", "tolerance"))
+    _raise(mistakes)
+    return budget
+
+
+def describe(settings: Settings) -> str:
+    """One line on what the pyproject holds: "pyproject.toml: 3 budgets, limits on params"."""
+    parts = []
+    if settings.budgets:
+        parts.append("1 budget" if len(settings.budgets) == 1 else f"{len(settings.budgets)} budgets")
+    if settings.limits is not None:
+        limited = [*settings.limits.limits, *(f"modules {pattern}" for pattern in settings.limits.modules)]
+        parts.append(f"limits on {', '.join(limited)}")
+    return f"{_FILE}: {', '.join(parts)}" if parts else f"no budgets in {_FILE}"
+
+
+class _Place:
+    """A table that is being read, and the list in which the mistakes of its file or marker gather."""
+
+    def __init__(self, head: str, mistakes: list[str], parents: tuple[str, ...] = ()) -> None:
+        self.head = head
+        self.mistakes = mistakes
+        self.parents = parents
+
+    def inside(self, key: object) -> _Place:
+        return _Place(self.head, self.mistakes, (*self.parents, str(key)))
+
+    def wrong(self, key: object, why: object) -> None:
+        keys = (*self.parents, str(key))
+        path = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
+        self.mistakes.append(f"{self.head} {path}: {why}")
+
+    def unknown(self, key: object, allowed: Iterable[str]) -> None:
+        keys = list(allowed)
+        near = nearest_spelling(str(key), keys)
+        hint = f"did you mean {near}? " if near else ""
+        self.wrong(key, f"no such key; {hint}There are {', '.join(keys)}")
+
+
+def _raise(mistakes: Sequence[str]) -> None:
+    if mistakes:
+        raise UsageError("\n".join(mistakes))
+
+
+def _read_tools(path: Path) -> Mapping[str, object]:
+    """What ``[tool]`` holds, by tool."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path.name}: cannot be read: {error.strerror}") from error
+    if b"flops" not in data.lower():
+        # A file without a word of this plugin costs no parsing, and its mistakes are not this plugin's to tell.
+        return {}
+    try:
+        tools = _parse_toml(data.decode()).get("tool")
+    except ValueError as error:
+        raise UsageError(f"{path.name}: is not valid TOML: {error}; correct it and run again") from error
+    return tools if isinstance(tools, Mapping) else {}
+
+
+def _parse_toml(text: str) -> Mapping[str, object]:
+    # Imported here because most runs of pytest have nothing to parse, and importing takes longer than parsing.
+    if sys.version_info >= (3, 11):
+        import tomllib  # noqa: PLC0415
+    else:
+        import tomli as tomllib  # noqa: PLC0415
+    return tomllib.loads(text)
+
+
+def _find_table(tools: Mapping[str, object], mistakes: list[str]) -> Mapping[str, object] | None:
+    for name in tools:
+        letters = re.sub("[^a-z]", "", name.lower())
+        if name != _TABLE and letters in {"pytestflopsbudget", "flopsbudget"}:
+            mistakes.append(f"{_FILE}: [tool.{name}]: nothing reads this table; rename it to [tool.{_TABLE}]")
+    table = tools.get(_TABLE)
+    if table is None or isinstance(table, Mapping):
+        return table
+    mistakes.append(f"{_FILE}: tool.{_TABLE}: must be a table, not {table!r}; write [tool.{_TABLE}]")
+    return None
+
+
+def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings:
+    place = _Place(f"{_FILE}: [tool.{_TABLE}]", mistakes)
+    for key in table:
+        if key in METRICS or key == "modules":
+            place.wrong(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
+        elif key not in _KEYS:
+            place.unknown(key, _KEYS)
+    return Settings(
+        limits=_read_limits(table["limits"], place) if "limits" in table else None,
+        budgets=_read_budgets(table["budgets"], place) if "budgets" in table else (),
+        tolerance={**_exact(), **_read_tolerance(table, place)},
+        missing_baseline=_read_choice(table, "missing-baseline", _REACTIONS, Settings().missing_baseline, place),
+        unknown_operators=_read_choice(table, "unknown-operators", _REACTIONS, Settings().unknown_operators, place),
+        improved_baseline=_read_choice(table, "improved-baseline", _IMPROVEMENTS, Settings().improved_baseline, place),
+        show=_read_choice(table, "show", _SHOWN, Settings().show, place),
+    )
+
+
+def _read_choice(table: Mapping[str, object], key: str, allowed: tuple[_T, ...], default: _T, place: _Place) -> _T:
+    value = table.get(key, default)
+    for choice in allowed:
+        if value == choice:
+            return choice
+    near = nearest_spelling(value, map(str, allowed)) if isinstance(value, str) else None
+    hint = f'did you mean "{near}"? ' if near else ""
+    choices = " or ".join(f'"{choice}"' for choice in allowed)
+    place.wrong(key, f"{value!r} is not a choice; {hint}Write {choices}")
+    return default
+
+
+def _read_limits(value: object, place: _Place) -> Budget | None:
+    if not isinstance(value, Mapping):
+        place.wrong("limits", f"must be a table, not {value!r}; write {_LIMITS}")
+        return None
+    here = _Place(f"{_FILE}: {_LIMITS}", place.mistakes)
+    if "tolerance" in value:
+        here.wrong("tolerance", f"stands one level higher, in [tool.{_TABLE}]")
+    table = {key: entry for key, entry in value.items() if key != "tolerance"}
+    budget = _read_budget(table, here, f"{_FILE}, {_LIMITS}", besides=("modules",))
+    return budget if budget.limits or budget.modules else None
+
+
+def _read_budgets(value: object, place: _Place) -> tuple[Budget, ...]:
+    if not isinstance(value, list) or not all(isinstance(table, Mapping) for table in value):
+        place.wrong("budgets", f"must be an array of tables; write {_BUDGETS} above each")
+        return ()
+    return tuple(_read_matching(table, number, place.mistakes) for number, table in enumerate(value, start=1))
+
+
+def _read_matching(table: Mapping[str, object], number: int, mistakes: list[str]) -> Budget:
+    place = _Place(f"{_FILE}: {_BUDGETS} {number}", mistakes)
+    value = table.get("match")
+    patterns = [value] if isinstance(value, str) else value
+    match: tuple[str, ...] = ()
+    if isinstance(patterns, list) and patterns and all(isinstance(p, str) and p for p in patterns):
+        match = tuple(patterns)
+    else:
+        wrong = "is missing" if value is None else f"{value!r} is not a pattern of node ids, nor a list of them"
+        place.wrong("match", f'{wrong}; write match = ["tests/test_backbone.py::*"]')
+    if set(table) <= {"match"}:
+        mistakes.append(f"{place.head}: sets neither a limit nor a tolerance; add one, or remove it")
+    source = f"{_FILE}, {_BUDGETS} {number}"
+    return replace(_read_budget(table, place, source, besides=("match", "modules", "tolerance")), match=match)
+
+
+def _read_budget(table: Mapping[str, object], place: _Place, source: str, *, besides: tuple[str, ...]) -> Budget:
+    """The budget in ``table``, which may hold keys ``besides`` metrics."""
+    return Budget(
+        source=source,
+        limits=_read_quantities(table, place, besides=besides),
+        modules=_read_modules(table["modules"], place) if "modules" in table else {},
+        tolerance=_read_tolerance(table, place),
+    )
+
+
+def _read_quantities(table: Mapping[str, object], place: _Place, *, besides: tuple[str, ...] = ()) -> Mapping[str, int]:
+    quantities = {}
+    for key, value in table.items():
+        if key in METRICS:
+            try:
+                quantities[key] = parse_quantity(value, METRICS[key])
+            except ValueError as error:
+                place.wrong(key, error)
+        elif key not in besides:
+            place.unknown(key, (*METRICS, *besides))
+    return quantities
+
+
+def _read_modules(value: object, place: _Place) -> Mapping[str, Mapping[str, int]]:
+    if not isinstance(value, Mapping):
+        place.wrong("modules", f'{value!r} is not a table of limits by module; write {{layer4 = {{flops = "1.7G"}}}}')
+        return {}
+    here = place.inside("modules")
+    modules = {}
+    for pattern, limits in value.items():
+        if not isinstance(pattern, str):
+            here.wrong(pattern, 'is not text; write a pattern of module paths, like "layer4*"')
+        elif not isinstance(limits, Mapping) or not limits:
+            here.wrong(pattern, f'{limits!r} is not a table of limits; write {{flops = "1.7G"}}')
+        else:
+            modules[pattern] = _read_module(pattern, limits, here)
+    return modules
+
+
+def _read_module(pattern: str, limits: Mapping[str, object], place: _Place) -> Mapping[str, int]:
+    nested = next((key for key, value in limits.items() if key not in METRICS and isinstance(value, Mapping)), None)
+    if nested is None:
+        return _read_quantities(limits, place.inside(pattern))
+    # TOML reads layer4.0.flops as three nested tables.
+    place.inside(pattern).wrong(nested, f'is a table; a module path needs quotes, like "{pattern}.{nested}"')
+    return {}
+
+
+def _read_tolerance(table: Mapping[str, object], place: _Place) -> Mapping[str, Tolerance]:
+    value = table.get("tolerance", {})
+    if not isinstance(value, Mapping):
+        return _read_common_tolerance(value, place)
+    here = place.inside("tolerance")
+    tolerances: dict[str, Tolerance] = {}
+    for key, growth in value.items():
+        if key not in METRICS:
+            here.unknown(key, METRICS)
+        elif key in tolerances:
+            here.wrong(key, "is one quantity with another key of this table; give one of the two")
+        else:
+            try:
+                tolerances.update(_with_derived(key, parse_tolerance(growth, METRICS[key])))
+            except ValueError as error:
+                here.wrong(key, error)
+    return tolerances
+
+
+def _read_common_tolerance(value: object, place: _Place) -> Mapping[str, Tolerance]:
+    if value == 0 and not isinstance(value, bool):
+        return _exact()
+    if not isinstance(value, str) or not value.rstrip().endswith("%"):
+        place.wrong("tolerance", f'{value!r} does not fit every metric; write "1%", or {{flops = "1%", params = 0}}')
+        return {}
+    try:
+        return dict.fromkeys(METRICS, Tolerance(relative=parse_percent(value)))
+    except ValueError as error:
+        place.wrong("tolerance", error)
+        return {}
+
+
+def _with_derived(key: str, tolerance: Tolerance) -> Mapping[str, Tolerance]:
+    """The tolerance of ``key`` and of the metrics that are the same quantity in another unit."""
+    source, divisor = METRICS[key].derived or (key, 1)
+    absolute = tolerance.absolute * divisor
+    same = {source: replace(tolerance, absolute=absolute)}
+    for metric in METRICS.values():
+        if metric.derived is not None and metric.derived[0] == source:
+            same[metric.key] = replace(tolerance, absolute=absolute // metric.derived[1])
+    return same

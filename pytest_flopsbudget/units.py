@@ -1,0 +1,291 @@
+"""Quantities as people write them ("8.2 GFLOPs", "25.6M", "96 MiB", "1%") and the whole numbers that they mean."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.results.metrics import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_flopsbudget.results.metrics import Metric, Unit
+
+_DECIMAL = ("", "k", "M", "G", "T", "P", "E")
+_BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+_FACTORS = {prefix: 1000**power for power, prefix in enumerate(_DECIMAL)} | {"K": 1000}
+_WORDS: Mapping[Unit, Mapping[str, Fraction | int]] = {
+    "FLOPs": {"": 1, "FLOP": 1, "FLOPs": 1, "MAC": 2, "MACs": 2},
+    "MACs": {"": 1, "MAC": 1, "MACs": 1, "FLOP": Fraction(1, 2), "FLOPs": Fraction(1, 2)},
+}
+
+# Patterns are compiled at first use: most runs of pytest have nothing to parse.
+_NUMBER = (
+    r"(?P<sign>[+-]?)"
+    r"(?P<digits>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+(?:_[0-9]+)*)"
+    r"(?P<rest>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2}(?![0-9]))?)"
+    r"\s*(?P<unit>(?![0-9.,_+-]).*)"
+)
+_RATE = r"(?P<prefix>[kKMGTPE]?)(?:FLOPS|(?P<word>(?i:flops?|macs?))(?:/|per)s(?:ec(?:ond)?)?)"
+#: No amount needs more; keeps Python's own limit on the digits of an integer out of sight.
+_LONGEST_TEXT = 100
+_SIGNIFICANT_DIGITS = 4
+
+_EXAMPLES: Mapping[Unit, str] = {
+    "FLOPs": '"8.2 GFLOPs" or "4.1 GMACs"',
+    "MACs": '"4.1 GMACs" or "8.2 GFLOPs"',
+    "count": '"25.6M" or 25_600_000',
+    "bytes": '"96 MiB" or "100 MB"',
+}
+_ALLOWED: Mapping[Unit, str] = {
+    "FLOPs": "FLOPs or MACs, after k, M, G, T, P, E or none",
+    "MACs": "MACs or FLOPs, after k, M, G, T, P, E or none",
+    "count": "k, M, G, T, P, E, B (billions) or none",
+    "bytes": "B, kB, MB, GB ... (powers of 1000), KiB, MiB, GiB ... (powers of 1024)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Growth over a baseline that still passes: to be within either allowance is enough."""
+
+    #: A share of the old value: 1/100 is one percent.
+    relative: Fraction = Fraction(0)
+    #: An amount in the metric's own unit.
+    absolute: int = 0
+
+    def allows(self, old: int, new: int) -> bool:
+        """Whether growth from ``old`` to ``new`` is within the larger of the two allowances, compared exactly."""
+        return new - old <= max(math.floor(old * self.relative), self.absolute)
+
+
+def parse_quantity(value: object, metric: Metric) -> int:
+    """The amount that ``value`` means, in the unit of ``metric``, rounded down.
+
+    Measured values are whole numbers, so the same ones are within a limit before and after it is rounded down.
+
+    Args:
+        value: a whole number, or text such as "8.2 GFLOPs", "4.1 GMACs" (2 FLOPs each), "1.7G", "25.6M", "8B"
+            (billions, of a count only), "25_600_000", "96 MiB" (2^20 bytes each) or "96 MB" (10^6).
+        metric: what it is an amount of.
+
+    Raises:
+        ValueError: it is none, or one of something else. The message does not say where ``value`` stands.
+    """
+    if isinstance(value, str):
+        return math.floor(_parse_text(value, metric))
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(_no_amount(value, metric))
+    return math.floor(_whole(Fraction(value), value, metric))
+
+
+def parse_percent(value: object) -> Fraction:
+    """The share that text such as "1%" or "0.5 %" means: 1/100, 1/200.
+
+    Raises:
+        ValueError: not a percentage of zero or more. The message does not say where ``value`` stands.
+    """
+    match = re.fullmatch(_NUMBER, value.strip()) if isinstance(value, str) and len(value) <= _LONGEST_TEXT else None
+    if match is None or match["unit"] != "%" or "," in match["digits"] or match["sign"] == "-":
+        raise ValueError(f'{_shown(value)} is not a percentage of zero or more; write it like "1%"')
+    return _number(match) / 100
+
+
+def parse_tolerance(value: object, metric: Metric) -> Tolerance:
+    """The growth of ``metric`` that ``value`` allows.
+
+    Args:
+        value: a share of the baseline's value ("1%"), an amount as ``parse_quantity`` reads it ("5 MFLOPs"), or both in
+            a table: ``{relative = "1%", absolute = "5 MFLOPs"}``.
+        metric: what may grow.
+
+    Raises:
+        ValueError: none of these. The message does not say where ``value`` stands.
+    """
+    if isinstance(value, Mapping):
+        return _parse_allowances(value, metric)
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        return Tolerance(relative=parse_percent(value))
+    try:
+        return Tolerance(absolute=parse_quantity(value, metric))
+    except ValueError as error:
+        raise ValueError(f'{error}, or a share like "1%"') from None
+
+
+def format_value(value: int, metric: Metric) -> str:
+    """``value`` in at most four significant digits: "8.178 GFLOPs", "25.56 M", "97.49 MiB", "512".
+
+    Zeros at the end say that the value was rounded to them; an exact short form has none: "8.2 GFLOPs".
+    """
+    prefixes, base, word = _notation(metric)
+    scaled = Fraction(value)
+    rounded = _rounded(scaled)
+    for prefix in prefixes:
+        if rounded < base or prefix == prefixes[-1]:
+            return f"{_digits(rounded, exact=rounded == scaled)} {prefix}{word}".rstrip()
+        scaled /= base
+        rounded = _rounded(scaled)
+    raise AssertionError("the last prefix returns")
+
+
+def format_exact(value: int, metric: Metric) -> str:
+    """``value`` to the last digit: "8,178,368,512 FLOPs"."""
+    return f"{value:,} {_notation(metric)[2]}".rstrip()
+
+
+def format_pair(a: int, b: int, metric: Metric) -> tuple[str, str]:
+    """Two values to be read side by side: short, or exact where the short forms would hide that they differ."""
+    short = format_value(a, metric), format_value(b, metric)
+    if a != b and short[0] == short[1]:
+        return format_exact(a, metric), format_exact(b, metric)
+    return short
+
+
+def format_delta(delta: int, metric: Metric) -> str:
+    """A change and its sign, in at most four significant digits: "+411.2 MFLOPs", "-3 M"; zero has no sign."""
+    sign = "+" if delta > 0 else "-" if delta < 0 else ""
+    return sign + format_value(abs(delta), metric)
+
+
+def format_percent(old: int, new: int) -> str:
+    """The change from ``old`` to ``new``: "+5.0%", "-0.02%", "<0.01%" or ">-0.01%", "0%"; "new" where ``old`` is 0."""
+    if old == new:
+        return "0%"
+    if old == 0:
+        return "new"
+    percent = Fraction(100 * (new - old), old)
+    if abs(percent) >= Fraction(1, 10):
+        return f"{float(percent):+.1f}%"
+    if abs(percent) >= Fraction(1, 100):
+        return f"{float(percent):+.2f}%"
+    return "<0.01%" if percent > 0 else ">-0.01%"
+
+
+def nearest_spelling(word: str, allowed: Iterable[str]) -> str | None:
+    """The allowed spelling that ``word`` most likely stands for, if any is near; case and dashes count least."""
+    spellings = list(allowed)
+    alike = [spelling for spelling in spellings if _folded(spelling) == _folded(word)]
+    return next(iter(alike or difflib.get_close_matches(word, spellings, n=1, cutoff=0.5)), None)
+
+
+def _folded(word: str) -> str:
+    return word.casefold().replace("-", "_")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
+
+
+def _no_amount(value: object, metric: Metric) -> str:
+    return f"{_shown(value)} is not an amount; write {_EXAMPLES[metric.unit]}"
+
+
+def _parse_allowances(table: Mapping[object, object], metric: Metric) -> Tolerance:
+    unknown = [key for key in table if key not in {"relative", "absolute"}]
+    if unknown or not table:
+        wrong = f"unknown key {_shown(unknown[0])}" if unknown else "an empty table"
+        raise ValueError(f'{wrong}; write relative = "1%", absolute = {_EXAMPLES[metric.unit]}, or both')
+    return Tolerance(
+        relative=parse_percent(table["relative"]) if "relative" in table else Fraction(0),
+        absolute=parse_quantity(table["absolute"], metric) if "absolute" in table else 0,
+    )
+
+
+def _parse_text(text: str, metric: Metric) -> Fraction:
+    match = re.fullmatch(_NUMBER, text.strip()) if len(text) <= _LONGEST_TEXT else None
+    if match is None:
+        raise ValueError(_no_amount(text, metric))
+    unit = "".join(match["unit"].split())
+    number = -_number(match) if match["sign"] == "-" else _number(match)
+    if number < 0 or not unit:
+        return _whole(number, text, metric)
+    factor = _factors(metric).get(unit)
+    if factor is None:
+        raise ValueError(f"{_shown(text)}{_unit_mistake(match, unit, metric)}")
+    if "," in match["digits"] and factor >= _FACTORS["k"]:
+        # Half of the world writes a decimal comma: 8,178 GFLOPs may be a thousand times less than it seems.
+        plain, decimal = (match["digits"].replace(",", point) for point in ("", "."))
+        raise ValueError(f'{_shown(text)}: does the comma group digits? Write "{plain} {unit}" or "{decimal} {unit}"')
+    return number * factor
+
+
+def _number(match: re.Match[str]) -> Fraction:
+    return Fraction(match["digits"].replace(",", "").replace("_", "") + match["rest"])
+
+
+def _whole(number: Fraction, value: object, metric: Metric) -> Fraction:
+    """``number``, refused where it cannot be an amount by itself."""
+    if number < 0:
+        raise ValueError(f"{_shown(value)} is negative; write zero or more, like {_EXAMPLES[metric.unit]}")
+    if number.denominator != 1:
+        raise ValueError(f"{_shown(value)} has no unit and is not whole; write {_EXAMPLES[metric.unit]}")
+    return number
+
+
+@functools.cache
+def _factors(metric: Metric) -> Mapping[str, Fraction | int]:
+    """Every unit in which amounts of ``metric`` may be written → how much of the metric's own unit it is."""
+    if metric.unit == "bytes":
+        decimal = {f"{prefix}B": factor for prefix, factor in _FACTORS.items()}
+        binary = {f"{prefix}B": 1024**power for power, prefix in enumerate(_BINARY)}
+        return {**decimal, **binary, "byte": 1, "bytes": 1}
+    factors = _FACTORS
+    words = _WORDS.get(metric.unit)
+    if words is None:
+        noun = metric.key.rpartition("_")[2]
+        nouns = ("", noun, "parameters") if noun == "params" else ("", noun)
+        words = dict.fromkeys(nouns, 1)
+        factors = {**_FACTORS, "B": 10**9}
+    return {f"{prefix}{word}": factor * size for word, size in words.items() for prefix, factor in factors.items()}
+
+
+def _unit_mistake(match: re.Match[str], unit: str, metric: Metric) -> str:
+    """What follows the name of a value whose ``unit`` cannot be read."""
+    amount = match["digits"].replace(",", "") + match["rest"]
+    rate = re.fullmatch(_RATE, unit)
+    if rate and metric.unit in _WORDS:
+        word = "MACs" if (rate["word"] or "").lower().startswith("mac") else "FLOPs"
+        remedy = f'write "{amount} {rate["prefix"]}{word}"'
+        return f": {unit} is a rate, {word} per second, and a budget is an amount of work: {remedy}"
+    if metric.unit == "bytes" and unit in _FACTORS:
+        binary = unit.upper()
+        return f' may be powers of 1000 or of 1024; write "{amount} {unit}B" or "{amount} {binary}iB"'
+    other = next((other for other in METRICS.values() if unit in _factors(other)), None)
+    if other is not None:
+        kind = "a count" if other.unit == "count" else f"in {other.unit}"
+        return f" is {kind}, which does not fit {metric.key}; write {_EXAMPLES[metric.unit]}"
+    near = nearest_spelling(unit, _factors(metric))
+    hint = f'; did you mean "{amount} {near}"?' if near else f"; write {_EXAMPLES[metric.unit]}."
+    return f": unknown unit {_shown(unit)}{hint} Allowed: {_ALLOWED[metric.unit]}"
+
+
+def _notation(metric: Metric) -> tuple[tuple[str, ...], int, str]:
+    """How values of ``metric`` are printed: prefixes, what each multiplies the one before by, and the word after."""
+    if metric.unit == "bytes":
+        return _BINARY, 1024, "B"
+    return _DECIMAL, 1000, "" if metric.unit == "count" else metric.unit
+
+
+def _decimals(number: Fraction) -> int:
+    return max(0, _SIGNIFICANT_DIGITS - len(str(math.floor(number))))
+
+
+def _rounded(number: Fraction) -> Fraction:
+    return round(number, _decimals(number))
+
+
+def _digits(number: Fraction, *, exact: bool) -> str:
+    """``number``, which is rounded already, without the zeros that say nothing."""
+    decimals = _decimals(number)
+    if number.denominator == 1 and (exact or decimals == 0):
+        return str(math.floor(number))
+    text = f"{float(number):.{decimals}f}"
+    return text.rstrip("0") if exact else text

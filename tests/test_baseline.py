@@ -1,0 +1,512 @@
+import errno
+import json
+import os
+import stat
+from fractions import Fraction
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_flopsbudget.errors import BaselineError, UsageError
+from pytest_flopsbudget.results.baseline import (
+    BaselineFile,
+    Comparison,
+    MetricChange,
+    baseline_path,
+    compare,
+    dumps,
+    load,
+    save,
+    split_nodeid,
+    updated,
+)
+from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
+from pytest_flopsbudget.results.metrics import STORED
+from pytest_flopsbudget.units import Tolerance
+
+EXAMPLE = """\
+{
+  "format": 1,
+  "tests": {
+    "TestX::test_y[a]": {
+      "model": {
+        "model": "Net", "execution": "shapes", "backward": false,
+        "inputs": ["float32[1, 8]", "mask=int64[1, 8]"],
+        "metrics": {"flops": 384, "params": 136, "trainable_params": 64, "param_bytes": 544, "buffer_bytes": 0},
+        "modules": {
+          "": {"type": "Net", "calls": 1, "flops": 384, "params": 136, "trainable_params": 64, "param_bytes": 544},
+          "block.{0-1}": {"type": "Linear", "shape": "8->8", "calls": 1, "flops": 128, "params": 64, "param_bytes": 64},
+          "scale": {"type": "Scale", "calls": 0, "params": 8, "trainable_params": 0, "param_bytes": 32}
+        },
+        "operators": {
+          "aten.mm": {"calls": 3, "flops": 384}
+        },
+        "unknown_operators": {
+          "mylib.op": {"calls": 1, "modules": ["block.0"]}
+        }
+      }
+    }
+  }
+}
+"""
+
+
+def metrics(flops=0, params=0, trainable=None, param_bytes=0):
+    trainable = params if trainable is None else trainable
+    return {
+        "flops": flops,
+        "params": params,
+        "trainable_params": trainable,
+        "param_bytes": param_bytes,
+        "buffer_bytes": 0,
+    }
+
+
+def net():
+    """What EXAMPLE holds."""
+    linear = Module(type="Linear", shape="8->8", calls=1, metrics=metrics(128, 64, param_bytes=64))
+    return Complexity(
+        model="Net",
+        inputs=("float32[1, 8]", "mask=int64[1, 8]"),
+        execution="shapes",
+        metrics=metrics(384, 136, 64, 544),
+        modules={
+            "": Module(type="Net", calls=1, metrics=metrics(384, 136, 64, 544)),
+            "scale": Module(type="Scale", metrics=metrics(0, 8, 0, 32)),
+            "block.0": linear,
+            "block.1": linear,
+        },
+        operators={"aten.mm": Operator(calls=3, metrics={"flops": 384})},
+        unknown_operators={"mylib.op": UnknownOperator(calls=1, modules=("block.0",))},
+    )
+
+
+def small(flops=1, **fields):
+    root = {"": Module(type="Net", calls=1, metrics={"flops": flops})}
+    return Complexity(
+        **{
+            "model": "Net",
+            "inputs": ("float32[1]",),
+            "execution": "shapes",
+            "metrics": {"flops": flops},
+            "modules": root,
+        }
+        | fields
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "__flops__" / "test_net.json"
+
+
+@pytest.fixture
+def written(path):
+    """A baseline file that holds EXAMPLE."""
+    path.parent.mkdir()
+    path.write_bytes(EXAMPLE.encode())
+    return path
+
+
+def refusal(path, text):
+    """The message with which ``text`` is refused; the file stays as it is."""
+    path.parent.mkdir(exist_ok=True)
+    data = text if isinstance(text, bytes) else text.encode()
+    path.write_bytes(data)
+    with pytest.raises(BaselineError) as caught:
+        load(path)
+    assert path.read_bytes() == data
+    return str(caught.value)
+
+
+class TestBaselinePath:
+    def test_beside_the_test_file(self):
+        """The baseline lies in __flops__ beside the test file and bears its name."""
+        assert baseline_path(Path("tests/test_backbone.py")) == Path("tests/__flops__/test_backbone.json")
+
+
+class TestSplitNodeid:
+    @pytest.mark.parametrize(
+        ("nodeid", "parts"),
+        [
+            ("tests/test_a.py::test_x", ("tests/test_a.py", "test_x")),
+            ("test_a.py::TestX::test_y[a::b/c]", ("test_a.py", "TestX::test_y[a::b/c]")),
+            ("README.md", ("README.md", "")),
+        ],
+    )
+    def test_parts(self, nodeid, parts):
+        """The first pair of colons parts the file from the rest."""
+        assert split_nodeid(nodeid) == parts
+
+
+class TestDumps:
+    def test_layout(self, path):
+        """One module or operator stands on a line, equal siblings share one, and what can be inferred is left out."""
+        assert dumps(BaselineFile(path, {"TestX::test_y[a]": {"model": net()}})) == EXAMPLE
+
+    def test_empty(self, path):
+        """A file without tests is valid JSON too."""
+        assert dumps(BaselineFile(path, {})) == '{\n  "format": 1,\n  "tests": {}\n}\n'
+
+    def test_sorted(self, path):
+        """Tests, names, modules and operators are sorted, whatever their order was."""
+        operators = {name: Operator(calls=1, metrics={"flops": 1}) for name in ("aten.mm", "aten.bmm")}
+        entry = small(operators=operators)
+        text = dumps(BaselineFile(path, {"test_b": {"y": entry, "x": entry}, "test_a": {"model": entry}}))
+        data = json.loads(text)
+        assert list(data["tests"]) == ["test_a", "test_b"]
+        assert list(data["tests"]["test_b"]) == ["x", "y"]
+        assert list(data["tests"]["test_a"]["model"]["operators"]) == ["aten.bmm", "aten.mm"]
+
+    def test_invisible_characters_are_numbered(self, path):
+        """A reviewer sees every character: line separators and changes of direction are escaped, letters are not."""
+        text = dumps(BaselineFile(path, {"test[\u2028\u202e]": {"größe": small()}}))
+        assert '"test[\\u2028\\u202e]": {' in text
+        assert '"größe": {' in text
+
+
+class TestLoad:
+    def test_missing_file(self, path):
+        """A file that does not exist holds nothing."""
+        assert load(path) == BaselineFile(path, {})
+
+    def test_example(self, written):
+        """What the layout leaves out comes back: zeros, and trainable parameters where all are."""
+        assert load(written) == BaselineFile(written, {"TestX::test_y[a]": {"model": net()}})
+
+    def test_windows_line_ends(self, path):
+        """Git may have turned the line ends."""
+        path.parent.mkdir()
+        path.write_bytes(EXAMPLE.replace("\n", "\r\n").encode())
+        assert load(path).tests == {"TestX::test_y[a]": {"model": net()}}
+
+    def test_unmeasured_metrics(self, path):
+        """Metrics that were not measured stay absent, in totals, modules and operators."""
+        file = BaselineFile(path, {"test": {"model": small()}})
+        save(file)
+        assert load(path) == file
+        assert list(load(path).tests["test"]["model"].modules[""].metrics) == ["flops"]
+
+    def test_large_numbers(self, path):
+        """Counts beyond 64 bits are exact."""
+        file = BaselineFile(path, {"test": {"model": small(flops=2**70 + 1)}})
+        save(file)
+        assert load(path) == file
+
+
+class TestRefusals:
+    def test_is_a_usage_error(self, path):
+        """A bad file is the user's to mend."""
+        assert issubclass(BaselineError, UsageError)
+        assert str(path) in refusal(path, "")
+
+    @pytest.mark.parametrize("end", [0, 1, 60, len(EXAMPLE) // 2, len(EXAMPLE) - 3])
+    def test_truncated(self, path, end):
+        """A file cut off anywhere is refused with line and column, and the way out."""
+        text = EXAMPLE[:end]
+        line = text.count("\n") + 1
+        message = refusal(path, text)
+        assert message.startswith(f"{path}, line ")
+        # JSON's own error may point at the beginning of a string that does not end, or after the last blank.
+        assert any(f", line {near}: no JSON from column " in message for near in (line - 1, line))
+        assert message.endswith("Restore it from git, or delete it and rerun with --flops-budget-update.")
+
+    @pytest.mark.parametrize("marker", ["<<<<<<< HEAD", "=======", ">>>>>>> topic", "||||||| base"])
+    def test_conflict_marker(self, path, marker):
+        """A conflict marker is named as such, with its line."""
+        lines = EXAMPLE.splitlines()
+        lines.insert(9, marker)
+        message = refusal(path, "\n".join(lines))
+        assert message == (
+            f"{path}: conflict marker, line 10: resolve it, e.g. keep either side, then run with --flops-budget-update."
+        )
+
+    def test_conflict_marker_with_windows_line_ends(self, path):
+        """A conflict marker is found before any line end."""
+        assert "conflict marker, line 2" in refusal(path, "{\r\n=======\r\n}")
+
+    def test_newer_format(self, path):
+        """A file of a newer format asks for an upgrade, and does not invite to delete it."""
+        message = refusal(path, EXAMPLE.replace('"format": 1', '"format": 2'))
+        assert message == (
+            f'{path}, line 2: "format": written by a newer pytest-flopsbudget: it is 2, and this version reads 1. '
+            "Upgrade pytest-flopsbudget."
+        )
+
+    @pytest.mark.parametrize("text", ['{"tests": {}}', '{"format": 0, "tests": {}}', '{"format": true, "tests": {}}'])
+    def test_no_format(self, path, text):
+        """A file without a format that was ever written is refused."""
+        assert "format" in refusal(path, text)
+
+    @pytest.mark.parametrize("text", ["[]", "null", "1", '"x"'])
+    def test_other_json(self, path, text):
+        """JSON that is no object is no baseline."""
+        assert ", line 1: no baseline, which is a JSON object." in refusal(path, text)
+
+    @pytest.mark.parametrize(
+        ("before", "after", "line", "told"),
+        [
+            ('"flops": 128', '"flops": -1', 11, '"block.{0-1}": "flops": Expected `int` >= 0.'),
+            ('"flops": 128', '"flops": 1.0', 11, '"flops": Expected `int`, got `float`.'),
+            ('"flops": 128', '"flops": NaN', 11, '"flops": Expected `int`, got `float`.'),
+            ('"flops": 128', '"flops": true', 11, '"flops": Expected `int`, got `bool`.'),
+            ('"flops": 128', '"flop": 128', 11, '"flop": unknown key (did you mean "flops"?).'),
+            (
+                '{"flops": 384, "params"',
+                '{"flops": 384, "param"',
+                8,
+                '"metrics": "param": unknown key (did you mean "params"?).',
+            ),
+            ('"type": "Scale", ', "", 12, '"modules": "scale": Object missing required field `type`.'),
+            ('"execution": "shapes"', '"execution": "guess"', 6, 'enum value \'guess\'; allowed: "shapes", "real".'),
+            ('"inputs": [', '"inputs": [1, ', 7, '"inputs": Expected `str`, got `int`.'),
+            ('"inputs"', '"input"', 7, '"model": "input": unknown key (did you mean "inputs"?).'),
+            ('"calls": 3', '"calls": "3"', 15, '"operators": "aten.mm": "calls": Expected `int`, got `str`.'),
+            ('["block.0"]', "null", 18, '"unknown_operators": "mylib.op": "modules": Expected `array`, got `null`.'),
+            ("block.{0-1}", "block.{1-0}", 9, "\"modules\": '{1-0}' is no list of rising numbers"),
+            ('"scale"', '"block.1"', 9, "which another entry names too"),
+            ('"model": {', '"model": 3, "other": {', 5, '"TestX::test_y[a]": "model": Expected `object`, got `int`.'),
+            (
+                '"format": 1,',
+                '"format": 1, "made_by": "me",',
+                2,
+                '"made_by": unknown key (allowed: "format", "tests").',
+            ),
+        ],
+    )
+    def test_wrong_content(self, path, before, after, line, told):
+        """What does not belong in a baseline is named with its line and its keys."""
+        assert EXAMPLE.count(before) == 1
+        message = refusal(path, EXAMPLE.replace(before, after))
+        assert message.startswith(f"{path}, line {line}: ")
+        assert told in message
+        assert "Restore it from git" in message
+
+    def test_duplicate_key(self, path):
+        """A module that a merge left there twice is refused at its second line."""
+        lines = EXAMPLE.splitlines(keepends=True)
+        lines.insert(10, lines[10].replace("128", "256"))
+        message = refusal(path, "".join(lines))
+        assert message.startswith(f'{path}, line 12: "tests": ')
+        assert '"modules": "block.{0-1}": the key is there twice' in message
+
+    @pytest.mark.parametrize("text", ["[" * 100_000, '{"format": ' + "9" * 5000 + "}"])
+    def test_monstrous(self, path, text):
+        """What Python's parser gives up on is refused like the rest."""
+        assert str(path) in refusal(path, text)
+
+    def test_not_utf8(self, path):
+        """Bytes that are no UTF-8 are named by their line."""
+        assert ", line 2: not UTF-8." in refusal(path, b'{\n"\xff": 1}')
+
+    def test_directory(self, path):
+        """A directory in the file's place is refused."""
+        path.mkdir(parents=True)
+        with pytest.raises(BaselineError, match="cannot be read"):
+            load(path)
+
+    def test_file_in_place_of_the_directory(self, path):
+        """A file where __flops__ should be is refused, in reading and writing."""
+        path.parent.write_text("")
+        with pytest.raises(BaselineError, match="cannot be read"):
+            load(path)
+        with pytest.raises(BaselineError, match="cannot be written"):
+            save(BaselineFile(path, {}))
+
+
+class TestSave:
+    def test_creates_the_directory(self, path):
+        """The first baseline makes its directory, with UTF-8 and line feeds in the file."""
+        assert save(BaselineFile(path, {"TestX::test_y[a]": {"model": net()}}))
+        assert path.read_bytes() == EXAMPLE.encode()
+
+    def test_equal_bytes_are_not_written(self, written):
+        """A file that already holds the same is not touched."""
+        os.utime(written, ns=(1, 1))
+        assert not save(load(written))
+        assert written.stat().st_mtime_ns == 1
+
+    def test_leaves_nothing_else(self, written):
+        """Only the file itself remains."""
+        assert save(BaselineFile(written, {}))
+        assert list(written.parent.iterdir()) == [written]
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
+    def test_keeps_the_mode(self, written):
+        """The file's permissions stay."""
+        written.chmod(0o640)
+        save(BaselineFile(written, {}))
+        assert stat.S_IMODE(written.stat().st_mode) == 0o640
+
+    @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
+    def test_new_file_follows_the_umask(self, path):
+        """A new file may be read by those whom the umask lets."""
+        old = os.umask(0o027)
+        try:
+            save(BaselineFile(path, {}))
+        finally:
+            os.umask(old)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+    @pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
+    def test_follows_a_symbolic_link(self, written, tmp_path):
+        """A link stays a link; what it points to is written."""
+        target = tmp_path / "elsewhere" / "target.json"
+        target.parent.mkdir()
+        written.rename(target)
+        written.symlink_to(target)
+        save(BaselineFile(written, {}))
+        assert written.is_symlink()
+        assert load(target).tests == {}
+        assert list(target.parent.iterdir()) == [target]
+
+    @pytest.mark.parametrize("step", ["fsync", "replace"])
+    def test_full_disk(self, written, monkeypatch, step):
+        """When writing fails, the old file is whole and no other is left."""
+
+        def fail(*_, **__):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        if step == "fsync":
+            monkeypatch.setattr(os, "fsync", fail)
+        else:
+            monkeypatch.setattr(Path, "replace", fail)
+        with pytest.raises(BaselineError, match=r"cannot be written: .*\. The file is as it was\."):
+            save(BaselineFile(written, {}))
+        assert written.read_bytes() == EXAMPLE.encode()
+        assert list(written.parent.iterdir()) == [written]
+
+    def test_interrupted(self, written, monkeypatch):
+        """Ctrl-C in the middle leaves the old file whole and no other."""
+
+        def interrupt(_):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(os, "fsync", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            save(BaselineFile(written, {}))
+        assert written.read_bytes() == EXAMPLE.encode()
+        assert list(written.parent.iterdir()) == [written]
+
+    def test_read_only(self, written, monkeypatch):
+        """A file that may not be written is not replaced either."""
+        # Permissions do not bind root, as which containers often run tests.
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with pytest.raises(BaselineError, match="read-only"):
+            save(BaselineFile(written, {}))
+        assert written.read_bytes() == EXAMPLE.encode()
+
+
+counts = st.integers(0, 3) | st.integers(0, 2**80)
+keys = st.sets(st.sampled_from(STORED), min_size=1)
+names = st.text(max_size=8)
+paths = st.lists(st.sampled_from(["0", "1", "2", "10", "a", "{0-1}", "\\", "é\u2028"]), max_size=3).map(".".join)
+
+
+@st.composite
+def complexities(draw):
+    measured = sorted(draw(keys))
+    values = st.fixed_dictionaries(dict.fromkeys(measured, counts))
+    modules = st.builds(Module, type=names, shape=names, calls=counts, metrics=values)
+    operators = st.builds(Operator, calls=counts, metrics=st.dictionaries(st.sampled_from(STORED), counts))
+    unknown = st.builds(UnknownOperator, calls=counts, modules=st.lists(paths, max_size=2).map(tuple))
+    return Complexity(
+        model=draw(names),
+        inputs=tuple(draw(st.lists(names, max_size=2))),
+        execution=draw(st.sampled_from(["shapes", "real"])),
+        backward=draw(st.booleans()),
+        metrics=draw(values),
+        modules=draw(st.dictionaries(paths, modules, max_size=6)),
+        operators=draw(st.dictionaries(names, operators, max_size=2)),
+        unknown_operators=draw(st.dictionaries(names, unknown, max_size=2)),
+    )
+
+
+@given(st.dictionaries(names, st.dictionaries(names, complexities(), max_size=2), max_size=2))
+def test_round_trip(tmp_path_factory, tests):
+    """Whatever is saved is loaded again exactly, and writes the same bytes."""
+    file = BaselineFile(tmp_path_factory.mktemp("flops") / "test.json", tests)
+    save(file)
+    assert load(file.path) == file
+    assert not save(load(file.path))
+
+
+class TestUpdated:
+    def test_replaces_the_whole_test(self, path):
+        """A test that was measured has the names of this run only; others keep theirs."""
+        file = BaselineFile(path, {"test_a": {"x": small(1), "y": small(2)}, "test_b": {"model": small(3)}})
+        new = updated(file, {"test_a": {"y": small(4)}, "test_c": {"model": small(5)}})
+        assert new == BaselineFile(
+            path,
+            {"test_a": {"y": small(4)}, "test_b": {"model": small(3)}, "test_c": {"model": small(5)}},
+        )
+        assert file.tests["test_a"]["x"] == small(1)
+
+    def test_test_without_measurements(self, path):
+        """A test that passed and measured nothing has no entry."""
+        file = BaselineFile(path, {"test_a": {"model": small()}})
+        assert updated(file, {"test_a": {}}) == BaselineFile(path, {})
+
+
+class TestCompare:
+    def test_new(self):
+        """Without a baseline a measurement is new."""
+        assert compare(None, small(), {}) == Comparison(status="new")
+
+    def test_unchanged(self):
+        """Equal values are unchanged."""
+        assert compare(small(5), small(5), {}) == Comparison(status="unchanged")
+
+    @pytest.mark.parametrize(
+        ("new", "status", "allowed"), [(101, "within", True), (102, "regressed", False), (99, "improved", True)]
+    )
+    def test_tolerance(self, new, status, allowed):
+        """Growth of one percent of 100 passes, more does not, less cost always does."""
+        tolerance = {"flops": Tolerance(relative=Fraction(1, 100), absolute=0)}
+        comparison = compare(small(100), small(new), tolerance)
+        assert comparison == Comparison(status=status, changes=(MetricChange("flops", 100, new, allowed),))
+
+    def test_no_tolerance_is_none(self):
+        """Without a tolerance, growth by one is a regression."""
+        assert compare(small(100), small(101), {"params": Tolerance(Fraction(1), 0)}).status == "regressed"
+
+    @pytest.mark.parametrize(
+        ("flops", "params", "status"),
+        [(101, 1, "regressed"), (101, 10, "regressed"), (1, 11, "within"), (1, 10, "improved"), (100, 11, "within")],
+    )
+    def test_several_metrics(self, flops, params, status):
+        """The worst metric decides: regressed, then within, then improved."""
+        old = small(metrics={"flops": 100, "params": 10})
+        new = small(metrics={"flops": flops, "params": params})
+        tolerance = {"params": Tolerance(Fraction(0), 1)}
+        assert compare(old, new, tolerance).status == status
+
+    def test_changes_are_in_table_order(self):
+        """Changes come in the order of the table of metrics."""
+        old = small(metrics={"buffer_bytes": 1, "params": 1, "flops": 1})
+        new = small(metrics={"params": 2, "buffer_bytes": 2, "flops": 2})
+        assert [change.metric for change in compare(old, new, {}).changes] == ["flops", "params", "buffer_bytes"]
+
+    def test_circumstances(self):
+        """Changed inputs, execution and direction are told, and so are metrics that are no longer measured."""
+        old = small(metrics={"flops": 1, "params": 7})
+        new = small(inputs=("float32[2]",), execution="real", backward=True)
+        assert compare(old, new, {}) == Comparison(
+            status="unchanged",
+            inputs_changed=(("float32[1]",), ("float32[2]",)),
+            execution_changed=("shapes", "real"),
+            backward_changed=(False, True),
+            vanished=("params",),
+        )
+
+    def test_new_metric(self):
+        """A metric that the baseline does not have yet is no growth."""
+        assert compare(small(1), small(metrics={"flops": 1, "params": 9}), {}).status == "unchanged"
+
+    def test_travels(self):
+        """A comparison survives the way between processes as plain data."""
+        comparison = compare(small(1), small(2**70, inputs=("int64[1]",), execution="real"), {})
+        assert msgspec.convert(msgspec.to_builtins(comparison), Comparison) == comparison
