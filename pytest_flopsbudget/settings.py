@@ -154,8 +154,8 @@ class _Place:
     def unknown(self, key: object, allowed: Iterable[str]) -> None:
         keys = list(allowed)
         near = nearest_spelling(str(key), keys)
-        hint = f"did you mean {near}? " if near else ""
-        self.wrong(key, f"no such key; {hint}There are {', '.join(keys)}")
+        hint = f"; did you mean {near}?" if near else "."
+        self.wrong(key, f"no such key{hint} There are {', '.join(keys)}")
 
 
 def _raise(mistakes: Sequence[str]) -> None:
@@ -226,9 +226,9 @@ def _read_choice(table: Mapping[str, object], key: str, allowed: tuple[_T, ...],
         if value == choice:
             return choice
     near = nearest_spelling(value, map(str, allowed)) if isinstance(value, str) else None
-    hint = f'did you mean "{near}"? ' if near else ""
-    choices = " or ".join(f'"{choice}"' for choice in allowed)
-    place.wrong(key, f"{value!r} is not a choice; {hint}Write {choices}")
+    hint = f'; did you mean "{near}"?' if near else ""
+    choices = ", ".join(f'"{choice}"' for choice in allowed)
+    place.wrong(key, f"{value!r} is none of {choices}{hint}")
     return default
 
 

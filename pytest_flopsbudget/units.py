@@ -33,7 +33,7 @@ _NUMBER = (
     r"(?P<rest>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2}(?![0-9]))?)"
     r"\s*(?P<unit>(?![0-9.,_+-]).*)"
 )
-_RATE = r"(?P<prefix>[kKMGTPE]?)(?:FLOPS|(?P<word>(?i:flops?|macs?))(?:/|per)s(?:ec(?:ond)?)?)"
+_RATE = r"(?P<prefix>(?i:[kMGTPE]?))(?:FLOPS|(?P<word>(?i:flops?|macs?))(?:/|per)s(?:ec(?:ond)?)?)"
 #: No amount needs more; keeps Python's own limit on the digits of an integer out of sight.
 _LONGEST_TEXT = 100
 _SIGNIFICANT_DIGITS = 4
@@ -253,7 +253,7 @@ def _unit_mistake(match: re.Match[str], unit: str, metric: Metric) -> str:
     rate = re.fullmatch(_RATE, unit)
     if rate and metric.unit in _WORDS:
         word = "MACs" if (rate["word"] or "").lower().startswith("mac") else "FLOPs"
-        remedy = f'write "{amount} {rate["prefix"]}{word}"'
+        remedy = f'write "{amount} {rate["prefix"].upper()}{word}"'
         return f": {unit} is a rate, {word} per second, and a budget is an amount of work: {remedy}"
     if metric.unit == "bytes" and unit in _FACTORS:
         binary = unit.upper()

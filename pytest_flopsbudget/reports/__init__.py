@@ -1,1 +1,1 @@
-
+"""Verdicts, put so that a person or a machine can read them. Needs neither torch nor tracing."""

@@ -1,0 +1,47 @@
+"""Complexity budgets for PyTorch models in pytest: FLOPs, parameters and more, held in CI."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_flopsbudget.counting.measure import measure
+    from pytest_flopsbudget.errors import BaselineError, UsageError
+    from pytest_flopsbudget.fixture import FlopsBudget
+    from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
+
+#: Public name → the module that holds it. Looked up on first use: importing this package is part of every pytest run,
+#: and most of them measure nothing.
+_HOMES = {
+    "BaselineError": "errors",
+    "Complexity": "results.complexity",
+    "FlopsBudget": "fixture",
+    "Module": "results.complexity",
+    "Operator": "results.complexity",
+    "UnknownOperator": "results.complexity",
+    "UsageError": "errors",
+    "measure": "counting.measure",
+}
+
+__all__ = [
+    "BaselineError",
+    "Complexity",
+    "FlopsBudget",
+    "Module",
+    "Operator",
+    "UnknownOperator",
+    "UsageError",
+    "measure",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # noqa: PLC0415 -- see _HOMES
+
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,89 @@
+"""Values that are known though nothing is computed: small tensors made from Python numbers, and what follows from them.
+
+Models read such values back: ``torch.arange(n).tolist()``, ``if steps[-1] > 3``. They do not depend on the model's data,
+so following them keeps the count on shapes alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.metadata import twin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_flopsbudget.counting.operators import OperatorInfo
+
+#: Elements of the largest tensor that is followed: beyond it, computing would cost what we set out to save.
+LARGEST = 4096
+
+
+class Constants:
+    """The real values behind tensors on the meta device, by storage, so that views and in-place writes keep in step."""
+
+    def __init__(self) -> None:
+        # Beside the value, the twin, so that its storage's address is not given to another.
+        self._values: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def remember(self, twin: torch.Tensor, value: torch.Tensor) -> None:
+        """``value`` is what ``twin`` would hold."""
+        flat = torch.empty_strided(twin.shape, twin.stride(), dtype=value.dtype).copy_(value)
+        self._values[twin.untyped_storage()._cdata] = (flat, twin)  # noqa: SLF001 -- the storage's identity
+
+    def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The value of a tensor; None if it is not known."""
+        if not tensor.is_meta:
+            return None
+        known = self._values.get(tensor.untyped_storage()._cdata)  # noqa: SLF001
+        if known is None or known[0].dtype is not tensor.dtype:
+            return None
+        return known[0].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+    def forget(self, tensor: torch.Tensor) -> None:
+        """Something unknown is written to ``tensor``, and so to all that share its storage."""
+        self._values.pop(tensor.untyped_storage()._cdata, None)  # noqa: SLF001
+
+    def values(self, tensors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor] | None:
+        """Values by the tensors' ids; None unless all are known."""
+        known = {}
+        for tensor in tensors:
+            if tensor.numel() > LARGEST:
+                return None
+            value = self.value(tensor)
+            if value is None:
+                return None
+            known[id(tensor)] = value
+        return known
+
+    @staticmethod
+    def compute(
+        info: OperatorInfo, known: dict[int, torch.Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run an operator on known values, on the CPU."""
+
+        def valued(argument: Any) -> Any:
+            if isinstance(argument, torch.Tensor):
+                return known[id(argument)]
+            if isinstance(argument, (list, tuple)):
+                return type(argument)(map(valued, argument))
+            return argument
+
+        if info.has_device and kwargs.get("device") is not None:
+            kwargs = {**kwargs, "device": torch.device("cpu")}
+        return info.operator(*map(valued, args), **{key: valued(value) for key, value in kwargs.items()})
+
+    def with_twins(self, output: Any) -> Any:
+        """``output`` with remembered twins in place of its tensors."""
+        if isinstance(output, torch.Tensor):
+            twin = twin_of(output)
+            self.remember(twin, output)
+            return twin
+        if isinstance(output, (list, tuple)):
+            return type(output)(map(self.with_twins, output))
+        return output

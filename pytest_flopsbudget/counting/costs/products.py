@@ -1,0 +1,157 @@
+"""Matrix products and their kin: 2 FLOPs per multiply-accumulate; a bias that is added on top is not counted.
+
+Source: the definition of the product, (m×k)·(k×n) = m·k·n multiply-accumulates (Golub and Van Loan, "Matrix
+Computations", 4th ed., §1.1.15), as PyTorch's own `torch.utils.flop_counter` has it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from pytest_flopsbudget.counting.costs.registry import formula, per_mac
+
+if TYPE_CHECKING:
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+
+def _stored(tensor: torch.Tensor) -> int:
+    """Elements that a sparse tensor stores."""
+    values = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()  # noqa: SLF001
+    return values.numel()
+
+
+def _product(left: torch.Tensor, right: torch.Tensor) -> int:
+    """left (…, m, k) · right (…, k, n) or (…, k); 2 per stored element and column where one operand is sparse."""
+    columns = right.shape[-1] if right.ndim > 1 else 1
+    if left.layout is not torch.strided:
+        return per_mac(left) * _stored(left) * columns
+    if right.layout is not torch.strided:
+        return per_mac(left) * left.shape[-2] * _stored(right)
+    return per_mac(left) * left.numel() * columns
+
+
+@formula("aten.mm", "aten.bmm", "aten._int_mm", "aten._scaled_mm", "aten._scaled_mm_v2")
+def _mm(call: Call) -> int:
+    return _product(call.tensor("self"), call.tensor("mat2"))
+
+
+@formula("aten.addmm", "aten._addmm_activation", "aten._sparse_addmm")
+def _addmm(call: Call) -> int:
+    return _product(call.tensor("mat1"), call.tensor("mat2"))
+
+
+@formula("aten.baddbmm", "aten.addbmm")
+def _baddbmm(call: Call) -> int:
+    return _product(call.tensor("batch1"), call.tensor("batch2"))
+
+
+@formula("aten.mv")
+def _mv(call: Call) -> int:
+    return _product(call.tensor("self"), call.tensor("vec"))
+
+
+@formula("aten.addmv")
+def _addmv(call: Call) -> int:
+    return _product(call.tensor("mat"), call.tensor("vec"))
+
+
+@formula("aten.dot", "aten.vdot")
+def _dot(call: Call) -> int:
+    vector = call.tensor("self")
+    return per_mac(vector) * vector.numel()
+
+
+@formula("aten._foreach_mm")
+def _foreach_mm(call: Call) -> int:
+    return sum(_product(left, right) for left, right in zip(call["self"], call["mat2"], strict=True))
+
+
+@formula("aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
+def _grouped_mm(call: Call) -> int:
+    """Every row of a ragged dimension meets one group's matrix, so the groups' sizes do not matter.
+
+    2-D by 3-D: rows (tokens) are shared out; 3-D by 2-D: columns are; 2-D by 2-D: the summed dimension is;
+    3-D by 3-D is a batched product.
+    """
+    left = call.tensor("self", "mat_a")
+    right = call.tensor("mat2", "mat_b")
+    if left.ndim == 3 and right.ndim == 2:  # noqa: PLR2004 -- (groups, m, k) by (k, all columns)
+        return per_mac(left) * left.shape[1] * left.shape[2] * right.shape[1]
+    return _product(left, right)
+
+
+@formula("aten._trilinear")
+def _trilinear(call: Call) -> int:
+    """The products of a bilinear form: one per point of the space over which the three operands are spread.
+
+    `nn.Bilinear` of x1 (b, i), x2 (b, j) and weight (o, i, j): 2·b·o·i·j.
+    """
+    operands = [call.tensor(name) for name in ("i1", "i2", "i3")]
+    shapes = []
+    for operand, expand in zip(operands, (call["expand1"], call["expand2"], call["expand3"]), strict=True):
+        shape = list(operand.shape)
+        for dim in sorted(expand):
+            shape.insert(dim, 1)
+        shapes.append(shape)
+    return per_mac(operands[0]) * math.prod(torch.broadcast_shapes(*shapes))
+
+
+@formula("aten.linear", "aten.mkldnn_linear", "aten._mixed_dtypes_linear", "aten._sparse_semi_structured_linear")
+def _linear(call: Call) -> int:
+    """input (…, in) by weight (out, in), or by the half that is stored of a 2:4-sparse one."""
+    inputs, weight = call.tensor("input", "self"), call.tensor("weight")
+    return per_mac(inputs) * (inputs.numel() // max(inputs.shape[-1], 1)) * weight.numel()
+
+
+@formula("aten._weight_int8pack_mm", "aten._weight_int4pack_mm", "aten._weight_int4pack_mm_for_cpu")
+def _packed_weight_mm(call: Call) -> int:
+    """self (m, k) by a packed weight: the output's columns tell n, since packing hides the weight's own shape."""
+    left = call.tensor("self")
+    return 2 * call.first_output.numel() * left.shape[-1]
+
+
+@formula("aten._dyn_quant_matmul_4bit")
+def _packed_features_mm(call: Call) -> int:
+    return 2 * call.first_output.numel() * int(call["in_features"])
+
+
+@formula("aten._sparse_semi_structured_mm", "aten._sparse_semi_structured_addmm")
+def _semi_structured_mm(call: Call) -> int:
+    return 2 * call.tensor("mat1").numel() * call.tensor("mat2").shape[-1]
+
+
+@formula("aten.sparse_sampled_addmm")
+def _sampled_addmm(call: Call) -> int:
+    """Only the stored positions of ``self`` are computed, each a sum over k."""
+    left = call.tensor("mat1")
+    return per_mac(left) * _stored(call.tensor("self")) * left.shape[-1]
+
+
+@formula("aten._compute_linear_combination")
+def _linear_combination(call: Call) -> int:
+    """coefficients (m, n) by n tensors of one shape, as in the matrix exponential's polynomials."""
+    inputs, coefficients = call.tensor("input"), call.tensor("coefficients")
+    return per_mac(inputs) * coefficients.shape[0] * inputs.numel()
+
+
+@formula("aten.linear_backward", "aten.mkldnn_linear_backward")
+def _linear_backward(call: Call) -> int:
+    grad, weight = call.tensor("grad_output"), call.tensor("weight")
+    products = sum(map(bool, call["output_mask"][:2]))
+    return products * per_mac(grad) * grad.numel() * weight.shape[-1]
+
+
+@formula("aten.mkldnn_linear_backward_input", "aten.mkldnn_linear_backward_weights")
+def _mkldnn_linear_backward(call: Call) -> int:
+    return 2 * call.tensor("grad_output").numel() * call.tensor("weight").shape[-1]
+
+
+@formula("aten.matmul_backward")
+def _matmul_backward(call: Call) -> int:
+    """Each operand's gradient is a product as dear as the forward one: its positions times the summed dimension."""
+    grad, left = call.tensor("grad"), call.tensor("self")
+    products = sum(map(bool, call["mask"]))
+    return products * per_mac(grad) * grad.numel() * left.shape[-1]

@@ -1,0 +1,58 @@
+"""Models and inputs in words: what a module's size hangs on, what an input looks like. ASCII, and the same every time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def shape_of(module: torch.nn.Module) -> str:
+    """What the module's cost hangs on: "64->128, 3x3, stride 2x2" or "4096->1000"; else the shapes of its parameters."""
+    if isinstance(module, torch.nn.modules.conv._ConvNd):  # noqa: SLF001 -- the base class of all convolutions
+        parts = [f"{module.in_channels}->{module.out_channels}", _by(module.kernel_size)]
+        for name, value in (("stride", module.stride), ("dilation", module.dilation)):
+            if any(number != 1 for number in value):
+                parts.append(f"{name} {_by(value)}")
+        if module.groups != 1:
+            parts.append(f"groups {module.groups}")
+        return ", ".join(parts)
+    if isinstance(module, torch.nn.Linear):
+        return f"{module.in_features}->{module.out_features}"
+    if isinstance(module, torch.nn.Embedding):
+        return f"{module.num_embeddings}->{module.embedding_dim}"
+    return ", ".join(
+        f"{name} {_by(parameter.shape) or 'scalar'}"
+        for name, parameter in module.named_parameters(recurse=False)
+        if not isinstance(parameter, torch.nn.parameter.UninitializedParameter)
+    )
+
+
+def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    """One entry a tensor: "float32[1, 3, 224, 224]", "attention_mask=int64[1, 128]"."""
+    entries = [_entry(tensor) for tensor in pytree.tree_leaves(args) if isinstance(tensor, torch.Tensor)]
+    for name, value in kwargs.items():
+        entries += [f"{name}={_entry(item)}" for item in pytree.tree_leaves(value) if isinstance(item, torch.Tensor)]
+    return tuple(entries)
+
+
+def _entry(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+
+
+def name_of(model: Any) -> str:
+    """The class of a module, the name of a function, the class and name of a method."""
+    if isinstance(model, torch.nn.Module):
+        return type(model).__name__
+    target = getattr(model, "func", model)  # functools.partial
+    owner = getattr(target, "__self__", None)
+    name = getattr(target, "__name__", type(target).__name__)
+    return f"{type(owner).__name__}.{name}" if isinstance(owner, torch.nn.Module) else str(name)

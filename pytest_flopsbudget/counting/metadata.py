@@ -1,0 +1,82 @@
+"""Tensors' metadata: keys that tell calls apart, twins without data, outputs made again from what is remembered."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+#: (shape, strides, dtype) of a tensor.
+TensorSpec = tuple[torch.Size, tuple[int, ...], torch.dtype]
+
+
+class NoTwinError(Exception):
+    """A tensor that has no twin on the meta device: sparse, nested, quantized, or of a subclass with its own rules."""
+
+
+def twin_of(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape, strides and dtype that holds no data.
+
+    Raises:
+        NoTwinError: the tensor is more than shape, strides and dtype.
+    """
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        raise NoTwinError(f"a tensor of layout {tensor.layout} and dtype {tensor.dtype}")
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def to_meta(value: Any) -> Any:
+    """``value`` with every tensor in its lists and tuples on the meta device; those that are stay themselves."""
+    if isinstance(value, torch.Tensor):
+        return value if value.is_meta and type(value) in _PLAIN else twin_of(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(to_meta, value))
+    return value
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> None:
+    """Add to ``parts`` what tells these arguments apart, as far as the output's metadata hang on it.
+
+    1, 1.0 and True are equal to Python and not to an operator, so the types of scalars belong to the key.
+    """
+    for value in values:
+        kind = type(value)
+        if isinstance(value, torch.Tensor):
+            parts += (value.shape, value.stride(), value.dtype)
+            tensors.append(value)
+        elif kind is int or value is None:
+            parts.append(value)
+        elif kind is list or kind is tuple:
+            parts.append(len(value))
+            append_key(parts, tensors, value)
+        else:
+            parts += (kind, value)
+
+
+def spec_of(output: Any) -> Any:
+    """What has to be remembered to make ``output`` again: `TensorSpec` in place of tensors, the rest as it is."""
+    if isinstance(output, torch.Tensor):
+        if output.layout is not torch.strided:
+            raise NoTwinError(f"an output of layout {output.layout}")
+        return _Spec((output.shape, output.stride(), output.dtype))
+    if isinstance(output, (list, tuple)):
+        return type(output)(map(spec_of, output))
+    return output
+
+
+class _Spec(tuple):  # type: ignore[type-arg] -- a TensorSpec that cannot be mistaken for a tuple of outputs
+    __slots__ = ()
+
+
+def make(spec: Any) -> Any:
+    """The output that ``spec`` remembers, new."""
+    kind = type(spec)
+    if kind is _Spec:
+        shape, stride, dtype = spec
+        return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+    if kind is tuple or kind is list:
+        return kind(map(make, spec))
+    return spec

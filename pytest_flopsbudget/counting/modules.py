@@ -1,0 +1,138 @@
+"""Which module is running now: in the forward pass, in backward, in recomputed regions, in shared modules."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn.modules import module as global_hooks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: The sequence number that autograd gives to nodes that no operator made, such as the accumulation of gradients.
+_NO_SEQUENCE_NUMBER = 2**64 - 1
+
+
+class Node:
+    """One place in the tree: a module under one of its names, or the function that was measured."""
+
+    __slots__ = ("calls", "flops", "module", "path", "type")
+
+    def __init__(self, path: str, type_name: str, module: torch.nn.Module | None) -> None:
+        self.path = path
+        self.type = type_name
+        self.module = module
+        self.calls = 0
+        #: FLOPs of the operators that ran here and in no module below.
+        self.flops = 0
+
+
+class ModuleTracker:
+    """Follows the calls of modules by global hooks, which leave no trace on any module and go at exit.
+
+    A shared module is found under the name by which the module that calls it holds it; without such a name, under its
+    first one. The backward pass needs no hooks: autograd numbers its nodes in the order in which the forward pass makes
+    them, so noting that counter wherever a module begins or ends tells, of every node, which module made it.
+    """
+
+    def __init__(self, root: torch.nn.Module | None, type_name: str) -> None:
+        self.root = Node("", type_name, root)
+        self.nodes: dict[str, Node] = {"": self.root}
+        self._paths: dict[int, list[str]] = {}
+        self._modules: list[torch.nn.Module] = []
+        # Beside each node: whether autograd was running one of its own nodes when the module was called.
+        self._stack: list[tuple[Node, bool]] = [(self.root, False)]
+        self._numbers: list[int] = []
+        self._makers: list[Node] = []
+        self._thread = threading.get_ident()
+        if root is not None:
+            self._adopt(root, "")
+
+    def _adopt(self, module: torch.nn.Module, prefix: str) -> None:
+        """Make ``module`` and all below it known under ``prefix``."""
+        for path, submodule in module.named_modules(prefix=prefix, remove_duplicate=False):
+            paths = self._paths.setdefault(id(submodule), [])
+            if not paths:
+                self._modules.append(submodule)  # keeps the id from being given to another
+                self.nodes.setdefault(path, Node(path, type(submodule).__name__, submodule))
+            paths.append(path)
+
+    def _node(self, module: torch.nn.Module) -> Node:
+        caller = self._stack[-1][0]
+        paths = self._paths.get(id(module))
+        if paths is None:
+            base = f"{caller.path}.{type(module).__name__}" if caller.path else type(module).__name__
+            name, number = base, 2
+            while name in self.nodes:
+                name, number = f"{base}_{number}", number + 1
+            self._adopt(module, name)
+            paths = self._paths[id(module)]
+        path = paths[0]
+        if len(paths) > 1:
+            prefix = f"{caller.path}." if caller.path else ""
+            path = min((path for path in paths if path.startswith(prefix)), key=len, default=path)
+        node = self.nodes.get(path)
+        if node is None:
+            node = self.nodes[path] = Node(path, type(module).__name__, module)
+        return node
+
+    def _mark(self) -> None:
+        number: int = torch._C._autograd._get_sequence_nr()  # noqa: SLF001 -- the one way to ask for it
+        node = self._stack[-1][0]
+        if self._numbers and self._numbers[-1] == number:
+            self._makers[-1] = node
+        else:
+            self._numbers.append(number)
+            self._makers.append(node)
+
+    def _enter(self, module: torch.nn.Module, _args: Any) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        node = self._node(module)
+        node.calls += 1
+        self._stack.append((node, torch._C._current_autograd_node() is not None))  # noqa: SLF001
+        self._mark()
+
+    def _exit(self, module: torch.nn.Module, _args: Any, _output: Any) -> None:
+        if threading.get_ident() != self._thread or len(self._stack) == 1:
+            return
+        # A module that raised somewhere the hook could not see stays on the stack; it ends with its caller at the latest.
+        for depth in range(len(self._stack) - 1, 0, -1):
+            if self._stack[depth][0].module is module:
+                del self._stack[depth:]
+                self._mark()
+                return
+
+    @contextmanager
+    def following(self) -> Iterator[None]:
+        """Follow the calls of modules on this thread while the context lasts."""
+        self._mark()
+        handles = (
+            global_hooks.register_module_forward_pre_hook(self._enter),
+            global_hooks.register_module_forward_hook(self._exit, always_call=True),
+        )
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def current(self) -> Node:
+        """The place that the operator being dispatched now belongs to."""
+        node, within_backward = self._stack[-1]
+        autograd_node = torch._C._current_autograd_node()  # noqa: SLF001
+        if autograd_node is None or within_backward:
+            return node
+        number = autograd_node._sequence_nr()  # noqa: SLF001
+        if number == _NO_SEQUENCE_NUMBER:
+            return self.root
+        index = bisect_right(self._numbers, number) - 1
+        return self._makers[index] if index >= 0 else self.root
+
+    def modules(self) -> list[torch.nn.Module]:
+        """Every module known so far, each once."""
+        return self._modules

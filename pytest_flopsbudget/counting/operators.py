@@ -1,0 +1,132 @@
+"""What is known of an operator from the operator itself: how it behaves, and which rule counts it."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from pytest_flopsbudget.counting.costs import WITHOUT_PRODUCTS, Call, formula_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_flopsbudget.counting.costs.registry import Formula
+
+#: "functional": returns new tensors, whose metadata follow from the arguments'; "inplace": returns arguments it wrote
+#: to, their metadata unchanged; "alias": returns views, resizes, or writes to ``out=``, so it has to run.
+Behaviour = Literal["functional", "inplace", "alias"]
+
+
+class OperatorInfo:
+    """One operator overload, looked at once."""
+
+    __slots__ = (
+        "behaviour",
+        "decomposes",
+        "formula",
+        "has_device",
+        "is_constant",
+        "is_random",
+        "known",
+        "name",
+        "needs_data",
+        "operator",
+        "returned",
+        "written",
+    )
+
+    def __init__(self, operator: torch._ops.OpOverload) -> None:
+        schema = operator._schema  # noqa: SLF001 -- torch's own name for it, used throughout its Python code
+        tags = set(operator.tags)
+        self.operator = operator
+        #: As people read it: "aten.mm".
+        self.name = str(operator).rpartition(".")[0]
+        #: Whether it is made of other operators, which are to be counted in its place. Such an operator arrives whole
+        #: only under inference mode.
+        self.decomposes = torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: SLF001
+            operator.name(), "CompositeImplicitAutograd"
+        )
+        #: Whether the sizes or values of its outputs depend on data.
+        self.needs_data = bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags)
+        self.has_device = any(argument.name == "device" for argument in schema.arguments)
+        takes_tensors = any("Tensor" in str(argument.type) for argument in schema.arguments)
+        self.is_random = torch.Tag.nondeterministic_seeded in tags
+        #: Whether its values follow from its other arguments alone: ``arange``, ``zeros``, not ``rand`` or ``empty``.
+        self.is_constant = (
+            not takes_tensors and not self.is_random and "empty" not in self.name
+        )
+        #: Positions of the arguments that it writes to, and of those that it returns, one per output.
+        self.written = tuple(
+            index
+            for index, argument in enumerate(schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        )
+        self.behaviour, self.returned = self._behaviour(schema, tags)
+        self.formula: Formula | None = formula_of(self.name) or formula_of(self.name.rstrip("_")) or _foreign(operator)
+        self.known = self.formula is not None or self._is_without_products(schema, tags, takes_tensors)
+
+    def _behaviour(
+        self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]
+    ) -> tuple[Behaviour, tuple[int, ...]]:
+        aliased = [result.alias_info for result in schema.returns]
+        if not any(aliased):
+            # A functional operator may still note statistics in its arguments (batch norm); their metadata stay.
+            return ("inplace" if not schema.returns else "functional"), ()
+        if torch.Tag.inplace_view in tags or any(argument.is_out for argument in schema.arguments):
+            return "alias", ()
+        if self.name.rpartition(".")[2].startswith(("resize", "set_", "as_strided_", "_resize")):
+            return "alias", ()
+        positions = []
+        for info in aliased:
+            if info is None or not info.is_write:
+                return "alias", ()
+            positions.extend(
+                index
+                for index, argument in enumerate(schema.arguments)
+                if argument.alias_info is not None and argument.alias_info.before_set == info.before_set
+            )
+        return ("inplace", tuple(positions)) if len(positions) == len(aliased) else ("alias", ())
+
+    def _is_without_products(
+        self, schema: torch._C.FunctionSchema, tags: set[torch.Tag], takes_tensors: bool
+    ) -> bool:
+        if self.name.startswith("prim."):
+            return True  # the dispatcher's questions about a tensor: its device, its layout
+        if not self.name.startswith("aten."):
+            # PyTorch's tags are promises about its own operators; elsewhere only what returns views is surely free.
+            return bool(schema.returns) and all(
+                result.alias_info is not None and not result.alias_info.is_write for result in schema.returns
+            )
+        if {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy} & tags:
+            return True
+        name = self.name.rstrip("_")
+        if not takes_tensors or name in WITHOUT_PRODUCTS or name.startswith("aten._foreach_"):
+            return True
+        return bool(schema.returns) and all(
+            result.alias_info is not None and not result.alias_info.is_write for result in schema.returns
+        )
+
+    def flops(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
+        """FLOPs of one call, 0 where no formula applies."""
+        return 0 if self.formula is None else self.formula(Call(self.operator, args, kwargs, output))
+
+
+def _foreign(operator: torch._ops.OpOverload) -> Formula | None:
+    """A formula that somebody registered with PyTorch's own counter, `torch.utils.flop_counter.register_flop_formula`.
+
+    Many libraries register theirs there. Not imported to look: who registered one has imported it.
+    """
+    counter = sys.modules.get("torch.utils.flop_counter")
+    registered: Callable[..., int] | None = counter and counter.flop_registry.get(operator.overloadpacket)
+    if registered is None:
+        return None
+    return lambda call: int(registered(*call.args, **call.kwargs, out_val=call.output))
+
+
+@lru_cache(maxsize=None)
+def operator_info(operator: torch._ops.OpOverload) -> OperatorInfo:
+    """What is known of ``operator``; looked up once a process."""
+    return OperatorInfo(operator)

@@ -1,0 +1,67 @@
+"""Running for real, where shapes alone do not tell the way: with data, and with everything put back afterwards."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.tracer import Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pytest_flopsbudget.counting.modules import ModuleTracker
+    from pytest_flopsbudget.counting.operators import OperatorInfo
+
+
+class RealTracer(Tracer):
+    """Runs every operator, and copies what existed before the run at the moment something is written to it."""
+
+    def __init__(self, tracker: ModuleTracker) -> None:
+        super().__init__(tracker)
+        self._made: set[int] = set()
+        self._copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
+        """The output, computed, and its FLOPs."""
+        if info.written:
+            names = [argument.name for argument in info.operator._schema.arguments]  # noqa: SLF001
+            for position in info.written:
+                target = args[position] if position < len(args) else kwargs.get(names[position])
+                for tensor in _tensors(target):
+                    self._keep(tensor)
+        output = info.operator(*args, **kwargs)
+        if info.behaviour == "functional":
+            for tensor in _tensors(output):
+                if _has_storage(tensor):
+                    self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- the storage's identity
+        return output, info.flops(args, kwargs, output)
+
+    def _keep(self, tensor: torch.Tensor) -> None:
+        if not _has_storage(tensor):
+            return
+        storage = tensor.untyped_storage()
+        identity = storage._cdata  # noqa: SLF001
+        if identity not in self._made and identity not in self._copies:
+            self._copies[identity] = (storage, storage.clone())
+
+    def restore(self) -> None:
+        """Put back what was written to, byte for byte."""
+        for storage, copy in self._copies.values():
+            storage.resize_(copy.nbytes())
+            storage.copy_(copy)
+        self._copies.clear()
+
+
+def _has_storage(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_meta
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return iter((value,))
+    if isinstance(value, (list, tuple)):
+        return itertools.chain.from_iterable(map(_tensors, value))
+    return iter(())

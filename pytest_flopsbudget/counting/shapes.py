@@ -1,0 +1,153 @@
+"""Running on shapes alone: no data, no weights in memory, nothing computed.
+
+The metadata of an operator's outputs depend on the metadata of its inputs and on its other arguments alone. So each
+combination is asked of PyTorch's meta kernels once a process and answered from memory after that.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.constants import LARGEST, Constants
+from pytest_flopsbudget.counting.metadata import append_key, make, spec_of, to_meta
+from pytest_flopsbudget.counting.tracer import Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_flopsbudget.counting.modules import ModuleTracker
+    from pytest_flopsbudget.counting.operators import OperatorInfo
+
+#: Call → (what its output looks like, FLOPs). Holds facts about PyTorch only, so nothing ever has to reset it.
+_ANSWERS: dict[tuple[Any, ...], tuple[Any, int]] = {}
+#: Where the memory is emptied: a process that meets this many different calls is not served by remembering them.
+_MOST_ANSWERS = 200_000
+
+_META = torch.device("meta")
+
+
+class NeedsDataError(Exception):
+    """An operator whose result depends on values, while only shapes are there."""
+
+
+class ShapesTracer(Tracer):
+    """Answers every operator with tensors of the right metadata on the meta device."""
+
+    def __init__(self, tracker: ModuleTracker) -> None:
+        super().__init__(tracker)
+        self.constants = Constants()
+        #: (operator, path of the module) that asked for data first. Kept, since a model may catch the exception and go
+        #: another way than it goes with data.
+        self.asked_for_data: tuple[str, str] | None = None
+
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
+        """The output's twin, and the FLOPs that the operator would have cost.
+
+        Raises:
+            NeedsDataError: the result depends on values that are not known.
+        """
+        kwargs = dict(kwargs)
+        wants_cpu = False
+        if info.has_device:
+            wants_cpu = kwargs.get("device") == torch.device("cpu")
+            self._onto_meta(info, kwargs)
+        parts: list[Any] = [info.operator, torch.get_default_dtype()]
+        tensors: list[torch.Tensor] = []
+        append_key(parts, tensors, args)
+        if kwargs:
+            parts.extend(kwargs)
+            append_key(parts, tensors, kwargs.values())
+        if self.constants or not tensors or info.name == "aten.lift_fresh":
+            found, output = self._from_constants(info, args, kwargs, tensors, wants_cpu)
+            if found:
+                return output, 0
+        if info.needs_data:
+            raise self._needs_data(info)
+        if info.behaviour == "alias":
+            return self._run(info, args, kwargs)
+        key = tuple(parts)
+        known = _ANSWERS.get(key)
+        if known is None:
+            output, flops = self._run(info, args, kwargs)
+            if len(_ANSWERS) >= _MOST_ANSWERS:
+                _ANSWERS.clear()
+            _ANSWERS[key] = (spec_of(output) if info.behaviour == "functional" else None, flops)
+        else:
+            spec, flops = known
+            output = make(spec) if info.behaviour == "functional" else None
+        if info.behaviour == "inplace":
+            output = self._written(info, args)
+        return output, flops
+
+    @staticmethod
+    def _onto_meta(info: OperatorInfo, kwargs: dict[str, Any]) -> None:
+        """Let what would be made on some device be made on meta."""
+        if kwargs.get("device") is not None or info.is_constant or "empty" in info.name:
+            kwargs["device"] = _META
+        if kwargs.get("pin_memory"):
+            kwargs["pin_memory"] = False
+
+    @staticmethod
+    def _run(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
+        """Ask PyTorch's meta kernel."""
+        args = tuple(map(to_meta, args))
+        kwargs = {name: to_meta(value) for name, value in kwargs.items()}
+        output = info.operator(*args, **kwargs)
+        return to_meta(output), info.flops(args, kwargs, output)
+
+    @staticmethod
+    def _written(info: OperatorInfo, args: Sequence[Any]) -> Any:
+        """What an in-place operator returns: the arguments that it wrote to."""
+        if not info.returned:
+            return None
+        returned = [args[position] for position in info.returned]
+        return returned[0] if len(returned) == 1 else tuple(returned)
+
+    def _from_constants(
+        self,
+        info: OperatorInfo,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: Sequence[torch.Tensor],
+        wants_cpu: bool,
+    ) -> tuple[bool, Any]:
+        """(whether the answer follows from known values, the answer)."""
+        if info.formula is not None or not info.known:
+            return False, None
+        if info.name == "aten.lift_fresh" and not args[0].is_meta:
+            value = args[0]
+            return (True, self.constants.with_twins(value)) if value.numel() <= LARGEST else (False, None)
+        known = self.constants.values(tensors) if tensors else ({} if info.is_constant and _is_small(args) else None)
+        if known is None or (not tensors and not info.is_constant) or info.is_random:
+            for position in info.written:
+                if position < len(args) and isinstance(args[position], torch.Tensor):
+                    self.constants.forget(args[position])
+            return False, None
+        output = self.constants.compute(info, known, args, kwargs)
+        if info.behaviour == "alias" and not info.needs_data and not info.written:
+            return False, None  # a view of the twin: it shares the twin's storage, and so its value
+        if info.behaviour == "inplace":
+            return True, self._written(info, args)
+        if wants_cpu and tensors:
+            return True, output  # brought back to be read
+        return True, self.constants.with_twins(output)
+
+    def _needs_data(self, info: OperatorInfo) -> NeedsDataError:
+        path = self.tracker.current().path
+        if self.asked_for_data is None:
+            self.asked_for_data = (info.name, path)
+        return NeedsDataError(f"{info.name} needs data")
+
+
+def _is_small(args: Sequence[Any]) -> bool:
+    """Whether what a factory makes of these arguments stays small enough to be followed."""
+    size = 1
+    for argument in args:
+        numbers = argument if isinstance(argument, (list, tuple)) else [argument]
+        for number in numbers:
+            if type(number) is int or (type(number) is float and math.isfinite(number)):
+                size *= max(1, abs(int(number)))
+    return size <= LARGEST

@@ -1,0 +1,87 @@
+"""The dispatch mode: sees each operator once, asks for its cost, credits it to the module that it ran in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytest_flopsbudget.counting.operators import OperatorInfo, operator_info
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_flopsbudget.counting.modules import ModuleTracker
+
+
+_PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def _has_no_dispatcher(kind: type) -> bool:
+    """Whether the dispatcher treats tensors of this class like plain ones; fake tensors count by their metadata."""
+    return issubclass(kind, FakeTensor) or (
+        getattr(kind, "__torch_dispatch__", None) is torch._C._disabled_torch_dispatch_impl  # noqa: SLF001
+    )
+
+
+class Tally:
+    """Calls and FLOPs of one operator."""
+
+    __slots__ = ("calls", "flops", "paths")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.flops = 0
+        #: Where it ran; kept only for unknown operators.
+        self.paths: set[str] = set()
+
+
+class Tracer(TorchDispatchMode):
+    """Counts what passes the dispatcher. How an operator is answered is the subclasses' matter."""
+
+    def __init__(self, tracker: ModuleTracker) -> None:
+        super().__init__()
+        self.tracker = tracker
+        self.counted: dict[str, Tally] = {}
+        self.unknown: dict[str, Tally] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Answer one operator and count it."""
+        if any(kind not in _PLAIN for kind in types) and not all(map(_has_no_dispatcher, types)):
+            # A subclass with a dispatcher of its own (nested, distributed, quantized tensors) takes the operator apart;
+            # the operators on its parts come by here again.
+            return NotImplemented
+        info = operator_info(cast("torch._ops.OpOverload", func))
+        kwargs = kwargs or {}
+        if info.decomposes:
+            with self:
+                output = func.decompose(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
+        output, flops = self.answer(info, args, kwargs)
+        if flops:
+            self._credit(info, flops)
+        elif not info.known:
+            self._note_unknown(info)
+        return output
+
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
+        """The output of one operator, and its FLOPs."""
+        raise NotImplementedError
+
+    def _credit(self, info: OperatorInfo, flops: int) -> None:
+        self.tracker.current().flops += flops
+        tally = self.counted.get(info.name)
+        if tally is None:
+            tally = self.counted[info.name] = Tally()
+        tally.calls += 1
+        tally.flops += flops
+
+    def _note_unknown(self, info: OperatorInfo) -> None:
+        tally = self.unknown.setdefault(info.name, Tally())
+        tally.calls += 1
+        tally.paths.add(self.tracker.current().path)

@@ -1,0 +1,196 @@
+"""Limits against measurements."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+import pytest
+
+from pytest_flopsbudget.results.complexity import Complexity, Module
+from pytest_flopsbudget.results.limits import (
+    Effective,
+    Limit,
+    Share,
+    UnmatchedPattern,
+    Unmeasured,
+    Violation,
+    check,
+    merge,
+    share,
+    tolerance_for,
+    unmatched,
+)
+from pytest_flopsbudget.settings import Budget, Settings
+from pytest_flopsbudget.units import Tolerance
+
+
+def complexity(flops=1_000, params=100, modules=None):
+    """A model from its totals and path → FLOPs of its modules."""
+    paths = {"": flops} | (modules or {})
+    return Complexity(
+        model="Net",
+        inputs=("float32[1]",),
+        execution="shapes",
+        metrics={"flops": flops, "params": params},
+        modules={path: Module(type="M", calls=1, metrics={"flops": own}) for path, own in paths.items()},
+    )
+
+
+def limited(**limits):
+    return Effective({metric: Limit(most, "here") for metric, most in limits.items()})
+
+
+def limited_modules(**patterns):
+    return Effective({}, {pattern: {"flops": Limit(most, "here")} for pattern, most in patterns.items()})
+
+
+class TestMerge:
+    def test_the_closest_wins_metric_by_metric(self):
+        """The last budget replaces what it names, and keeps the rest; each limit knows where it stands."""
+        far = Budget("far", limits={"flops": 1, "params": 2})
+        near = Budget("near", limits={"flops": 3})
+        assert merge([far, near]) == Effective({"params": Limit(2, "far"), "flops": Limit(3, "near")})
+
+    @pytest.mark.parametrize(("farther", "closer"), [("flops", "macs"), ("macs", "flops")])
+    def test_flops_and_macs_are_one_quantity(self, farther, closer):
+        """A closer limit in the one unit replaces a farther one in the other, even to loosen it."""
+        budgets = [Budget("far", limits={farther: 1}), Budget("near", limits={closer: 100})]
+        assert merge(budgets) == Effective({closer: Limit(100, "near")})
+
+    def test_both_units_of_one_budget_hold(self):
+        """Whoever writes both means both, and both replace what is farther."""
+        budgets = [Budget("far", limits={"flops": 9}), Budget("near", limits={"flops": 1, "macs": 2})]
+        assert merge(budgets) == Effective({"flops": Limit(1, "near"), "macs": Limit(2, "near")})
+
+    def test_modules_are_merged_by_pattern(self):
+        """Equal patterns replace each other metric by metric; different ones hold side by side."""
+        far = Budget("far", modules={"a": {"flops": 1, "params": 2}, "b": {"flops": 3}})
+        near = Budget("near", modules={"a": {"macs": 4}, "b*": {"flops": 5}})
+        assert merge([far, near]).modules == {
+            "a": {"params": Limit(2, "far"), "macs": Limit(4, "near")},
+            "b": {"flops": Limit(3, "far")},
+            "b*": {"flops": Limit(5, "near")},
+        }
+
+    def test_nothing_holds_without_budgets(self):
+        """No budget sets no limit."""
+        assert merge([]) == Effective()
+
+
+class TestToleranceFor:
+    def test_the_closest_wins_metric_by_metric(self):
+        """Settings come first, then each budget's own."""
+        settings = Settings()
+        far = Budget("far", tolerance={"flops": Tolerance(absolute=1), "params": Tolerance(absolute=2)})
+        near = Budget("near", tolerance={"flops": Tolerance(absolute=3)})
+        assert tolerance_for([far, near], settings) == settings.tolerance | {
+            "flops": Tolerance(absolute=3),
+            "params": Tolerance(absolute=2),
+        }
+
+
+class TestCheck:
+    def test_a_limit_may_be_reached(self):
+        """The limit itself still passes."""
+        assert check(complexity(flops=1_000), limited(flops=1_000, macs=500)) == []
+
+    def test_one_more_is_a_violation(self):
+        """Values are compared exactly, also far beyond what a float tells apart."""
+        (violation,) = check(complexity(flops=10**20 + 1), limited(flops=10**20))
+        assert violation == Violation(metric="flops", module=None, measured=10**20 + 1, limit=10**20, source="here")
+        assert violation.excess == 1
+
+    def test_macs_are_half_the_flops(self):
+        """A limit on MACs is held against the FLOPs that were counted."""
+        (violation,) = check(complexity(flops=1_000), limited(macs=499))
+        assert (violation.metric, violation.measured, violation.limit) == ("macs", 500, 499)
+
+    def test_violations_are_in_the_order_of_the_metrics(self):
+        """Reports read the same however the limits were written."""
+        assert [one.metric for one in check(complexity(), limited(params=1, macs=1, flops=1))] == [
+            "flops",
+            "macs",
+            "params",
+        ]
+
+    def test_a_pattern_limits_every_module_that_matches(self):
+        """A wildcard crosses dots, and each module is held against the limit by itself."""
+        measured = complexity(modules={"layer4": 30, "layer4.0": 20, "layer4.1": 10, "head": 40})
+        found = check(measured, limited_modules(**{"layer4*": 15}))
+        assert [(one.module, one.measured, one.excess) for one in found] == [("layer4", 30, 15), ("layer4.0", 20, 5)]
+
+    def test_wildcards_are_about_what_is_inside_the_model(self):
+        """A star does not limit the model itself; the empty path does."""
+        measured = complexity(flops=50, modules={"a": 10})
+        assert check(measured, limited_modules(**{"*": 20})) == []
+        assert [one.module for one in check(measured, limited_modules(**{"": 20}))] == [""]
+
+    def test_what_was_not_measured_is_told(self):
+        """A limit on it does not pass in silence."""
+        found = check(complexity(), limited(buffer_bytes=1))
+        assert found == [Unmeasured(metric="buffer_bytes", module=None, source="here")]
+
+    def test_what_was_not_measured_of_modules_is_told_once(self):
+        """One line for the pattern, not one for each of its modules."""
+        measured = complexity(modules={"a.0": 1, "a.1": 1})
+        found = check(measured, Effective({}, {"a.*": {"params": Limit(1, "here")}}))
+        assert found == [Unmeasured(metric="params", module="a.*", source="here")]
+
+    def test_findings_travel_as_plain_data(self):
+        """What a worker found reaches the controller as it was, integers beyond 64 bits too."""
+        found = check(complexity(flops=2**70), limited(flops=2**65, param_bytes=1))
+        assert msgspec.convert(msgspec.to_builtins(found), list[Violation | Unmeasured]) == found
+
+
+class TestUnmatched:
+    def test_names_near_modules(self):
+        """A mistyped path leads to the one that was meant."""
+        (found,) = unmatched(complexity(modules={"layer4": 1, "head": 1}), limited_modules(layr4=1))
+        assert found == UnmatchedPattern(pattern="layr4", source="here", near=("layer4",))
+
+    def test_finds_a_module_by_its_own_name(self):
+        """The last part of a path is likely to be all that someone writes; the first three are named."""
+        modules = {f"model.layers.{n}.self_attn.q_proj": 1 for n in range(5)}
+        (found,) = unmatched(complexity(modules=modules), limited_modules(q_proj=1))
+        assert found.near == tuple(f"model.layers.{n}.self_attn.q_proj" for n in range(3))
+
+    def test_is_told_for_each_place(self):
+        """Whoever wrote the pattern learns of it, also where two wrote the same."""
+        effective = merge([Budget("far", modules={"x": {"params": 1}}), Budget("near", modules={"x": {"flops": 1}})])
+        assert [one.source for one in unmatched(complexity(), effective)] == ["far", "near"]
+
+    def test_is_empty_where_every_pattern_matches(self):
+        """Patterns that match are none of it, the empty one for the model itself among them."""
+        assert unmatched(complexity(modules={"a.b": 1}), limited_modules(**{"a*": 1, "": 1, "?.b": 1})) == []
+
+
+class TestShare:
+    def test_is_the_tightest(self):
+        """Of 1000/4000 and 100/200, the latter is used up more."""
+        found = share(complexity(flops=1_000, params=100), limited(flops=4_000, params=200))
+        assert found == Share(metric="params", measured=100, limit=200, source="here")
+        assert found.fraction == 0.5
+
+    def test_is_none_without_limits_on_what_was_measured(self):
+        """Nothing to show a share of."""
+        assert share(complexity(), limited()) is None
+        assert share(complexity(), limited(buffer_bytes=1)) is None
+
+    @pytest.mark.parametrize(("params", "expected"), [(0, 1.0), (1, math.inf)])
+    def test_of_a_limit_of_zero(self, params, expected):
+        """Nothing uses up nothing; anything exceeds it without end."""
+        assert share(complexity(params=params), limited(params=0)).fraction == expected
+
+    def test_the_first_metric_wins_a_tie(self):
+        """FLOPs and MACs of one model are the same share: 1000/2000 and 500/1000."""
+        assert share(complexity(flops=1_000), limited(macs=1_000, flops=2_000)).metric == "flops"
+
+
+def test_imports_neither_torch_nor_pytest():
+    """Results are plain data."""
+    import subprocess
+    import sys
+
+    code = "import sys, pytest_flopsbudget.results.limits; print({'torch', 'pytest', '_pytest'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

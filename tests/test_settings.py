@@ -1,0 +1,384 @@
+"""What a team writes in the pyproject and in markers."""
+
+from __future__ import annotations
+
+import textwrap
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget, matches_pattern
+from pytest_flopsbudget.units import Tolerance
+
+ONE_PERCENT = Tolerance(relative=Fraction(1, 100))
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Writes a pyproject and loads it."""
+
+    def write_and_load(text):
+        (tmp_path / "pyproject.toml").write_text(textwrap.dedent(text), encoding="utf-8")
+        return load_settings(tmp_path)
+
+    return write_and_load
+
+
+@pytest.fixture
+def mistakes(load):
+    """Writes a pyproject with mistakes, and gives the lines that tell them."""
+
+    def write_and_refuse(text):
+        with pytest.raises(UsageError) as caught:
+            load(text)
+        return str(caught.value).splitlines()
+
+    return write_and_refuse
+
+
+class TestLoadSettings:
+    def test_has_defaults_without_a_file(self, tmp_path):
+        """Nobody has to write anything."""
+        assert load_settings(tmp_path) == Settings(
+            path=None,
+            limits=None,
+            budgets=(),
+            tolerance=dict.fromkeys(METRICS, Tolerance()),
+            missing_baseline="warn",
+            unknown_operators="warn",
+            improved_baseline="pass",
+            show="flops",
+        )
+
+    @pytest.mark.parametrize(
+        "text", ["", "[project]\nname = 'x'", "tool = 'flops'", "[tool.other]\nflopsbudget = 1", "not TOML at all"]
+    )
+    def test_has_defaults_without_a_table(self, load, text):
+        """Other tables are none of this plugin's business, and neither is a file that never names it."""
+        assert load(text) == Settings()
+
+    def test_an_empty_table_has_defaults(self, load, tmp_path):
+        """The table alone changes nothing but where the settings come from."""
+        assert load("[tool.pytest-flopsbudget]") == Settings(path=tmp_path / "pyproject.toml")
+
+    def test_reads_every_key(self, load, tmp_path):
+        """Each key arrives in its field."""
+        settings = load("""
+            [tool.pytest-flopsbudget]
+            tolerance = "1%"
+            missing-baseline = "fail"
+            unknown-operators = "ignore"
+            improved-baseline = "fail"
+            show = "macs"
+
+            [tool.pytest-flopsbudget.limits]
+            params = "100M"
+            modules = {"head*" = {flops = "1 GMACs"}}
+
+            [[tool.pytest-flopsbudget.budgets]]
+            match = "tests/test_a.py::*"
+            flops = "8.2 GFLOPs"
+
+            [[tool.pytest-flopsbudget.budgets]]
+            match = ["tests/test_b.py::*", "*::test_c"]
+            tolerance = {params = 5}
+            modules.layer4.params = 10
+        """)
+        assert settings == Settings(
+            path=tmp_path / "pyproject.toml",
+            limits=Budget(
+                "pyproject.toml, [tool.pytest-flopsbudget.limits]",
+                limits={"params": 100_000_000},
+                modules={"head*": {"flops": 2_000_000_000}},
+            ),
+            budgets=(
+                Budget(
+                    "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 1",
+                    limits={"flops": 8_200_000_000},
+                    match=("tests/test_a.py::*",),
+                ),
+                Budget(
+                    "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 2",
+                    modules={"layer4": {"params": 10}},
+                    tolerance={"params": Tolerance(absolute=5)},
+                    match=("tests/test_b.py::*", "*::test_c"),
+                ),
+            ),
+            tolerance=dict.fromkeys(METRICS, ONE_PERCENT),
+            missing_baseline="fail",
+            unknown_operators="ignore",
+            improved_baseline="fail",
+            show="macs",
+        )
+
+    @pytest.mark.parametrize("value", ["0", '"0%"', "{}"])
+    def test_no_tolerance_is_exact(self, load, value):
+        """Zero, in any form, lets no growth pass."""
+        assert load(f"[tool.pytest-flopsbudget]\ntolerance = {value}").tolerance == Settings().tolerance
+
+    def test_tolerance_by_metric_leaves_the_others_exact(self, load):
+        """FLOPs and MACs are one quantity, so a tolerance of one is that of the other: 6 MACs are 12 FLOPs."""
+        tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {macs = 6, params = "1%"}').tolerance
+        assert tolerance["macs"] == Tolerance(absolute=6)
+        assert tolerance["flops"] == Tolerance(absolute=12)
+        assert tolerance["params"] == ONE_PERCENT
+        assert tolerance["param_bytes"] == Tolerance()
+
+    def test_tolerance_of_flops_holds_for_macs(self, load):
+        """Half of 5 FLOPs is 2 whole MACs, and a share is the same share."""
+        tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {flops = {relative = "1%", absolute = 5}}').tolerance
+        assert tolerance["macs"] == Tolerance(relative=Fraction(1, 100), absolute=2)
+
+    def test_tells_every_mistake_at_once(self, mistakes):
+        """One run shows all there is to correct, each with its table, key and value."""
+        lines = mistakes("""
+            [tool.pytest-flopsbudget]
+            tolerance = 0.01
+            missing_baseline = "fail"
+            show = "FLOPS"
+
+            [tool.pytest-flopsbudget.limits]
+            params = "8.2 GFLOPs"
+            parms = 1
+
+            [[tool.pytest-flopsbudget.budgets]]
+            flops = "8.2 GFLOPS"
+        """)
+        assert sorted(": ".join(line.split(": ")[:2]) for line in lines) == [
+            "pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 1 flops",
+            "pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 1 match",
+            "pyproject.toml: [tool.pytest-flopsbudget.limits] params",
+            "pyproject.toml: [tool.pytest-flopsbudget.limits] parms",
+            "pyproject.toml: [tool.pytest-flopsbudget] missing_baseline",
+            "pyproject.toml: [tool.pytest-flopsbudget] show",
+            "pyproject.toml: [tool.pytest-flopsbudget] tolerance",
+        ]
+
+    @pytest.mark.parametrize(
+        ("text", "where", "hint"),
+        [
+            ('missing_baseline = "fail"', "] missing_baseline", "did you mean missing-baseline?"),
+            ("tolerence = 0", "] tolerence", "did you mean tolerance?"),
+            ("limit = 0", "] limit", "did you mean limits?"),
+            ("zzzz = 0", "] zzzz", "There are tolerance, missing-baseline, "),
+            ("flops = 1", "] flops", "stand in [tool.pytest-flopsbudget.limits]"),
+            ('tolerance = "-1%"', "] tolerance", 'write it like "1%"'),
+            ("tolerance = 0.01", "] tolerance", 'write "1%", or {flops = "1%", params = 0}'),
+            ("tolerance = false", "] tolerance", "False does not fit every metric"),
+            ("tolerance = {parms = 0}", "] tolerance.parms", "did you mean params?"),
+            ("tolerance = {params = 0.5}", "] tolerance.params", "0.5 has no unit"),
+            ("tolerance = {flops = 2, macs = 1}", "] tolerance.macs", "give one of the two"),
+            ('missing-baseline = "Fail"', "] missing-baseline", 'did you mean "fail"?'),
+            ("show = 1", "] show", '1 is none of "flops", "macs"'),
+            ("limits = 1", "] limits", "must be a table, not 1"),
+            ("budgets = {}", "] budgets", "write [[tool.pytest-flopsbudget.budgets]]"),
+            ("limits.trainable-params = 1", ".limits] trainable-params", "did you mean trainable_params?"),
+            ("limits.params = -1", ".limits] params", "-1 is negative"),
+            ("limits.params = 2020-01-01", ".limits] params", "is not an amount"),
+            ("limits.tolerance = 0", ".limits] tolerance", "in [tool.pytest-flopsbudget]"),
+            ("limits.modules = 1", ".limits] modules", "1 is not a table of limits by module"),
+            ("limits.modules.a = 1", ".limits] modules.a", 'write {flops = "1.7G"}'),
+            ("limits.modules.a = {}", ".limits] modules.a", "{} is not a table of limits"),
+            ('limits.modules."a.*".flop = 1', '.limits] modules."a.*".flop', "did you mean flops?"),
+            ("limits.modules.a.0.flops = 1", ".limits] modules.a.0", 'needs quotes, like "a.0"'),
+        ],
+    )
+    def test_says_what_is_wrong_and_what_to_write(self, mistakes, text, where, hint):
+        """Each mistake names the file, the table and the key, and leads to what is right."""
+        (line,) = mistakes(f"[tool.pytest-flopsbudget]\n{text}")
+        assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget{where}: ")
+        assert hint in line
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("flops = 1", "match: is missing; write match = ["),
+            ("match = []\nflops = 1", "match: [] is not a pattern of node ids, nor a list of them"),
+            ("match = ''\nflops = 1", "match: '' is not a pattern"),
+            ("match = ['a', 1]\nflops = 1", "match: ['a', 1] is not a pattern"),
+            ("matches = 'a'\nmatch = 'a'", "matches: no such key; did you mean match?"),
+        ],
+    )
+    def test_a_budget_says_what_it_is_for(self, mistakes, text, expected):
+        """A budget without a proper pattern would hold for nothing, or for everything."""
+        (line,) = mistakes(f"[[tool.pytest-flopsbudget.budgets]]\n{text}")
+        assert line.startswith("pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 1 ")
+        assert expected in line
+
+    def test_a_budget_limits_something(self, mistakes):
+        """A budget that does nothing is a mistake, told by its number."""
+        lines = mistakes("""
+            [[tool.pytest-flopsbudget.budgets]]
+            match = "*"
+            flops = 1
+            [[tool.pytest-flopsbudget.budgets]]
+            match = "*"
+        """)
+        place, _, mistake = lines[0].rpartition(": ")
+        assert place == "pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 2"
+        assert mistake == "sets neither a limit nor a tolerance; add one, or remove it"
+        assert len(lines) == 1
+
+    @pytest.mark.parametrize(
+        "name", ["flopsbudget", "flops-budget", "pytest_flopsbudget", "pytest-flops-budget", "Pytest-FlopsBudget"]
+    )
+    def test_finds_a_misspelled_table(self, mistakes, name):
+        """A table under a name that is almost right is not ignored."""
+        assert mistakes(f"[tool.{name}]\nshow = 'macs'") == [
+            f"pyproject.toml: [tool.{name}]: nothing reads this table; rename it to [tool.pytest-flopsbudget]"
+        ]
+
+    def test_refuses_a_value_in_place_of_the_table(self, mistakes):
+        """The table has to be one."""
+        (line,) = mistakes("[tool]\npytest-flopsbudget = 1")
+        assert (
+            line == "pyproject.toml: tool.pytest-flopsbudget: must be a table, not 1; write [tool.pytest-flopsbudget]"
+        )
+
+    def test_says_where_the_file_is_no_toml(self, mistakes):
+        """Line and column lead to the place."""
+        (line,) = mistakes("""
+            [tool.pytest-flopsbudget]
+            show = macs
+        """)
+        assert line.startswith("pyproject.toml: is not valid TOML: ")
+        assert "line 3, column 8" in line
+
+    def test_refuses_other_encodings(self, tmp_path):
+        """TOML is UTF-8."""
+        (tmp_path / "pyproject.toml").write_bytes(b'[tool.pytest-flopsbudget]\nshow = "\xff"')
+        with pytest.raises(UsageError, match=r"pyproject\.toml: is not valid TOML: 'utf-8' codec"):
+            load_settings(tmp_path)
+
+    def test_tells_a_file_that_cannot_be_read(self, tmp_path):
+        """A folder of that name is no file."""
+        (tmp_path / "pyproject.toml").mkdir()
+        with pytest.raises(UsageError, match=r"pyproject\.toml: cannot be read"):
+            load_settings(tmp_path)
+
+
+class TestBudgetsFor:
+    LIMITS = Budget("limits", limits={"params": 1})
+    A = Budget("a", limits={"params": 2}, match=("tests/test_a.py::*",))
+    EVERY = Budget("every", limits={"params": 3}, match=("*",))
+    RESNET = Budget("resnet", limits={"params": 4}, match=("*::test_b[resnet*]",))
+
+    def test_is_farthest_first(self):
+        """General limits come first, then budgets in the order of the file."""
+        settings = Settings(limits=self.LIMITS, budgets=(self.EVERY, self.A, self.RESNET))
+        assert settings.budgets_for("tests/test_a.py::test_x") == (self.LIMITS, self.EVERY, self.A)
+
+    def test_brackets_are_themselves(self):
+        """Node ids of parametrized tests are written as pytest prints them."""
+        settings = Settings(budgets=(self.RESNET,))
+        assert settings.budgets_for("tests/test_a.py::test_b[resnet50]") == (self.RESNET,)
+        assert settings.budgets_for("tests/test_a.py::test_br") == ()
+
+    def test_is_empty_without_settings(self):
+        """Nothing holds where nothing is written."""
+        assert Settings().budgets_for("tests/test_a.py::test_x") == ()
+
+
+class TestMatchesPattern:
+    @pytest.mark.parametrize(
+        ("text", "pattern", "expected"),
+        [
+            ("layer4", "layer4*", True),
+            ("layer4.0", "layer4*", True),
+            ("layer4.0", "layer?.0", True),
+            ("layer4.0", "layer4", False),
+            ("a.layer4", "layer4", False),
+            ("Layer4", "layer4", False),
+            ("test_x[a-1]", "test_x[*-1]", True),
+            ("test_xa", "test_x[a]", False),
+            ("[", "[", True),
+            ("]", "[]]", False),
+            ("", "*", True),
+        ],
+    )
+    def test_knows_two_wildcards(self, text, pattern, expected):
+        """Only * and ? are wild, case counts, and all of the text has to match."""
+        assert matches_pattern(text, pattern) is expected
+
+    @given(text=st.text(st.characters(exclude_characters="*?")))
+    def test_every_text_matches_itself(self, text):
+        """Without wildcards, a pattern means just what it says."""
+        assert matches_pattern(text, text)
+
+
+class TestMarkerBudget:
+    def test_reads_keywords(self):
+        """Metrics, modules and a tolerance may stand in a marker."""
+        kwargs = {
+            "flops": "8.2 GFLOPs",
+            "params": 25_600_000,
+            "modules": {"layer4": {"flops": "1.7G"}},
+            "tolerance": {"params": "1%"},
+        }
+        assert marker_budget((), kwargs, "marker on test_x") == Budget(
+            "marker on test_x",
+            limits={"flops": 8_200_000_000, "params": 25_600_000},
+            modules={"layer4": {"flops": 1_700_000_000}},
+            tolerance={"params": ONE_PERCENT},
+        )
+
+    def test_may_be_bare(self):
+        """A marker without limits asks for the baseline's comparison alone."""
+        assert marker_budget((), {}, "marker on test_x") == Budget("marker on test_x")
+
+    def test_refuses_positions(self):
+        """A number without a name is no limit on anything; the remedy shows a keyword."""
+        with pytest.raises(
+            UsageError, match=r"marker on test_x: limits are keywords, not '8 G', 5; .*\(flops=\"8\.2 GFLOPs\"\)"
+        ):
+            marker_budget(("8 G", 5), {}, "marker on test_x")
+
+    def test_tells_every_mistake_at_once(self):
+        """One line for each, with the marker's place."""
+        kwargs = {"flop": 1, "match": "*", "modules": {1: {}, "a": 2}, "tolerance": None}
+        with pytest.raises(UsageError) as caught:
+            marker_budget((1,), kwargs, "marker on test_x")
+        assert [": ".join(line.split(": ")[:2]) for line in str(caught.value).splitlines()] == [
+            'marker on test_x: limits are keywords, not 1; write @pytest.mark.flops_budget(flops="8.2 GFLOPs")',
+            "marker on test_x: flop",
+            "marker on test_x: match",
+            "marker on test_x: modules.1",
+            "marker on test_x: modules.a",
+            "marker on test_x: tolerance",
+        ]
+
+
+class TestDescribe:
+    ONE = Budget("one", limits={"flops": 1}, match=("*",))
+
+    @pytest.mark.parametrize(
+        ("settings", "expected"),
+        [
+            (Settings(), "no budgets in pyproject.toml"),
+            (Settings(budgets=(ONE,)), "pyproject.toml: 1 budget"),
+            (
+                Settings(budgets=(ONE, ONE, ONE), limits=Budget("all", limits={"params": 1})),
+                "pyproject.toml: 3 budgets, limits on params",
+            ),
+            (
+                Settings(limits=Budget("all", limits={"params": 1, "flops": 2}, modules={"head*": {"flops": 1}})),
+                "pyproject.toml: limits on params, flops, modules head*",
+            ),
+        ],
+    )
+    def test_says_what_there_is(self, settings, expected):
+        """One line, for the head of a run."""
+        assert describe(settings) == expected
+
+
+def test_needs_neither_torch_nor_msgspec():
+    """The settings are read at every start of pytest, which must not pay for what it may not use."""
+    import subprocess
+    import sys
+
+    code = "import sys, pytest_flopsbudget.settings; print({'torch', 'msgspec', 'rich', 'tomllib'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

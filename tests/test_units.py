@@ -1,0 +1,451 @@
+"""Quantities as people write them, and as they are shown."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from pytest_flopsbudget.results.metrics import METRICS, Metric
+from pytest_flopsbudget.units import (
+    Tolerance,
+    format_delta,
+    format_exact,
+    format_pair,
+    format_percent,
+    format_value,
+    nearest_spelling,
+    parse_percent,
+    parse_quantity,
+    parse_tolerance,
+)
+
+FLOPS, MACS, PARAMS, BYTES = (METRICS[key] for key in ("flops", "macs", "params", "param_bytes"))
+
+metrics = st.sampled_from(list(METRICS.values()))
+amounts = st.integers(min_value=0, max_value=10**21)
+
+
+class TestParseQuantity:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("8.2 GFLOPs", 8_200_000_000),
+            ("8.2GFLOPs", 8_200_000_000),
+            ("8.2 G FLOPs", 8_200_000_000),
+            ("1.7G", 1_700_000_000),
+            ("1 FLOP", 1),
+            ("4.1 GMACs", 8_200_000_000),
+            ("3 MAC", 6),
+            ("2 kFLOPs", 2_000),
+            ("2 KFLOPs", 2_000),
+            ("2 TFLOPs", 2 * 10**12),
+            ("2 PFLOPs", 2 * 10**15),
+            ("2 EFLOPs", 2 * 10**18),
+            ("2E", 2 * 10**18),
+            ("2e9", 2 * 10**9),
+            ("2e-3 GFLOPs", 2_000_000),
+            ("+5", 5),
+            ("8,178,368,512 FLOPs", 8_178_368_512),
+            (" 12 ", 12),
+        ],
+    )
+    def test_reads_flops(self, text, expected):
+        """FLOPs are read with every prefix, and a MAC is two of them."""
+        assert parse_quantity(text, FLOPS) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [("4.1 GMACs", 4_100_000_000), ("8.2 GFLOPs", 4_100_000_000), ("4.1G", 4_100_000_000), ("7 FLOPs", 3)],
+    )
+    def test_reads_macs(self, text, expected):
+        """A bare number of the metric macs is in MACs, and FLOPs are halved."""
+        assert parse_quantity(text, MACS) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("25.6M", 25_600_000),
+            ("25_600_000", 25_600_000),
+            ("25,600,000", 25_600_000),
+            ("8B", 8_000_000_000),
+            ("8 B params", 8_000_000_000),
+            ("25.6 M params", 25_600_000),
+            ("25.6M parameters", 25_600_000),
+            ("512 params", 512),
+        ],
+    )
+    def test_reads_counts(self, text, expected):
+        """Counts take the word for what is counted, and B for billions."""
+        assert parse_quantity(text, PARAMS) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("96 MiB", 96 * 2**20),
+            ("96 MB", 96_000_000),
+            ("12 kB", 12_000),
+            ("12 KB", 12_000),
+            ("12 KiB", 12 * 1024),
+            ("1.5 GB", 1_500_000_000),
+            ("1.5 GiB", 3 * 2**29),
+            ("2 TiB", 2**41),
+            ("2 TB", 2 * 10**12),
+            ("100 B", 100),
+            ("100 bytes", 100),
+            ("1 byte", 1),
+            ("100", 100),
+        ],
+    )
+    def test_reads_bytes(self, text, expected):
+        """Bytes come in powers of 1000 and of 1024, as written."""
+        assert parse_quantity(text, BYTES) == expected
+
+    @pytest.mark.parametrize(("value", "expected"), [(0, 0), (2**80, 2**80), (8.2e9, 8_200_000_000)])
+    def test_takes_whole_numbers(self, value, expected):
+        """Whole numbers are in the metric's own unit, written as float or not."""
+        assert parse_quantity(value, FLOPS) == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"), [("0.1234567 kFLOPs", 123), ("0.9 FLOPs", 0), ("1.0009 kFLOPs", 1_000)]
+    )
+    def test_rounds_down(self, text, expected):
+        """What is left of a whole number is cut off."""
+        assert parse_quantity(text, FLOPS) == expected
+
+    def test_is_exact(self):
+        """Decimal fractions that no float holds come out exactly: 0.3 * 10^18."""
+        assert parse_quantity("0.3 EFLOPs", FLOPS) == 300_000_000_000_000_000
+
+    @pytest.mark.parametrize("text", ["8.2 GFLOPS", "8.2 GFLOPs/s", "8.2 gflop/s", "8.2 GFLOPs per second"])
+    def test_refuses_rates(self, text):
+        """FLOPS and FLOPs per second are told to be rates, with the amount to write instead."""
+        with pytest.raises(
+            ValueError, match=r"is a rate, FLOPs per second, and a budget is an amount of work: write \"8\.2 "
+        ):
+            parse_quantity(text, FLOPS)
+
+    def test_a_refused_rate_keeps_its_word_and_prefix(self):
+        """The remedy for MACs per second is in MACs."""
+        with pytest.raises(ValueError, match=r'write "3 TMACs"$'):
+            parse_quantity("3 TMACs/s", FLOPS)
+
+    @pytest.mark.parametrize(
+        ("text", "metric", "nearest"),
+        [
+            ("2 gflops", FLOPS, "2 GFLOPs"),
+            ("2 GFlops", FLOPS, "2 GFLOPs"),
+            ("2 GMACS", FLOPS, "2 GMACs"),
+            ("2 mb", BYTES, "2 MB"),
+            ("2 MBxyz", BYTES, "2 MB"),
+            ("2 Mparam", PARAMS, "2 Mparams"),
+        ],
+    )
+    def test_names_the_nearest_spelling(self, text, metric, nearest):
+        """A unit that is not spelled exactly so is refused, with the spelling that was likely meant."""
+        with pytest.raises(ValueError, match=f'{text}.*did you mean "{nearest}"') as caught:
+            parse_quantity(text, metric)
+        assert "Allowed: " in str(caught.value)
+
+    @pytest.mark.parametrize(("text", "choices"), [("96M", '"96 MB" or "96 MiB"'), ("96k", '"96 kB" or "96 KiB"')])
+    def test_refuses_ambiguous_bytes(self, text, choices):
+        """A prefix alone does not say which bytes."""
+        with pytest.raises(ValueError, match=choices):
+            parse_quantity(text, BYTES)
+
+    @pytest.mark.parametrize(
+        ("text", "metric", "kind"),
+        [
+            ("25 MB", PARAMS, "is in bytes, which does not fit params"),
+            ("25 GFLOPs", PARAMS, "is in FLOPs, which does not fit params"),
+            ("25 Mparams", FLOPS, "is a count, which does not fit flops"),
+            ("25 MACs", BYTES, "is in FLOPs, which does not fit param_bytes"),
+        ],
+    )
+    def test_refuses_another_metrics_unit(self, text, metric, kind):
+        """An amount of something else is told as such, with an example of what fits."""
+        with pytest.raises(ValueError, match=f"'{text}' {kind}; write \""):
+            parse_quantity(text, metric)
+
+    def test_refuses_a_comma_that_may_be_decimal(self):
+        """8,178 GFLOPs may be a thousand times less than it seems, so both readings are offered."""
+        with pytest.raises(ValueError, match=r'"8178 GFLOPs" or "8\.178 GFLOPs"'):
+            parse_quantity("8,178 GFLOPs", FLOPS)
+
+    @pytest.mark.parametrize(
+        "value",
+        ["", " ", "GFLOPs", "8,2 GFLOPs", "1..2", "0x10", "1__0", "nan", "inf", "9" * 5000, True, None, [1], {}],
+    )
+    def test_refuses_what_is_no_amount(self, value):
+        """Whatever is not an amount as a whole is none at all."""
+        with pytest.raises(ValueError, match=r"write \"8\.2 GFLOPs\" or \"4\.1 GMACs\""):
+            parse_quantity(value, FLOPS)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+    def test_refuses_numbers_without_end(self, value):
+        """Infinity is no limit."""
+        with pytest.raises(ValueError, match="is not an amount"):
+            parse_quantity(value, FLOPS)
+
+    @pytest.mark.parametrize("value", [-1, -0.5, "-1", "-1 GFLOPs"])
+    def test_refuses_less_than_nothing(self, value):
+        """Work is never negative."""
+        with pytest.raises(ValueError, match=r"is negative; write zero or more"):
+            parse_quantity(value, FLOPS)
+
+    @pytest.mark.parametrize("value", [8.2, "8.2"])
+    def test_refuses_a_fraction_without_a_unit(self, value):
+        """A limit of 8.2 lacks its unit."""
+        with pytest.raises(ValueError, match="has no unit and is not whole"):
+            parse_quantity(value, FLOPS)
+
+    @given(value=amounts, metric=metrics)
+    def test_reads_back_the_exact_form(self, value, metric):
+        """What format_exact prints may be pasted into a budget."""
+        assert value == parse_quantity(format_exact(value, metric), metric)
+
+    @given(value=amounts, metric=metrics)
+    def test_reads_back_the_short_form(self, value, metric):
+        """Four significant digits are within 0.05 %; bytes in powers of 1024 are rounded down to a byte besides."""
+        read = parse_quantity(format_value(value, metric), metric)
+        assert abs(read - value) <= Fraction(value, 2000) + (1 if metric.unit == "bytes" else 0)
+
+    @given(text=st.text(), metric=metrics)
+    def test_refuses_text_without_a_digit(self, text, metric):
+        """Only digits make an amount, and whatever else stands there is a ValueError that says what to write."""
+        letters = re.sub("[0-9]", "", text)
+        with pytest.raises(ValueError, match=r"is not an amount; write"):
+            parse_quantity(letters, metric)
+
+    @given(digits=st.from_regex(r"\A[0-9]{1,3}\Z"), unit=st.text(st.characters(categories=["L"]), min_size=1))
+    def test_takes_no_unit_that_it_does_not_know(self, digits, unit):
+        """A unit is one of the known ones to the letter, or the amount is refused by its name."""
+        assume(not re.fullmatch("[kKMGTPE]?(FLOPs?|MACs?)?", unit))
+        with pytest.raises(ValueError, match=re.escape(repr(digits + unit))):
+            parse_quantity(digits + unit, FLOPS)
+
+
+class TestParsePercent:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [("1%", Fraction(1, 100)), ("0.5 %", Fraction(1, 200)), ("0%", 0), ("150%", Fraction(3, 2))],
+    )
+    def test_reads_a_share(self, text, expected):
+        """Percentages are read exactly."""
+        assert parse_percent(text) == expected
+
+    @pytest.mark.parametrize("value", ["-1%", "%", "1", "1,000%", "1%%", "1% more", 1, None, "1" * 5000 + "%"])
+    def test_refuses_anything_else(self, value):
+        """The remedy shows the form."""
+        with pytest.raises(ValueError, match='write it like "1%"'):
+            parse_percent(value)
+
+
+class TestParseTolerance:
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            ("1%", Tolerance(relative=Fraction(1, 100))),
+            ("0%", Tolerance()),
+            (0, Tolerance()),
+            (100, Tolerance(absolute=100)),
+            ("5 MFLOPs", Tolerance(absolute=5_000_000)),
+            ("5 MMACs", Tolerance(absolute=10_000_000)),
+            ({"relative": "2 %"}, Tolerance(relative=Fraction(1, 50))),
+            ({"absolute": "5M"}, Tolerance(absolute=5_000_000)),
+            ({"relative": "1%", "absolute": "5M"}, Tolerance(Fraction(1, 100), 5_000_000)),
+        ],
+    )
+    def test_reads_shares_and_amounts(self, value, expected):
+        """Growth is allowed as a share, as an amount, or as both."""
+        assert parse_tolerance(value, FLOPS) == expected
+
+    @pytest.mark.parametrize("value", [0.01, -1, True, None, "much", "25 MB"])
+    def test_refuses_what_is_neither(self, value):
+        """The remedy names both forms."""
+        with pytest.raises(ValueError, match='or a share like "1%"'):
+            parse_tolerance(value, FLOPS)
+
+    @pytest.mark.parametrize("value", [{}, {"percent": 1}, {"relative": 1}, {"absolute": "1%"}])
+    def test_refuses_other_tables(self, value):
+        """A table holds relative, absolute, or both, each in its form."""
+        with pytest.raises(ValueError, match=r"write|Allowed"):
+            parse_tolerance(value, FLOPS)
+
+
+class TestTolerance:
+    @pytest.mark.parametrize(
+        ("tolerance", "new", "passes"),
+        [
+            (Tolerance(), 1_000, True),
+            (Tolerance(), 1_001, False),
+            (Tolerance(), 0, True),
+            (Tolerance(relative=Fraction(1, 100)), 1_010, True),
+            (Tolerance(relative=Fraction(1, 100)), 1_011, False),
+            (Tolerance(absolute=20), 1_020, True),
+            (Tolerance(absolute=20), 1_021, False),
+            (Tolerance(Fraction(1, 100), 20), 1_020, True),
+            (Tolerance(Fraction(3, 100), 20), 1_030, True),
+            (Tolerance(Fraction(3, 100), 20), 1_031, False),
+        ],
+    )
+    def test_allows_the_larger_of_the_two(self, tolerance, new, passes):
+        """Growth from 1,000 passes up to the larger allowance, and less always does."""
+        assert tolerance.allows(1_000, new) is passes
+
+    def test_is_exact_beyond_floats(self):
+        """One more than 1 % of 10^20 does not pass."""
+        tolerance = Tolerance(relative=Fraction(1, 100))
+        assert tolerance.allows(10**20, 10**20 + 10**18)
+        assert not tolerance.allows(10**20, 10**20 + 10**18 + 1)
+
+
+class TestFormatValue:
+    @pytest.mark.parametrize(
+        ("value", "metric", "expected"),
+        [
+            (8_178_368_512, FLOPS, "8.178 GFLOPs"),
+            (4_089_184_256, MACS, "4.089 GMACs"),
+            (25_557_032, PARAMS, "25.56 M"),
+            (102_228_128, BYTES, "97.49 MiB"),
+            (0, FLOPS, "0 FLOPs"),
+            (512, PARAMS, "512"),
+            (999, PARAMS, "999"),
+            (1_000, PARAMS, "1 k"),
+            (8_200_000_000, FLOPS, "8.2 GFLOPs"),
+            (8_200_000_001, FLOPS, "8.200 GFLOPs"),
+            (100 * 2**20, BYTES, "100 MiB"),
+            (1_023, BYTES, "1023 B"),
+            (1_024, BYTES, "1 KiB"),
+            (1_023 * 1024, BYTES, "1023 KiB"),
+        ],
+    )
+    def test_shows_four_digits(self, value, metric, expected):
+        """At most four digits, none of them a zero that an exact value does not need."""
+        assert format_value(value, metric) == expected
+
+    @pytest.mark.parametrize(
+        ("value", "metric", "expected"),
+        [
+            (999_949_999, PARAMS, "999.9 M"),
+            (999_950_000, PARAMS, "1.000 G"),
+            (999_999, PARAMS, "1.000 M"),
+            (9_999_600, PARAMS, "10.00 M"),
+            (2**20 - 1, BYTES, "1.000 MiB"),
+        ],
+    )
+    def test_rounds_into_the_next_prefix(self, value, metric, expected):
+        """Rounding up never leaves 1000 of a prefix where the next one fits."""
+        assert format_value(value, metric) == expected
+
+    def test_has_no_prefix_after_the_last(self):
+        """Beyond E the number grows."""
+        assert format_value(12_345 * 10**18, FLOPS) == "12345 EFLOPs"
+
+    @given(value=amounts, metric=metrics)
+    def test_is_short_ascii(self, value, metric):
+        """Four digits and a unit, in characters that every terminal and file has."""
+        text = format_value(value, metric)
+        assert text.isascii()
+        assert sum(character.isdigit() for character in text) <= 4
+
+
+class TestFormatExact:
+    @pytest.mark.parametrize(
+        ("value", "metric", "expected"),
+        [
+            (8_178_368_512, FLOPS, "8,178,368,512 FLOPs"),
+            (25_557_032, PARAMS, "25,557,032"),
+            (102_228_128, BYTES, "102,228,128 B"),
+            (0, MACS, "0 MACs"),
+        ],
+    )
+    def test_shows_every_digit(self, value, metric, expected):
+        """Digits in groups of three, then the unit."""
+        assert format_exact(value, metric) == expected
+
+
+class TestFormatPair:
+    def test_is_short_where_that_tells_apart(self):
+        """Two values that print differently stay short."""
+        assert format_pair(1_000_000, 2_000_000, FLOPS) == ("1 MFLOPs", "2 MFLOPs")
+
+    def test_is_exact_where_short_forms_agree(self):
+        """Both are exact as soon as rounding hides that they differ."""
+        assert format_pair(8_178_368_512, 8_178_368_513, FLOPS) == ("8,178,368,512 FLOPs", "8,178,368,513 FLOPs")
+
+    def test_equal_values_stay_short(self):
+        """There is nothing to tell apart."""
+        assert format_pair(8_178_368_512, 8_178_368_512, FLOPS) == ("8.178 GFLOPs", "8.178 GFLOPs")
+
+    @given(a=amounts, b=amounts, metric=metrics)
+    def test_never_prints_different_values_alike(self, a, b, metric):
+        """The two texts are equal exactly where the values are."""
+        first, second = format_pair(a, b, metric)
+        assert (first == second) is (a == b)
+
+
+class TestFormatDelta:
+    @pytest.mark.parametrize(
+        ("delta", "metric", "expected"),
+        [
+            (411_041_792, FLOPS, "+411.0 MFLOPs"),
+            (-3_000_000, PARAMS, "-3 M"),
+            (0, FLOPS, "0 FLOPs"),
+            (-1, BYTES, "-1 B"),
+        ],
+    )
+    def test_shows_the_sign(self, delta, metric, expected):
+        """Growth has a plus, shrinking an ASCII minus."""
+        assert format_delta(delta, metric) == expected
+
+
+class TestFormatPercent:
+    @pytest.mark.parametrize(
+        ("old", "new", "expected"),
+        [
+            (100, 105, "+5.0%"),
+            (100, 95, "-5.0%"),
+            (10_000, 10_001, "+0.01%"),
+            (10_000, 10_009, "+0.09%"),
+            (1_000, 1_001, "+0.1%"),
+            (100_000, 100_009, "<0.01%"),
+            (100_000, 99_991, ">-0.01%"),
+            (100, 350, "+250.0%"),
+            (100, 0, "-100.0%"),
+            (0, 5, "new"),
+            (5, 5, "0%"),
+            (0, 0, "0%"),
+        ],
+    )
+    def test_shows_the_change(self, old, new, expected):
+        """Small changes get more digits, and a real one never reads as zero."""
+        assert format_percent(old, new) == expected
+
+    @given(old=st.integers(1, 10**15), new=st.integers(0, 10**15))
+    def test_a_change_never_reads_as_none(self, old, new):
+        """A text of only zeros stands for no change, and only for that."""
+        text = format_percent(old, new)
+        assert (text == "0%") is (old == new)
+        assert text.strip("+-%") not in {"0.0", "0.00"}
+
+
+class TestNearestSpelling:
+    @pytest.mark.parametrize(
+        ("word", "expected"),
+        [("Flops", "flops"), ("param-bytes", "param_bytes"), ("parms", "params"), ("qqqqqq", None)],
+    )
+    def test_finds_what_was_meant(self, word, expected):
+        """Case and dashes matter least, then letters; what is near to nothing has no suggestion."""
+        assert nearest_spelling(word, METRICS) == expected
+
+
+def test_a_count_takes_the_word_of_its_key():
+    """A count of something else is written with its own name, not with params."""
+    operators = Metric("operators", "operators", "count", "sum", "kernel launches")
+    assert parse_quantity("1.2k operators", operators) == 1_200
+    with pytest.raises(ValueError, match="does not fit operators"):
+        parse_quantity("1.2k params", operators)
