@@ -1,7 +1,10 @@
-"""The mistakes that a user can make, as exceptions whose text is the whole message.
+"""What this package raises on purpose; the text of each is the whole message.
 
-    UsageError            a wrong key, value, marker, file or call: told before or instead of a traceback
-    └── BaselineError     a baseline file that cannot be read or written
+    Exception
+    ├── UsageError            a wrong key, value, marker, file or call: told before or instead of a traceback
+    │   └── BaselineError     a baseline file that cannot be read or written
+    └── AssertionError
+        └── BudgetExceededError   a test's measurements broke a limit or regressed
 """
 
 from __future__ import annotations
@@ -13,3 +16,7 @@ class UsageError(Exception):
 
 class BaselineError(UsageError):
     """A baseline file that cannot be read or written; the file is as it was."""
+
+
+class BudgetExceededError(AssertionError):
+    """A test measured more than it may. An assertion, so that whatever expects a failed one (xfail) treats it alike."""

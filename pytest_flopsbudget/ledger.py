@@ -1,0 +1,106 @@
+"""What a whole run measured, test by test, and what of it becomes the new baseline. Knows files, but not pytest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_flopsbudget.errors import BaselineError
+from pytest_flopsbudget.results.baseline import baseline_path, load, save, split_nodeid, updated
+from pytest_flopsbudget.results.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pytest_flopsbudget.results.baseline import BaselineFile
+    from pytest_flopsbudget.results.complexity import Complexity
+
+
+class Baselines:
+    """Baseline files, each read once a run."""
+
+    def __init__(self) -> None:
+        self._files: dict[Path, BaselineFile] = {}
+
+    def file(self, test_file: Path) -> BaselineFile:
+        """The baseline beside ``test_file``, empty where there is none.
+
+        Raises:
+            BaselineError: it cannot be read.
+        """
+        path = baseline_path(test_file)
+        if path not in self._files:
+            self._files[path] = load(path)
+        return self._files[path]
+
+    def entries(self, test_file: Path, nodeid: str) -> Mapping[str, Complexity]:
+        """Name of the measurement → its baseline, for one test."""
+        return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
+
+
+@dataclass
+class Entry:
+    """One test of the run."""
+
+    nodeid: str
+    test_file: Path
+    verdicts: tuple[Verdict, ...]
+    #: Whether all phases of the test passed so far.
+    passed: bool
+
+
+class Ledger:
+    """Collects the verdicts of a run. A test that is run again replaces what its earlier attempt measured."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        #: What went wrong while writing, for the summary.
+        self.errors: list[str] = []
+        #: Baseline files that were written.
+        self.written: list[Path] = []
+
+    def record(self, nodeid: str, data: Mapping[str, Any], *, passed: bool) -> None:
+        """Take over what `packed` made of a test's verdicts."""
+        verdicts = msgspec.convert(data["verdicts"], tuple[Verdict, ...])
+        self._entries[nodeid] = Entry(nodeid, Path(data["file"]), verdicts, passed)
+
+    def forget(self, nodeid: str) -> None:
+        """The test starts again."""
+        self._entries.pop(nodeid, None)
+
+    def fail(self, nodeid: str) -> None:
+        """A later phase of the test did not pass."""
+        if nodeid in self._entries:
+            self._entries[nodeid].passed = False
+
+    def __iter__(self) -> Iterator[Entry]:
+        """The tests in the order of their node ids' files, as they came."""
+        return iter(sorted(self._entries.values(), key=lambda entry: split_nodeid(entry.nodeid)[0]))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def update(self) -> None:
+        """Write the measurements of the tests that passed to their baselines; all other entries stay."""
+        by_file: dict[Path, dict[str, dict[str, Complexity]]] = {}
+        for entry in self:
+            if entry.passed:
+                test_id = split_nodeid(entry.nodeid)[1]
+                by_file.setdefault(entry.test_file, {})[test_id] = {
+                    verdict.name: verdict.complexity for verdict in entry.verdicts
+                }
+        for test_file, measured in sorted(by_file.items()):
+            path = baseline_path(test_file)
+            try:
+                if save(updated(load(path), measured)):
+                    self.written.append(path)
+            except BaselineError as error:
+                self.errors.append(str(error))
+
+
+def packed(test_file: Path, verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
+    """Verdicts as plain builtins, which reach another process on a test report."""
+    return {"file": str(test_file), "verdicts": msgspec.to_builtins(verdicts)}

@@ -1,0 +1,218 @@
+"""The edge to pytest: options, marker, fixture, the hand-over between processes, the summary. Thin on purpose.
+
+Nothing heavier than the standard library is imported until a test is marked or uses the fixture.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flopsbudget.errors import BudgetExceededError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from _pytest._code.code import TerminalRepr
+
+    from pytest_flopsbudget.fixture import FlopsBudget
+    from pytest_flopsbudget.ledger import Ledger
+    from pytest_flopsbudget.session import BudgetSession
+
+_MARKER = (
+    "flops_budget(**limits, modules=None, tolerance=None): hold what the test measures with the flops_budget fixture to "
+    'these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); see the README of pytest-flopsbudget.'
+)
+
+_SESSION = pytest.StashKey["BudgetSession"]()
+_CONTROLLER = pytest.StashKey["Controller"]()
+_FIXTURE = pytest.StashKey["FlopsBudget"]()
+_PAYLOAD = pytest.StashKey[dict[str, Any]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("flops-budget", "complexity budgets (pytest-flopsbudget)")
+    group.addoption(
+        "--flops-budget-update",
+        action="store_true",
+        default=None,
+        help="accept what the tests measure as the new baseline; only tests that ran and passed are written",
+    )
+    group.addoption(
+        "--flops-budget-disable",
+        action="store_true",
+        default=None,
+        help="measure, but hold nothing to limits and baselines",
+    )
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    from pytest_flopsbudget import hookspecs  # noqa: PLC0415 -- pytest asks for it after this module is imported
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", _MARKER)
+    if not hasattr(config, "workerinput"):
+        config.stash[_CONTROLLER] = controller = Controller(config)
+        config.pluginmanager.register(controller, "flopsbudget-controller")
+
+
+def _session(config: pytest.Config) -> BudgetSession:
+    """What the plugin knows about this run, made when it is first asked for."""
+    session = config.stash.get(_SESSION, None)
+    if session is None:
+        from pytest_flopsbudget.session import BudgetSession  # noqa: PLC0415 -- see the module's docstring
+
+        session = config.stash[_SESSION] = BudgetSession(config)
+    return session
+
+
+def _says_something(config: pytest.Config) -> bool:
+    """Whether the pyproject may hold a table for this plugin; a look at the bytes, which costs no import."""
+    try:
+        return b"flops" in (config.rootpath / "pyproject.toml").read_bytes()
+    except OSError:
+        return False
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return _session(config).header() if _says_something(config) else None
+
+
+def _uses_budget(item: pytest.Item) -> bool:
+    return "flops_budget" in getattr(item, "fixturenames", ()) or item.get_closest_marker("flops_budget") is not None
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    concerned = [item for item in items if _uses_budget(item)]
+    if not concerned and not _says_something(config):
+        return
+    mistakes = _session(config).mistakes(concerned)
+    if not mistakes:
+        return
+    if hasattr(config, "workeroutput"):
+        # A worker cannot end the run; the controller does, from what it finds here, and nothing runs until then.
+        config.workeroutput["flopsbudget_mistakes"] = mistakes
+        items.clear()
+        return
+    raise pytest.UsageError("\n".join(mistakes))
+
+
+@pytest.fixture
+def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
+    """Measure a model and hold it to the test's budget: flops_budget(model, args, kwargs, name="...", backward=False)."""
+    from pytest_flopsbudget.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
+
+    budget = request.node.stash[_FIXTURE] = FlopsBudget()
+    return budget
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # A test that is run again measures anew.
+    for key in (_FIXTURE, _PAYLOAD):
+        if key in item.stash:
+            del item.stash[key]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    try:
+        result = yield
+    except UsageError as error:
+        raise UsageError(_session(item.config).located(item, error)) from None
+    finally:
+        # Judged even where the test fails by itself: its numbers belong into the summary and the reports.
+        text = _judge(item)
+    if text:
+        raise BudgetExceededError(text)
+    return result
+
+
+def _judge(item: pytest.Item) -> str:
+    """Judge what a test measured, keep that for its report, and say why it fails, if it does."""
+    budget = item.stash.get(_FIXTURE, None)
+    if budget is None and item.get_closest_marker("flops_budget") is None:
+        return ""
+    payload, text = _session(item.config).judge(item, budget)
+    if payload is not None:
+        item.stash[_PAYLOAD] = payload
+    return text
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if call.when != "call":
+        return report
+    if _PAYLOAD in item.stash:
+        report.flops_budget = item.stash[_PAYLOAD]  # type: ignore[attr-defined] -- reports carry what they are given
+    # A skip, which an expected failure is too, keeps the form that pytest gave it.
+    ours = call.excinfo is not None and isinstance(call.excinfo.value, (BudgetExceededError, UsageError))
+    if call.excinfo is not None and ours and report.outcome == "failed":
+        report.longrepr = _without_traceback(call.excinfo, item)
+    return report
+
+
+def _without_traceback(excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> TerminalRepr:
+    """The message, which is the whole story; a traceback into this plugin would hide it."""
+    shown = excinfo.getrepr(style="value")
+    if shown.reprcrash is not None:
+        # Without the exception's name, which would fill the line in the short summary.
+        shown.reprcrash.message = str(excinfo.value)
+        shown.reprcrash.path = str(item.path)
+        shown.reprcrash.lineno = (item.location[1] or 0) + 1
+    return shown
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    controller = config.stash.get(_CONTROLLER, None)
+    if controller is not None:
+        controller.write_summary(terminalreporter)
+
+
+class Controller:
+    """Hears of every test where the run is controlled, with and without other processes, and writes the baselines."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._ledger: Ledger | None = None
+        self._mistakes: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        payload = getattr(report, "flops_budget", None)
+        if payload is not None and report.outcome in {"passed", "failed"}:
+            if self._ledger is None:
+                from pytest_flopsbudget.ledger import Ledger  # noqa: PLC0415 -- see the module's docstring
+
+                self._ledger = Ledger()
+            self._ledger.record(report.nodeid, payload, passed=report.passed)
+        elif self._ledger is not None and report.when == "setup":
+            self._ledger.forget(report.nodeid)
+        elif self._ledger is not None and report.failed:
+            self._ledger.fail(report.nodeid)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker of pytest-xdist ended; it may have found mistakes that it could not raise itself."""
+        found = getattr(node, "workeroutput", {}).get("flopsbudget_mistakes", [])
+        self._mistakes += [mistake for mistake in found if mistake not in self._mistakes]
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if self._ledger is not None and self._config.getoption("--flops-budget-update"):
+            self._ledger.update()
+        errors = self._ledger is not None and self._ledger.errors
+        if self._mistakes or (errors and session.exitstatus == pytest.ExitCode.OK):
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def write_summary(self, reporter: pytest.TerminalReporter) -> None:
+        for mistake in self._mistakes:
+            reporter.write_line(f"ERROR: {mistake}", red=True)
+        if self._ledger is not None and len(self._ledger):
+            _session(self._config).write_summary(reporter, self._ledger)

@@ -1,0 +1,180 @@
+"""Why a test fails: every limit broken, every metric regressed, and what grew. The text that a reviewer reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.reports.text import amount, from_to, growth, update_command
+from pytest_flopsbudget.results.diff import Diff, ModuleChange, diff, shape_change
+from pytest_flopsbudget.results.fold import fold, unfold
+from pytest_flopsbudget.results.limits import Unmeasured, Violation
+from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.units import format_pair, format_percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_flopsbudget.results.baseline import Comparison, MetricChange
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.verdict import Verdict
+
+#: Rows of each list; the rest is summed up in one.
+_MOST_ROWS = 12
+_MOST_PLACES = 5
+
+#: Bytes follow the parameters: where those grew, a second list of the same modules says nothing new.
+_FOLLOWS = {"param_bytes": "params", "trainable_params": "params"}
+
+
+def explain(nodeid: str, verdicts: Sequence[tuple[Verdict, Complexity | None]]) -> str:
+    """All that is wrong with a test's measurements, each beside its baseline; empty where nothing is."""
+    failing = [(verdict, baseline) for verdict, baseline in verdicts if verdict.fails]
+    several = len(verdicts) > 1
+    blocks = [
+        "\n".join(_explain_one(nodeid, verdict, baseline, label=f"{verdict.name}: " if several else ""))
+        for verdict, baseline in failing
+    ]
+    return "\n\n".join(blocks)
+
+
+def _explain_one(nodeid: str, verdict: Verdict, baseline: Complexity | None, label: str) -> Iterator[str]:
+    for item in verdict.broken:
+        yield label + _broken(item)
+        yield f"    limit set by {item.source}"
+    for pattern in verdict.unmatched:
+        near = f"; near names: {', '.join(pattern.near)}" if pattern.near else ""
+        yield f"{label}modules: no module of {verdict.complexity.model} matches {pattern.pattern!r}{near}"
+        yield f"    limit set by {pattern.source}"
+    grown = [change for change in verdict.comparison.changes if not change.allowed]
+    if "regressed" in verdict.failing:
+        for change in grown:
+            yield f"{label}{change.metric} regressed: {from_to(change.old, change.new, change.metric)}"
+    if "new" in verdict.failing:
+        yield f'{label}no baseline, and missing-baseline = "fail"'
+    if "improved" in verdict.failing:
+        for change in verdict.comparison.changes:
+            yield f"{label}{change.metric} improved: {from_to(change.old, change.new, change.metric)}"
+        yield '    improved-baseline = "fail" asks for the baseline to follow'
+    if "unknown operators" in verdict.failing:
+        yield f'{label}operators without a formula, and unknown-operators = "fail"'
+        yield from unknown_operators(verdict.complexity)
+    yield from _run_changes(verdict.comparison)
+    if verdict.times > 1:
+        yield f"the largest of {verdict.times:,} measurements"
+    if baseline is not None:
+        yield from _what_grew(verdict.complexity, baseline, verdict.comparison.changes)
+    elif any(isinstance(item, Violation) for item in verdict.broken):
+        yield from _largest(verdict.complexity)
+    if verdict.failing and verdict.failing != ("unknown operators",):
+        yield f"to accept: {update_command(nodeid)}"
+
+
+def _broken(item: Violation | Unmeasured) -> str:
+    module = f" of {item.module}" if item.module else ""
+    if isinstance(item, Unmeasured):
+        return f"{item.metric}{module} has a limit, but was not measured"
+    measured, limit = format_pair(item.measured, item.limit, METRICS[item.metric])
+    percent = format_percent(item.limit, item.measured) if item.limit else "the limit is 0"
+    return f"{item.metric}{module} over its limit: {measured} > {limit}, {growth(item.excess, item.metric)} ({percent})"
+
+
+def unknown_operators(complexity: Complexity) -> Iterator[str]:
+    """One line an operator that no formula covers."""
+    for name, operator in complexity.unknown_operators.items():
+        places = ", ".join(path or complexity.model for path in operator.modules[:3])
+        more = ", ..." if len(operator.modules) > 3 else ""  # noqa: PLR2004 -- as many as shown
+        yield f"    {name}: {operator.calls:,} calls in {places}{more}"
+
+
+def _run_changes(comparison: Comparison) -> Iterator[str]:
+    if comparison.inputs_changed:
+        old, new = comparison.inputs_changed
+        yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
+    if comparison.execution_changed:
+        yield "the baseline was measured on {}, this on {}".format(*map(_execution, comparison.execution_changed))
+    if comparison.backward_changed:
+        old_pass, new_pass = ("with" if passed else "without" for passed in comparison.backward_changed)
+        yield f"the baseline was measured {old_pass} the backward pass, this {new_pass} it"
+    for metric in comparison.vanished:
+        yield f"{metric} is in the baseline and was not measured now"
+
+
+def _execution(execution: str) -> str:
+    return "shapes alone" if execution == "shapes" else "real data"
+
+
+def _what_grew(new: Complexity, old: Complexity, changes: Sequence[MetricChange]) -> Iterator[str]:
+    changed = {change.metric for change in changes}
+    for change in changes:
+        if _FOLLOWS.get(change.metric) in changed:
+            continue
+        difference = diff(old, new, change.metric)
+        if difference.modules:
+            yield f"what changed in {change.metric}, by module:"
+            yield from module_rows(difference)
+        if difference.operators:
+            yield f"what changed in {change.metric}, by operator:"
+            yield from operator_rows(difference)
+
+
+def module_rows(difference: Diff) -> Iterator[str]:
+    """One line a module that changed, the largest change first."""
+    shown = difference.modules[:_MOST_ROWS]
+    for change in shown:
+        yield f"    {module_change(change, difference.metric)}"
+    rest = difference.modules[_MOST_ROWS:]
+    if rest:
+        yield f"    and {len(rest):,} more, {growth(sum(item.change for item in rest), difference.metric)}"
+
+
+def module_change(change: ModuleChange, metric: str) -> str:
+    """ "layer4.2.conv2: Conv2d 3x3 -> 5x5, +411 MFLOPs"."""
+    times = f" (x{change.count})" if change.count > 1 else ""
+    cost = growth(change.change, metric)
+    path = change.path or "the model itself"
+    if change.kind == "renamed":
+        return f"{path}{times}: was {change.old_path}, {cost}"
+    side = change.new or change.old
+    if side is None or change.old is None or change.new is None:
+        word = "new" if change.kind == "added" else "removed"
+        return f"{path}{times}: {word} {_words(side.type, side.shape) if side else ''}, {cost}"
+    what = [change.new.type]
+    old_shape, new_shape = shape_change(change.old.shape, change.new.shape)
+    if change.old.type != change.new.type:
+        what = [f"{_words(change.old.type, change.old.shape)} -> {_words(change.new.type, change.new.shape)}"]
+    elif old_shape != new_shape:
+        what = [f"{change.new.type} {old_shape or 'none'} -> {new_shape or 'none'}"]
+    if change.old.calls != change.new.calls:
+        what.append(f"calls {change.old.calls} -> {change.new.calls}")
+    return f"{path}{times}: {', '.join(what)}, {cost}"
+
+
+def _words(kind: str, shape: str) -> str:
+    return f"{kind} {shape}" if shape else kind
+
+
+def operator_rows(difference: Diff) -> Iterator[str]:
+    """One line an operator that changed, the largest change first."""
+    for change in difference.operators[:_MOST_ROWS]:
+        calls = f", calls {change.old_calls:,} -> {change.new_calls:,}" if change.old_calls != change.new_calls else ""
+        yield f"    {change.operator}: {growth(change.new - change.old, difference.metric)}{calls}"
+    rest = difference.operators[_MOST_ROWS:]
+    if rest:
+        yield f"    and {len(rest):,} more"
+
+
+def _largest(complexity: Complexity) -> Iterator[str]:
+    """Where the work is, for a reader who has no baseline to compare with."""
+    own = {path: module.flops for path, module in complexity.modules.items()}
+    for path, module in complexity.modules.items():
+        if path:
+            own[path.rpartition(".")[0]] -= module.flops
+    rows = [
+        (sum(own[path] for path in unfold({folded: module})), folded, module)
+        for folded, module in fold(complexity.modules).items()
+    ]
+    rows = sorted((row for row in rows if row[0] > 0), key=lambda row: -row[0])
+    if rows:
+        yield "where the FLOPs are:"
+    for flops, folded, module in rows[:_MOST_PLACES]:
+        yield f"    {folded or 'the model itself'}: {_words(module.type, module.shape)}, {amount(flops, 'flops')}"

@@ -1,0 +1,46 @@
+"""Words and signs that all reports share."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.units import format_delta, format_pair, format_percent, format_value
+
+_TIMES = re.compile(r"(?<=\d)x(?=\d)")
+
+
+def with_signs(text: str) -> str:
+    """``text`` with the signs that ASCII lacks: arrows and times."""
+    return _TIMES.sub("\u00d7", text.replace("->", "\u2192"))
+
+
+def amount(value: int, metric: str) -> str:
+    """ "8.178 GFLOPs", "25.56 M params"."""
+    unit = METRICS[metric]
+    text = format_value(value, unit)
+    return f"{text} {unit.title}" if unit.unit == "count" else text
+
+
+def from_to(old: int, new: int, metric: str) -> str:
+    """ "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)"; exact where the two would print alike."""
+    before, after = format_pair(old, new, METRICS[metric])
+    return f"{before} -> {after}, {growth(new - old, metric)} ({format_percent(old, new)})"
+
+
+def growth(delta: int, metric: str) -> str:
+    """ "+411 MFLOPs"."""
+    unit = METRICS[metric]
+    text = format_delta(delta, unit)
+    return f"{text} {unit.title}" if unit.unit == "count" else text
+
+
+def update_command(nodeid: str | None = None) -> str:
+    """What to type to accept what was measured."""
+    return "pytest --flops-budget-update" + (f" {shlex.quote(nodeid)}" if nodeid else "")
+
+
+def counted(number: int, noun: str) -> str:
+    """ "1 test", "2 tests"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

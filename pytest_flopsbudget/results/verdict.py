@@ -1,0 +1,121 @@
+"""One measurement, judged: against its limits, its baseline and the rest of the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from pytest_flopsbudget.results.baseline import Comparison, compare
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.limits import (
+    Share,
+    UnmatchedPattern,
+    Unmeasured,
+    Violation,
+    check,
+    merge,
+    share,
+    tolerance_for,
+    unmatched,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_flopsbudget.settings import Budget, Settings
+
+Outcome = Literal["over limit", "regressed", "improved", "new", "unknown operators", "ok"]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a measurement is, what it should be, and which of the differences fail the test. Travels between processes."""
+
+    #: The measurement's name within its test.
+    name: str
+    complexity: Complexity
+    #: How often this name was measured; the largest measurement counts.
+    times: int
+    #: Seconds that all of its measurements took.
+    seconds: float
+    #: Limits that were exceeded, or that hold for what was not measured.
+    broken: tuple[Violation | Unmeasured, ...] = ()
+    #: Module patterns that match nothing.
+    unmatched: tuple[UnmatchedPattern, ...] = ()
+    comparison: Comparison
+    #: The limit that is used up most.
+    share: Share | None = None
+    #: Which of the settings' reactions fail the test: "regressed", "new", "improved", "unknown operators".
+    failing: tuple[Outcome, ...] = ()
+
+    @property
+    def fails(self) -> bool:
+        """Whether the test that measured fails for it."""
+        return bool(self.broken or self.unmatched or self.failing)
+
+    @property
+    def outcome(self) -> Outcome:
+        """The one word that says most."""
+        if self.broken or self.unmatched:
+            return "over limit"
+        if self.comparison.status == "regressed":
+            return "regressed"
+        if "unknown operators" in self.failing:
+            return "unknown operators"
+        if self.comparison.status == "improved":
+            return "improved"
+        return "new" if self.comparison.status == "new" else "ok"
+
+
+class Measurement(msgspec.Struct, frozen=True, kw_only=True):
+    """What a test measured under one name."""
+
+    name: str
+    complexity: Complexity
+    times: int = 1
+    seconds: float = 0.0
+
+
+def judge(
+    measurement: Measurement,
+    budgets: Sequence[Budget],
+    settings: Settings,
+    baseline: Complexity | None,
+    *,
+    accepts: bool,
+) -> Verdict:
+    """Judge one measurement.
+
+    Args:
+        measurement: what was measured.
+        budgets: the budgets that hold for it, the closest last.
+        settings: the pyproject's.
+        baseline: what was accepted before, if anything.
+        accepts: whether this run accepts what it measures as the new baseline; limits hold all the same.
+    """
+    complexity = measurement.complexity
+    effective = merge(budgets)
+    comparison = compare(baseline, complexity, tolerance_for(budgets, settings))
+    everywhere = settings.limits.source if settings.limits is not None else None
+    failing: list[Outcome] = []
+    if not accepts:
+        if comparison.status == "regressed":
+            failing.append("regressed")
+        if comparison.status == "new" and settings.missing_baseline == "fail":
+            failing.append("new")
+        if comparison.status == "improved" and settings.improved_baseline == "fail":
+            failing.append("improved")
+    if complexity.unknown_operators and settings.unknown_operators == "fail":
+        failing.append("unknown operators")
+    return Verdict(
+        name=measurement.name,
+        complexity=complexity,
+        times=measurement.times,
+        seconds=measurement.seconds,
+        broken=tuple(check(complexity, effective)),
+        # What holds for all models need not name a module of each of them.
+        unmatched=tuple(item for item in unmatched(complexity, effective) if item.source != everywhere),
+        comparison=comparison,
+        share=share(complexity, effective),
+        failing=tuple(failing),
+    )
