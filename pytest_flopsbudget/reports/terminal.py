@@ -11,19 +11,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pytest_flopsbudget.fixture import DEFAULT_NAME
 from pytest_flopsbudget.reports.failure import unknown_operators
 from pytest_flopsbudget.reports.text import counted, update_command, with_signs
 from pytest_flopsbudget.results.baseline import split_nodeid
-from pytest_flopsbudget.results.fold import fold
+from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import METRICS
 from pytest_flopsbudget.units import format_percent, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import JustifyMethod, RenderableType
 
     from pytest_flopsbudget.ledger import Entry
+    from pytest_flopsbudget.results.complexity import Module
     from pytest_flopsbudget.results.verdict import Outcome, Verdict
     from pytest_flopsbudget.settings import Shown
 
@@ -39,7 +41,10 @@ _STYLES: dict[Outcome, str] = {
 #: A line under the head, drawn with what every terminal has.
 _ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
-_MOST_COMMANDS = 3
+#: The narrowest first column, in characters.
+_LEAST_ROOM = 12
+#: From this width on, columns stand apart.
+_WIDE = 100
 
 
 class Screen:
@@ -49,6 +54,12 @@ class Screen:
         self.width = width
         self.colour = colour
         self.unicode = _can_show(encoding)
+        #: Characters between two columns.
+        self.gap = 1 if width < _WIDE else 2
+
+    def room_beside(self, widths: Sequence[int]) -> int:
+        """Characters that are left for the first column of a table beside others of these widths."""
+        return max(_LEAST_ROOM, self.width - sum(widths) - self.gap * len(widths))
 
     def lines(self, *parts: RenderableType) -> list[str]:
         """The parts, laid out."""
@@ -65,7 +76,7 @@ class Screen:
             legacy_windows=False,
         )
         console.print(*parts, sep="\n")
-        return [line.rstrip() for line in stream.getvalue().splitlines()]
+        return [line.rstrip() for line in stream.getvalue().strip("\n").splitlines()]
 
     def text(self, text: str) -> str:
         """``text`` with signs beyond ASCII where they can be shown."""
@@ -104,46 +115,50 @@ def summary(entries: Sequence[Entry], screen: Screen, show: Shown, *, verbosity:
 
 
 def _table(entries: Iterable[Entry], screen: Screen, show: Shown) -> Table:
+    heads = (METRICS[show].title, "change", "budget", "params", "verdict")
+    rows = [(entry, verdict, _cells(verdict, show)) for entry in entries for verdict in entry.verdicts]
+    widths = [max(len(head), *(len(cells[i]) for *_, cells in rows)) for i, head in enumerate(heads)]
+    room = screen.room_beside(widths)
     table = _empty_table(screen)
-    table.add_column("measurement", ratio=1, no_wrap=True, overflow="crop")
-    for head in (METRICS[show].title, "change", "budget", "params"):
-        table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("verdict", no_wrap=True)
+    table.add_column("measurement", no_wrap=True, width=room)
+    for head, width in zip(heads, widths, strict=True):
+        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True, width=width)
     file = None
-    room = max(12, screen.width - 58)
-    for entry in entries:
+    for entry, verdict, cells in rows:
         own_file, test_id = split_nodeid(entry.nodeid)
         if own_file != file:
             file = own_file
             table.add_row(Text(_end_of(file, room, screen), style="bold"))
-        for verdict in entry.verdicts:
-            table.add_row(*_row(entry, verdict, test_id, room, screen, show))
+        label = f"  {_end_of(_label(entry, verdict, test_id), room - 2, screen)}"
+        table.add_row(label, *cells[:-1], Text(cells[-1], style=_STYLES[verdict.outcome]))
     return table
+
+
+def _label(entry: Entry, verdict: Verdict, test_id: str) -> str:
+    """The test's id, with the measurement's name where that tells something."""
+    return test_id if len(entry.verdicts) == 1 and verdict.name == DEFAULT_NAME else f"{test_id} {verdict.name}"
 
 
 def _empty_table(screen: Screen) -> Table:
     return Table(
         box=box.SIMPLE_HEAD if screen.unicode else _ASCII_HEAD,
         pad_edge=False,
-        padding=(0, 1, 0, 0),
-        expand=True,
-        show_edge=False,
+        # The box itself draws one space between columns.
+        padding=(0, screen.gap - 1, 0, 0),
+                show_edge=False,
         header_style="bold",
         safe_box=False,
     )
 
 
-def _row(
-    entry: Entry, verdict: Verdict, test_id: str, room: int, screen: Screen, show: Shown
-) -> Iterator[RenderableType]:
-    complexity = verdict.complexity
-    label = test_id if len(entry.verdicts) == 1 and verdict.name == "model" else f"{test_id} {verdict.name}"
-    yield f"  {_end_of(label, room - 2, screen)}"
-    yield format_value(complexity.value(show), METRICS[show])
-    yield _change(verdict)
-    yield "" if verdict.share is None else _share(verdict)
-    yield format_value(complexity.params, METRICS["params"])
-    yield Text(verdict.outcome, style=_STYLES[verdict.outcome])
+def _cells(verdict: Verdict, show: Shown) -> tuple[str, ...]:
+    return (
+        format_value(verdict.complexity.value(show), METRICS[show]),
+        _change(verdict),
+        _share(verdict),
+        format_value(verdict.complexity.params, METRICS["params"]),
+        verdict.outcome,
+    )
 
 
 def _change(verdict: Verdict) -> str:
@@ -179,23 +194,36 @@ def _end_of(text: str, room: int, screen: Screen) -> str:
 
 def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Table:
     table = _empty_table(screen)
-    name = "" if len(entry.verdicts) == 1 and verdict.name == "model" else f" {verdict.name}"
-    room = max(20, screen.width - 62)
-    table.add_column(_end_of(entry.nodeid + name, room, screen), ratio=1, no_wrap=True, overflow="crop")
-    table.add_column("class", no_wrap=True, overflow="crop", max_width=24)
-    table.add_column("calls", justify="right", no_wrap=True)
-    for head in (METRICS[show].title, "params"):
-        table.add_column(head, justify="right", no_wrap=True)
-    for path, module in fold(verdict.complexity.modules).items():
-        if module.value(show) or module.params:
-            table.add_row(
-                _end_of(path or "(model)", room, screen),
-                module.type,
-                f"{module.calls:,}",
-                format_value(module.value(show), METRICS[show]),
-                format_value(module.params, METRICS["params"]),
-            )
+    rows = [
+        (path or "(model)", module)
+        for path, module in fold(verdict.complexity.modules).items()
+        if module.value(show) or module.params
+    ]
+    cells = [
+        (module.type, _calls(path, module, screen), format_value(module.value(show), METRICS[show]), _params(module))
+        for path, module in rows
+    ]
+    heads = ("class", "calls", METRICS[show].title, "params")
+    widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(heads)]
+    widths[0] = min(widths[0], max(_LEAST_ROOM, screen.width // 4))
+    room = screen.room_beside(widths)
+    table.add_column(_end_of(_label(entry, verdict, entry.nodeid), room, screen), no_wrap=True, width=room)
+    for head, width in zip(heads, widths, strict=True):
+        justify: JustifyMethod = "left" if head == "class" else "right"
+        table.add_column(head, justify=justify, no_wrap=True, width=width, overflow="crop")
+    for (path, _), row in zip(rows, cells, strict=True):
+        table.add_row(_end_of(path, room, screen), row[0][: widths[0]], *row[1:])
     return table
+
+
+def _calls(path: str, module: Module, screen: Screen) -> str:
+    """Calls, or "126x1" for a row that stands for 126 modules."""
+    modules = len(unfold({path: module}))
+    return screen.text(f"{modules}x{module.calls}") if modules > 1 else f"{module.calls:,}"
+
+
+def _params(module: Module) -> str:
+    return format_value(module.params, METRICS["params"])
 
 
 def _closing(entries: Sequence[Entry], *, accepts: bool) -> Iterator[str]:

@@ -1,0 +1,46 @@
+# Everything here sets itself up in .venv and needs nothing but Python (3.10 or newer; 3.11 in CI), pip and make.
+PYTHON ?= python3
+BIN := .venv/bin
+EXAMPLES := docs/examples
+
+.PHONY: help test lint format demo demo-baseline clean
+
+help:
+	@echo "make test    run the test suite"
+	@echo "make lint    linter, formatter check, type checker"
+	@echo "make format  let the linter and the formatter fix what they can"
+	@echo "make demo    budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,demo]'
+	touch $@
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: .venv/installed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+demo: .venv/installed
+	@echo "== 1. The models as they are: within their limits, and equal to the baseline in $(EXAMPLES)/__flops__"
+	cd $(EXAMPLES) && ../../$(BIN)/python -m pytest test_models.py
+	@echo
+	@echo "== 2. A pull request widens one convolution of ResNet-50: the run below has to fail, and names it"
+	cd $(EXAMPLES) && ../../$(BIN)/python -m pytest test_pull_request.py; test $$? -eq 1
+	@echo
+	@echo "== As it should: the first run passed, the second failed."
+
+# Only when the examples themselves change: the baselines are part of them.
+demo-baseline: .venv/installed
+	cd $(EXAMPLES) && ../../$(BIN)/python -m pytest -q test_models.py --flops-budget-update
+	cd $(EXAMPLES) && BEFORE_THE_PULL_REQUEST=1 ../../$(BIN)/python -m pytest -q test_pull_request.py --flops-budget-update
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
