@@ -133,7 +133,8 @@ class BudgetSession:
         quiet = verbosity < 0
         if quiet and not any(verdict.outcome != "ok" for entry in entries for verdict in entry.verdicts):
             return
-        reporter.section("flops budgets", sep="=") if not quiet else None
+        if not quiet:
+            reporter.write_sep("=", "flops budgets")
         for line in summary(entries, screen, self.settings.show, verbosity=verbosity, accepts=self.accepts):
             reporter.write_line(line)
         for path in ledger.written:

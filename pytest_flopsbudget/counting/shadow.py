@@ -1,21 +1,29 @@
-"""A model's double: the same classes and settings, other tensors. What runs is the double, so the model stays as it was."""
+"""A model's double: the same classes and settings, other tensors. The double runs, so the model stays as it was."""
 
 from __future__ import annotations
 
+import copy
 import functools
+import io
 import types
-from collections import OrderedDict, defaultdict
-from typing import TYPE_CHECKING, Any
+from collections import OrderedDict, defaultdict, deque
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.utils.rnn import PackedSequence
 
 from pytest_flopsbudget.counting.metadata import twin_of
+from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, is_plain, slots_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-_ATOMS = (int, float, complex, str, bytes, bool, type(None), type, types.FunctionType, types.BuiltinFunctionType)
+_ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType, torch.dtype))
+
+#: The dicts that every module has for itself, so that nobody else can hold them.
+_OWN_DICTS = frozenset(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, dict))
 
 
 def without_data(tensor: torch.Tensor) -> torch.Tensor:
@@ -25,7 +33,23 @@ def without_data(tensor: torch.Tensor) -> torch.Tensor:
 
 def sharing_data(tensor: torch.Tensor) -> torch.Tensor:
     """Another tensor over the same memory, with a gradient, hooks and a graph of its own."""
+    if tensor.is_inference():
+        # Its own kind may take no part in a backward pass; its memory may.
+        fresh = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        return fresh.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
     return tensor.detach()
+
+
+def uncompiled(value: Any) -> Any:
+    """What ``torch.compile`` was given: compiling changes how a model is run, not its work."""
+    while True:
+        attributes = attributes_of(value)
+        original = attributes.get("_torchdynamo_orig_callable")
+        if original is None and isinstance(value, torch.nn.Module):
+            original = attributes["_modules"].get("_orig_mod") if "_modules" in attributes else None
+        if original is None:
+            return value
+        value = original
 
 
 class Shadow:
@@ -36,77 +60,237 @@ class Shadow:
         self._doubles: dict[int, Any] = {}
         # What was doubled stays alive with its double, so that its id is not given to another.
         self._originals: list[Any] = []
+        self._namespaces: dict[int, dict[str, Any]] = {}
 
     def of(self, value: Any) -> Any:
-        """The double of a model, a callable, or a structure of arguments."""
-        if isinstance(value, torch.nn.Module):
-            return self._module(value)
-        if isinstance(value, types.MethodType) and isinstance(value.__self__, torch.nn.Module):
-            return types.MethodType(value.__func__, self._module(value.__self__))
-        if isinstance(value, functools.partial):
-            arguments = {name: self.of(argument) for name, argument in value.keywords.items()}
-            return functools.partial(self.of(value.func), *map(self.of, value.args), **arguments)
-        return self._value(value)
+        """The double of a model, a callable, or a structure of arguments.
+
+        Raises:
+            NoTwinError: it holds a tensor that cannot be doubled in this way.
+        """
+        value = uncompiled(value)
+        return self._function(value, self._namespace) if type(value) is types.FunctionType else self._value(value)
+
+    def originals(self) -> Iterator[Any]:
+        """Everything that was doubled."""
+        return iter(self._originals)
 
     def _remember(self, original: Any, double: Any) -> Any:
         self._doubles[id(original)] = double
         self._originals.append(original)
         return double
 
-    def _module(self, module: torch.nn.Module) -> Any:
-        known = self._doubles.get(id(module))
-        if known is not None:
-            return known
-        fresh = [part for part in module.modules() if id(part) not in self._doubles]
-        for part in fresh:
-            # A scripted module lives in C++ and cannot be doubled this way; it stays itself.
-            scripted = isinstance(part, torch.jit.ScriptModule)
-            self._remember(part, part if scripted else object.__new__(type(part)))
-        for part in fresh:
-            double = self._doubles[id(part)]
-            if double is not part:
-                double.__dict__ = {name: self._value(value) for name, value in part.__dict__.items()}
-        return self._doubles[id(module)]
-
-    def _value(self, value: Any) -> Any:  # noqa: C901 -- a table of kinds
+    def _value(self, value: Any) -> Any:
         kind = type(value)
         if kind in _ATOMS:
             return value
-        if kind is dict or kind is OrderedDict:
-            return kind((self._known(key), self._value(item)) for key, item in value.items()) if value else kind()
         known = self._doubles.get(id(value))
         if known is not None:
             return known
+        method = _METHODS.get(kind)
+        if method is not None:
+            return method(self, value)
         if isinstance(value, torch.Tensor):
             return self._tensor(value)
-        if kind is list or kind is tuple:
-            return kind(map(self._value, value))
-        if kind is set:
-            return {self._known(item) for item in value}
-        if kind is defaultdict:
-            return defaultdict(value.default_factory, {key: self._value(item) for key, item in value.items()})
-        if kind is types.MethodType and id(value.__self__) in self._doubles:
-            return types.MethodType(value.__func__, self._doubles[id(value.__self__)])
-        if isinstance(value, tuple) and hasattr(value, "_fields"):
-            return kind(*map(self._value, value))
         if isinstance(value, torch.nn.Module):
-            return self._module(value)  # held in a plain attribute's list, unseen by its parent
-        return value
+            return self._module(value)
+        if isinstance(value, tuple):
+            # A named tuple, of whatever constructor.
+            return self._remember(value, tuple.__new__(kind, map(self._value, value)))
+        return self._object(value) if is_plain(kind) else value
+
+    def _module(self, module: torch.nn.Module) -> Any:
+        fresh = [part for part in module.modules() if id(part) not in self._doubles]
+        compiled = [part for part in fresh if uncompiled(part) is not part]
+        for part in fresh:
+            if uncompiled(part) is part:
+                scripted = isinstance(part, torch.jit.ScriptModule)
+                self._remember(part, self._scripted(part) if scripted else blank(type(part)))
+        for part in compiled:
+            self._remember(part, self._doubles[id(uncompiled(part))])
+        for part in fresh:
+            if uncompiled(part) is part and not isinstance(part, torch.jit.ScriptModule):
+                self._fill(part, self._doubles[id(part)])
+        return self._doubles[id(module)]
+
+    def _scripted(self, module: torch.nn.Module) -> Any:
+        """A copy: a scripted module lives in C++, which knows nothing of Python's objects."""
+        if self._double is sharing_data:
+            return copy.deepcopy(module)
+        file = io.BytesIO()
+        torch.jit.save(module, file)
+        file.seek(0)
+        return torch.jit.load(file, map_location="meta")
+
+    def _object(self, original: Any) -> Any:
+        try:
+            double = blank(type(original))
+        except TypeError:
+            return original
+        self._remember(original, double)
+        self._fill(original, double)
+        return double
+
+    def _fill(self, original: Any, double: Any) -> None:
+        """Give ``double`` doubles of all that ``original`` holds."""
+        attributes = attributes_of(double)
+        for name, value in attributes_of(original).items():
+            if name in _OWN_DICTS and type(value) in (dict, OrderedDict):
+                attributes[name] = self._copied(value)
+            elif name == "_compiled_call_impl":
+                attributes[name] = None
+            else:
+                attributes[name] = self._value(value)
+        for slot, value in slots_of(original):
+            slot.__set__(double, self._value(value))
+        container = container_of(type(original))
+        if container is not None:
+            self._fill_container(container, original, double)
+
+    def _fill_container(self, container: type, original: Any, double: Any) -> None:
+        # The built-in methods: those of the class may do more than hold things.
+        if issubclass(container, dict):
+            if container is defaultdict:
+                double.default_factory = original.default_factory
+            for key, item in container.items(original):  # type: ignore[attr-defined]
+                container.__setitem__(double, self._known(key), self._value(item))  # type: ignore[attr-defined]
+        elif container is set:
+            set.update(double, map(self._known, set.__iter__(original)))
+        else:
+            container.extend(double, map(self._value, container.__iter__(original)))  # type: ignore[attr-defined]
+
+    def _copied(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        if not value:
+            return type(value)()
+        return type(value)((key, self._value(item)) for key, item in value.items())
 
     def _known(self, key: Any) -> Any:
         return self._doubles.get(id(key), key)
 
+    def _dict(self, value: dict[Any, Any]) -> Any:
+        double = self._remember(value, type(value)())
+        for key, item in value.items():
+            double[self._known(key)] = self._value(item)
+        return double
+
+    def _defaultdict(self, value: defaultdict[Any, Any]) -> Any:
+        double = self._dict(value)
+        double.default_factory = value.default_factory
+        return double
+
+    def _list(self, value: list[Any]) -> Any:
+        double = self._remember(value, [])
+        double.extend(map(self._value, value))
+        return double
+
+    def _tuple(self, value: tuple[Any, ...]) -> Any:
+        return self._remember(value, tuple(map(self._value, value)))
+
+    def _set(self, value: set[Any]) -> Any:
+        return self._remember(value, set(map(self._known, value)))
+
+    def _deque(self, value: deque[Any]) -> Any:
+        double = self._remember(value, deque(maxlen=value.maxlen))
+        double.extend(map(self._value, value))
+        return double
+
+    def _packed(self, value: PackedSequence) -> Any:
+        # The batch sizes say how often to step, and are read as numbers: they belong to the shapes.
+        data, *indices = value
+        return self._remember(value, tuple.__new__(PackedSequence, (self._value(data), *indices)))
+
+    def _partial(self, value: functools.partial[Any]) -> Any:
+        arguments = {name: self._value(argument) for name, argument in value.keywords.items()}
+        return self._remember(value, functools.partial(self.of(value.func), *map(self._value, value.args), **arguments))
+
+    def _method(self, value: types.MethodType) -> Any:
+        return types.MethodType(value.__func__, self._value(value.__self__))
+
+    def _closure(self, function: types.FunctionType) -> Any:
+        original = uncompiled(function)
+        if original is not function:
+            return self._value(original)
+        return self._function(function) if function.__closure__ else function
+
+    def _function(
+        self, function: types.FunctionType, namespace: Callable[[types.FunctionType], dict[str, Any]] | None = None
+    ) -> Any:
+        """A function over doubles of what it closes over."""
+        known = self._doubles.get(id(function))
+        if known is not None:
+            return known
+        cells = tuple(types.CellType() for _ in function.__closure__ or ())
+        double = types.FunctionType(
+            function.__code__,
+            function.__globals__ if namespace is None else namespace(function),
+            function.__name__,
+            function.__defaults__,
+            cells or None,
+        )
+        self._remember(function, double)
+        double.__kwdefaults__ = function.__kwdefaults__
+        double.__dict__.update(function.__dict__)
+        for cell, original in zip(cells, function.__closure__ or (), strict=True):
+            try:
+                cell.cell_contents = self._value(original.cell_contents)
+            except ValueError:  # noqa: PERF203 -- an empty cell: its variable has no value yet
+                continue
+        return double
+
+    def _namespace(self, function: types.FunctionType) -> dict[str, Any]:
+        """The function's global names, with doubles of the modules and tensors that it uses."""
+        originals = function.__globals__
+        namespace = self._namespaces.setdefault(id(originals), dict(originals))
+        for name in _names(function.__code__):
+            value = originals.get(name)
+            if issubclass(type(value), (torch.nn.Module, torch.Tensor)):
+                namespace[name] = self._value(value)
+            elif type(value) is types.FunctionType and value.__globals__ is originals and namespace[name] is value:
+                namespace[name] = None  # in the making, should it call itself
+                namespace[name] = self._function(value, self._namespace)
+        return namespace
+
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
-            # A lazy module gives it a shape when it is called.
-            kind = UninitializedParameter if isinstance(tensor, UninitializedParameter) else UninitializedBuffer
-            on = torch.device("meta") if self._double is without_data else tensor.device
-            return self._remember(tensor, kind(tensor.requires_grad, device=on, dtype=tensor.dtype))
+            return self._uninitialized(tensor)
         double = self._double(tensor)
+        kind = type(tensor)
+        if kind.__torch_dispatch__ is torch._C._disabled_torch_dispatch_impl and kind is not torch.nn.Parameter:  # type: ignore[comparison-overlap]  # noqa: E501, SLF001
+            double = double.as_subclass(kind)
         if isinstance(tensor, torch.nn.Parameter):
             double = torch.nn.Parameter(double, requires_grad=tensor.requires_grad)
         elif tensor.requires_grad:
             double.requires_grad_()
-        if tensor.__dict__:
-            double.__dict__.update(tensor.__dict__)
-        return self._remember(tensor, double)
+        self._remember(tensor, double)
+        if tensor.__dict__ and not isinstance(tensor, FakeTensor):
+            double.__dict__.update((name, self._value(value)) for name, value in tensor.__dict__.items())
+        return double
+
+    def _uninitialized(self, tensor: torch.Tensor) -> torch.Tensor:
+        """A lazy module gives it a shape when it is called."""
+        kind = cast("Any", UninitializedParameter if isinstance(tensor, UninitializedParameter) else UninitializedBuffer)
+        on = torch.device("meta") if self._double is without_data else tensor.device
+        return cast("torch.Tensor", self._remember(tensor, kind(tensor.requires_grad, device=on, dtype=tensor.dtype)))
+
+
+_METHODS: dict[type, Callable[[Shadow, Any], Any]] = {
+    dict: Shadow._dict,  # noqa: SLF001 -- this class's own
+    OrderedDict: Shadow._dict,  # noqa: SLF001
+    defaultdict: Shadow._defaultdict,  # noqa: SLF001
+    list: Shadow._list,  # noqa: SLF001
+    tuple: Shadow._tuple,  # noqa: SLF001
+    set: Shadow._set,  # noqa: SLF001
+    deque: Shadow._deque,  # noqa: SLF001
+    PackedSequence: Shadow._packed,  # noqa: SLF001
+    functools.partial: Shadow._partial,  # noqa: SLF001
+    types.MethodType: Shadow._method,  # noqa: SLF001
+    types.FunctionType: Shadow._closure,  # noqa: SLF001
+}
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """The global names that code uses, in the functions it defines too."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _names(constant)

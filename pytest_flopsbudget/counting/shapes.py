@@ -6,7 +6,6 @@ combination is asked of PyTorch's meta kernels once a process and answered from 
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -26,7 +25,7 @@ _ANSWERS: dict[tuple[Any, ...], tuple[Any, int]] = {}
 #: Where the memory is emptied: a process that meets this many different calls is not served by remembering them.
 _MOST_ANSWERS = 200_000
 
-_META = torch.device("meta")
+_CPU, _META = torch.device("cpu"), torch.device("meta")
 
 
 class NeedsDataError(Exception):
@@ -52,7 +51,7 @@ class ShapesTracer(Tracer):
         kwargs = dict(kwargs)
         wants_cpu = False
         if info.has_device:
-            wants_cpu = kwargs.get("device") == torch.device("cpu")
+            wants_cpu = kwargs.get("device") == _CPU
             self._onto_meta(info, kwargs)
         parts: list[Any] = [info.operator, torch.get_default_dtype()]
         tensors: list[torch.Tensor] = []
@@ -60,26 +59,38 @@ class ShapesTracer(Tracer):
         if kwargs:
             parts.extend(kwargs)
             append_key(parts, tensors, kwargs.values())
-        if self.constants or not tensors or info.name == "aten.lift_fresh":
+        if tensors and (self.constants or info.name == "aten.lift_fresh"):
             found, output = self._from_constants(info, args, kwargs, tensors, wants_cpu)
             if found:
                 return output, 0
-        if info.needs_data:
+        if info.needs_data or (info.written and not all(tensor.is_meta for tensor in info.writes_to(args, kwargs))):
+            # What is written to a real tensor is not there to be read later.
             raise self._needs_data(info)
-        if info.behaviour == "alias":
-            return self._run(info, args, kwargs)
-        key = tuple(parts)
-        known = _ANSWERS.get(key)
-        if known is None:
+        if info.behaviour == "alias" or not info.known:
             output, flops = self._run(info, args, kwargs)
-            if len(_ANSWERS) >= _MOST_ANSWERS:
-                _ANSWERS.clear()
-            _ANSWERS[key] = (spec_of(output) if info.behaviour == "functional" else None, flops)
         else:
-            spec, flops = known
-            output = make(spec) if info.behaviour == "functional" else None
+            output, flops = self._remembered(tuple(parts), info, args, kwargs)
+        if info.is_constant and isinstance(output, torch.Tensor) and output.numel() <= LARGEST:
+            self.constants.remember(output, self.constants.compute(info, {}, args, kwargs))
         if info.behaviour == "inplace":
             output = self._written(info, args)
+        return output, flops
+
+    def _remembered(
+        self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, int]:
+        """The output of a call that may have been seen before; None for what an in-place operator returns."""
+        try:
+            known = _ANSWERS.get(key)
+        except TypeError:  # an argument that cannot be hashed
+            return self._run(info, args, kwargs)
+        if known is not None:
+            spec, flops = known
+            return make(spec), flops
+        output, flops = self._run(info, args, kwargs)
+        if len(_ANSWERS) >= _MOST_ANSWERS:
+            _ANSWERS.clear()
+        _ANSWERS[key] = (spec_of(output) if info.behaviour == "functional" else None, flops)
         return output, flops
 
     @staticmethod
@@ -115,24 +126,26 @@ class ShapesTracer(Tracer):
         wants_cpu: bool,
     ) -> tuple[bool, Any]:
         """(whether the answer follows from known values, the answer)."""
-        if info.formula is not None or not info.known:
-            return False, None
-        if info.name == "aten.lift_fresh" and not args[0].is_meta:
-            value = args[0]
+        value = args[0] if info.name == "aten.lift_fresh" else None
+        if value is not None and not value.is_meta:
             return (True, self.constants.with_twins(value)) if value.numel() <= LARGEST else (False, None)
-        known = self.constants.values(tensors) if tensors else ({} if info.is_constant and _is_small(args) else None)
-        if known is None or (not tensors and not info.is_constant) or info.is_random:
-            for position in info.written:
-                if position < len(args) and isinstance(args[position], torch.Tensor):
-                    self.constants.forget(args[position])
+        if info.formula is not None or not info.known or info.is_random or (info.written and info.behaviour == "alias"):
+            known = None
+        else:
+            known = self.constants.values(tensors)
+        if known is None:
+            for tensor in info.writes_to(args, kwargs):
+                self.constants.forget(tensor)
             return False, None
-        output = self.constants.compute(info, known, args, kwargs)
-        if info.behaviour == "alias" and not info.needs_data and not info.written:
+        if info.behaviour == "alias" and not info.needs_data and tensors[0].is_meta:
             return False, None  # a view of the twin: it shares the twin's storage, and so its value
+        output = self.constants.compute(info, known, args, kwargs)
         if info.behaviour == "inplace":
             return True, self._written(info, args)
-        if wants_cpu and tensors:
-            return True, output  # brought back to be read
+        if info.behaviour == "alias":
+            return True, output  # a view of a value that the model has in hand
+        if wants_cpu:
+            return True, self.constants.bring_to_cpu(output)
         return True, self.constants.with_twins(output)
 
     def _needs_data(self, info: OperatorInfo) -> NeedsDataError:
@@ -140,14 +153,3 @@ class ShapesTracer(Tracer):
         if self.asked_for_data is None:
             self.asked_for_data = (info.name, path)
         return NeedsDataError(f"{info.name} needs data")
-
-
-def _is_small(args: Sequence[Any]) -> bool:
-    """Whether what a factory makes of these arguments stays small enough to be followed."""
-    size = 1
-    for argument in args:
-        numbers = argument if isinstance(argument, (list, tuple)) else [argument]
-        for number in numbers:
-            if type(number) is int or (type(number) is float and math.isfinite(number)):
-                size *= max(1, abs(int(number)))
-    return size <= LARGEST

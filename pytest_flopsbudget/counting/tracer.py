@@ -47,6 +47,12 @@ class Tracer(TorchDispatchMode):
         self.counted: dict[str, Tally] = {}
         self.unknown: dict[str, Tally] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise PyTorch wraps the method below so that its compiler leaves it alone, and imports the whole compiler
+        # for it on the first operator: a second or more, for something that runs while compiling is off.
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:

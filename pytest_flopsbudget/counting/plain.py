@@ -1,0 +1,70 @@
+"""Which Python objects can be doubled: instances of ordinary classes, emptied or with all they hold."""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import OrderedDict, defaultdict, deque
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Parts of PyTorch whose objects hold a model's tensors; others (graphs, process groups, hook handles) stay themselves.
+_TORCH_STATE = ("torch.distributions.", "torch.nn.", "torch.optim.")
+
+#: The built-in class underneath, which has to make the object; the more special one first.
+_CONTAINERS: tuple[type, ...] = (OrderedDict, defaultdict, dict, list, set, deque)
+
+
+def is_plain(kind: type) -> bool:
+    """Whether an instance of this class is safe to double by its attributes alone."""
+    if not kind.__flags__ & _HEAP_TYPE or issubclass(kind, (type, Enum)):
+        return False
+    if hasattr(kind, "__deepcopy__") or hasattr(kind, "__del__"):
+        return False  # it has its own idea of a copy, or of its end
+    home = kind.__module__
+    package = home.partition(".")[0]
+    if package == "torch":
+        return f"{home}.".startswith(_TORCH_STATE)
+    return package not in sys.stdlib_module_names or package == "__main__"
+
+
+#: CPython's Py_TPFLAGS_HEAPTYPE: the class was made by a ``class`` statement.
+_HEAP_TYPE = 1 << 9
+
+
+def container_of(kind: type) -> type | None:
+    """The built-in container that ``kind`` derives from, if any."""
+    return next((base for base in _CONTAINERS if issubclass(kind, base)), None)
+
+
+def blank(kind: type) -> Any:
+    """An instance without any attribute or item; ``__init__`` does not run.
+
+    Raises:
+        TypeError: the class is built on something other than a plain object or a container.
+    """
+    return (container_of(kind) or object).__new__(kind)
+
+
+def attributes_of(instance: Any) -> dict[str, Any]:
+    """The instance's ``__dict__``, whatever its class made of attribute access; empty where it has none."""
+    try:
+        attributes: dict[str, Any] = object.__getattribute__(instance, "__dict__")
+    except AttributeError:
+        return {}
+    return attributes
+
+
+def slots_of(instance: Any) -> Iterator[tuple[types.MemberDescriptorType, Any]]:
+    """The slots that hold something, and what they hold."""
+    for kind in type(instance).__mro__:
+        if "__slots__" in vars(kind):
+            for slot in vars(kind).values():
+                if isinstance(slot, types.MemberDescriptorType):
+                    try:
+                        yield slot, slot.__get__(instance)
+                    except AttributeError:
+                        continue
