@@ -1,5 +1,7 @@
 """What this package raises on purpose; the text of each is the whole message.
 
+::
+
     Exception
     ├── UsageError            a wrong key, value, marker, file or call: told before or instead of a traceback
     │   └── BaselineError     a baseline file that cannot be read or written

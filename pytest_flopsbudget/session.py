@@ -135,7 +135,7 @@ class BudgetSession:
             return
         if not quiet:
             reporter.write_sep("=", "flops budgets")
-        for line in summary(entries, screen, self.settings.show, verbosity=verbosity, accepts=self.accepts):
+        for line in summary(entries, screen, self.settings, verbosity=verbosity, accepts=self.accepts):
             reporter.write_line(line)
         for path in ledger.written:
             reporter.write_line(f"baseline written: {_relative(path, self._config)}")

@@ -46,10 +46,14 @@ class Constants:
             self._values = {key: known for key, known in self._values.items() if not known[1].expired()}
             self._sweep_at = max(256, 2 * len(self._values))
 
-    def bring_to_cpu(self, value: torch.Tensor) -> torch.Tensor:
-        """Hand a value to the model itself; what it does with it by operators is followed on."""
-        self._read[value.untyped_storage()._cdata] = value  # noqa: SLF001
-        return value
+    def on_cpu(self, output: Any) -> Any:
+        """``output``, for the model to have in hand; what it does with it by operators is followed on."""
+        if isinstance(output, torch.Tensor):
+            self._read[output.untyped_storage()._cdata] = output  # noqa: SLF001
+        elif isinstance(output, (list, tuple)):
+            for item in output:
+                self.on_cpu(item)
+        return output
 
     def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """The value of a tensor; None if it is not known."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: (shape, strides, dtype) of a tensor.
 TensorSpec = tuple[torch.Size, tuple[int, ...], torch.dtype]
@@ -37,6 +40,15 @@ def to_meta(value: Any) -> Any:
 _PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors of an operator's argument or output, in lists and tuples too."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors_in(item)
+
+
 def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> None:
     """Add to ``parts`` what tells these arguments apart, as far as the output's metadata hang on it.
 
@@ -67,7 +79,7 @@ def spec_of(output: Any) -> Any:
     return output
 
 
-class _Spec(tuple):  # type: ignore[type-arg] -- a TensorSpec that cannot be mistaken for a tuple of outputs
+class _Spec(tuple[Any, ...]):  # a TensorSpec that cannot be mistaken for a tuple of outputs
     __slots__ = ()
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from pytest_flopsbudget.counting.costs import WITHOUT_PRODUCTS, Call, formula_of
+from pytest_flopsbudget.counting.metadata import tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.counting.costs.registry import Formula
 
@@ -35,6 +35,7 @@ class OperatorInfo:
         "needs_data",
         "operator",
         "returned",
+        "takes_tensors",
         "written",
     )
 
@@ -52,11 +53,19 @@ class OperatorInfo:
         #: Whether the sizes or values of its outputs depend on data.
         self.needs_data = bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags)
         self.has_device = any(argument.name == "device" for argument in schema.arguments)
-        takes_tensors = any("Tensor" in str(argument.type) for argument in schema.arguments)
+        self.takes_tensors = any("Tensor" in str(argument.type) for argument in schema.arguments)
         self.is_random = torch.Tag.nondeterministic_seeded in tags
         #: Whether its values follow from its other arguments alone: ``arange``, ``zeros``, not ``rand`` or ``empty``.
         self.is_constant = (
-            not takes_tensors and not self.is_random and "empty" not in self.name
+            (
+                self.name.startswith("aten.")
+                and not self.takes_tensors
+                and not self.is_random
+                and "empty" not in self.name
+                and schema.returns[0].type.isSubtypeOf(torch._C.TensorType.get())  # noqa: SLF001
+            )
+            if schema.returns
+            else False
         )
         #: Positions of the arguments that it writes to, and of those that it returns, one per output.
         self.written = tuple(
@@ -66,11 +75,9 @@ class OperatorInfo:
         )
         self.behaviour, self.returned = self._behaviour(schema, tags)
         self.formula: Formula | None = formula_of(self.name) or formula_of(self.name.rstrip("_")) or _foreign(operator)
-        self.known = self.formula is not None or self._is_without_products(schema, tags, takes_tensors)
+        self.known = self.formula is not None or self._is_without_products(schema, tags)
 
-    def _behaviour(
-        self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]
-    ) -> tuple[Behaviour, tuple[int, ...]]:
+    def _behaviour(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> tuple[Behaviour, tuple[int, ...]]:
         aliased = [result.alias_info for result in schema.returns]
         if not any(aliased):
             # A functional operator may still note statistics in its arguments (batch norm); their metadata stay.
@@ -79,7 +86,7 @@ class OperatorInfo:
             return "alias", ()
         if self.name.rpartition(".")[2].startswith(("resize", "set_", "as_strided_", "_resize")):
             return "alias", ()
-        positions = []
+        positions: list[int] = []
         for info in aliased:
             if info is None or not info.is_write:
                 return "alias", ()
@@ -90,9 +97,7 @@ class OperatorInfo:
             )
         return ("inplace", tuple(positions)) if len(positions) == len(aliased) else ("alias", ())
 
-    def _is_without_products(
-        self, schema: torch._C.FunctionSchema, tags: set[torch.Tag], takes_tensors: bool
-    ) -> bool:
+    def _is_without_products(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> bool:
         if self.name.startswith("prim."):
             return True  # the dispatcher's questions about a tensor: its device, its layout
         if not self.name.startswith("aten."):
@@ -103,11 +108,19 @@ class OperatorInfo:
         if {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy} & tags:
             return True
         name = self.name.rstrip("_")
-        if not takes_tensors or name in WITHOUT_PRODUCTS or name.startswith("aten._foreach_"):
+        if not self.takes_tensors or name in WITHOUT_PRODUCTS or name.startswith("aten._foreach_"):
             return True
         return bool(schema.returns) and all(
             result.alias_info is not None and not result.alias_info.is_write for result in schema.returns
         )
+
+    def writes_to(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[torch.Tensor]:
+        """The tensors, among the arguments of one call, that it writes to."""
+        for position in self.written:
+            if position < len(args):
+                yield from tensors_in(args[position])
+            else:
+                yield from tensors_in(kwargs.get(self.operator._schema.arguments[position].name))  # noqa: SLF001
 
     def flops(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
         """FLOPs of one call, 0 where no formula applies."""
@@ -120,13 +133,21 @@ def _foreign(operator: torch._ops.OpOverload) -> Formula | None:
     Many libraries register theirs there. Not imported to look: who registered one has imported it.
     """
     counter = sys.modules.get("torch.utils.flop_counter")
-    registered: Callable[..., int] | None = counter and counter.flop_registry.get(operator.overloadpacket)
+    registered: Callable[..., int] | None = (
+        None if counter is None else counter.flop_registry.get(operator.overloadpacket)
+    )
     if registered is None:
         return None
     return lambda call: int(registered(*call.args, **call.kwargs, out_val=call.output))
 
 
-@lru_cache(maxsize=None)
+#: Facts about PyTorch's operators, so nothing ever has to reset it.
+_INFOS: dict[torch._ops.OpOverload, OperatorInfo] = {}
+
+
 def operator_info(operator: torch._ops.OpOverload) -> OperatorInfo:
-    """What is known of ``operator``; looked up once a process."""
-    return OperatorInfo(operator)
+    """What is known of ``operator``; looked up once a process, or until somebody registers a formula for it."""
+    info = _INFOS.get(operator)
+    if info is None or not info.known:
+        info = _INFOS[operator] = OperatorInfo(operator)
+    return info

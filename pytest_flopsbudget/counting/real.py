@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.metadata import tensors_in
 from pytest_flopsbudget.counting.tracer import Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from pytest_flopsbudget.counting.modules import ModuleTracker
     from pytest_flopsbudget.counting.operators import OperatorInfo
@@ -26,15 +26,11 @@ class RealTracer(Tracer):
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
         """The output, computed, and its FLOPs."""
-        if info.written:
-            names = [argument.name for argument in info.operator._schema.arguments]  # noqa: SLF001
-            for position in info.written:
-                target = args[position] if position < len(args) else kwargs.get(names[position])
-                for tensor in _tensors(target):
-                    self._keep(tensor)
+        for tensor in info.writes_to(args, kwargs):
+            self._keep(tensor)
         output = info.operator(*args, **kwargs)
         if info.behaviour == "functional":
-            for tensor in _tensors(output):
+            for tensor in tensors_in(output):
                 if _has_storage(tensor):
                     self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- the storage's identity
         return output, info.flops(args, kwargs, output)
@@ -50,18 +46,11 @@ class RealTracer(Tracer):
     def restore(self) -> None:
         """Put back what was written to, byte for byte."""
         for storage, copy in self._copies.values():
-            storage.resize_(copy.nbytes())
+            if storage.nbytes() != copy.nbytes():
+                storage.resize_(copy.nbytes())
             storage.copy_(copy)
         self._copies.clear()
 
 
 def _has_storage(tensor: torch.Tensor) -> bool:
     return tensor.layout is torch.strided and not tensor.is_meta
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        return iter((value,))
-    if isinstance(value, (list, tuple)):
-        return itertools.chain.from_iterable(map(_tensors, value))
-    return iter(())

@@ -268,7 +268,9 @@ class Shadow:
 
     def _uninitialized(self, tensor: torch.Tensor) -> torch.Tensor:
         """A lazy module gives it a shape when it is called."""
-        kind = cast("Any", UninitializedParameter if isinstance(tensor, UninitializedParameter) else UninitializedBuffer)
+        kind = cast(
+            "Any", UninitializedParameter if isinstance(tensor, UninitializedParameter) else UninitializedBuffer
+        )
         on = torch.device("meta") if self._double is without_data else tensor.device
         return cast("torch.Tensor", self._remember(tensor, kind(tensor.requires_grad, device=on, dtype=tensor.dtype)))
 

@@ -96,10 +96,12 @@ class ShapesTracer(Tracer):
     @staticmethod
     def _onto_meta(info: OperatorInfo, kwargs: dict[str, Any]) -> None:
         """Let what would be made on some device be made on meta."""
-        if kwargs.get("device") is not None or info.is_constant or "empty" in info.name:
+        if kwargs.get("device") is not None or not info.takes_tensors:
             kwargs["device"] = _META
         if kwargs.get("pin_memory"):
             kwargs["pin_memory"] = False
+        if kwargs.get("generator") is not None:
+            kwargs["generator"] = None  # it belongs to the device that it was made on
 
     @staticmethod
     def _run(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
@@ -144,8 +146,8 @@ class ShapesTracer(Tracer):
             return True, self._written(info, args)
         if info.behaviour == "alias":
             return True, output  # a view of a value that the model has in hand
-        if wants_cpu:
-            return True, self.constants.bring_to_cpu(output)
+        if wants_cpu or not all(tensor.is_meta for tensor in tensors):
+            return True, self.constants.on_cpu(output)
         return True, self.constants.with_twins(output)
 
     def _needs_data(self, info: OperatorInfo) -> NeedsDataError:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -41,9 +42,13 @@ class Tally:
 class Tracer(TorchDispatchMode):
     """Counts what passes the dispatcher. How an operator is answered is the subclasses' matter."""
 
+    supports_higher_order_operators = True
+
     def __init__(self, tracker: ModuleTracker) -> None:
         super().__init__()
         self.tracker = tracker
+        #: Operators seen so far.
+        self.seen = 0
         self.counted: dict[str, Tally] = {}
         self.unknown: dict[str, Tally] = {}
 
@@ -61,8 +66,11 @@ class Tracer(TorchDispatchMode):
             # A subclass with a dispatcher of its own (nested, distributed, quantized tensors) takes the operator apart;
             # the operators on its parts come by here again.
             return NotImplemented
-        info = operator_info(cast("torch._ops.OpOverload", func))
         kwargs = kwargs or {}
+        self.seen += 1
+        if isinstance(func, HigherOrderOperator):
+            return self._taken_apart(func, args, kwargs)
+        info = operator_info(func)
         if info.decomposes:
             with self:
                 output = func.decompose(*args, **kwargs)
@@ -72,7 +80,16 @@ class Tracer(TorchDispatchMode):
         if flops:
             self._credit(info, flops)
         elif not info.known:
-            self._note_unknown(info)
+            self._note_unknown(info.name)
+        return output
+
+    def _taken_apart(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator on functions (a branch, a loop, flex attention) in plain PyTorch, whose operators are seen."""
+        before = self.seen
+        with self:
+            output = operator.py_kernels[torch._C.DispatchKey.CompositeExplicitAutograd](*args, **kwargs)  # noqa: SLF001
+        if self.seen == before:
+            self._note_unknown(f"higher_order.{operator.name()}")
         return output
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
@@ -87,7 +104,7 @@ class Tracer(TorchDispatchMode):
         tally.calls += 1
         tally.flops += flops
 
-    def _note_unknown(self, info: OperatorInfo) -> None:
-        tally = self.unknown.setdefault(info.name, Tally())
+    def _note_unknown(self, name: str) -> None:
+        tally = self.unknown.setdefault(name, Tally())
         tally.calls += 1
         tally.paths.add(self.tracker.current().path)

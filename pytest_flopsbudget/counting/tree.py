@@ -35,9 +35,7 @@ class _Held:
 
     def metrics(self, flops: int) -> dict[str, int]:
         parameters = [
-            item
-            for item in self.parameters.values()
-            if not isinstance(item, torch.nn.parameter.UninitializedParameter)
+            item for item in self.parameters.values() if not isinstance(item, torch.nn.parameter.UninitializedParameter)
         ]
         return {
             "flops": flops,

@@ -38,26 +38,8 @@ def explain(nodeid: str, verdicts: Sequence[tuple[Verdict, Complexity | None]]) 
 
 
 def _explain_one(nodeid: str, verdict: Verdict, baseline: Complexity | None, label: str) -> Iterator[str]:
-    for item in verdict.broken:
-        yield label + _broken(item)
-        yield f"    limit set by {item.source}"
-    for pattern in verdict.unmatched:
-        near = f"; near names: {', '.join(pattern.near)}" if pattern.near else ""
-        yield f"{label}modules: no module of {verdict.complexity.model} matches {pattern.pattern!r}{near}"
-        yield f"    limit set by {pattern.source}"
-    grown = [change for change in verdict.comparison.changes if not change.allowed]
-    if "regressed" in verdict.failing:
-        for change in grown:
-            yield f"{label}{change.metric} regressed: {from_to(change.old, change.new, change.metric)}"
-    if "new" in verdict.failing:
-        yield f'{label}no baseline, and missing-baseline = "fail"'
-    if "improved" in verdict.failing:
-        for change in verdict.comparison.changes:
-            yield f"{label}{change.metric} improved: {from_to(change.old, change.new, change.metric)}"
-        yield '    improved-baseline = "fail" asks for the baseline to follow'
-    if "unknown operators" in verdict.failing:
-        yield f'{label}operators without a formula, and unknown-operators = "fail"'
-        yield from unknown_operators(verdict.complexity)
+    yield from _limits(verdict, label)
+    yield from _reactions(verdict, label)
     yield from _run_changes(verdict.comparison)
     if verdict.times > 1:
         yield f"the largest of {verdict.times:,} measurements"
@@ -67,6 +49,34 @@ def _explain_one(nodeid: str, verdict: Verdict, baseline: Complexity | None, lab
         yield from _largest(verdict.complexity)
     if verdict.failing and verdict.failing != ("unknown operators",):
         yield f"to accept: {update_command(nodeid)}"
+
+
+def _limits(verdict: Verdict, label: str) -> Iterator[str]:
+    for item in verdict.broken:
+        yield label + _broken(item)
+        yield f"    limit set by {item.source}"
+    for pattern in verdict.unmatched:
+        near = f"; near names: {', '.join(pattern.near)}" if pattern.near else ""
+        yield f"{label}modules: no module of {verdict.complexity.model} matches {pattern.pattern!r}{near}"
+        yield f"    limit set by {pattern.source}"
+
+
+def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
+    """What the settings make of the baseline and of unknown operators."""
+    changes = verdict.comparison.changes
+    if "regressed" in verdict.failing:
+        for change in changes:
+            if not change.allowed:
+                yield f"{label}{change.metric} regressed: {from_to(change.old, change.new, change.metric)}"
+    if "new" in verdict.failing:
+        yield f'{label}no baseline, and missing-baseline = "fail"'
+    if "improved" in verdict.failing:
+        for change in changes:
+            yield f"{label}{change.metric} improved: {from_to(change.old, change.new, change.metric)}"
+        yield '    improved-baseline = "fail" asks for the baseline to follow'
+    if "unknown operators" in verdict.failing:
+        yield f'{label}operators without a formula, and unknown-operators = "fail"'
+        yield from unknown_operators(verdict.complexity)
 
 
 def _broken(item: Violation | Unmeasured) -> str:
@@ -128,7 +138,7 @@ def module_rows(difference: Diff) -> Iterator[str]:
 
 
 def module_change(change: ModuleChange, metric: str) -> str:
-    """ "layer4.2.conv2: Conv2d 3x3 -> 5x5, +411 MFLOPs"."""
+    """One change: "layer4.2.conv2: Conv2d 3x3 -> 5x5, +411 MFLOPs"."""
     times = f" (x{change.count})" if change.count > 1 else ""
     cost = growth(change.change, metric)
     path = change.path or "the model itself"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.ledger import Entry
     from pytest_flopsbudget.results.complexity import Module
     from pytest_flopsbudget.results.verdict import Outcome, Verdict
-    from pytest_flopsbudget.settings import Shown
+    from pytest_flopsbudget.settings import Settings, Shown
 
 _STYLES: dict[Outcome, str] = {
     "over limit": "red",
@@ -91,26 +91,28 @@ def _can_show(encoding: str | None) -> bool:
     return True
 
 
-def summary(entries: Sequence[Entry], screen: Screen, show: Shown, *, verbosity: int, accepts: bool) -> list[str]:
+def summary(
+    entries: Sequence[Entry], screen: Screen, settings: Settings, *, verbosity: int, accepts: bool
+) -> list[str]:
     """The lines of the summary's body.
 
     Args:
         entries: the tests that measured something.
         screen: where the lines will stand.
-        show: the unit of work in the table.
+        settings: the pyproject's; they say what to show and what to keep quiet about.
         verbosity: pytest's: below 0 no table, above 0 the modules too.
         accepts: whether this run wrote baselines.
     """
     lines: list[str] = []
     if verbosity >= 0:
-        lines += screen.lines(_table(entries, screen, show))
+        lines += screen.lines(_table(entries, screen, settings.show))
     if verbosity > 0:
         for entry in entries:
             for verdict in entry.verdicts:
-                lines += ["", *screen.lines(_modules(entry, verdict, screen, show))]
+                lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
     if verbosity >= 0:
         lines.append("")
-    lines += [screen.text(line) for line in _closing(entries, accepts=accepts)]
+    lines += [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]
     return lines
 
 
@@ -145,7 +147,7 @@ def _empty_table(screen: Screen) -> Table:
         pad_edge=False,
         # The box itself draws one space between columns.
         padding=(0, screen.gap - 1, 0, 0),
-                show_edge=False,
+        show_edge=False,
         header_style="bold",
         safe_box=False,
     )
@@ -226,7 +228,7 @@ def _params(module: Module) -> str:
     return format_value(module.params, METRICS["params"])
 
 
-def _closing(entries: Sequence[Entry], *, accepts: bool) -> Iterator[str]:
+def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> Iterator[str]:
     verdicts = [verdict for entry in entries for verdict in entry.verdicts]
     total = sum(verdict.complexity.flops for verdict in verdicts)
     seconds = sum(verdict.seconds for verdict in verdicts)
@@ -238,21 +240,21 @@ def _closing(entries: Sequence[Entry], *, accepts: bool) -> Iterator[str]:
     )
     for entry in entries:
         for verdict in entry.verdicts:
-            yield from _notes(entry, verdict)
+            yield from _notes(entry, verdict, settings)
     if accepts:
         return
     improved = [entry.nodeid for entry in entries if any(v.outcome == "improved" for v in entry.verdicts)]
     if improved:
         yield f"{counted(len(improved), 'test')} improved; tighten the baseline: {_command(improved)}"
     new = [entry.nodeid for entry in entries if any(v.comparison.status == "new" for v in entry.verdicts)]
-    if new:
+    if new and settings.missing_baseline != "ignore":
         yield f"{counted(len(new), 'test')} without a baseline; write it: {_command(new)}"
 
 
-def _notes(entry: Entry, verdict: Verdict) -> Iterator[str]:
+def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
     if verdict.complexity.execution == "real":
-        yield f"{entry.nodeid}: ran on real data, since shapes alone do not tell its way; the count may hang on that data"
-    if verdict.complexity.unknown_operators:
+        yield f"{entry.nodeid}: ran on real data, as shapes do not tell its way; the count may hang on that data"
+    if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
         yield f"{entry.nodeid}: operators without a formula, missing from the count:"
         yield from unknown_operators(verdict.complexity)
     if verdict.comparison.inputs_changed and not verdict.fails:

@@ -17,20 +17,20 @@ def with_signs(text: str) -> str:
 
 
 def amount(value: int, metric: str) -> str:
-    """ "8.178 GFLOPs", "25.56 M params"."""
+    """An amount with its unit: "8.178 GFLOPs", "25.56 M params"."""
     unit = METRICS[metric]
     text = format_value(value, unit)
     return f"{text} {unit.title}" if unit.unit == "count" else text
 
 
 def from_to(old: int, new: int, metric: str) -> str:
-    """ "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)"; exact where the two would print alike."""
+    """A change: "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)"; exact where the two would print alike."""
     before, after = format_pair(old, new, METRICS[metric])
     return f"{before} -> {after}, {growth(new - old, metric)} ({format_percent(old, new)})"
 
 
 def growth(delta: int, metric: str) -> str:
-    """ "+411 MFLOPs"."""
+    """A difference with its unit: "+411 MFLOPs"."""
     unit = METRICS[metric]
     text = format_delta(delta, unit)
     return f"{text} {unit.title}" if unit.unit == "count" else text
@@ -42,5 +42,5 @@ def update_command(nodeid: str | None = None) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """ "1 test", "2 tests"."""
+    """A number of things: "1 test", "2 tests"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -29,7 +29,7 @@ Outcome = Literal["over limit", "regressed", "improved", "new", "unknown operato
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a measurement is, what it should be, and which of the differences fail the test. Travels between processes."""
+    """What a measurement is, what it should be, and which differences fail the test. Travels between processes."""
 
     #: The measurement's name within its test.
     name: str

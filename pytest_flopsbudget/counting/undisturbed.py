@@ -1,0 +1,48 @@
+"""Running a model as if nothing had run: the process's modes and random states are put back."""
+
+from __future__ import annotations
+
+import random
+import sys
+import warnings
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch.utils._python_dispatch import _disable_current_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Take the same path in every mode, and leave the modes and the random states as they were."""
+    with ExitStack() as stack:
+        _keep_random_states(stack)
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        grad = torch.is_grad_enabled()
+        stack.callback(torch.set_grad_enabled, grad)
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(mode=False))
+            torch.set_grad_enabled(grad)
+        # A fake tensor mode around the measurement would make our own tensors fake.
+        stack.enter_context(_disable_current_modes())
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        # Fused inference paths of attention modules do the same work in operators of their own.
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(value=False)
+        stack.enter_context(warnings.catch_warnings())
+        # Running it unfused is our doing.
+        warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+        yield
+
+
+def _keep_random_states(stack: ExitStack) -> None:
+    stack.callback(random.setstate, random.getstate())
+    if "numpy" in sys.modules:
+        numpy_random = sys.modules["numpy"].random
+        stack.callback(numpy_random.set_state, numpy_random.get_state())
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
+    stack.enter_context(torch.random.fork_rng(devices=devices))
