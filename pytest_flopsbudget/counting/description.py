@@ -1,11 +1,12 @@
-"""Models and inputs in words: what a module's size hangs on, what an input looks like. ASCII, and the same every time."""
+"""Models and inputs in words: what a module's size hangs on, what an input looks like. ASCII, the same every time."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils import _pytree as pytree
+
+from pytest_flopsbudget.counting.structures import tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ def _by(sizes: Sequence[int]) -> str:
 
 
 def shape_of(module: torch.nn.Module) -> str:
-    """What the module's cost hangs on: "64->128, 3x3, stride 2x2" or "4096->1000"; else the shapes of its parameters."""
+    """What the module's cost hangs on: "64->128, 3x3, stride 2x2", "4096->1000"; else the shapes of its parameters."""
     if isinstance(module, torch.nn.modules.conv._ConvNd):  # noqa: SLF001 -- the base class of all convolutions
         parts = [f"{module.in_channels}->{module.out_channels}", _by(module.kernel_size)]
         for name, value in (("stride", module.stride), ("dilation", module.dilation)):
@@ -38,9 +39,9 @@ def shape_of(module: torch.nn.Module) -> str:
 
 def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
     """One entry a tensor: "float32[1, 3, 224, 224]", "attention_mask=int64[1, 128]"."""
-    entries = [_entry(tensor) for tensor in pytree.tree_leaves(args) if isinstance(tensor, torch.Tensor)]
+    entries = [_entry(tensor) for tensor in tensors_of(args)]
     for name, value in kwargs.items():
-        entries += [f"{name}={_entry(item)}" for item in pytree.tree_leaves(value) if isinstance(item, torch.Tensor)]
+        entries += [f"{name}={_entry(tensor)}" for tensor in tensors_of(value)]
     return tuple(entries)
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.utils import _pytree as pytree
 
 from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.real import RealTracer
 from pytest_flopsbudget.counting.shadow import Shadow, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
+from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import undisturbed
 from pytest_flopsbudget.errors import UsageError
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.tracer import Tracer
     from pytest_flopsbudget.results.complexity import Complexity, Execution
+
+_T = TypeVar("_T")
+_COMPILER = "torch._dynamo"
 
 
 def measure(
@@ -34,8 +38,8 @@ def measure(
     """Run ``model(*args, **kwargs)`` once and say what it costs.
 
     The run is on shapes alone: nothing is computed, no activation is allocated, and weights and inputs may be real, on
-    ``meta``, or fake. Where the model cannot run so (sizes or branches that depend on data), it is run for real, and the
-    result says ``execution="real"``. Either way the model, the arguments and the random state are as before.
+    ``meta``, or fake. Where the model cannot run so (sizes or branches that depend on data), it is run for real, and
+    the result says ``execution="real"``. Either way the model, the arguments and the random state are as before.
 
     Args:
         model: a module, a method of one, or a function that calls some.
@@ -49,17 +53,17 @@ def measure(
     """
     if not callable(model):
         raise UsageError(
-            f"measure(model, args): the model is {_article(model)}, which cannot be called; hand over a torch.nn.Module "
-            "or a function"
+            f"measure(model, args): the model is a value of type {type(model).__name__}, which cannot be called; "
+            "hand over a torch.nn.Module or a function"
         )
     # Of these types exactly: a packed sequence, say, is a tuple too.
     args = tuple(args) if type(args) in (tuple, list) else (args,)
     run = _Run(uncompiled(model), args, dict(kwargs or {}), backward)
-    result, failure = run.on_shapes()
+    result, failure = _uncompiled(run.on_shapes)
     if result is not None:
         return result
     if run.without_data is None:
-        return run.for_real()
+        return _uncompiled(run.for_real)
     if failure is not None and run.asked_for_data is None:
         raise failure
     operator, path = run.asked_for_data or ("an operator", "")
@@ -68,6 +72,20 @@ def measure(
         "returns sizes or values that depend on it; build the model and its inputs on a real device, or measure a part "
         "of it that does not need data"
     ) from failure
+
+
+def _uncompiled(attempt: Callable[[], _T]) -> _T:
+    """Run again where the model loaded the compiler on its way: only a loaded one can be told to stay out."""
+    if _COMPILER not in sys.modules:
+        try:
+            result = attempt()
+        except Exception:
+            if _COMPILER not in sys.modules:
+                raise
+        else:
+            if _COMPILER not in sys.modules:
+                return result
+    return attempt()
 
 
 class _Run:
@@ -137,9 +155,7 @@ class _Run:
 def _backward(outputs: Any) -> None:
     """Run the backward pass of the sum of all outputs that can be differentiated."""
     tensors = [
-        leaf
-        for leaf in pytree.tree_leaves(outputs)
-        if isinstance(leaf, torch.Tensor) and leaf.requires_grad and (leaf.is_floating_point() or leaf.is_complex())
+        leaf for leaf in tensors_of(outputs) if leaf.requires_grad and (leaf.is_floating_point() or leaf.is_complex())
     ]
     if not tensors:
         raise UsageError(
@@ -185,7 +201,3 @@ def _without_data(shadow: Shadow) -> str | None:
 
 def _is_fake(tensor: torch.Tensor) -> bool:
     return isinstance(tensor, FakeTensor)
-
-
-def _article(value: Any) -> str:
-    return f"a value of type {type(value).__name__}"

@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 TensorSpec = tuple[torch.Size, tuple[int, ...], torch.dtype]
 
 
+#: The classes of nearly all tensors.
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def has_no_dispatcher(kind: type) -> bool:
+    """Whether the dispatcher treats tensors of this class like plain ones."""
+    rule = getattr(kind, "__torch_dispatch__", None)
+    return rule is torch._C._disabled_torch_dispatch_impl  # noqa: SLF001
+
+
 class NoTwinError(Exception):
     """A tensor that has no twin on the meta device: sparse, nested, quantized, or of a subclass with its own rules."""
 
@@ -31,13 +41,10 @@ def twin_of(tensor: torch.Tensor) -> torch.Tensor:
 def to_meta(value: Any) -> Any:
     """``value`` with every tensor in its lists and tuples on the meta device; those that are stay themselves."""
     if isinstance(value, torch.Tensor):
-        return value if value.is_meta and type(value) in _PLAIN else twin_of(value)
+        return value if value.is_meta and type(value) in PLAIN else twin_of(value)
     if isinstance(value, (list, tuple)):
         return type(value)(map(to_meta, value))
     return value
-
-
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:

@@ -42,6 +42,8 @@ class ModuleTracker:
     def __init__(self, root: torch.nn.Module | None, type_name: str) -> None:
         self.root = Node("", type_name, root)
         self.nodes: dict[str, Node] = {"": self.root}
+        #: Modules that were called on threads which the model started, where nobody counts.
+        self.unfollowed: set[str] = set()
         self._paths: dict[int, list[str]] = {}
         self._modules: list[torch.nn.Module] = []
         # Beside each node: whether autograd was running one of its own nodes when the module was called.
@@ -91,6 +93,8 @@ class ModuleTracker:
 
     def _enter(self, module: torch.nn.Module, _args: Any) -> None:
         if threading.get_ident() != self._thread:
+            if torch._C._current_autograd_node() is None:  # noqa: SLF001 -- not one of autograd's own threads
+                self.unfollowed.update(self._paths.get(id(module), ())[:1])
             return
         node = self._node(module)
         node.calls += 1
@@ -100,7 +104,7 @@ class ModuleTracker:
     def _exit(self, module: torch.nn.Module, _args: Any, _output: Any) -> None:
         if threading.get_ident() != self._thread or len(self._stack) == 1:
             return
-        # A module that raised somewhere the hook could not see stays on the stack; it ends with its caller at the latest.
+        # A module that raised where the hook could not see stays on the stack; it ends with its caller at the latest.
         for depth in range(len(self._stack) - 1, 0, -1):
             if self._stack[depth][0].module is module:
                 del self._stack[depth:]

@@ -29,11 +29,13 @@ class OperatorInfo:
         "formula",
         "has_device",
         "is_constant",
+        "is_pointwise",
         "is_random",
         "known",
         "name",
         "needs_data",
         "operator",
+        "outputs",
         "returned",
         "takes_tensors",
         "written",
@@ -54,6 +56,8 @@ class OperatorInfo:
         self.needs_data = bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags)
         self.has_device = any(argument.name == "device" for argument in schema.arguments)
         self.takes_tensors = any("Tensor" in str(argument.type) for argument in schema.arguments)
+        self.is_pointwise = torch.Tag.pointwise in tags
+        self.outputs = len(schema.returns)
         self.is_random = torch.Tag.nondeterministic_seeded in tags
         #: Whether its values follow from its other arguments alone: ``arange``, ``zeros``, not ``rand`` or ``empty``.
         self.is_constant = (

@@ -46,7 +46,8 @@ def blank(kind: type) -> Any:
     Raises:
         TypeError: the class is built on something other than a plain object or a container.
     """
-    return (container_of(kind) or object).__new__(kind)
+    base: Any = container_of(kind) or object
+    return base.__new__(kind)
 
 
 def attributes_of(instance: Any) -> dict[str, Any]:

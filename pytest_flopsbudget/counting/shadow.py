@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 
-from pytest_flopsbudget.counting.metadata import twin_of
+from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, twin_of
 from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, is_plain, slots_of
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def uncompiled(value: Any) -> Any:
     while True:
         attributes = attributes_of(value)
         original = attributes.get("_torchdynamo_orig_callable")
-        if original is None and isinstance(value, torch.nn.Module):
-            original = attributes["_modules"].get("_orig_mod") if "_modules" in attributes else None
+        if original is None and type(value).__name__ == "OptimizedModule":
+            original = value._orig_mod  # noqa: SLF001 -- where ``torch.compile`` keeps it
         if original is None:
             return value
         value = original
@@ -147,17 +147,17 @@ class Shadow:
         if container is not None:
             self._fill_container(container, original, double)
 
-    def _fill_container(self, container: type, original: Any, double: Any) -> None:
+    def _fill_container(self, container: Any, original: Any, double: Any) -> None:
         # The built-in methods: those of the class may do more than hold things.
         if issubclass(container, dict):
             if container is defaultdict:
                 double.default_factory = original.default_factory
-            for key, item in container.items(original):  # type: ignore[attr-defined]
-                container.__setitem__(double, self._known(key), self._value(item))  # type: ignore[attr-defined]
+            for key, item in container.items(original):
+                container.__setitem__(double, self._known(key), self._value(item))
         elif container is set:
             set.update(double, map(self._known, set.__iter__(original)))
         else:
-            container.extend(double, map(self._value, container.__iter__(original)))  # type: ignore[attr-defined]
+            container.extend(double, map(self._value, container.__iter__(original)))
 
     def _copied(self, value: dict[Any, Any]) -> dict[Any, Any]:
         if not value:
@@ -255,7 +255,7 @@ class Shadow:
             return self._uninitialized(tensor)
         double = self._double(tensor)
         kind = type(tensor)
-        if kind.__torch_dispatch__ is torch._C._disabled_torch_dispatch_impl and kind is not torch.nn.Parameter:  # type: ignore[comparison-overlap]  # noqa: E501, SLF001
+        if kind not in PLAIN and has_no_dispatcher(kind):
             double = double.as_subclass(kind)
         if isinstance(tensor, torch.nn.Parameter):
             double = torch.nn.Parameter(double, requires_grad=tensor.requires_grad)
@@ -268,9 +268,7 @@ class Shadow:
 
     def _uninitialized(self, tensor: torch.Tensor) -> torch.Tensor:
         """A lazy module gives it a shape when it is called."""
-        kind = cast(
-            "Any", UninitializedParameter if isinstance(tensor, UninitializedParameter) else UninitializedBuffer
-        )
+        kind: Any = UninitializedParameter if isinstance(tensor, UninitializedParameter) else UninitializedBuffer
         on = torch.device("meta") if self._double is without_data else tensor.device
         return cast("torch.Tensor", self._remember(tensor, kind(tensor.requires_grad, device=on, dtype=tensor.dtype)))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting import direct
 from pytest_flopsbudget.counting.constants import LARGEST, Constants
 from pytest_flopsbudget.counting.metadata import append_key, make, spec_of, to_meta
 from pytest_flopsbudget.counting.tracer import Tracer
@@ -105,10 +106,12 @@ class ShapesTracer(Tracer):
 
     @staticmethod
     def _run(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
-        """Ask PyTorch's meta kernel."""
+        """Work the output out, or ask PyTorch's meta kernel for it."""
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
-        output = info.operator(*args, **kwargs)
+        output = direct.answer(info, args, kwargs) if info.behaviour == "functional" else None
+        if output is None:
+            output = info.operator(*args, **kwargs)
         return to_meta(output), info.flops(args, kwargs, output)
 
     @staticmethod

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pytest_flopsbudget.counting.higher_order import body_of
+from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
 from pytest_flopsbudget.counting.operators import OperatorInfo, operator_info
 
 if TYPE_CHECKING:
@@ -17,14 +18,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.modules import ModuleTracker
 
 
-_PLAIN = (torch.Tensor, torch.nn.Parameter)
-
-
-def _has_no_dispatcher(kind: type) -> bool:
-    """Whether the dispatcher treats tensors of this class like plain ones; fake tensors count by their metadata."""
-    return issubclass(kind, FakeTensor) or (
-        getattr(kind, "__torch_dispatch__", None) is torch._C._disabled_torch_dispatch_impl  # noqa: SLF001
-    )
+def _counts_by_metadata(kind: type) -> bool:
+    return has_no_dispatcher(kind) or issubclass(kind, FakeTensor)
 
 
 class Tally:
@@ -45,7 +40,7 @@ class Tracer(TorchDispatchMode):
     supports_higher_order_operators = True
 
     def __init__(self, tracker: ModuleTracker) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.tracker = tracker
         #: Operators seen so far.
         self.seen = 0
@@ -62,7 +57,7 @@ class Tracer(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Answer one operator and count it."""
-        if any(kind not in _PLAIN for kind in types) and not all(map(_has_no_dispatcher, types)):
+        if any(kind not in PLAIN for kind in types) and not all(map(_counts_by_metadata, types)):
             # A subclass with a dispatcher of its own (nested, distributed, quantized tensors) takes the operator apart;
             # the operators on its parts come by here again.
             return NotImplemented
@@ -84,10 +79,10 @@ class Tracer(TorchDispatchMode):
         return output
 
     def _taken_apart(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run an operator on functions (a branch, a loop, flex attention) in plain PyTorch, whose operators are seen."""
+        """Run an operator on functions in plain PyTorch, whose operators are seen."""
         before = self.seen
         with self:
-            output = operator.py_kernels[torch._C.DispatchKey.CompositeExplicitAutograd](*args, **kwargs)  # noqa: SLF001
+            output = body_of(operator)(*args, **kwargs)
         if self.seen == before:
             self._note_unknown(f"higher_order.{operator.name()}")
         return output

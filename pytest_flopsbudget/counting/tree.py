@@ -1,4 +1,4 @@
-"""From what was traced to a `Complexity`: sums up the tree, parameters and buffers counted once wherever they are shared."""
+"""From what was traced to a `Complexity`: sums up the tree, counts shared parameters and buffers once."""
 
 from __future__ import annotations
 
@@ -65,6 +65,17 @@ def _complete(tracker: ModuleTracker) -> dict[str, Node]:
     return nodes
 
 
+def _unknown(tracer: Tracer) -> dict[str, UnknownOperator]:
+    unknown = {
+        name: UnknownOperator(calls=tally.calls, modules=tuple(sorted(tally.paths)))
+        for name, tally in sorted(tracer.unknown.items())
+    }
+    unfollowed = tracer.tracker.unfollowed
+    if unfollowed:
+        unknown["threading.Thread"] = UnknownOperator(calls=len(unfollowed), modules=tuple(sorted(unfollowed)))
+    return unknown
+
+
 def complexity(
     tracer: Tracer, *, model: str, inputs: Sequence[str], execution: Execution, backward: bool
 ) -> Complexity:
@@ -101,8 +112,5 @@ def complexity(
             name: Operator(calls=tally.calls, metrics={"flops": tally.flops})
             for name, tally in sorted(tracer.counted.items())
         },
-        unknown_operators={
-            name: UnknownOperator(calls=tally.calls, modules=tuple(sorted(tally.paths)))
-            for name, tally in sorted(tracer.unknown.items())
-        },
+        unknown_operators=_unknown(tracer),
     )

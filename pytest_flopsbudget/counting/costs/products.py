@@ -1,12 +1,11 @@
 """Matrix products and their kin: 2 FLOPs per multiply-accumulate; a bias that is added on top is not counted.
 
-Source: the definition of the product, (m×k)·(k×n) = m·k·n multiply-accumulates (Golub and Van Loan, "Matrix
+Source: the definition of the product, (m, k) · (k, n) = m·k·n multiply-accumulates (Golub and Van Loan, "Matrix
 Computations", 4th ed., §1.1.15), as PyTorch's own `torch.utils.flop_counter` has it.
 """
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -24,7 +23,7 @@ def _stored(tensor: torch.Tensor) -> int:
 
 
 def _product(left: torch.Tensor, right: torch.Tensor) -> int:
-    """left (…, m, k) · right (…, k, n) or (…, k); 2 per stored element and column where one operand is sparse."""
+    """Left (…, m, k) by right (…, k, n) or (…, k); 2 per stored element and column where one operand is sparse."""
     columns = right.shape[-1] if right.ndim > 1 else 1
     if left.layout is not torch.strided:
         return per_mac(left) * _stored(left) * columns
@@ -96,19 +95,20 @@ def _trilinear(call: Call) -> int:
         for dim in sorted(expand):
             shape.insert(dim, 1)
         shapes.append(shape)
-    return per_mac(operands[0]) * math.prod(torch.broadcast_shapes(*shapes))
+    points: torch.Size = torch.broadcast_shapes(*shapes)
+    return per_mac(operands[0]) * points.numel()
 
 
 @formula("aten.linear", "aten.mkldnn_linear", "aten._mixed_dtypes_linear", "aten._sparse_semi_structured_linear")
 def _linear(call: Call) -> int:
-    """input (…, in) by weight (out, in), or by the half that is stored of a 2:4-sparse one."""
+    """The product of input (…, in) and weight (out, in), or by the half that is stored of a 2:4-sparse one."""
     inputs, weight = call.tensor("input", "self"), call.tensor("weight")
     return per_mac(inputs) * (inputs.numel() // max(inputs.shape[-1], 1)) * weight.numel()
 
 
 @formula("aten._weight_int8pack_mm", "aten._weight_int4pack_mm", "aten._weight_int4pack_mm_for_cpu")
 def _packed_weight_mm(call: Call) -> int:
-    """self (m, k) by a packed weight: the output's columns tell n, since packing hides the weight's own shape."""
+    """A matrix (m, k) by a packed weight: the output's columns tell n, since packing hides the weight's own shape."""
     left = call.tensor("self")
     return 2 * call.first_output.numel() * left.shape[-1]
 
@@ -130,9 +130,20 @@ def _sampled_addmm(call: Call) -> int:
     return per_mac(left) * _stored(call.tensor("self")) * left.shape[-1]
 
 
+@formula("aten._sparse_mm_reduce_impl")
+def _reduced_mm(call: Call) -> int:
+    """A sparse matrix by a dense one, the products reduced by a mean or a maximum too."""
+    return _product(call.tensor("self"), call.tensor("other"))
+
+
+@formula("aten.hspmm")
+def _hybrid_mm(call: Call) -> int:
+    return _product(call.tensor("mat1"), call.tensor("mat2"))
+
+
 @formula("aten._compute_linear_combination")
 def _linear_combination(call: Call) -> int:
-    """coefficients (m, n) by n tensors of one shape, as in the matrix exponential's polynomials."""
+    """The sum, by coefficients (m, n), of n tensors of one shape, as in the matrix exponential's polynomials."""
     inputs, coefficients = call.tensor("input"), call.tensor("coefficients")
     return per_mac(inputs) * coefficients.shape[0] * inputs.numel()
 

@@ -1,48 +1,79 @@
 """Recurrent layers that run as one operator: 2 · elements of the weight matrices, per time step and sequence.
 
-Source: each gate of a cell is one product of the input and one of the hidden state (the definitions in the documentation
-of `torch.nn.RNN`, `LSTM`, `GRU`; 1, 4 and 3 gates), plus one for the projection of an LSTM that has it. The matrices'
-elements hold all of it: gates · hidden · (input + hidden). The backward pass is twice the forward: gradients of inputs
-and of weights.
+Source: each gate of a cell is one product of the input and one of the hidden state (the definitions in the
+documentation of `torch.nn.RNN`, `LSTM`, `GRU`; 1, 4 and 3 gates), plus one for the projection of an LSTM that has it.
+The matrices' elements hold all of it: gates · hidden · (input + hidden). The backward pass has, for each product, one
+for the gradient of its weight and one for that of its other operand: input or hidden state. Those that nobody asks
+for, like the gradient of an initial state of zeros, are not counted, as they are not where the layer runs step by step.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
+
 from pytest_flopsbudget.counting.costs.registry import formula, per_mac
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
-def _steps(inputs: torch.Tensor, weights: Sequence[torch.Tensor]) -> int:
+def _matrices(weights: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    return [weight for weight in weights if weight.ndim == 2]  # noqa: PLR2004 -- biases are vectors
+
+
+def _elements(weights: Sequence[torch.Tensor]) -> int:
+    return sum(weight.numel() for weight in weights)
+
+
+def _steps(inputs: torch.Tensor) -> int:
     """Inputs (steps, batch, features), or packed ones (steps of all sequences, features)."""
-    steps = inputs.shape[:-1].numel()
-    return per_mac(inputs) * steps * sum(weight.numel() for weight in weights if weight.ndim == 2)  # noqa: PLR2004 -- matrices
+    return inputs.shape[:-1].numel()
 
 
 @formula("aten.mkldnn_rnn_layer")
 def _mkldnn_layer(call: Call) -> int:
     """One layer in one direction."""
-    return _steps(call.tensor("input"), [call.tensor("weight0"), call.tensor("weight1")])
+    inputs = call.tensor("input")
+    return per_mac(inputs) * _steps(inputs) * _elements([call.tensor("weight0"), call.tensor("weight1")])
 
 
 @formula("aten.mkldnn_rnn_layer_backward")
 def _mkldnn_layer_backward(call: Call) -> int:
-    return 2 * _steps(call.tensor("input"), [call.tensor("weight1"), call.tensor("weight2")])
+    """The kernel computes every gradient; only autograd knows which of them anybody asked for."""
+    inputs, of_input, of_hidden = call.tensor("input"), call.tensor("weight1"), call.tensor("weight2")
+    node = torch._C._current_autograd_node()  # noqa: SLF001 -- the one way to ask
+    # In the order of the forward operator: input, four weights, two initial states.
+    asked = [True] * 7 if node is None else [function is not None for function, _ in node.next_functions]
+    steps = _steps(inputs)
+    hidden_steps = steps if asked[5] else steps - call.tensor("hx_").shape[:-1].numel()
+    macs = steps * (asked[0] * of_input.numel() + asked[1] * of_input.numel() + asked[2] * of_hidden.numel())
+    return per_mac(inputs) * (macs + hidden_steps * of_hidden.numel())
 
 
 @formula("aten._cudnn_rnn", "aten.miopen_rnn")
 def _stack(call: Call) -> int:
     """All layers and directions at once; the inputs of every layer have as many steps as the first one's."""
-    return _steps(call.tensor("input"), call["weight"])
+    inputs = call.tensor("input")
+    return per_mac(inputs) * _steps(inputs) * _elements(_matrices(call["weight"]))
 
 
 @formula("aten._cudnn_rnn_backward", "aten.miopen_rnn_backward")
 def _stack_backward(call: Call) -> int:
-    return 2 * _stack(call)
+    """Output mask: input, two initial states, weights. The weights of a layer and direction come input's first."""
+    inputs, matrices = call.tensor("input"), _matrices(call["weight"])
+    for_input, for_hidden, _, for_weights = call["output_mask"]
+    steps = _steps(inputs)
+    elements = _elements(matrices)
+    macs = steps * elements * (1 + bool(for_weights))
+    per_cell = 3 if call["proj_size"] else 2
+    if not for_input:
+        directions = 2 if call["bidirectional"] else 1
+        macs -= steps * _elements(matrices[0 : directions * per_cell : per_cell])
+    if not for_hidden:
+        batch = call.tensor("hx").shape[1]
+        macs -= batch * _elements(matrices[1::per_cell])
+    return per_mac(inputs) * macs

@@ -22,7 +22,9 @@ class Call:
 
     __slots__ = ("_arguments", "args", "kwargs", "output")
 
-    def __init__(self, operator: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any):
+    def __init__(
+        self, operator: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
+    ) -> None:
         names = [argument.name for argument in operator._schema.arguments]  # noqa: SLF001 -- torch names it so
         self._arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
         for argument in operator._schema.arguments:  # noqa: SLF001

@@ -1,0 +1,203 @@
+"""What common operators return, worked out here: PyTorch's meta kernels for them are Python and slow.
+
+The first of those kernels that is called also imports PyTorch's compiler, a second or more, which would be most of what
+the first measurement of a process takes. Each rule holds for plain cases only (one floating-point dtype, no gaps in
+memory); everything else goes to the meta kernel. A test compares the two on PyTorch's operator database.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_flopsbudget.counting.operators import OperatorInfo
+
+    Rule = Callable[[Sequence[Any], Mapping[str, Any]], Any]
+
+#: Pointwise operators whose output is of another dtype than their inputs, or that have several outputs.
+_OTHER_RESULTS = frozenset(
+    f"aten.{name}"
+    for name in [
+        "eq",
+        "ne",
+        "lt",
+        "le",
+        "gt",
+        "ge",
+        "isnan",
+        "isinf",
+        "isfinite",
+        "isposinf",
+        "isneginf",
+        "isreal",
+        "signbit",
+        "isclose",
+        "logical_not",
+        "logical_and",
+        "logical_or",
+        "logical_xor",
+        "frexp",
+        "where",
+        "real",
+        "imag",
+        "angle",
+        "view_as_real",
+        "_to_copy",
+        "to",
+        "special_zeta",
+        "bitwise_not",
+        "bitwise_and",
+        "bitwise_or",
+        "bitwise_xor",
+        "heaviside",
+        "nextafter",
+        "complex",
+        "polar",
+        "masked_fill",
+        "clamp_Tensor",
+        "quantize_per_tensor",
+        "dequantize",
+        "native_dropout_backward",
+        "softplus_backward",
+        "copy",
+        "fill",
+    ]
+)
+#: Operators that work element by element without being tagged so.
+_ELEMENTWISE = frozenset({"aten.gelu", "aten.hardswish", "aten.mish", "aten.clone"})
+
+_FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
+
+
+def answer(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The output of a functional operator on the meta device; None where no rule here holds."""
+    rule = _RULES.get(info.name)
+    if rule is not None:
+        return rule(args, kwargs)
+    if info.name in _ELEMENTWISE or (info.is_pointwise and info.name not in _OTHER_RESULTS):
+        return _pointwise(info, args, kwargs)
+    return None
+
+
+def _pointwise(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if info.outputs != 1 or not set(kwargs) <= {"alpha", "value", "approximate", "rounding_mode"}:
+        return None
+    tensors = []
+    for argument in (*args, *kwargs.values()):
+        if isinstance(argument, torch.Tensor):
+            tensors.append(argument)
+        elif not isinstance(argument, (int, float, str, type(None))):
+            return None
+    dtype = tensors[0].dtype
+    if dtype not in _FLOATS or any(tensor.dtype is not dtype for tensor in tensors):
+        return None
+    shape = tensors[0].shape
+    if any(tensor.shape != shape for tensor in tensors):
+        shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    if all(tensor.is_contiguous() for tensor in tensors):
+        return _empty(shape, dtype)
+    # Numbers in tensors of no dimension follow whatever the others are laid out like.
+    layouts = {tensor.stride() if tensor.shape == shape else None for tensor in tensors if tensor.ndim}
+    stride = layouts.pop() if len(layouts) == 1 else None
+    if stride is not None and _is_dense(shape, stride):
+        return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+    return None
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _is_dense(shape: Sequence[int], stride: Sequence[int]) -> bool:
+    """Whether a tensor fills its memory without gaps or overlaps, in whatever order of its dimensions."""
+    expected = 1
+    for step, size in sorted((step, size) for step, size in zip(stride, shape, strict=True) if size != 1):
+        if step != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _is_channels_last(tensor: torch.Tensor) -> bool:
+    return tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)  # noqa: PLR2004 -- images
+
+
+def _like(tensor: torch.Tensor) -> torch.Tensor | None:
+    """A twin of a plain float32 tensor."""
+    if tensor.dtype is torch.float32 and (tensor.is_contiguous() or _is_channels_last(tensor)):
+        return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return None
+
+
+def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if kwargs or not args[0].is_contiguous():
+        return None
+    inputs, normalized, *parameters = args
+    output = _like(inputs)
+    count = len(normalized)
+    fits = tuple(inputs.shape[-count:]) == tuple(normalized)
+    if (
+        output is None
+        or not fits
+        or any(item is not None and item.dtype is not torch.float32 for item in parameters[:2])
+    ):
+        return None
+    statistics = (*inputs.shape[:-count], *(1,) * count)
+    return output, _empty(statistics, torch.float32), _empty(statistics, torch.float32)
+
+
+def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    inputs, *others = args
+    tensors = [item for item in others if isinstance(item, torch.Tensor)]
+    output = _like(inputs)
+    if kwargs or output is None or inputs.ndim < 2 or not math.prod(inputs.shape):  # noqa: PLR2004 -- batch, channels
+        return None
+    channels = inputs.shape[1]
+    if any(item.dtype is not torch.float32 or tuple(item.shape) != (channels,) for item in tensors):
+        return None
+    return output, _empty((channels,), torch.float32), _empty((channels,), torch.float32)
+
+
+def _softmax(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    inputs, dim, *converted = args
+    if kwargs or any(converted) or not inputs.is_contiguous() or not -inputs.ndim <= dim < inputs.ndim:
+        return None
+    return _like(inputs)
+
+
+def _product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """(…, m, k) by (…, k, n), of two or of three dimensions."""
+    left, right = args
+    fits = left.ndim == right.ndim and left.shape[:-2] == right.shape[:-2] and left.shape[-1] == right.shape[-2]
+    if kwargs or not fits or left.dtype not in _FLOATS or left.dtype is not right.dtype:
+        return None
+    return _empty((*left.shape[:-1], right.shape[-1]), left.dtype)
+
+
+def _sum_and_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The same, with something added that has the product's shape once it is spread."""
+    added, left, right = args
+    output = _product((left, right), {}) if set(kwargs) <= {"alpha", "beta"} else None
+    if output is None or added.dtype is not output.dtype or added.ndim > output.ndim:
+        return None
+    spread = zip(reversed(added.shape), reversed(output.shape), strict=False)
+    return output if all(size in (1, full) for size, full in spread) else None
+
+
+_RULES: Mapping[str, Rule] = {
+    "aten.mm": _product,
+    "aten.bmm": _product,
+    "aten.addmm": _sum_and_product,
+    "aten.baddbmm": _sum_and_product,
+    "aten.native_layer_norm": _layer_norm,
+    "aten.native_batch_norm": _batch_norm,
+    "aten._native_batch_norm_legit": _batch_norm,
+    "aten._softmax": _softmax,
+    "aten._log_softmax": _softmax,
+    "aten._safe_softmax": _softmax,
+}

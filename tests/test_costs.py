@@ -1,0 +1,373 @@
+"""Formulas against loops that do the work one multiply-accumulate at a time, on shapes and for real."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 -- its name everywhere
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from zoo import both, for_real
+
+sizes = st.integers(min_value=1, max_value=5)
+few = settings(max_examples=20, deadline=None)
+
+
+def macs_of_product(left, right):
+    """Multiply-accumulates of left (..., m, k) by right (..., k, n), one by one."""
+    batch = torch.broadcast_shapes(left[:-2], right[:-2])
+    count = 0
+    for _ in itertools.product(*map(range, batch)):
+        for _row in range(left[-2]):
+            for _column in range(right[-1]):
+                for _summed in range(left[-1]):
+                    count += 1
+    return count
+
+
+class TestProducts:
+    @few
+    @given(sizes, sizes, sizes, sizes)
+    def test_plain_batched_and_added_products(self, b, m, k, n):
+        """A product of matrices costs two FLOPs a multiply-accumulate; what is added to it costs nothing."""
+        one = 2 * macs_of_product((m, k), (k, n))
+        many = 2 * macs_of_product((b, m, k), (b, k, n))
+        left, right, bias = torch.ones(m, k), torch.ones(k, n), torch.ones(m, n)
+        lefts, rights = torch.ones(b, m, k), torch.ones(b, k, n)
+        assert both(torch.mm, (left, right)).flops == one
+        assert both(torch.addmm, (bias, left, right)).flops == one
+        assert both(torch.bmm, (lefts, rights)).flops == many
+        assert both(torch.baddbmm, (bias.expand(b, m, n), lefts, rights)).flops == many
+        assert both(torch.addbmm, (bias, lefts, rights)).flops == many
+        if k > 1:  # else it sums nothing, and PyTorch multiplies element by element
+            assert both(torch.einsum, ("bmk,bkn->bmn", lefts, rights)).flops == many
+
+    @few
+    @given(sizes, sizes)
+    def test_vectors(self, m, k):
+        """A matrix by a vector, and a vector by a vector."""
+        matrix, vector = torch.ones(m, k), torch.ones(k)
+        assert both(torch.mv, (matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
+        assert both(torch.addmv, (torch.ones(m), matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
+        assert both(torch.dot, (vector, vector)).flops == 2 * macs_of_product((1, k), (k, 1))
+        assert both(torch.vdot, (vector, vector)).flops == 2 * macs_of_product((1, k), (k, 1))
+
+    @few
+    @given(st.lists(sizes, max_size=2), st.booleans(), st.booleans(), sizes, sizes, sizes)
+    def test_broadcast_matmul(self, batch, left_has_it, right_has_it, m, k, n):
+        """Every batch position has its product, whichever operand it is missing from."""
+        left = (*(batch if left_has_it else [1] * len(batch)), m, k)
+        right = (*(batch if right_has_it else ()), k, n)
+        assert both(torch.matmul, (torch.ones(left), torch.ones(right))).flops == 2 * macs_of_product(left, right)
+
+    def test_a_matrix_by_a_batch(self):
+        """(3, 4) by (8, 4, 5): 8 products of 3 * 4 * 5 = 60 multiply-accumulates, 480."""
+        assert both(torch.matmul, (torch.ones(3, 4), torch.ones(8, 4, 5))).macs == 480
+
+    @few
+    @given(st.lists(sizes, min_size=1, max_size=4), sizes, st.booleans())
+    def test_linear(self, shape, outputs, bias):
+        """Every position of an input of any dimension meets the whole weight; the bias is not counted."""
+        layer = nn.Linear(shape[-1], outputs, bias=bias)
+        assert both(layer, torch.ones(shape)).flops == 2 * math.prod(shape) * outputs
+
+    @few
+    @given(sizes, sizes, sizes, sizes)
+    def test_bilinear(self, batch, i, j, outputs):
+        """Each output sums i * j products of the two inputs."""
+        layer = nn.Bilinear(i, j, outputs)
+        assert both(layer, (torch.ones(batch, i), torch.ones(batch, j))).flops == 2 * batch * outputs * i * j
+
+    @few
+    @given(sizes, sizes, sizes)
+    def test_complex(self, m, k, n):
+        """A complex multiply-accumulate is four multiplications and four additions."""
+        left, right = torch.ones(m, k, dtype=torch.complex64), torch.ones(k, n, dtype=torch.complex64)
+        assert both(torch.mm, (left, right)).flops == 8 * macs_of_product((m, k), (k, n))
+
+    def test_complex_convolution(self):
+        """A complex convolution too: 4 output positions, 3 products each."""
+        inputs, weight = torch.ones(1, 1, 6, dtype=torch.complex64), torch.ones(1, 1, 3, dtype=torch.complex64)
+        # PyTorch splits it up into three real convolutions (Gauss); the path does not change what it does.
+        assert both(F.conv1d, (inputs, weight)).flops in {8 * 4 * 3, 3 * 2 * 4 * 3}
+
+    def test_integers(self):
+        """An integer product does the work of its floating-point twin."""
+        left, right = torch.ones(32, 16, dtype=torch.int8), torch.ones(16, 8, dtype=torch.int8)
+        assert both(torch._int_mm, (left, right)).flops == 2 * 32 * 16 * 8
+
+    def test_grouped(self):
+        """Every row meets the matrix of its group, so how rows are shared out does not matter."""
+        rows, matrices = torch.ones(16, 8, dtype=torch.bfloat16), torch.ones(2, 8, 24, dtype=torch.bfloat16)
+        ends = torch.tensor([4, 16], dtype=torch.int32)
+        expected = 2 * (4 * 8 * 24 + 12 * 8 * 24)
+        assert both(torch._grouped_mm, (rows, matrices), {"offs": ends}).flops == expected
+
+    def test_grouped_columns(self):
+        """3-D by 2-D shares out columns, 2-D by 2-D the summed dimension, 3-D by 3-D nothing."""
+        ends = torch.tensor([8, 16], dtype=torch.int32)
+
+        def ones(*shape):
+            return torch.ones(shape, dtype=torch.bfloat16)
+
+        columns = both(torch._grouped_mm, (ones(2, 8, 24), ones(24, 16)), {"offs": ends})
+        assert columns.flops == 2 * (8 * 24 * 8 + 8 * 24 * 8)
+        summed = both(torch._grouped_mm, (ones(8, 16), ones(16, 24)), {"offs": ends})
+        assert summed.flops == 2 * (8 * 8 * 24 + 8 * 8 * 24)
+        assert both(torch._grouped_mm, (ones(2, 8, 16), ones(2, 16, 24))).flops == 2 * 2 * 8 * 16 * 24
+
+    @few
+    @given(sizes, sizes, sizes)
+    def test_backward(self, m, k, n):
+        """Each operand's gradient is a product of the forward's cost."""
+        left, right = torch.ones(m, k, requires_grad=True), torch.ones(k, n)
+        one = 2 * macs_of_product((m, k), (k, n))
+        assert both(torch.mm, (left, right), backward=True).flops == 2 * one
+        assert both(torch.mm, (left, right.requires_grad_()), backward=True).flops == 3 * one
+
+    def test_an_outer_product_has_no_sum(self):
+        """An outer product sums nothing, so it is no sum of products."""
+        assert both(torch.outer, (torch.ones(3), torch.ones(4))).flops == 0
+
+
+class TestSparse:
+    matrix = torch.tensor([[1.0, 0, 2], [0, 0, 3]])
+
+    @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
+    @pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
+    def test_sparse_by_dense(self, layout):
+        """Three stored elements meet five columns each."""
+        sparse = self.matrix.to_sparse(layout=layout)
+        assert for_real(torch.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
+        assert for_real(torch.sparse.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
+        assert for_real(torch.addmm, (torch.ones(2, 5), sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
+
+    def test_sparse_by_vector(self):
+        """Three stored elements meet one element each."""
+        assert for_real(torch.mv, (self.matrix.to_sparse(), torch.ones(3))).flops == 2 * 3
+
+    @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
+    def test_reduced_products(self):
+        """A product that reduces otherwise than by a sum goes over the same pairs."""
+        sparse = self.matrix.to_sparse_csr()
+        assert for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
+
+    def test_sparse_by_sparse_is_named(self):
+        """What two sparse matrices cost hangs on where their elements meet, so it is not passed off as nothing."""
+        sparse = self.matrix.to_sparse()
+        assert "aten._sparse_sparse_matmul" in for_real(torch.sparse.mm, (sparse, sparse.t())).unknown_operators
+
+
+@st.composite
+def convolutions(draw):
+    """A convolution's settings, and an input that it can take."""
+    dims = draw(st.integers(min_value=1, max_value=3))
+
+    def per_dim(low, high):
+        return tuple(draw(st.integers(low, high)) for _ in range(dims))
+
+    groups = draw(st.sampled_from([1, 2, 3]))
+    kernel, stride, padding, dilation = per_dim(1, 3), per_dim(1, 2), per_dim(0, 2), per_dim(1, 2)
+    size = tuple(d * (k - 1) + 1 + draw(st.integers(0, 2)) for d, k in zip(dilation, kernel, strict=True))
+    settings = {"kernel_size": kernel, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    channels = groups * draw(st.integers(1, 2)), groups * draw(st.integers(1, 2))
+    return dims, channels, settings, (draw(st.integers(1, 2)), channels[0], *size)
+
+
+def positions_of(size, settings):
+    """Output positions: every start of a kernel that fits into the padded input."""
+    count = 1
+    for length, kernel, stride, padding, dilation in zip(
+        size,
+        settings["kernel_size"],
+        settings["stride"],
+        settings["padding"],
+        settings["dilation"],
+        strict=True,
+    ):
+        reach = dilation * (kernel - 1)
+        count *= sum(1 for start in range(0, length + 2 * padding, stride) if start + reach < length + 2 * padding)
+    return count
+
+
+class TestConvolutions:
+    @settings(max_examples=40, deadline=None)
+    @given(convolutions())
+    def test_forward_and_backward(self, case):
+        """Every output position of every channel sums channels / groups * kernel products; each gradient as many."""
+        dims, (ins, outs), parameters, shape = case
+        layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](ins, outs, **parameters)
+        per_position = outs * ins // parameters["groups"] * math.prod(parameters["kernel_size"])
+        flops = 2 * shape[0] * positions_of(shape[2:], parameters) * per_position
+        inputs = torch.ones(shape)
+        assert both(layer, inputs).flops == flops
+        assert both(layer, inputs, backward=True).flops == 2 * flops
+        assert both(layer, inputs.requires_grad_(), backward=True).flops == 3 * flops
+
+    @settings(max_examples=40, deadline=None)
+    @given(convolutions())
+    def test_transposed(self, case):
+        """Every input position scatters channels / groups * kernel products; each gradient as many."""
+        dims, (ins, outs), parameters, shape = case
+        # Padding cuts off the transposed convolution's output; more than all of it cannot be.
+        layer = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[dims - 1](
+            ins, outs, **{**parameters, "padding": 0}
+        )
+        per_position = ins * outs // parameters["groups"] * math.prod(parameters["kernel_size"])
+        flops = 2 * shape[0] * math.prod(shape[2:]) * per_position
+        inputs = torch.ones(shape)
+        assert both(layer, inputs).flops == flops
+        assert both(layer, inputs, backward=True).flops == 2 * flops
+        assert both(layer, inputs.requires_grad_(), backward=True).flops == 3 * flops
+
+    def test_depthwise(self):
+        """8 channels by themselves: 8 * 4 * 4 positions of 9 products."""
+        assert both(nn.Conv2d(8, 8, 3, padding=1, groups=8), torch.ones(1, 8, 4, 4)).flops == 2 * 8 * 16 * 9
+
+    def test_time_major(self):
+        """conv_tbc of 6 steps, kernel 3, 4 channels to 5: 4 positions of 2 sequences."""
+        args = torch.ones(6, 2, 4), torch.ones(3, 4, 5), torch.ones(5)
+        assert both(torch.conv_tbc, args).flops == 2 * 4 * 2 * 5 * 3 * 4
+
+    def test_without_a_batch(self):
+        """An input without a batch dimension is a batch of one."""
+        assert both(nn.Conv2d(2, 3, 3), torch.ones(2, 5, 5)).flops == 2 * 9 * 3 * 2 * 9
+
+    @pytest.mark.filterwarnings("ignore:Using padding='same'")
+    def test_named_padding(self):
+        """padding="same" keeps 7 positions, for an even kernel too."""
+        assert both(nn.Conv1d(2, 3, 4, padding="same"), torch.ones(1, 2, 7)).flops == 2 * 7 * 3 * 2 * 4
+
+
+def attention_flops(batch, heads, queries, keys, width, value_width):
+    """Scores and weighted sums, one multiply-accumulate at a time in the sequence, in closed form in the width."""
+    count = 0
+    for _ in range(batch * heads * queries * keys):
+        count += 2 * width + 2 * value_width
+    return count
+
+
+class TestAttention:
+    @pytest.mark.parametrize("backend", [None, SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
+    @pytest.mark.parametrize("causal", [False, True])
+    def test_backends(self, backend, causal):
+        """Every backend does the same work, and a causal mask does not make it less."""
+
+        def attend(query, key, value):
+            if backend is None:
+                return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+            with sdpa_kernel(backend):
+                return F.scaled_dot_product_attention(query, key, value, is_causal=causal)
+
+        query, key = torch.randn(2, 4, 6, 8, requires_grad=True), torch.randn(2, 4, 5, 8, requires_grad=True)
+        value = torch.randn(2, 4, 5, 8, requires_grad=True)
+        forward = attention_flops(2, 4, 6, 5, 8, 8)
+        assert both(attend, (query, key, value)).flops == forward
+        assert both(attend, (query, key, value), backward=True).flops == 3 * forward
+
+    @few
+    @given(sizes, sizes, sizes, sizes, sizes, sizes, st.booleans())
+    def test_any_sizes(self, batch, heads, queries, keys, width, value_width, masked):
+        """Keys and values may be of different widths, and a mask changes nothing."""
+        query, key = torch.randn(batch, heads, queries, width), torch.randn(batch, heads, keys, width)
+        value = torch.randn(batch, heads, keys, value_width)
+        mask = torch.ones(queries, keys, dtype=torch.bool) if masked else None
+        flops = both(F.scaled_dot_product_attention, (query, key, value), {"attn_mask": mask}).flops
+        assert flops == attention_flops(batch, heads, queries, keys, width, value_width)
+
+    @pytest.mark.parametrize("heads_of_keys", [1, 2, 4])
+    def test_grouped_query_heads(self, heads_of_keys):
+        """Heads of keys that several heads of queries share are used by each of them."""
+        query = torch.randn(2, 4, 6, 8)
+        key = value = torch.randn(2, heads_of_keys, 5, 8)
+        counted = both(F.scaled_dot_product_attention, (query, key, value), {"enable_gqa": True})
+        assert counted.flops == attention_flops(2, 4, 6, 5, 8, 8)
+
+    def test_keyword_arguments(self):
+        """Operands passed by name are counted like others."""
+        operands = dict.fromkeys(("query", "key", "value"), torch.randn(1, 2, 3, 4))
+        assert both(F.scaled_dot_product_attention, (), operands).flops == attention_flops(1, 2, 3, 3, 4, 4)
+
+    def test_without_heads(self):
+        """Operands (batch, length, width) have one head."""
+        operand = torch.randn(2, 3, 4)
+        assert both(F.scaled_dot_product_attention, (operand, operand, operand)).flops == attention_flops(
+            2, 1, 3, 3, 4, 4
+        )
+
+
+GATES = {nn.RNN: 1, nn.GRU: 3, nn.LSTM: 4}
+
+
+def recurrent_flops(kind, steps, features, hidden, layers, directions, projection=0):
+    """The products of every step, layer and direction."""
+    count = 0
+    outputs = projection or hidden
+    for _ in range(steps):
+        for layer in range(layers):
+            inputs = features if layer == 0 else directions * outputs
+            for _ in range(directions):
+                count += 2 * GATES[kind] * hidden * (inputs + outputs) + 2 * hidden * projection
+    return count
+
+
+class TestRecurrent:
+    @pytest.mark.parametrize("kind", GATES)
+    @pytest.mark.parametrize("batch_first", [False, True])
+    @pytest.mark.parametrize(("layers", "directions"), [(1, 1), (2, 1), (1, 2), (2, 2)])
+    def test_layers_and_directions(self, kind, batch_first, layers, directions):
+        """Gates * hidden * (input + hidden) per step, layer and direction; in backward all of it for the weights.
+
+        The same again goes to inputs and hidden states, but for those whose gradient nobody asks for: the initial
+        states, and the model's inputs.
+        """
+        model = kind(3, 4, layers, bidirectional=directions == 2, batch_first=batch_first)
+        inputs = torch.randn(5, 2, 3)
+        batch = 5 if batch_first else 2
+        forward = recurrent_flops(kind, 5 * 2, 3, 4, layers, directions)
+        initial = 2 * GATES[kind] * 4 * 4 * layers * directions * batch
+        first = 2 * GATES[kind] * 4 * 3 * directions * 5 * 2
+        assert both(model, inputs).flops == forward
+        assert both(model, inputs, backward=True).flops == 3 * forward - initial - first
+        assert both(model, inputs.requires_grad_(), backward=True).flops == 3 * forward - initial
+
+    @pytest.mark.filterwarnings("ignore:LSTM with projections")
+    @pytest.mark.parametrize("directions", [1, 2])
+    def test_projections(self, directions):
+        """An LSTM's projection is a product more, and makes the hidden state smaller."""
+        model = nn.LSTM(3, 4, 2, bidirectional=directions == 2, proj_size=2)
+        flops = recurrent_flops(nn.LSTM, 5 * 2, 3, 4, 2, directions, projection=2)
+        assert both(model, torch.randn(5, 2, 3)).flops == flops
+
+    @pytest.mark.parametrize("kind", GATES)
+    def test_packed_sequences(self, kind):
+        """Only the steps that sequences have are counted: 5 + 3 + 2."""
+        packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
+        assert for_real(kind(3, 4), (packed,)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
+
+    @pytest.mark.parametrize(("cell", "kind"), [(nn.RNNCell, nn.RNN), (nn.GRUCell, nn.GRU), (nn.LSTMCell, nn.LSTM)])
+    def test_cells(self, cell, kind):
+        """A cell is one step of its layer."""
+        assert both(cell(3, 4), torch.randn(2, 3)).flops == recurrent_flops(kind, 2, 3, 4, 1, 1)
+
+    @pytest.mark.parametrize("kind", GATES)
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+    def test_modes(self, kind, mode):
+        """The operators arrive in other forms in other modes, and cost the same."""
+        with mode():
+            assert both(kind(3, 4), torch.randn(5, 2, 3)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
+
+
+class TestQuantized:
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+    def test_dynamic_linear(self):
+        """A quantized product does the work of its floating-point twin."""
+        model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 4)), {nn.Linear})
+        counted = for_real(model, (torch.randn(3, 8),))
+        assert counted.flops == 2 * 3 * 8 * 4
+        assert not counted.unknown_operators

@@ -1,0 +1,111 @@
+"""What is worked out equals what PyTorch's meta kernels answer, over PyTorch's operator database."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytest_flopsbudget.counting import direct
+from pytest_flopsbudget.counting.operators import operator_info
+
+#: Samples of each operator: the first ones are the plain cases, which are those that the rules are about.
+SAMPLES = 3
+
+
+def metadata(output):
+    """Shapes, strides and dtypes; strides of dimensions of size 1 mean nothing, nor do those of empty tensors."""
+    if isinstance(output, torch.Tensor):
+        strides = [stride for size, stride in zip(output.shape, output.stride(), strict=True) if size != 1]
+        return output.shape, strides if output.numel() else None, output.dtype
+    return [metadata(item) for item in output]
+
+
+class Compare(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.agreed = Counter()
+        self.differing = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        expected = func(*args, **kwargs)
+        info = operator_info(func)
+        if info.behaviour == "functional" and not info.decomposes:
+            output = direct.answer(info, args, kwargs)
+            if output is not None:
+                self.agreed[info.name] += 1
+                if metadata(output) != metadata(expected):
+                    self.differing.append((info.name, metadata(output), metadata(expected)))
+        return expected
+
+
+def contiguous(tensor):
+    return tensor
+
+
+def channels_last(tensor):
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+
+def reversed_dimensions(tensor):
+    return torch.empty(tensor.shape[::-1], dtype=tensor.dtype, device="meta").permute(
+        tuple(reversed(range(tensor.ndim)))
+    )
+
+
+def with_gaps(tensor):
+    return torch.empty((*tensor.shape, 2), dtype=tensor.dtype, device="meta")[..., 0]
+
+
+def on_meta(value, lay_out):
+    if isinstance(value, torch.Tensor):
+        return lay_out(value.detach().to("meta"))
+    if isinstance(value, (list, tuple)):
+        return type(value)(on_meta(item, lay_out) for item in value)
+    return value
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's, about the arguments of its own samples
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_equals_the_meta_kernels(dtype):
+    compare = Compare()
+    for op in op_db:
+        if dtype not in op.supported_dtypes("cpu") or op.name.startswith(
+            ("linalg", "special", "fft", "masked", "sparse", "jiterator")
+        ):
+            continue
+        for sample in itertools.islice(op.sample_inputs("cpu", dtype), SAMPLES):
+            for lay_out in (contiguous, channels_last, reversed_dimensions, with_gaps):
+                args = [on_meta(value, lay_out) for value in (sample.input, *sample.args)]
+                kwargs = {name: on_meta(value, lay_out) for name, value in sample.kwargs.items()}
+                try:
+                    with compare:
+                        op.op(*args, **kwargs)
+                except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError):
+                    pass  # not every operator runs on meta; those that do are compared
+    assert {name for name, *_ in compare.differing} == set()
+    # Rules that never apply would agree too.
+    assert len(compare.agreed) > 60
+    assert {"aten.relu", "aten.add", "aten.gelu", "aten.native_layer_norm", "aten._softmax"} <= compare.agreed.keys()
+
+
+def test_a_first_count_does_not_import_the_compiler():
+    """Importing torch._dynamo takes a second or more, on the first measurement of every process."""
+    code = """
+import sys, torch
+from torch import nn
+from pytest_flopsbudget import measure
+image = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
+measure(image, torch.empty(1, 3, 8, 8))
+measure(nn.TransformerEncoderLayer(16, 2, 32, activation="gelu").eval(), torch.empty(5, 1, 16))
+print("torch._dynamo" in sys.modules)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["False"]
