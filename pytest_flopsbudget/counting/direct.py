@@ -19,55 +19,14 @@ if TYPE_CHECKING:
 
     Rule = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 
-#: Pointwise operators whose output is of another dtype than their inputs, or that have several outputs.
-_OTHER_RESULTS = frozenset(
-    f"aten.{name}"
-    for name in [
-        "eq",
-        "ne",
-        "lt",
-        "le",
-        "gt",
-        "ge",
-        "isnan",
-        "isinf",
-        "isfinite",
-        "isposinf",
-        "isneginf",
-        "isreal",
-        "signbit",
-        "isclose",
-        "logical_not",
-        "logical_and",
-        "logical_or",
-        "logical_xor",
-        "frexp",
-        "where",
-        "real",
-        "imag",
-        "angle",
-        "view_as_real",
-        "_to_copy",
-        "to",
-        "special_zeta",
-        "bitwise_not",
-        "bitwise_and",
-        "bitwise_or",
-        "bitwise_xor",
-        "heaviside",
-        "nextafter",
-        "complex",
-        "polar",
-        "masked_fill",
-        "clamp_Tensor",
-        "quantize_per_tensor",
-        "dequantize",
-        "native_dropout_backward",
-        "softplus_backward",
-        "copy",
-        "fill",
-    ]
-)
+_OTHER_RESULTS_NAMES = """
+eq ne lt le gt ge isnan isinf isfinite isposinf isneginf isreal signbit isclose logical_not logical_and logical_or
+logical_xor frexp where real imag angle view_as_real _to_copy special_zeta bitwise_not bitwise_and bitwise_or bitwise_xor
+heaviside nextafter complex polar masked_fill quantize_per_tensor dequantize native_dropout_backward softplus_backward copy
+fill mvlgamma
+"""
+#: Pointwise operators whose output is of another dtype or layout than their inputs, or that have several outputs.
+_OTHER_RESULTS = frozenset(f"aten.{name}" for name in _OTHER_RESULTS_NAMES.split())
 #: Operators that work element by element without being tagged so.
 _ELEMENTWISE = frozenset({"aten.gelu", "aten.hardswish", "aten.mish", "aten.clone"})
 
