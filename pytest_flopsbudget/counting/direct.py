@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 _OTHER_RESULTS_NAMES = """
 eq ne lt le gt ge isnan isinf isfinite isposinf isneginf isreal signbit isclose logical_not logical_and logical_or
-logical_xor frexp where real imag angle view_as_real _to_copy special_zeta bitwise_not bitwise_and bitwise_or bitwise_xor
-heaviside nextafter complex polar masked_fill quantize_per_tensor dequantize native_dropout_backward softplus_backward copy
-fill mvlgamma
+logical_xor frexp where real imag angle view_as_real _to_copy special_zeta bitwise_not bitwise_and bitwise_or
+bitwise_xor heaviside nextafter complex polar masked_fill quantize_per_tensor dequantize native_dropout_backward
+softplus_backward copy fill mvlgamma
 """
 #: Pointwise operators whose output is of another dtype or layout than their inputs, or that have several outputs.
 _OTHER_RESULTS = frozenset(f"aten.{name}" for name in _OTHER_RESULTS_NAMES.split())
