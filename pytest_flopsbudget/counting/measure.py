@@ -58,7 +58,7 @@ def measure(
         )
     # Of these types exactly: a packed sequence, say, is a tuple too.
     args = tuple(args) if type(args) in (tuple, list) else (args,)
-    run = _Run(uncompiled(model), args, dict(kwargs or {}), backward)
+    run = _Run(model, args, dict(kwargs or {}), backward)
     result, failure = _uncompiled(run.on_shapes)
     if result is not None:
         return result
@@ -94,7 +94,8 @@ class _Run:
     def __init__(
         self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], backward: bool
     ) -> None:
-        self._model, self._args, self._kwargs, self._backward = model, args, kwargs, backward
+        self._model: Callable[..., Any] = uncompiled(model)
+        self._args, self._kwargs, self._backward = args, kwargs, backward
         #: (operator, module) that could not do with shapes.
         self.asked_for_data: tuple[str, str] | None = None
         #: The first tensor that holds no data, in words; known after a run on shapes.

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 #: to, their metadata unchanged; "alias": returns views, resizes, or writes to ``out=``, so it has to run.
 Behaviour = Literal["functional", "inplace", "alias"]
 
+#: Arguments that batch norms write to, which their schemas do not say.
+_STATISTICS = frozenset({"running_mean", "running_var"})
+
 
 class OperatorInfo:
     """One operator overload, looked at once."""
@@ -75,7 +78,7 @@ class OperatorInfo:
         self.written = tuple(
             index
             for index, argument in enumerate(schema.arguments)
-            if argument.alias_info is not None and argument.alias_info.is_write
+            if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in _STATISTICS
         )
         self.behaviour, self.returned = self._behaviour(schema, tags)
         self.formula: Formula | None = formula_of(self.name) or formula_of(self.name.rstrip("_")) or _foreign(operator)
@@ -102,8 +105,8 @@ class OperatorInfo:
         return ("inplace", tuple(positions)) if len(positions) == len(aliased) else ("alias", ())
 
     def _is_without_products(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> bool:
-        if self.name.startswith("prim."):
-            return True  # the dispatcher's questions about a tensor: its device, its layout
+        if self.name.startswith(("prim.", "profiler.")):
+            return True  # the dispatcher's questions about a tensor: its device, its layout; marks in a trace
         if not self.name.startswith("aten."):
             # PyTorch's tags are promises about its own operators; elsewhere only what returns views is surely free.
             return bool(schema.returns) and all(

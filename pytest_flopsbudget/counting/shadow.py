@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import io
 import types
@@ -13,6 +12,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils.hooks import RemovableHandle
 
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, twin_of
 from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, is_plain, slots_of
@@ -20,7 +20,7 @@ from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-_ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType, torch.dtype))
+_ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType, torch.Size))
 
 #: The dicts that every module has for itself, so that nobody else can hold them.
 _OWN_DICTS = frozenset(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, dict))
@@ -43,10 +43,10 @@ def sharing_data(tensor: torch.Tensor) -> torch.Tensor:
 def uncompiled(value: Any) -> Any:
     """What ``torch.compile`` was given: compiling changes how a model is run, not its work."""
     while True:
-        attributes = attributes_of(value)
-        original = attributes.get("_torchdynamo_orig_callable")
-        if original is None and type(value).__name__ == "OptimizedModule":
+        if type(value).__name__ == "OptimizedModule":
             original = value._orig_mod  # noqa: SLF001 -- where ``torch.compile`` keeps it
+        else:
+            original = attributes_of(value).get("_torchdynamo_orig_callable")
         if original is None:
             return value
         value = original
@@ -95,8 +95,7 @@ class Shadow:
         if isinstance(value, torch.nn.Module):
             return self._module(value)
         if isinstance(value, tuple):
-            # A named tuple, of whatever constructor.
-            return self._remember(value, tuple.__new__(kind, map(self._value, value)))
+            return self._named_tuple(value)
         return self._object(value) if is_plain(kind) else value
 
     def _module(self, module: torch.nn.Module) -> Any:
@@ -115,12 +114,10 @@ class Shadow:
 
     def _scripted(self, module: torch.nn.Module) -> Any:
         """A copy: a scripted module lives in C++, which knows nothing of Python's objects."""
-        if self._double is sharing_data:
-            return copy.deepcopy(module)
         file = io.BytesIO()
         torch.jit.save(module, file)
         file.seek(0)
-        return torch.jit.load(file, map_location="meta")
+        return torch.jit.load(file, map_location="meta" if self._double is without_data else None)
 
     def _object(self, original: Any) -> Any:
         try:
@@ -135,8 +132,8 @@ class Shadow:
         """Give ``double`` doubles of all that ``original`` holds."""
         attributes = attributes_of(double)
         for name, value in attributes_of(original).items():
-            if name in _OWN_DICTS and type(value) in (dict, OrderedDict):
-                attributes[name] = self._copied(value)
+            if name in _OWN_DICTS and not value:
+                attributes[name] = type(value)()
             elif name == "_compiled_call_impl":
                 attributes[name] = None
             else:
@@ -158,11 +155,6 @@ class Shadow:
             set.update(double, map(self._known, set.__iter__(original)))
         else:
             container.extend(double, map(self._value, container.__iter__(original)))
-
-    def _copied(self, value: dict[Any, Any]) -> dict[Any, Any]:
-        if not value:
-            return type(value)()
-        return type(value)((key, self._value(item)) for key, item in value.items())
 
     def _known(self, key: Any) -> Any:
         return self._doubles.get(id(key), key)
@@ -186,6 +178,14 @@ class Shadow:
     def _tuple(self, value: tuple[Any, ...]) -> Any:
         return self._remember(value, tuple(map(self._value, value)))
 
+    def _named_tuple(self, value: tuple[Any, ...]) -> Any:
+        parts = map(self._value, value)
+        try:
+            double = tuple.__new__(type(value), parts)  # whatever its own constructor takes
+        except TypeError:  # one made in C, like those that ``torch.max`` returns
+            double = type(value)(parts)
+        return self._remember(value, double)
+
     def _set(self, value: set[Any]) -> Any:
         return self._remember(value, set(map(self._known, value)))
 
@@ -198,6 +198,14 @@ class Shadow:
         # The batch sizes say how often to step, and are read as numbers: they belong to the shapes.
         data, *indices = value
         return self._remember(value, tuple.__new__(PackedSequence, (self._value(data), *indices)))
+
+    def _handle(self, value: RemovableHandle) -> Any:
+        """A hook that its owner takes off, as lazy modules do, goes from the double."""
+        hooks, number, *extra = value.__getstate__()
+        others = [tuple(OrderedDict() if item is None else self._value(item) for item in group) for group in extra]
+        double = self._remember(value, blank(RemovableHandle))
+        double.__setstate__((None if hooks is None else self._value(hooks), number, *others))
+        return double
 
     def _partial(self, value: functools.partial[Any]) -> Any:
         arguments = {name: self._value(argument) for name, argument in value.keywords.items()}
@@ -282,6 +290,7 @@ _METHODS: dict[type, Callable[[Shadow, Any], Any]] = {
     set: Shadow._set,  # noqa: SLF001
     deque: Shadow._deque,  # noqa: SLF001
     PackedSequence: Shadow._packed,  # noqa: SLF001
+    RemovableHandle: Shadow._handle,  # noqa: SLF001
     functools.partial: Shadow._partial,  # noqa: SLF001
     types.MethodType: Shadow._method,  # noqa: SLF001
     types.FunctionType: Shadow._closure,  # noqa: SLF001

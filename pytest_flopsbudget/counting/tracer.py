@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.higher_order import body_of
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_flopsbudget.counting.modules import ModuleTracker
+
+
+_UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 
 
 def _counts_by_metadata(kind: type) -> bool:
@@ -63,6 +67,8 @@ class Tracer(TorchDispatchMode):
             return NotImplemented
         kwargs = kwargs or {}
         self.seen += 1
+        if args and type(args[0]) in _UNINITIALIZED:
+            return func(*args, **kwargs)  # a lazy module asks on which device its parameter will be
         if isinstance(func, HigherOrderOperator):
             return self._taken_apart(func, args, kwargs)
         info = operator_info(func)

@@ -14,6 +14,12 @@ from torch.utils._python_dispatch import _disable_current_modes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+#: Warnings about the way in which we run a model: where they are errors, they would stop it.
+_OUR_DOING = (
+    "flex_attention called without torch.compile",  # so that its operators are seen
+    "`torch.jit.script.*` is deprecated",  # by PyTorch's own code, which some meta kernels load
+)
+
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
@@ -34,8 +40,8 @@ def undisturbed() -> Iterator[None]:
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(value=False)
         stack.enter_context(warnings.catch_warnings())
-        # Running it unfused is our doing.
-        warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+        for message in _OUR_DOING:
+            warnings.filterwarnings("ignore", message=message)
         yield
 
 

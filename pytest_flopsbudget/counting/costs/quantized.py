@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.counting.costs.registry import formula
 
 if TYPE_CHECKING:
+    import torch
+
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
@@ -33,6 +35,12 @@ def _matmul(call: Call) -> int:
     return 2 * call.first_output.numel() * call.tensor("qa").shape[-1]
 
 
+def _slice(call: Call) -> int:
+    """Elements of what one element of a convolution's input or output meets."""
+    weight: torch.Tensor = call["packed_weight"].unpack()[0]
+    return math.prod(weight.shape[1:])
+
+
 @formula(
     *(f"quantized.conv{dims}d{variant}" for dims in (1, 2, 3) for variant in ("", "_relu", "_dynamic")),
     "quantized.conv2d_add",
@@ -40,12 +48,10 @@ def _matmul(call: Call) -> int:
 )
 def _convolution(call: Call) -> int:
     """Weight (out, in/groups, *kernel)."""
-    weight = call["packed_weight"].unpack()[0]
-    return 2 * call.first_output.numel() * math.prod(weight.shape[1:])
+    return 2 * call.first_output.numel() * _slice(call)
 
 
 @formula(*(f"quantized.conv_transpose{dims}d{variant}" for dims in (1, 2, 3) for variant in ("", "_dynamic")))
 def _transposed_convolution(call: Call) -> int:
     """Weight (in, out/groups, *kernel): every input position meets one slice."""
-    weight = call["packed_weight"].unpack()[0]
-    return 2 * call.tensor("qx").numel() * math.prod(weight.shape[1:])
+    return 2 * call.tensor("qx").numel() * _slice(call)
