@@ -14,7 +14,7 @@ from pytest_flopsbudget.units import format_pair, format_percent
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_flopsbudget.results.baseline import Comparison, MetricChange
+    from pytest_flopsbudget.results.comparison import Comparison, MetricChange
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.verdict import Verdict
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from pytest_flopsbudget.results.baseline import Comparison, compare
+from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.limits import (
     Share,
