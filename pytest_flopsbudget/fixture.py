@@ -78,7 +78,7 @@ class FlopsBudget:
         if _identity(known.complexity) != _identity(complexity):
             raise UsageError(
                 f"two different models were measured as {name!r}: {_in_words(known.complexity)}, then "
-                f"{_in_words(complexity)}; tell them apart with flops_budget(..., name=\"...\")"
+                f'{_in_words(complexity)}; tell them apart with flops_budget(..., name="...")'
             )
         larger = max(known.complexity, complexity, key=lambda item: item.flops)
         self._measurements[name] = Measurement(

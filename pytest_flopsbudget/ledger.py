@@ -13,7 +13,7 @@ from pytest_flopsbudget.results.baseline import baseline_path, load, save, split
 from pytest_flopsbudget.results.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.results.baseline import BaselineFile
     from pytest_flopsbudget.results.complexity import Complexity
@@ -47,7 +47,11 @@ class Entry:
 
     nodeid: str
     test_file: Path
+    #: Where it stands in its file.
+    line: int
     verdicts: tuple[Verdict, ...]
+    #: Names in its baseline that it did not measure.
+    vanished: tuple[str, ...]
     #: Whether all phases of the test passed so far.
     passed: bool
 
@@ -65,7 +69,14 @@ class Ledger:
     def record(self, nodeid: str, data: Mapping[str, Any], *, passed: bool) -> None:
         """Take over what `packed` made of a test's verdicts."""
         verdicts = msgspec.convert(data["verdicts"], tuple[Verdict, ...])
-        self._entries[nodeid] = Entry(nodeid, Path(data["file"]), verdicts, passed)
+        self._entries[nodeid] = Entry(
+            nodeid=nodeid,
+            test_file=Path(data["file"]),
+            line=data["line"],
+            verdicts=verdicts,
+            vanished=tuple(data["vanished"]),
+            passed=passed,
+        )
 
     def forget(self, nodeid: str) -> None:
         """The test starts again."""
@@ -77,8 +88,9 @@ class Ledger:
             self._entries[nodeid].passed = False
 
     def __iter__(self) -> Iterator[Entry]:
-        """The tests in the order of their node ids' files, as they came."""
-        return iter(sorted(self._entries.values(), key=lambda entry: split_nodeid(entry.nodeid)[0]))
+        """The tests as they stand in their files, whatever order they ran in."""
+        entries = self._entries.values()
+        return iter(sorted(entries, key=lambda entry: (split_nodeid(entry.nodeid)[0], entry.line, entry.nodeid)))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -101,6 +113,11 @@ class Ledger:
                 self.errors.append(str(error))
 
 
-def packed(test_file: Path, verdicts: tuple[Verdict, ...]) -> dict[str, Any]:
-    """Verdicts as plain builtins, which reach another process on a test report."""
-    return {"file": str(test_file), "verdicts": msgspec.to_builtins(verdicts)}
+def packed(test_file: Path, line: int, verdicts: Sequence[Verdict], vanished: Sequence[str]) -> dict[str, Any]:
+    """What a test report carries: plain builtins, which reach another process."""
+    return {
+        "file": str(test_file),
+        "line": line,
+        "verdicts": msgspec.to_builtins(tuple(verdicts)),
+        "vanished": list(vanished),
+    }

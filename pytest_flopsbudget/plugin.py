@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from _pytest._code.code import TerminalRepr
 
+    from pytest_flopsbudget.controller import Controller
     from pytest_flopsbudget.fixture import FlopsBudget
-    from pytest_flopsbudget.ledger import Ledger
     from pytest_flopsbudget.session import BudgetSession
 
 _MARKER = (
-    "flops_budget(**limits, modules=None, tolerance=None): hold what the test measures with the flops_budget fixture to "
-    'these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); see the README of pytest-flopsbudget.'
+    "flops_budget(**limits, modules=None, tolerance=None): hold what the test measures with the flops_budget fixture "
+    'to these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); see the README of pytest-flopsbudget.'
 )
 
 _SESSION = pytest.StashKey["BudgetSession"]()
@@ -32,6 +32,7 @@ _PAYLOAD = pytest.StashKey[dict[str, Any]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the flags. None is what they are without being given, so that the pyproject may speak."""
     group = parser.getgroup("flops-budget", "complexity budgets (pytest-flopsbudget)")
     group.addoption(
         "--flops-budget-update",
@@ -48,14 +49,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the hooks that others may implement."""
     from pytest_flopsbudget import hookspecs  # noqa: PLC0415 -- pytest asks for it after this module is imported
 
     pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker and, where the run is controlled, who hears of all tests."""
     config.addinivalue_line("markers", _MARKER)
     if not hasattr(config, "workerinput"):
+        from pytest_flopsbudget.controller import Controller  # noqa: PLC0415 -- a worker does without
+
         config.stash[_CONTROLLER] = controller = Controller(config)
         config.pluginmanager.register(controller, "flopsbudget-controller")
 
@@ -79,6 +84,7 @@ def _says_something(config: pytest.Config) -> bool:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say how many budgets the pyproject holds; nothing where it has no table for this plugin."""
     return _session(config).header() if _says_something(config) else None
 
 
@@ -88,6 +94,7 @@ def _uses_budget(item: pytest.Item) -> bool:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tell all mistakes in the pyproject, the markers and the baselines together, before any test runs."""
     concerned = [item for item in items if _uses_budget(item)]
     if not concerned and not _says_something(config):
         return
@@ -104,7 +111,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
-    """Measure a model and hold it to the test's budget: flops_budget(model, args, kwargs, name="...", backward=False)."""
+    """Measure models and hold them to the test's budget; call it with a model and its inputs."""
     from pytest_flopsbudget.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
 
     budget = request.node.stash[_FIXTURE] = FlopsBudget()
@@ -113,14 +120,16 @@ def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    # A test that is run again measures anew.
-    for key in (_FIXTURE, _PAYLOAD):
-        if key in item.stash:
-            del item.stash[key]
+    """Forget what an earlier attempt measured: a test that is run again measures anew."""
+    if _FIXTURE in item.stash:
+        del item.stash[_FIXTURE]
+    if _PAYLOAD in item.stash:
+        del item.stash[_PAYLOAD]
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail the test in its call phase, after its body ran, where what it measured breaks its budget."""
     try:
         result = yield
     except UsageError as error:
@@ -148,11 +157,13 @@ def _judge(item: pytest.Item) -> str:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the report carry the verdicts to the controlling process, and show a broken budget without a traceback."""
     report = yield
     if call.when != "call":
         return report
     if _PAYLOAD in item.stash:
-        report.flops_budget = item.stash[_PAYLOAD]  # type: ignore[attr-defined] -- reports carry what they are given
+        # A plain attribute: reports carry what they are given, between processes too.
+        report.__dict__["flops_budget"] = item.stash[_PAYLOAD]
     # A skip, which an expected failure is too, keeps the form that pytest gave it.
     ours = call.excinfo is not None and isinstance(call.excinfo.value, (BudgetExceededError, UsageError))
     if call.excinfo is not None and ours and report.outcome == "failed":
@@ -172,47 +183,7 @@ def _without_traceback(excinfo: pytest.ExceptionInfo[BaseException], item: pytes
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the summary."""
     controller = config.stash.get(_CONTROLLER, None)
     if controller is not None:
-        controller.write_summary(terminalreporter)
-
-
-class Controller:
-    """Hears of every test where the run is controlled, with and without other processes, and writes the baselines."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._ledger: Ledger | None = None
-        self._mistakes: list[str] = []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        payload = getattr(report, "flops_budget", None)
-        if payload is not None and report.outcome in {"passed", "failed"}:
-            if self._ledger is None:
-                from pytest_flopsbudget.ledger import Ledger  # noqa: PLC0415 -- see the module's docstring
-
-                self._ledger = Ledger()
-            self._ledger.record(report.nodeid, payload, passed=report.passed)
-        elif self._ledger is not None and report.when == "setup":
-            self._ledger.forget(report.nodeid)
-        elif self._ledger is not None and report.failed:
-            self._ledger.fail(report.nodeid)
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """A worker of pytest-xdist ended; it may have found mistakes that it could not raise itself."""
-        found = getattr(node, "workeroutput", {}).get("flopsbudget_mistakes", [])
-        self._mistakes += [mistake for mistake in found if mistake not in self._mistakes]
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        if self._ledger is not None and self._config.getoption("--flops-budget-update"):
-            self._ledger.update()
-        errors = self._ledger is not None and self._ledger.errors
-        if self._mistakes or (errors and session.exitstatus == pytest.ExitCode.OK):
-            session.exitstatus = pytest.ExitCode.USAGE_ERROR
-
-    def write_summary(self, reporter: pytest.TerminalReporter) -> None:
-        for mistake in self._mistakes:
-            reporter.write_line(f"ERROR: {mistake}", red=True)
-        if self._ledger is not None and len(self._ledger):
-            _session(self._config).write_summary(reporter, self._ledger)
+        controller.write_summary(terminalreporter, lambda: _session(config))

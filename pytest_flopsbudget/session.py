@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     import pytest
 
@@ -55,29 +55,21 @@ class BudgetSession:
 
     def mistakes(self, items: Iterable[pytest.Item]) -> list[str]:
         """What is wrong with the pyproject, the markers and the baselines of ``items``, each told once."""
-        found: dict[str, None] = {}
-        try:
-            _ = self.settings
-        except UsageError as error:
-            found[str(error)] = None
+        checks: list[Callable[[], object]] = [lambda: self.settings]
         for item in items:
-            for check in (self._marker_budgets, self._baseline):
-                try:
-                    list(check(item))
-                except UsageError as error:
-                    found[str(error)] = None
-        return list(found)
+            checks += [partial(self._marker_budgets, item), partial(self.baselines.entries, item.path, item.nodeid)]
+        # A dict for its order: a marker's mistake is found once for each of its parameter sets.
+        return list(dict.fromkeys(filter(None, map(_mistake, checks))))
 
-    def _marker_budgets(self, item: pytest.Item) -> Iterator[Budget]:
+    def _marker_budgets(self, item: pytest.Item) -> list[Budget]:
         """The budgets of the item's markers, the closest last."""
+        budgets = []
         for node, mark in reversed(list(item.iter_markers_with_node("flops_budget"))):
             if id(mark) not in self._budgets:
                 place = node.nodeid.partition("[")[0] if node is item else node.nodeid
                 self._budgets[id(mark)] = marker_budget(mark.args, mark.kwargs, f"@pytest.mark.flops_budget on {place}")
-            yield self._budgets[id(mark)]
-
-    def _baseline(self, item: pytest.Item) -> Iterable[object]:
-        return self.baselines.entries(item.path, item.nodeid)
+            budgets.append(self._budgets[id(mark)])
+        return budgets
 
     def judge(self, item: pytest.Item, budget: FlopsBudget | None) -> tuple[dict[str, Any] | None, str]:
         """Judge what a test measured.
@@ -108,7 +100,9 @@ class BudgetSession:
             self._config.hook.pytest_flopsbudget_judged(item=item, verdict=verdict)
             judged.append((verdict, accepted))
         text = explain(item.nodeid, judged)
-        return packed(item.path, tuple(verdict for verdict, _ in judged)), with_signs(text)
+        vanished = [name for name in baseline if name not in {measurement.name for measurement in measurements}]
+        verdicts = [verdict for verdict, _ in judged]
+        return packed(item.path, item.location[1] or 0, verdicts, vanished), with_signs(text)
 
     def located(self, item: pytest.Item, error: UsageError) -> str:
         """The error's message, led by the line of the test that it is about."""
@@ -126,7 +120,9 @@ class BudgetSession:
 
         writer = reporter._tw  # noqa: SLF001 -- pytest offers no other way to its width and colour
         screen = Screen(
-            width=writer.fullwidth, colour=writer.hasmarkup, encoding=getattr(writer._file, "encoding", None)  # noqa: SLF001
+            width=writer.fullwidth,
+            colour=writer.hasmarkup,
+            encoding=getattr(writer._file, "encoding", None),  # noqa: SLF001
         )
         verbosity = self._config.get_verbosity()
         entries = list(ledger)
@@ -147,6 +143,14 @@ _NOTHING_MEASURED = (
     "marked with flops_budget, but measured nothing: take the flops_budget fixture and call "
     "flops_budget(model, inputs), or remove the marker"
 )
+
+
+def _mistake(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except UsageError as error:
+        return str(error)
+    return None
 
 
 def _relative(path: Any, config: pytest.Config) -> str:

@@ -142,6 +142,34 @@ class TestData:
         assert f"Sequential needs data, and {empty.get(what, '0.weight (a fake tensor)')} has none" in message
         assert "aten.nonzero in '1' returns" in message
 
+    @pytest.mark.parametrize("device", ["cpu", "meta"])
+    def test_integers_are_enough(self, device):
+        """A mask or lengths with data are enough for a model without: the count may hang on them, and says so."""
+
+        def forward(layer, x, mask, lengths):
+            return layer(x[mask.nonzero()[:, 0]]) if mask.any() else layer(x[: lengths.max().item()])
+
+        model = Calls(forward).to(device)
+        inputs = torch.randn(3, 4, device=device), torch.tensor([True, False, True]), torch.tensor([1, 2])
+        counted = measure(model, inputs)
+        assert (counted.flops, counted.execution) == (2 * 2 * 4 * 5, "real")
+
+    def test_indexing_by_integers_needs_none(self):
+        """The size of what integers index is theirs, whatever they are."""
+        table = torch.randn(9, 4)
+        index = torch.randint(9, (3, 2))
+        assert both(lambda x, i: x[i] @ x.T, (table, index)).flops == 2 * 3 * 2 * 4 * 9
+        repeats = torch.tensor([1, 2, 3] * 3)
+        repeated = both(lambda x, r: x.repeat_interleave(r, 0, output_size=18) @ x.T, (table, repeats))
+        assert repeated.flops == 2 * 18 * 4 * 9
+
+    def test_known_masks(self):
+        """A mask whose values are known selects as many as it selects."""
+        mask = [False, True, True]
+        assert both(lambda x: x[torch.tensor(mask)] @ x.T, X).flops == 2 * 2 * 4 * 3
+        assert both(lambda x: x[torch.tensor(mask), :2] @ x[:2, 2:], X).flops == 2 * 2 * 2 * 2
+        assert both(lambda x: x[:, torch.tensor([*mask, True])] @ torch.ones(3, 5), X).flops == 2 * 3 * 3 * 5
+
     def test_no_data_in_a_closure(self):
         """The same where the model is closed over."""
         model = Calls(READS["item"]).to("meta")
@@ -556,6 +584,43 @@ class TestKinds:
                 return self.slotted.inner(x) + self.layers[0](x) + self.named["layer"](x) + self.plain[0][0](x)
 
         assert both(Model(), X, backward=True).flops == 2 * 4 * LINEAR
+
+    def test_references_to_each_other(self):
+        """A part that knows its parent by a strong or a weak reference finds the parent that is measured."""
+        import weakref
+
+        class Part(nn.Module):
+            def __init__(self, parent):
+                super().__init__()
+                self.weak, self.strong = weakref.ref(parent), [parent]
+
+            def forward(self, x):
+                self.weak().calls += 1
+                return self.weak().layer(x) + self.strong[0].layer(x)
+
+        class Parent(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.calls = 0
+                self.layer = nn.Linear(4, 5)
+                self.part = Part(self)
+
+            def forward(self, x):
+                output = self.part(x)
+                assert self.calls == 1
+                return output
+
+        model = Parent()
+        counted = both(model, X, backward=True)
+        assert counted["layer"].flops == counted.flops == 2 * 2 * LINEAR
+        assert model.calls == 0
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_graphs(self):
+        """Models that were traced to a graph count like their source."""
+        model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 5))
+        assert both(torch.fx.symbolic_trace(model), X).flops == self.two
+        assert both(torch.export.export(model, (X,)).module(), X).flops == self.two
 
     def test_shared_state(self):
         """Two modules that share a container of state share it while they are measured."""

@@ -24,6 +24,11 @@ def ids(batch, length):
     return {"input_ids": torch.zeros(batch, length, dtype=torch.long)}
 
 
+def without_rotary(counted):
+    """MACs but for the rotary embedding's angles, an outer product that some versions write as a matrix product."""
+    return counted.macs - counted["model.rotary_emb"].macs
+
+
 class TestImages:
     def test_resnet_50(self):
         """Torchvision's table has 4.089 GMACs and 25,557,032 parameters."""
@@ -45,7 +50,7 @@ class TestImages:
         macs = 14 * 14 * width * 3 * 16 * 16 + 12 * layer + width * 1000
         assert macs == pytest.approx(17.564e9, rel=1e-4)
         with mode():
-            counted = measure(model, {"pixel_values": torch.empty(1, 3, 224, 224)}["pixel_values"])
+            counted = measure(model, torch.empty(1, 3, 224, 224))
         assert counted.macs == macs
         assert not counted.unknown_operators
 
@@ -67,10 +72,9 @@ class TestText:
         model = on_meta(transformers.LlamaForCausalLM, config, attn_implementation=attention)
         projections = 2 * width * width + 2 * width * (width // 4)
         layer = tokens * (projections + 3 * width * inner) + 2 * tokens * tokens * width
-        # The angles of the rotary embedding are a product of 64 frequencies and the positions.
-        macs = layers * layer + tokens * width * vocabulary + 64 * tokens
+        macs = layers * layer + tokens * width * vocabulary
         counted = measure(model, (), {**ids(1, tokens), "use_cache": False})
-        assert counted.macs == macs
+        assert without_rotary(counted) == macs
         assert counted["lm_head"].macs == tokens * width * vocabulary
         assert counted["model.layers.31"].macs == layer
         assert counted.params == 8_030_261_248
@@ -90,6 +94,7 @@ class TestText:
         mask = torch.ones(2, 10, dtype=torch.long)
         counted = measure(model, (), {**ids(2, 10), "attention_mask": mask})
         assert counted.macs == 2 * layer + 2 * 32 * 32
+        assert measure(model, (), ids(2, 10)).macs == counted.macs
         assert not counted.unknown_operators
 
     def test_gpt_2(self):
@@ -126,7 +131,7 @@ class TestText:
             counted = measure(model, (), {**ids(1, 1), "past_key_values": cache})
         assert cache.get_seq_length() == 6
         layer = 2 * 32 * 32 + 2 * 32 * 16 + 3 * 32 * 48 + 2 * 7 * 32
-        assert counted.macs == 2 * layer + 32 * 50 + 4
+        assert without_rotary(counted) == 2 * layer + 32 * 50
         assert counted.execution == "shapes"
 
     @pytest.mark.parametrize("experts", ["eager", "grouped_mm"])
@@ -147,7 +152,7 @@ class TestText:
         tokens = 16
         layer = tokens * (2 * 32 * 32 + 2 * 32 * 16 + 32 * 4 + 2 * 3 * 32 * 48) + 2 * tokens * tokens * 32
         counted = measure(model, (), ids(1, tokens))
-        assert counted.macs == 2 * layer + tokens * 32 * 50 + 4 * tokens
+        assert without_rotary(counted) == 2 * layer + tokens * 32 * 50
         assert not counted.unknown_operators
 
     def test_mamba(self):

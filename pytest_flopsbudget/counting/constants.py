@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Elements of the largest tensor that is followed: beyond it, computing would cost what we set out to save.
 LARGEST = 4096
+#: The same for what follows from integer inputs, without which there is no answer.
+LARGEST_INTEGERS = 1 << 20
 
 _CPU = torch.device("cpu")
 
@@ -28,6 +30,8 @@ class Constants:
     """The real values behind tensors on the meta device, by storage, so that views and in-place writes keep in step."""
 
     def __init__(self) -> None:
+        #: Elements of the largest tensor that is followed.
+        self.largest = LARGEST
         # While a weak reference lasts, a storage's address is not given to another.
         self._values: dict[int, tuple[torch.Tensor, StorageWeakRef]] = {}
         self._sweep_at = 256
@@ -39,6 +43,8 @@ class Constants:
 
     def remember(self, twin: torch.Tensor, value: torch.Tensor) -> None:
         """``value`` is what ``twin`` would hold."""
+        if 0 in twin.stride() and twin.numel() > 1:
+            return  # expanded: a copy cannot be written element by element
         flat = torch.empty_strided(twin.shape, twin.stride(), dtype=value.dtype).copy_(value)
         storage = twin.untyped_storage()
         self._values[storage._cdata] = (flat, StorageWeakRef(storage))  # noqa: SLF001 -- the storage's identity
@@ -76,7 +82,7 @@ class Constants:
         """Values by the tensors' ids; None unless all are known."""
         known = {}
         for tensor in tensors:
-            if tensor.numel() > LARGEST:
+            if tensor.numel() > self.largest:
                 return None
             value = self.value(tensor)
             if value is None:

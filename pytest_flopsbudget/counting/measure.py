@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
+from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.real import RealTracer
@@ -21,6 +22,7 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pytest_flopsbudget.counting.constants import Constants
     from pytest_flopsbudget.counting.tracer import Tracer
     from pytest_flopsbudget.results.complexity import Complexity, Execution
 
@@ -38,7 +40,7 @@ def measure(
     """Run ``model(*args, **kwargs)`` once and say what it costs.
 
     The run is on shapes alone: nothing is computed, no activation is allocated, and weights and inputs may be real, on
-    ``meta``, or fake. Where the model cannot run so (sizes or branches that depend on data), it is run for real, and
+    ``meta``, or fake. Where the model cannot run so (sizes or branches that depend on data), it is run on its data, and
     the result says ``execution="real"``. Either way the model, the arguments and the random state are as before.
 
     Args:
@@ -60,6 +62,8 @@ def measure(
     args = tuple(args) if type(args) in (tuple, list) else (args,)
     run = _Run(model, args, dict(kwargs or {}), backward)
     result, failure = _uncompiled(run.on_shapes)
+    if result is None and run.asked_for_data is not None:
+        result, failure = _uncompiled(run.on_integers)
     if result is not None:
         return result
     if run.without_data is None:
@@ -103,15 +107,28 @@ class _Run:
 
     def on_shapes(self) -> tuple[Complexity | None, Exception | None]:
         """The complexity, or why it could not be had from shapes."""
+        return self._on_twins("shapes", lambda _constants, _shadow: None)
+
+    def on_integers(self) -> tuple[Complexity | None, Exception | None]:
+        """The complexity from shapes, and from what the integer and boolean tensors hold: masks, lengths, indices.
+
+        Much of what asks for data asks for these, which are small, and often real where a model is on ``meta``.
+        """
+        return self._on_twins("real", _know_integers)
+
+    def _on_twins(
+        self, execution: Execution, prepare: Callable[[Constants, Shadow], None]
+    ) -> tuple[Complexity | None, Exception | None]:
         shadow = Shadow(without_data)
         tracer = None
         try:
             with undisturbed():
                 model, args, kwargs = self._doubled(shadow)
                 tracer = ShapesTracer(_tracker_of(model))
+                prepare(tracer.constants, shadow)
                 self._traced(tracer, model, args, kwargs)
             if tracer.asked_for_data is None:
-                return self._complexity(tracer, "shapes"), None
+                return self._complexity(tracer, execution), None
             failure: Exception = NeedsDataError(tracer.asked_for_data[0])
         except UsageError:
             raise
@@ -185,11 +202,24 @@ def _module_of(model: Callable[..., Any]) -> torch.nn.Module | None:
     return owner if isinstance(owner, torch.nn.Module) else None
 
 
+def _know_integers(constants: Constants, shadow: Shadow) -> None:
+    constants.largest = LARGEST_INTEGERS
+    for original, double in shadow.doubles():
+        if isinstance(original, torch.Tensor) and not (
+            original.is_floating_point()
+            or original.is_complex()
+            or original.is_meta
+            or _is_fake(original)
+            or original.numel() > LARGEST_INTEGERS
+        ):
+            constants.remember(double, original)
+
+
 def _without_data(shadow: Shadow) -> str | None:
     """The first doubled tensor that holds no data, in words; None where all of them do."""
     names: dict[int, str] = {}
     empty: torch.Tensor | None = None
-    for original in shadow.originals():
+    for original, _ in shadow.doubles():
         if isinstance(original, torch.nn.Module):
             for name, tensor in (*original.named_parameters(), *original.named_buffers()):
                 names.setdefault(id(tensor), name)

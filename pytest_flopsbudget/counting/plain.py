@@ -6,6 +6,7 @@ import sys
 import types
 from collections import OrderedDict, defaultdict, deque
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def is_plain(kind: type) -> bool:
 _HEAP_TYPE = 1 << 9
 
 
+@lru_cache(maxsize=1024)
 def container_of(kind: type) -> type | None:
     """The built-in container that ``kind`` derives from, if any."""
     return next((base for base in _CONTAINERS if issubclass(kind, base)), None)
@@ -61,11 +63,19 @@ def attributes_of(instance: Any) -> dict[str, Any]:
 
 def slots_of(instance: Any) -> Iterator[tuple[types.MemberDescriptorType, Any]]:
     """The slots that hold something, and what they hold."""
-    for kind in type(instance).__mro__:
-        if "__slots__" in vars(kind):
-            for slot in vars(kind).values():
-                if isinstance(slot, types.MemberDescriptorType):
-                    try:
-                        yield slot, slot.__get__(instance)
-                    except AttributeError:
-                        continue
+    for slot in _slots(type(instance)):
+        try:
+            yield slot, slot.__get__(instance)
+        except AttributeError:
+            continue
+
+
+@lru_cache(maxsize=1024)
+def _slots(kind: type) -> tuple[types.MemberDescriptorType, ...]:
+    return tuple(
+        slot
+        for base in kind.__mro__
+        if "__slots__" in vars(base)
+        for slot in vars(base).values()
+        if isinstance(slot, types.MemberDescriptorType)
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import types
+import weakref
 from collections import OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any, cast
 
@@ -71,9 +72,9 @@ class Shadow:
         value = uncompiled(value)
         return self._function(value, self._namespace) if type(value) is types.FunctionType else self._value(value)
 
-    def originals(self) -> Iterator[Any]:
-        """Everything that was doubled."""
-        return iter(self._originals)
+    def doubles(self) -> Iterator[tuple[Any, Any]]:
+        """Everything that was doubled, each with its double."""
+        return ((original, self._doubles[id(original)]) for original in self._originals)
 
     def _remember(self, original: Any, double: Any) -> Any:
         self._doubles[id(original)] = double
@@ -132,7 +133,9 @@ class Shadow:
         """Give ``double`` doubles of all that ``original`` holds."""
         attributes = attributes_of(double)
         for name, value in attributes_of(original).items():
-            if name in _OWN_DICTS and not value:
+            if type(value) in _ATOMS:
+                attributes[name] = value
+            elif name in _OWN_DICTS and not value:
                 attributes[name] = type(value)()
             elif name == "_compiled_call_impl":
                 attributes[name] = None
@@ -162,7 +165,7 @@ class Shadow:
     def _dict(self, value: dict[Any, Any]) -> Any:
         double = self._remember(value, type(value)())
         for key, item in value.items():
-            double[self._known(key)] = self._value(item)
+            double[key if type(key) in _ATOMS else self._known(key)] = self._value(item)
         return double
 
     def _defaultdict(self, value: defaultdict[Any, Any]) -> Any:
@@ -210,6 +213,10 @@ class Shadow:
     def _partial(self, value: functools.partial[Any]) -> Any:
         arguments = {name: self._value(argument) for name, argument in value.keywords.items()}
         return self._remember(value, functools.partial(self.of(value.func), *map(self._value, value.args), **arguments))
+
+    def _reference(self, value: weakref.ref[Any]) -> Any:
+        target = value()
+        return value if target is None else weakref.ref(self._value(target))
 
     def _method(self, value: types.MethodType) -> Any:
         return types.MethodType(value.__func__, self._value(value.__self__))
@@ -292,6 +299,7 @@ _METHODS: dict[type, Callable[[Shadow, Any], Any]] = {
     PackedSequence: Shadow._packed,  # noqa: SLF001
     RemovableHandle: Shadow._handle,  # noqa: SLF001
     functools.partial: Shadow._partial,  # noqa: SLF001
+    weakref.ref: Shadow._reference,  # noqa: SLF001
     types.MethodType: Shadow._method,  # noqa: SLF001
     types.FunctionType: Shadow._closure,  # noqa: SLF001
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting import direct
-from pytest_flopsbudget.counting.constants import LARGEST, Constants
+from pytest_flopsbudget.counting.constants import Constants
 from pytest_flopsbudget.counting.metadata import append_key, make, spec_of, to_meta
 from pytest_flopsbudget.counting.tracer import Tracer
 
@@ -27,6 +27,7 @@ _ANSWERS: dict[tuple[Any, ...], tuple[Any, int]] = {}
 _MOST_ANSWERS = 200_000
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
+_MASKS = (torch.bool, torch.uint8)
 
 
 class NeedsDataError(Exception):
@@ -50,6 +51,8 @@ class ShapesTracer(Tracer):
             NeedsDataError: the result depends on values that are not known.
         """
         kwargs = dict(kwargs)
+        if info.name == "aten.index":
+            args = (args[0], self._without_masks(args[1]))
         wants_cpu = False
         if info.has_device:
             wants_cpu = kwargs.get("device") == _CPU
@@ -64,14 +67,12 @@ class ShapesTracer(Tracer):
             found, output = self._from_constants(info, args, kwargs, tensors, wants_cpu)
             if found:
                 return output, 0
-        if info.needs_data or (info.written and not all(tensor.is_meta for tensor in info.writes_to(args, kwargs))):
-            # What is written to a real tensor is not there to be read later.
-            raise self._needs_data(info)
+        self._refuse_without_data(info, args, kwargs)
         if info.behaviour == "alias" or not info.known:
             output, flops = self._run(info, args, kwargs)
         else:
             output, flops = self._remembered(tuple(parts), info, args, kwargs)
-        if info.is_constant and isinstance(output, torch.Tensor) and output.numel() <= LARGEST:
+        if info.is_constant and isinstance(output, torch.Tensor) and output.numel() <= self.constants.largest:
             self.constants.remember(output, self.constants.compute(info, {}, args, kwargs))
         if info.behaviour == "inplace":
             output = self._written(info, args)
@@ -93,6 +94,17 @@ class ShapesTracer(Tracer):
             _ANSWERS.clear()
         _ANSWERS[key] = (spec_of(output) if info.behaviour == "functional" else None, flops)
         return output, flops
+
+    def _without_masks(self, indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
+        """Indices with the positions in place of masks whose values are known."""
+        found: list[torch.Tensor | None] = []
+        for index in indices:
+            value = self.constants.value(index) if index is not None and index.dtype in _MASKS else None
+            if value is None:
+                found.append(index)
+            else:
+                found.extend(self.constants.with_twins(positions) for positions in value.nonzero(as_tuple=True))
+        return found
 
     @staticmethod
     def _onto_meta(info: OperatorInfo, kwargs: dict[str, Any]) -> None:
@@ -133,7 +145,8 @@ class ShapesTracer(Tracer):
         """(whether the answer follows from known values, the answer)."""
         value = args[0] if info.name == "aten.lift_fresh" else None
         if value is not None and not value.is_meta:
-            return (True, self.constants.with_twins(value)) if value.numel() <= LARGEST else (False, None)
+            follow = value.numel() <= self.constants.largest
+            return follow, self.constants.with_twins(value) if follow else None
         if info.formula is not None or not info.known or info.is_random or (info.written and info.behaviour == "alias"):
             known = None
         else:
@@ -153,8 +166,20 @@ class ShapesTracer(Tracer):
             return True, self.constants.on_cpu(output)
         return True, self.constants.with_twins(output)
 
-    def _needs_data(self, info: OperatorInfo) -> NeedsDataError:
-        path = self.tracker.current().path
-        if self.asked_for_data is None:
-            self.asked_for_data = (info.name, path)
-        return NeedsDataError(f"{info.name} needs data")
+    def _refuse_without_data(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        if info.needs_data:
+            refused = _hangs_on_values(info, args, kwargs)
+        else:
+            # What is written to a real tensor is not there to be read later.
+            refused = bool(info.written) and not all(tensor.is_meta for tensor in info.writes_to(args, kwargs))
+        if refused:
+            if self.asked_for_data is None:
+                self.asked_for_data = (info.name, self.tracker.current().path)
+            raise NeedsDataError(f"{info.name} needs data")
+
+
+def _hangs_on_values(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether an operator that may return as much as values say does so in this call."""
+    if info.name == "aten.index":
+        return any(index is not None and index.dtype in _MASKS for index in args[1])
+    return kwargs.get("output_size") is None  # of ``repeat_interleave``

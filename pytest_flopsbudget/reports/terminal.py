@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _STYLES: dict[Outcome, str] = {
     "over limit": "red",
     "regressed": "red",
-    "unknown operators": "yellow",
+    "unknown operators": "red",
+    "accepted": "yellow",
     "improved": "green",
     "new": "cyan",
     "ok": "",
@@ -241,6 +242,8 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
     for entry in entries:
         for verdict in entry.verdicts:
             yield from _notes(entry, verdict, settings)
+        if entry.vanished and not accepts:
+            yield f"{entry.nodeid}: in the baseline, but no longer measured: {', '.join(entry.vanished)}"
     if accepts:
         return
     improved = [entry.nodeid for entry in entries if any(v.outcome == "improved" for v in entry.verdicts)]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.settings import Budget, Settings
 
-Outcome = Literal["over limit", "regressed", "improved", "new", "unknown operators", "ok"]
+Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "new", "ok"]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +45,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     comparison: Comparison
     #: The limit that is used up most.
     share: Share | None = None
+    #: Whether the run accepts what it measures as the new baseline.
+    accepted: bool = False
     #: Which of the settings' reactions fail the test: "regressed", "new", "improved", "unknown operators".
     failing: tuple[Outcome, ...] = ()
 
@@ -58,10 +60,10 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         """The one word that says most."""
         if self.broken or self.unmatched:
             return "over limit"
-        if self.comparison.status == "regressed":
-            return "regressed"
         if "unknown operators" in self.failing:
             return "unknown operators"
+        if self.comparison.status == "regressed":
+            return "accepted" if self.accepted else "regressed"
         if self.comparison.status == "improved":
             return "improved"
         return "new" if self.comparison.status == "new" else "ok"
@@ -117,5 +119,6 @@ def judge(
         unmatched=tuple(item for item in unmatched(complexity, effective) if item.source != everywhere),
         comparison=comparison,
         share=share(complexity, effective),
+        accepted=accepts,
         failing=tuple(failing),
     )
