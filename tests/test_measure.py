@@ -451,6 +451,12 @@ class TestKinds:
         function = torch.compile(lambda x: in_place(x), backend="eager")  # noqa: PLW0108
         assert both(function, X, backward=backward).flops == expected.flops
 
+    def test_compiling_inside(self):
+        """A model that compiles a part of itself when it runs, under the part's own name."""
+        counted = both(Calls(lambda layer, x: torch.compile(layer, backend="eager")(x)), X)
+        assert counted["layer"].flops == LINEAR
+        assert list(counted.modules) == ["", "layer"]
+
     def test_lazy(self):
         """A lazy module takes its shape for the count, and stays lazy."""
         model = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.LazyLinear(5))
@@ -693,6 +699,24 @@ class TestAutograd:
             return grad
 
         assert both(Calls(forward), X).flops == 2 * LINEAR
+
+    def test_tensors_are_autograds(self):
+        """On shapes too, outputs require gradients where they do, views are views, and leaves are leaves."""
+
+        def forward(layer, x):
+            output = layer(x)
+            view = output.view(5, 3)
+            assert output.requires_grad
+            assert not output.is_leaf
+            assert view._base is output
+            assert not output.detach().requires_grad
+            output.mul_(2)
+            assert view._version == output._version == 1
+            with torch.no_grad():
+                assert not layer(x).requires_grad
+            return view.T[0] @ view[:, 0]  # two vectors of 5
+
+        assert both(Calls(forward), X).flops == 2 * LINEAR + 2 * 5
 
     def test_transforms(self):
         """torch.func's transforms: a per-sample gradient does the work of a batched one."""

@@ -197,6 +197,31 @@ class TestModel:
             assert state_of_lazy(model) == before
         assert model(torch.randn(3, 7)).shape == (3, 5)
 
+    @pytest.mark.parametrize("way", WAYS)
+    def test_generators_and_arrays(self, way):
+        """Generators that the model holds, and arrays that it writes to, are where they were."""
+
+        class Draws(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.generators = torch.Generator(), np.random.default_rng(), random.Random(3)  # noqa: S311
+                self.array = np.zeros(2)
+
+            def forward(self, x):
+                first, second, third = self.generators
+                self.array[0] = second.random() + third.random()
+                return x + torch.rand(3, generator=first)
+
+        model = Draws()
+
+        def state():
+            first, second, third = model.generators
+            return first.get_state().tolist(), repr(second.bit_generator.state), third.getstate(), model.array.tolist()
+
+        before = state()
+        way(model, torch.randn(3))
+        assert state() == before
+
     def test_power_iteration(self):
         """Spectral norm's vectors move with every call in training, but not with a measurement."""
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))

@@ -13,10 +13,9 @@ if TYPE_CHECKING:
 
 
 def body_of(operator: HigherOrderOperator) -> Callable[..., Any]:
-    """What the operator runs, to be called with its arguments; the operators in it can be counted."""
+    """What the operator runs, to be called with its arguments; itself where that is not in Python."""
     own = _BODIES.get(operator.name())
-    dense: Callable[..., Any] = operator.py_kernels[torch._C.DispatchKey.CompositeExplicitAutograd]  # noqa: SLF001
-    return own or dense
+    return own or operator.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd, operator)  # noqa: SLF001
 
 
 def _cond(predicate: Any, if_true: Callable[..., Any], if_false: Callable[..., Any], operands: Sequence[Any]) -> Any:

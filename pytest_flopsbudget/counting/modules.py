@@ -96,6 +96,8 @@ class ModuleTracker:
             if torch._C._current_autograd_node() is None:  # noqa: SLF001 -- not one of autograd's own threads
                 self.unfollowed.update(self._paths.get(id(module), ())[:1])
             return
+        if type(module).__name__ == "OptimizedModule":
+            return  # what it compiled is called next, and is the module that people know
         node = self._node(module)
         node.calls += 1
         self._stack.append((node, torch._C._current_autograd_node() is not None))  # noqa: SLF001

@@ -36,9 +36,13 @@ def is_plain(kind: type) -> bool:
 _HEAP_TYPE = 1 << 9
 
 
-@lru_cache(maxsize=1024)
 def container_of(kind: type) -> type | None:
     """The built-in container that ``kind`` derives from, if any."""
+    return _container_of(kind)
+
+
+@lru_cache(maxsize=1024)
+def _container_of(kind: type) -> type | None:
     return next((base for base in _CONTAINERS if issubclass(kind, base)), None)
 
 
@@ -63,10 +67,10 @@ def attributes_of(instance: Any) -> dict[str, Any]:
 
 def slots_of(instance: Any) -> Iterator[tuple[types.MemberDescriptorType, Any]]:
     """The slots that hold something, and what they hold."""
-    for slot in _slots(type(instance)):
+    for slot in _slots(type(instance)):  # type: ignore[arg-type] # mypy takes a class for unhashable
         try:
             yield slot, slot.__get__(instance)
-        except AttributeError:
+        except AttributeError:  # noqa: PERF203 -- the one way to ask, past whatever the class made of it
             continue
 
 

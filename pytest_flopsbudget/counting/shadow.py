@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import io
 import types
@@ -22,6 +23,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType, torch.Size))
+
+#: Classes outside of PyTorch whose instances change when they are used.
+_COPIED = frozenset(
+    (
+        "numpy.ndarray",
+        "numpy.random._generator.Generator",
+        "numpy.random.mtrand.RandomState",
+        "random.Random",
+    )
+)
 
 #: The dicts that every module has for itself, so that nobody else can hold them.
 _OWN_DICTS = frozenset(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, dict))
@@ -97,6 +108,8 @@ class Shadow:
             return self._module(value)
         if isinstance(value, tuple):
             return self._named_tuple(value)
+        if f"{kind.__module__}.{kind.__qualname__}" in _COPIED:
+            return self._remember(value, copy.deepcopy(value))
         return self._object(value) if is_plain(kind) else value
 
     def _module(self, module: torch.nn.Module) -> Any:
@@ -214,6 +227,11 @@ class Shadow:
         arguments = {name: self._value(argument) for name, argument in value.keywords.items()}
         return self._remember(value, functools.partial(self.of(value.func), *map(self._value, value.args), **arguments))
 
+    def _generator(self, value: torch.Generator) -> Any:
+        double = torch.Generator(value.device)
+        double.set_state(value.get_state())
+        return self._remember(value, double)
+
     def _reference(self, value: weakref.ref[Any]) -> Any:
         target = value()
         return value if target is None else weakref.ref(self._value(target))
@@ -299,6 +317,7 @@ _METHODS: dict[type, Callable[[Shadow, Any], Any]] = {
     PackedSequence: Shadow._packed,  # noqa: SLF001
     RemovableHandle: Shadow._handle,  # noqa: SLF001
     functools.partial: Shadow._partial,  # noqa: SLF001
+    torch.Generator: Shadow._generator,  # noqa: SLF001
     weakref.ref: Shadow._reference,  # noqa: SLF001
     types.MethodType: Shadow._method,  # noqa: SLF001
     types.FunctionType: Shadow._closure,  # noqa: SLF001

@@ -87,8 +87,12 @@ class Tracer(TorchDispatchMode):
     def _taken_apart(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator on functions in plain PyTorch, whose operators are seen."""
         before = self.seen
-        with self:
-            output = body_of(operator)(*args, **kwargs)
+        body = body_of(operator)
+        if body is operator:
+            output = operator(*args, **kwargs)
+        else:
+            with self:
+                output = body(*args, **kwargs)
         if self.seen == before:
             self._note_unknown(f"higher_order.{operator.name()}")
         return output

@@ -1,0 +1,76 @@
+"""Fixtures for tests that run pytest inside pytest."""
+
+from __future__ import annotations
+
+import pytest
+from _pytest.pytester import SysModulesSnapshot
+
+MODELS = """
+import torch
+from torch import nn
+
+IMAGE = torch.empty(1, 3, 8, 8)
+
+
+class Net(nn.Module):
+    def __init__(self, kernel=3, width=4):
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, kernel, padding=kernel // 2)
+        self.head = nn.Linear(width, 10)
+
+    def forward(self, image):
+        return self.head(self.stem(image).mean((2, 3)))
+"""
+
+#: 2·8·8·4·3·3·3 for the convolution, 2·4·10 for the linear layer.
+NET_FLOPS = 13_824 + 80
+#: 3·4·3·3 + 4 and 4·10 + 10.
+NET_PARAMS = 112 + 50
+
+
+#: Modules of the inner run's own files, which are imported anew for each run.
+_OF_THE_INNER_RUN = ("test_", "models", "conftest")
+
+
+def _all_but_tests(_pytester: pytest.Pytester) -> SysModulesSnapshot:
+    """What pytester puts back after a run in this process: PyTorch cannot be imported twice, so it has to stay."""
+    return SysModulesSnapshot(preserve=lambda name: not name.startswith(_OF_THE_INNER_RUN))
+
+
+class Project:
+    """An empty folder in which a user writes tests."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.path = pytester.path
+        pytester.makepyfile(models=MODELS)
+        pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+        # The tool's own pyproject is beside it; pytest.ini outranks it for pytest's settings.
+        self.baseline = self.path / "__flops__" / "test_net.json"
+
+    def write(self, body: str, name: str = "test_net") -> None:
+        """Write a test file that knows the models."""
+        self.pytester.makepyfile(**{name: f"import pytest\nfrom models import *\n\n{body}"})
+
+    def settings(self, text: str) -> None:
+        """Write the pyproject."""
+        self.path.joinpath("pyproject.toml").write_text(text, encoding="utf-8")
+
+    def run(self, *args: str) -> pytest.RunResult:
+        """Run pytest in this process."""
+        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
+
+    def run_apart(self, *args: str) -> pytest.RunResult:
+        """Run pytest in a process of its own."""
+        return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
+
+
+@pytest.fixture
+def _keep_modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Before pytester is made: it takes its first snapshot then.
+    monkeypatch.setattr(pytest.Pytester, "_Pytester__take_sys_modules_snapshot", _all_but_tests)
+
+
+@pytest.fixture
+def project(_keep_modules: None, pytester: pytest.Pytester) -> Project:
+    return Project(pytester)
