@@ -10,6 +10,7 @@ import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.results.baseline import baseline_path, load, save, split_nodeid, updated
+from pytest_flopsbudget.results.fold import natural_key
 from pytest_flopsbudget.results.verdict import Verdict
 
 if TYPE_CHECKING:
@@ -89,8 +90,11 @@ class Ledger:
 
     def __iter__(self) -> Iterator[Entry]:
         """The tests as they stand in their files, whatever order they ran in."""
-        entries = self._entries.values()
-        return iter(sorted(entries, key=lambda entry: (split_nodeid(entry.nodeid)[0], entry.line, entry.nodeid)))
+
+        def place(entry: Entry) -> tuple[object, ...]:
+            return split_nodeid(entry.nodeid)[0], entry.line, natural_key(entry.nodeid)
+
+        return iter(sorted(self._entries.values(), key=place))
 
     def __len__(self) -> int:
         return len(self._entries)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from _pytest._code.code import TerminalRepr
 
-    from pytest_flopsbudget.controller import Controller
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.session import BudgetSession
 

@@ -140,7 +140,8 @@ class TestBaseline:
         project.run("--flops-budget-update")
         project.write(
             measuring(
-                model="nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 4, 1), nn.ConvTranspose2d(4, 4, 3), nn.Conv2d(4, 4, 1))"
+                model="nn.Sequential(nn.Conv2d(3, 64, 3), nn.Conv2d(64, 4, 1), "
+                "nn.ConvTranspose2d(4, 4, 3), nn.Conv2d(4, 4, 1))"
             )
         )
         project.run().stdout.fnmatch_lines_random(

@@ -1,0 +1,132 @@
+"""The same verdicts, however pytest is run; and nothing to pay where nothing is measured."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+GROWN = """
+@pytest.mark.flops_budget(flops="1M")
+def test_a(flops_budget):
+    flops_budget(Net(kernel=5), IMAGE)
+
+def test_b(flops_budget):
+    flops_budget(Net(), IMAGE)
+"""
+
+
+@pytest.fixture
+def grown(project):
+    """A project whose first model has grown."""
+    project.write(GROWN.replace("kernel=5", ""))
+    project.run("--flops-budget-update").assert_outcomes(passed=2)
+    project.write(GROWN)
+    return project
+
+
+def check(result):
+    result.assert_outcomes(passed=1, failed=1)
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(
+        [
+            "    stem: Conv2d 3?3 ? 5?5, +24.58 kFLOPs",
+            "  test_a * +176.8%   3.8*% * regressed",
+            "  test_b * ok",
+            "2 measurements: 1 regressed, 1 ok; *",
+        ]
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["-n2"],
+        ["-n1", "--dist", "loadfile"],
+        ["--import-mode=importlib"],
+        ["-p", "no:cacheprovider"],
+        ["test_net.py::test_b", "test_net.py::test_a"],
+    ],
+    ids=" ".join,
+)
+def test_arguments(grown, arguments):
+    if "importlib" in str(arguments):
+        # In that mode a test file's folder is not on the path.
+        arguments = [*arguments, "-o", f"pythonpath={grown.path}"]
+    check(grown.run_apart(*arguments) if "-n" in str(arguments) else grown.run(*arguments))
+
+
+def test_update_with_workers_writes_the_same_bytes(grown):
+    before = grown.baseline.read_bytes()
+    grown.write(GROWN.replace("kernel=5", ""))
+    grown.baseline.unlink()
+    grown.run_apart("-n2", "--flops-budget-update").assert_outcomes(passed=2)
+    assert grown.baseline.read_bytes() == before
+
+
+def test_another_working_directory(grown, monkeypatch):
+    elsewhere = grown.path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    check(grown.run("..", "--rootdir", str(grown.path), "-c", str(grown.path / "tox.ini")))
+
+
+def test_without_autoload(grown, monkeypatch):
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    grown.path.joinpath("tox.ini").unlink()
+    check(grown.run_apart("-p", "pytest_flopsbudget.plugin"))
+
+
+def test_without_a_terminal(grown):
+    result = grown.run_apart("-p", "no:terminal")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "Traceback" not in result.stderr.str()
+
+
+def test_pytest_ini_outranks_the_pyproject(grown):
+    """pytest's settings come from elsewhere; ours are looked for in the pyproject all the same."""
+    grown.settings('[tool.pytest-flopsbudget]\ntolerance = "200%"\n')
+    grown.pytester.makefile(".ini", pytest="[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    grown.run().assert_outcomes(passed=2)
+
+
+def test_a_worker_that_dies(project):
+    """It loses only what it was measuring, and the run fails."""
+    project.write(
+        GROWN.replace("kernel=5", "")
+        + "\ndef test_c(flops_budget):\n    flops_budget(Net(), IMAGE)\n    import os\n    os._exit(3)\n"
+    )
+    result = project.run_apart("-n1", "--flops-budget-update")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    text = project.baseline.read_text()
+    assert '"test_a"' in text
+    assert '"test_b"' in text
+    assert '"test_c"' not in text
+
+
+class TestNothingToMeasure:
+    def test_costs_no_import(self, pytester):
+        """Neither PyTorch nor anything else that is heavy is imported, and nothing is printed."""
+        pytester.makepyfile(
+            "import sys\n\ndef test_nothing():\n"
+            "    assert not {'torch', 'msgspec', 'rich', 'pytest_flopsbudget.settings'} & sys.modules.keys()\n"
+        )
+        command = [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "-p", "no:xdist"]
+        result = pytester.run(*command)
+        result.assert_outcomes(passed=1)
+        assert "flops budgets" not in result.stdout.str()
+        assert "flops-budget:" not in result.stdout.str()
+
+    def test_imports_a_few_small_modules(self, pytester):
+        """What start-up imports of this package, and that none of it brings PyTorch."""
+        pytester.makepyfile(
+            "import sys\n\ndef test_nothing():\n"
+            "    print('ours', *sorted(name for name in sys.modules if name.startswith('pytest_flopsbudget')))\n"
+        )
+        result = pytester.run(sys.executable, "-X", "importtime", "-m", "pytest", "-s")
+        names = ["", ".controller", ".errors", ".hookspecs", ".plugin"]
+        result.stdout.fnmatch_lines(["*ours " + " ".join(f"pytest_flopsbudget{name}" for name in names)])
+        imported = [line.rpartition("|")[2].strip() for line in result.errlines]
+        assert "_pytest.config" in imported
+        assert "torch" not in imported
