@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.measure import measure
-    from pytest_flopsbudget.errors import BaselineError, UsageError
+    from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 #: and most of them measure nothing.
 _HOMES = {
     "BaselineError": "errors",
+    "BudgetExceededError": "errors",
     "Complexity": "results.complexity",
     "FlopsBudget": "fixture",
     "Module": "results.complexity",
@@ -25,6 +26,7 @@ _HOMES = {
 
 __all__ = [
     "BaselineError",
+    "BudgetExceededError",
     "Complexity",
     "FlopsBudget",
     "Module",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable
 
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.verdict import Measurement
@@ -22,6 +24,7 @@ class FlopsBudget:
 
     def __init__(self) -> None:
         self._measurements: dict[str, Measurement] = {}
+        self._closed = False
 
     def __call__(
         self,
@@ -46,27 +49,46 @@ class FlopsBudget:
             The measurement, to assert on or to compare: ``m.flops``, ``m["layer4"].params``.
 
         Raises:
-            UsageError: no tensor among the arguments, a model that cannot be called, or two models under one name.
+            UsageError: no tensor among the arguments, a model that cannot be called, two models under one name, or a
+                call after the test's body.
             Exception: whatever the model itself raises.
         """
         # Not before a test measures: a run without measurements does not pay for torch.
-        import torch  # noqa: PLC0415
-        from torch.utils import _pytree  # noqa: PLC0415
-
         from pytest_flopsbudget.counting.measure import measure  # noqa: PLC0415
 
         name = DEFAULT_NAME if name is None else name
-        if not isinstance(name, str) or not name:
-            raise UsageError(f"flops_budget(..., name={name!r}): a name is a text that is not empty")
-        if callable(model) and not any(isinstance(leaf, torch.Tensor) for leaf in _pytree.tree_leaves((args, kwargs))):
-            raise UsageError(
-                "flops_budget(model, args): there is no tensor among the arguments; hand over the model's input, as in "
-                "flops_budget(model, torch.empty(1, 3, 224, 224))"
-            )
+        self._check(name, model, args, kwargs)
         start = time.perf_counter()
         complexity = measure(model, args, kwargs, backward=backward)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
+
+    def _check(self, name: object, model: object, args: object, kwargs: object) -> None:
+        from pytest_flopsbudget.counting.structures import tensors_of  # noqa: PLC0415 -- brings torch
+
+        if self._closed:
+            raise UsageError(
+                "flops_budget(...) was called after the test's body, where nothing holds it to the budget any more; "
+                "measure in the test, or in the part of a fixture before its yield"
+            )
+        if not isinstance(name, str) or not name:
+            raise UsageError(f"flops_budget(..., name={name!r}): a name is a text that is not empty")
+        if not callable(model):
+            raise UsageError(
+                f"flops_budget(model, args): the model is a value of type {type(model).__name__}, which cannot be "
+                "called; hand over a torch.nn.Module or a function first, then its input"
+            )
+        if kwargs is not None and not isinstance(kwargs, Mapping):
+            raise UsageError(
+                f"flops_budget(model, args, kwargs): kwargs is a value of type {type(kwargs).__name__}, not a "
+                "dictionary; several inputs are a tuple, as in flops_budget(model, (image, mask))"
+            )
+        if next(tensors_of((args, kwargs)), None) is None:
+            given = reprlib.repr(args) + (f", {reprlib.repr(kwargs)}" if kwargs else "")
+            raise UsageError(
+                f"flops_budget(model, args): there is no tensor among the arguments, which are {given}; hand over the "
+                "model's input, as in flops_budget(model, torch.empty(1, 3, 224, 224))"
+            )
 
     def _keep(self, name: str, complexity: Complexity, seconds: float) -> None:
         from pytest_flopsbudget.results.verdict import Measurement  # noqa: PLC0415 -- brings msgspec
@@ -85,13 +107,15 @@ class FlopsBudget:
             name=name, complexity=larger, times=known.times + 1, seconds=known.seconds + seconds
         )
 
-    def __iter__(self) -> Iterator[Measurement]:
-        """What was measured so far, a measurement a name."""
-        return iter(self._measurements.values())
+    def close(self) -> list[Measurement]:
+        """End the test: what was measured, a measurement a name. Nothing can be measured from now on."""
+        self._closed = True
+        return list(self._measurements.values())
 
 
-def _identity(complexity: Complexity) -> tuple[str, int, int]:
-    return complexity.model, complexity.params, complexity.buffer_bytes
+def _identity(complexity: Complexity) -> tuple[str, int]:
+    # Not its buffers: caches grow with the inputs.
+    return complexity.model, complexity.params
 
 
 def _in_words(complexity: Complexity) -> str:

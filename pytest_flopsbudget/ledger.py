@@ -56,6 +56,16 @@ class Entry:
     #: Whether all phases of the test passed so far.
     passed: bool
 
+    @property
+    def needs_attention(self) -> bool:
+        """Whether there is more to say than that all is well."""
+        return bool(self.vanished) or any(verdict.outcome != "ok" for verdict in self.verdicts)
+
+    def fail(self) -> None:
+        """The test did not pass: nothing that it measured is accepted."""
+        self.passed = False
+        self.verdicts = tuple(msgspec.structs.replace(verdict, accepted=False) for verdict in self.verdicts)
+
 
 class Ledger:
     """Collects the verdicts of a run. A test that is run again replaces what its earlier attempt measured."""
@@ -67,26 +77,33 @@ class Ledger:
         #: Baseline files that were written.
         self.written: list[Path] = []
 
-    def record(self, nodeid: str, data: Mapping[str, Any], *, passed: bool) -> None:
-        """Take over what `packed` made of a test's verdicts."""
-        verdicts = msgspec.convert(data["verdicts"], tuple[Verdict, ...])
-        self._entries[nodeid] = Entry(
-            nodeid=nodeid,
+    def record(self, key: str, data: Mapping[str, Any], *, passed: bool) -> None:
+        """Take over what `packed` made of a test's verdicts.
+
+        Args:
+            key: the node id that the test's reports carry.
+            data: the packed verdicts.
+            passed: whether the test's phases passed so far.
+        """
+        self._entries[key] = entry = Entry(
+            nodeid=data["nodeid"],
             test_file=Path(data["file"]),
             line=data["line"],
-            verdicts=verdicts,
+            verdicts=msgspec.convert(data["verdicts"], tuple[Verdict, ...]),
             vanished=tuple(data["vanished"]),
             passed=passed,
         )
+        if not passed:
+            entry.fail()
 
-    def forget(self, nodeid: str) -> None:
+    def forget(self, key: str) -> None:
         """The test starts again."""
-        self._entries.pop(nodeid, None)
+        self._entries.pop(key, None)
 
-    def fail(self, nodeid: str) -> None:
+    def fail(self, key: str) -> None:
         """A later phase of the test did not pass."""
-        if nodeid in self._entries:
-            self._entries[nodeid].passed = False
+        if key in self._entries:
+            self._entries[key].fail()
 
     def __iter__(self) -> Iterator[Entry]:
         """The tests as they stand in their files, whatever order they ran in."""
@@ -103,7 +120,8 @@ class Ledger:
         """Write the measurements of the tests that passed to their baselines; all other entries stay."""
         by_file: dict[Path, dict[str, dict[str, Complexity]]] = {}
         for entry in self:
-            if entry.passed:
+            # A test that passed without measuring anything may have had no reason to this time.
+            if entry.passed and entry.verdicts:
                 test_id = split_nodeid(entry.nodeid)[1]
                 by_file.setdefault(entry.test_file, {})[test_id] = {
                     verdict.name: verdict.complexity for verdict in entry.verdicts
@@ -117,9 +135,12 @@ class Ledger:
                 self.errors.append(str(error))
 
 
-def packed(test_file: Path, line: int, verdicts: Sequence[Verdict], vanished: Sequence[str]) -> dict[str, Any]:
+def packed(
+    nodeid: str, test_file: Path, line: int, verdicts: Sequence[Verdict], vanished: Sequence[str]
+) -> dict[str, Any]:
     """What a test report carries: plain builtins, which reach another process."""
     return {
+        "nodeid": nodeid,
         "file": str(test_file),
         "line": line,
         "verdicts": msgspec.to_builtins(tuple(verdicts)),

@@ -5,6 +5,8 @@ Nothing heavier than the standard library is imported until a test is marked or 
 
 from __future__ import annotations
 
+from contextlib import suppress
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,9 +15,11 @@ from pytest_flopsbudget.errors import BudgetExceededError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from _pytest._code.code import TerminalRepr
 
+    from pytest_flopsbudget.controller import Controller
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.session import BudgetSession
 
@@ -24,10 +28,14 @@ _MARKER = (
     'to these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); see the README of pytest-flopsbudget.'
 )
 
-_SESSION = pytest.StashKey["BudgetSession"]()
-_CONTROLLER = pytest.StashKey["Controller"]()
-_FIXTURE = pytest.StashKey["FlopsBudget"]()
-_PAYLOAD = pytest.StashKey[dict[str, Any]]()
+_SESSION: pytest.StashKey[BudgetSession] = pytest.StashKey()
+_CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
+_FIXTURE: pytest.StashKey[FlopsBudget] = pytest.StashKey()
+#: What a test's report carries to the controlling process.
+_PAYLOAD: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
+#: What is wrong with a test's measurements, which may fail for another reason before.
+_BROKEN: pytest.StashKey[str] = pytest.StashKey()
+_OF_AN_ATTEMPT: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _PAYLOAD, _BROKEN)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -57,6 +65,11 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and, where the run is controlled, who hears of all tests."""
     config.addinivalue_line("markers", _MARKER)
+    if config.getoption("--flops-budget-update") and config.getoption("--flops-budget-disable"):
+        raise pytest.UsageError(
+            "--flops-budget-update and --flops-budget-disable contradict each other: a run that holds nothing to its "
+            "baseline accepts nothing either; give one of them"
+        )
     if not hasattr(config, "workerinput"):
         from pytest_flopsbudget.controller import Controller  # noqa: PLC0415 -- a worker does without
 
@@ -77,7 +90,7 @@ def _session(config: pytest.Config) -> BudgetSession:
 def _says_something(config: pytest.Config) -> bool:
     """Whether the pyproject may hold a table for this plugin; a look at the bytes, which costs no import."""
     try:
-        return b"flops" in (config.rootpath / "pyproject.toml").read_bytes()
+        return b"flops" in (config.rootpath / "pyproject.toml").read_bytes().lower()
     except OSError:
         return False
 
@@ -95,14 +108,16 @@ def _uses_budget(item: pytest.Item) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tell all mistakes in the pyproject, the markers and the baselines together, before any test runs."""
     concerned = [item for item in items if _uses_budget(item)]
-    if not concerned and not _says_something(config):
+    if config.getoption("--flops-budget-disable") or not (concerned or _says_something(config)):
         return
     mistakes = _session(config).mistakes(concerned)
     if not mistakes:
         return
     if hasattr(config, "workeroutput"):
         # A worker cannot end the run; the controller does, from what it finds here, and nothing runs until then.
-        config.workeroutput["flopsbudget_mistakes"] = mistakes
+        from pytest_flopsbudget.controller import MISTAKES  # noqa: PLC0415
+
+        config.workeroutput[MISTAKES] = mistakes
         items.clear()
         return
     raise pytest.UsageError("\n".join(mistakes))
@@ -120,22 +135,23 @@ def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Forget what an earlier attempt measured: a test that is run again measures anew."""
-    if _FIXTURE in item.stash:
-        del item.stash[_FIXTURE]
-    if _PAYLOAD in item.stash:
-        del item.stash[_PAYLOAD]
+    for key in _OF_AN_ATTEMPT:
+        if key in item.stash:
+            del item.stash[key]
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
+@pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail the test in its call phase, after its body ran, where what it measured breaks its budget."""
     try:
         result = yield
-    except UsageError as error:
-        raise UsageError(_session(item.config).located(item, error)) from None
-    finally:
-        # Judged even where the test fails by itself: its numbers belong into the summary and the reports.
-        text = _judge(item)
+    except (Exception, pytest.fail.Exception):
+        # Judged even where the test fails by itself: its numbers belong into the summary and the reports. What is wrong
+        # with its marker or its baseline waits until the test's own failure is out of the way.
+        with suppress(UsageError):
+            _judge(item)
+        raise
+    text = _judge(item)
     if text:
         raise BudgetExceededError(text)
     return result
@@ -149,6 +165,7 @@ def _judge(item: pytest.Item) -> str:
     payload, text = _session(item.config).judge(item, budget)
     if payload is not None:
         item.stash[_PAYLOAD] = payload
+        item.stash[_BROKEN] = text
     return text
 
 
@@ -164,21 +181,35 @@ def pytest_runtest_makereport(
         # A plain attribute: reports carry what they are given, between processes too.
         report.__dict__["flops_budget"] = item.stash[_PAYLOAD]
     # A skip, which an expected failure is too, keeps the form that pytest gave it.
-    ours = call.excinfo is not None and isinstance(call.excinfo.value, (BudgetExceededError, UsageError))
-    if call.excinfo is not None and ours and report.outcome == "failed":
-        report.longrepr = _without_traceback(call.excinfo, item)
+    if call.excinfo is None or report.outcome != "failed":
+        return report
+    if isinstance(call.excinfo.value, (BudgetExceededError, UsageError)):
+        report.longrepr = _without_traceback(call.excinfo.value, item)
+    elif item.stash.get(_BROKEN, ""):
+        report.sections.append(("flops budget", item.stash[_BROKEN]))
     return report
 
 
-def _without_traceback(excinfo: pytest.ExceptionInfo[BaseException], item: pytest.Item) -> TerminalRepr:
+def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Item) -> TerminalRepr:
     """The message, which is the whole story; a traceback into this plugin would hide it."""
-    shown = excinfo.getrepr(style="value")
+    line, message = (item.location[1] or 0) + 1, str(error)
+    if isinstance(error, UsageError):
+        line = _line_in(item.path, error) or line
+        message = f"{item.nodeid.partition('::')[0]}:{line}: {message}"
+    copy = type(error)(message).with_traceback(error.__traceback__)
+    shown = pytest.ExceptionInfo.from_exception(copy).getrepr(style="value")
     if shown.reprcrash is not None:
         # Without the exception's name, which would fill the line in the short summary.
-        shown.reprcrash.message = str(excinfo.value)
+        shown.reprcrash.message = message
         shown.reprcrash.path = str(item.path)
-        shown.reprcrash.lineno = (item.location[1] or 0) + 1
+        shown.reprcrash.lineno = line
     return shown
+
+
+def _line_in(path: Path, error: Exception) -> int | None:
+    """The line of the file from which ``error`` came, the innermost one; None where it came from elsewhere."""
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
+    return lines[-1] if lines else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

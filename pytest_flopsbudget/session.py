@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+from pytest_flopsbudget.controller import ENCODING, terminal_encoding
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     import pytest
 
@@ -22,7 +24,9 @@ class BudgetSession:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._budgets: dict[int, Budget] = {}
+        #: By the marker's identity, as its arguments need not be hashable; the marker is kept, so that no other takes
+        #: its place.
+        self._budgets: dict[int, tuple[pytest.Mark, Budget]] = {}
 
     @cached_property
     def settings(self) -> Settings:
@@ -55,9 +59,10 @@ class BudgetSession:
 
     def mistakes(self, items: Iterable[pytest.Item]) -> list[str]:
         """What is wrong with the pyproject, the markers and the baselines of ``items``, each told once."""
+        items = list(items)
         checks: list[Callable[[], object]] = [lambda: self.settings]
-        for item in items:
-            checks += [partial(self._marker_budgets, item), partial(self.baselines.entries, item.path, item.nodeid)]
+        checks += [partial(self._marker_budgets, item) for item in items]
+        checks += [partial(self.baselines.file, path) for path in dict.fromkeys(item.path for item in items)]
         # A dict for its order: a marker's mistake is found once for each of its parameter sets.
         return list(dict.fromkeys(filter(None, map(_mistake, checks))))
 
@@ -66,9 +71,10 @@ class BudgetSession:
         budgets = []
         for node, mark in reversed(list(item.iter_markers_with_node("flops_budget"))):
             if id(mark) not in self._budgets:
-                place = node.nodeid.partition("[")[0] if node is item else node.nodeid
-                self._budgets[id(mark)] = marker_budget(mark.args, mark.kwargs, f"@pytest.mark.flops_budget on {place}")
-            budgets.append(self._budgets[id(mark)])
+                place = _place_of(mark, item) if node is item else node.nodeid
+                budget = marker_budget(mark.args, mark.kwargs, f"@pytest.mark.flops_budget on {place}")
+                self._budgets[id(mark)] = mark, budget
+            budgets.append(self._budgets[id(mark)][1])
         return budgets
 
     def judge(self, item: pytest.Item, budget: FlopsBudget | None) -> tuple[dict[str, Any] | None, str]:
@@ -79,62 +85,57 @@ class BudgetSession:
         """
         if self._config.getoption("--flops-budget-disable"):
             return None, ""
-        measurements = list(budget or ())
-        if not measurements:
-            marked = next(item.iter_markers("flops_budget"), None)
-            return None, _NOTHING_MEASURED if marked else ""
+        measurements = [] if budget is None else budget.close()
+        if not measurements and item.get_closest_marker("flops_budget") is not None:
+            return None, _NOTHING_MEASURED
         from pytest_flopsbudget.ledger import packed  # noqa: PLC0415 -- brings msgspec
         from pytest_flopsbudget.reports.failure import explain  # noqa: PLC0415
         from pytest_flopsbudget.reports.text import with_signs  # noqa: PLC0415
         from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
 
-        budgets = (*self.settings.budgets_for(item.nodeid), *self._marker_budgets(item))
+        nodeid = _own_nodeid(item)
+        budgets = (*self.settings.budgets_for(nodeid), *self._marker_budgets(item))
         try:
-            baseline = self.baselines.entries(item.path, item.nodeid)
+            baseline = self.baselines.entries(item.path, nodeid)
         except BaselineError as error:
             return None, str(error)
         judged = []
         for measurement in measurements:
             accepted = baseline.get(measurement.name)
             verdict = judge(measurement, budgets, self.settings, accepted, accepts=self.accepts)
-            self._config.hook.pytest_flopsbudget_judged(item=item, verdict=verdict)
+            item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
             judged.append((verdict, accepted))
-        text = explain(item.nodeid, judged)
-        vanished = [name for name in baseline if name not in {measurement.name for measurement in measurements}]
+        text = explain(nodeid, judged)
         verdicts = [verdict for verdict, _ in judged]
-        return packed(item.path, item.location[1] or 0, verdicts, vanished), with_signs(text)
+        vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
+        if not verdicts and not vanished:
+            return None, ""
+        payload = packed(nodeid, item.path, item.location[1] or 0, verdicts, vanished)
+        return payload, with_signs(text) if self._signs else text
 
-    def located(self, item: pytest.Item, error: UsageError) -> str:
-        """The error's message, led by the line of the test that it is about."""
-        line, step = None, error.__traceback__
-        while step is not None:
-            if step.tb_frame.f_code.co_filename == str(item.path):
-                line = step.tb_lineno
-            step = step.tb_next
-        file = item.nodeid.partition("::")[0]
-        return f"{file}:{line}: {error}" if line else str(error)
+    @cached_property
+    def _signs(self) -> bool:
+        """Whether the run's terminal, which another process may hold, shows signs beyond ASCII."""
+        from pytest_flopsbudget.reports.text import can_show_signs  # noqa: PLC0415
+
+        worker = getattr(self._config, "workerinput", None)
+        return can_show_signs(terminal_encoding(self._config) if worker is None else worker.get(ENCODING))
 
     def write_summary(self, reporter: pytest.TerminalReporter, ledger: Ledger) -> None:
         """Write what the run measured to the terminal."""
         from pytest_flopsbudget.reports.terminal import Screen, summary  # noqa: PLC0415 -- brings rich
 
-        writer = reporter._tw  # noqa: SLF001 -- pytest offers no other way to its width and colour
-        screen = Screen(
-            width=writer.fullwidth,
-            colour=writer.hasmarkup,
-            encoding=getattr(writer._file, "encoding", None),  # noqa: SLF001
-        )
+        writer = self._config.get_terminal_writer()
+        screen = Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(self._config))
         verbosity = self._config.get_verbosity()
         entries = list(ledger)
-        quiet = verbosity < 0
-        if quiet and not any(verdict.outcome != "ok" for entry in entries for verdict in entry.verdicts):
-            return
-        if not quiet:
+        if verbosity >= 0:
             reporter.write_sep("=", "flops budgets")
-        for line in summary(entries, screen, self.settings, verbosity=verbosity, accepts=self.accepts):
-            reporter.write_line(line)
-        for path in ledger.written:
-            reporter.write_line(f"baseline written: {_relative(path, self._config)}")
+        if verbosity >= 0 or any(entry.needs_attention for entry in entries):
+            for line in summary(entries, screen, self.settings, verbosity=verbosity, accepts=self.accepts):
+                reporter.write_line(line)
+            for path in ledger.written:
+                reporter.write_line(f"baseline written: {_relative(path, self._config)}")
         for error in ledger.errors:
             reporter.write_line(f"ERROR: {error}", red=True)
 
@@ -145,6 +146,20 @@ _NOTHING_MEASURED = (
 )
 
 
+def _own_nodeid(item: pytest.Item) -> str:
+    """The item's node id as it is without pytest-xdist, which may append the name of a group to it."""
+    return f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
+
+
+def _place_of(mark: pytest.Mark, item: pytest.Item) -> str:
+    """The test whose marker it is, with its parameters only where it belongs to one set of them."""
+    nodeid = _own_nodeid(item)
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or any(own is mark for own in callspec.marks):
+        return nodeid
+    return nodeid.removesuffix(f"[{callspec.id}]")
+
+
 def _mistake(check: Callable[[], object]) -> str | None:
     try:
         check()
@@ -153,7 +168,7 @@ def _mistake(check: Callable[[], object]) -> str | None:
     return None
 
 
-def _relative(path: Any, config: pytest.Config) -> str:
+def _relative(path: Path, config: pytest.Config) -> str:
     try:
         return str(path.relative_to(config.rootpath))
     except ValueError:

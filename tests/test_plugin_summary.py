@@ -53,9 +53,9 @@ def test_macs(narrow):
 def test_verbose_shows_modules(narrow):
     narrow.run("-v", "-k", "8_by_8").stdout.fnmatch_lines(
         [
-            "(model) * Net * 1 * 13.9* kFLOPs * 162",
-            "head * Linear * 1 * 80 FLOPs * 50",
-            "stem * Conv2d * 1 * 13.82 kFLOPs * 112",
+            "(model) * Net *1 13.90 kFLOPs * 162",
+            "head * Linear *1 * 80 FLOPs * 50",
+            "stem * Conv2d *1 13.82 kFLOPs * 112",
         ]
     )
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from pytest_flopsbudget.fixture import DEFAULT_NAME
 from pytest_flopsbudget.reports.failure import unknown_operators
-from pytest_flopsbudget.reports.text import counted, update_command, with_signs
+from pytest_flopsbudget.reports.text import can_show_signs, counted, update_command, with_signs
 from pytest_flopsbudget.results.baseline import split_nodeid
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import METRICS
@@ -54,7 +54,7 @@ class Screen:
     def __init__(self, *, width: int, colour: bool, encoding: str | None) -> None:
         self.width = width
         self.colour = colour
-        self.unicode = _can_show(encoding)
+        self.unicode = can_show_signs(encoding)
         #: Characters between two columns.
         self.gap = 1 if width < _WIDE else 2
 
@@ -82,14 +82,6 @@ class Screen:
     def text(self, text: str) -> str:
         """``text`` with signs beyond ASCII where they can be shown."""
         return with_signs(text) if self.unicode else text
-
-
-def _can_show(encoding: str | None) -> bool:
-    try:
-        "\u2192\u00d7\u2026\u2500".encode(encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 def summary(

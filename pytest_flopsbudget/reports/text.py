@@ -11,6 +11,15 @@ from pytest_flopsbudget.units import format_delta, format_pair, format_percent, 
 _TIMES = re.compile(r"(?<=\d)x(?=\d)")
 
 
+def can_show_signs(encoding: str | None) -> bool:
+    """Whether a terminal of this encoding shows the signs that ASCII lacks; of None, nothing is known."""
+    try:
+        "\u2192\u00d7\u2026\u2500".encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
 def with_signs(text: str) -> str:
     """``text`` with the signs that ASCII lacks: arrows and times."""
     return _TIMES.sub("\u00d7", text.replace("->", "\u2192"))

@@ -1,0 +1,34 @@
+import pytest
+
+from pytest_flopsbudget.reports import text
+
+
+def test_with_signs():
+    """Arrows, and times between numbers only."""
+    assert text.with_signs("Conv2d 3->4, 3x3x1 of 0x, x3 and xx") == "Conv2d 3→4, 3×3×1 of 0x, x3 and xx"  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "shown"),
+    [
+        (8_178_368_512, "flops", "8.178 GFLOPs"),
+        (25_557_032, "params", "25.56 M params"),
+        (4096, "param_bytes", "4 KiB"),
+    ],
+)
+def test_amount(value, metric, shown):
+    assert text.amount(value, metric) == shown
+
+
+def test_from_to():
+    assert text.from_to(1000, 1500, "flops") == "1 kFLOPs -> 1.5 kFLOPs, +500 FLOPs (+50.0%)"
+
+
+def test_update_command():
+    """Quoted for the shell where it has to be."""
+    assert text.update_command() == "pytest --flops-budget-update"
+    assert text.update_command("t.py::test[a b]") == "pytest --flops-budget-update 't.py::test[a b]'"
+
+
+def test_counted():
+    assert [text.counted(number, "test") for number in (0, 1, 1234)] == ["0 tests", "1 test", "1,234 tests"]
