@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
+    from _pytest.nodes import Node
 
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.ledger import Baselines, Ledger
@@ -61,21 +62,21 @@ class BudgetSession:
         """What is wrong with the pyproject, the markers and the baselines of ``items``, each told once."""
         items = list(items)
         checks: list[Callable[[], object]] = [lambda: self.settings]
-        checks += [partial(self._marker_budgets, item) for item in items]
+        checks += [partial(self._marker_budget, item, *found) for item in items for found in _markers(item)]
         checks += [partial(self.baselines.file, path) for path in dict.fromkeys(item.path for item in items)]
         # A dict for its order: a marker's mistake is found once for each of its parameter sets.
         return list(dict.fromkeys(filter(None, map(_mistake, checks))))
 
     def _marker_budgets(self, item: pytest.Item) -> list[Budget]:
         """The budgets of the item's markers, the closest last."""
-        budgets = []
-        for node, mark in reversed(list(item.iter_markers_with_node("flops_budget"))):
-            if id(mark) not in self._budgets:
-                place = _place_of(mark, item) if node is item else node.nodeid
-                budget = marker_budget(mark.args, mark.kwargs, f"@pytest.mark.flops_budget on {place}")
-                self._budgets[id(mark)] = mark, budget
-            budgets.append(self._budgets[id(mark)][1])
-        return budgets
+        return [self._marker_budget(item, *found) for found in _markers(item)]
+
+    def _marker_budget(self, item: pytest.Item, node: Node, mark: pytest.Mark) -> Budget:
+        if id(mark) not in self._budgets:
+            place = _place_of(mark, item) if node is item else node.nodeid
+            budget = marker_budget(mark.args, mark.kwargs, f"@pytest.mark.flops_budget on {place}")
+            self._budgets[id(mark)] = mark, budget
+        return self._budgets[id(mark)][1]
 
     def judge(self, item: pytest.Item, budget: FlopsBudget | None) -> tuple[dict[str, Any] | None, str]:
         """Judge what a test measured.
@@ -144,6 +145,11 @@ _NOTHING_MEASURED = (
     "marked with flops_budget, but measured nothing: take the flops_budget fixture and call "
     "flops_budget(model, inputs), or remove the marker"
 )
+
+
+def _markers(item: pytest.Item) -> list[tuple[Node, pytest.Mark]]:
+    """The markers that hold for the item, each with what it was put on, the closest last."""
+    return list(item.iter_markers_with_node("flops_budget"))[::-1]
 
 
 def _own_nodeid(item: pytest.Item) -> str:

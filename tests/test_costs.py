@@ -59,7 +59,7 @@ class TestProducts:
 
     @few
     @given(st.lists(sizes, max_size=2), st.booleans(), st.booleans(), sizes, sizes, sizes)
-    def test_broadcast_matmul(self, batch, left_has_it, right_has_it, m, k, n):  # noqa: PLR0913, PLR0917 -- drawn one by one
+    def test_broadcast_matmul(self, batch, left_has_it, right_has_it, m, k, n):  # noqa: PLR0917 -- drawn one by one
         """Every batch position has its product, whichever operand it is missing from."""
         left = (*(batch if left_has_it else [1] * len(batch)), m, k)
         right = (*(batch if right_has_it else ()), k, n)
@@ -243,7 +243,7 @@ class TestConvolutions:
         assert both(nn.Conv1d(2, 3, 4, padding="same"), torch.ones(1, 2, 7)).flops == 2 * 7 * 3 * 2 * 4
 
 
-def attention_flops(batch, heads, queries, keys, width, value_width):  # noqa: PLR0913, PLR0917 -- as formulas have them
+def attention_flops(batch, heads, queries, keys, width, value_width):  # noqa: PLR0917 -- as formulas have them
     """Scores and weighted sums, one multiply-accumulate at a time in the sequence, in closed form in the width."""
     count = 0
     for _ in range(batch * heads * queries * keys):
@@ -271,7 +271,7 @@ class TestAttention:
 
     @few
     @given(sizes, sizes, sizes, sizes, sizes, sizes, st.booleans())
-    def test_any_sizes(self, batch, heads, queries, keys, width, value_width, masked):  # noqa: PLR0913, PLR0917 -- drawn one by one
+    def test_any_sizes(self, batch, heads, queries, keys, width, value_width, masked):  # noqa: PLR0917 -- drawn one by one
         """Keys and values may be of different widths, and a mask changes nothing."""
         query, key = torch.randn(batch, heads, queries, width), torch.randn(batch, heads, keys, width)
         value = torch.randn(batch, heads, keys, value_width)
@@ -303,7 +303,7 @@ class TestAttention:
 GATES = {nn.RNN: 1, nn.GRU: 3, nn.LSTM: 4}
 
 
-def recurrent_flops(kind, steps, features, hidden, layers, directions, projection=0):  # noqa: PLR0913, PLR0917
+def recurrent_flops(kind, steps, features, hidden, layers, directions, projection=0):  # noqa: PLR0917
     """The products of every step, layer and direction."""
     count = 0
     outputs = projection or hidden

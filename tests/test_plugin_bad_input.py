@@ -57,7 +57,8 @@ class TestMarkers:
         project.write(f"@pytest.mark.flops_budget(flop=1)\n{MEASURING}")
         result = project.run_apart("-n2")
         assert result.ret == pytest.ExitCode.USAGE_ERROR
-        assert result.stdout.str().count("flop: no such") == 1
+        assert result.stderr.str().count("flop: no such") == 1
+        assert "flop: no such" not in result.stdout.str()
         assert "passed" not in result.stdout.str()
 
     def test_measured_nothing(self, project):

@@ -97,6 +97,8 @@ def summary(
         accepts: whether this run wrote baselines.
     """
     lines: list[str] = []
+    if not any(entry.verdicts for entry in entries):
+        return [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]
     if verbosity >= 0:
         lines += screen.lines(_table(entries, screen, settings.show))
     if verbosity > 0:
@@ -227,10 +229,11 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
     seconds = sum(verdict.seconds for verdict in verdicts)
     outcomes = Counter(verdict.outcome for verdict in verdicts)
     words = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in _STYLES if outcomes[outcome])
-    yield (
-        f"{counted(len(verdicts), 'measurement')}: {words}; {format_value(total, METRICS['flops'])} counted "
-        f"in {seconds:.2f} s"
-    )
+    if verdicts:
+        yield (
+            f"{counted(len(verdicts), 'measurement')}: {words}; {format_value(total, METRICS['flops'])} counted "
+            f"in {seconds:.2f} s"
+        )
     for entry in entries:
         for verdict in entry.verdicts:
             yield from _notes(entry, verdict, settings)

@@ -1,0 +1,187 @@
+"""Tests that fail by themselves, wholly or in part, and what then becomes of their measurements."""
+
+from __future__ import annotations
+
+import pytest
+
+BROKEN = "@pytest.mark.flops_budget(flops=1)\n"
+MEASURING = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
+UNITTEST = """
+import unittest
+
+class TestNet(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def _take(self, flops_budget):
+        self.flops_budget = flops_budget
+
+"""
+
+
+def test_the_broken_budget_is_told_after_it(project):
+    """Both are wrong: the test's own failure is the reason, the budget a section of its own below it."""
+    project.write(BROKEN + MEASURING + "    assert 1 == 2\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E * assert 1 == 2", "*- flops budget -*", "flops over its limit: 13.9* kFLOPs > 1 *"])
+    result.stdout.fnmatch_lines(["  test_net * over limit", "FAILED test_net.py::test_net - assert 1 == 2"])
+
+
+def test_unittest(project):
+    project.write(
+        UNITTEST + "    @pytest.mark.flops_budget(flops=1)\n"
+        "    def test_net(self):\n        self.flops_budget(Net(), IMAGE)\n        self.assertEqual(1, 2)\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E * AssertionError: 1 != 2", "*- flops budget -*", "flops over its limit: *"])
+
+
+def test_nothing_was_measured_yet(project):
+    """A marked test that fails before it measures is not blamed for that too."""
+    project.write(BROKEN + "def test_net(flops_budget):\n    assert 1 == 2\n")
+    text = project.run().stdout.str()
+    assert "assert 1 == 2" in text
+    assert "measured nothing" not in text
+
+
+def test_a_wrong_marker_added_while_it_runs(project):
+    """It is told like any other; the test's own failure comes before it."""
+    marked = MEASURING.replace("(flops_budget)", "(flops_budget, request)")
+    marked += "    request.node.add_marker(pytest.mark.flops_budget(flop=1))\n"
+    project.write(marked)
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["test_net.py:4: @pytest.mark.flops_budget on test_net.py::test_net: flop: no such *"])
+    project.write(marked + "    assert 1 == 2\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["FAILED test_net.py::test_net - assert 1 == 2"])
+
+
+def test_pytest_fail(project):
+    project.write(BROKEN + MEASURING + "    pytest.fail('because')\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["FAILED test_net.py::test_net - Failed: because"])
+
+
+def test_a_wrong_call_in_unittest(project):
+    """It is located as in any other test."""
+    project.write(UNITTEST + "    def test_net(self):\n        self.flops_budget(Net())\n")
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["test_net.py:13: flops_budget(model, args): there is no tensor *"])
+
+
+def test_a_wrong_call_that_is_expected(project):
+    project.write(
+        "from pytest_flopsbudget import UsageError\n\ndef test_net(flops_budget):\n"
+        "    with pytest.raises(UsageError, match='no tensor'):\n        flops_budget(Net())\n"
+    )
+    project.run().assert_outcomes(passed=1)
+
+
+def test_a_fixture_that_measures(project):
+    """Its measurements are the test's."""
+    project.write(
+        "@pytest.fixture\ndef net(flops_budget):\n    flops_budget(Net(), IMAGE)\n\n"
+        f"{BROKEN}def test_net(net):\n    pass\n"
+    )
+    result = project.run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["flops over its limit: *"])
+
+
+def test_a_fixture_that_measures_too_late(project):
+    """After the test's body nothing would be held to a budget: that is said, and not passed over."""
+    project.write(
+        "@pytest.fixture\ndef net(flops_budget):\n    yield\n    flops_budget(Net(), IMAGE)\n\n"
+        "def test_net(net):\n    pass\n"
+    )
+    result = project.run()
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*UsageError: flops_budget(...) was called after the test's body*"])
+
+
+def test_an_update_does_not_accept_what_it_does_not_write(project):
+    """A test that regressed and fails by itself is shown as regressed."""
+    project.write(MEASURING)
+    project.run("--flops-budget-update")
+    project.write(MEASURING.replace("Net()", "Net(kernel=5)") + "    assert 0\n")
+    result = project.run("--flops-budget-update")
+    result.stdout.fnmatch_lines(["1 measurement: 1 regressed; *"])
+
+
+def test_a_test_that_no_longer_measures(project):
+    """Its entry is shown and kept."""
+    project.write(MEASURING)
+    project.run("--flops-budget-update")
+    before = project.baseline.read_bytes()
+    project.write("def test_net(flops_budget):\n    pass\n")
+    result = project.run()
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["test_net.py::test_net: in the baseline, but no longer measured: model"])
+    project.run("--flops-budget-update").assert_outcomes(passed=1)
+    assert project.baseline.read_bytes() == before
+
+
+def test_a_test_that_takes_the_fixture_in_vain(project):
+    project.write("def test_net(flops_budget):\n    pass\n")
+    result = project.run()
+    result.assert_outcomes(passed=1)
+    assert "flops budgets" not in result.stdout.str()
+
+
+class TestSubtests:
+    def test_a_part_that_fails(self, project):
+        """The test has not passed, so its baseline stays."""
+        pytest.importorskip("_pytest.subtests")
+        project.write(MEASURING)
+        project.run("--flops-budget-update")
+        before = project.baseline.read_bytes()
+        project.write(
+            "def test_net(flops_budget, subtests):\n    with subtests.test('wide'):\n"
+            "        flops_budget(Net(width=8), IMAGE)\n        assert 0\n"
+        )
+        result = project.run("--flops-budget-update")
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        assert project.baseline.read_bytes() == before
+
+
+class TestDisabled:
+    def test_holds_nothing_wrong_against_the_run(self, project):
+        """The way out when a baseline is damaged."""
+        project.baseline.parent.mkdir()
+        project.baseline.write_text("{", encoding="utf-8")
+        project.write("@pytest.mark.flops_budget(flop=1)\n" + MEASURING)
+        project.run("--flops-budget-disable").assert_outcomes(passed=1)
+        assert project.baseline.read_text() == "{"
+
+    def test_contradicts_an_update(self, project):
+        result = project.run("--flops-budget-disable", "--flops-budget-update")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: --flops-budget-update and --flops-budget-disable contradict each other*"])
+
+
+class TestPlaces:
+    def test_a_parameter_set(self, project):
+        """A marker of one set of parameters is named with it."""
+        project.write(
+            "@pytest.mark.parametrize('x', [1, pytest.param(2, marks=pytest.mark.flops_budget(flop=1))])\n"
+            "def test_net(flops_budget, x): pass\n"
+        )
+        result = project.run()
+        result.stderr.fnmatch_lines(["ERROR: @pytest.mark.flops_budget on test_net.py::test_net[[]2[]]: flop: *"])
+
+    def test_the_class_and_the_module(self, project):
+        project.write(
+            "pytestmark = pytest.mark.flops_budget(parms=1)\n\n"
+            "@pytest.mark.flops_budget(flop=1)\nclass TestNet:\n    def test_net(self, flops_budget): pass\n"
+        )
+        result = project.run()
+        result.stderr.fnmatch_lines_random(
+            [
+                "*@pytest.mark.flops_budget on test_net.py: parms: no such key; did you mean params?*",
+                "*@pytest.mark.flops_budget on test_net.py::TestNet: flop: no such key; did you mean flops?*",
+            ]
+        )

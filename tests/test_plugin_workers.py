@@ -1,0 +1,90 @@
+"""What worker processes and other terminals must not change."""
+
+from __future__ import annotations
+
+import pytest
+
+MEASURING = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
+
+
+def test_groups(project):
+    """pytest-xdist appends a group's name to node ids; baselines, patterns and commands know the test without it."""
+    project.settings('[[tool.pytest-flopsbudget.budgets]]\nmatch = "*::test_net"\nflops = "20k"\n')
+    project.write("@pytest.mark.xdist_group('gpu')\n" + MEASURING)
+    project.run("--flops-budget-update")
+    before = project.baseline.read_bytes()
+    project.run_apart("-n1", "--dist", "loadgroup", "--flops-budget-update").assert_outcomes(passed=1)
+    assert project.baseline.read_bytes() == before
+    project.write("@pytest.mark.xdist_group('gpu')\n" + MEASURING.replace("Net()", "Net(kernel=5)"))
+    result = project.run_apart("-n1", "--dist", "loadgroup")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "flops over its limit: 38.48 kFLOPs > 20 kFLOPs, *",
+            "flops regressed: *",
+            "to accept: pytest --flops-budget-update test_net.py::test_net",
+        ]
+    )
+
+
+@pytest.mark.parametrize("flags", [[], ["-p", "no:terminal"]], ids=["terminal", "no terminal"])
+def test_mistakes_of_all_kinds(project, flags):
+    """Keys, markers and baselines: each is told once, however many workers found it."""
+    project.settings('[tool.pytest-flopsbudget]\ntolerence = "1%"\n')
+    project.baseline.parent.mkdir()
+    project.baseline.write_text("{")
+    project.write("@pytest.mark.flops_budget(flop=1)\n" + MEASURING)
+    result = project.run_apart("-n2", *flags)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    for mistake in ("tolerence: no such key", "flop: no such key", "test_net.json, line 1"):
+        assert result.stderr.str().count(mistake) == 1
+    assert "Traceback" not in result.stderr.str() + result.stdout.str()
+
+
+@pytest.mark.parametrize("workers", [[], ["-n1"]], ids=["none", "one"])
+def test_failures_on_an_ascii_terminal(project, monkeypatch, workers):
+    """The terminal's own process decides on signs, not the worker that fails."""
+    project.write(MEASURING)
+    project.run("--flops-budget-update")
+    project.write(MEASURING.replace("Net()", "Net(kernel=5)"))
+    monkeypatch.setenv("PYTHONUTF8", "0")
+    for encoding, line in {
+        "ascii": "    stem: Conv2d 3x3 -> 5x5, +24.58 kFLOPs",
+        "utf-8": "    stem: Conv2d 3\u00d73 \u2192 5\u00d75, +24.58 kFLOPs",
+    }.items():
+        monkeypatch.setenv("PYTHONIOENCODING", encoding)
+        assert line in project.run_apart(*workers).stdout.lines
+
+
+def test_from_conftest_alone(project, monkeypatch):
+    """Where plugins are not found by themselves, one line in conftest.py does it."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    project.path.joinpath("tox.ini").unlink()
+    project.pytester.makeconftest("pytest_plugins = ['pytest_flopsbudget.plugin']\n")
+    project.write("@pytest.mark.flops_budget(flops=1)\n" + MEASURING)
+    result = project.run_apart("--strict-markers")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["flops over its limit: *"])
+
+
+def test_hooks_of_a_folder(project):
+    """A conftest.py beside the test hears of it, and what it prints is the test's output."""
+    folder = project.path / "tests"
+    folder.mkdir()
+    folder.joinpath("conftest.py").write_text(
+        "def pytest_flopsbudget_judged(item, verdict):\n    print('judged', verdict.outcome)\n", encoding="utf-8"
+    )
+    project.settings('[tool.pytest-flopsbudget]\nmissing-baseline = "fail"\n')
+    project.write(MEASURING)
+    project.path.joinpath("test_net.py").rename(folder / "test_net.py")
+    result = project.run("-o", f"pythonpath={project.path}")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*Captured stdout call*", "judged new"])
+
+
+def test_a_baseline_that_cannot_be_written_without_a_terminal(project):
+    project.write(MEASURING)
+    project.baseline.parent.write_text("a file where a folder should be", encoding="utf-8")
+    result = project.run_apart("-p", "no:terminal", "--flops-budget-update")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: *test_net.json: cannot be *"])
