@@ -199,8 +199,9 @@ def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Ite
     copy = type(error)(message).with_traceback(error.__traceback__)
     shown = pytest.ExceptionInfo.from_exception(copy).getrepr(style="value")
     if shown.reprcrash is not None:
-        # Without the exception's name, which would fill the line in the short summary.
-        shown.reprcrash.message = message
+        # Without the exception's name, which would fill the line in the short summary; and one line of it, as pytest
+        # shows all of it there on CI.
+        shown.reprcrash.message = message.partition("\n")[0]
         shown.reprcrash.path = str(item.path)
         shown.reprcrash.lineno = line
     return shown

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.controller import ENCODING, terminal_encoding
@@ -11,7 +14,6 @@ from pytest_flopsbudget.settings import Budget, Settings, describe, load_setting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     import pytest
     from _pytest.nodes import Node
@@ -106,7 +108,7 @@ class BudgetSession:
             verdict = judge(measurement, budgets, self.settings, accepted, accepts=self.accepts)
             item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
             judged.append((verdict, accepted))
-        text = explain(nodeid, judged)
+        text = explain(_as_typed(nodeid, self._config), judged)
         verdicts = [verdict for verdict, _ in judged]
         vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
         if not verdicts and not vanished:
@@ -129,7 +131,8 @@ class BudgetSession:
         writer = self._config.get_terminal_writer()
         screen = Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(self._config))
         verbosity = self._config.get_verbosity()
-        entries = list(ledger)
+        # As pytest itself shows them; and a command is typed where this run was started.
+        entries = [replace(entry, nodeid=_as_typed(entry.nodeid, self._config)) for entry in ledger]
         if verbosity >= 0:
             reporter.write_sep("=", "flops budgets")
         if verbosity >= 0 or any(entry.needs_attention for entry in entries):
@@ -172,6 +175,18 @@ def _mistake(check: Callable[[], object]) -> str | None:
     except UsageError as error:
         return str(error)
     return None
+
+
+def _as_typed(nodeid: str, config: pytest.Config) -> str:
+    """The node id as it is typed in the folder where pytest was started."""
+    here = config.invocation_params.dir
+    if here == config.rootpath:
+        return nodeid
+    file, separator, test_id = nodeid.partition("::")
+    try:
+        return Path(os.path.relpath(config.rootpath / file, here)).as_posix() + separator + test_id
+    except ValueError:  # on another drive
+        return nodeid
 
 
 def _relative(path: Path, config: pytest.Config) -> str:

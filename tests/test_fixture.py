@@ -1,70 +1,161 @@
+"""What the ``flops_budget`` fixture keeps, and which calls it refuses."""
+
+from __future__ import annotations
+
+from collections import UserDict
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 
-from pytest_flopsbudget import FlopsBudget, UsageError
-from pytest_flopsbudget.fixture import DEFAULT_NAME
+from pytest_flopsbudget import UsageError
+from pytest_flopsbudget.fixture import FlopsBudget
+
+WIDE = torch.empty(4, 3)
+NARROW = torch.empty(1, 3)
 
 
-class TestCall:
+@dataclass
+class Batch:
+    """Inputs as a model's own class holds them."""
+
+    image: torch.Tensor
+
+
+class TestMeasuring:
     def test_returns_the_measurement(self):
-        """A linear layer 3→4 on 2 rows: 2·2·3·4 FLOPs, 16 parameters."""
-        measured = FlopsBudget()(nn.Linear(3, 4), torch.empty(2, 3))
-        assert (measured.flops, measured.macs, measured.params) == (48, 24, 16)
+        """A linear layer 3→5 on 4 rows: 2·4·3·5 FLOPs, 3·5 + 5 parameters."""
+        measured = FlopsBudget()(nn.Linear(3, 5), WIDE)
+        assert (measured.flops, measured.macs, measured.params) == (120, 60, 20)
+
+    def test_keeps_it(self):
+        budget = FlopsBudget()
+        measured = budget(nn.Linear(3, 5), WIDE)
+        (kept,) = budget.close()
+        assert (kept.name, kept.complexity, kept.times) == ("model", measured, 1)
+        assert kept.seconds > 0
+
+    def test_names(self):
+        """Each name is kept by itself, in the order in which they came."""
+        budget = FlopsBudget()
+        budget(nn.Linear(3, 5), WIDE, name="student")
+        budget(nn.Linear(3, 9), WIDE, name="teacher")
+        budget(nn.Linear(3, 7), WIDE)
+        assert [kept.name for kept in budget.close()] == ["student", "teacher", "model"]
 
     def test_keyword_arguments(self):
-        measured = FlopsBudget()(nn.Linear(3, 4), kwargs={"input": torch.empty(2, 3)})
-        assert measured.inputs == ("input=float32[2, 3]",)
+        measured = FlopsBudget()(nn.Linear(3, 5), kwargs={"input": WIDE})
+        assert (measured.flops, measured.inputs) == (120, ("input=float32[4, 3]",))
 
     def test_backward(self):
-        """The gradients of the weight and of the input cost as much each; the input asks for none here."""
-        measured = FlopsBudget()(nn.Linear(3, 4), torch.empty(2, 3), backward=True)
-        assert measured.flops == 2 * 48
+        """The weights' gradient costs what the forward pass costs; the input's is not asked for."""
+        measured = FlopsBudget()(nn.Linear(3, 5), WIDE, backward=True)
+        assert (measured.flops, measured.backward) == (240, True)
 
-    @pytest.mark.parametrize("args", [(), 3, ([1, 2],)])
-    def test_no_tensor(self, args):
-        with pytest.raises(UsageError, match="no tensor among the arguments"):
-            FlopsBudget()(nn.Linear(3, 4), args)
-
-    @pytest.mark.parametrize("name", ["", 3])
-    def test_a_name_that_is_none(self, name):
-        with pytest.raises(UsageError, match="a name is a text that is not empty"):
-            FlopsBudget()(nn.Linear(3, 4), torch.empty(2, 3), name=name)
-
-    def test_a_failure_keeps_nothing(self):
-        """What could not be measured is not there half."""
+    def test_a_model_that_raises_leaves_nothing(self):
         budget = FlopsBudget()
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
-            budget(nn.Linear(3, 4), torch.empty(2, 5))
+            budget(nn.Linear(3, 5), torch.empty(4, 4))
         assert budget.close() == []
 
 
-class TestNames:
-    def test_default(self):
+class TestSameNameAgain:
+    @pytest.mark.parametrize("inputs", [(NARROW, WIDE, NARROW), (WIDE, NARROW, NARROW), (NARROW, NARROW, WIDE)])
+    def test_the_largest_counts(self, inputs):
+        """Whatever their order; how many there were is kept too."""
         budget = FlopsBudget()
-        budget(nn.Linear(3, 4), torch.empty(2, 3))
-        assert [item.name for item in budget.close()] == [DEFAULT_NAME]
+        model = nn.Linear(3, 5)
+        for rows in inputs:
+            budget(model, rows)
+        (kept,) = budget.close()
+        assert (kept.complexity.flops, kept.times) == (120, 3)
 
-    def test_the_largest_counts(self):
-        """Rows of 1, 5 and 2: the one of 5 stands, of 3 measurements."""
+    def test_each_call_returns_its_own(self):
         budget = FlopsBudget()
-        for rows in (1, 5, 2):
-            budget(nn.Linear(3, 4), torch.empty(rows, 3))
-        (measurement,) = budget.close()
-        assert (measurement.complexity.flops, measurement.times) == (2 * 5 * 3 * 4, 3)
+        budget(nn.Linear(3, 5), WIDE)
+        assert budget(nn.Linear(3, 5), NARROW).flops == 30
 
-    def test_different_models(self):
+    def test_buffers_may_grow(self):
+        """A cache does, and the model is the same."""
+        model = nn.Linear(3, 5)
         budget = FlopsBudget()
-        budget(nn.Linear(3, 4), torch.empty(2, 3), name="student")
-        budget(nn.Linear(3, 5), torch.empty(2, 3), name="teacher")
-        with pytest.raises(UsageError, match=r"two different models were measured as 'student'.*16.*20 parameters"):
-            budget(nn.Linear(3, 5), torch.empty(2, 3), name="student")
-        assert [item.name for item in budget.close()] == ["student", "teacher"]
+        budget(model, NARROW)
+        model.register_buffer("cache", torch.empty(100))
+        budget(model, NARROW)
+        assert budget.close()[0].times == 2
+
+    @pytest.mark.parametrize(
+        ("other", "told"),
+        [
+            (nn.Linear(3, 6), "Linear of 20 parameters, then Linear of 24 parameters"),
+            (nn.Sequential(nn.Linear(3, 5)), "Linear of 20 parameters, then Sequential of 20 parameters"),
+        ],
+        ids=["size", "class"],
+    )
+    def test_another_model_is_refused(self, other, told):
+        """The first measurement stays."""
+        budget = FlopsBudget()
+        budget(nn.Linear(3, 5), WIDE)
+        with pytest.raises(UsageError) as caught:
+            budget(other, WIDE)
+        assert str(caught.value) == (
+            f"two different models were measured as 'model': {told}; tell them apart with "
+            'flops_budget(..., name="...")'
+        )
+        assert [kept.times for kept in budget.close()] == [1]
 
 
-def test_closed():
-    """After the test's body nothing holds a measurement to the budget any more."""
-    budget = FlopsBudget()
-    budget.close()
-    with pytest.raises(UsageError, match="called after the test's body"):
-        budget(nn.Linear(3, 4), torch.empty(2, 3))
+class TestRefusedCalls:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ((nn.Linear(3, 5),), "there is no tensor among the arguments, which are ()"),
+            ((nn.Linear(3, 5), 3), "there is no tensor among the arguments, which are 3"),
+            ((nn.Linear(3, 5), (), {"size": 3}), "there is no tensor among the arguments, which are (), {'size': 3}"),
+            ((WIDE, nn.Linear(3, 5)), "the model is a value of type Tensor, which cannot be called"),
+            ((None, WIDE), "the model is a value of type NoneType, which cannot be called"),
+            ((nn.Linear(3, 5), WIDE, WIDE), "kwargs is a value of type Tensor, not a dictionary"),
+        ],
+    )
+    def test_message(self, arguments, message):
+        """It says what was handed over and what should be."""
+        with pytest.raises(UsageError) as caught:
+            FlopsBudget()(*arguments)
+        assert message in str(caught.value)
+        assert "; " in str(caught.value)
+
+    def test_no_tensor_among_many(self):
+        """A message stays short."""
+        with pytest.raises(UsageError) as caught:
+            FlopsBudget()(nn.Linear(3, 5), list(range(10_000)))
+        assert len(str(caught.value)) < 300
+
+    @pytest.mark.parametrize("name", ["", 3])
+    def test_name(self, name):
+        with pytest.raises(UsageError, match=r"name=(''|3)\): a name is a text that is not empty"):
+            FlopsBudget()(nn.Linear(3, 5), WIDE, name=name)
+
+    def test_after_the_test(self):
+        budget = FlopsBudget()
+        budget.close()
+        with pytest.raises(UsageError, match="called after the test's body"):
+            budget(nn.Linear(3, 5), WIDE)
+
+
+class TestTensorsAreFound:
+    @pytest.mark.parametrize("batch", [Batch(WIDE), UserDict(image=WIDE), {"images": [(WIDE,)]}], ids=type)
+    def test_inside(self, batch):
+        """In whatever a model takes them in."""
+
+        def model(batch):
+            match batch:
+                case Batch():
+                    image = batch.image
+                case UserDict():
+                    image = batch["image"]
+                case _:
+                    image = batch["images"][0][0]
+            return image @ image.T
+
+        assert FlopsBudget()(model, (batch,)).flops == 2 * 4 * 4 * 3

@@ -1,72 +1,190 @@
+"""What a run measured, and what of it becomes the new baseline."""
+
+from __future__ import annotations
+
+import json
+
 import pytest
-from test_verdict import complexity, verdict
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.ledger import Baselines, Ledger, packed
-from pytest_flopsbudget.results.baseline import baseline_path, load
+from pytest_flopsbudget.results.baseline import BaselineFile, baseline_path, load, save
+from pytest_flopsbudget.results.complexity import Complexity, Module
+from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.settings import Settings
+
+
+def complexity(flops=100):
+    metrics = {"flops": flops}
+    return Complexity(
+        model="Net",
+        inputs=("float32[1]",),
+        execution="shapes",
+        metrics=metrics,
+        modules={"": Module(type="Net", metrics=metrics)},
+    )
+
+
+def verdict(flops=100, name="model", old=None):
+    measurement = Measurement(name=name, complexity=complexity(flops))
+    return judge(measurement, [], Settings(), None if old is None else complexity(old), accepts=True)
 
 
 @pytest.fixture
-def test_file(tmp_path):
-    return tmp_path / "test_net.py"
+def record(tmp_path):
+    """Records a test of a file in this folder, as a report of another process would."""
+
+    def record(ledger, nodeid="tests/test_net.py::test_a", *, verdicts=None, passed=True, line=0, vanished=()):
+        file = tmp_path / nodeid.partition("::")[0]
+        data = packed(nodeid, file, line, [verdict()] if verdicts is None else verdicts, vanished)
+        ledger.record(nodeid, json.loads(json.dumps(data)), passed=passed)
+        return file
+
+    return record
 
 
-def record(ledger, test_file, test_id, *, flops=100, line=1, passed=True):
-    nodeid = f"{test_file.name}::{test_id}"
-    ledger.record(nodeid, packed(nodeid, test_file, line, [verdict(flops)], vanished=()), passed=passed)
-    return nodeid
-
-
-class TestUpdate:
-    def test_only_what_passed(self, test_file):
-        ledger = Ledger()
-        record(ledger, test_file, "test_a", flops=1)
-        record(ledger, test_file, "test_b", flops=2, passed=False)
-        ledger.fail(record(ledger, test_file, "test_c", flops=3))
-        ledger.update()
-        assert load(baseline_path(test_file)).tests == {"test_a": {"model": complexity(1)}}
-        assert ledger.written == [baseline_path(test_file)]
-
-    def test_the_last_attempt(self, test_file):
-        ledger = Ledger()
-        ledger.forget(record(ledger, test_file, "test_a", flops=1))
-        assert len(ledger) == 0
-        record(ledger, test_file, "test_a", flops=2)
-        ledger.update()
-        assert load(baseline_path(test_file)).tests == {"test_a": {"model": complexity(2)}}
-
-    def test_a_file_that_cannot_be_read(self, test_file):
-        """One file's fault is told, and does not keep the others from being written."""
-        other = test_file.with_name("test_other.py")
-        baseline_path(test_file).parent.mkdir()
-        baseline_path(test_file).write_text("{")
-        ledger = Ledger()
-        record(ledger, test_file, "test_a")
-        record(ledger, other, "test_a")
-        ledger.update()
-        assert len(ledger.errors) == 1
-        assert ledger.written == [baseline_path(other)]
-        assert baseline_path(test_file).read_text() == "{"
-
-
-def test_order(test_file):
-    """As the tests stand in their files, whatever order they ran in."""
-    ledger = Ledger()
-    for line, test_id in [(9, "test_last"), (1, "test_a[10]"), (1, "test_a[9]")]:
-        record(ledger, test_file, test_id, line=line)
-    assert [entry.nodeid.partition("::")[2] for entry in ledger] == ["test_a[9]", "test_a[10]", "test_last"]
+def accepted(test_file):
+    """Test id → name → FLOPs in the baseline of a file."""
+    return {
+        test_id: {name: entry.flops for name, entry in entries.items()}
+        for test_id, entries in load(baseline_path(test_file)).tests.items()
+    }
 
 
 class TestBaselines:
-    def test_of_one_test(self, test_file):
-        ledger = Ledger()
-        nodeid = record(ledger, test_file, "test_a[x::y]")
-        ledger.update()
-        assert Baselines().entries(test_file, nodeid) == {"model": complexity()}
-        assert Baselines().entries(test_file, "test_net.py::test_b") == {}
+    def test_none(self, tmp_path):
+        """A file without a baseline accepted nothing."""
+        assert Baselines().entries(tmp_path / "test_net.py", "test_net.py::test_a") == {}
 
-    def test_unreadable(self, test_file):
-        baseline_path(test_file).parent.mkdir()
-        baseline_path(test_file).write_text("<<<<<<< HEAD\n")
-        with pytest.raises(BaselineError, match="conflict marker, line 1"):
-            Baselines().entries(test_file, "test_net.py::test_a")
+    def test_entries_of_one_test(self, tmp_path):
+        file = tmp_path / "test_net.py"
+        save(BaselineFile(baseline_path(file), {"T::test_a[x::y]": {"model": complexity()}, "test_b": {}}))
+        assert Baselines().entries(file, "any/where/test_net.py::T::test_a[x::y]") == {"model": complexity()}
+
+    def test_read_once(self, tmp_path):
+        """What a run compares with does not change while it runs."""
+        file = tmp_path / "test_net.py"
+        baselines = Baselines()
+        baselines.file(file)
+        save(BaselineFile(baseline_path(file), {"test_a": {"model": complexity()}}))
+        assert baselines.entries(file, "test_net.py::test_a") == {}
+
+    def test_unreadable(self, tmp_path):
+        path = baseline_path(tmp_path / "test_net.py")
+        path.parent.mkdir()
+        path.write_text("{", encoding="utf-8")
+        with pytest.raises(BaselineError, match="line 1"):
+            Baselines().file(tmp_path / "test_net.py")
+
+
+class TestRecord:
+    def test_survives_the_way_between_processes(self, record):
+        ledger = Ledger()
+        record(ledger, verdicts=[verdict(2**70, old=3)], vanished=["x"], line=7)
+        (entry,) = ledger
+        assert entry.verdicts == (verdict(2**70, old=3),)
+        assert (entry.nodeid, entry.vanished, entry.line) == ("tests/test_net.py::test_a", ("x",), 7)
+
+    def test_the_last_attempt_counts(self, record):
+        ledger = Ledger()
+        record(ledger, verdicts=[verdict(1)], passed=False)
+        record(ledger, verdicts=[verdict(2)])
+        (entry,) = ledger
+        assert (entry.verdicts[0].complexity.flops, entry.passed) == (2, True)
+
+    def test_an_attempt_that_measures_nothing_leaves_nothing(self, record):
+        ledger = Ledger()
+        record(ledger)
+        ledger.forget("tests/test_net.py::test_a")
+        assert len(ledger) == 0
+
+    def test_order(self, record):
+        """As the tests stand in their files, whatever order they ran in."""
+        ledger = Ledger()
+        for nodeid, line in [("b.py::z", 1), ("a.py::test_10", 9), ("a.py::test_2", 5), ("a.py::test_2[b]", 5)]:
+            record(ledger, nodeid, line=line)
+        assert [entry.nodeid for entry in ledger] == ["a.py::test_2", "a.py::test_2[b]", "a.py::test_10", "b.py::z"]
+
+    def test_what_did_not_pass_accepts_nothing(self, record):
+        ledger = Ledger()
+        record(ledger, "a.py::test_a", verdicts=[verdict(9, old=3)], passed=False)
+        record(ledger, "a.py::test_b", verdicts=[verdict(9, old=3)])
+        record(ledger, "a.py::test_c", verdicts=[verdict(9, old=3)])
+        ledger.fail("a.py::test_b")
+        ledger.fail("a.py::unknown")
+        assert [entry.verdicts[0].outcome for entry in ledger] == ["regressed", "regressed", "accepted"]
+
+    @pytest.mark.parametrize(
+        ("fields", "attention"),
+        [
+            ({"verdicts": [verdict(3, old=3)]}, False),
+            ({"verdicts": [verdict(3, old=3)], "vanished": ["x"]}, True),
+            ({"verdicts": [verdict(3, old=3), verdict(2, "other", old=3)]}, True),
+            ({"verdicts": [], "vanished": ["x"]}, True),
+        ],
+        ids=["unchanged", "vanished", "improved", "nothing measured"],
+    )
+    def test_needs_attention(self, record, fields, attention):
+        ledger = Ledger()
+        record(ledger, **fields)
+        assert [entry.needs_attention for entry in ledger] == [attention]
+
+
+class TestUpdate:
+    def test_writes_what_passed(self, record):
+        ledger = Ledger()
+        file = record(ledger, verdicts=[verdict(1, "x"), verdict(2, "y")])
+        record(ledger, "tests/test_net.py::test_b", passed=False)
+        ledger.update()
+        assert accepted(file) == {"test_a": {"x": 1, "y": 2}}
+        assert (ledger.written, ledger.errors) == ([baseline_path(file)], [])
+
+    def test_all_others_keep_their_entries(self, record, tmp_path):
+        """Those that failed, in one phase or another, and those that did not run."""
+        file = tmp_path / "tests/test_net.py"
+        names = ("test_a", "failed", "torn_down", "not_run")
+        save(BaselineFile(baseline_path(file), {name: {"model": complexity(7)} for name in names}))
+        ledger = Ledger()
+        record(ledger)
+        record(ledger, "tests/test_net.py::failed", passed=False)
+        record(ledger, "tests/test_net.py::torn_down")
+        ledger.fail("tests/test_net.py::torn_down")
+        ledger.update()
+        assert accepted(file) == {name: {"model": 7} for name in names} | {"test_a": {"model": 100}}
+
+    def test_a_test_that_measured_nothing_keeps_its_entry(self, record, tmp_path):
+        file = tmp_path / "tests/test_net.py"
+        save(BaselineFile(baseline_path(file), {"test_a": {"model": complexity(7)}}))
+        ledger = Ledger()
+        record(ledger, verdicts=[], vanished=["model"])
+        ledger.update()
+        assert accepted(file) == {"test_a": {"model": 7}}
+        assert ledger.written == []
+
+    def test_a_file_a_test_file(self, record):
+        ledger = Ledger()
+        first, second = record(ledger, "a.py::test"), record(ledger, "b.py::test")
+        ledger.update()
+        assert ledger.written == [baseline_path(first), baseline_path(second)]
+
+    def test_what_changed_meanwhile_is_kept(self, record, tmp_path):
+        """Another run may have written other tests since this one read the file."""
+        file = tmp_path / "tests/test_net.py"
+        ledger = Ledger()
+        record(ledger)
+        save(BaselineFile(baseline_path(file), {"test_other": {"model": complexity(7)}}))
+        ledger.update()
+        assert accepted(file).keys() == {"test_a", "test_other"}
+
+    def test_one_that_cannot_be_written(self, record):
+        """It is named and left as it is; the others are written."""
+        ledger = Ledger()
+        first, second = record(ledger, "a.py::test"), record(ledger, "b.py::test")
+        path = baseline_path(first)
+        path.parent.mkdir()
+        path.write_text("<<<<<<< HEAD\n", encoding="utf-8")
+        ledger.update()
+        assert path.read_text(encoding="utf-8") == "<<<<<<< HEAD\n"
+        assert accepted(second) == {"test": {"model": 100}}
+        assert len(ledger.errors) == 1
+        assert f"{path}: conflict marker, line 1" in ledger.errors[0]

@@ -1,89 +1,127 @@
+"""A measurement judged: which differences fail a test, and the word for what became of it."""
+
+from __future__ import annotations
+
 from fractions import Fraction
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
+from pytest_flopsbudget.results.limits import Violation
 from pytest_flopsbudget.results.verdict import Measurement, Verdict, judge
 from pytest_flopsbudget.settings import Budget, Settings
 from pytest_flopsbudget.units import Tolerance
 
+UNKNOWN = {"mine.twice": UnknownOperator(calls=1, modules=("",))}
 
-def complexity(flops=100, **more):
-    metrics = {"flops": flops, "params": 10}
+
+def complexity(flops=100, params=10, unknown=None):
+    metrics = {"flops": flops, "params": params}
     return Complexity(
         model="Net",
         inputs=("float32[1]",),
         execution="shapes",
         metrics=metrics,
-        modules={"": Module(type="Net", calls=1, metrics=metrics), "stem": Module(type="Conv2d", metrics=metrics)},
-        **more,
+        modules={"": Module(type="Net", metrics=metrics), "stem": Module(type="Linear", metrics=metrics)},
+        unknown_operators=unknown or {},
     )
 
 
-def verdict(flops=100, budgets=(), settings=Settings(), baseline=None, accepts=False, **more):  # noqa: B008 -- frozen
-    measurement = Measurement(name="model", complexity=complexity(flops, **more), times=2, seconds=0.5)
-    return judge(measurement, budgets, settings, baseline, accepts=accepts)
+def judged(new=None, old=None, budgets=(), settings=None, *, accepts=False):
+    measurement = Measurement(name="model", complexity=new or complexity())
+    return judge(measurement, budgets, settings or Settings(), old, accepts=accepts)
 
 
-class TestOutcome:
+class TestLimits:
+    @pytest.mark.parametrize(("flops", "fails"), [(100, False), (101, True)])
+    def test_the_limit_itself_passes(self, flops, fails):
+        verdict = judged(complexity(flops), budgets=[Budget("here", {"flops": 100})])
+        assert verdict.fails == fails
+
+    def test_what_is_broken(self):
+        verdict = judged(complexity(150), budgets=[Budget("here", {"flops": 100, "params": 10})])
+        assert verdict.broken == (Violation(metric="flops", module=None, measured=150, limit=100, source="here"),)
+        assert verdict.outcome == "over limit"
+
+    def test_they_hold_where_a_run_accepts(self):
+        verdict = judged(complexity(150), complexity(), [Budget("here", {"flops": 100})], accepts=True)
+        assert (verdict.fails, verdict.outcome) == (True, "over limit")
+
+    def test_the_share_that_is_used(self):
+        """Of the limit that is used up most: 10 of 20 parameters, 100 of 400 FLOPs."""
+        share = judged(budgets=[Budget("here", {"flops": 400, "params": 20})]).share
+        assert (share.metric, share.fraction) == ("params", 0.5)
+
+    def test_a_pattern_that_matches_nothing_fails(self):
+        verdict = judged(budgets=[Budget("here", modules={"sten": {"flops": 1}})])
+        assert verdict.fails
+        assert verdict.unmatched[0].near == ("stem",)
+
+    def test_a_pattern_for_every_model_may_match_nothing(self):
+        everywhere = Budget("pyproject.toml", modules={"layer4": {"flops": 1}})
+        assert not judged(budgets=[everywhere], settings=Settings(limits=everywhere)).fails
+
+
+class TestBaseline:
     @pytest.mark.parametrize(
-        ("old", "outcome", "fails"),
-        [(None, "new", False), (100, "ok", False), (99, "regressed", True), (101, "improved", False)],
+        ("old", "new", "outcome", "fails"),
+        [(100, 100, "ok", False), (100, 101, "regressed", True), (100, 99, "improved", False)],
     )
-    def test_against_a_baseline(self, old, outcome, fails):
-        judged = verdict(baseline=None if old is None else complexity(old))
-        assert (judged.outcome, judged.fails) == (outcome, fails)
+    def test_growth_fails(self, old, new, outcome, fails):
+        verdict = judged(complexity(new), complexity(old))
+        assert (verdict.outcome, verdict.fails) == (outcome, fails)
 
-    def test_accepted(self):
-        """An update lets growth pass, and says so."""
-        judged = verdict(baseline=complexity(1), accepts=True)
-        assert (judged.outcome, judged.fails) == ("accepted", False)
-
-    @pytest.mark.parametrize("accepts", [False, True])
-    def test_over_its_limit(self, accepts):
-        """A limit holds whether the run accepts what it measures or not."""
-        judged = verdict(budgets=(Budget("here", {"flops": 99}),), accepts=accepts)
-        assert (judged.outcome, judged.fails) == ("over limit", True)
-        (broken,) = judged.broken
-        assert (broken.measured, broken.limit, broken.excess, broken.source) == (100, 99, 1, "here")
+    def test_a_run_that_accepts(self):
+        verdict = judged(complexity(101), complexity(100), accepts=True)
+        assert (verdict.outcome, verdict.fails) == ("accepted", False)
 
     def test_tolerance(self):
-        settings = Settings(tolerance={"flops": Tolerance(relative=Fraction(1, 100))})
-        assert verdict(101, settings=settings, baseline=complexity(100)).outcome == "ok"
-        assert verdict(102, settings=settings, baseline=complexity(100)).outcome == "regressed"
+        """The closest budget's: of 100 FLOPs, 1 % is 1."""
+        closer = Budget("here", tolerance={"flops": Tolerance(relative=Fraction(1, 100))})
+        assert not judged(complexity(101), complexity(100), [closer]).fails
+        assert judged(complexity(102), complexity(100), [closer]).fails
+        assert judged(complexity(101), complexity(100), [closer]).outcome == "ok"
 
-    @pytest.mark.parametrize(
-        ("settings", "arguments", "failing"),
-        [
-            (Settings(missing_baseline="fail"), {}, "new"),
-            (Settings(improved_baseline="fail"), {"baseline": complexity(101)}, "improved"),
-            (
-                Settings(unknown_operators="fail"),
-                {"unknown_operators": {"mine.op": UnknownOperator(calls=1)}},
-                "unknown operators",
-            ),
-        ],
+
+class TestReactions:
+    @pytest.mark.parametrize(("reaction", "fails"), [("fail", True), ("warn", False), ("ignore", False)])
+    def test_no_baseline(self, reaction, fails):
+        verdict = judged(settings=Settings(missing_baseline=reaction))
+        assert (verdict.outcome, verdict.fails) == ("new", fails)
+
+    @pytest.mark.parametrize(("reaction", "fails"), [("fail", True), ("pass", False)])
+    def test_improvement(self, reaction, fails):
+        verdict = judged(complexity(99), complexity(100), settings=Settings(improved_baseline=reaction))
+        assert (verdict.outcome, verdict.fails) == ("improved", fails)
+
+    @pytest.mark.parametrize(("reaction", "outcome"), [("fail", "unknown operators"), ("warn", "ok"), ("ignore", "ok")])
+    def test_unknown_operators(self, reaction, outcome):
+        known = complexity()
+        verdict = judged(complexity(unknown=UNKNOWN), known, settings=Settings(unknown_operators=reaction))
+        assert (verdict.outcome, verdict.fails) == (outcome, reaction == "fail")
+
+    def test_a_run_that_accepts_passes_but_for_unknown_operators(self):
+        """There is no baseline that would say what they cost."""
+        strict = Settings(missing_baseline="fail", improved_baseline="fail", unknown_operators="fail")
+        assert not judged(settings=strict, accepts=True).fails
+        assert not judged(complexity(99), complexity(100), settings=strict, accepts=True).fails
+        assert judged(complexity(unknown=UNKNOWN), settings=strict, accepts=True).fails
+
+
+@given(
+    measured=st.integers(0, 2**70),
+    limit=st.integers(0, 2**70),
+    old=st.none() | st.integers(0, 2**70),
+    unknown=st.booleans(),
+)
+def test_travels_between_processes(measured, limit, old, unknown):
+    """Through plain builtins and back, whatever the numbers."""
+    verdict = judged(
+        complexity(measured, unknown=UNKNOWN if unknown else None),
+        None if old is None else complexity(old),
+        [Budget("here", {"flops": limit}, {"stem": {"params": 3}, "nowhere": {"flops": 1}})],
     )
-    def test_reactions(self, settings, arguments, failing):
-        assert verdict(**arguments).failing == ()
-        judged = verdict(settings=settings, **arguments)
-        assert (judged.failing, judged.fails, judged.outcome) == ((failing,), True, failing)
-
-
-class TestPatterns:
-    def test_unmatched(self):
-        judged = verdict(budgets=(Budget("here", modules={"sten": {"flops": 1}}),))
-        assert judged.fails
-        assert [(item.pattern, item.near) for item in judged.unmatched] == [("sten", ("stem",))]
-
-    def test_for_every_model(self):
-        """What holds for all models need not name a module of each of them."""
-        everywhere = Budget("everywhere", modules={"layer4": {"flops": 1}})
-        assert not verdict(budgets=(everywhere,), settings=Settings(limits=everywhere)).fails
-
-
-def test_travels_between_processes():
-    """A verdict survives being made plain."""
-    judged = verdict(2**70, budgets=(Budget("here", {"flops": 9, "buffer_bytes": 1}),), baseline=complexity(1))
-    assert msgspec.convert(msgspec.to_builtins(judged), Verdict) == judged
+    assert msgspec.convert(msgspec.to_builtins(verdict), Verdict) == verdict

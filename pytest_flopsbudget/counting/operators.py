@@ -23,6 +23,12 @@ Behaviour = Literal["functional", "inplace", "alias"]
 _STATISTICS = frozenset({"running_mean", "running_var"})
 
 
+#: What PyTorch says of operators that hold no sum of products. Its older versions know fewer of these tags.
+_FREE_TAGS = frozenset(
+    getattr(torch.Tag, name) for name in ("pointwise", "reduction", "view_copy") if hasattr(torch.Tag, name)
+)
+
+
 class OperatorInfo:
     """One operator overload, looked at once."""
 
@@ -112,7 +118,7 @@ class OperatorInfo:
             return bool(schema.returns) and all(
                 result.alias_info is not None and not result.alias_info.is_write for result in schema.returns
             )
-        if {torch.Tag.pointwise, torch.Tag.reduction, torch.Tag.view_copy} & tags:
+        if _FREE_TAGS & tags:
             return True
         name = self.name.rstrip("_")
         if not self.takes_tensors or name in WITHOUT_PRODUCTS or name.startswith("aten._foreach_"):

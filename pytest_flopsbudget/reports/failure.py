@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.text import amount, from_to, growth, update_command
+from pytest_flopsbudget.reports.text import amount, counted, from_to, growth, update_command
 from pytest_flopsbudget.results.diff import Diff, ModuleChange, diff, shape_change
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.limits import Unmeasured, Violation
@@ -12,7 +12,7 @@ from pytest_flopsbudget.results.metrics import METRICS
 from pytest_flopsbudget.units import format_pair, format_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from pytest_flopsbudget.results.comparison import Comparison, MetricChange
     from pytest_flopsbudget.results.complexity import Complexity
@@ -23,7 +23,7 @@ _MOST_ROWS = 12
 _MOST_PLACES = 5
 
 #: Bytes follow the parameters: where those grew, a second list of the same modules says nothing new.
-_FOLLOWS = {"param_bytes": "params", "trainable_params": "params"}
+_FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
 
 
 def explain(nodeid: str, verdicts: Sequence[tuple[Verdict, Complexity | None]]) -> str:
@@ -43,10 +43,12 @@ def _explain_one(nodeid: str, verdict: Verdict, baseline: Complexity | None, lab
     yield from _run_changes(verdict.comparison)
     if verdict.times > 1:
         yield f"the largest of {verdict.times:,} measurements"
-    if baseline is not None:
+    if baseline is not None and verdict.comparison.changes:
         yield from _what_grew(verdict.complexity, baseline, verdict.comparison.changes)
-    elif any(isinstance(item, Violation) for item in verdict.broken):
-        yield from _largest(verdict.complexity)
+    else:
+        broken = {item.metric for item in verdict.broken if isinstance(item, Violation)}
+        for metric in _telling(broken):
+            yield from _largest(verdict.complexity, metric)
     if verdict.failing and verdict.failing != ("unknown operators",):
         yield f"to accept: {update_command(nodeid)}"
 
@@ -93,7 +95,7 @@ def unknown_operators(complexity: Complexity) -> Iterator[str]:
     for name, operator in complexity.unknown_operators.items():
         places = ", ".join(path or complexity.model for path in operator.modules[:3])
         more = ", ..." if len(operator.modules) > 3 else ""  # noqa: PLR2004 -- as many as shown
-        yield f"    {name}: {operator.calls:,} calls in {places}{more}"
+        yield f"    {name}: {counted(operator.calls, 'call')} in {places}{more}"
 
 
 def _run_changes(comparison: Comparison) -> Iterator[str]:
@@ -114,17 +116,19 @@ def _execution(execution: str) -> str:
 
 
 def _what_grew(new: Complexity, old: Complexity, changes: Sequence[MetricChange]) -> Iterator[str]:
-    changed = {change.metric for change in changes}
-    for change in changes:
-        if _FOLLOWS.get(change.metric) in changed:
-            continue
-        difference = diff(old, new, change.metric)
+    for metric in _telling({change.metric for change in changes}):
+        difference = diff(old, new, metric)
         if difference.modules:
-            yield f"what changed in {change.metric}, by module:"
+            yield f"what changed in {metric}, by module:"
             yield from module_rows(difference)
         if difference.operators:
-            yield f"what changed in {change.metric}, by operator:"
+            yield f"what changed in {metric}, by operator:"
             yield from operator_rows(difference)
+
+
+def _telling(metrics: Collection[str]) -> list[str]:
+    """Those of ``metrics`` whose lists of modules say something that no other's says."""
+    return [metric for metric in METRICS if metric in metrics and _FOLLOWS.get(metric) not in metrics]
 
 
 def module_rows(difference: Diff) -> Iterator[str]:
@@ -173,18 +177,18 @@ def operator_rows(difference: Diff) -> Iterator[str]:
         yield f"    and {len(rest):,} more"
 
 
-def _largest(complexity: Complexity) -> Iterator[str]:
-    """Where the work is, for a reader who has no baseline to compare with."""
-    own = {path: module.flops for path, module in complexity.modules.items()}
+def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
+    """Where a metric's value comes from, for a reader who has no baseline to compare with, or an equal one."""
+    own = {path: module.value(metric) for path, module in complexity.modules.items()}
     for path, module in complexity.modules.items():
         if path:
-            own[path.rpartition(".")[0]] -= module.flops
+            own[path.rpartition(".")[0]] -= module.value(metric)
     rows = [
         (sum(own[path] for path in unfold({folded: module})), folded, module)
         for folded, module in fold(complexity.modules).items()
     ]
     rows = sorted((row for row in rows if row[0] > 0), key=lambda row: -row[0])
     if rows:
-        yield "where the FLOPs are:"
-    for flops, folded, module in rows[:_MOST_PLACES]:
-        yield f"    {folded or 'the model itself'}: {_words(module.type, module.shape)}, {amount(flops, 'flops')}"
+        yield f"where the {METRICS[metric].title} are:"
+    for value, folded, module in rows[:_MOST_PLACES]:
+        yield f"    {folded or 'the model itself'}: {_words(module.type, module.shape)}, {amount(value, metric)}"

@@ -1,7 +1,7 @@
 """ATen's operators that hold no sum of products, for those on which PyTorch's tags and schemas are silent.
 
-What is tagged pointwise or a reduction, a view, a factory, or decomposes, is known from the operator itself and not
-listed. Overloads and in-place forms go by the same name. Anything in no formula, no rule and not here is unknown.
+What is tagged pointwise, a view, a factory, or decomposes, is known from the operator itself and not listed; reductions
+are, since older versions of PyTorch do not tag them. Overloads and in-place forms go by the same name. Anything in no formula, no rule and not here is unknown.
 """
 
 from __future__ import annotations
@@ -54,11 +54,12 @@ threshold_backward xlogy __irshift__ __ilshift__
 """
 
 _REDUCTIONS = """
-_aminmax _cdist_backward _cdist_forward _euclidean_dist _is_all_true _is_any_true _pdist_backward _pdist_forward
-_segment_reduce_backward _sparse_csr_prod _sparse_csr_sum
-_sparse_sum _sparse_sum_backward allclose bincount dist equal hash_tensor histc histogram _histogramdd_bin_edges
-_histogramdd_from_bin_cts _histogramdd_from_bin_tensors kthvalue linalg_cross median mode nanmedian segment_reduce sort
-topk trace
+_aminmax _cdist_backward _cdist_forward _euclidean_dist _histogramdd_bin_edges _histogramdd_from_bin_cts
+_histogramdd_from_bin_tensors _is_all_true _is_any_true _pdist_backward _pdist_forward _segment_reduce_backward
+_sparse_csr_prod _sparse_csr_sum _sparse_sum _sparse_sum_backward all allclose amax amin aminmax any argmax argmin
+bincount count_nonzero dist equal hash_tensor histc histogram kthvalue linalg__powsum linalg_cross linalg_vector_norm
+logsumexp max mean median min mode nanmedian nansum norm prod segment_reduce sort std std_mean sum topk trace var
+var_mean
 """
 
 _FACTORIZATIONS = """

@@ -1,0 +1,230 @@
+"""The text of a failure, as a reviewer reads it."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_flopsbudget.reports.failure import explain
+from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
+from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.settings import Budget, Settings
+
+#: Path → class, shape, own parameters; every parameter is used for 100 FLOPs.
+SMALL = {"": ("Net", "", 0), "stem": ("Conv2d", "3->4, 3x3", 20), "head": ("Linear", "4->10", 5)}
+GROWN = SMALL | {"stem": ("Conv2d", "3->4, 5x5", 50)}
+
+
+def complexity(modules=SMALL, **fields):
+    """A model from its modules' own sizes; each holds what is below it too."""
+    total = {
+        path: sum(size for other, (*_, size) in modules.items() if not path or f"{other}.".startswith(f"{path}."))
+        for path in modules
+    }
+    held = {
+        path: Module(type=kind, shape=shape, calls=1, metrics={"flops": 100 * total[path], "params": total[path]})
+        for path, (kind, shape, _) in modules.items()
+    }
+    fields = {"inputs": ("float32[1]",), "execution": "shapes", "metrics": held[""].metrics} | fields
+    return Complexity(model="Net", modules=held, **fields)
+
+
+def case(new, old=None, *budgets, name="model", times=1, **settings):
+    """A verdict and the baseline beside it."""
+    measurement = Measurement(name=name, complexity=new, times=times)
+    return judge(measurement, budgets, Settings(**settings), old, accepts=False), old
+
+
+def text(*cases):
+    return explain("test_net.py::test_net", cases).splitlines()
+
+
+def growth(*what, metric="flops"):
+    """The lines that say what changed, for a model whose only broken rule is growth."""
+    lines = text(case(*what))
+    start = lines.index(f"what changed in {metric}, by module:")
+    rest = lines[start + 1 :]
+    return rest[: next(number for number, line in enumerate(rest) if not line.startswith("    "))]
+
+
+def test_nothing_is_wrong():
+    """Then there is no text."""
+    assert text(case(complexity(), complexity(), Budget("here", {"flops": 2500}))) == []
+
+
+class TestLimits:
+    def test_measured_limit_excess(self):
+        """Absolute and in percent: 2,500 FLOPs are 500 more than 2,000, 25 %."""
+        lines = text(case(complexity(), complexity(), Budget("here", {"flops": 2000})))
+        assert lines == [
+            "flops over its limit: 2.5 kFLOPs > 2 kFLOPs, +500 FLOPs (+25.0%)",
+            "    limit set by here",
+            "where the FLOPs are:",
+            "    stem: Conv2d 3->4, 3x3, 2 kFLOPs",
+            "    head: Linear 4->10, 500 FLOPs",
+        ]
+
+    def test_of_a_module(self):
+        lines = text(case(complexity(), None, Budget("here", modules={"st*": {"params": 4}})))
+        assert lines[:2] == ["params of stem over its limit: 20 > 4, +16 params (+400.0%)", "    limit set by here"]
+
+    def test_where_it_is(self):
+        """In the metric that is too large, and once for those that say the same."""
+        lines = text(case(complexity(), None, Budget("here", {"flops": 1, "params": 1}, {"stem": {"macs": 1}})))
+        assert [line for line in lines if line.startswith("where")] == ["where the FLOPs are:", "where the params are:"]
+        assert lines[-2:] == ["    stem: Conv2d 3->4, 3x3, 20 params", "    head: Linear 4->10, 5 params"]
+
+    def test_a_limit_of_nothing(self):
+        assert text(case(complexity(), None, Budget("here", {"params": 0})))[0] == (
+            "params over its limit: 25 > 0, +25 params (the limit is 0)"
+        )
+
+    def test_numbers_that_print_alike(self):
+        """They are printed to the last digit."""
+        new = complexity({"": ("Net", "", 1_000_002)})
+        assert text(case(new, None, Budget("here", {"params": 1_000_001})))[0] == (
+            "params over its limit: 1,000,002 > 1,000,001, +1 params (<0.01%)"
+        )
+
+    def test_a_metric_that_was_not_measured(self):
+        lines = text(case(complexity(), None, Budget("here", {"buffer_bytes": 1})))
+        assert lines == ["buffer_bytes has a limit, but was not measured", "    limit set by here"]
+
+    def test_a_pattern_that_matches_nothing(self):
+        lines = text(case(complexity(), None, Budget("here", modules={"heat": {"params": 4}})))
+        assert lines == ["modules: no module of Net matches 'heat'; near names: head", "    limit set by here"]
+
+
+class TestBaseline:
+    def test_growth(self):
+        lines = text(case(complexity(GROWN), complexity()))
+        assert lines == [
+            "flops regressed: 2.5 kFLOPs -> 5.5 kFLOPs, +3 kFLOPs (+120.0%)",
+            "params regressed: 25 -> 55, +30 params (+120.0%)",
+            "what changed in flops, by module:",
+            "    stem: Conv2d 3x3 -> 5x5, +3 kFLOPs",
+            "what changed in params, by module:",
+            "    stem: Conv2d 3x3 -> 5x5, +30 params",
+            "to accept: pytest --flops-budget-update test_net.py::test_net",
+        ]
+
+    def test_largest_first(self):
+        new = GROWN | {"head": ("Linear", "4->80", 40)}
+        assert [line.split(":")[0].strip() for line in growth(complexity(new), complexity())] == ["head", "stem"]
+
+    @pytest.mark.parametrize(
+        ("new", "line"),
+        [
+            (SMALL | {"head": ("Bilinear", "4->10", 9)}, "    head: Linear 4->10 -> Bilinear 4->10, +400 FLOPs"),
+            (SMALL | {"tail": ("Linear", "10->2", 9)}, "    tail: new Linear 10->2, +900 FLOPs"),
+            (SMALL | {"head": ("Linear", "4->10", 9)}, "    head: Linear, +400 FLOPs"),
+            (SMALL | {"": ("Net", "", 3)}, "    the model itself: Net, +300 FLOPs"),
+        ],
+        ids=["class", "new", "own", "root"],
+    )
+    def test_what_became_of_a_module(self, new, line):
+        assert growth(complexity(new), complexity()) == [line]
+
+    def test_a_removed_module(self):
+        new = {path: fields for path, fields in GROWN.items() if path != "head"}
+        assert growth(complexity(new), complexity())[-1] == "    head: removed Linear 4->10, -500 FLOPs"
+
+    def test_equal_layers_at_once(self):
+        old = {"": ("Net", "", 0)} | {f"layers.{i}": ("Linear", "2->2", 4) for i in range(8)}
+        new = {"": ("Net", "", 0)} | {f"layers.{i}": ("Linear", "2->3", 6) for i in range(8)}
+        assert growth(complexity(new), complexity(old)) == ["    layers.{0-7} (x8): Linear 2->2 -> 2->3, +1.6 kFLOPs"]
+
+    def test_many_rows_are_summed_up(self):
+        """Twelve are shown, the largest; 3 more, of 1, 2 and 3 parameters, are one line."""
+        old = {"": ("Net", "", 0)} | {f"m{i}": ("Linear", "", 100) for i in range(1, 16)}
+        new = {"": ("Net", "", 0)} | {f"m{i}": ("Linear", "", 100 + i) for i in range(1, 16)}
+        lines = growth(complexity(new), complexity(old), metric="params")
+        assert len(lines) == 13
+        assert lines[0] == "    m15: Linear, +15 params"
+        assert lines[-1] == "    and 3 more, +6 params"
+
+    def test_operators(self):
+        """By their growth; calls where their number changed."""
+        old = complexity(operators={"aten.mm": Operator(calls=1, metrics={"flops": 500})})
+        new = complexity(
+            GROWN,
+            operators={
+                "aten.mm": Operator(calls=2, metrics={"flops": 600}),
+                "aten.convolution": Operator(calls=1, metrics={"flops": 2000}),
+            },
+        )
+        lines = text(case(new, old))
+        start = lines.index("what changed in flops, by operator:")
+        assert lines[start + 1 : start + 3] == [
+            "    aten.convolution: +2 kFLOPs, calls 0 -> 1",
+            "    aten.mm: +100 FLOPs, calls 1 -> 2",
+        ]
+
+    def test_what_differs_in_how_it_ran(self):
+        """A changed input and the like are told as such, before what grew."""
+        new = complexity(GROWN, inputs=("float32[2]",), execution="real", backward=True)
+        old = complexity(metrics=complexity().metrics | {"param_bytes": 100})
+        lines = text(case(new, old))
+        start = lines.index("the input changed: float32[1] -> float32[2]")
+        assert lines[start + 1 : start + 5] == [
+            "the baseline was measured on shapes alone, this on real data",
+            "the baseline was measured without the backward pass, this with it",
+            "param_bytes is in the baseline and was not measured now",
+            "what changed in flops, by module:",
+        ]
+
+    def test_a_limit_and_growth(self):
+        """Both are told, the limit first, and what grew once."""
+        lines = text(case(complexity(GROWN), complexity(), Budget("here", {"flops": 3000})))
+        assert lines[0].startswith("flops over its limit: 5.5 kFLOPs > 3 kFLOPs")
+        assert lines[2].startswith("flops regressed:")
+        assert sum("by module" in line for line in lines) == 2
+        assert not any("where the" in line for line in lines)
+
+
+class TestReactions:
+    def test_missing_baseline(self):
+        assert text(case(complexity(), missing_baseline="fail")) == [
+            'no baseline, and missing-baseline = "fail"',
+            "to accept: pytest --flops-budget-update test_net.py::test_net",
+        ]
+
+    def test_improved_baseline(self):
+        lines = text(case(complexity(), complexity(GROWN), improved_baseline="fail"))
+        assert lines[0] == "flops improved: 5.5 kFLOPs -> 2.5 kFLOPs, -3 kFLOPs (-54.5%)"
+        assert "    stem: Conv2d 5x5 -> 3x3, -3 kFLOPs" in lines
+
+    def test_unknown_operators(self):
+        """With the first places in which they ran; an update would not help."""
+        unknown = {
+            "mine.op": UnknownOperator(calls=1, modules=("",)),
+            "mine.op2": UnknownOperator(calls=9, modules=tuple("abcd")),
+        }
+        assert text(case(complexity(unknown_operators=unknown), complexity(), unknown_operators="fail")) == [
+            'operators without a formula, and unknown-operators = "fail"',
+            "    mine.op: 1 call in Net",
+            "    mine.op2: 9 calls in a, b, c, ...",
+        ]
+
+
+class TestSeveral:
+    def test_each_failing_one_is_told(self):
+        """By name, the ones that are well left out."""
+        limit = Budget("here", {"params": 24})
+        lines = text(
+            case(complexity(), complexity(), limit, name="student"),
+            case(complexity({"": ("Net", "", 1)}), None, limit, name="fine"),
+            case(complexity(GROWN), complexity(), limit, name="teacher"),
+        )
+        assert lines[0].startswith("student: params over its limit: 25 > 24")
+        assert "" in lines
+        assert any(line.startswith("teacher: params over its limit: 55 > 24") for line in lines)
+        assert any(line.startswith("teacher: flops regressed:") for line in lines)
+        assert not any("fine" in line for line in lines)
+
+    def test_the_largest_of_many(self):
+        lines = text(case(complexity(), complexity(), Budget("here", {"params": 24}), times=1200))
+        assert "the largest of 1,200 measurements" in lines
+
+    def test_a_node_id_with_blanks_is_quoted(self):
+        (verdict, old) = case(complexity(), missing_baseline="fail")
+        assert explain("a.py::t[x y]", [(verdict, old)]).endswith("--flops-budget-update 'a.py::t[x y]'")

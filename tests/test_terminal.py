@@ -1,0 +1,212 @@
+"""The summary, line by line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pytest_flopsbudget.ledger import Entry
+from pytest_flopsbudget.reports.terminal import Screen, summary
+from pytest_flopsbudget.reports.text import can_show_signs, counted, from_to, with_signs
+from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
+from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.settings import Budget, Settings
+
+
+def complexity(flops=2000, params=20, modules=None, **fields):
+    metrics = {"flops": flops, "params": params}
+    modules = {"": Module(type="Net", calls=1, metrics=metrics)} | (modules or {})
+    fields = {"inputs": ("float32[1]",), "execution": "shapes"} | fields
+    return Complexity(model="Net", metrics=metrics, modules=modules, **fields)
+
+
+def entry(new=None, old=None, *budgets, nodeid="test_net.py::test_a", name="model", accepts=False, vanished=()):
+    measurement = Measurement(name=name, complexity=new or complexity(), seconds=0.25)
+    verdict = judge(measurement, budgets, Settings(), old, accepts=accepts)
+    return Entry(
+        nodeid=nodeid, test_file=Path("test_net.py"), line=0, verdicts=(verdict,), vanished=vanished, passed=True
+    )
+
+
+def lines(*entries, width=80, encoding="utf-8", colour=False, settings=None, verbosity=0, accepts=False):
+    screen = Screen(width=width, colour=colour, encoding=encoding)
+    return summary(entries, screen, settings or Settings(), verbosity=verbosity, accepts=accepts)
+
+
+def rows(*entries, **screen):
+    """The table's rows below its head and the name of the file, as words."""
+    table = lines(*entries, **screen)
+    return [line.split() for line in table[3 : table.index("")]]
+
+
+class TestTable:
+    def test_rows(self):
+        """A row a measurement: 2,000 FLOPs are all of one limit and half of another."""
+        assert rows(
+            entry(complexity(), complexity()),
+            entry(complexity(3000), complexity(), Budget("here", {"flops": 2000}), nodeid="test_net.py::test_b"),
+            entry(complexity(1000), complexity(), Budget("here", {"flops": 2000}), nodeid="test_net.py::test_c"),
+            entry(complexity(), None, Budget("here", {"flops": 2000}), nodeid="test_net.py::test_d"),
+            entry(complexity(params=30), complexity(), nodeid="test_net.py::test_e"),
+        ) == [
+            ["test_a", "2", "kFLOPs", "=", "20", "ok"],
+            ["test_b", "3", "kFLOPs", "+50.0%", "150.0%", "20", "over", "limit"],
+            ["test_c", "1", "kFLOPs", "-50.0%", "50.0%", "20", "improved"],
+            ["test_d", "2", "kFLOPs", "new", "100%", "20", "new"],
+            ["test_e", "2", "kFLOPs", "(other)", "30", "regressed"],
+        ]
+
+    @pytest.mark.parametrize(
+        ("flops", "limit", "share"),
+        [
+            (10**9, 10**9, "100%"),
+            (10**9 + 1, 10**9, ">100%"),
+            (10**9 - 1, 10**9, "99.9%"),
+            (0, 0, "100%"),
+            (5, 0, ">100%"),
+        ],
+    )
+    def test_share(self, flops, limit, share):
+        """100% is shown for a budget that is used up exactly, and for no other."""
+        (row,) = rows(entry(complexity(flops), complexity(flops), Budget("here", {"flops": limit})))
+        # Behind the test's name, the value and its unit, and the change.
+        assert row[4] == share
+
+    def test_a_name_is_shown_where_it_tells_something(self):
+        assert rows(entry(name="student"), verbosity=0)[0][:2] == ["test_a", "student"]
+
+    def test_files_are_told_once(self):
+        table = lines(
+            entry(nodeid="a.py::test_a"), entry(nodeid="a.py::test_b"), entry(nodeid="b.py::test_a"), width=80
+        )
+        assert [line for line in table if line.endswith(".py")] == ["a.py", "b.py"]
+
+    @pytest.mark.parametrize("width", [60, 80, 99, 100, 200])
+    @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+    def test_width(self, width, encoding):
+        """No row is wider than the terminal; the end of a long id is kept."""
+        long = entry(nodeid=f"tests/{'deep/' * 40}test_net.py::test_{'x' * 300}[end]")
+        table = lines(long, width=width, encoding=encoding)
+        body = table[: table.index("")]
+        assert max(map(len, body)) <= width
+        assert "[end]" in body[3]
+        assert ("..." if encoding == "ascii" else "\u2026") in body[3]
+
+    @pytest.mark.parametrize("encoding", ["ascii", None, "latin-1", "no such encoding"])
+    def test_signs_beyond_ascii_only_where_they_can_be_shown(self, encoding):
+        changed = entry(complexity(inputs=("float32[2]",)), complexity())
+        assert all(line.isascii() for line in lines(changed, encoding=encoding, verbosity=1))
+        assert not all(line.isascii() for line in lines(changed, verbosity=1))
+
+    def test_colour(self):
+        """Only where the terminal has some."""
+        assert not any("\x1b" in line for line in lines(entry()))
+        assert any("\x1b[36mnew" in line for line in lines(entry(), colour=True))
+
+    def test_macs(self):
+        assert rows(entry(), settings=Settings(show="macs"))[0][1:3] == ["1", "kMACs"]
+
+
+TREE = {
+    "a": Module(type="Linear", calls=1, metrics={"flops": 1500, "params": 10}),
+    "b": Module(type="Linear", calls=2, metrics={"flops": 500, "params": 10}),
+    "act": Module(type="ReLU", calls=1, metrics={"flops": 0, "params": 0}),
+}
+
+
+class TestModules:
+    def test_only_when_asked_for(self):
+        assert not any("Linear" in line for line in lines(entry(complexity(modules=TREE))))
+
+    def test_rows(self):
+        """Those that cost something, in the model's order."""
+        table = lines(entry(complexity(modules=TREE)), verbosity=1)
+        assert [line.split() for line in table if "Linear" in line or "(model)" in line or "ReLU" in line] == [
+            ["(model)", "Net", "1", "2", "kFLOPs", "20"],
+            ["a", "Linear", "1", "1.5", "kFLOPs", "10"],
+            ["b", "Linear", "2", "500", "FLOPs", "10"],
+        ]
+
+    def test_equal_layers_on_one_row(self):
+        layers = {f"layers.{i}": Module(type="Linear", calls=1, metrics={"flops": 500, "params": 5}) for i in range(4)}
+        table = lines(entry(complexity(modules=layers)), verbosity=1)
+        assert ["layers.{0-3}", "Linear", "4\u00d71", "500", "FLOPs", "5"] in [line.split() for line in table]
+
+
+class TestClosing:
+    def test_totals(self):
+        """How many, what became of them, their work and the time that counting took."""
+        table = lines(entry(complexity(), complexity()), entry(nodeid="test_net.py::test_b"))
+        assert "2 measurements: 1 new, 1 ok; 4 kFLOPs counted in 0.50 s" in table
+
+    def test_improved(self):
+        """With the command that tightens the baseline: for one test its own, for several the whole."""
+        better = complexity(1000), complexity()
+        one = lines(entry(*better))
+        assert one[-1] == "1 test improved; tighten the baseline: pytest --flops-budget-update test_net.py::test_a"
+        two = lines(entry(*better), entry(*better, nodeid="test_net.py::test_b"))
+        assert two[-1] == "2 tests improved; tighten the baseline: pytest --flops-budget-update"
+
+    @pytest.mark.parametrize(("reaction", "told"), [("warn", True), ("fail", True), ("ignore", False)])
+    def test_without_a_baseline(self, reaction, told):
+        table = lines(entry(), settings=Settings(missing_baseline=reaction))
+        assert any("1 test without a baseline; write it: " in line for line in table) == told
+
+    def test_a_run_that_accepts_needs_no_advice(self):
+        table = lines(entry(complexity(1000), complexity(), accepts=True), accepts=True)
+        assert not any("--flops-budget-update" in line for line in table)
+
+    def test_what_else_is_worth_a_word(self):
+        """Real data, unknown operators, a changed input, what is no longer measured."""
+        unknown = {"mine.op": UnknownOperator(calls=2, modules=("a",))}
+        new = complexity(inputs=("float32[2]",), execution="real", unknown_operators=unknown)
+        table = lines(entry(new, complexity(), vanished=("student",)))
+        assert table[-5:] == [
+            "test_net.py::test_a: ran on real data, as shapes do not tell its way; the count may hang on that data",
+            "test_net.py::test_a: operators without a formula, missing from the count:",
+            "    mine.op: 2 calls in a",
+            "test_net.py::test_a: the input changed: float32[1] \u2192 float32[2]",
+            "test_net.py::test_a: in the baseline, but no longer measured: student",
+        ]
+
+    def test_quiet(self):
+        """No table."""
+        assert lines(entry(complexity(), complexity()), verbosity=-1) == [
+            "1 measurement: 1 ok; 2 kFLOPs counted in 0.25 s"
+        ]
+
+    def test_nothing_measured_any_more(self):
+        """There is no table and no total then."""
+        gone = Entry(
+            nodeid="test_net.py::test_a",
+            test_file=Path("test_net.py"),
+            line=0,
+            verdicts=(),
+            vanished=("model",),
+            passed=True,
+        )
+        assert lines(gone, verbosity=1) == ["test_net.py::test_a: in the baseline, but no longer measured: model"]
+
+
+class TestText:
+    def test_signs(self):
+        """Between digits an x is a times sign; in words it stays."""
+        assert with_signs("Conv2d 3x3 -> 5x5, xmax 0x1F") == "Conv2d 3\u00d73 \u2192 5\u00d75, xmax 0\u00d71F"
+
+    @pytest.mark.parametrize(
+        ("encoding", "shown"), [("utf-8", True), ("ascii", False), ("latin-1", False), (None, False)]
+    )
+    def test_can_show_signs(self, encoding, shown):
+        assert can_show_signs(encoding) == shown
+
+    def test_counted(self):
+        assert [counted(number, "test") for number in (0, 1, 2, 1000)] == [
+            "0 tests",
+            "1 test",
+            "2 tests",
+            "1,000 tests",
+        ]
+
+    def test_from_to(self):
+        assert from_to(20, 25, "params") == "20 -> 25, +5 params (+25.0%)"
