@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_flopsbudget.counting.costs.registry import Call, flops_formula
     from pytest_flopsbudget.counting.measure import measure
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
     from pytest_flopsbudget.fixture import FlopsBudget
@@ -15,24 +16,28 @@ if TYPE_CHECKING:
 _HOMES = {
     "BaselineError": "errors",
     "BudgetExceededError": "errors",
+    "Call": "counting.costs.registry",
     "Complexity": "results.complexity",
     "FlopsBudget": "fixture",
     "Module": "results.complexity",
     "Operator": "results.complexity",
     "UnknownOperator": "results.complexity",
     "UsageError": "errors",
+    "flops_formula": "counting.costs.registry",
     "measure": "counting.measure",
 }
 
 __all__ = [
     "BaselineError",
     "BudgetExceededError",
+    "Call",
     "Complexity",
     "FlopsBudget",
     "Module",
     "Operator",
     "UnknownOperator",
     "UsageError",
+    "flops_formula",
     "measure",
 ]
 

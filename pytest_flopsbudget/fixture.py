@@ -22,7 +22,9 @@ DEFAULT_NAME = "model"
 class FlopsBudget:
     """Measures models for one test; what it measured is held to the test's budget after the test's body ran."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepare: Callable[[], object] = lambda: None) -> None:
+        # Called before each measurement: formulas from hooks and settings are not asked for until one is needed.
+        self._prepare = prepare
         self._measurements: dict[str, Measurement] = {}
         self._closed = False
 
@@ -58,6 +60,7 @@ class FlopsBudget:
 
         name = DEFAULT_NAME if name is None else name
         self._check(name, model, args, kwargs)
+        self._prepare()
         start = time.perf_counter()
         complexity = measure(model, args, kwargs, backward=backward)
         self._keep(name, complexity, time.perf_counter() - start)

@@ -7,7 +7,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_flopsbudget.counting.costs import Call
     from pytest_flopsbudget.results.verdict import Verdict
+
+
+@pytest.hookspec
+def pytest_flopsbudget_formulas(config: pytest.Config) -> dict[str, Callable[[Call], int]]:  # type: ignore[empty-body]
+    """Formulas for operators of your own; asked for once a process, before the first test that measures.
+
+    Args:
+        config: the run's configuration.
+
+    Returns:
+        Operator, as "namespace::name" → a function from its call to its FLOPs, as for `flops_formula`.
+    """
 
 
 @pytest.hookspec

@@ -5,6 +5,7 @@ Nothing heavier than the standard library is imported until a test is marked or 
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,9 @@ _MARKER = (
     "flops_budget(**limits, modules=None, tolerance=None): hold what the test measures with the flops_budget fixture "
     'to these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); see the README of pytest-flopsbudget.'
 )
+
+#: A table's head or a key with this plugin's name; not a requirement, with which a project asks for it to be installed.
+_TABLE = re.compile(rb"""(?im)^[ \t]*(?:\[[^\n]*flops|[\w.\-"' ]*flops[\w.\-"' ]*=(?!=))""")
 
 _SESSION: pytest.StashKey[BudgetSession] = pytest.StashKey()
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
@@ -90,7 +94,7 @@ def _session(config: pytest.Config) -> BudgetSession:
 def _says_something(config: pytest.Config) -> bool:
     """Whether the pyproject may hold a table for this plugin; a look at the bytes, which costs no import."""
     try:
-        return b"flops" in (config.rootpath / "pyproject.toml").read_bytes().lower()
+        return _TABLE.search((config.rootpath / "pyproject.toml").read_bytes()) is not None
     except OSError:
         return False
 
@@ -128,7 +132,8 @@ def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
     """Measure models and hold them to the test's budget; call it with a model and its inputs."""
     from pytest_flopsbudget.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
 
-    budget = request.node.stash[_FIXTURE] = FlopsBudget()
+    session = _session(request.config)
+    budget = request.node.stash[_FIXTURE] = FlopsBudget(prepare=lambda: session.formulas)
     return budget
 
 

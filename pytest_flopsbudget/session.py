@@ -80,6 +80,23 @@ class BudgetSession:
             self._budgets[id(mark)] = mark, budget
         return self._budgets[id(mark)][1]
 
+    @cached_property
+    def formulas(self) -> tuple[str, ...]:
+        """The operators for which hooks or the pyproject have formulas, which are registered when this is first read.
+
+        Raises:
+            UsageError: a name is no operator's.
+        """
+        from pytest_flopsbudget.counting.costs import flops_formula  # noqa: PLC0415 -- brings torch
+
+        found = {}
+        for formulas in self._config.hook.pytest_flopsbudget_formulas(config=self._config):
+            found.update(formulas)
+        found.update(dict.fromkeys(self.settings.free_operators, _free))
+        for operator, formula in found.items():
+            flops_formula(operator)(formula)
+        return tuple(found)
+
     def judge(self, item: pytest.Item, budget: FlopsBudget | None) -> tuple[dict[str, Any] | None, str]:
         """Judge what a test measured.
 
@@ -148,6 +165,10 @@ _NOTHING_MEASURED = (
     "marked with flops_budget, but measured nothing: take the flops_budget fixture and call "
     "flops_budget(model, inputs), or remove the marker"
 )
+
+
+def _free(_call: object) -> int:
+    return 0
 
 
 def _markers(item: pytest.Item) -> list[tuple[Node, pytest.Mark]]:

@@ -29,7 +29,18 @@ _FILE = "pyproject.toml"
 _TABLE = "pytest-flopsbudget"
 _LIMITS = f"[tool.{_TABLE}.limits]"
 _BUDGETS = f"[[tool.{_TABLE}.budgets]]"
-_KEYS = ("tolerance", "missing-baseline", "unknown-operators", "improved-baseline", "show", "limits", "budgets")
+_KEYS = (
+    "tolerance",
+    "missing-baseline",
+    "unknown-operators",
+    "improved-baseline",
+    "free-operators",
+    "show",
+    "limits",
+    "budgets",
+)
+
+_OPERATOR = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")
 
 _T = TypeVar("_T")
 
@@ -72,6 +83,8 @@ class Settings:
     unknown_operators: Reaction = "warn"
     #: What a measurement below its baseline does.
     improved_baseline: Improvement = "pass"
+    #: Operators that count nothing here, as "namespace::name".
+    free_operators: tuple[str, ...] = ()
     #: The unit of work in the summary.
     show: Shown = "flops"
 
@@ -216,6 +229,7 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings
         missing_baseline=_read_choice(table, "missing-baseline", _REACTIONS, Settings().missing_baseline, place),
         unknown_operators=_read_choice(table, "unknown-operators", _REACTIONS, Settings().unknown_operators, place),
         improved_baseline=_read_choice(table, "improved-baseline", _IMPROVEMENTS, Settings().improved_baseline, place),
+        free_operators=_read_operators(table.get("free-operators", []), place),
         show=_read_choice(table, "show", _SHOWN, Settings().show, place),
     )
 
@@ -230,6 +244,13 @@ def _read_choice(table: Mapping[str, object], key: str, allowed: tuple[_T, ...],
     choices = ", ".join(f'"{choice}"' for choice in allowed)
     place.wrong(key, f"{value!r} is none of {choices}{hint}")
     return default
+
+
+def _read_operators(value: object, place: _Place) -> tuple[str, ...]:
+    if isinstance(value, list) and all(isinstance(name, str) and _OPERATOR.fullmatch(name) for name in value):
+        return tuple(value)
+    place.wrong("free-operators", f'{value!r} is not a list of operators; write ["mylib::scan"]')
+    return ()
 
 
 def _read_limits(value: object, place: _Place) -> Budget | None:

@@ -14,12 +14,14 @@ def test_names():
     assert pytest_flopsbudget.__all__ == [
         "BaselineError",
         "BudgetExceededError",
+        "Call",
         "Complexity",
         "FlopsBudget",
         "Module",
         "Operator",
         "UnknownOperator",
         "UsageError",
+        "flops_formula",
         "measure",
     ]
     assert dir(pytest_flopsbudget) == pytest_flopsbudget.__all__

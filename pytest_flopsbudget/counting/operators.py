@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from pytest_flopsbudget.counting.costs import WITHOUT_PRODUCTS, Call, formula_of
+from pytest_flopsbudget.counting.costs import WITHOUT_PRODUCTS, Call, formula_of, registered_formula
 from pytest_flopsbudget.counting.metadata import tensors_in
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class OperatorInfo:
         "needs_data",
         "operator",
         "outputs",
+        "registered",
         "returned",
         "takes_tensors",
         "written",
@@ -87,7 +88,8 @@ class OperatorInfo:
             if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in _STATISTICS
         )
         self.behaviour, self.returned = self._behaviour(schema, tags)
-        self.formula: Formula | None = formula_of(self.name) or formula_of(self.name.rstrip("_")) or _foreign(operator)
+        self.registered = registered_formula(self.name)
+        self.formula: Formula | None = self.registered or formula_of(self.name) or _foreign(operator)
         self.known = self.formula is not None or self._is_without_products(schema, tags)
 
     def _behaviour(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> tuple[Behaviour, tuple[int, ...]]:
@@ -161,6 +163,6 @@ _INFOS: dict[torch._ops.OpOverload, OperatorInfo] = {}
 def operator_info(operator: torch._ops.OpOverload) -> OperatorInfo:
     """What is known of ``operator``; looked up once a process, or until somebody registers a formula for it."""
     info = _INFOS.get(operator)
-    if info is None or not info.known:
+    if info is None or not info.known or info.registered is not registered_formula(info.name):
         info = _INFOS[operator] = OperatorInfo(operator)
     return info

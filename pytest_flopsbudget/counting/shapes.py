@@ -57,7 +57,7 @@ class ShapesTracer(Tracer):
         if info.has_device:
             wants_cpu = kwargs.get("device") == _CPU
             self._onto_meta(info, kwargs)
-        parts: list[Any] = [info.operator, torch.get_default_dtype()]
+        parts: list[Any] = [info, torch.get_default_dtype()]  # another formula for the operator is another info
         tensors: list[torch.Tensor] = []
         append_key(parts, tensors, args)
         if kwargs:

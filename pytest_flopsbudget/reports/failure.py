@@ -12,7 +12,7 @@ from pytest_flopsbudget.results.metrics import METRICS
 from pytest_flopsbudget.units import format_pair, format_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pytest_flopsbudget.results.comparison import Comparison, MetricChange
     from pytest_flopsbudget.results.complexity import Complexity
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: Rows of each list; the rest is summed up in one.
 _MOST_ROWS = 12
 _MOST_PLACES = 5
+
+#: What is named among the unknown operators without being one that a formula could be registered for.
+_NO_OPERATORS = ("higher_order.", "threading.")
 
 #: Bytes follow the parameters: where those grew, a second list of the same modules says nothing new.
 _FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
@@ -79,6 +82,7 @@ def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
     if "unknown operators" in verdict.failing:
         yield f'{label}operators without a formula, and unknown-operators = "fail"'
         yield from unknown_operators(verdict.complexity)
+        yield from formula_hint([verdict.complexity])
 
 
 def _broken(item: Violation | Unmeasured) -> str:
@@ -96,6 +100,21 @@ def unknown_operators(complexity: Complexity) -> Iterator[str]:
         places = ", ".join(path or complexity.model for path in operator.modules[:3])
         more = ", ..." if len(operator.modules) > 3 else ""  # noqa: PLR2004 -- as many as shown
         yield f"    {name}: {counted(operator.calls, 'call')} in {places}{more}"
+
+
+def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
+    """How to count the first of the unknown operators; nothing where there is none that takes a formula."""
+    names = (name for complexity in complexities for name in complexity.unknown_operators)
+    name = next((name for name in names if not name.startswith(_NO_OPERATORS)), None)
+    if name is None:
+        return
+    namespace, _, own = name.partition(".")
+    yield "to count it, or to declare it free with 0, in conftest.py:"
+    yield "    from pytest_flopsbudget import flops_formula"
+    yield ""
+    yield f'    @flops_formula("{namespace}::{own}")'
+    yield f"    def {own}(call):"
+    yield "        return 2 * call.first_output.numel()  # FLOPs, 2 per multiply-accumulate"
 
 
 def _run_changes(comparison: Comparison) -> Iterator[str]:

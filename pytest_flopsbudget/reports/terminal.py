@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pytest_flopsbudget.fixture import DEFAULT_NAME
-from pytest_flopsbudget.reports.failure import unknown_operators
+from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.text import can_show_signs, counted, update_command, with_signs
 from pytest_flopsbudget.results.baseline import split_nodeid
 from pytest_flopsbudget.results.fold import fold, unfold
@@ -239,6 +239,8 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
             yield from _notes(entry, verdict, settings)
         if entry.vanished and not accepts:
             yield f"{entry.nodeid}: in the baseline, but no longer measured: {', '.join(entry.vanished)}"
+    if settings.unknown_operators == "warn":
+        yield from formula_hint(verdict.complexity for verdict in verdicts)
     if accepts:
         return
     improved = [entry.nodeid for entry in entries if any(v.outcome == "improved" for v in entry.verdicts)]

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.errors import UsageError
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     Formula = Callable[["Call"], int]
 
 _FORMULAS: dict[str, Formula] = {}
+#: Formulas from outside, which go before our own.
+_REGISTERED: dict[str, Formula] = {}
+
+_QUALIFIED = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")
 
 
 class Call:
@@ -34,6 +41,11 @@ class Call:
         self.args, self.kwargs = args, kwargs
         #: What the operator returned.
         self.output: Any = output
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The names of the arguments."""
+        return self._arguments.keys()
 
     def __getitem__(self, name: str) -> Any:
         """The argument of that name in the operator's schema."""
@@ -67,9 +79,67 @@ def formula(*operators: str) -> Callable[[Formula], Formula]:
     return register
 
 
+def flops_formula(*operators: str) -> Callable[[Formula], Formula]:
+    """Register a formula for operators of your own, or another one than ours.
+
+    ::
+
+        @flops_formula("mylib::scan")
+        def scan(call):
+            return 2 * call.tensor("x").numel()
+
+    A formula is given the `Call` and returns its FLOPs, 2 per multiply-accumulate; 0 says that the operator is free. It
+    should look at shapes only: where a model is counted on shapes alone there are no values.
+
+    Args:
+        operators: qualified names, "namespace::name", without overload.
+
+    Raises:
+        UsageError: a name is not of that form.
+    """
+    for operator in operators:
+        if not isinstance(operator, str) or not _QUALIFIED.fullmatch(operator):
+            raise UsageError(
+                f'flops_formula({operator!r}): an operator is named "namespace::name", as in "mylib::scan"'
+            )
+
+    def register(function: Formula) -> Formula:
+        for operator in operators:
+            _REGISTERED[operator.replace("::", ".")] = _checked(operator, function)
+        return function
+
+    return register
+
+
+def _checked(operator: str, function: Formula) -> Formula:
+    """``function``, with its own mistakes told as such: they are none of the model's."""
+    name = getattr(function, "__qualname__", repr(function))
+
+    def formula_from_outside(call: Call) -> int:
+        try:
+            flops = function(call)
+        except Exception as error:
+            raise UsageError(
+                f"the formula {name} for {operator} raised {type(error).__name__}: {error}; "
+                f"the operator's arguments are {', '.join(call.names)}"
+            ) from error
+        if not isinstance(flops, int) or isinstance(flops, bool) or flops < 0:
+            raise UsageError(
+                f"the formula {name} for {operator} returned {flops!r}; FLOPs are a whole number, 0 or more"
+            )
+        return flops
+
+    return formula_from_outside
+
+
+def registered_formula(operator: str) -> Formula | None:
+    """The formula that was registered from outside for an operator named like "mylib.scan"."""
+    return _REGISTERED.get(operator)
+
+
 def formula_of(operator: str) -> Formula | None:
-    """The formula registered for an operator named like "aten.mm"."""
-    return _FORMULAS.get(operator)
+    """Our own formula for an operator named like "aten.mm", in place or not."""
+    return _FORMULAS.get(operator) or _FORMULAS.get(operator.rstrip("_"))
 
 
 def per_mac(tensor: torch.Tensor) -> int:

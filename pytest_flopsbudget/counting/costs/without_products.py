@@ -1,7 +1,8 @@
 """ATen's operators that hold no sum of products, for those on which PyTorch's tags and schemas are silent.
 
 What is tagged pointwise, a view, a factory, or decomposes, is known from the operator itself and not listed; reductions
-are, since older versions of PyTorch do not tag them. Overloads and in-place forms go by the same name. Anything in no formula, no rule and not here is unknown.
+are, since older versions of PyTorch do not tag them. Overloads and in-place forms go by the same name. Anything in no
+formula, no rule and not here is unknown.
 """
 
 from __future__ import annotations

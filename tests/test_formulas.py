@@ -1,0 +1,124 @@
+"""Formulas from outside: registered by a decorator, by a hook, or declared free in the pyproject."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from pytest_flopsbudget import UsageError, flops_formula, measure
+from pytest_flopsbudget.counting.costs import registry
+
+IMAGE = torch.empty(2, 5)
+
+
+@pytest.fixture(autouse=True)
+def _forget(monkeypatch):
+    """Formulas last as long as the process; those of a test go with it."""
+    monkeypatch.setattr(registry, "_REGISTERED", {})
+
+
+@torch.library.custom_op("flopsbudget_tests::scan", mutates_args=())
+def scan(x: torch.Tensor, steps: int = 3) -> torch.Tensor:
+    return x * steps
+
+
+@scan.register_fake
+def _(x, steps=3):
+    return torch.empty_like(x)
+
+
+class TestDecorator:
+    def test_counts(self):
+        """Twice per element and step: 2·10·4."""
+        assert list(measure(lambda x: scan(x, 4), IMAGE).unknown_operators) == ["flopsbudget_tests.scan"]
+
+        @flops_formula("flopsbudget_tests::scan")
+        def formula(call):
+            return 2 * call.tensor("x").numel() * call["steps"]
+
+        measured = measure(lambda x: scan(x, 4), IMAGE)
+        assert (measured.flops, measured.unknown_operators) == (80, {})
+        # An argument that was left out has its default.
+        assert measure(scan, IMAGE).flops == 60
+
+    def test_another_formula(self):
+        """The one registered last counts, for calls that were seen before too."""
+        for flops in (7, 8):
+            flops_formula("flopsbudget_tests::scan")(lambda _, flops=flops: flops)
+            assert measure(scan, IMAGE).flops == flops
+
+    def test_in_place_of_ours(self):
+        flops_formula("aten::addmm")(lambda _: 1)
+        assert measure(torch.nn.Linear(5, 3), IMAGE).flops == 1
+
+    def test_free(self):
+        flops_formula("flopsbudget_tests::scan")(lambda _: 0)
+        measured = measure(scan, IMAGE)
+        assert (measured.flops, measured.unknown_operators) == (0, {})
+
+    @pytest.mark.parametrize("name", ["scan", "mylib.scan", "mylib::scan.default", "", 3])
+    def test_wrong_names(self, name):
+        with pytest.raises(UsageError, match='an operator is named "namespace::name"'):
+            flops_formula(name)
+
+    @pytest.mark.parametrize("result", [1.5, -1, None, True])
+    def test_wrong_results(self, result):
+        flops_formula("flopsbudget_tests::scan")(lambda _: result)
+        with pytest.raises(UsageError, match=r"for flopsbudget_tests::scan returned .*; FLOPs are a whole number"):
+            measure(scan, IMAGE)
+
+    def test_a_formula_that_raises(self):
+        """Its mistake is told as its own, with the names that it could have asked for."""
+        flops_formula("flopsbudget_tests::scan")(lambda call: call["y"])
+        with pytest.raises(UsageError, match=r"raised KeyError: 'y'; the operator's arguments are x, steps"):
+            measure(scan, IMAGE)
+
+
+OPERATOR = """
+from test_formulas import scan
+
+def test_net(flops_budget):
+    m = flops_budget(lambda x: scan(x), torch.empty(2, 5))
+    assert not m.unknown_operators
+    assert m.flops == {flops}
+"""
+
+
+class TestPlugin:
+    def test_hook(self, project):
+        project.pytester.makeconftest(
+            "def pytest_flopsbudget_formulas(config):\n"
+            "    return {'flopsbudget_tests::scan': lambda call: 2 * call.first_output.numel()}\n"
+        )
+        project.write(OPERATOR.format(flops=20))
+        project.run().assert_outcomes(passed=1)
+
+    def test_free_operators(self, project):
+        project.settings('[tool.pytest-flopsbudget]\nfree-operators = ["flopsbudget_tests::scan"]\n')
+        project.write(OPERATOR.format(flops=0))
+        project.run().assert_outcomes(passed=1)
+
+    def test_a_wrong_name_in_a_hook(self, project):
+        project.pytester.makeconftest("def pytest_flopsbudget_formulas(config):\n    return {'scan': lambda call: 1}\n")
+        project.write(OPERATOR.format(flops=0))
+        result = project.run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["*flops_formula('scan'): an operator is named *"])
+
+    def test_a_wrong_name_in_the_pyproject(self, project):
+        project.settings('[tool.pytest-flopsbudget]\nfree-operators = ["scan"]\n')
+        project.write(OPERATOR.format(flops=0))
+        result = project.run()
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*free-operators: [[]'scan'[]] is not a list of operators; write *"])
+
+    def test_the_message_shows_how(self, project):
+        """The lines of the message register a formula, as they stand."""
+        project.write(OPERATOR.replace("    assert m.flops == {flops}\n", "").replace("assert not", "assert"))
+        lines = project.run().stdout.lines
+        start = lines.index("    from pytest_flopsbudget import flops_formula")
+        code = "\n".join(line.removeprefix("    ") for line in lines[start : start + 5])
+        assert "flopsbudget_tests::scan" in code
+        project.pytester.makeconftest(code)
+        project.write(OPERATOR.format(flops=20))
+        project.run().assert_outcomes(passed=1)

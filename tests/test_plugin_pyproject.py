@@ -1,0 +1,48 @@
+"""Which files are read at start-up, and which only where a test measures."""
+
+from __future__ import annotations
+
+import pytest
+
+NOTHING = "def test_nothing(): pass\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.pytest-flopsbudget]\ntolerence = 1",
+        "[ tool . pytest-flopsbudget ]\ntolerence = 1",
+        '[tool."pytest-flopsbudget"]\ntolerence = 1',
+        "[tool.FlopsBudget]\ntolerence = 1",
+        "[tool]\npytest-flopsbudget = {tolerence = 1}",
+        'tool.pytest-flopsbudget.tolerence = "1"',
+        "[[tool.pytest-flopsbudget.budgets]]\nflop = 1",
+    ],
+)
+def test_a_mistake_is_told_though_nothing_is_measured(project, text):
+    """However the table is written."""
+    project.settings(text + "\n")
+    project.write(NOTHING)
+    result = project.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: pyproject.toml: *"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[project]\ndependencies = ["pytest-flopsbudget"]',
+        '[project]\ndependencies = [\n    "pytest-flopsbudget>=0.1",\n    "pytest-flopsbudget==0.1",\n]',
+        "# [tool.pytest-flopsbudget]\n",
+        "[tool.other]\nkey = 1",
+    ],
+)
+def test_a_requirement_is_no_table(pytester, text):
+    """To ask for the plugin costs no more than to have it."""
+    pytester.makepyprojecttoml(text)
+    pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
+    pytester.makepyfile(
+        "from pytest_flopsbudget import plugin\n\ndef test_nothing(request):\n"
+        "    assert plugin._SESSION not in request.config.stash\n"
+    )
+    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)

@@ -1,0 +1,23 @@
+"""Counting needs torch but never pytest; results and reports need neither."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("pytest_flopsbudget", ["torch", "pytest", "msgspec", "rich"]),
+        ("pytest_flopsbudget.counting.measure", ["pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.results.verdict", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.ledger", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.reports.terminal", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.settings", ["torch", "pytest", "msgspec", "rich"]),
+    ],
+)
+def test_what_a_storey_imports(module, without):
+    code = f"import sys, {module}; print(*(set({without}) & sys.modules.keys()))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
