@@ -199,11 +199,14 @@ class TestReactions:
             "mine.op": UnknownOperator(calls=1, modules=("",)),
             "mine.op2": UnknownOperator(calls=9, modules=tuple("abcd")),
         }
-        assert text(case(complexity(unknown_operators=unknown), complexity(), unknown_operators="fail")) == [
+        lines = text(case(complexity(unknown_operators=unknown), complexity(), unknown_operators="fail"))
+        assert lines[:3] == [
             'operators without a formula, and unknown-operators = "fail"',
             "    mine.op: 1 call in Net",
             "    mine.op2: 9 calls in a, b, c, ...",
         ]
+        assert '    @flops_formula("mine::op")' in lines
+        assert not any("--flops-budget-update" in line for line in lines)
 
 
 class TestSeveral:

@@ -162,7 +162,8 @@ class TestClosing:
         unknown = {"mine.op": UnknownOperator(calls=2, modules=("a",))}
         new = complexity(inputs=("float32[2]",), execution="real", unknown_operators=unknown)
         table = lines(entry(new, complexity(), vanished=("student",)))
-        assert table[-5:] == [
+        notes = [line for line in table if line.startswith(("test_net.py::", "    mine.op: "))]
+        assert notes == [
             "test_net.py::test_a: ran on real data, as shapes do not tell its way; the count may hang on that data",
             "test_net.py::test_a: operators without a formula, missing from the count:",
             "    mine.op: 2 calls in a",

@@ -136,6 +136,13 @@ def _reduced_mm(call: Call) -> int:
     return _product(call.tensor("self"), call.tensor("other"))
 
 
+@formula("aten._sparse_mm_reduce_impl_backward")
+def _reduced_mm_backward(call: Call) -> int:
+    """Either gradient takes a product for every stored element and column of the output's gradient."""
+    gradients = sum(map(bool, call["output_mask"]))
+    return gradients * _product(call.tensor("self"), call.tensor("grad_out"))
+
+
 @formula("aten.hspmm")
 def _hybrid_mm(call: Call) -> int:
     return _product(call.tensor("mat1"), call.tensor("mat2"))
@@ -166,3 +173,20 @@ def _matmul_backward(call: Call) -> int:
     grad, left = call.tensor("grad"), call.tensor("self")
     products = sum(map(bool, call["mask"]))
     return products * per_mac(grad) * grad.numel() * left.shape[-1]
+
+
+@formula("torch_nn._linear_cross_entropy_batch_chunked")
+def _linear_cross_entropy(call: Call) -> int:
+    """`torch.nn.functional.linear_cross_entropy` in chunks, which works out the gradients on its way forward.
+
+    A product of input (n, features) and weight (classes, features), and one as dear for the gradient of each of them
+    that it is told to compute; the bias's is a sum.
+    """
+    gradients = bool(call["compute_input_grad"]) + bool(call["compute_linear_weight_grad"])
+    return (1 + gradients) * _logits(call)
+
+
+@formula("torch_nn._linear_cross_entropy_batch_chunked_no_reduction")
+def _logits(call: Call) -> int:
+    """One loss a row: the gradients are worked out in the backward pass, by products that are seen there."""
+    return _product(call.tensor("input"), call.tensor("linear_weight").mT)
