@@ -109,3 +109,18 @@ print("torch._dynamo" in sys.modules)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == ["False"]
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "ends"),
+    [((8, 16), (2, 16, 32), [3, 8]), ((2, 8, 16), (2, 16, 32), None), ((8, 16), (16, 32), [4, 16])],
+    ids=["rows", "batches", "summed"],
+)
+def test_grouped_products(left, right, ends):
+    """The meta kernel refuses float32, so the real one is the reference."""
+    operands = torch.zeros(left), torch.zeros(right)
+    offsets = None if ends is None else torch.tensor(ends, dtype=torch.int32)
+    expected = torch.ops.aten._grouped_mm.default(*operands, offsets)
+    twins = [None if item is None else item.to("meta") for item in (*operands, offsets)]
+    output = direct.answer(operator_info(torch.ops.aten._grouped_mm.default), twins, {})
+    assert metadata(output) == metadata(expected)

@@ -151,7 +151,28 @@ def _sum_and_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return output if all(size in (1, full) for size, full in spread) else None
 
 
+def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Ragged groups along the rows, the columns or the summed dimension, or plain batches.
+
+    The meta kernel takes bfloat16 only, while the real ones take more.
+    """
+    left, right, *_ = args
+    groups = kwargs.get("offs", args[2] if len(args) > 2 else None)  # noqa: PLR2004 -- the third argument
+    out_dtype = kwargs.get("out_dtype", args[4] if len(args) > 4 else None)  # noqa: PLR2004 -- the fifth argument
+    if left.shape[-1] != right.shape[-2] or left.dtype not in _FLOATS or left.dtype is not right.dtype:
+        return None
+    shape = (*left.shape[-2:-1], right.shape[-1])
+    if left.ndim == right.ndim == 3:  # noqa: PLR2004 -- batches
+        shape = (left.shape[0], *shape)
+    elif left.ndim == right.ndim == 2:  # noqa: PLR2004 -- groups along the summed dimension
+        if groups is None:
+            return None
+        shape = (groups.shape[0], *shape)
+    return _empty(shape, out_dtype or left.dtype)
+
+
 _RULES: Mapping[str, Rule] = {
+    "aten._grouped_mm": _grouped_product,
     "aten.mm": _product,
     "aten.bmm": _product,
     "aten.addmm": _sum_and_product,

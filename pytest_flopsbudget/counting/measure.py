@@ -73,8 +73,8 @@ def measure(
     operator, path = run.asked_for_data or ("an operator", "")
     raise UsageError(
         f"{name_of(model)} needs data, and {run.without_data} has none: {operator} in {path or 'the model itself'!r} "
-        "returns sizes or values that depend on it; build the model and its inputs on a real device, or measure a part "
-        "of it that does not need data"
+        "returns sizes or values that depend on it; hand over real inputs (for masks and lengths that is often enough), or "
+        "build the model on a real device too"
     ) from failure
 
 
