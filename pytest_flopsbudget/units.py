@@ -143,9 +143,14 @@ def format_exact(value: int, metric: Metric) -> str:
 def format_pair(a: int, b: int, metric: Metric) -> tuple[str, str]:
     """Two values to be read side by side: short, or exact where the short forms would hide that they differ."""
     short = format_value(a, metric), format_value(b, metric)
-    if a != b and short[0] == short[1]:
+    # "8.200 GFLOPs" says that it was rounded, "8.2 GFLOPs" that it was not; a reader sees the same number twice.
+    if a != b and _without_zeros(short[0]) == _without_zeros(short[1]):
         return format_exact(a, metric), format_exact(b, metric)
     return short
+
+
+def _without_zeros(short: str) -> str:
+    return re.sub(r"\.?0+(?= |$)", "", short) if "." in short else short
 
 
 def format_delta(delta: int, metric: Metric) -> str:

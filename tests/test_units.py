@@ -377,6 +377,11 @@ class TestFormatPair:
         """Both are exact as soon as rounding hides that they differ."""
         assert format_pair(8_178_368_512, 8_178_368_513, FLOPS) == ("8,178,368,512 FLOPs", "8,178,368,513 FLOPs")
 
+    def test_differ_in_zeros_only(self):
+        """A rounded number beside the round one that it looks like."""
+        assert format_pair(8_200_000_001, 8_200_000_000, FLOPS) == ("8,200,000,001 FLOPs", "8,200,000,000 FLOPs")
+        assert format_pair(10_000_001, 10_000_000, FLOPS) == ("10,000,001 FLOPs", "10,000,000 FLOPs")
+
     def test_equal_values_stay_short(self):
         """There is nothing to tell apart."""
         assert format_pair(8_178_368_512, 8_178_368_512, FLOPS) == ("8.178 GFLOPs", "8.178 GFLOPs")
