@@ -73,7 +73,7 @@ def measure(
     operator, path = run.asked_for_data or ("an operator", "")
     raise UsageError(
         f"{name_of(model)} needs data, and {run.without_data} has none: {operator} in {path or 'the model itself'!r} "
-        "returns sizes or values that depend on it; hand over real inputs (for masks and lengths that is often enough), "
+        "returns sizes or values that depend on it; hand over real inputs (for masks that is often enough), "
         "or build the model on a real device too"
     ) from failure
 
