@@ -3,13 +3,14 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test lint format demo demo-baseline clean
+.PHONY: help test operators lint format demo demo-baseline clean
 
 help:
-	@echo "make test    run the test suite"
-	@echo "make lint    linter, formatter check, type checker"
-	@echo "make format  let the linter and the formatter fix what they can"
-	@echo "make demo    budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
+	@echo "make test       run the test suite"
+	@echo "make operators  count every sample of PyTorch's operator database on shapes and for real (minutes)"
+	@echo "make lint       linter, formatter check, type checker"
+	@echo "make format     let the linter and the formatter fix what they can"
+	@echo "make demo       budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,6 +19,9 @@ help:
 
 test: .venv/installed
 	$(BIN)/python -m pytest
+
+operators: .venv/installed
+	FLOPSBUDGET_ALL_SAMPLES=1 $(BIN)/python -m pytest -q tests/test_operator_database.py
 
 lint: .venv/installed
 	$(BIN)/ruff check

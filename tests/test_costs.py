@@ -156,6 +156,17 @@ class TestSparse:
         sparse = self.matrix.to_sparse_csr()
         assert for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
+    @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
+    def test_gradients_of_a_reduced_product(self):
+        """Each gradient takes as many products as the forward pass: one per stored element and column."""
+        sparse = self.matrix.to_sparse_csr()
+        dense = torch.ones(3, 5, requires_grad=True)
+        one = for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, dense), backward=True)
+        assert one.flops == (1 + 1) * 2 * 3 * 5
+        two = for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse.requires_grad_(), dense), backward=True)
+        assert two.flops == (1 + 2) * 2 * 3 * 5
+        assert not two.unknown_operators
+
     def test_sparse_by_sparse_is_named(self):
         """What two sparse matrices cost hangs on where their elements meet, so it is not passed off as nothing."""
         sparse = self.matrix.to_sparse()
@@ -383,3 +394,36 @@ class TestQuantized:
         counted = for_real(model, (torch.randn(3, 8),))
         assert counted.flops == 2 * 3 * 8 * 4
         assert not counted.unknown_operators
+
+
+@pytest.mark.skipif(not hasattr(nn, "LinearCrossEntropyOptions"), reason="PyTorch 2.13 and newer")
+class TestLinearCrossEntropyInChunks:
+    """Eight rows of three features, four classes: one product is 2 * 8 * 3 * 4 FLOPs."""
+
+    product = 2 * 8 * 3 * 4
+
+    def measured(self, *, reduction, requires_grad, backward):
+        options = nn.LinearCrossEntropyOptions(batch_chunk_size=2)
+        target = torch.zeros(8, dtype=torch.int64)
+        inputs, weight = (torch.ones(size, 3, requires_grad=requires_grad) for size in (8, 4))
+
+        def loss(*args):
+            return F.linear_cross_entropy(*args, reduction=reduction, options=options)
+
+        return both(loss, (inputs, weight, target), backward=backward)
+
+    @pytest.mark.parametrize("reduction", ["mean", "none"])
+    def test_forward(self, reduction):
+        """Without gradients, there are the logits alone."""
+        result = self.measured(reduction=reduction, requires_grad=False, backward=False)
+        assert result.flops == self.product
+
+    def test_gradients_are_worked_out_on_the_way_forward(self):
+        """Two gradients, each as dear as the logits; the backward pass only scales them."""
+        result = self.measured(reduction="mean", requires_grad=True, backward=True)
+        assert result.flops == 3 * self.product
+
+    def test_gradients_of_one_loss_a_row(self):
+        """The backward pass works out logits and loss again, the latter by two dot products, then both gradients."""
+        result = self.measured(reduction="none", requires_grad=True, backward=True)
+        assert result.flops == 4 * self.product + 2 * (2 * 8)

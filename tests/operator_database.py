@@ -1,0 +1,116 @@
+"""PyTorch's own database of operators, counted on shapes and for real."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from dataclasses import dataclass, field
+
+import torch
+from torch.testing._internal.common_methods_invocations import op_db
+
+from pytest_flopsbudget.counting.measure import _backward, _Run
+
+#: Whether all samples of all dtypes are tried, which takes minutes, or a few of one dtype.
+ALL = os.environ.get("FLOPSBUDGET_ALL_SAMPLES") == "1"
+DTYPES = (torch.float32, torch.complex64, torch.int64) if ALL else (torch.float32,)
+SAMPLES = None if ALL else 2
+#: A backward pass costs more, and its operators depend on the sample less.
+BACKWARD_SAMPLES = 6 if ALL else 2
+
+
+@dataclass
+class Tally:
+    """What became of the samples tried."""
+
+    operators: set[str] = field(default_factory=set)
+    tried: int = 0
+    #: Not tried, since PyTorch itself does not run them on the CPU.
+    refused: int = 0
+    #: Counted on shapes (and, where they ask for it, on what integer tensors hold), as for real.
+    agreed: int = 0
+    #: Their sizes or branches depend on data, so that they are measured for real.
+    need_data: int = 0
+    #: Cannot be run on shapes for a reason of PyTorch's: the exceptions.
+    exceptions: set[str] = field(default_factory=set)
+    without_shapes: int = 0
+    unknown: set[str] = field(default_factory=set)
+
+    def add(self, other):
+        """Take another's numbers in."""
+        self.tried += other.tried
+        self.refused += other.refused
+        self.agreed += other.agreed
+        self.need_data += other.need_data
+        self.without_shapes += other.without_shapes
+        self.unknown |= other.unknown
+
+
+def name_of(op):
+    return f"{op.name}.{op.variant_test_name}" if op.variant_test_name else op.name
+
+
+def cases():
+    """(operator, dtype, whether the backward pass is run too), and what each is called."""
+    for op in op_db:
+        for dtype in DTYPES:
+            if dtype in op.supported_dtypes("cpu"):
+                yield op, dtype, False, f"{name_of(op)}-{str(dtype).removeprefix('torch.')}"
+        if op.supports_autograd and torch.float32 in op.supported_backward_dtypes("cpu"):
+            yield op, torch.float32, True, f"{name_of(op)}-backward"
+
+
+def samples_of(op, dtype, *, backward):
+    """The samples to try, the same every time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        samples = op.sample_inputs("cpu", dtype, requires_grad=backward)
+        return list(itertools.islice(samples, BACKWARD_SAMPLES if backward else SAMPLES))
+
+
+def runs(op, sample, *, backward):
+    """Whether PyTorch itself runs this sample here."""
+    try:
+        output = op.op(sample.input, *sample.args, **sample.kwargs)
+        if backward:
+            _backward(output)
+    except Exception:  # noqa: BLE001 -- whatever it is, it is not ours
+        return False
+    return True
+
+
+def work(result):
+    """FLOPs by operator."""
+    return {name: operator.flops for name, operator in result.operators.items()}
+
+
+def compare(op, sample, tally, *, backward):
+    """Count one sample in each way, and note in ``tally`` what came of it."""
+
+    def model(*args, **kwargs):
+        return op.op(*args, **kwargs)
+
+    run = _Run(model, (sample.input, *sample.args), dict(sample.kwargs), backward)
+    try:
+        real = run.for_real()
+    except Exception:
+        if runs(op, sample, backward=backward):
+            raise
+        tally.refused += 1
+        return
+    tally.tried += 1
+    tally.unknown.update(real.unknown_operators)
+    result, failure = run.on_shapes()
+    if result is None and run.asked_for_data is not None:
+        result, _ = run.on_integers()
+        if result is None:
+            tally.need_data += 1
+            return
+    if result is None:
+        tally.without_shapes += 1
+        tally.exceptions.add(f"{type(failure).__name__}: {failure}")
+        return
+    tally.unknown.update(result.unknown_operators)
+    assert result.flops == real.flops, (work(result), work(real))
+    assert result.modules == real.modules
+    tally.agreed += 1

@@ -1,0 +1,60 @@
+"""Outputs of operators without a meta kernel look as those of the real kernels do."""
+
+from __future__ import annotations
+
+import operator_database as database
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytest_flopsbudget.counting.metadata import to_meta
+from pytest_flopsbudget.counting.no_meta_kernel import OUTPUTS
+from pytest_flopsbudget.counting.operators import operator_info
+
+
+def metadata(output):
+    """Shapes, strides and dtypes; strides of dimensions of size 1 mean nothing, nor do those of empty tensors."""
+    if isinstance(output, torch.Tensor):
+        strides = [stride for size, stride in zip(output.shape, output.stride(), strict=True) if size != 1]
+        return output.shape, strides if output.numel() else None, output.dtype
+    return [metadata(item) for item in output]
+
+
+class Compare(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        name = operator_info(func).name
+        if name in OUTPUTS:
+            self.seen.add(name)
+            assert metadata(OUTPUTS[name](to_meta(args), kwargs)) == metadata(output)
+        return output
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's, about the arguments of its own samples
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("geqrf", {"aten.geqrf"}),
+        ("histogram", {"aten.histogram"}),
+        ("histogramdd", {"aten._histogramdd_bin_edges", "aten._histogramdd_from_bin_tensors"}),
+        ("nn.functional.fractional_max_pool3d", {"aten.fractional_max_pool3d_backward"}),
+        ("nn.functional.multi_margin_loss", {"aten.multi_margin_loss_backward"}),
+        ("nn.functional.multilabel_margin_loss", {"aten.multilabel_margin_loss_backward"}),
+    ],
+)
+def test_as_the_real_kernels(name, expected):
+    """Over all samples of PyTorch's operator database."""
+    compare = Compare()
+    (op,) = (op for op in database.op_db if op.name == name)
+    backward = op.supports_autograd
+    for sample in op.sample_inputs("cpu", torch.float32, requires_grad=backward):
+        with compare:
+            output = op.op(sample.input, *sample.args, **sample.kwargs)
+            if backward and torch.is_tensor(output):
+                output.sum().backward()
+    assert expected <= compare.seen

@@ -1,0 +1,89 @@
+"""Counting on shapes equals counting for real, over PyTorch's own database of operators.
+
+A few samples of each by default; all of them, in three dtypes, by ``make operators``.
+"""
+
+from __future__ import annotations
+
+import operator_database as database
+import pytest
+
+#: Operator → why PyTorch cannot run it on shapes: the start of what it says, then the reason. These are measured for
+#: real where they have data. Nothing is counted wrong here; something is not counted without data.
+EXCEPTIONS = {
+    "sparse.mm.reduce": ("NoTwinError", "how many elements a sparse input stores is data"),
+    "sparse.sampled_addmm": ("NoTwinError", "how many elements a sparse input stores is data"),
+    "tensor_split": ("RuntimeError: tensor_split expected", "splits at places that a tensor holds, read on the CPU"),
+    "to_sparse": ("NotImplementedError: aten::_to_sparse", "how many elements the output stores is data"),
+}
+
+#: Operators whose sizes or branches depend on data, which are measured for real, and what it hangs on.
+NEED_DATA = {
+    "allclose": "returns a number that is read",
+    "argwhere": "as many rows as there are elements other than zero",
+    "combinations": "selects by a mask",
+    "cov": "looks whether its weights are whole numbers",
+    "equal": "returns a number that is read",
+    "istft": "looks whether its windows overlap everywhere",
+    "item": "returns a number that is read",
+    "linalg.lstsq": "as many residuals as the rank tells",
+    "linalg.lstsq.grad_oriented": "as many residuals as the rank tells",
+    "masked_select": "as many elements as the mask holds",
+    "nn.functional.ctc_loss": "lengths of the targets",
+    "nn.functional.gaussian_nll_loss": "looks whether a variance is negative",
+    "nonzero": "as many rows as there are elements other than zero",
+    "unique": "as many elements as differ",
+    "unique_consecutive": "as many elements as differ",
+}
+
+#: Operators of which no sample runs.
+NOT_ON_CPU = {
+    "jiterator_2inputs_2outputs": "for CUDA only",
+    "jiterator_4inputs_with_extra_args": "for CUDA only",
+    "jiterator_binary": "for CUDA only",
+    "jiterator_binary_return_by_ref": "for CUDA only",
+    "jiterator_unary": "for CUDA only",
+    "normal.number_mean": "backward: its output has no gradient",
+}
+
+TALLY = database.Tally()
+#: Those of the tables above that were needed.
+LISTED: set[str] = set()
+
+CASES = [pytest.param(op, dtype, backward, id=name) for op, dtype, backward, name in database.cases()]
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's, about the arguments of its own samples
+@pytest.mark.parametrize(("op", "dtype", "backward"), CASES)
+def test_shapes_count_as_real_execution_does(op, dtype, backward):
+    """Every sample gives the same FLOPs on shapes and for real, and no operator is unknown."""
+    name = database.name_of(op)
+    tally = database.Tally()
+    for sample in database.samples_of(op, dtype, backward=backward):
+        database.compare(op, sample, tally, backward=backward)
+    assert not tally.unknown
+    reason = EXCEPTIONS.get(name, ("nothing",))[0]
+    assert all(exception.startswith(reason) for exception in tally.exceptions), tally.exceptions
+    assert not tally.need_data or name in NEED_DATA
+    if tally.exceptions or tally.need_data:
+        LISTED.add(name)
+    TALLY.add(tally)
+    if not tally.tried and name in NOT_ON_CPU:
+        pytest.skip(NOT_ON_CPU[name])
+    assert tally.tried
+    TALLY.operators.add(name)
+
+
+def test_summary(capsys):
+    """What the tests above found, in numbers."""
+    tried, agreed = TALLY.tried, TALLY.agreed
+    with capsys.disabled():
+        print(  # noqa: T201 -- what it is for
+            f"\n{len(TALLY.operators)} operators, {tried} samples: {agreed} agree, {TALLY.need_data} need data and "
+            f"{TALLY.without_shapes} are exceptions (measured for real), {len(TALLY.unknown)} operators unknown; "
+            f"PyTorch refused {TALLY.refused} more"
+        )
+    assert agreed + TALLY.need_data + TALLY.without_shapes == tried
+    assert not TALLY.unknown
+    if database.ALL:  # a few samples may not hold the one that asks for data
+        assert TALLY.operators & (EXCEPTIONS.keys() | NEED_DATA.keys()) == LISTED
