@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 from _pytest.pytester import SysModulesSnapshot
+from hypothesis import settings
+
+# A slow machine is no failure.
+settings.register_profile("steady", parent=settings(), deadline=None)
+settings.load_profile("steady")
 
 MODELS = """
 import torch
