@@ -123,7 +123,7 @@ class OperatorInfo:
         if _FREE_TAGS & tags:
             return True
         name = self.name.rstrip("_")
-        if not self.takes_tensors or name in WITHOUT_PRODUCTS or name.startswith("aten._foreach_"):
+        if not self.takes_tensors or name in WITHOUT_PRODUCTS:
             return True
         return bool(schema.returns) and all(
             result.alias_info is not None and not result.alias_info.is_write for result in schema.returns

@@ -128,7 +128,18 @@ sparse_compressed_tensor sparse_dim sparse_mask sparse_resize sparse_resize_and_
 to_padded_tensor transpose unsqueeze zero zeros_like
 """
 
+_OVER_LISTS = """
+_foreach_abs _foreach_acos _foreach_add _foreach_addcdiv _foreach_addcmul _foreach_asin _foreach_atan _foreach_ceil
+_foreach_clamp_max _foreach_clamp_min _foreach_clone _foreach_copy _foreach_cos _foreach_cosh _foreach_div
+_foreach_erf _foreach_erfc _foreach_exp _foreach_expm1 _foreach_floor _foreach_frac _foreach_lerp _foreach_lgamma
+_foreach_log _foreach_log10 _foreach_log1p _foreach_log2 _foreach_max _foreach_maximum _foreach_minimum _foreach_mul
+_foreach_neg _foreach_norm _foreach_pow _foreach_powsum _foreach_reciprocal _foreach_round _foreach_rsqrt
+_foreach_sigmoid _foreach_sign _foreach_sin _foreach_sinh _foreach_sqrt _foreach_sub _foreach_tan _foreach_tanh
+_foreach_trunc _foreach_zero
+"""
+
 _FAMILIES = (
+    _OVER_LISTS,
     _NORMALIZATION,
     _POOLING,
     _SOFTMAX_AND_LOSSES,
