@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.names import OPERATOR
 from pytest_flopsbudget.results.metrics import METRICS
 from pytest_flopsbudget.units import Tolerance, nearest_spelling, parse_percent, parse_quantity, parse_tolerance
 
@@ -39,8 +40,6 @@ _KEYS = (
     "limits",
     "budgets",
 )
-
-_OPERATOR = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")
 
 _T = TypeVar("_T")
 
@@ -247,7 +246,7 @@ def _read_choice(table: Mapping[str, object], key: str, allowed: tuple[_T, ...],
 
 
 def _read_operators(value: object, place: _Place) -> tuple[str, ...]:
-    if isinstance(value, list) and all(isinstance(name, str) and _OPERATOR.fullmatch(name) for name in value):
+    if isinstance(value, list) and all(isinstance(name, str) and OPERATOR.fullmatch(name) for name in value):
         return tuple(value)
     place.wrong("free-operators", f'{value!r} is not a list of operators; write ["mylib::scan"]')
     return ()

@@ -2,24 +2,10 @@ from fractions import Fraction
 
 import msgspec
 import pytest
+from test_baseline import small
 
 from pytest_flopsbudget.results.comparison import Comparison, MetricChange, compare
-from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.units import Tolerance
-
-
-def small(flops=1, **fields):
-    root = {"": Module(type="Net", calls=1, metrics={"flops": flops})}
-    return Complexity(
-        **{
-            "model": "Net",
-            "inputs": ("float32[1]",),
-            "execution": "shapes",
-            "metrics": {"flops": flops},
-            "modules": root,
-        }
-        | fields
-    )
 
 
 class TestCompare:

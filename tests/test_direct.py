@@ -11,20 +11,13 @@ import pytest
 import torch
 from torch.testing._internal.common_methods_invocations import op_db
 from torch.utils._python_dispatch import TorchDispatchMode
+from zoo import metadata
 
 from pytest_flopsbudget.counting import direct
 from pytest_flopsbudget.counting.operators import operator_info
 
 #: Samples of each operator: the first ones are the plain cases, which are those that the rules are about.
 SAMPLES = 3
-
-
-def metadata(output):
-    """Shapes, strides and dtypes; strides of dimensions of size 1 mean nothing, nor do those of empty tensors."""
-    if isinstance(output, torch.Tensor):
-        strides = [stride for size, stride in zip(output.shape, output.stride(), strict=True) if size != 1]
-        return output.shape, strides if output.numel() else None, output.dtype
-    return [metadata(item) for item in output]
 
 
 class Compare(TorchDispatchMode):

@@ -6,18 +6,11 @@ import operator_database as database
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from zoo import metadata
 
 from pytest_flopsbudget.counting.metadata import to_meta
 from pytest_flopsbudget.counting.no_meta_kernel import OUTPUTS
 from pytest_flopsbudget.counting.operators import operator_info
-
-
-def metadata(output):
-    """Shapes, strides and dtypes; strides of dimensions of size 1 mean nothing, nor do those of empty tensors."""
-    if isinstance(output, torch.Tensor):
-        strides = [stride for size, stride in zip(output.shape, output.stride(), strict=True) if size != 1]
-        return output.shape, strides if output.numel() else None, output.dtype
-    return [metadata(item) for item in output]
 
 
 class Compare(TorchDispatchMode):

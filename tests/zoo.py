@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from pytest_flopsbudget.counting.measure import _Run
 
 
@@ -31,3 +33,11 @@ def both(model, args=(), kwargs=None, *, backward=False):
     assert not real.unknown_operators
     assert shapes.modules == real.modules
     return shapes
+
+
+def metadata(output):
+    """Shapes, strides and dtypes; strides of dimensions of size 1 mean nothing, nor do those of empty tensors."""
+    if isinstance(output, torch.Tensor):
+        strides = [stride for size, stride in zip(output.shape, output.stride(), strict=True) if size != 1]
+        return output.shape, strides if output.numel() else None, output.dtype
+    return [metadata(item) for item in output]

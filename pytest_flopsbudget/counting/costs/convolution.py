@@ -45,10 +45,7 @@ def _products(positions: torch.Tensor, weight: torch.Tensor) -> int:
     "aten.conv_depthwise3d",
 )
 def _convolution(call: Call) -> int:
-    try:
-        transposed = bool(call["transposed"])
-    except KeyError:
-        transposed = False
+    transposed = "transposed" in call.names and call["transposed"]
     positions = call.tensor("input", "self") if transposed else call.first_output
     return _products(positions, call.tensor("weight"))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.names import OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 _FORMULAS: dict[str, Formula] = {}
 #: Formulas from outside, which go before our own.
 _REGISTERED: dict[str, Formula] = {}
-
-_QUALIFIED = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")
 
 
 class Call:
@@ -98,7 +96,7 @@ def flops_formula(*operators: str) -> Callable[[Formula], Formula]:
         UsageError: a name is not of that form.
     """
     for operator in operators:
-        if not isinstance(operator, str) or not _QUALIFIED.fullmatch(operator):
+        if not isinstance(operator, str) or not OPERATOR.fullmatch(operator):
             raise UsageError(
                 f'flops_formula({operator!r}): an operator is named "namespace::name", as in "mylib::scan"'
             )
