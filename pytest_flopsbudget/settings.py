@@ -344,6 +344,8 @@ def _read_tolerance(table: Mapping[str, object], place: _Place) -> Mapping[str, 
     for key, growth in value.items():
         if key not in METRICS:
             here.unknown(key, METRICS)
+        elif len(METRICS[key].derived) > 1:
+            here.wrong(key, f"is the sum of {' and '.join(METRICS[key].derived)}; give those a tolerance")
         elif key in tolerances:
             here.wrong(key, "is one quantity with another key of this table; give one of the two")
         else:
@@ -369,10 +371,10 @@ def _read_common_tolerance(value: object, place: _Place) -> Mapping[str, Toleran
 
 def _with_derived(key: str, tolerance: Tolerance) -> Mapping[str, Tolerance]:
     """The tolerance of ``key`` and of the metrics that are the same quantity in another unit."""
-    source, divisor = METRICS[key].derived or (key, 1)
-    absolute = tolerance.absolute * divisor
+    (source,) = METRICS[key].derived or (key,)
+    absolute = tolerance.absolute * METRICS[key].divisor
     same = {source: replace(tolerance, absolute=absolute)}
     for metric in METRICS.values():
-        if metric.derived is not None and metric.derived[0] == source:
-            same[metric.key] = replace(tolerance, absolute=absolute // metric.derived[1])
+        if metric.derived == (source,):
+            same[metric.key] = replace(tolerance, absolute=absolute // metric.divisor)
     return same

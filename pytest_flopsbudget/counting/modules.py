@@ -20,15 +20,16 @@ _NO_SEQUENCE_NUMBER = 2**64 - 1
 class Node:
     """One place in the tree: a module under one of its names, or the function that was measured."""
 
-    __slots__ = ("calls", "flops", "module", "path", "type")
+    __slots__ = ("calls", "flops", "module", "other_flops", "path", "type")
 
     def __init__(self, path: str, type_name: str, module: torch.nn.Module | None) -> None:
         self.path = path
         self.type = type_name
         self.module = module
         self.calls = 0
-        #: FLOPs of the operators that ran here and in no module below.
+        #: Work of the operators that ran here and in no module below.
         self.flops = 0
+        self.other_flops = 0
 
 
 class ModuleTracker:

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from pytest_flopsbudget.counting.costs import WITHOUT_PRODUCTS, Call, formula_of, registered_formula
+from pytest_flopsbudget.counting.costs import (
+    FREE,
+    Call,
+    Cost,
+    elementary,
+    formula_of,
+    is_free,
+    other_formula_of,
+    reduction,
+    registered_formula,
+)
 from pytest_flopsbudget.counting.metadata import tensors_in
 
 if TYPE_CHECKING:
@@ -23,10 +33,8 @@ Behaviour = Literal["functional", "inplace", "alias"]
 _STATISTICS = frozenset({"running_mean", "running_var"})
 
 
-#: What PyTorch says of operators that hold no sum of products. Its older versions know fewer of these tags.
-_FREE_TAGS = frozenset(
-    getattr(torch.Tag, name) for name in ("pointwise", "reduction", "view_copy") if hasattr(torch.Tag, name)
-)
+#: Tags that older versions of PyTorch do not know.
+_REDUCTION, _VIEW_COPY = (getattr(torch.Tag, name, None) for name in ("reduction", "view_copy"))
 
 
 class OperatorInfo:
@@ -44,6 +52,7 @@ class OperatorInfo:
         "name",
         "needs_data",
         "operator",
+        "other_formula",
         "outputs",
         "registered",
         "returned",
@@ -90,7 +99,11 @@ class OperatorInfo:
         self.behaviour, self.returned = self._behaviour(schema, tags)
         self.registered = registered_formula(self.name)
         self.formula: Formula | None = self.registered or formula_of(self.name) or _foreign(operator)
-        self.known = self.formula is not None or self._is_without_products(schema, tags)
+        #: Its FLOPs that are no sums of products; a formula from outside says both.
+        self.other_formula: Formula | None = None
+        if self.registered is None:
+            self.other_formula = other_formula_of(self.name) or self._rule_by_tags(tags)
+        self.known = bool(self.formula or self.other_formula) or self._is_free(schema, tags)
 
     def _behaviour(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> tuple[Behaviour, tuple[int, ...]]:
         aliased = [result.alias_info for result in schema.returns]
@@ -112,19 +125,20 @@ class OperatorInfo:
             )
         return ("inplace", tuple(positions)) if len(positions) == len(aliased) else ("alias", ())
 
-    def _is_without_products(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> bool:
+    def _rule_by_tags(self, tags: set[torch.Tag]) -> Formula | None:
+        """PyTorch's tags are promises about its own operators, and about no others."""
+        if not self.name.startswith("aten.") or is_free(self.name):
+            return None
+        if torch.Tag.pointwise in tags:
+            return elementary
+        return reduction if _REDUCTION in tags else None
+
+    def _is_free(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> bool:
         if self.name.startswith(("prim.", "profiler.")):
             return True  # the dispatcher's questions about a tensor: its device, its layout; marks in a trace
-        if not self.name.startswith("aten."):
-            # PyTorch's tags are promises about its own operators; elsewhere only what returns views is surely free.
-            return bool(schema.returns) and all(
-                result.alias_info is not None and not result.alias_info.is_write for result in schema.returns
-            )
-        if _FREE_TAGS & tags:
+        if self.name.startswith("aten.") and (not self.takes_tensors or _VIEW_COPY in tags or is_free(self.name)):
             return True
-        name = self.name.rstrip("_")
-        if not self.takes_tensors or name in WITHOUT_PRODUCTS:
-            return True
+        # Of other operators, only what returns views is surely free.
         return bool(schema.returns) and all(
             result.alias_info is not None and not result.alias_info.is_write for result in schema.returns
         )
@@ -137,9 +151,19 @@ class OperatorInfo:
             else:
                 yield from tensors_in(kwargs.get(self.operator._schema.arguments[position].name))  # noqa: SLF001
 
-    def flops(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
-        """FLOPs of one call, 0 where no formula applies."""
-        return 0 if self.formula is None else self.formula(Call(self.operator, args, kwargs, output))
+    def cost(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
+        """What one call costs; `FREE` where no formula applies."""
+        if self.formula is None and self.other_formula is None:
+            return FREE
+        call = Call(self.operator, args, kwargs, output)
+        if self.registered is not None:
+            cost = self.registered(call)
+        else:
+            cost = Cost(
+                0 if self.formula is None else self.formula(call),
+                0 if self.other_formula is None else self.other_formula(call),
+            )
+        return cost if any(cost) else FREE
 
 
 def _foreign(operator: torch._ops.OpOverload) -> Formula | None:

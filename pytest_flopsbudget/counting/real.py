@@ -12,6 +12,7 @@ from pytest_flopsbudget.counting.tracer import Tracer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_flopsbudget.counting.costs import Cost
     from pytest_flopsbudget.counting.modules import ModuleTracker
     from pytest_flopsbudget.counting.operators import OperatorInfo
 
@@ -24,8 +25,8 @@ class RealTracer(Tracer):
         self._made: set[int] = set()
         self._copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
-    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
-        """The output, computed, and its FLOPs."""
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
+        """The output, computed, and what it costs."""
         for tensor in info.writes_to(args, kwargs):
             self._keep(tensor)
         output = info.operator(*args, **kwargs)
@@ -33,7 +34,7 @@ class RealTracer(Tracer):
             for tensor in tensors_in(output):
                 if _has_storage(tensor):
                     self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- the storage's identity
-        return output, info.flops(args, kwargs, output)
+        return output, info.cost(args, kwargs, output)
 
     def _keep(self, tensor: torch.Tensor) -> None:
         if not _has_storage(tensor):

@@ -18,11 +18,12 @@ from pytest_flopsbudget.counting.tracer import Tracer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_flopsbudget.counting.costs import Cost
     from pytest_flopsbudget.counting.modules import ModuleTracker
     from pytest_flopsbudget.counting.operators import OperatorInfo
 
-#: Call → (what its output looks like, FLOPs). Holds facts about PyTorch only, so nothing ever has to reset it.
-_ANSWERS: dict[tuple[Any, ...], tuple[Any, int]] = {}
+#: Call → (what its output looks like, what it costs). Holds facts about PyTorch only, so nothing ever has to reset it.
+_ANSWERS: dict[tuple[Any, ...], tuple[Any, Cost]] = {}
 #: Where the memory is emptied: a process that meets this many different calls is not served by remembering them.
 _MOST_ANSWERS = 200_000
 
@@ -44,8 +45,8 @@ class ShapesTracer(Tracer):
         #: another way than it goes with data.
         self.asked_for_data: tuple[str, str] | None = None
 
-    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
-        """The output's twin, and the FLOPs that the operator would have cost.
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
+        """The output's twin, and what the operator would have cost.
 
         Raises:
             NeedsDataError: the result depends on values that are not known.
@@ -66,34 +67,34 @@ class ShapesTracer(Tracer):
         if tensors and (self.constants or info.name == "aten.lift_fresh"):
             found, output = self._from_constants(info, args, kwargs, tensors, wants_cpu)
             if found:
-                return output, 0
+                return output, info.cost(args, kwargs, output)
         self._refuse_without_data(info, args, kwargs)
         if info.behaviour == "alias" or not info.known:
-            output, flops = self._run(info, args, kwargs)
+            output, cost = self._run(info, args, kwargs)
         else:
-            output, flops = self._remembered(tuple(parts), info, args, kwargs)
+            output, cost = self._remembered(tuple(parts), info, args, kwargs)
         if info.is_constant and isinstance(output, torch.Tensor) and output.numel() <= self.constants.largest:
             self.constants.remember(output, self.constants.compute(info, {}, args, kwargs))
         if info.behaviour == "inplace":
             output = self._written(info, args)
-        return output, flops
+        return output, cost
 
     def _remembered(
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[Any, int]:
+    ) -> tuple[Any, Cost]:
         """The output of a call that may have been seen before; None for what an in-place operator returns."""
         try:
             known = _ANSWERS.get(key)
         except TypeError:  # an argument that cannot be hashed
             return self._run(info, args, kwargs)
         if known is not None:
-            spec, flops = known
-            return make(spec), flops
-        output, flops = self._run(info, args, kwargs)
+            spec, cost = known
+            return make(spec), cost
+        output, cost = self._run(info, args, kwargs)
         if len(_ANSWERS) >= _MOST_ANSWERS:
             _ANSWERS.clear()
-        _ANSWERS[key] = (spec_of(output) if info.behaviour == "functional" else None, flops)
-        return output, flops
+        _ANSWERS[key] = (spec_of(output) if info.behaviour == "functional" else None, cost)
+        return output, cost
 
     def _without_masks(self, indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
         """Indices with the positions in place of masks whose values are known."""
@@ -117,14 +118,14 @@ class ShapesTracer(Tracer):
             kwargs["generator"] = None  # it belongs to the device that it was made on
 
     @staticmethod
-    def _run(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
+    def _run(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
         """Work the output out, or ask PyTorch's meta kernel for it."""
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
         output = direct.answer(info, args, kwargs) if info.behaviour == "functional" else None
         if output is None:
             output = info.operator(*args, **kwargs)
-        return to_meta(output), info.flops(args, kwargs, output)
+        return to_meta(output), info.cost(args, kwargs, output)
 
     @staticmethod
     def _written(info: OperatorInfo, args: Sequence[Any]) -> Any:

@@ -9,6 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from pytest_flopsbudget.counting.costs import FREE
 from pytest_flopsbudget.counting.higher_order import body_of
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
 from pytest_flopsbudget.counting.operators import OperatorInfo, operator_info
@@ -16,6 +17,7 @@ from pytest_flopsbudget.counting.operators import OperatorInfo, operator_info
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_flopsbudget.counting.costs import Cost
     from pytest_flopsbudget.counting.modules import ModuleTracker
 
 
@@ -27,13 +29,14 @@ def _counts_by_metadata(kind: type) -> bool:
 
 
 class Tally:
-    """Calls and FLOPs of one operator."""
+    """Calls and work of one operator."""
 
-    __slots__ = ("calls", "flops", "paths")
+    __slots__ = ("calls", "flops", "other_flops", "paths")
 
     def __init__(self) -> None:
         self.calls = 0
         self.flops = 0
+        self.other_flops = 0
         #: Where it ran; kept only for unknown operators.
         self.paths: set[str] = set()
 
@@ -77,9 +80,9 @@ class Tracer(TorchDispatchMode):
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
-        output, flops = self.answer(info, args, kwargs)
-        if flops:
-            self._credit(info, flops)
+        output, cost = self.answer(info, args, kwargs)
+        if cost is not FREE:
+            self._credit(info, cost)
         elif not info.known:
             self._note_unknown(info.name)
         return output
@@ -97,17 +100,21 @@ class Tracer(TorchDispatchMode):
             self._note_unknown(f"higher_order.{operator.name()}")
         return output
 
-    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, int]:
-        """The output of one operator, and its FLOPs."""
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
+        """The output of one operator, and what it costs."""
         raise NotImplementedError
 
-    def _credit(self, info: OperatorInfo, flops: int) -> None:
-        self.tracker.current().flops += flops
+    def _credit(self, info: OperatorInfo, cost: Cost) -> None:
+        flops, other_flops = cost
+        node = self.tracker.current()
+        node.flops += flops
+        node.other_flops += other_flops
         tally = self.counted.get(info.name)
         if tally is None:
             tally = self.counted[info.name] = Tally()
         tally.calls += 1
         tally.flops += flops
+        tally.other_flops += other_flops
 
     def _note_unknown(self, name: str) -> None:
         tally = self.unknown.setdefault(name, Tally())

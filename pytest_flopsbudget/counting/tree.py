@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracer import Tracer
 
 
+#: Metrics that are sums of work; nodes and tallies keep each under its name.
+_SUMMED = ("flops", "other_flops")
+
+
 class _Held:
     """The parameters and buffers at or below one module, each once."""
 
@@ -33,12 +37,11 @@ class _Held:
         self.parameters.update(other.parameters)
         self.buffers.update(other.buffers)
 
-    def metrics(self, flops: int) -> dict[str, int]:
+    def metrics(self) -> dict[str, int]:
         parameters = [
             item for item in self.parameters.values() if not isinstance(item, torch.nn.parameter.UninitializedParameter)
         ]
         return {
-            "flops": flops,
             "params": sum(item.numel() for item in parameters),
             "trainable_params": sum(item.numel() for item in parameters if item.requires_grad),
             "param_bytes": sum(item.nbytes for item in parameters),
@@ -82,7 +85,7 @@ def complexity(
     """What ``tracer`` saw, summed up."""
     nodes = _complete(tracer.tracker)
     held = {path: _Held() for path in nodes}
-    flops = {path: node.flops for path, node in nodes.items()}
+    work = {path: {key: getattr(node, key) for key in _SUMMED} for path, node in nodes.items()}
     for path, node in nodes.items():
         if node.module is not None:
             held[path].add(node.module)
@@ -90,14 +93,15 @@ def complexity(
     for path in sorted(nodes, key=lambda path: path.count("."), reverse=True):
         if path:
             parent = _parent(path)
-            flops[parent] += flops[path]
+            for key in _SUMMED:
+                work[parent][key] += work[path][key]
             held[parent].merge(held[path])
     modules = {
         path: Module(
             type=node.type,
             shape="" if node.module is None else shape_of(node.module),
             calls=node.calls,
-            metrics=held[path].metrics(flops[path]),
+            metrics=work[path] | held[path].metrics(),
         )
         for path, node in nodes.items()
     }
@@ -109,7 +113,7 @@ def complexity(
         metrics=modules[""].metrics,
         modules=modules,
         operators={
-            name: Operator(calls=tally.calls, metrics={"flops": tally.flops})
+            name: Operator(calls=tally.calls, metrics={key: getattr(tally, key) for key in _SUMMED})
             for name, tally in sorted(tracer.counted.items())
         },
         unknown_operators=_unknown(tracer),

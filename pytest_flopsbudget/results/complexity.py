@@ -39,6 +39,16 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True):
         """Multiply-accumulates."""
         return self.value("macs")
 
+    @property
+    def other_flops(self) -> int:
+        """FLOPs of all other arithmetic on floating-point numbers."""
+        return self.value("other_flops")
+
+    @property
+    def total_flops(self) -> int:
+        """FLOPs of everything that computes on floating-point numbers."""
+        return self.value("total_flops")
+
 
 class _Parametrized(_Measured, frozen=True, kw_only=True):
     @property

@@ -139,7 +139,7 @@ def share(complexity: Complexity, effective: Effective) -> Share | None:
 
 def _quantity(metric: str) -> str:
     derived = METRICS[metric].derived
-    return metric if derived is None else derived[0]
+    return derived[0] if len(derived) == 1 else metric
 
 
 def _replaced(farther: Mapping[str, Limit], closer: Mapping[str, int], source: str) -> dict[str, Limit]:

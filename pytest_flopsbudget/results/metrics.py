@@ -25,13 +25,16 @@ class Metric:
     #: parameter or buffer once, however many modules share it; "peak" is a highest point and does not add up.
     aggregation: Aggregation
     meaning: str
-    #: (metric, divisor): the value is that metric's, divided. Such a metric is shown and limited, but never stored.
-    derived: tuple[str, int] | None = None
+    #: Stored metrics whose sum, divided by `divisor`, is the value. Such a metric is shown and limited, but never stored.
+    derived: tuple[str, ...] = ()
+    divisor: int = 1
 
 
 _ROWS = (
     Metric("flops", "FLOPs", "FLOPs", "sum", "sums of products, 2 per multiply-accumulate"),
-    Metric("macs", "MACs", "MACs", "sum", "multiply-accumulates: half of flops", derived=("flops", 2)),
+    Metric("macs", "MACs", "MACs", "sum", "multiply-accumulates: half of flops", derived=("flops",), divisor=2),
+    Metric("other_flops", "other FLOPs", "FLOPs", "sum", "all other arithmetic on floating-point numbers"),
+    Metric("total_flops", "total FLOPs", "FLOPs", "sum", "flops and other_flops", derived=("flops", "other_flops")),
     Metric("params", "params", "count", "distinct", "distinct parameters"),
     Metric("trainable_params", "trainable", "count", "distinct", "distinct parameters that require a gradient"),
     Metric("param_bytes", "param bytes", "bytes", "distinct", "bytes of the parameters as stored"),
@@ -42,13 +45,14 @@ _ROWS = (
 METRICS: Mapping[str, Metric] = {metric.key: metric for metric in _ROWS}
 
 #: The keys that results and baselines hold; the others derive from them.
-STORED: tuple[str, ...] = tuple(metric.key for metric in _ROWS if metric.derived is None)
+STORED: tuple[str, ...] = tuple(metric.key for metric in _ROWS if not metric.derived)
 
 
 def value_of(metrics: Mapping[str, int], key: str) -> int | None:
     """The value of metric ``key`` among stored ``metrics``, derived where it has to be; None if it was not measured."""
-    derived = METRICS[key].derived if key in METRICS else None
-    if derived is None:
+    if key not in METRICS or not METRICS[key].derived:
         return metrics.get(key)
-    source, divisor = derived
-    return None if source not in metrics else metrics[source] // divisor
+    metric = METRICS[key]
+    if not all(part in metrics for part in metric.derived):
+        return None
+    return sum(metrics[part] for part in metric.derived) // metric.divisor

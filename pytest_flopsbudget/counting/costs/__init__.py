@@ -1,18 +1,32 @@
-"""Operator → FLOPs: one file per family, each formula with its source."""
+"""Operator → cost: one file per family, each formula with its source."""
 
 from pytest_flopsbudget.counting.costs import attention, convolution, products, quantized, recurrent
-from pytest_flopsbudget.counting.costs.registry import Call, flops_formula, formula_of, registered_formula
-from pytest_flopsbudget.counting.costs.without_products import WITHOUT_PRODUCTS
+from pytest_flopsbudget.counting.costs.elementary import elementary, reduction
+from pytest_flopsbudget.counting.costs.free import is_free
+from pytest_flopsbudget.counting.costs.registry import (
+    FREE,
+    Call,
+    Cost,
+    flops_formula,
+    formula_of,
+    other_formula_of,
+    registered_formula,
+)
 
 __all__ = [
-    "WITHOUT_PRODUCTS",
+    "FREE",
     "Call",
+    "Cost",
     "attention",
     "convolution",
+    "elementary",
     "flops_formula",
     "formula_of",
+    "is_free",
+    "other_formula_of",
     "products",
     "quantized",
     "recurrent",
+    "reduction",
     "registered_formula",
 ]

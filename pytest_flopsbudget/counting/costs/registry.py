@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -13,8 +13,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     Formula = Callable[["Call"], int]
+    OutsideFormula = Callable[["Call"], int | tuple[int, int]]
+
+
+class Cost(NamedTuple):
+    """What one call of an operator costs."""
+
+    #: Sums of products, 2 per multiply-accumulate.
+    flops: int
+    #: All other arithmetic on floating-point numbers, 1 per elementary operation.
+    other_flops: int
+
+
+FREE = Cost(0, 0)
 
 _FORMULAS: dict[str, Formula] = {}
+_OTHER_FORMULAS: dict[str, Formula] = {}
 #: Formulas from outside, which go before our own.
 _REGISTERED: dict[str, Formula] = {}
 
@@ -67,7 +81,10 @@ class Call:
 
 
 def formula(*operators: str) -> Callable[[Formula], Formula]:
-    """Register a function from a `Call` to its FLOPs for ``operators``, named without overload: "aten.mm"."""
+    """Register a function from a `Call` to its sums of products, in FLOPs, for ``operators``.
+
+    They are named without overload: "aten.mm".
+    """
 
     def register(function: Formula) -> Formula:
         for operator in operators:
@@ -77,7 +94,20 @@ def formula(*operators: str) -> Callable[[Formula], Formula]:
     return register
 
 
-def flops_formula(*operators: str) -> Callable[[Formula], Formula]:
+def other_formula(*operators: str) -> Callable[[Formula], Formula]:
+    """Register a function from a `Call` to the FLOPs that are no sums of products, for ``operators``."""
+
+    def register(function: Formula) -> Formula:
+        for operator in operators:
+            if operator in _OTHER_FORMULAS:
+                raise ValueError(f"{operator} has a formula")
+            _OTHER_FORMULAS[operator] = function
+        return function
+
+    return register
+
+
+def flops_formula(*operators: str) -> Callable[[OutsideFormula], OutsideFormula]:
     """Register a formula for operators of your own, or another one than ours.
 
     ::
@@ -86,8 +116,9 @@ def flops_formula(*operators: str) -> Callable[[Formula], Formula]:
         def scan(call):
             return 2 * call.tensor("x").numel()
 
-    A formula is given the `Call` and returns its FLOPs, 2 per multiply-accumulate; 0 says that the operator is free. It
-    should look at shapes only: where a model is counted on shapes alone there are no values.
+    A formula is given the `Call` and returns its FLOPs, 2 per multiply-accumulate; 0 says that the operator is free. For
+    an operator that computes more than sums of products it may return a pair: (flops, other_flops). It should look at
+    shapes only: where a model is counted on shapes alone there are no values.
 
     Args:
         operators: qualified names, "namespace::name", without overload.
@@ -101,7 +132,7 @@ def flops_formula(*operators: str) -> Callable[[Formula], Formula]:
                 f'flops_formula({operator!r}): an operator is named "namespace::name", as in "mylib::scan"'
             )
 
-    def register(function: Formula) -> Formula:
+    def register(function: OutsideFormula) -> OutsideFormula:
         for operator in operators:
             _REGISTERED[operator.replace("::", ".")] = _checked(operator, function)
         return function
@@ -109,23 +140,25 @@ def flops_formula(*operators: str) -> Callable[[Formula], Formula]:
     return register
 
 
-def _checked(operator: str, function: Formula) -> Formula:
+def _checked(operator: str, function: OutsideFormula) -> Formula:
     """``function``, with its own mistakes told as such: they are none of the model's."""
     name = getattr(function, "__qualname__", repr(function))
 
-    def formula_from_outside(call: Call) -> int:
+    def formula_from_outside(call: Call) -> Cost:
         try:
-            flops = function(call)
+            cost = function(call)
         except Exception as error:
             raise UsageError(
                 f"the formula {name} for {operator} raised {type(error).__name__}: {error}; "
                 f"the operator's arguments are {', '.join(call.names)}"
             ) from error
-        if not isinstance(flops, int) or isinstance(flops, bool) or flops < 0:
+        pair = cost if type(cost) is tuple and len(cost) == 2 else (cost, 0)  # noqa: PLR2004 -- flops, other_flops
+        if any(not isinstance(part, int) or isinstance(part, bool) or part < 0 for part in pair):
             raise UsageError(
-                f"the formula {name} for {operator} returned {flops!r}; FLOPs are a whole number, 0 or more"
+                f"the formula {name} for {operator} returned {cost!r}; it returns its FLOPs, a whole number of 0 or more, "
+                "or a pair of such: (flops, other_flops)"
             )
-        return flops
+        return Cost(*pair)
 
     return formula_from_outside
 
@@ -138,6 +171,11 @@ def registered_formula(operator: str) -> Formula | None:
 def formula_of(operator: str) -> Formula | None:
     """Our own formula for an operator named like "aten.mm", in place or not."""
     return _FORMULAS.get(operator) or _FORMULAS.get(operator.rstrip("_"))
+
+
+def other_formula_of(operator: str) -> Formula | None:
+    """Our own formula for what is no sum of products."""
+    return _OTHER_FORMULAS.get(operator) or _OTHER_FORMULAS.get(operator.rstrip("_"))
 
 
 def per_mac(tensor: torch.Tensor) -> int:

@@ -1,0 +1,55 @@
+"""One FLOP per elementary operation on floating-point numbers: what every rule for `other_flops` is made of.
+
+An add, a multiplication, a comparison, a maximum, a square root, an exponential, an error function: 1 each, as in XLA's
+`HloCostAnalysis` (openxla/xla, `xla/service/hlo_cost_analysis.cc`). Integers and booleans are no floating-point numbers:
+an operator that reads and writes nothing else is free.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import torch
+
+from pytest_flopsbudget.counting.metadata import tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+
+def is_float(tensor: torch.Tensor) -> bool:
+    """Whether the tensor holds real or complex floating-point numbers."""
+    return tensor.is_floating_point() or tensor.is_complex()
+
+
+def computes_on_floats(call: Call) -> bool:
+    """Whether any tensor that the operator reads or returns holds floating-point numbers."""
+    return any(map(is_float, itertools.chain(tensors_in(call.output), tensors_in(call.args))))
+
+
+def is_complex(call: Call) -> bool:
+    """Whether any tensor that the operator reads or returns holds complex numbers."""
+    return any(tensor.is_complex() for tensor in itertools.chain(tensors_in(call.output), tensors_in(call.args)))
+
+
+def elements(tensors: Iterable[torch.Tensor]) -> int:
+    """Elements of all the tensors that hold floating-point numbers."""
+    return sum(tensor.numel() for tensor in tensors if is_float(tensor))
+
+
+def elementary(call: Call) -> int:
+    """One operation for each element of the output, of which a complex number has two parts."""
+    if not computes_on_floats(call):
+        return 0
+    return (2 if is_complex(call) else 1) * call.first_output.numel()
+
+
+def reduction(call: Call) -> int:
+    """n values to one by n - 1 operations, for each element of the output."""
+    inputs = next(tensors_in(call.args))
+    if not is_float(inputs):
+        return 0
+    return (2 if inputs.is_complex() else 1) * max(inputs.numel() - call.first_output.numel(), 0)
