@@ -97,13 +97,13 @@ class OperatorInfo:
             if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in _STATISTICS
         )
         self.behaviour, self.returned = self._behaviour(schema, tags)
+        #: What somebody said from outside, which goes before the rest.
         self.registered = registered_formula(self.name)
-        self.formula: Formula | None = self.registered or formula_of(self.name) or _foreign(operator)
-        #: Its FLOPs that are no sums of products; a formula from outside says both.
-        self.other_formula: Formula | None = None
-        if self.registered is None:
-            self.other_formula = other_formula_of(self.name) or self._rule_by_tags(tags)
-        self.known = bool(self.formula or self.other_formula) or self._is_free(schema, tags)
+        #: Its sums of products.
+        self.formula: Formula | None = formula_of(self.name) or _foreign(operator)
+        #: All its other arithmetic.
+        self.other_formula: Formula | None = other_formula_of(self.name) or self._rule_by_tags(tags)
+        self.known = bool(self.registered or self.formula or self.other_formula) or self._is_free(schema, tags)
 
     def _behaviour(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> tuple[Behaviour, tuple[int, ...]]:
         aliased = [result.alias_info for result in schema.returns]
@@ -153,16 +153,14 @@ class OperatorInfo:
 
     def cost(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
         """What one call costs; `FREE` where no formula applies."""
-        if self.formula is None and self.other_formula is None:
+        formula, other_formula = self.formula, self.other_formula
+        if formula is None and other_formula is None and self.registered is None:
             return FREE
         call = Call(self.operator, args, kwargs, output)
         if self.registered is not None:
             cost = self.registered(call)
         else:
-            cost = Cost(
-                0 if self.formula is None else self.formula(call),
-                0 if self.other_formula is None else self.other_formula(call),
-            )
+            cost = Cost(formula(call) if formula else 0, other_formula(call) if other_formula else 0)
         return cost if any(cost) else FREE
 
 

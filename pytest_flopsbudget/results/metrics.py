@@ -25,7 +25,8 @@ class Metric:
     #: parameter or buffer once, however many modules share it; "peak" is a highest point and does not add up.
     aggregation: Aggregation
     meaning: str
-    #: Stored metrics whose sum, divided by `divisor`, is the value. Such a metric is shown and limited, but never stored.
+    #: Stored metrics whose sum, divided by `divisor`, is the value. Such a metric is shown and limited, but never
+    #: stored.
     derived: tuple[str, ...] = ()
     divisor: int = 1
 

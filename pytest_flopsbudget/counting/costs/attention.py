@@ -8,9 +8,10 @@ forward; the score product that a fused kernel computes once more is its own cho
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
-from pytest_flopsbudget.counting.costs.registry import formula, per_mac
+from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
 
 if TYPE_CHECKING:
     import torch
@@ -121,3 +122,106 @@ def _transformer_encoder_layer(call: Call) -> int:
     tokens = source.shape[0] * source.shape[1]
     feed_forward = 2 * tokens * (call.tensor("ffn_weight_1").numel() + call.tensor("ffn_weight_2").numel())
     return _multi_head(source, source, source) + feed_forward
+
+
+# What is no product. The plain form, which a fused kernel stands for: query and key times the root of the scale, so
+# that neither outgrows its dtype; a mask added to the scores; softmax, 5 an element; dropout, 2.
+
+
+def _scores(query: torch.Tensor, key: torch.Tensor) -> int:
+    return query.shape[:-1].numel() * key.shape[-2]
+
+
+def _scaled(query: torch.Tensor, key: torch.Tensor) -> int:
+    """Every query head meets a key head of its own, however many of them share one."""
+    return query.numel() + query.shape[:-2].numel() * key.shape[-2] * key.shape[-1]
+
+
+def _argument(call: Call, *names: str) -> Any:
+    return next((call[name] for name in names if name in call.names), None)
+
+
+def _around_products(call: Call, query: torch.Tensor, key: torch.Tensor) -> int:
+    is_masked = bool(_argument(call, "is_causal")) or _argument(call, "attn_mask", "attn_bias") is not None
+    dropped = 2 if _argument(call, "dropout_p") else 0
+    return _scaled(query, key) + (5 + is_masked + dropped) * _scores(query, key)
+
+
+_FUSED = """
+_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
+_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
+_scaled_dot_product_fused_attention_overrideable _scaled_dot_product_attention_math_for_mps
+"""
+
+
+@other_formula(*(f"aten.{name}" for name in _FUSED.split()))
+def _around(call: Call) -> int:
+    return _around_products(call, call.tensor("query"), call.tensor("key"))
+
+
+@other_formula("aten._triton_scaled_dot_attention")
+def _around_triton(call: Call) -> int:
+    return _around_products(call, call.tensor("q"), call.tensor("k"))
+
+
+@other_formula(*(f"aten.{name}_backward" for name in _FUSED.split() if not name.endswith("_mps")))
+def _around_backward(call: Call) -> int:
+    """Softmax backward, 4 an element; both scales again; dropout 1; the sums over heads that share a key."""
+    query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
+    dropped = 1 if _argument(call, "dropout_p") else 0
+    shared = query.shape[-3] // key.shape[-3] if query.ndim > 2 else 1  # noqa: PLR2004 -- heads, length, width
+    sums = (shared - 1) * (key.numel() + value.numel())
+    return _scaled(query, key) + (4 + dropped) * _scores(query, key) + sums
+
+
+_PACKED = ("_flash_attention", "_efficient_attention")
+
+
+def _pairs(call: Call) -> int:
+    """Pairs of a query and a key over all heads: FLOPs over what each pair costs."""
+    query, value = call.tensor("query"), call.tensor("value")
+    flops = _flash_attention(call) if "flash" in call.name else _efficient_attention(call)
+    return flops // (per_mac(query) * (query.shape[-1] + value.shape[-1]))
+
+
+@other_formula(*(f"aten.{name}_forward" for name in _PACKED))
+def _around_packed(call: Call) -> int:
+    query, key = call.tensor("query"), call.tensor("key")
+    is_masked = bool(_argument(call, "is_causal", "custom_mask_type")) or _argument(call, "bias") is not None
+    dropped = 2 if _argument(call, "dropout_p") else 0
+    shared = query.shape[-2] // key.shape[-2]
+    return query.numel() + shared * key.numel() + (5 + is_masked + dropped) * _pairs(call)
+
+
+@other_formula(*(f"aten.{name}_backward" for name in _PACKED))
+def _around_packed_backward(call: Call) -> int:
+    query, key = call.tensor("query"), call.tensor("key")
+    dropped = 1 if _argument(call, "dropout_p") else 0
+    shared = query.shape[-2] // key.shape[-2]
+    sums = (shared - 1) * (key.numel() + call.tensor("value").numel())
+    return query.numel() + shared * key.numel() + (4 + dropped) * _pairs(call) + sums
+
+
+def _around_multi_head(query: torch.Tensor, key: torch.Tensor, heads: int, *, masked: bool) -> int:
+    """Biases of the four projections, query and key scaled, softmax and a mask over the scores of all heads."""
+    batch, queries, width = query.shape
+    keys = key.shape[1]
+    biases = batch * (2 * queries + 2 * keys) * width
+    return biases + batch * (queries + keys) * width + (5 + masked) * batch * heads * queries * keys
+
+
+@other_formula("aten._native_multi_head_attention", "aten._triton_multi_head_attention")
+def _around_native(call: Call) -> int:
+    masked = call["mask"] is not None
+    return _around_multi_head(call.tensor("query"), call.tensor("key"), int(call["num_head"]), masked=masked)
+
+
+@other_formula("aten._transformer_encoder_layer_fwd")
+def _around_encoder_layer(call: Call) -> int:
+    """Attention, two residuals, two layer normalizations (7 an element); in the feed-forward network one activation."""
+    source = call.tensor("src")
+    inner = math.prod(source.shape[:-1]) * call.tensor("ffn_weight_1").shape[0]
+    masked = call["mask"] is not None
+    attention = _around_multi_head(source, source, int(call["num_heads"]), masked=masked)
+    activation = 5 if call["use_gelu"] else 1
+    return attention + (2 + 2 * 7 + 1) * source.numel() + (1 + activation) * inner

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.counting.costs.registry import formula, per_mac
+from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
 
 if TYPE_CHECKING:
     import torch
@@ -83,3 +83,33 @@ def _plain_convolution_backward(call: Call) -> int:
 @formula("aten.mps_convolution_transpose_backward")
 def _transposed_convolution_backward(call: Call) -> int:
     return sum(map(bool, call["output_mask"])) * _products(call.tensor("self"), call.tensor("weight"))
+
+
+_FORWARD = """
+convolution _convolution convolution_overrideable cudnn_convolution cudnn_convolution_relu cudnn_convolution_add_relu
+miopen_convolution miopen_convolution_relu miopen_convolution_add_relu miopen_depthwise_convolution mkldnn_convolution
+_mps_convolution _slow_conv2d_forward slow_conv3d_forward slow_conv_dilated2d slow_conv_dilated3d
+_nnpack_spatial_convolution _conv_depthwise2d conv_depthwise3d cudnn_convolution_transpose miopen_convolution_transpose
+_mps_convolution_transpose slow_conv_transpose2d slow_conv_transpose3d conv_tbc
+"""
+
+
+@other_formula(*(f"aten.{name}" for name in _FORWARD.split()))
+def _bias(call: Call) -> int:
+    """A sum for each element of the output where there is a bias, and what is fused with it: alpha · z, ReLU."""
+    operations = int("bias" in call.names and call["bias"] is not None)
+    name = call.name.removeprefix("aten.")
+    operations += name.endswith("_relu")
+    if name.endswith("_add_relu"):
+        operations += 1 if call["alpha"] in (None, 1) else 2
+    return (2 if call.first_output.is_complex() else 1) * operations * call.first_output.numel()
+
+
+@other_formula("aten.convolution_backward", "aten.convolution_backward_overrideable")
+def _bias_backward(call: Call) -> int:
+    """The bias's gradient is the sum of the output's over the batch and all positions: n - 1 for each channel."""
+    gradient = call.tensor("grad_output")
+    parts = 2 if gradient.is_complex() else 1
+    asked = len(call["output_mask"]) > 2 and call["output_mask"][2]  # noqa: PLR2004 -- the bias comes third
+    channels = gradient.shape[1] if gradient.ndim > 1 else 1
+    return parts * max(gradient.numel() - channels, 0) if asked else 0

@@ -1,8 +1,8 @@
 """One FLOP per elementary operation on floating-point numbers: what every rule for `other_flops` is made of.
 
 An add, a multiplication, a comparison, a maximum, a square root, an exponential, an error function: 1 each, as in XLA's
-`HloCostAnalysis` (openxla/xla, `xla/service/hlo_cost_analysis.cc`). Integers and booleans are no floating-point numbers:
-an operator that reads and writes nothing else is free.
+`HloCostAnalysis` (openxla/xla, `xla/service/hlo_cost_analysis.cc`). Integers and booleans are no floating-point
+numbers: an operator that reads and writes nothing else is free.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-import torch
-
 from pytest_flopsbudget.counting.metadata import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import torch
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
@@ -48,7 +48,7 @@ def elementary(call: Call) -> int:
 
 
 def reduction(call: Call) -> int:
-    """n values to one by n - 1 operations, for each element of the output."""
+    """N values to one by n - 1 operations, for each element of the output."""
     inputs = next(tensors_in(call.args))
     if not is_float(inputs):
         return 0

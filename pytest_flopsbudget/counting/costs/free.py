@@ -1,8 +1,8 @@
 """ATen's operators that compute on no floating-point number, for those on which PyTorch's schemas are silent.
 
-They move, select, cast, store, draw random numbers, or answer questions about tensors. Views, factories and what decomposes
-are known from the operator itself and not listed. Overloads and in-place forms go by the same name. Anything in no formula,
-no rule and not here is unknown.
+They move, select, cast, store, draw random numbers, or answer questions about tensors. Views, factories and what
+decomposes are known from the operator itself and not listed. Overloads and in-place forms go by the same name. Anything
+in no formula, no rule and not here is unknown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _chunk_cat _pack_padded_sequence _stack _unsafe_index _unsafe_masked_index as_st
 channel_shuffle constant_pad_nd diag_embed diagonal_backward diagonal_scatter embedding flip gather im2col index
 index_copy index_fill index_select masked_fill masked_scatter masked_scatter_backward masked_select nonzero
 nonzero_static pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d repeat
-repeat_interleave replication_pad1d replication_pad2d replication_pad3d roll rot90 scatter select_backward
+repeat_interleave replication_pad1d replication_pad2d replication_pad3d roll rot90 select_backward
 select_scatter slice_backward slice_scatter stack take tril triu unsafe_split unsafe_split_with_sizes
 """
 

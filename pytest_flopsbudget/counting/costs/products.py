@@ -1,4 +1,4 @@
-"""Matrix products and their kin: 2 FLOPs per multiply-accumulate; a bias that is added on top is not counted.
+"""Matrix products and their kin: 2 FLOPs per multiply-accumulate; a bias that is added on top is `other_flops`.
 
 Source: the definition of the product, (m, k) · (k, n) = m·k·n multiply-accumulates (Golub and Van Loan, "Matrix
 Computations", 4th ed., §1.1.15), as PyTorch's own `torch.utils.flop_counter` has it.
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_flopsbudget.counting.costs.registry import formula, per_mac
+from pytest_flopsbudget.counting.costs.elementary import elements, is_float
+from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
@@ -190,3 +191,53 @@ def _linear_cross_entropy(call: Call) -> int:
 def _logits(call: Call) -> int:
     """One loss a row: the gradients are worked out in the backward pass, by products that are seen there."""
     return _product(call.tensor("input"), call.tensor("linear_weight").mT)
+
+
+@other_formula(
+    "aten.addmm", "aten._sparse_addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv", "aten.sparse_sampled_addmm"
+)
+def _added(call: Call) -> int:
+    """The sum beta · self + alpha · product, none where beta is 0; a factor of 1 is no operation."""
+    beta, alpha = call["beta"], call["alpha"]
+    operations = (0 if beta == 0 else 1 if beta == 1 else 2) + int(alpha != 1)
+    outputs = call.first_output
+    count = outputs.numel() if outputs.layout is torch.strided else _stored(outputs)
+    if not is_float(outputs):
+        return 0
+    return (2 if outputs.is_complex() else 1) * operations * count
+
+
+@other_formula("aten._addmm_activation")
+def _added_and_activated(call: Call) -> int:
+    """The bias, and GELU by its tanh or ReLU."""
+    return _added(call) + (9 if call["use_gelu"] else 1) * call.first_output.numel()
+
+
+@other_formula("aten.linear", "aten.mkldnn_linear", "aten._mixed_dtypes_linear", "aten._sparse_semi_structured_linear")
+def _bias(call: Call) -> int:
+    """One sum for each element of the output, where there is a bias; an activation that is part of it is one more."""
+    activated = "activation" in call.names and call["activation"] not in (None, "none")
+    return ((call["bias"] is not None) + activated) * elements([call.first_output])
+
+
+@other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
+def _scaled_back(call: Call) -> int:
+    """The scales of either operand, and a bias."""
+    return (2 + (call["bias"] is not None)) * call.first_output.numel()
+
+
+@other_formula("aten._sparse_semi_structured_addmm")
+def _semi_structured_added(call: Call) -> int:
+    return call.first_output.numel()
+
+
+@other_formula(
+    "torch_nn._linear_cross_entropy_batch_chunked", "torch_nn._linear_cross_entropy_batch_chunked_no_reduction"
+)
+def _cross_entropy(call: Call) -> int:
+    """The bias, log-softmax at 5 operations a logit, the sum over rows; the gradient exp(y) - target is 2 a logit."""
+    rows, classes = call.tensor("input").shape[0], call.tensor("linear_weight").shape[0]
+    logits = rows * classes
+    bias = logits if "linear_bias" in call.names and call["linear_bias"] is not None else 0
+    gradient = 2 * logits if "compute_input_grad" in call.names and call["compute_input_grad"] else 0
+    return bias + 5 * logits + rows + gradient

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_flopsbudget.counting.costs.registry import formula, per_mac
+from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,3 +77,37 @@ def _stack_backward(call: Call) -> int:
         batch = call.tensor("hx").shape[1]
         macs -= batch * _elements(matrices[1::per_cell])
     return per_mac(inputs) * macs
+
+
+# What is no product, for each step and unit of a layer and direction; each bias adds one for every gate.
+#: Kind of cell → (gates, operations): a sum for every gate; tanh or ReLU 1, sigmoid 4.
+_CELLS = {
+    0: (1, 2),  # RNN, ReLU
+    1: (1, 2),  # RNN, tanh
+    2: (4, 22),  # LSTM: 4 sums, 3 sigmoid, tanh; c' = f·c + i·g: 3; h = o · tanh(c'): 2
+    3: (3, 16),  # GRU: 3 sums, 2 sigmoid, tanh, r·n: 1; h' = (h - n)·z + n: 3
+}
+
+
+@other_formula("aten.mkldnn_rnn_layer")
+def _around_mkldnn_layer(call: Call) -> int:
+    gates, operations = _CELLS[call["mode"]]
+    biases = 2 * gates if call["has_biases"] else 0
+    return (operations + biases) * _steps(call.tensor("input")) * int(call["hidden_size"])
+
+
+@other_formula("aten._cudnn_rnn", "aten.miopen_rnn")
+def _around_stack(call: Call) -> int:
+    """All layers and directions; the biases are the vectors among the weights."""
+    gates, operations = _CELLS[call["mode"]]
+    layers = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
+    biases = 2 * gates if any(weight.ndim == 1 for weight in call["weight"]) else 0
+    return (operations + biases) * layers * _steps(call.tensor("input")) * int(call["hidden_size"])
+
+
+@other_formula("aten._thnn_fused_lstm_cell", "aten._thnn_fused_gru_cell")
+def _around_cell(call: Call) -> int:
+    """One step, its products done: gates (batch, gates · hidden)."""
+    gates, operations = _CELLS[2 if "lstm" in call.name else 3]
+    biases = gates * sum(call[name] is not None for name in ("input_bias", "hidden_bias"))
+    return (operations + biases) * call.first_output.numel()

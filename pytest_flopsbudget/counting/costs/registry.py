@@ -11,8 +11,10 @@ from pytest_flopsbudget.names import OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeGuard
 
     Formula = Callable[["Call"], int]
+    CostFormula = Callable[["Call"], "Cost"]
     OutsideFormula = Callable[["Call"], int | tuple[int, int]]
 
 
@@ -30,7 +32,7 @@ FREE = Cost(0, 0)
 _FORMULAS: dict[str, Formula] = {}
 _OTHER_FORMULAS: dict[str, Formula] = {}
 #: Formulas from outside, which go before our own.
-_REGISTERED: dict[str, Formula] = {}
+_REGISTERED: dict[str, CostFormula] = {}
 
 
 class Call:
@@ -39,11 +41,12 @@ class Call:
     Only metadata are read (shape, dtype, layout), never values, so that one formula serves every way of running.
     """
 
-    __slots__ = ("_arguments", "args", "kwargs", "output")
+    __slots__ = ("_arguments", "_operator", "args", "kwargs", "output")
 
     def __init__(
         self, operator: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
     ) -> None:
+        self._operator = operator
         names = [argument.name for argument in operator._schema.arguments]  # noqa: SLF001 -- torch names it so
         self._arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
         for argument in operator._schema.arguments:  # noqa: SLF001
@@ -53,6 +56,12 @@ class Call:
         self.args, self.kwargs = args, kwargs
         #: What the operator returned.
         self.output: Any = output
+
+    @property
+    def name(self) -> str:
+        """The operator's name, without overload: "aten.mm"."""
+        name: str = self._operator._schema.name  # noqa: SLF001
+        return name.replace("::", ".")
 
     @property
     def names(self) -> Iterable[str]:
@@ -116,9 +125,9 @@ def flops_formula(*operators: str) -> Callable[[OutsideFormula], OutsideFormula]
         def scan(call):
             return 2 * call.tensor("x").numel()
 
-    A formula is given the `Call` and returns its FLOPs, 2 per multiply-accumulate; 0 says that the operator is free. For
-    an operator that computes more than sums of products it may return a pair: (flops, other_flops). It should look at
-    shapes only: where a model is counted on shapes alone there are no values.
+    A formula is given the `Call` and returns its FLOPs, 2 per multiply-accumulate; 0 says that the operator is free.
+    Where the operator computes more than sums of products it may return a pair: (flops, other_flops). It should look
+    at shapes only: where a model is counted on shapes alone there are no values.
 
     Args:
         operators: qualified names, "namespace::name", without overload.
@@ -140,7 +149,11 @@ def flops_formula(*operators: str) -> Callable[[OutsideFormula], OutsideFormula]
     return register
 
 
-def _checked(operator: str, function: OutsideFormula) -> Formula:
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _checked(operator: str, function: OutsideFormula) -> CostFormula:
     """``function``, with its own mistakes told as such: they are none of the model's."""
     name = getattr(function, "__qualname__", repr(function))
 
@@ -152,18 +165,18 @@ def _checked(operator: str, function: OutsideFormula) -> Formula:
                 f"the formula {name} for {operator} raised {type(error).__name__}: {error}; "
                 f"the operator's arguments are {', '.join(call.names)}"
             ) from error
-        pair = cost if type(cost) is tuple and len(cost) == 2 else (cost, 0)  # noqa: PLR2004 -- flops, other_flops
-        if any(not isinstance(part, int) or isinstance(part, bool) or part < 0 for part in pair):
+        flops, other_flops = cost if isinstance(cost, tuple) and len(cost) == 2 else (cost, 0)  # noqa: PLR2004 -- a pair
+        if not _is_count(flops) or not _is_count(other_flops):
             raise UsageError(
-                f"the formula {name} for {operator} returned {cost!r}; it returns its FLOPs, a whole number of 0 or more, "
+                f"the formula {name} for {operator} returned {cost!r}; FLOPs are a whole number, 0 or more, "
                 "or a pair of such: (flops, other_flops)"
             )
-        return Cost(*pair)
+        return Cost(flops, other_flops)
 
     return formula_from_outside
 
 
-def registered_formula(operator: str) -> Formula | None:
+def registered_formula(operator: str) -> CostFormula | None:
     """The formula that was registered from outside for an operator named like "mylib.scan"."""
     return _REGISTERED.get(operator)
 

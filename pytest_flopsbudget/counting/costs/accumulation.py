@@ -1,0 +1,128 @@
+"""Indexing that adds up: one operation for each value that is added to what is there; plain indexing is free.
+
+Source: the definitions. Sums begin at what the output holds, so n values are n operations.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from pytest_flopsbudget.counting.costs.elementary import elements
+from pytest_flopsbudget.counting.costs.registry import other_formula
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+
+def _parts(tensor: torch.Tensor) -> int:
+    return 2 if tensor.is_complex() else 1
+
+
+@other_formula("aten.index_add", "aten.index_reduce", "aten.scatter_add", "aten.scatter_reduce")
+def _from_source(call: Call) -> int:
+    """Of every value one; alpha scales each before. What a mean divides by is not counted."""
+    source = call.tensor("source", "src")
+    count = call.tensor("index").numel() if call.name.startswith("aten.scatter") else source.numel()
+    if not source.is_floating_point() and not source.is_complex():
+        return 0
+    scaled = "alpha" in call.names and call["alpha"] != 1
+    return _parts(source) * (1 + scaled) * count
+
+
+@other_formula("aten.scatter")
+def _scatter(call: Call) -> int:
+    """Free, but with ``reduce``: a sum or a product for each value."""
+    if "reduce" not in call.names or call["reduce"] is None:
+        return 0
+    target = call.tensor("self")
+    return (target.is_floating_point() or target.is_complex()) * _parts(target) * call.tensor("index").numel()
+
+
+@other_formula("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put", "aten.put")
+def _put(call: Call) -> int:
+    """Free, but with ``accumulate``."""
+    target = call.tensor("self")
+    if not call["accumulate"] or not (target.is_floating_point() or target.is_complex()):
+        return 0
+    if call.name.rstrip("_") == "aten.put":
+        return _parts(target) * call.tensor("index").numel()
+    return _parts(target) * _places(target, call["indices"])
+
+
+_MASKS = (torch.bool, torch.uint8)
+
+
+def _places(target: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> int:
+    """How many elements of ``target`` the indices name. Of a mask, whose values are data, all places count."""
+    count = target.numel()
+    shapes: list[Sequence[int]] = []
+    dim = 0
+    for index in indices:
+        if index is None:
+            dim += 1
+            continue
+        covered = index.ndim if index.dtype in _MASKS else 1
+        for size in target.shape[dim : dim + covered]:
+            count //= max(size, 1)
+        dim += covered
+        shapes.append((index.numel(),) if index.dtype in _MASKS else index.shape)
+    return count * torch.broadcast_shapes(*shapes).numel() if shapes else count
+
+
+@other_formula("aten._unsafe_masked_index_put_accumulate")
+def _masked_put(call: Call) -> int:
+    return elements([call.tensor("values")])
+
+
+@other_formula(
+    "aten.embedding_dense_backward",
+    *(f"aten.{kind}_pad{dims}d_backward" for kind in ("reflection", "replication") for dims in (1, 2, 3)),
+    "aten.unfold_backward",
+)
+def _of_the_gradient(call: Call) -> int:
+    """Every value of the gradient is added to the place that it came from."""
+    gradient = call.tensor("grad_output", "grad_in")
+    return _parts(gradient) * gradient.numel()
+
+
+@other_formula("aten.col2im")
+def _col2im(call: Call) -> int:
+    """Every value of the columns is added to its pixel."""
+    return _parts(call.tensor("self")) * elements([call.tensor("self")])
+
+
+_SUM, _MEAN = 0, 1
+
+
+@other_formula("aten._embedding_bag", "aten._embedding_bag_forward_only")
+def _embedding_bag(call: Call) -> int:
+    """Each row that is looked up is added (or compared) to its bag, after its weight; a mean divides each bag."""
+    width = call.tensor("weight").shape[-1]
+    count = call.tensor("indices").numel() * width
+    weighted = count if call["per_sample_weights"] is not None else 0
+    return count + weighted + (call.first_output.numel() if call["mode"] == _MEAN else 0)
+
+
+@other_formula("aten._embedding_bag_backward", "aten._embedding_bag_dense_backward")
+def _embedding_bag_backward(call: Call) -> int:
+    """Each row that was looked up is given its bag's gradient, weighted or divided as it was."""
+    count = call.tensor("indices").numel() * call.tensor("grad").shape[-1]
+    scaled = call["per_sample_weights"] is not None or call["mode"] == _MEAN
+    return count + (count if scaled else 0)
+
+
+@other_formula("aten._embedding_bag_per_sample_weights_backward")
+def _embedding_bag_weights_backward(call: Call) -> int:
+    """For each row the product, element by element, of itself and its bag's gradient, summed."""
+    return 2 * call.tensor("indices").numel() * call.tensor("grad").shape[-1]
+
+
+@other_formula("aten._coalesce")
+def _coalesce(call: Call) -> int:
+    """Values of one place are added up: at most all but one are."""
+    values = call.tensor("self")._values()  # noqa: SLF001 -- of a tensor that is not coalesced there is no other way
+    return elements([values])

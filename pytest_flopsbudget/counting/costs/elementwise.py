@@ -1,0 +1,284 @@
+"""Operators that work element by element: the elementary operations in each one's definition, for each element.
+
+Source: the definitions in PyTorch's documentation, each elementary operation counted 1 as in `elementary`. Where a
+definition has branches, the comparison counts and so does the dearest branch; comparisons that only keep numbers in
+range do not. A factor of 1 (`alpha`, `beta`, `value`) is no operation. Derivatives are taken from what the operator is
+given: its input or its output, whichever was saved.
+
+A complex number is two real ones, and twice the work but for what is listed in `_COMPLEX`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.costs.elementary import computes_on_floats, elements, is_complex
+from pytest_flopsbudget.counting.costs.registry import other_formula
+from pytest_flopsbudget.counting.metadata import tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+#: Operations for each element of the output, where they are not 1 and hang on no argument.
+_OPERATIONS: Mapping[str, int] = {
+    "abs": 1,
+    "addr": 2,  # a product, and added
+    "_add_relu": 2,
+    "copysign": 1,
+    "elu_backward": 4,  # x > 0, exp, times alpha, times the gradient
+    "eq": 1,
+    "frac": 2,  # x - trunc(x)
+    "ge": 1,
+    "glu": 5,  # a · sigmoid(b)
+    "glu_backward": 4,  # 8 for a pair of outputs: s(b), g·s, and (1 - s) · g·s · a
+    "gt": 1,
+    "hardshrink": 2,  # x > λ, x < -λ
+    "hardshrink_backward": 2,
+    "hardsigmoid": 4,  # min(max(x + 3, 0), 6) / 6
+    "hardsigmoid_backward": 3,  # two comparisons, g / 6
+    "hardswish": 5,  # x · min(max(x + 3, 0), 6) / 6
+    "hardswish_backward": 5,  # two comparisons, g · (x / 3 + 1/2)
+    "hardtanh": 2,  # min(max(x, a), b)
+    "hardtanh_backward": 2,
+    "hypot": 4,  # sqrt(a² + b²)
+    "le": 1,
+    "leaky_relu": 2,  # x > 0, times the slope
+    "leaky_relu_backward": 2,
+    "lerp": 3,  # a + w · (b - a)
+    "log_sigmoid_backward": 5,  # g · exp(-x) / (1 + exp(-x))
+    "log_sigmoid_forward": 5,  # -log(1 + exp(-x))
+    "logaddexp": 4,  # log(exp(a) + exp(b))
+    "logaddexp2": 4,
+    "logit": 3,  # log(x / (1 - x))
+    "logit_backward": 3,  # g / (x · (1 - x))
+    "lt": 1,
+    "mish": 5,  # x · tanh(log(1 + exp(x)))
+    "mish_backward": 14,  # g · (t + x · s(x) · (1 - t²)), t = tanh(log(1 + exp(x)))
+    "nan_to_num": 3,  # is it not a number, above all, below all
+    "ne": 1,
+    "polar": 4,  # r · cos, r · sin
+    "_prelu_kernel": 2,
+    "_prelu_kernel_backward": 3,  # x > 0; g · w for the input, g · x for the weight
+    "rrelu_with_noise": 2,
+    "rrelu_with_noise_functional": 2,
+    "rrelu_with_noise_backward": 1,  # g · noise
+    "sigmoid": 4,  # 1 / (1 + exp(-x))
+    "sigmoid_backward": 3,  # g · y · (1 - y)
+    "silu": 5,  # x · sigmoid(x)
+    "silu_backward": 9,  # g · s · (1 + x · (1 - s))
+    "sinc": 3,  # sin(πx) / πx
+    "softshrink": 3,  # two comparisons, x - λ
+    "softshrink_backward": 2,
+    "special_entr": 3,  # -x · log(x)
+    "special_xlog1py": 2,
+    "tanh_backward": 3,  # g · (1 - y²)
+    "threshold": 1,
+    "threshold_backward": 1,
+    "xlogy": 2,
+    # Special functions and what is drawn from them: one elementary operation, like erf.
+    "_dirichlet_grad": 1,
+    "_standard_gamma_grad": 1,
+    "heaviside": 1,
+    # Of integers, which no rule counts; not all of them are tagged.
+    "__ilshift__": 1,
+    "__irshift__": 1,
+    "gcd": 1,
+    "lcm": 1,
+    # Dropout as a chain of operators: the mask divided by what is kept, and the product. The gradient meets it once.
+    "_fused_dropout": 2,
+    "_masked_scale": 1,
+    "native_dropout_backward": 1,
+    # x / scale, round, + zero point, and the two ends; back: - zero point, · scale.
+    "quantize_per_channel": 5,
+    "quantize_per_tensor": 5,
+    "quantize_per_tensor_dynamic": 7,  # the smallest and the largest value first
+    "dequantize": 2,
+    "fake_quantize_per_channel_affine_cachemask": 7,
+    "fake_quantize_per_tensor_affine_cachemask": 7,
+    "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": 7,
+    "_fake_quantize_learnable_per_channel_affine": 7,
+    "_fake_quantize_learnable_per_tensor_affine": 7,
+    # Esser et al., "Learned Step Size Quantization", 2020, §2.1: quantize, the two ends, and the gradients of the input
+    # (a product), the scale (a difference, a product, a sum) and the zero point (a product, a sum).
+    "_fake_quantize_learnable_per_channel_affine_backward": 13,
+    "_fake_quantize_learnable_per_tensor_affine_backward": 13,
+    "_fused_moving_avg_obs_fq_helper": 9,
+    "_fused_moving_avg_obs_fq_helper_functional": 9,
+}
+
+#: Of complex numbers, where it is not twice the work. (a + bi)(c + di) is 4 products and 2 sums; a quotient multiplies
+#: by the conjugate and divides by c² + d²; |a + bi| = sqrt(a² + b²); exp(a + bi) = exp(a) · (cos b + i sin b).
+_COMPLEX: Mapping[str, int] = {
+    "_conj_physical": 1,
+    "abs": 4,
+    "addr": 8,
+    "angle": 1,
+    "conj_physical": 1,
+    "div": 11,
+    "exp": 5,
+    "mul": 6,
+    "polar": 4,
+    "reciprocal": 6,
+    "sgn": 6,
+    "square": 6,
+}
+
+
+def _name(call: Call) -> str:
+    return call.name.removeprefix("aten.").rstrip("_") or call.name
+
+
+def _scaled(factor: Any) -> int:
+    return 0 if isinstance(factor, (int, float, bool)) and factor == 1 else 1
+
+
+def operations(name: str, *, complex_numbers: bool = False) -> int:
+    """Elementary operations of the operator named like "sigmoid", for each element, with no argument but tensors."""
+    if complex_numbers and name in _COMPLEX:
+        return _COMPLEX[name]
+    return (2 if complex_numbers else 1) * _OPERATIONS.get(name, 1)
+
+
+def _for_each(call: Call, count: int) -> int:
+    """``count`` operations for each element of the output."""
+    if not count or not computes_on_floats(call):
+        return 0
+    return (2 if is_complex(call) else 1) * count * call.first_output.numel()
+
+
+@other_formula(
+    *(f"aten.{name}" for name in _OPERATIONS),
+    *(f"aten.{name}" for name in _COMPLEX if name not in _OPERATIONS and name not in ("div", "mul")),
+)
+def _fixed(call: Call) -> int:
+    if not computes_on_floats(call):
+        return 0
+    return operations(_name(call), complex_numbers=is_complex(call)) * call.first_output.numel()
+
+
+@other_formula("aten.mul", "aten.div", "aten.true_divide", "aten.floor_divide")
+def _product_or_quotient(call: Call) -> int:
+    """Computes a · b; a / b, and rounded where that is asked for."""
+    if not computes_on_floats(call):
+        return 0
+    name = "mul" if _name(call) == "mul" else "div"
+    rounded = _name(call) == "floor_divide" or ("rounding_mode" in call.names and call["rounding_mode"] is not None)
+    operands = [call["self"], call["other"]]
+    both = all(map(_is_complex, operands))
+    if is_complex(call) and not both and (name == "mul" or _is_complex(operands[0])):
+        return 2 * call.first_output.numel()  # by a real number, each part on its own
+    return (operations(name, complex_numbers=is_complex(call)) + rounded) * call.first_output.numel()
+
+
+def _is_complex(operand: Any) -> bool:
+    return isinstance(operand, complex) or (isinstance(operand, torch.Tensor) and operand.is_complex())
+
+
+@other_formula("aten.add", "aten.sub", "aten.rsub")
+def _sum(call: Call) -> int:
+    """Computes a + alpha · b."""
+    return _for_each(call, 1 + _scaled(call["alpha"]))
+
+
+@other_formula("aten.addcmul", "aten.addcdiv")
+def _sum_with_product(call: Call) -> int:
+    """Computes a + value · b · c, or b / c."""
+    if is_complex(call):
+        name = "mul" if _name(call) == "addcmul" else "div"
+        return (2 + 2 * _scaled(call["value"]) + _COMPLEX[name]) * call.first_output.numel()
+    return _for_each(call, 2 + _scaled(call["value"]))
+
+
+@other_formula("aten.clamp", "aten.clip")
+def _clamp(call: Call) -> int:
+    """A minimum, a maximum, or both."""
+    return _for_each(call, (call["min"] is not None) + (call["max"] is not None))
+
+
+@other_formula("aten.round")
+def _round(call: Call) -> int:
+    """To places after the point: scaled up and down again."""
+    return _for_each(call, 3 if "decimals" in call.names and call["decimals"] else 1)
+
+
+@other_formula("aten.elu")
+def _elu(call: Call) -> int:
+    """Computes x > 0; scale · alpha · (exp(input_scale · x) - 1)."""
+    factors = sum(_scaled(call[name]) for name in ("alpha", "scale", "input_scale"))
+    return _for_each(call, 3 + factors)
+
+
+@other_formula("aten.celu")
+def _celu(call: Call) -> int:
+    """Computes x > 0; alpha · (exp(x / alpha) - 1)."""
+    return _for_each(call, 3 + 2 * _scaled(call["alpha"]))
+
+
+@other_formula("aten.selu")
+def _selu(call: Call) -> int:
+    """Computes x > 0; scale · alpha · (exp(x) - 1)."""
+    return _for_each(call, 5)
+
+
+@other_formula("aten.gelu")
+def _gelu(call: Call) -> int:
+    """Computes x · (1 + erf(x / √2)) / 2; with tanh, x · (1 + tanh(√(2/π) · (x + c · x³))) / 2 (Hendrycks and Gimpel, 2016)."""
+    return _for_each(call, 9 if call["approximate"] == "tanh" else 5)
+
+
+@other_formula("aten.gelu_backward")
+def _gelu_backward(call: Call) -> int:
+    """Computes g · (Φ(x) + x · φ(x)): Φ takes 4 operations, φ(x) = exp(-x²/2) / √(2π) 4, and 3 put them together.
+
+    With t = tanh(u), u = k · (x + c · x³): g · ((1 + t)/2 + x/2 · (1 - t²) · k · (1 + 3c · x²)); u takes 5, t 1, and
+    then 2 + 2 + 3 for the three brackets, 3 to multiply, 2 for the sum and g.
+    """
+    return _for_each(call, 18 if call["approximate"] == "tanh" else 11)
+
+
+@other_formula("aten.softplus")
+def _softplus(call: Call) -> int:
+    """Computes log(1 + exp(beta · x)) / beta."""
+    return _for_each(call, 3 + 2 * _scaled(call["beta"]))
+
+
+@other_formula("aten.softplus_backward")
+def _softplus_backward(call: Call) -> int:
+    """Computes g · e / (1 + e), e = exp(beta · x)."""
+    return _for_each(call, 4 + _scaled(call["beta"]))
+
+
+@other_formula("aten.mvlgamma")
+def _mvlgamma(call: Call) -> int:
+    """A sum of p logarithms of the gamma function, each of x shifted."""
+    return _for_each(call, 3 * int(call["p"]))
+
+
+@other_formula("aten.native_dropout")
+def _native_dropout(call: Call) -> int:
+    return _for_each(call, 0 if call["train"] is False else 2)
+
+
+@other_formula("aten._amp_foreach_non_finite_check_and_unscale")
+def _unscale(call: Call) -> int:
+    """Is it finite; divided by the scale."""
+    return 2 * elements(call["self"])
+
+
+@other_formula("aten._amp_update_scale")
+def _update_scale(call: Call) -> int:
+    """A comparison and a product, of one number."""
+    return 2 * call.tensor("self").numel()
+
+
+@other_formula("aten.equal", "aten.allclose")
+def _same(call: Call) -> int:
+    """Each pair compared; for close ones |a - b| ≤ atol + rtol · |b|."""
+    if not any(tensor.is_floating_point() or tensor.is_complex() for tensor in tensors_in(call.args)):
+        return 0
+    parts = 2 if is_complex(call) else 1
+    return parts * (6 if _name(call) == "allclose" else 1) * call.tensor("self").numel()

@@ -1,0 +1,204 @@
+"""Sums, means, extremes, orders: n values to one by n - 1 elementary operations, and what else a definition asks for.
+
+Sources: the definitions. Sorting n values takes n · log2 n comparisons, as in XLA's `HloCostAnalysis::HandleSort`;
+finding the k largest takes n · log2 k by a heap of k (Knuth, "The Art of Computer Programming", vol. 3, §5.2.3). What
+only picks out a value that is known, and every reduction of integers and booleans, is free.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.counting.costs.elementary import elements, is_float, reduction
+from pytest_flopsbudget.counting.costs.registry import other_formula
+from pytest_flopsbudget.counting.metadata import tensors_in
+
+if TYPE_CHECKING:
+    import torch
+
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+
+def _inputs(call: Call) -> torch.Tensor:
+    return next(tensors_in(call.args))
+
+
+def _parts(tensor: torch.Tensor) -> int:
+    """Real numbers to an element: 0 where there is nothing to compute."""
+    return (2 if tensor.is_complex() else 1) if is_float(tensor) else 0
+
+
+@other_formula(
+    *(
+        f"aten.{name}"
+        for name in [
+            "_sparse_csr_prod",
+            "_sparse_csr_sum",
+            "_sparse_sum",
+            "amax",
+            "amin",
+            "argmax",
+            "argmin",
+            "max",
+            "min",
+            "nansum",
+            "prod",
+            "segment_reduce",
+            "sum",
+            "trace",
+            "all",
+            "any",
+            "count_nonzero",
+            "hash_tensor",
+        ]
+    )
+)
+def _one_pass(call: Call) -> int:
+    """Takes n - 1. Of two tensors, `max` and `min` are element by element."""
+    if "other" in call.names:
+        return _parts(_inputs(call)) * call.first_output.numel()
+    if call.name == "aten.trace":
+        return _parts(_inputs(call)) * max(min(_inputs(call).shape) - 1, 0)
+    return reduction(call)
+
+
+@other_formula("aten.mean")
+def _mean(call: Call) -> int:
+    """Takes n - 1 sums and a division."""
+    return reduction(call) + _parts(_inputs(call)) * call.first_output.numel()
+
+
+@other_formula("aten.aminmax", "aten._aminmax")
+def _extremes(call: Call) -> int:
+    return 2 * reduction(call)
+
+
+@other_formula("aten.var", "aten.var_mean")
+def _variance(call: Call) -> int:
+    """The mean (n), the differences (n), their squares (n), the mean of those (n).
+
+    Squares of complex differences are 2 products and a sum, and real from there.
+    """
+    inputs = _inputs(call)
+    return (2 + 2 + 3 + 1 if inputs.is_complex() else 4) * inputs.numel() * is_float(inputs)
+
+
+@other_formula("aten.std", "aten.std_mean")
+def _deviation(call: Call) -> int:
+    """The variance and its root."""
+    return _variance(call) + call.first_output.numel()
+
+
+@other_formula("aten.linalg_vector_norm", "aten.norm", "aten.dist", "aten.linalg__powsum")
+def _norm(call: Call) -> int:
+    """The root of the sum of powers: absolute values, powers, sums, a root.
+
+    p = 2: squares, sums, a root; p = 1, ±∞: absolute values and sums or extremes; p = 0: comparisons and sums. `dist`
+    takes the difference first; `_powsum` takes no root.
+    """
+    inputs = _inputs(call)
+    if not is_float(inputs):
+        return 0
+    count, outputs = inputs.numel(), call.first_output.numel()
+    difference = 0
+    if call.name == "aten.dist":
+        difference = _parts(inputs) * count
+    order = call["ord"] if "ord" in call.names else call["p"] if "p" in call.names else 2
+    order = 2 if order is None else order
+    # |a + bi|² is 2 products and a sum, |a + bi| its root too.
+    squares, magnitudes = (3, 4) if inputs.is_complex() else (1, 1)
+    sums = max(count - outputs, 0)
+    root = 0 if call.name == "aten.linalg__powsum" else outputs
+    if order == 2:  # noqa: PLR2004 -- Euclid's
+        return difference + squares * count + sums + root
+    if order in (0, 1, float("inf"), float("-inf")):
+        return difference + magnitudes * count + sums
+    return difference + (magnitudes + 1) * count + sums + root
+
+
+@other_formula("aten.logsumexp")
+def _logsumexp(call: Call) -> int:
+    """The maximum, the differences, the exponentials, their sum; a logarithm and the maximum added."""
+    inputs = _inputs(call)
+    outputs = call.first_output.numel()
+    return _parts(inputs) * (2 * max(inputs.numel() - outputs, 0) + 2 * inputs.numel() + 2 * outputs)
+
+
+@other_formula("aten._logcumsumexp", "aten.logcumsumexp")
+def _logcumsumexp(call: Call) -> int:
+    """For every step log(exp(a) + exp(b))."""
+    return 4 * _steps(call)
+
+
+@other_formula(
+    "aten.cumsum", "aten.cumprod", "aten.cummax", "aten.cummin", "aten._cummax_helper", "aten._cummin_helper"
+)
+def _running(call: Call) -> int:
+    return _steps(call)
+
+
+def _steps(call: Call) -> int:
+    """Takes n - 1 operations along a dimension of size n."""
+    inputs = call.tensor("self")
+    size = inputs.shape[call["dim"]] if inputs.ndim else 1
+    return _parts(inputs) * (inputs.numel() - inputs.numel() // size) if size else 0
+
+
+def _comparisons(count: int) -> int:
+    """Comparisons for each of ``count`` values that are put in order, or searched in."""
+    return (count - 1).bit_length() if count > 0 else 0
+
+
+@other_formula("aten.sort", "aten.median", "aten.nanmedian", "aten.mode", "aten.kthvalue")
+def _sort(call: Call) -> int:
+    """A sort along the dimension, or of all values where none is given; the logarithm is rounded up."""
+    inputs = call.tensor("self")
+    along_one = "dim" in call.names and inputs.ndim
+    size = inputs.shape[call["dim"]] if along_one else inputs.numel()
+    return is_float(inputs) * inputs.numel() * _comparisons(size)
+
+
+@other_formula("aten._unique", "aten._unique2", "aten.unique_dim")
+def _unique(call: Call) -> int:
+    inputs = call.tensor("self")
+    return is_float(inputs) * inputs.numel() * _comparisons(inputs.numel())
+
+
+@other_formula("aten.unique_consecutive", "aten.unique_dim_consecutive")
+def _unique_consecutive(call: Call) -> int:
+    """Each value compared with the one before it."""
+    return elements([call.tensor("self")])
+
+
+@other_formula("aten.topk")
+def _topk(call: Call) -> int:
+    inputs = call.tensor("self")
+    return is_float(inputs) * inputs.numel() * max(_comparisons(min(call["k"], inputs.numel())), 1)
+
+
+@other_formula("aten.searchsorted", "aten.bucketize")
+def _search(call: Call) -> int:
+    """log2 n comparisons for each value."""
+    boundaries = call.tensor("sorted_sequence", "boundaries")
+    values = call["self"]
+    count = values.numel() if hasattr(values, "numel") else 1
+    return is_float(boundaries) * count * _comparisons(boundaries.shape[-1] + 1)
+
+
+@other_formula("aten.isin")
+def _is_in(call: Call) -> int:
+    """The values that are looked for, sorted; then log2 n comparisons for each value."""
+    values, wanted = (call[name] for name in call.names if name in _OPERANDS_OF_ISIN)
+    count = wanted.numel() if hasattr(wanted, "numel") else 1
+    several = values.numel() if hasattr(values, "numel") else 1
+    floats = any(map(is_float, tensors_in(call.args)))
+    return floats * (count * _comparisons(count) + several * max(_comparisons(count), 1))
+
+
+_OPERANDS_OF_ISIN = frozenset({"elements", "element", "test_elements", "test_element"})
+
+
+@other_formula("aten._segment_reduce_backward")
+def _segment_reduce_backward(call: Call) -> int:
+    """Every value is given its segment's gradient, times or divided by what the reduction says."""
+    return elements([call.first_output])
