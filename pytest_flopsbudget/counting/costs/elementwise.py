@@ -226,7 +226,10 @@ def _selu(call: Call) -> int:
 
 @other_formula("aten.gelu")
 def _gelu(call: Call) -> int:
-    """Computes x · (1 + erf(x / √2)) / 2; with tanh, x · (1 + tanh(√(2/π) · (x + c · x³))) / 2 (Hendrycks and Gimpel, 2016)."""
+    """Computes x · (1 + erf(x / √2)) / 2, or x · (1 + tanh(√(2/π) · (x + c · x³))) / 2.
+
+    Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, §2.
+    """
     return _for_each(call, 9 if call["approximate"] == "tanh" else 5)
 
 

@@ -65,14 +65,20 @@ def _each_reduced(call: Call) -> int:
 
 @other_formula("aten._fused_adam", "aten._fused_adamw")
 def _adam(call: Call) -> int:
-    """Computes m + (g - m)(1 - β1): 3; β2·v + (1 - β2)·g·g: 4; √v/c + ε: 3; p - η·m / that: 3. Decay 2 (AdamW: 1), AMSGrad 1."""
+    """Moments: m + (g - m)(1 - β1) is 3, β2·v + (1 - β2)·g·g is 4. Step: √v/c + ε is 3, p - η·m / that 3.
+
+    Decay adds 2 (AdamW's 1), AMSGrad's maximum 1, the sign of a maximized loss 1.
+    """
     decay = (1 if call.name.rstrip("_") == "aten._fused_adamw" else 2) if call["weight_decay"] else 0
     return (13 + decay + bool(call["amsgrad"]) + bool(call["maximize"])) * elements(call["self"])
 
 
 @other_formula("aten._fused_sgd")
 def _sgd(call: Call) -> int:
-    """Computes p - η·g: 2; decay 2; momentum μ·b + (1 - d)·g: 2, and 1 for a dampening d, not at the first step; Nesterov 2."""
+    """Step: p - η·g is 2. Decay adds 2, the sign of a maximized loss 1.
+
+    Momentum μ·b + (1 - d)·g adds 2, and 1 for a dampening d, from the second step on; Nesterov's adds 2.
+    """
     momentum = call["momentum"] and not call["is_first_step"]
     work = 2 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])
     work += (2 + bool(call["dampening"])) * bool(momentum) + 2 * bool(call["nesterov"])
@@ -81,5 +87,5 @@ def _sgd(call: Call) -> int:
 
 @other_formula("aten._fused_adagrad")
 def _adagrad(call: Call) -> int:
-    """Computes s + g·g: 2; √s + ε: 2; p - η·g / that: 3; decay 2."""
+    """Step: s + g·g is 2, √s + ε is 2, p - η·g / that 3. Decay adds 2, the sign of a maximized loss 1."""
     return (7 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])) * elements(call["self"])
