@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from bisect import bisect_right
 from contextlib import contextmanager
@@ -12,15 +13,32 @@ from torch.nn.modules import module as global_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
+
+_CREDITS = ("calls", "flops", "other_flops", "recomputed_flops")
+_NOTHING = (0,) * len(_CREDITS)
+
+#: What autograd calls the backward pass that runs where none does.
+_NO_GRAPH_TASK = -1
 
 #: The sequence number that autograd gives to nodes that no operator made, such as the accumulation of gradients.
 _NO_SEQUENCE_NUMBER = 2**64 - 1
 
 
+def _makes_graph() -> bool:
+    """Whether the backward pass that runs on this thread was asked for a graph of its own."""
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- PyTorch tells nobody but the caller
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch.autograd" and "create_graph" in frame.f_locals:
+            return bool(frame.f_locals["create_graph"])
+        frame = frame.f_back
+    return False
+
+
 class Node:
     """One place in the tree: a module under one of its names, or the function that was measured."""
 
-    __slots__ = ("calls", "flops", "module", "other_flops", "path", "type")
+    __slots__ = ("calls", "flops", "module", "other_flops", "path", "recomputed_flops", "type")
 
     def __init__(self, path: str, type_name: str, module: torch.nn.Module | None) -> None:
         self.path = path
@@ -30,6 +48,8 @@ class Node:
         #: Work of the operators that ran here and in no module below.
         self.flops = 0
         self.other_flops = 0
+        #: Of ``flops``, what the backward pass computed again.
+        self.recomputed_flops = 0
 
 
 class ModuleTracker:
@@ -52,6 +72,8 @@ class ModuleTracker:
         self._numbers: list[int] = []
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
+        #: (backward pass, whether it makes a graph of its own): the last one that was asked about.
+        self._graph_task = (_NO_GRAPH_TASK, False)
         if root is not None:
             self._adopt(root, "")
 
@@ -139,6 +161,29 @@ class ModuleTracker:
             return self.root
         index = bisect_right(self._numbers, number) - 1
         return self._makers[index] if index >= 0 else self.root
+
+    def recomputes(self) -> bool:
+        """Whether the operator being dispatched now is forward work done again, as activation checkpointing does.
+
+        A backward pass runs without making a graph, unless it is asked for one. Forward work within it that makes a
+        graph is what was left out the first time.
+        """
+        if torch._C._current_autograd_node() is None or not torch.is_grad_enabled():  # noqa: SLF001
+            return False
+        task = torch._C._current_graph_task_id()  # noqa: SLF001
+        if self._graph_task[0] != task:
+            self._graph_task = (task, _makes_graph())
+        return self._stack[-1][1] or not self._graph_task[1]
+
+    def save(self) -> dict[Node, tuple[int, ...]]:
+        """What has been credited so far."""
+        return {node: tuple(getattr(node, key) for key in _CREDITS) for node in self.nodes.values()}
+
+    def load(self, saved: dict[Node, tuple[int, ...]]) -> None:
+        """Go back to what `save` gave."""
+        for node in self.nodes.values():
+            for key, value in zip(_CREDITS, saved.get(node, _NOTHING), strict=True):
+                setattr(node, key, value)
 
     def modules(self) -> list[torch.nn.Module]:
         """Every module known so far, each once."""

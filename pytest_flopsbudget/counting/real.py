@@ -36,6 +36,10 @@ class RealTracer(Tracer):
                     self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- the storage's identity
         return output, info.cost(args, kwargs, output)
 
+    def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """What the tensor holds; None if it is without data."""
+        return None if tensor.is_meta else tensor
+
     def _keep(self, tensor: torch.Tensor) -> None:
         if not _has_storage(tensor):
             return

@@ -81,7 +81,9 @@ class Shadow:
             NoTwinError: it holds a tensor that cannot be doubled in this way.
         """
         value = uncompiled(value)
-        return self._function(value, self._namespace) if type(value) is types.FunctionType else self._value(value)
+        if type(value) is types.FunctionType and not _is_of_torch(value):
+            return self._function(value, self._namespace)
+        return self._value(value)  # functions of PyTorch's, like those that `torch.func.vmap` gives, share its state
 
     def doubles(self) -> Iterator[tuple[Any, Any]]:
         """Everything that was doubled, each with its double."""
@@ -330,3 +332,8 @@ def _names(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _names(constant)
+
+
+def _is_of_torch(function: types.FunctionType) -> bool:
+    """Whether PyTorch's own code made the function, whatever it wraps and is named after."""
+    return str(function.__globals__.get("__name__")).startswith("torch.")
