@@ -183,7 +183,12 @@ def _backward(outputs: Any) -> None:
             "or measure without backward"
         )
     # Seeds of ones are what the sum's own backward would hand on.
-    seeds = [torch.ones((), dtype=item.dtype, device=item.device).expand_as(item) for item in tensors]
+    seeds = [
+        torch.ones_like(item)
+        if item.is_nested
+        else torch.ones((), dtype=item.dtype, device=item.device).expand_as(item)
+        for item in tensors
+    ]
     torch.autograd.backward(tensors, seeds)
 
 

@@ -11,7 +11,6 @@ from collections import OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
@@ -297,7 +296,7 @@ class Shadow:
         elif tensor.requires_grad:
             double.requires_grad_()
         self._remember(tensor, double)
-        if tensor.__dict__ and not isinstance(tensor, FakeTensor):
+        if tensor.__dict__ and (kind in PLAIN or has_no_dispatcher(kind)):  # others hold their parts there
             double.__dict__.update((name, self._value(value)) for name, value in tensor.__dict__.items())
         return double
 

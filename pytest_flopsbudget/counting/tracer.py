@@ -87,7 +87,7 @@ class Tracer(TorchDispatchMode):
         if isinstance(func, HigherOrderOperator):
             return self._taken_apart(func, args, kwargs)
         info = operator_info(func)
-        if info.decomposes and info.registered is None:
+        if info.decomposes and info.registered is None and not info.runs_nested(args):
             with self:
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:

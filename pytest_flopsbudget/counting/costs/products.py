@@ -38,6 +38,13 @@ def _mm(call: Call) -> int:
     return _product(call.tensor("self"), call.tensor("mat2"))
 
 
+@formula("aten.matmul")
+def _matmul(call: Call) -> int:
+    """Of nested tensors; of others it is made of the products above."""
+    left = call.tensor("self")
+    return per_mac(left) * call.first_output.numel() * left.shape[-1]
+
+
 @formula("aten.addmm", "aten._addmm_activation", "aten._sparse_addmm")
 def _addmm(call: Call) -> int:
     return _product(call.tensor("mat1"), call.tensor("mat2"))
@@ -218,6 +225,13 @@ def _bias(call: Call) -> int:
     """One sum for each element of the output, where there is a bias; an activation that is part of it is one more."""
     activated = "activation" in call.names and call["activation"] not in (None, "none")
     return ((call["bias"] is not None) + activated) * elements([call.first_output])
+
+
+@other_formula("aten.linear_backward")
+def _bias_backward(call: Call) -> int:
+    """The bias's gradient is a sum over rows."""
+    rows = call.tensor("grad_output").numel()
+    return max(rows - call.tensor("weight").shape[0], 0) if call["output_mask"][2] else 0
 
 
 @other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
