@@ -7,6 +7,7 @@ and keys are computed at all. Where it is known, only they are counted; else all
 
 from __future__ import annotations
 
+import copy
 import sys
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -179,7 +180,7 @@ def _modified_backward(
     from torch.nn.attention.flex_attention import _vmap_for_bhqkv  # noqa: PLC0415
 
     of_all = _vmap_for_bhqkv(
-        backward,
+        _without_forward(backward),
         prefix=(0,),
         suffix=(0,) + (None,) * len(buffers),
         out_dims=[0] + [None] * (4 + len(buffers)),
@@ -187,6 +188,16 @@ def _modified_backward(
     with TransformGetItemToIndex():
         modified: torch.Tensor = of_all(scores, *_places(scores), gradient, *buffers)[0]
     return modified
+
+
+def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """The graph of a derivative without what it does not need of the forward pass that it was traced with."""
+    if not isinstance(backward, torch.fx.GraphModule):
+        return backward
+    needed = copy.deepcopy(backward)
+    needed.graph.eliminate_dead_code()
+    needed.recompile()
+    return needed
 
 
 def _share(tracer: Tracer, block_mask: Sequence[Any]) -> Fraction:

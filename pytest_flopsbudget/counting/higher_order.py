@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import torch
 
-from pytest_flopsbudget.counting import flex
+from pytest_flopsbudget.counting import flex, triton
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,6 +31,8 @@ def body_of(operator: HigherOrderOperator) -> Callable[..., Any]:
 RULES: Mapping[str, Callable[..., Any]] = {
     "flex_attention": flex.attention,
     "flex_attention_backward": flex.attention_backward,
+    "triton_kernel_wrapper_functional": triton.kernel,
+    "triton_kernel_wrapper_mutation": triton.kernel,
 }
 
 

@@ -18,21 +18,18 @@ if TYPE_CHECKING:
 _CREDITS = ("calls", "flops", "other_flops", "recomputed_flops")
 _NOTHING = (0,) * len(_CREDITS)
 
-#: What autograd calls the backward pass that runs where none does.
-_NO_GRAPH_TASK = -1
+#: Where PyTorch's Python code enters a backward pass, called by a function that knows whether it makes a graph.
+_RUNS_BACKWARD = torch.autograd.graph._engine_run_backward.__code__  # noqa: SLF001
+_CHECKPOINTS = "torch.utils.checkpoint"
 
 #: The sequence number that autograd gives to nodes that no operator made, such as the accumulation of gradients.
 _NO_SEQUENCE_NUMBER = 2**64 - 1
 
 
-def _makes_graph() -> bool:
-    """Whether the backward pass that runs on this thread was asked for a graph of its own."""
-    frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- PyTorch tells nobody but the caller
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "torch.autograd" and "create_graph" in frame.f_locals:
-            return bool(frame.f_locals["create_graph"])
-        frame = frame.f_back
-    return False
+def _makes_graph(frame: FrameType | None) -> bool:
+    """Whether the backward pass that is run from this frame was asked for a graph of its own."""
+    caller = None if frame is None else frame.f_back
+    return caller is not None and bool(caller.f_locals.get("create_graph"))
 
 
 class Node:
@@ -72,8 +69,6 @@ class ModuleTracker:
         self._numbers: list[int] = []
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
-        #: (backward pass, whether it makes a graph of its own): the last one that was asked about.
-        self._graph_task = (_NO_GRAPH_TASK, False)
         if root is not None:
             self._adopt(root, "")
 
@@ -165,15 +160,17 @@ class ModuleTracker:
     def recomputes(self) -> bool:
         """Whether the operator being dispatched now is forward work done again, as activation checkpointing does.
 
-        A backward pass runs without making a graph, unless it is asked for one. Forward work within it that makes a
-        graph is what was left out the first time.
+        Either PyTorch's checkpoints are at work below the running backward pass, or something else makes a graph there,
+        while the pass itself, unless it is asked to, makes none.
         """
-        if torch._C._current_autograd_node() is None or not torch.is_grad_enabled():  # noqa: SLF001
+        if torch._C._current_autograd_node() is None:  # noqa: SLF001
             return False
-        task = torch._C._current_graph_task_id()  # noqa: SLF001
-        if self._graph_task[0] != task:
-            self._graph_task = (task, _makes_graph())
-        return self._stack[-1][1] or not self._graph_task[1]
+        frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- nothing else tells
+        while frame is not None and frame.f_code is not _RUNS_BACKWARD:
+            if frame.f_globals.get("__name__") == _CHECKPOINTS:
+                return True
+            frame = frame.f_back
+        return torch.is_grad_enabled() and (self._stack[-1][1] or not _makes_graph(frame))
 
     def save(self) -> dict[Node, tuple[int, ...]]:
         """What has been credited so far."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class RealTracer(Tracer):
     """Runs every operator, and copies what existed before the run at the moment something is written to it."""
 
+    has_data = True
+
     def __init__(self, tracker: ModuleTracker) -> None:
         super().__init__(tracker)
         self._made: set[int] = set()

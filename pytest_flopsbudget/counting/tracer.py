@@ -53,6 +53,8 @@ class Tracer(TorchDispatchMode):
     """Counts what passes the dispatcher. How an operator is answered is the subclasses' matter."""
 
     supports_higher_order_operators = True
+    #: Whether operators compute, or answer with shapes only.
+    has_data = False
 
     def __init__(self, tracker: ModuleTracker) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -94,9 +96,9 @@ class Tracer(TorchDispatchMode):
                 return output
         output, cost = self.answer(info, args, kwargs)
         if cost is not FREE:
-            self._credit(info, cost)
+            self.credit(info.name, cost)
         elif not info.known:
-            self._note_unknown(info.name)
+            self.note_unknown(info.name)
         return output
 
     def _part_of(self, cost: Cost) -> tuple[int, int]:
@@ -115,8 +117,8 @@ class Tracer(TorchDispatchMode):
         else:
             with self:
                 output = body(*args, **kwargs)
-        if self.seen == before:
-            self._note_unknown(f"higher_order.{operator.name()}")
+        if self.seen == before and rule is None:
+            self.note_unknown(f"higher_order.{operator.name()}")
         return output
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
@@ -166,21 +168,23 @@ class Tracer(TorchDispatchMode):
         """The output of one operator, and what it costs."""
         raise NotImplementedError
 
-    def _credit(self, info: OperatorInfo, cost: Cost) -> None:
+    def credit(self, name: str, cost: Cost) -> None:
+        """Add a call of the operator ``name`` to what has been counted."""
         flops, other_flops = cost if self._share == 1 else self._part_of(cost)
         node = self.tracker.current()
         node.flops += flops
         node.other_flops += other_flops
         if flops and self.tracker.recomputes():
             node.recomputed_flops += flops
-        tally = self.counted.get(info.name)
+        tally = self.counted.get(name)
         if tally is None:
-            tally = self.counted[info.name] = Tally()
+            tally = self.counted[name] = Tally()
         tally.calls += 1
         tally.flops += flops
         tally.other_flops += other_flops
 
-    def _note_unknown(self, name: str) -> None:
+    def note_unknown(self, name: str) -> None:
+        """Name an operator that no formula covers, and where it ran."""
         tally = self.unknown.setdefault(name, Tally())
         tally.calls += 1
         tally.paths.add(self.tracker.current().path)
