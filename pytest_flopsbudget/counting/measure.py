@@ -14,6 +14,7 @@ from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.real import RealTracer
+from pytest_flopsbudget.counting.recurrent import step_by_step
 from pytest_flopsbudget.counting.shadow import Shadow, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.structures import tensors_of
@@ -124,7 +125,7 @@ class _Run:
         shadow = Shadow(without_data)
         tracer = None
         try:
-            with undisturbed(), flex.countable(on_meta=True):
+            with undisturbed(), flex.countable(on_meta=True), step_by_step():
                 model, args, kwargs = self._doubled(shadow)
                 tracer = ShapesTracer(_tracker_of(model))
                 prepare(tracer.constants, shadow)
