@@ -53,3 +53,16 @@ def reduction(call: Call) -> int:
     if not is_float(inputs):
         return 0
     return (2 if inputs.is_complex() else 1) * max(inputs.numel() - call.first_output.numel(), 0)
+
+
+def real_parts(tensor: torch.Tensor) -> int:
+    """Real floating-point numbers in one element: a complex one has two parts, integers and booleans have none."""
+    return 2 if tensor.is_complex() else int(tensor.is_floating_point())
+
+
+def stored_elements(tensor: torch.Tensor) -> int:
+    """Elements that the tensor holds in memory: all of a dense one, those stored of a sparse one."""
+    if tensor.layout is torch.strided or tensor.is_mkldnn or tensor.is_nested:
+        return tensor.numel()
+    values = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()  # noqa: SLF001
+    return values.numel()
