@@ -1,6 +1,20 @@
 """Operator → cost: one file per family, each formula with its source."""
 
-from pytest_flopsbudget.counting.costs import attention, convolution, products, quantized, recurrent
+from pytest_flopsbudget.counting.costs import (
+    attention,
+    convolution,
+    distances,
+    factorization,
+    fourier,
+    interpolation,
+    losses,
+    normalization,
+    pooling,
+    products,
+    quantized,
+    recurrent,
+    softmax,
+)
 from pytest_flopsbudget.counting.costs.elementary import elementary, reduction
 from pytest_flopsbudget.counting.costs.free import is_free
 from pytest_flopsbudget.counting.costs.registry import (
@@ -19,14 +33,22 @@ __all__ = [
     "Cost",
     "attention",
     "convolution",
+    "distances",
     "elementary",
+    "factorization",
     "flops_formula",
     "formula_of",
+    "fourier",
+    "interpolation",
     "is_free",
+    "losses",
+    "normalization",
     "other_formula_of",
+    "pooling",
     "products",
     "quantized",
     "recurrent",
     "reduction",
     "registered_formula",
+    "softmax",
 ]
