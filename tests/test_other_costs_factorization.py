@@ -7,7 +7,7 @@ from math import floor
 
 import pytest
 import torch
-from counted import random, real_flops
+from counted import cost_of, random, real_flops
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo import both
@@ -141,3 +141,30 @@ def test_values_alone():
     assert work(torch.linalg.eigvalsh, matrix) == 9 * 27
     assert work(torch.linalg.eigvals, matrix) == 25 * 27
     assert work(torch.linalg.svdvals, matrix) == 22 * 27
+
+
+@pytest.mark.filterwarnings("ignore:torch.(cholesky|triangular_solve) is deprecated")  # and still there
+@settings(max_examples=8)
+@given(batch=st.integers(1, 2), n=st.integers(1, 5), sides=st.integers(1, 3))
+def test_parts(batch, n, sides):
+    """The halves of what is usually asked for in one: a factorization, and two triangles of n² per right-hand side."""
+    matrix, right = symmetric(batch, n), random(batch, n, sides)
+    lu = batch * floor(Fraction(2 * n**3, 3))
+    assert work(torch.linalg.lu, matrix) == lu
+    assert work(torch.linalg.slogdet, matrix) == lu
+    assert work(torch.cholesky, matrix) == batch * floor(Fraction(n**3, 3))
+    two_triangles = batch * 2 * n**2 * sides
+    assert work(torch.linalg.lu_solve, *torch.linalg.lu_factor(matrix), right) == two_triangles
+    assert work(torch.linalg.ldl_solve, *torch.linalg.ldl_factor(matrix), right) == two_triangles
+    assert cost_of(torch.ops.aten._cholesky_solve_helper, (right, matrix, False), right) == two_triangles
+    assert work(torch.triangular_solve, right, matrix) == two_triangles // 2
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR", "ignore:torch.triangular_solve is deprecated")  # and still there
+def test_sparse_solvers():
+    """2 per stored element and right-hand side: 5 stored, 2 sides."""
+    triangle = torch.tensor([[2.0, 0, 0], [1, 2, 0], [0, 1, 2]], dtype=torch.float64).to_sparse_csr()
+    right = random(3, 2)
+    assert real_flops(lambda a, b: torch.triangular_solve(b, a, upper=False), triangle, right) == 2 * 5 * 2
+    assert cost_of(torch.ops.aten._spsolve, (triangle, right), right) == 2 * 5 * 2
+    assert cost_of(torch.ops.aten._spsolve, (triangle, right[:, 0]), right[:, 0]) == 2 * 5

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from zoo import both
 
+from pytest_flopsbudget.counting.operators import operator_info
+
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -293,3 +295,23 @@ def test_affine_grid(batch, size):
     forward = both(model, theta.detach())
     assert (forward.flops, forward.other_flops) == (flops, 0)
     assert both(model, theta, backward=True).flops == 2 * flops
+
+
+def test_kernels_of_other_devices():
+    """The same model costs the same by cuDNN or by a fallback: bilinear sampling, affine grids."""
+    aten = torch.ops.aten
+    image, grid, output = random(1, 2, 4, 4), random(1, 3, 3, 2), random(1, 2, 3, 3)
+    forward = cost_of(aten.grid_sampler_2d, (image, grid, 0, 0, True), output)
+    assert forward == 9 * 18 + 4 * 18
+    assert cost_of(aten.cudnn_grid_sampler, (image, grid), output) == forward
+    assert cost_of(aten._grid_sampler_2d_cpu_fallback, (image, grid, 0, 0, True), output) == forward
+    backward = cost_of(aten.grid_sampler_2d_backward, (output, image, grid, 0, 0, True, [True, True]), (image, grid))
+    assert backward == (9 + 14) * 18 + 5 * 18
+    assert cost_of(aten.cudnn_grid_sampler_backward, (image, grid, output), (image, grid)) == backward
+    fallback = (output, image, grid, 0, 0, True)
+    assert cost_of(aten._grid_sampler_2d_cpu_fallback_backward, fallback, (image, grid)) == backward
+    theta, positions = random(2, 2, 3), random(2, 3, 4, 2)
+    for name, given_one, result in (("", theta, positions), ("_backward", positions, theta)):
+        operator = getattr(aten, f"cudnn_affine_grid_generator{name}").default
+        cost = operator_info(operator).cost((given_one, 2, 1, 3, 4), {}, result)
+        assert cost == (2 * 2 * 3 * 4 * 2 * 3, 0)

@@ -339,3 +339,26 @@ def test_quantized_batch_norm():
     mean = random(2).abs().float()
     operator = torch.ops.aten.quantized_batch_norm.default
     assert real_flops(lambda x, m: operator(x, m, m, m, m, EPS, 0.1, 10), inputs, mean) == 48
+
+
+@pytest.mark.parametrize(
+    ("name", "switches", "expected"),
+    [
+        ("_batch_norm_with_update", (), 7),
+        ("_batch_norm_with_update_functional", (), 7),
+        ("_batch_norm_no_update", (), 2),
+        ("_native_batch_norm_legit", (True,), 7),
+        ("_native_batch_norm_legit", (False,), 2),
+        ("_native_batch_norm_legit_functional", (True,), 7),
+        ("_native_batch_norm_legit_no_training", (), 2),
+    ],
+)
+def test_names_of_batch_norm(name, switches, expected):
+    """What a compiler or an exporter makes of a batch norm costs what the batch norm does."""
+    x, weight, mean, var = random(2, 3, 4), random(3), random(3), random(3).abs()
+    operator = getattr(torch.ops.aten, name).default
+
+    def model(x, weight, mean, var):
+        return operator(x, weight, weight, mean, var, *switches, 0.1, EPS)
+
+    assert both(model, (x, weight, mean, var)).other_flops == expected * 24

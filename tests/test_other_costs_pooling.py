@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from counted import Arithmetic, gradient_flops, greatest, plain_sum, random
+from counted import Arithmetic, cost_of, gradient_flops, greatest, plain_sum, random
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
@@ -157,3 +157,13 @@ def test_one_number_for_all_dimensions():
 @pytest.mark.parametrize("pool", [functional.max_pool2d, functional.avg_pool2d])
 def test_integers_are_free(pool):
     assert both(lambda x: pool(x, 2), torch.ones(1, 4, 4, dtype=torch.int64)).other_flops == 0
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_kernels_of_other_devices(dimensions):
+    """MKL-DNN's pools cost what the others do: 2^d - 1 for each of 2 outputs; backward, one addition each."""
+    image, pooled = random(1, 2, *[3] * dimensions), random(1, 2, *[1] * dimensions)
+    forward, backward = (getattr(torch.ops.aten, f"mkldnn_max_pool{dimensions}d{way}") for way in ("", "_backward"))
+    kernel = [2] * dimensions
+    assert cost_of(forward, (image, kernel), pooled) == 2 * (2**dimensions - 1)
+    assert cost_of(backward, (pooled, pooled, image, kernel), image) == 2

@@ -64,7 +64,8 @@ _CTC_STATE_BACKWARD = 9
 #: Backward, for a class of one step: g · (exp(p) - exp(sum + loss - p)) (equation 15).
 _CTC_CLASS_BACKWARD = 6
 
-_NO_REDUCTION = 0
+#: As `at::Reduction` numbers them; a sum is 2.
+_NO_REDUCTION, _MEAN = 0, 1
 
 
 def _is_reduced(call: Call) -> bool:
@@ -150,7 +151,7 @@ def _nll_loss(call: Call) -> int:
     """Input (rows, classes, …): -x[label], times its class's weight; summed up, and the weights too for a mean."""
     rows = real_parts(call.tensor("self")) * call.tensor("target").numel()
     weighted = call["weight"] is not None
-    mean = weighted and call["reduction"] == torch.nn._reduction.get_enum("mean")  # noqa: SLF001 -- torch's own names
+    mean = weighted and call["reduction"] == _MEAN
     return rows * (1 + weighted + _is_reduced(call) + mean)
 
 
