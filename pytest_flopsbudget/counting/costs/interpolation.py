@@ -87,8 +87,8 @@ def _neighbours(inputs: int, outputs: int, scale: Fraction, radius: int) -> Iter
     """How many inputs each output is made of: those less than ``radius`` scaled pixels away.
 
     As in ATen's `HelperInterpBase::_compute_indices_min_size_weights_aa` (UpSampleKernel.cpp): shrinking widens the
-    kernel by ``scale``, and the image's edges cut it. In exact numbers: where a pixel lies on the kernel's edge, PyTorch
-    takes it in or not as its own numbers round.
+    kernel by ``scale``, and the image's edges cut it. In exact numbers: where a pixel lies on the kernel's edge,
+    PyTorch takes it in or not as its own numbers round.
     """
     support = radius * max(scale, Fraction(1))
     half = Fraction(1, 2)
