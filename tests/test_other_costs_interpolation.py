@@ -64,7 +64,7 @@ def test_linear(sizes, align_corners):
 
 
 def cubic_weights(t, a=-0.75):
-    """Keys, 1981, equation 4, with PyTorch's a."""
+    """Keys, 1981, with PyTorch's a."""
     near = [(a + 2) * d**3 - (a + 3) * d**2 + 1 for d in (t, 1 - t)]
     far = [a * (d**3 - 5 * d**2 + 8 * d - 4) for d in (1 + t, 2 - t)]
     return far[0], near[0], near[1], far[1]

@@ -297,7 +297,7 @@ def log_of_sum(*numbers):
 
 
 def test_ctc():
-    """Graves et al., 2006, equations 6 and 7, in logarithms: each state sums up to three predecessors."""
+    """Graves et al., 2006, §4.1, in logarithms: each state sums up to three predecessors."""
     steps, labels = 5, [1, 2]
     log_probs = random(steps, 1, 3).log_softmax(-1)
     arithmetic = Arithmetic()

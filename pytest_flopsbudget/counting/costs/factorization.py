@@ -243,7 +243,7 @@ def _least_squares(call: Call) -> int:
 
 
 #: Products of the Taylor polynomial of degree 18 (Bader, Blanes and Casas, "Computing the matrix exponential with an
-#: optimized Taylor polynomial approximation", 2019, §3), which is what PyTorch takes for all but small norms.
+#: optimized Taylor polynomial approximation", 2019), which is what PyTorch takes for all but small norms.
 _EXPONENTIAL_PRODUCTS = 5
 
 

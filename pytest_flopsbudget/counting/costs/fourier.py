@@ -1,7 +1,7 @@
 """Fourier transforms: 5·n·log2 n for n complex points, half that for real ones.
 
-Source: the convention by which FFTW reports speed (Frigo and Johnson, "The Design and Implementation of FFTW3", 2005,
-§III), which is the cost of the radix-2 algorithm (Cooley and Tukey, 1965). It is taken for every n, rounded to the
+Source: the convention by which FFTW reports speed (Frigo and Johnson, "The Design and Implementation of FFTW3", 2005),
+which is the cost of the radix-2 algorithm (Cooley and Tukey, 1965). It is taken for every n, rounded to the
 nearest integer where n is no power of two. A transform in several dimensions has n = n1·n2·… points, since the
 logarithms add up. The factor of a normalization is not counted, as it is not there.
 """

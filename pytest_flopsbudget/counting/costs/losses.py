@@ -54,14 +54,14 @@ _MARGIN_BACKWARD = 3
 
 #: CTC, for a state of one step: the logarithm of a sum of three exponentials (two maxima, three differences, three
 #: exponentials, two sums, the logarithm, the maximum added again), plus the label's log-probability (Graves et al.,
-#: "Connectionist Temporal Classification", 2006, equations 6 and 7).
+#: "Connectionist Temporal Classification", 2006, §4.1).
 _CTC_STATE = 13
 #: The same sum of two exponentials at the end, and its sign.
 _CTC_END = 9
 #: Backward, for a state of one step: forward times backward variable, and the logarithm of its sum with those of the
 #: same label: a sum; a maximum, two differences, two exponentials, a sum, the logarithm, the maximum added again.
 _CTC_STATE_BACKWARD = 9
-#: Backward, for a class of one step: g · (exp(p) - exp(sum + loss - p)) (equation 15).
+#: Backward, for a class of one step: g · (exp(p) - exp(sum + loss - p)) (the same, §4.2).
 _CTC_CLASS_BACKWARD = 6
 
 #: As `at::Reduction` numbers them; a sum is 2.
