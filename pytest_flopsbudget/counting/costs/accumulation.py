@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_flopsbudget.counting.costs.elementary import elements
+from pytest_flopsbudget.counting.costs.elementary import elements, real_parts
 from pytest_flopsbudget.counting.costs.registry import other_formula
 
 if TYPE_CHECKING:
@@ -18,19 +18,13 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
-def _parts(tensor: torch.Tensor) -> int:
-    return 2 if tensor.is_complex() else 1
-
-
 @other_formula("aten.index_add", "aten.index_reduce", "aten.scatter_add", "aten.scatter_reduce")
 def _from_source(call: Call) -> int:
     """Of every value one; alpha scales each before. What a mean divides by is not counted."""
     source = call.tensor("source", "src")
     count = call.tensor("index").numel() if call.name.startswith("aten.scatter") else source.numel()
-    if not source.is_floating_point() and not source.is_complex():
-        return 0
     scaled = "alpha" in call.names and call["alpha"] != 1
-    return _parts(source) * (1 + scaled) * count
+    return real_parts(source) * (1 + scaled) * count
 
 
 @other_formula("aten.scatter")
@@ -39,18 +33,18 @@ def _scatter(call: Call) -> int:
     if "reduce" not in call.names or call["reduce"] is None:
         return 0
     target = call.tensor("self")
-    return (target.is_floating_point() or target.is_complex()) * _parts(target) * call.tensor("index").numel()
+    return real_parts(target) * call.tensor("index").numel()
 
 
 @other_formula("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put", "aten.put")
 def _put(call: Call) -> int:
     """Free, but with ``accumulate``."""
     target = call.tensor("self")
-    if not call["accumulate"] or not (target.is_floating_point() or target.is_complex()):
+    if not call["accumulate"]:
         return 0
     if call.name.rstrip("_") == "aten.put":
-        return _parts(target) * call.tensor("index").numel()
-    return _parts(target) * _places(target, call["indices"])
+        return real_parts(target) * call.tensor("index").numel()
+    return real_parts(target) * _places(target, call["indices"])
 
 
 _MASKS = (torch.bool, torch.uint8)
@@ -86,13 +80,13 @@ def _masked_put(call: Call) -> int:
 def _of_the_gradient(call: Call) -> int:
     """Every value of the gradient is added to the place that it came from."""
     gradient = call.tensor("grad_output", "grad_in")
-    return _parts(gradient) * gradient.numel()
+    return real_parts(gradient) * gradient.numel()
 
 
 @other_formula("aten.col2im")
 def _col2im(call: Call) -> int:
     """Every value of the columns is added to its pixel."""
-    return _parts(call.tensor("self")) * elements([call.tensor("self")])
+    return real_parts(call.tensor("self")) * elements([call.tensor("self")])
 
 
 _SUM, _MEAN = 0, 1

@@ -10,26 +10,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_flopsbudget.counting.costs.elementary import elements, is_float
+from pytest_flopsbudget.counting.costs.elementary import elements, real_parts, stored_elements
 from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
-def _stored(tensor: torch.Tensor) -> int:
-    """Elements that a sparse tensor stores."""
-    values = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()  # noqa: SLF001
-    return values.numel()
-
-
 def _product(left: torch.Tensor, right: torch.Tensor) -> int:
     """Left (…, m, k) by right (…, k, n) or (…, k); 2 per stored element and column where one operand is sparse."""
     columns = right.shape[-1] if right.ndim > 1 else 1
     if left.layout is not torch.strided:
-        return per_mac(left) * _stored(left) * columns
+        return per_mac(left) * stored_elements(left) * columns
     if right.layout is not torch.strided:
-        return per_mac(left) * left.shape[-2] * _stored(right)
+        return per_mac(left) * left.shape[-2] * stored_elements(right)
     return per_mac(left) * left.numel() * columns
 
 
@@ -135,7 +129,7 @@ def _semi_structured_mm(call: Call) -> int:
 def _sampled_addmm(call: Call) -> int:
     """Only the stored positions of ``self`` are computed, each a sum over k."""
     left = call.tensor("mat1")
-    return per_mac(left) * _stored(call.tensor("self")) * left.shape[-1]
+    return per_mac(left) * stored_elements(call.tensor("self")) * left.shape[-1]
 
 
 @formula("aten._sparse_mm_reduce_impl")
@@ -208,10 +202,7 @@ def _added(call: Call) -> int:
     beta, alpha = call["beta"], call["alpha"]
     operations = (0 if beta == 0 else 1 if beta == 1 else 2) + int(alpha != 1)
     outputs = call.first_output
-    count = outputs.numel() if outputs.layout is torch.strided else _stored(outputs)
-    if not is_float(outputs):
-        return 0
-    return (2 if outputs.is_complex() else 1) * operations * count
+    return real_parts(outputs) * operations * stored_elements(outputs)
 
 
 @other_formula("aten._addmm_activation")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.counting.costs.elementary import elements, is_float, reduction
+from pytest_flopsbudget.counting.costs.elementary import elements, is_float, real_parts, reduction
 from pytest_flopsbudget.counting.costs.registry import other_formula
 from pytest_flopsbudget.counting.metadata import tensors_in
 
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 
 def _inputs(call: Call) -> torch.Tensor:
     return next(tensors_in(call.args))
-
-
-def _parts(tensor: torch.Tensor) -> int:
-    """Real numbers to an element: 0 where there is nothing to compute."""
-    return (2 if tensor.is_complex() else 1) if is_float(tensor) else 0
 
 
 @other_formula(
@@ -56,16 +51,16 @@ def _parts(tensor: torch.Tensor) -> int:
 def _one_pass(call: Call) -> int:
     """Takes n - 1. Of two tensors, `max` and `min` are element by element."""
     if "other" in call.names:
-        return _parts(_inputs(call)) * call.first_output.numel()
+        return real_parts(_inputs(call)) * call.first_output.numel()
     if call.name == "aten.trace":
-        return _parts(_inputs(call)) * max(min(_inputs(call).shape) - 1, 0)
+        return real_parts(_inputs(call)) * max(min(_inputs(call).shape) - 1, 0)
     return reduction(call)
 
 
 @other_formula("aten.mean")
 def _mean(call: Call) -> int:
     """Takes n - 1 sums and a division."""
-    return reduction(call) + _parts(_inputs(call)) * call.first_output.numel()
+    return reduction(call) + real_parts(_inputs(call)) * call.first_output.numel()
 
 
 @other_formula("aten.aminmax", "aten._aminmax")
@@ -102,7 +97,7 @@ def _norm(call: Call) -> int:
     count, outputs = inputs.numel(), call.first_output.numel()
     difference = 0
     if call.name == "aten.dist":
-        difference = _parts(inputs) * count
+        difference = real_parts(inputs) * count
     order = call["ord"] if "ord" in call.names else call["p"] if "p" in call.names else 2
     order = 2 if order is None else order
     # |a + bi|² is 2 products and a sum, |a + bi| its root too.
@@ -121,7 +116,7 @@ def _logsumexp(call: Call) -> int:
     """The maximum, the differences, the exponentials, their sum; a logarithm and the maximum added."""
     inputs = _inputs(call)
     outputs = call.first_output.numel()
-    return _parts(inputs) * (2 * max(inputs.numel() - outputs, 0) + 2 * inputs.numel() + 2 * outputs)
+    return real_parts(inputs) * (2 * max(inputs.numel() - outputs, 0) + 2 * inputs.numel() + 2 * outputs)
 
 
 @other_formula("aten._logcumsumexp", "aten.logcumsumexp")
@@ -141,7 +136,7 @@ def _steps(call: Call) -> int:
     """Takes n - 1 operations along a dimension of size n."""
     inputs = call.tensor("self")
     size = inputs.shape[call["dim"]] if inputs.ndim else 1
-    return _parts(inputs) * (inputs.numel() - inputs.numel() // size) if size else 0
+    return real_parts(inputs) * (inputs.numel() - inputs.numel() // size) if size else 0
 
 
 def _comparisons(count: int) -> int:
