@@ -105,7 +105,7 @@ class FlopsBudget:
                 f"two different models were measured as {name!r}: {_in_words(known.complexity)}, then "
                 f'{_in_words(complexity)}; tell them apart with flops_budget(..., name="...")'
             )
-        larger = max(known.complexity, complexity, key=lambda item: item.flops)
+        larger = max(known.complexity, complexity, key=lambda item: (item.flops, item.total_flops))
         self._measurements[name] = Measurement(
             name=name, complexity=larger, times=known.times + 1, seconds=known.seconds + seconds
         )

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.names import OPERATOR
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 Reaction = Literal["fail", "warn", "ignore"]
 Improvement = Literal["pass", "fail"]
-Shown = Literal["flops", "macs"]
+Shown = Literal["flops", "macs", "total_flops"]
 
 _REACTIONS: tuple[Reaction, ...] = ("fail", "warn", "ignore")
 _IMPROVEMENTS: tuple[Improvement, ...] = ("pass", "fail")
-_SHOWN: tuple[Shown, ...] = ("flops", "macs")
+_SHOWN: tuple[Shown, ...] = get_args(Shown)
 
 _FILE = "pyproject.toml"
 _TABLE = "pytest-flopsbudget"

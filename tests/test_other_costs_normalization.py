@@ -277,12 +277,18 @@ def test_kernels_of_other_devices():
         assert cost_of(backward, arguments[: len(backward.default._schema.arguments)], (x, x, x)) == 9 * 24
 
 
-def test_root_mean_square_backward():
-    """In one kernel: x̂ 1; input 5, and 1 for the weight; weight 2: of each of 2·3 elements."""
-    inputs, weight, rstd = random(2, 3), random(3), random(2, 1)
-    operator = torch.ops.aten._fused_rms_norm_backward
-    for mask, expected in (((True, True), 9), ((True, False), 7), ((False, True), 3)):
-        assert cost_of(operator, (inputs, inputs, [3], rstd, weight, mask), (inputs, weight)) == expected * 6
+@pytest.mark.parametrize("of_input", [False, True])
+@pytest.mark.parametrize("of_weight", [None, False, True])
+def test_root_mean_square_in_one_kernel(of_input, of_weight):
+    """Where a device has one, it costs what the operators cost that run elsewhere, in both passes."""
+    inputs, rstd = random(2, 3, grad=of_input), random(2, 1)
+    weight = None if of_weight is None else random(3, grad=of_weight)
+    forward = both(functional.rms_norm, (inputs, (3,), weight, EPS)).other_flops
+    assert cost_of(torch.ops.aten._fused_rms_norm, (inputs, [3], weight, EPS), (inputs, rstd)) == forward
+    if of_input or of_weight:
+        plain = both(functional.rms_norm, (inputs, (3,), weight, EPS), backward=True).other_flops
+        arguments = (inputs, inputs, [3], rstd, weight, (of_input, bool(of_weight)))
+        assert cost_of(torch.ops.aten._fused_rms_norm_backward, arguments, (inputs, weight)) == plain - forward
 
 
 @settings(max_examples=10)

@@ -254,6 +254,8 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
     if verdict.complexity.execution == "real":
         yield f"{entry.nodeid}: ran on real data, as shapes do not tell its way; the count may hang on that data"
+    for note in verdict.complexity.notes:
+        yield f"{entry.nodeid}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
         yield f"{entry.nodeid}: operators without a formula, missing from the count:"
         yield from unknown_operators(verdict.complexity)

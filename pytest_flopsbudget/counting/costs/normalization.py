@@ -21,6 +21,7 @@ Kingma, "Weight Normalization", 2016. The gradients follow from these; each func
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -163,21 +164,26 @@ def _layer_norm_backward(call: Call) -> int:
 
 @other_formula("aten._fused_rms_norm")
 def _rms_norm(call: Call) -> int:
-    return (_ROOT_MEAN_SQUARE + _given(call, "weight")) * _elements(call.tensor("input"))
+    """As the operators it is made of elsewhere: square, mean, product, weight; of a row epsilon and the root."""
+    inputs = call.tensor("input")
+    width: int = math.prod(call["normalized_shape"])
+    return (_ROOT_MEAN_SQUARE + _given(call, "weight")) * _elements(inputs) + 2 * (_elements(inputs) // width)
 
 
 @other_formula("aten._fused_rms_norm_backward")
 def _rms_norm_backward(call: Call) -> int:
-    """Per element, with x̂ = x/rms and h = g·weight, over rows of n values.
+    """As autograd has it for those operators.
 
-    x̂: 1. Input 1/rms · (h - x̂·(Σ h·x̂)/n): product, sum, multiply, subtract, multiply = 5, and 1 for h where there is
-    a weight. Weight Σ g·x̂: 2.
+    With h = g·weight (1): of the product h·r two (r being 1/rms) and the sum over the row for r; of r 3 a row and its
+    power; of the mean a quotient; of the square 3; and the sum of the two gradients of x. Weight: g·x̂, summed.
     """
     for_input, for_weight = map(bool, call["output_mask"])
-    per_element = (for_input or for_weight) + 2 * for_weight
+    count = _elements(call.tensor("grad_out"))
+    width: int = math.prod(call["normalized_shape"])
+    work = 2 * count - width if for_weight else 0
     if for_input:
-        per_element += 5 + _given(call, "weight")
-    return per_element * _elements(call.tensor("grad_out"))
+        work += (8 + _given(call, "weight")) * count + 2 * (count // width)
+    return work
 
 
 @other_formula("aten._weight_norm_interface")

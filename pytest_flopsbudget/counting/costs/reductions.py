@@ -84,20 +84,17 @@ def _deviation(call: Call) -> int:
     return _variance(call) + call.first_output.numel()
 
 
-@other_formula("aten.linalg_vector_norm", "aten.norm", "aten.dist", "aten.linalg__powsum")
+@other_formula("aten.linalg_vector_norm", "aten.norm", "aten.linalg__powsum")
 def _norm(call: Call) -> int:
     """The root of the sum of powers: absolute values, powers, sums, a root.
 
-    p = 2: squares, sums, a root; p = 1, ±∞: absolute values and sums or extremes; p = 0: comparisons and sums. `dist`
-    takes the difference first; `_powsum` takes no root.
+    p = 2: squares, sums, a root; p = 1, ±∞: absolute values and sums or extremes; p = 0: comparisons and sums.
+    `_powsum` takes no root.
     """
     inputs = _inputs(call)
     if not is_float(inputs):
         return 0
     count, outputs = inputs.numel(), call.first_output.numel()
-    difference = 0
-    if call.name == "aten.dist":
-        difference = real_parts(inputs) * count
     order = call["ord"] if "ord" in call.names else call["p"] if "p" in call.names else 2
     order = 2 if order is None else order
     # |a + bi|² is 2 products and a sum, |a + bi| its root too.
@@ -105,10 +102,10 @@ def _norm(call: Call) -> int:
     sums = max(count - outputs, 0)
     root = 0 if call.name == "aten.linalg__powsum" else outputs
     if order == 2:  # noqa: PLR2004 -- Euclid's
-        return difference + squares * count + sums + root
+        return squares * count + sums + root
     if order in (0, 1, float("inf"), float("-inf")):
-        return difference + magnitudes * count + sums
-    return difference + (magnitudes + 1) * count + sums + root
+        return magnitudes * count + sums
+    return (magnitudes + 1) * count + sums + root
 
 
 @other_formula("aten.logsumexp")
