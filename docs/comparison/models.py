@@ -79,11 +79,11 @@ class ClassToken(nn.Module):
 class Checkpointed(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.before, self.region, self.after = (nn.Linear(width, width, bias=False) for _ in range(3))
+        self.before, self.region, self.after = linear(width), two_linear(width), linear(width)
 
     def forward(self, x: torch.Tensor) -> Any:
-        x = checkpoint(lambda inputs: self.region(inputs).tanh(), self.before(x), use_reentrant=False)
-        return self.after(x)
+        # The kind that recomputes all of the region; the other one leaves out what the backward pass does not need.
+        return self.after(checkpoint(self.region, self.before(x), use_reentrant=True))
 
 
 class GradientInside(nn.Module):
