@@ -1,9 +1,10 @@
 # Everything here sets itself up in .venv and needs nothing but Python (3.10 or newer; 3.11 in CI), pip and make.
 PYTHON ?= python3
 BIN := .venv/bin
+PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators lint format demo demo-baseline clean
+.PHONY: help test operators lint format demo demo-baseline comparison clean
 
 help:
 	@echo "make test       run the test suite"
@@ -11,6 +12,7 @@ help:
 	@echo "make lint       linter, formatter check, type checker"
 	@echo "make format     let the linter and the formatter fix what they can"
 	@echo "make demo       budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
+	@echo "make comparison today's FLOP counters beside this one, into docs/comparison.md (10 minutes)"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -46,5 +48,14 @@ demo-baseline: .venv/installed
 	cd $(EXAMPLES) && ../../$(BIN)/python -m pytest -q test_models.py --flops-budget-update
 	cd $(EXAMPLES) && BEFORE_THE_PULL_REQUEST=1 ../../$(BIN)/python -m pytest -q test_pull_request.py --flops-budget-update
 
+# An environment of its own: nothing else here needs these counters.
+.venv-comparison/installed: docs/comparison/requirements.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-comparison
+	$(PEERS)/python -m pip install --quiet --constraint constraints.txt --editable . --requirement docs/comparison/requirements.txt
+	touch $@
+
+comparison: .venv-comparison/installed
+	cd docs && ../$(PEERS)/python -m comparison
+
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-comparison .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,83 @@
+"""FLOPs by definition: 2 per multiply-accumulate, biases and element-wise work left out."""
+
+from __future__ import annotations
+
+from math import prod
+
+#: Stages of ResNet-50: blocks, width of the bottleneck, height and width of its output (He et al., 2015, table 1).
+RESNET_50 = ((3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7))
+#: A bottleneck block's output is this many times wider than its bottleneck.
+EXPANSION = 4
+
+
+def product(*sizes: int) -> int:
+    """A sum of products over as many index combinations as the sizes have: a matrix product over batch, m, k, n."""
+    return 2 * prod(sizes)
+
+
+def convolution(positions: int, inputs: int, outputs: int, kernel: int, groups: int = 1) -> int:
+    """Every position meets the whole kernel: output positions, or input positions where it is transposed."""
+    return product(positions, outputs, inputs // groups, kernel)
+
+
+def attention(queries: int, keys: int, width: int) -> int:
+    """Scores and weighted sums; ``width`` is that of all query heads together (Vaswani et al., 2017, 3.2.1)."""
+    return product(queries, keys, width) * 2
+
+
+def self_attention(length: int, width: int) -> int:
+    """Projections to query, key, value and output, and the attention between them."""
+    return 4 * product(length, width, width) + attention(length, length, width)
+
+
+def encoder_layer(length: int, width: int, hidden: int) -> int:
+    """Self-attention and two linear layers: a layer of a transformer."""
+    return self_attention(length, width) + 2 * product(length, width, hidden)
+
+
+def lstm(steps: int, inputs: int, hidden: int, directions: int = 1) -> int:
+    """One layer: four gates, each a product with the input and one with the hidden state."""
+    return product(steps, directions, 4, hidden, inputs + hidden)
+
+
+def resnet_50() -> int:
+    """At 224 x 224, with the stride in the 3 x 3 convolutions, as PyTorch's models have it."""
+    total = convolution(112 * 112, 3, 64, 7 * 7) + product(512 * EXPANSION, 1000)
+    inputs, before = 64, 56
+    for blocks, width, size in RESNET_50:
+        outputs = width * EXPANSION
+        total += convolution(size * size, inputs, outputs, 1)  # the shortcut's projection
+        for block in range(blocks):
+            total += convolution((size if block else before) ** 2, inputs, width, 1)
+            total += convolution(size * size, width, width, 3 * 3)
+            total += convolution(size * size, width, outputs, 1)
+            inputs = outputs
+        before = size
+    return total
+
+
+def vit_b_16() -> int:
+    """At 224 x 224: 196 patches and the class token (Dosovitskiy et al., 2020, table 1)."""
+    patches, width = 14 * 14, 768
+    embedding = convolution(patches, 3, width, 16 * 16)
+    return embedding + 12 * encoder_layer(patches + 1, width, 4 * width) + product(width, 1000)
+
+
+def bert_base(length: int) -> int:
+    """Twelve layers of width 768, and the pooler on the first token (Devlin et al., 2018)."""
+    return 12 * encoder_layer(length, 768, 4 * 768) + product(768, 768)
+
+
+def gpt_2(length: int) -> int:
+    """Twelve layers of width 768, and scores for every word at every position; the causal mask is counted in full."""
+    return 12 * encoder_layer(length, 768, 4 * 768) + product(length, 768, 50_257)
+
+
+def mixture_of_experts(  # noqa: PLR0913 -- the sizes that a mixture of experts has
+    *, length: int, layers: int, width: int, key_width: int, hidden: int, experts: int, chosen: int, vocabulary: int
+) -> int:
+    """Mixtral's: every token goes through ``chosen`` of the experts, of three matrices each (Jiang et al., 2024)."""
+    projections = 2 * product(length, width, width) + 2 * product(length, width, key_width)
+    routed = product(length, width, experts) + 3 * product(length, chosen, width, hidden)
+    layer = projections + attention(length, length, width) + routed
+    return layers * layer + product(length, width, vocabulary)

@@ -1,0 +1,189 @@
+"""Today's counters, each used as its documentation shows, with all its warnings switched on.
+
+Most report multiply-accumulates, whatever they call them; those are doubled. Where a counter reports FLOPs beside
+them, the number closer to right is taken: now one of them holds element-wise work too, now the other lacks a layer.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from comparison.cases import Case
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A counter, and how it is asked."""
+
+    name: str
+    #: The package whose version is reported.
+    package: str
+    #: The unit of the number that is taken from it, in its own words and then in ours.
+    unit: str
+    #: Asks it for a model's FLOPs. Raises what it raises.
+    count: Callable[[torch.nn.Module, tuple[torch.Tensor, ...], Case], float]
+    #: It can count a backward pass.
+    backward: bool = False
+    #: It can tell what a submodule costs in forward and backward.
+    modules: bool = False
+    #: To be asked, the model has to be moved to another device first.
+    moves: bool = False
+
+    def answers(self, case: Case) -> bool:
+        """Whether the case asks for something that the counter offers at all."""
+        return (self.backward or not case.backward) and (self.modules or not case.module)
+
+
+class RefusedError(Exception):
+    """A counter printed an exception and returned nothing."""
+
+
+def _flopsbudget(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:
+    from pytest_flopsbudget import measure
+
+    counted = measure(model, args, backward=case.backward)
+    for unknown in counted.unknown_operators:
+        print(f"not counted: {unknown}")
+    return float(counted[case.module].flops if case.module else counted.flops)
+
+
+def _torch(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        outputs = model(*args)
+        if case.backward:
+            outputs.sum().backward()
+    if case.module:
+        return float(sum(counter.get_flop_counts()[f"{type(model).__name__}.{case.module}"].values()))
+    return float(counter.get_total_flops())
+
+
+def _torch_on_meta(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:
+    inputs = tuple(value.detach().to("meta").requires_grad_(value.requires_grad) for value in args)
+    return _torch(model.to("meta"), inputs, case)
+
+
+def _fvcore(model: torch.nn.Module, args: tuple[torch.Tensor, ...], _: Case) -> float:
+    from fvcore.nn import FlopCountAnalysis
+
+    return 2 * float(FlopCountAnalysis(model, args).total())
+
+
+def _thop(model: torch.nn.Module, args: tuple[torch.Tensor, ...], _: Case) -> float:
+    from thop import profile
+
+    macs, _parameters = profile(model, inputs=args, report_missing=True)
+    return 2 * float(macs)
+
+
+class _ByKeyword(torch.nn.Module):
+    """ptflops hands several inputs over by keyword, and divides by the batch that it sees in a positional one."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, **inputs: torch.Tensor) -> Any:
+        return self.model(*inputs.values())
+
+
+def _ptflops(model: torch.nn.Module, args: tuple[torch.Tensor, ...], backend: str) -> float:
+    from ptflops import get_model_complexity_info
+
+    printed = io.StringIO()
+    macs, _parameters = get_model_complexity_info(
+        _ByKeyword(model),
+        (1,),  # the shape that the constructor of the inputs would be told
+        input_constructor=lambda _: {f"input{place}": value for place, value in enumerate(args)},
+        as_strings=False,
+        print_per_layer_stat=False,
+        verbose=True,
+        backend=backend,
+        ost=printed,
+    )
+    print(printed.getvalue())
+    if macs is None:
+        raise RefusedError
+    return 2 * float(macs)
+
+
+def _torchinfo(model: torch.nn.Module, args: tuple[torch.Tensor, ...], _: Case) -> float:
+    from torchinfo import summary
+
+    return 2 * float(summary(model, input_data=args, verbose=0).total_mult_adds)
+
+
+def _torchprofile(model: torch.nn.Module, args: tuple[torch.Tensor, ...], _: Case) -> float:
+    from torchprofile import profile_macs
+
+    return 2 * float(profile_macs(model, args))
+
+
+def _calflops(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:
+    from calflops import calculate_flops
+
+    flops, macs, _parameters = calculate_flops(
+        model,
+        args=list(args),
+        include_backPropagation=case.backward,
+        print_results=False,
+        output_as_string=False,
+    )
+    return _closer(flops, macs, case)
+
+
+def _deepspeed(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:
+    from deepspeed.profiling.flops_profiler import get_model_profile
+
+    flops, macs, _parameters = get_model_profile(model, args=list(args), print_profile=False, as_string=False)
+    return _closer(flops, macs, case)
+
+
+def _closer(flops: float, macs: float, case: Case) -> float:
+    return min(float(flops), 2 * float(macs), key=lambda number: abs(number - case.flops))
+
+
+COUNTERS = {
+    counter.name: counter
+    for counter in (
+        Counter("pytest-flopsbudget", "pytest-flopsbudget", "FLOPs", _flopsbudget, backward=True, modules=True),
+        Counter("FlopCounterMode", "torch", "FLOPs", _torch, backward=True, modules=True),
+        Counter("FlopCounterMode on meta", "torch", "FLOPs", _torch_on_meta, backward=True, modules=True, moves=True),
+        Counter("fvcore", "fvcore", '"flops", which are MACs', _fvcore),
+        Counter("thop", "thop", '"macs"', _thop),
+        Counter(
+            "ptflops, pytorch", "ptflops", '"macs"', lambda model, args, _: _ptflops(model, args, backend="pytorch")
+        ),
+        Counter("ptflops, aten", "ptflops", '"macs"', lambda model, args, _: _ptflops(model, args, backend="aten")),
+        Counter("torchinfo", "torchinfo", '"mult-adds", which are MACs', _torchinfo),
+        Counter("torchprofile", "torchprofile", '"macs"', _torchprofile),
+        Counter("calflops", "calflops", '"macs" or "flops", the closer', _calflops, backward=True),
+        Counter("DeepSpeed", "deepspeed", '"macs" or "flops", the closer', _deepspeed),
+    )
+}
+
+#: How counters say that something was not counted.
+_ADMISSION = re.compile(
+    r"unsupported operator|no handlers found|cannot find rule|treated as a zero-op|never called|not counted",
+    re.IGNORECASE,
+)
+
+
+def admits(text: str) -> bool:
+    """Whether a counter said that its number leaves something out, about whichever part of the model."""
+    return bool(_ADMISSION.search(text))
+
+
+def raised(text: str) -> str:
+    """The class of an exception that a counter printed instead of raising it; empty if it printed none."""
+    found = re.search(r"^<class '(?:[\w]+\.)*(\w+)'>:", text, re.MULTILINE)
+    return found[1] if found else ""

@@ -1,0 +1,75 @@
+"""Each measurement in a process of its own: counters patch functions, leave hooks behind, and may crash."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+
+T = TypeVar("T")
+
+#: A process that has loaded PyTorch forks into those that measure, where the system can.
+_FORKING = "forkserver"
+_METHOD = _FORKING if _FORKING in multiprocessing.get_all_start_methods() else "spawn"
+_CONTEXT: Any = multiprocessing.get_context(_METHOD)
+if _METHOD == _FORKING:
+    _CONTEXT.set_forkserver_preload(["torch", "transformers"])
+
+SECONDS = 180
+
+
+@dataclass(frozen=True)
+class Ended(Generic[T]):
+    """How a process ended: with a value, or with the name of what stopped it, and with what it printed or warned."""
+
+    value: T | None
+    failure: str
+    text: str
+
+
+def isolated(function: Callable[..., T], *args: Any) -> Ended[T]:
+    """Call a function in a fresh process. It and its arguments have to be importable from there."""
+    receiver, sender = _CONTEXT.Pipe(duplex=False)
+    with tempfile.TemporaryDirectory() as directory:
+        printed = Path(directory) / "printed"
+        process = _CONTEXT.Process(target=_run, args=(sender, printed, function, args))
+        process.start()
+        sender.close()
+        value, failure = _received(receiver)
+        process.kill()
+        process.join()
+        return Ended(value, failure, printed.read_text(errors="replace") if printed.exists() else "")
+
+
+def _received(receiver: Connection) -> tuple[Any, str]:
+    if not receiver.poll(SECONDS):
+        return None, "timeout"
+    try:
+        answer: tuple[Any, str] = receiver.recv()
+    except EOFError:
+        return None, "crash"
+    return answer
+
+
+def _run(sender: Connection, printed: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    descriptor = os.open(printed, os.O_CREAT | os.O_WRONLY)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    warnings.simplefilter("always")
+    try:
+        answer = function(*args), ""
+    except BaseException as error:  # noqa: BLE001 -- whatever a counter raises is a result
+        answer = None, type(error).__name__
+        print(f"{type(error).__name__}: {error}")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    sender.send(answer)
