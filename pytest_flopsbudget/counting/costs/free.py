@@ -20,7 +20,7 @@ poisson rand_like randint_like randn_like random uniform
 
 _INDEXING = """
 _chunk_cat _pack_padded_sequence _stack _unsafe_index _unsafe_masked_index as_strided_scatter block_diag cat
-channel_shuffle constant_pad_nd diag_embed diagonal_backward diagonal_scatter embedding flip gather im2col index
+channel_shuffle clone constant_pad_nd diag_embed diagonal_backward diagonal_scatter embedding flip gather im2col index
 index_copy index_fill index_select masked_fill masked_scatter masked_scatter_backward masked_select nonzero
 nonzero_static pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d repeat
 repeat_interleave replication_pad1d replication_pad2d replication_pad3d roll rot90 select_backward
