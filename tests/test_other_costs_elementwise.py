@@ -1,0 +1,791 @@
+"""Element-wise operators against their definitions, written in numbers that count.
+
+Each definition's values are PyTorch's, so it is the operator's; its operations are the expected count.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from types import MappingProxyType
+
+import pytest
+import torch
+from counted import (
+    Tally,
+    atan2,
+    branch,
+    cos,
+    elementary,
+    erf,
+    exp,
+    exp2,
+    floor,
+    free,
+    isnan,
+    lgamma,
+    log,
+    log2,
+    maximum,
+    minimum,
+    round_,
+    sin,
+    sqrt,
+    tanh,
+    trunc,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 -- its name everywhere
+from zoo import both, for_real
+
+from pytest_flopsbudget.counting.costs import elementwise, registry
+from pytest_flopsbudget.counting.costs.free import is_free
+from pytest_flopsbudget.counting.costs.registry import other_formula_of
+
+aten = torch.ops.aten
+
+
+def numbers(count, *, shape=(3, 5), low=-4.0, high=4.0):
+    """Different numbers on every branch of a definition."""
+    generator = torch.Generator().manual_seed(count)
+    return [torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low for _ in range(count)]
+
+
+def sigmoid(x):
+    return 1 / (1 + exp(-x))
+
+
+def gelu_tanh_inner(x):
+    """PyTorch's reference, `torch._refs.nn.functional.gelu`, writes the cube as two products."""
+    return math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
+
+
+def gelu_tanh_backward(g, x):
+    """`torch._decomp.decompositions.gelu_backward`."""
+    square = x * x
+    inner = tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (square * x)))
+    left, right = 0.5 * x, 1 + inner
+    outer_derivative = 1 - inner * inner
+    inner_derivative = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * square)
+    return g * (0.5 * right + left * outer_derivative * inner_derivative)
+
+
+def gelu_backward(g, x):
+    distribution = 0.5 * (1 + erf(x * math.sqrt(0.5)))
+    density = exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+    return g * (distribution + x * density)
+
+
+def elu(x, alpha=1, scale=1, input_scale=1):
+    return scale * branch(x > 0, lambda: x, lambda: alpha * (exp(input_scale * x) - 1))
+
+
+def elu_backward(g, x, alpha=1, scale=1, input_scale=1):
+    """Factors that are numbers are one number."""
+    return branch(x > 0, lambda: g * scale, lambda: g * (exp(input_scale * x) * (scale * alpha * input_scale)))
+
+
+def elu_backward_of_result(g, y, alpha, scale, input_scale):
+    return branch(y > 0, lambda: g * scale, lambda: g * ((y + scale * alpha) * input_scale))
+
+
+def between(x, low, high, value):
+    """``value`` inside, 0 outside: two comparisons."""
+    return branch(x > low, lambda: branch(x < high, value, lambda: 0.0), lambda: 0.0)
+
+
+def mish(x):
+    return x * tanh(log(1 + exp(x)))
+
+
+def mish_backward(g, x):
+    t, s = tanh(log(1 + exp(x))), sigmoid(x)
+    return g * (t + x * s * (1 - t * t))
+
+
+def silu_backward(g, x):
+    s = sigmoid(x)
+    return g * s * (1 + x * (1 - s))
+
+
+def glu(x):
+    a, b = free(lambda v: v[:, :2], x), free(lambda v: v[:, 2:], x)
+    return a * sigmoid(b)
+
+
+def glu_backward(g, x):
+    a, b = free(lambda v: v[:, :2], x), free(lambda v: v[:, 2:], x)
+    s = sigmoid(b)
+    first = g * s
+    return free(lambda *parts: torch.cat(parts, 1), first, (1 - s) * first * a)
+
+
+def nan_to_num(x):
+    greatest = torch.finfo(torch.float64).max
+    within = branch(x > greatest, lambda: greatest, lambda: branch(x < -greatest, lambda: -greatest, lambda: x))
+    return branch(isnan(x), lambda: 0.0, lambda: within)
+
+
+def hardshrink(x, bound, value):
+    return branch(x > bound, value, lambda: branch(x < -bound, value, lambda: 0.0))
+
+
+def softplus_backward(g, x, beta):
+    e = exp(beta * x)
+    return g * e / (1 + e)
+
+
+def log_sigmoid_backward(g, x):
+    e = exp(-x)
+    return g * e / (1 + e)
+
+
+def mvlgamma(x, p):
+    total = p * (p - 1) / 4 * math.log(math.pi)
+    for j in range(p):
+        total = total + lgamma(x - j / 2)
+    return total
+
+
+def places(x, decimals):
+    return round_(x * 10.0**decimals) / 10.0**decimals
+
+
+def outer(a, b):
+    return free(lambda v: v[:, None], a) * b
+
+
+def quotient_of_itself(function, x):
+    return function(x) / x
+
+
+def beside(first, _second):
+    """Both are computed; the first is what is compared."""
+    return first
+
+
+X, Y, Z = numbers(3)
+POSITIVE, MORE = numbers(2, low=0.2, high=3.0)
+UNIT = numbers(1, low=0.05, high=0.95)[0]
+ODD = torch.tensor([[0.5, math.inf, -math.inf, math.nan, 2.0]], dtype=torch.float64)
+PAIRS = numbers(1, shape=(3, 4))[0]
+HALF = numbers(1, shape=(3, 2))[0]
+
+#: What is called: (operator, its tensors, its definition).
+CASES = {
+    "abs": (torch.abs, [X], abs),
+    "add": (torch.add, [X, Y], lambda x, y: x + y),
+    "add by alpha": (lambda x, y: torch.add(x, y, alpha=3), [X, Y], lambda x, y: x + 3 * y),
+    "add by alpha 1": (lambda x, y: torch.add(x, y, alpha=1.0), [X, Y], lambda x, y: x + y),
+    "add a number": (lambda x: x + 2, [X], lambda x: x + 2),
+    "sub": (torch.sub, [X, Y], lambda x, y: x - y),
+    "sub by alpha": (lambda x, y: torch.sub(x, y, alpha=0.5), [X, Y], lambda x, y: x - 0.5 * y),
+    "rsub": (lambda x: 2 - x, [X], lambda x: 2 - x),
+    "rsub by alpha": (lambda x, y: torch.rsub(x, y, alpha=0.5), [X, Y], lambda x, y: y - 0.5 * x),
+    "mul": (torch.mul, [X, Y], lambda x, y: x * y),
+    "div": (torch.div, [X, Y], lambda x, y: x / y),
+    "div, floor": (lambda x, y: torch.div(x, y, rounding_mode="floor"), [X, Y], lambda x, y: floor(x / y)),
+    "div, trunc": (lambda x, y: torch.div(x, y, rounding_mode="trunc"), [X, Y], lambda x, y: trunc(x / y)),
+    "floor_divide": (torch.floor_divide, [X, Y], lambda x, y: floor(x / y)),
+    "pow": (torch.pow, [POSITIVE, X], lambda x, y: x**y),
+    "square": (torch.square, [X], lambda x: x**2),
+    "reciprocal": (torch.reciprocal, [X], lambda x: 1 / x),
+    "addcmul": (torch.addcmul, [X, Y, Z], lambda x, y, z: x + y * z),
+    "addcmul by value": (lambda *a: torch.addcmul(*a, value=2), [X, Y, Z], lambda x, y, z: x + 2 * (y * z)),
+    "addcdiv": (torch.addcdiv, [X, Y, Z], lambda x, y, z: x + y / z),
+    "addcdiv by value": (lambda *a: torch.addcdiv(*a, value=2), [X, Y, Z], lambda x, y, z: x + 2 * (y / z)),
+    "lerp": (torch.lerp, [X, Y, UNIT], lambda a, b, w: a + w * (b - a)),
+    "lerp by a number": (lambda a, b: torch.lerp(a, b, 0.3), [X, Y], lambda a, b: a + 0.3 * (b - a)),
+    "addr": (torch.addr, [X, X[:, 0], Y[0]], lambda m, a, b: m + outer(a, b)),
+    "addr by factors": (
+        lambda *a: torch.addr(*a, beta=2, alpha=3),
+        [X, X[:, 0], Y[0]],
+        lambda m, a, b: 2 * m + 3 * outer(a, b),
+    ),
+    "addr by beta 0": (lambda *a: torch.addr(*a, beta=0), [X, X[:, 0], Y[0]], lambda m, a, b: outer(a, b)),
+    "outer": (torch.outer, [X[:, 0], Y[0]], outer),
+    "ldexp": (torch.ldexp, [X, Y], lambda x, y: x * exp2(y)),
+    "hypot": (torch.hypot, [X, Y], lambda x, y: sqrt(x * x + y * y)),
+    "maximum": (torch.maximum, [X, Y], maximum),
+    "minimum": (torch.minimum, [X, Y], minimum),
+    "max of two": (torch.max, [X, Y], maximum),
+    "clamp": (lambda x: torch.clamp(x, -1, 2), [X], lambda x: minimum(maximum(x, -1.0), 2.0)),
+    "clamp below": (lambda x: torch.clamp(x, min=-1), [X], lambda x: maximum(x, -1.0)),
+    "clamp above": (lambda x: torch.clip(x, max=1), [X], lambda x: minimum(x, 1.0)),
+    "clamp by tensors": (torch.clamp, [X, Y - 4, Y + 4], lambda x, a, b: minimum(maximum(x, a), b)),
+    "clamp_min": (lambda x: torch.clamp_min(x, 0.5), [X], lambda x: maximum(x, 0.5)),
+    "nan_to_num": (torch.nan_to_num, [ODD], nan_to_num),
+    "frac": (torch.frac, [X], lambda x: x - trunc(x)),
+    "round to places": (lambda x: torch.round(x, decimals=2), [X], lambda x: places(x, 2)),
+    "deg2rad": (torch.deg2rad, [X], lambda x: x * (math.pi / 180)),
+    "rad2deg": (torch.rad2deg, [X], lambda x: x * (180 / math.pi)),
+    "gt": (torch.gt, [X, Y], lambda x, y: x > y),
+    "ge": (torch.ge, [X, Y], lambda x, y: x >= y),
+    "lt": (torch.lt, [X, Y], lambda x, y: x < y),
+    "le": (torch.le, [X, Y], lambda x, y: x <= y),
+    "eq": (torch.eq, [X, Y], lambda x, y: elementary(torch.eq, x, y)),
+    "ne": (torch.ne, [X, Y], lambda x, y: elementary(torch.ne, x, y)),
+    "exp": (torch.exp, [X], exp),
+    "log": (torch.log, [POSITIVE], log),
+    "log2": (torch.log2, [POSITIVE], log2),
+    "log10": (torch.log10, [POSITIVE], lambda x: elementary(torch.log10, x)),
+    "round": (torch.round, [X], round_),
+    "copysign": (torch.copysign, [X, Y], lambda x, y: elementary(torch.copysign, x, y)),
+    "heaviside": (torch.heaviside, [X, Y], lambda x, y: elementary(torch.heaviside, x, y)),
+    "sgn": (torch.sgn, [X], lambda x: elementary(torch.sign, x)),
+    "sigmoid": (torch.sigmoid, [X], sigmoid),
+    "sigmoid_backward": (aten.sigmoid_backward, [X, UNIT], lambda g, y: g * y * (1 - y)),
+    "tanh_backward": (aten.tanh_backward, [X, UNIT], lambda g, y: g * (1 - y * y)),
+    "logit": (torch.logit, [UNIT], lambda x: log(x / (1 - x))),
+    "logit in range": (lambda x: torch.logit(x, 1e-9), [UNIT], lambda x: log(x / (1 - x))),
+    "logit_backward": (aten.logit_backward, [X, UNIT], lambda g, x: g / (x * (1 - x))),
+    "logaddexp": (torch.logaddexp, [X, Y], lambda a, b: log(exp(a) + exp(b))),
+    "logaddexp2": (torch.logaddexp2, [X, Y], lambda a, b: log2(exp2(a) + exp2(b))),
+    "xlogy": (torch.xlogy, [X, POSITIVE], lambda x, y: x * log(y)),
+    "xlog1py": (torch.special.xlog1py, [X, POSITIVE], lambda x, y: x * elementary(torch.log1p, y)),
+    "entr": (torch.special.entr, [POSITIVE], lambda x: -x * log(x)),
+    "sinc": (torch.sinc, [X], lambda x: quotient_of_itself(sin, math.pi * x)),
+    "mvlgamma": (lambda x: torch.mvlgamma(x, 3), [POSITIVE + 2], lambda x: mvlgamma(x, 3)),
+    "relu": (torch.relu, [X], lambda x: maximum(x, 0.0)),
+    "relu6": (F.relu6, [X], lambda x: minimum(maximum(x, 0.0), 6.0)),
+    "threshold": (lambda x: F.threshold(x, 1.0, 9.0), [X], lambda x: branch(x > 1.0, lambda: x, lambda: 9.0)),
+    "threshold_backward": (
+        lambda g, x: aten.threshold_backward(g, x, 1.0),
+        [X, Y],
+        lambda g, x: branch(x > 1.0, lambda: g, lambda: 0.0),
+    ),
+    "leaky_relu": (
+        lambda x: F.leaky_relu(x, 0.1),
+        [X],
+        lambda x: branch(x > 0, lambda: x, lambda: 0.1 * x),
+    ),
+    "leaky_relu_backward": (
+        lambda g, x: aten.leaky_relu_backward(g, x, 0.1, False),
+        [X, Y],
+        lambda g, x: branch(x > 0, lambda: g, lambda: 0.1 * g),
+    ),
+    "rrelu in inference": (
+        lambda x: F.rrelu(x, 0.1, 0.3),
+        [X],
+        lambda x: branch(x > 0, lambda: x, lambda: 0.2 * x),
+    ),
+    "rrelu_backward in inference": (
+        lambda g, x: aten.rrelu_with_noise_backward(g, x, torch.zeros_like(x), 0.1, 0.3, False, False),
+        [X, Y],
+        lambda g, x: branch(x > 0, lambda: g, lambda: 0.2 * g),
+    ),
+    "rrelu_backward in training": (
+        lambda g, x, noise: aten.rrelu_with_noise_backward(g, x, noise, 0.1, 0.3, True, False),
+        [X, Y, UNIT],
+        lambda g, x, noise: g * noise,
+    ),
+    "prelu": (
+        F.prelu,
+        [X, UNIT[0, :1]],
+        lambda x, w: branch(x > 0, lambda: x, lambda: w * x),
+    ),
+    "prelu_backward": (
+        lambda g, x, w: aten._prelu_kernel_backward(g, x, w)[0],
+        [X, Y, UNIT],
+        lambda g, x, w: branch(x > 0, lambda: g, lambda: beside(g * w, g * x)),
+    ),
+    "elu": (F.elu, [X], elu),
+    "elu by alpha": (lambda x: F.elu(x, 0.7), [X], lambda x: elu(x, 0.7)),
+    "elu by all": (lambda x: aten.elu(x, 2, 3, 0.5), [X], lambda x: elu(x, 2, 3, 0.5)),
+    "elu_backward": (lambda g, x: aten.elu_backward(g, 1, 1, 1, False, x), [X, Y], elu_backward),
+    "elu_backward by alpha": (
+        lambda g, x: aten.elu_backward(g, 0.7, 1, 1, False, x),
+        [X, Y],
+        lambda g, x: elu_backward(g, x, 0.7),
+    ),
+    "elu_backward by all": (
+        lambda g, x: aten.elu_backward(g, 2, 3, 0.5, False, x),
+        [X, Y],
+        lambda g, x: elu_backward(g, x, 2, 3, 0.5),
+    ),
+    "elu_backward of the result": (
+        lambda g, y: aten.elu_backward(g, 2, 3, 0.5, True, y),
+        [X, Y],
+        lambda g, y: elu_backward_of_result(g, y, 2, 3, 0.5),
+    ),
+    "selu": (F.selu, [X], lambda x: elu(x, 1.6732632423543772848170429916717, 1.0507009873554804934193349852946)),
+    "celu": (F.celu, [X], lambda x: branch(x > 0, lambda: x, lambda: exp(x) - 1)),
+    "celu by alpha": (
+        lambda x: F.celu(x, 0.7),
+        [X],
+        lambda x: branch(x > 0, lambda: x, lambda: 0.7 * (exp(x / 0.7) - 1)),
+    ),
+    "gelu": (F.gelu, [X], lambda x: x * (1 + erf(x / math.sqrt(2))) / 2),
+    "gelu, tanh": (
+        lambda x: F.gelu(x, approximate="tanh"),
+        [X],
+        lambda x: 0.5 * x * (1 + tanh(gelu_tanh_inner(x))),
+    ),
+    "gelu_backward": (aten.gelu_backward, [X, Y], gelu_backward),
+    "gelu_backward, tanh": (
+        lambda g, x: aten.gelu_backward(g, x, approximate="tanh"),
+        [X, Y],
+        gelu_tanh_backward,
+    ),
+    "glu": (F.glu, [PAIRS], glu),
+    "glu_backward": (lambda g, x: aten.glu_backward(g, x, -1), [HALF, PAIRS], glu_backward),
+    "silu": (F.silu, [X], lambda x: x * sigmoid(x)),
+    "silu_backward": (aten.silu_backward, [X, Y], silu_backward),
+    "mish": (F.mish, [X], mish),
+    "mish_backward": (aten.mish_backward, [X, Y], mish_backward),
+    "softplus": (F.softplus, [X], lambda x: log(1 + exp(x))),
+    "softplus by beta": (lambda x: F.softplus(x, 2), [X], lambda x: log(1 + exp(2 * x)) / 2),
+    "softplus_backward": (
+        lambda g, x: aten.softplus_backward(g, x, 1, 20),
+        [X, Y],
+        lambda g, x: softplus_backward(g, x, 1),
+    ),
+    "softplus_backward by beta": (
+        lambda g, x: aten.softplus_backward(g, x, 2, 20),
+        [X, Y],
+        lambda g, x: softplus_backward(g, x, 2),
+    ),
+    "logsigmoid": (F.logsigmoid, [X], lambda x: -log(1 + exp(-x))),
+    "log_sigmoid_backward": (
+        lambda g, x: aten.log_sigmoid_backward(g, x, torch.exp(-x.abs())),
+        [X, Y],
+        # The buffer is made here too: an absolute value, its sign, the exponential.
+        lambda g, x: beside(log_sigmoid_backward(g, x), exp(-abs(x))),
+    ),
+    "hardtanh": (F.hardtanh, [X], lambda x: minimum(maximum(x, -1.0), 1.0)),
+    "hardtanh_backward": (
+        lambda g, x: aten.hardtanh_backward(g, x, -1, 1),
+        [X, Y],
+        lambda g, x: between(x, -1, 1, lambda: g),
+    ),
+    "hardsigmoid": (F.hardsigmoid, [X], lambda x: minimum(maximum(x + 3, 0.0), 6.0) / 6),
+    "hardsigmoid_backward": (
+        aten.hardsigmoid_backward,
+        [X, Y],
+        lambda g, x: between(x, -3, 3, lambda: g / 6),
+    ),
+    "hardswish": (F.hardswish, [X], lambda x: x * minimum(maximum(x + 3, 0.0), 6.0) / 6),
+    "hardswish_backward": (
+        aten.hardswish_backward,
+        [X, Y],
+        lambda g, x: branch(x < -3, lambda: 0.0, lambda: branch(x > 3, lambda: g, lambda: g * (x / 3 + 0.5))),
+    ),
+    "hardshrink": (lambda x: F.hardshrink(x, 1), [X], lambda x: hardshrink(x, 1, lambda: x)),
+    "hardshrink_backward": (
+        lambda g, x: aten.hardshrink_backward(g, x, 1),
+        [X, Y],
+        lambda g, x: hardshrink(x, 1, lambda: g),
+    ),
+    "softshrink": (
+        lambda x: F.softshrink(x, 1),
+        [X],
+        lambda x: branch(x > 1, lambda: x - 1, lambda: branch(x < -1, lambda: x + 1, lambda: 0.0)),
+    ),
+    "softshrink_backward": (
+        lambda g, x: aten.softshrink_backward(g, x, 1),
+        [X, Y],
+        lambda g, x: hardshrink(x, 1, lambda: g),
+    ),
+    "tanhshrink": (F.tanhshrink, [X], lambda x: x - tanh(x)),
+    "softsign": (F.softsign, [X], lambda x: x / (abs(x) + 1)),
+}
+
+
+@functools.cache
+def measured(case):
+    operator, tensors, _ = CASES[case]
+    return both(operator, tuple(tensors))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_is_its_definition(case):
+    """Values and operations of the definition are the operator's; some of PyTorch's constants have 32 bits."""
+    operator, tensors, definition = CASES[case]
+    tally = Tally()
+    expected = definition(*map(tally.numbers, tensors))
+    torch.testing.assert_close(operator(*tensors), expected.values, rtol=1e-7, atol=1e-7, equal_nan=True)
+    assert measured(case).other_flops == tally.count > 0
+    assert measured(case).flops == 0
+
+
+#: Modules whose backward pass is one operator, against the definition of it above.
+ACTIVATIONS = {
+    "elu_backward": nn.ELU(),
+    "gelu_backward": nn.GELU(),
+    "gelu_backward, tanh": nn.GELU("tanh"),
+    "hardsigmoid_backward": nn.Hardsigmoid(),
+    "hardswish_backward": nn.Hardswish(),
+    "hardtanh_backward": nn.Hardtanh(),
+    "mish_backward": nn.Mish(),
+    "sigmoid_backward": nn.Sigmoid(),
+    "silu_backward": nn.SiLU(),
+    "tanh_backward": nn.Tanh(),
+}
+
+
+@pytest.mark.parametrize("case", ACTIVATIONS)
+def test_backward_pass_of_a_module(case):
+    """The backward pass adds the derivative's operations, and nothing else."""
+    module = ACTIVATIONS[case]
+    inputs = X.clone().requires_grad_()
+    tally = Tally()
+    CASES[case][2](*map(tally.numbers, (Y, X)))
+    forward = both(module, inputs)
+    assert both(module, inputs, backward=True).other_flops - forward.other_flops == tally.count
+
+
+def complex_product(a, b, c, d):
+    return a * c - b * d, a * d + b * c
+
+
+def complex_quotient(a, b, c, d):
+    square = c * c + d * d
+    return (a * c + b * d) / square, (b * c - a * d) / square
+
+
+def complex_exponential(a, b):
+    e = exp(a)
+    return e * cos(b), e * sin(b)
+
+
+def complex_logarithm(a, b):
+    return log(sqrt(a * a + b * b)), atan2(b, a)
+
+
+def complex_sign(a, b):
+    size = sqrt(a * a + b * b)
+    return a / size, b / size
+
+
+def complex_inverse(a, b):
+    square = a * a + b * b
+    return a / square, -b / square
+
+
+def complex_inverse_times_two(a, b):
+    square = a * a + b * b
+    return 2 * a / square, -(2 * b) / square
+
+
+class TestComplex:
+    """Complex numbers as pairs of real ones."""
+
+    REAL, IMAGINARY = numbers(2, low=0.3, high=2.0)
+    OTHER_REAL, OTHER_IMAGINARY = numbers(2, shape=(1, 5), low=0.3, high=2.0)
+
+    UNARY = MappingProxyType(
+        {
+            "exp": (torch.exp, complex_exponential),
+            "log": (torch.log, complex_logarithm),
+            "sgn": (torch.sgn, complex_sign),
+            "reciprocal": (torch.reciprocal, complex_inverse),
+            "square": (torch.square, lambda a, b: complex_product(a, b, a, b)),
+            "neg": (torch.neg, lambda a, b: (-a, -b)),
+            "conj_physical": (torch.conj_physical, lambda a, b: (a, -b)),
+            "by a number": (lambda z: z * 2, lambda a, b: (a * 2, b * 2)),
+            "by a complex number": (
+                lambda z: z * (2 + 3j),
+                lambda a, b: (2 * a - 3 * b, 3 * a + 2 * b),
+            ),
+            "divided by a number": (lambda z: z / 2, lambda a, b: (a / 2, b / 2)),
+            "a number divided by it": (
+                lambda z: torch.tensor(2.0, dtype=torch.float64) / z,
+                complex_inverse_times_two,
+            ),
+            "alpha": (lambda z: torch.add(z, z, alpha=2), lambda a, b: (a + 2 * a, b + 2 * b)),
+        }
+    )
+
+    @pytest.mark.parametrize("case", UNARY)
+    def test_unary(self, case):
+        operator, definition = self.UNARY[case]
+        tally = Tally()
+        real, imaginary = definition(tally.numbers(self.REAL), tally.numbers(self.IMAGINARY))
+        inputs = torch.complex(self.REAL, self.IMAGINARY)
+        torch.testing.assert_close(operator(inputs), torch.complex(real.values, imaginary.values))
+        assert both(operator, inputs).other_flops == tally.count
+
+    BINARY = MappingProxyType(
+        {
+            "add": (torch.add, lambda a, b, c, d: (a + c, b + d)),
+            "mul": (torch.mul, complex_product),
+            "div": (torch.div, complex_quotient),
+        }
+    )
+
+    @pytest.mark.parametrize("case", BINARY)
+    def test_binary(self, case):
+        """With broadcasting: each element of the result takes all of it."""
+        operator, definition = self.BINARY[case]
+        tally = Tally()
+        parts = (self.REAL, self.IMAGINARY, self.OTHER_REAL.expand(3, 5), self.OTHER_IMAGINARY.expand(3, 5))
+        real, imaginary = definition(*map(tally.numbers, parts))
+        operands = (
+            torch.complex(self.REAL, self.IMAGINARY),
+            torch.complex(self.OTHER_REAL, self.OTHER_IMAGINARY),
+        )
+        torch.testing.assert_close(operator(*operands), torch.complex(real.values, imaginary.values))
+        assert both(operator, operands).other_flops == tally.count
+
+    def test_ternary(self):
+        """A sum, a difference and a product of complex numbers."""
+        z = torch.complex(self.REAL, self.IMAGINARY)
+        assert both(torch.lerp, (z, z, z)).other_flops == (2 + 2 + 6) * 15
+        assert both(torch.addcmul, (z, z, z)).other_flops == (6 + 2) * 15
+        assert both(lambda *a: torch.addcdiv(*a, value=2), (z, z, z)).other_flops == (11 + 2 + 2) * 15
+
+    def test_to_and_from_real_numbers(self):
+        """Absolute values are roots of two squares' sum; polar forms a cosine, a sine, and two products."""
+        z = torch.complex(self.REAL, self.IMAGINARY)
+        tally = Tally()
+        a, b = tally.numbers(self.REAL), tally.numbers(self.IMAGINARY)
+        torch.testing.assert_close(z.abs(), sqrt(a * a + b * b).values)
+        assert both(torch.abs, z).other_flops == tally.count
+        tally.count = 0
+        real, imaginary = a * cos(b), a * sin(b)
+        torch.testing.assert_close(torch.polar(self.REAL, self.IMAGINARY), torch.complex(real.values, imaginary.values))
+        assert both(torch.polar, (self.REAL, self.IMAGINARY)).other_flops == tally.count
+        assert both(torch.angle, z).other_flops == 15
+
+
+class TestForms:
+    """Written in place, into an output, by a scalar or a broadcast tensor, it is the same work."""
+
+    @given(data=st.data())
+    def test_broadcasting(self, data):
+        """One operation for each element of what comes out."""
+        shape = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=3))
+        thin = [data.draw(st.sampled_from([size, 1])) for size in shape]
+        operator = data.draw(st.sampled_from([torch.add, torch.mul, torch.div, torch.maximum, torch.gt, torch.atan2]))
+        count = math.prod(shape)
+        assert both(operator, (torch.ones(shape), torch.ones(thin))).other_flops == count
+        assert both(operator, (torch.ones(thin), torch.ones(shape))).other_flops == count
+
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+    def test_any_precision(self, dtype):
+        assert both(torch.add, (torch.ones(3, dtype=dtype), torch.ones(3, dtype=dtype))).other_flops == 3
+
+    @pytest.mark.parametrize(
+        ("function", "each"),
+        [
+            (lambda x: x.clone().add_(x), 1),
+            (lambda x: x.clone().add_(x, alpha=2), 2),
+            (lambda x: x.clone().sigmoid_(), 4),
+            (lambda x: x.clone().clamp_(0, 1), 2),
+            (lambda x: x.clone().lerp_(x, 0.5), 3),
+            (lambda x: x.clone().addcmul_(x, x, value=2), 3),
+            (lambda x: x.clone().div_(2, rounding_mode="floor"), 2),
+            (lambda x: F.elu(x.clone(), 2, inplace=True), 4),
+            (lambda x: F.silu(x.clone(), inplace=True), 5),
+            (lambda x: F.hardswish(x.clone(), inplace=True), 5),
+            (lambda x: torch.add(x, x, alpha=2, out=torch.empty_like(x)), 2),
+            (lambda x: torch.sigmoid(x, out=torch.empty_like(x)), 4),
+            (lambda x: torch.exp(x, out=torch.empty_like(x)), 1),
+        ],
+    )
+    def test_in_place_and_out(self, function, each):
+        assert both(function, X).other_flops == each * 15
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            torch.add,
+            torch.mul,
+            torch.maximum,
+            torch.eq,
+            torch.bitwise_and,
+            torch.gcd,
+            lambda x, y: torch.div(x, y, rounding_mode="floor"),
+            lambda x, y: x // y,
+            lambda x, y: x << y,
+            lambda x, y: (x > y) & (x < y) | ~(x == y),
+            lambda x, y: x.clamp(0, 3) + y.abs(),
+            lambda x, y: torch.where(x > y, x, y).masked_fill(x == 0, 3),
+            torch.equal,
+        ],
+    )
+    def test_integers_are_free(self, function):
+        """No number in it is a floating-point number."""
+        operands = (torch.arange(1, 7), torch.arange(2, 8))
+        assert for_real(function, operands).other_flops == 0
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            torch.div,
+            lambda x, y: x / 2,
+            lambda x, y: x * 0.5,
+            lambda x, y: x**0.5,
+            lambda x, y: torch.sqrt(x),
+            lambda x, y: x > y.double(),
+            lambda x, y: x + y.double(),
+        ],
+    )
+    def test_integers_that_become_floating_point_numbers(self, function):
+        """What is computed is one."""
+        assert both(function, (torch.arange(1, 7), torch.arange(2, 8))).other_flops == 6
+
+    def test_what_moves_casts_and_selects_is_free(self):
+        """Copies are no arithmetic."""
+
+        def moves(x):
+            y = x.clone().to(torch.float32).double().contiguous()
+            y = torch.where(x == 0, x, y).masked_fill(torch.ones(3, 5, dtype=torch.bool), 1.0)
+            return torch.cat([y, y.flip(0), y.mT.mT, torch.tril(y)]).roll(1, 0).copy_(torch.zeros(12, 5))
+
+        assert both(moves, X).other_flops == 15, "the comparison alone"
+
+    @pytest.mark.parametrize(
+        ("function", "each"),
+        [
+            # |a - b| ≤ atol + rtol · |b|: a difference, two absolute values, a product, a sum, a comparison.
+            (torch.allclose, 6),
+            (torch.equal, 1),
+        ],
+    )
+    def test_comparisons_that_end_in_python(self, function, each):
+        assert for_real(function, (X, Y)).other_flops == each * 15
+
+
+class TestDropout:
+    def test_training(self):
+        """The mask divided by what is kept, and the product; the gradient meets the mask once."""
+        inputs = X.clone().requires_grad_()
+        assert both(nn.Dropout(0.3), inputs).other_flops == 2 * 15
+        assert both(nn.Dropout(0.3), inputs, backward=True).other_flops == 3 * 15
+
+    def test_one_operator(self):
+        """On other devices it is one operator, of the same cost."""
+        mask = torch.ones(3, 5, dtype=torch.bool)
+        assert both(lambda x: aten.native_dropout(x, 0.3, True), X).other_flops == 2 * 15
+        assert both(lambda g: aten.native_dropout_backward(g, mask, 1.5), X).other_flops == 15
+
+    def test_inference(self):
+        assert both(nn.Dropout(0.3).eval(), X).other_flops == 0
+        assert both(lambda x: aten.native_dropout(x, 0.3, False), X).other_flops == 0
+
+    def test_rrelu_in_training(self):
+        """A comparison and a product; the numbers that are drawn are free."""
+        assert both(nn.RReLU(), X).other_flops == 2 * 15
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+class TestQuantization:
+    """Quotient by the scale, rounding, the zero point, two ends; back without the zero point, times the scale."""
+
+    def test_there_and_back(self):
+        tally = Tally()
+        whole = minimum(maximum(round_(tally.numbers(X) / 0.1) + 3, 0.0), 15.0)
+        there = tally.count
+        back = (whole - 3) * 0.1
+        expected = torch.fake_quantize_per_tensor_affine(X, 0.1, 3, 0, 15)
+        torch.testing.assert_close(expected, back.values, rtol=1e-7, atol=1e-7)
+        quantized = torch.quantize_per_tensor(X.float(), 0.1, 3, torch.quint8)
+        assert for_real(lambda x: torch.quantize_per_tensor(x, 0.1, 3, torch.quint8), X.float()).other_flops == there
+        assert for_real(lambda q: q.dequantize(), quantized).other_flops == tally.count - there
+        fake = for_real(lambda x: torch.fake_quantize_per_tensor_affine(x, 0.1, 3, 0, 15), X)
+        assert fake.other_flops == tally.count
+
+    def test_by_channels(self):
+        scales, zero_points = torch.full((3,), 0.1), torch.zeros(3, dtype=torch.int32)
+        fake = for_real(lambda x: torch.fake_quantize_per_channel_affine(x, scales, zero_points, 0, 0, 15), X.float())
+        assert fake.other_flops == 7 * 15
+        real = for_real(lambda x: torch.quantize_per_channel(x, scales, zero_points, 0, torch.quint8), X.float())
+        assert real.other_flops == 5 * 15
+
+
+#: Pointwise operators that no table lists, looked at one by one: each is one elementary operation, as XLA's opcodes
+#: and the special functions of NumPy and SciPy are, or computes on no floating-point number.
+ARITHMETIC = """
+ceil clamp_max clamp_min floor fmax fmin fmod frexp maximum minimum neg nextafter relu remainder sign trunc
+acos acosh asin asinh atan atan2 atanh cos cosh sin sinh tan tanh deg2rad rad2deg
+erf erfc erfinv exp2 expm1 log1p rsqrt sqrt
+isinf isnan isneginf isposinf signbit logical_and logical_not logical_or logical_xor
+"""
+SPECIAL_FUNCTIONS = """
+digamma i0 igamma igammac lgamma polygamma special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0
+special_bessel_y1 special_chebyshev_polynomial_t special_chebyshev_polynomial_u special_chebyshev_polynomial_v
+special_chebyshev_polynomial_w special_erfcx special_hermite_polynomial_h special_hermite_polynomial_he special_i0e
+special_i1 special_i1e special_laguerre_polynomial_l special_legendre_polynomial_p special_log_ndtr
+special_modified_bessel_i0 special_modified_bessel_i1 special_modified_bessel_k0 special_modified_bessel_k1
+special_ndtri special_scaled_modified_bessel_k0 special_scaled_modified_bessel_k1
+special_shifted_chebyshev_polynomial_t special_shifted_chebyshev_polynomial_u special_shifted_chebyshev_polynomial_v
+special_shifted_chebyshev_polynomial_w special_spherical_bessel_j0 special_zeta
+"""
+OF_INTEGERS = """
+__lshift__ __rshift__ bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor
+"""
+
+
+def pointwise_operators():
+    """Names of all operators that PyTorch tags pointwise, and that are not made of others."""
+    for name in torch._C._dispatch_get_all_op_names():
+        namespace, _, operator = name.partition("::")
+        operator, _, overload = operator.partition(".")
+        if namespace != "aten" or not hasattr(torch.ops.aten, operator):
+            continue
+        packet = getattr(torch.ops.aten, operator)
+        if (overload or "default") not in packet.overloads():
+            continue
+        decomposes = torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")
+        if torch.Tag.pointwise in getattr(packet, overload or "default").tags and not decomposes:
+            yield operator
+
+
+class TestPointwiseOperators:
+    def test_all_were_looked_at(self):
+        """A new pointwise operator of PyTorch's is one operation by default, until somebody has looked at it."""
+        by_default = {
+            name.rstrip("_") if not name.startswith("__") else name
+            for name in pointwise_operators()
+            if other_formula_of(f"aten.{name}") is None and not is_free(f"aten.{name}")
+        }
+        assert by_default - set((ARITHMETIC + SPECIAL_FUNCTIONS + OF_INTEGERS).split()) == set()
+
+    @pytest.mark.parametrize(
+        "name", [name for name in (ARITHMETIC + SPECIAL_FUNCTIONS).split() if hasattr(torch.ops.aten, name)]
+    )
+    def test_one_operation(self, name):
+        """For each element, of one tensor or of two."""
+        if name == "polygamma":
+            assert both(lambda x: aten.polygamma(2, x), UNIT).other_flops == 15
+            return
+        packet = getattr(aten, name)
+        schema = getattr(packet, packet.overloads()[0])._schema
+        tensors = [argument for argument in schema.arguments if "Tensor" in str(argument.type) and not argument.is_out]
+        operands = 2 if name.startswith("clamp") else len(tensors)
+        assert both(packet, (UNIT,) * operands).other_flops == 15
+
+
+#: Listed in the tables, and not among the cases above, each for its reason.
+NO_DEFINITION = {
+    # Of integers, or gradients of how something is drawn: special functions.
+    "__ilshift__ __irshift__ gcd lcm _dirichlet_grad _standard_gamma_grad",
+    # Complex numbers, random masks, and what ends in Python: in classes of their own.
+    "_conj_physical angle conj_physical polar native_dropout native_dropout_backward equal allclose",
+    "rrelu_with_noise_functional",
+    # On other devices, or in TorchScript alone.
+    "_add_relu _fused_dropout _masked_scale _amp_foreach_non_finite_check_and_unscale _amp_update_scale",
+    # Made of other operators, which are counted.
+    "clip mish_backward selu silu_backward square true_divide",
+    # Quantization, in a class of its own.
+    "dequantize quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic",
+    "fake_quantize_per_tensor_affine_cachemask",
+    "fake_quantize_per_channel_affine_cachemask _fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
+    "_fake_quantize_learnable_per_channel_affine _fake_quantize_learnable_per_tensor_affine",
+    "_fake_quantize_learnable_per_channel_affine_backward _fake_quantize_learnable_per_tensor_affine_backward",
+    "_fused_moving_avg_obs_fq_helper _fused_moving_avg_obs_fq_helper_functional",
+}
+
+
+def test_every_operator_of_the_tables_has_a_definition():
+    """A formula in the tables is tested, or named here with a reason."""
+    tables = {
+        name.removeprefix("aten.")
+        for name, formula in registry._OTHER_FORMULAS.items()
+        if formula.__module__ == elementwise.__name__
+    }
+    seen = {name.removeprefix("aten.").rstrip("_") for case in CASES for name in measured(case).operators}
+    assert tables - seen == set(" ".join(NO_DEFINITION).split())
