@@ -141,10 +141,10 @@ def _scaled(factor: Any) -> int:
 
 def scaling(factor: Any, *, complex_numbers: bool) -> int:
     """Operations of scaling one element by a number, a factor of an operator."""
-    if factor == 1:
+    if not isinstance(factor, torch.Tensor) and factor == 1:
         return 0
     if complex_numbers:
-        return _COMPLEX["mul"] if isinstance(factor, complex) and factor.imag else 2
+        return _COMPLEX["mul"] if isinstance(factor, complex) else 2
     return 1
 
 
@@ -172,6 +172,30 @@ def _fixed(call: Call) -> int:
     return operations(_name(call), complex_numbers=is_complex(call)) * call.first_output.numel()
 
 
+def product_or_quotient(name: str, left: Any, right: Any) -> int:
+    """Operations for one element of the product ("mul") or the quotient ("div") of two operands, tensors or numbers."""
+    complex_numbers = _is_complex(left), _is_complex(right)
+    if all(complex_numbers):
+        return _COMPLEX[name]
+    if not any(complex_numbers):
+        return 1
+    return _REAL_BY_COMPLEX if name == "div" and complex_numbers[1] else 2  # otherwise each part on its own
+
+
+def power(base: Any, exponent: Any) -> int:
+    """Operations for one element: of complex numbers a product for a square, otherwise exp(b · log a)."""
+    if not _is_complex(base) and not _is_complex(exponent):
+        return 1
+    if not isinstance(exponent, torch.Tensor) and exponent in (1, 2):
+        return 0 if exponent == 1 else _COMPLEX["mul"]
+    logarithm = _COMPLEX["log"] if isinstance(base, torch.Tensor) else 0
+    return logarithm + product_or_quotient("mul", base, exponent) + _COMPLEX["exp"]
+
+
+def _is_complex(operand: Any) -> bool:
+    return isinstance(operand, complex) or (isinstance(operand, torch.Tensor) and operand.is_complex())
+
+
 @other_formula("aten.mul", "aten.div", "aten.true_divide", "aten.floor_divide")
 def _product_or_quotient(call: Call) -> int:
     """Computes a · b; a / b, and rounded where that is asked for."""
@@ -179,29 +203,12 @@ def _product_or_quotient(call: Call) -> int:
         return 0
     name = "mul" if _name(call) == "mul" else "div"
     rounded = _name(call) == "floor_divide" or ("rounding_mode" in call.names and call["rounding_mode"] is not None)
-    if is_complex(call):
-        left, right = map(_is_complex, (call["self"], call["other"]))
-        if name == "mul" or not right:
-            return (operations(name, complex_numbers=True) if left and right else 2) * call.first_output.numel()
-        return (operations(name, complex_numbers=True) if left else _REAL_BY_COMPLEX) * call.first_output.numel()
-    return (1 + rounded) * call.first_output.numel()
-
-
-def _is_complex(operand: Any) -> bool:
-    return isinstance(operand, complex) or (isinstance(operand, torch.Tensor) and operand.is_complex())
+    return (product_or_quotient(name, call["self"], call["other"]) + rounded) * call.first_output.numel()
 
 
 @other_formula("aten.pow")
 def _power(call: Call) -> int:
-    """One operation; of complex numbers a product for a square, otherwise exp(b · log a)."""
-    if not is_complex(call):
-        return _for_each(call, 1)
-    base, exponent = call["self"], call["exponent"]
-    if not isinstance(exponent, torch.Tensor) and exponent in (1, 2):
-        return (0 if exponent == 1 else _COMPLEX["mul"]) * call.first_output.numel()
-    logarithm = _COMPLEX["log"] if isinstance(base, torch.Tensor) else 0
-    product = _COMPLEX["mul"] if _is_complex(exponent) else 2
-    return (logarithm + product + _COMPLEX["exp"]) * call.first_output.numel()
+    return power(call["self"], call["exponent"]) * call.first_output.numel() if computes_on_floats(call) else 0
 
 
 @other_formula("aten.add", "aten.sub", "aten.rsub")

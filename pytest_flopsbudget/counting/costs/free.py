@@ -9,7 +9,8 @@ from __future__ import annotations
 
 _SELECTIONS_AND_TESTS = """
 _foreach_clone _foreach_copy _foreach_zero _fused_sdp_choice _is_all_true _is_any_true _linalg_check_errors
-_nested_sum_backward _sparse_sum_backward _use_cudnn_ctc_loss complex imag lu_unpack masked_fill real where zero
+_nested_sum_backward _sparse_sum_backward _use_cudnn_ctc_loss complex hash_tensor imag lu_unpack
+masked_fill real where zero
 """
 
 _RANDOM = """
