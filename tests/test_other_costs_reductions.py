@@ -347,7 +347,7 @@ class TestOrder:
     @few
     @given(values=st.lists(st.integers(0, 50), max_size=60))
     def test_a_real_sort_takes_no_more(self, values):
-        """The formula is the most that a merge sort may take, and less than a comparison a value above it."""
+        """The formula is the most that a merge sort may take."""
         ordered, comparisons = merge_sort(values)
         assert ordered == sorted(values)
         measured = both(torch.sort, torch.tensor(values, dtype=torch.float32)).other_flops
