@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from pytest_flopsbudget.counting.costs.elementary import elements, is_float
 from pytest_flopsbudget.counting.costs.elementwise import operations, power, product_or_quotient, scaling
 from pytest_flopsbudget.counting.costs.reductions import norm_operations
@@ -45,14 +47,15 @@ def _each(call: Call) -> int:
         _first(call, "alpha", "value", *(("scalars",) if name.startswith("addc") else ())), len(tensors)
     )
     return sum(
-        _of_each(name, base, other, factor, complex_numbers=tensor.is_complex()) * tensor.numel()
+        _of_each(name, tensor, base, other, factor) * tensor.numel()
         for tensor, base, other, factor in zip(tensors, bases, others, factors, strict=True)
         if is_float(tensor)
     )
 
 
-def _of_each(name: str, base: Any, other: Any, factor: Any, *, complex_numbers: bool) -> int:
+def _of_each(name: str, result: torch.Tensor, base: Any, other: Any, factor: Any) -> int:
     """Operations for each element of one tensor."""
+    complex_numbers = result.is_complex() or (isinstance(base, torch.Tensor) and base.is_complex())
     if name == "pow":
         return power(base, other)
     if name in ("mul", "div"):
