@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_flopsbudget.counting.costs.elementary import elements, is_float
+from pytest_flopsbudget.counting.costs.elementwise import scaling
 from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
 
 if TYPE_CHECKING:
@@ -198,13 +199,14 @@ def _logits(call: Call) -> int:
 )
 def _added(call: Call) -> int:
     """The sum beta · self + alpha · product, none where beta is 0; a factor of 1 is no operation."""
-    beta, alpha = call["beta"], call["alpha"]
-    operations = (0 if beta == 0 else 1 if beta == 1 else 2) + int(alpha != 1)
     outputs = call.first_output
-    count = outputs.numel() if outputs.layout is torch.strided else _stored(outputs)
     if not is_float(outputs):
         return 0
-    return (2 if outputs.is_complex() else 1) * operations * count
+    complex_numbers = outputs.is_complex()
+    work = scaling(call["alpha"], complex_numbers=complex_numbers)
+    if call["beta"] != 0:
+        work += (2 if complex_numbers else 1) + scaling(call["beta"], complex_numbers=complex_numbers)
+    return work * (outputs.numel() if outputs.layout is torch.strided else _stored(outputs))
 
 
 @other_formula("aten._addmm_activation")
@@ -217,7 +219,16 @@ def _added_and_activated(call: Call) -> int:
 def _bias(call: Call) -> int:
     """One sum for each element of the output, where there is a bias; an activation that is part of it is one more."""
     activated = "activation" in call.names and call["activation"] not in (None, "none")
-    return ((call["bias"] is not None) + activated) * elements([call.first_output])
+    output = call.first_output
+    return (2 if output.is_complex() else 1) * ((call["bias"] is not None) + activated) * elements([output])
+
+
+@other_formula("aten.linear_backward", "aten.mkldnn_linear_backward", "aten.mkldnn_linear_backward_weights")
+def _bias_backward(call: Call) -> int:
+    """The bias's gradient is the sum of the output's over all but its features."""
+    gradient = call.tensor("grad_output")
+    asked = call["bias_defined"] if "bias_defined" in call.names else call["output_mask"][2]
+    return (2 if gradient.is_complex() else 1) * max(gradient.numel() - gradient.shape[-1], 0) if asked else 0
 
 
 @other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
