@@ -1,128 +1,156 @@
-"""Numbers that count what is done to them, in which tests write an operator's definition."""
+"""Numbers that note every operation on them: definitions are carried out in loops with them.
+
+What the conventions do not count (work done once per row or channel) is done on plain floats: ``number.value``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import math
 
 import torch
+from zoo import both, for_real
+
+from pytest_flopsbudget.counting.operators import operator_info
 
 
-@dataclass
-class Tally:
-    """Elementary operations so far."""
+class Arithmetic:
+    """Makes numbers, and holds how many operations were done on them."""
 
-    count: int = 0
+    def __init__(self):
+        self.operations = 0
 
-    def numbers(self, values):
-        """Take part in the count."""
-        return Counted(values, self)
+    def note(self, value):
+        self.operations += 1
+        return Counted(value, self)
+
+    def numbers(self, tensor):
+        """The tensor's elements as nested lists of numbers."""
+        if tensor.ndim == 0:
+            return Counted(tensor.item(), self)
+        return [self.numbers(row) for row in tensor]
+
+    def zero(self):
+        return Counted(0.0, self)
+
+    def total(self, values):
+        """A sum inside a composite operator: 1 per element."""
+        result = self.zero()
+        for value in values:
+            result = result + value
+        return result
+
+
+def value_of(number):
+    return number.value if isinstance(number, Counted) else number
 
 
 class Counted:
-    """A tensor of real numbers: one operation for each element of whatever an elementary operation gives.
+    """A number whose arithmetic is counted."""
 
-    Factors, divisors and exponents that are the number 1 are no operation. Selecting, stacking and moving are free.
-    """
+    __slots__ = ("arithmetic", "value")
 
-    def __init__(self, values, tally):
-        self.values = values
-        self.tally = tally
-
-    def __getitem__(self, index):
-        return Counted(self.values[index], self.tally)
-
-    def __len__(self):
-        return len(self.values)
-
-    @property
-    def shape(self):
-        return self.values.shape
+    def __init__(self, value, arithmetic):
+        self.value, self.arithmetic = value, arithmetic
 
     def __add__(self, other):
-        return elementary(torch.add, self, other)
+        return self.arithmetic.note(self.value + value_of(other))
 
     def __sub__(self, other):
-        return elementary(torch.sub, self, other)
+        return self.arithmetic.note(self.value - value_of(other))
 
     def __rsub__(self, other):
-        return elementary(torch.sub, other, self)
+        return self.arithmetic.note(value_of(other) - self.value)
 
     def __mul__(self, other):
-        return self if _is_one(other) else elementary(torch.mul, self, other)
+        return self.arithmetic.note(self.value * value_of(other))
 
     def __truediv__(self, other):
-        return self if _is_one(other) else elementary(torch.div, self, other)
+        return self.arithmetic.note(self.value / value_of(other))
 
-    def __rtruediv__(self, other):
-        return elementary(torch.div, other, self)
-
-    def __pow__(self, other):
-        return self if _is_one(other) else elementary(torch.pow, self, other)
+    def __pow__(self, power):
+        return self.arithmetic.note(self.value ** value_of(power))
 
     def __neg__(self):
-        return elementary(torch.neg, self)
+        return self.arithmetic.note(-self.value)
 
     def __abs__(self):
-        return elementary(torch.abs, self)
+        return self.arithmetic.note(abs(self.value))
 
-    def __gt__(self, other):
-        return elementary(torch.gt, self, other)
+    def less_than(self, other):
+        self.arithmetic.operations += 1
+        return self.value < value_of(other)
 
-    def __lt__(self, other):
-        return elementary(torch.lt, self, other)
+    def equals(self, other):
+        self.arithmetic.operations += 1
+        return self.value == value_of(other)
 
-    def __ge__(self, other):
-        return elementary(torch.ge, self, other)
+    def sign(self):
+        return self.arithmetic.note(float((self.value > 0) - (self.value < 0)))
 
-    def __le__(self, other):
-        return elementary(torch.le, self, other)
+    def exp(self):
+        return self.arithmetic.note(math.exp(self.value))
 
-    __radd__ = __add__
-    __rmul__ = __mul__
+    def log(self):
+        return self.arithmetic.note(math.log(self.value) if self.value > 0 else -math.inf)
 
+    def log1p(self):
+        return self.arithmetic.note(math.log1p(self.value))
 
-def _is_one(factor):
-    return not isinstance(factor, (Counted, torch.Tensor)) and factor == 1
+    def sqrt(self):
+        return self.arithmetic.note(math.sqrt(self.value))
 
+    def maximum(self, other):
+        return self.arithmetic.note(max(self.value, value_of(other)))
 
-def _tensor(operand):
-    values = operand.values if isinstance(operand, Counted) else operand
-    return values if isinstance(values, torch.Tensor) else torch.tensor(values, dtype=torch.float64)
-
-
-def elementary(function, *operands):
-    """One operation for each element of the result of ``function``."""
-    (tally,) = {id(one.tally): one.tally for one in operands if isinstance(one, Counted)}.values()
-    result = function(*map(_tensor, operands))
-    tally.count += result.numel()
-    return Counted(result, tally)
+    def minimum(self, other):
+        return self.arithmetic.note(min(self.value, value_of(other)))
 
 
-def named(function):
-    """An elementary function, by PyTorch's own for its values."""
-    return lambda *operands: elementary(function, *operands)
+def plain_sum(values):
+    """N - 1 additions."""
+    return functools.reduce(lambda left, right: left + right, values)
 
 
-cos, erf, exp, exp2, floor, isnan = map(named, (torch.cos, torch.erf, torch.exp, torch.exp2, torch.floor, torch.isnan))
-lgamma, log, log2, maximum = map(named, (torch.lgamma, torch.log, torch.log2, torch.maximum))
-minimum, sin, sqrt, tanh, trunc = map(named, (torch.minimum, torch.sin, torch.sqrt, torch.tanh, torch.trunc))
-atan2, round_ = map(named, (torch.atan2, torch.round))
+def greatest(values):
+    """N - 1 comparisons."""
+    return functools.reduce(lambda left, right: left.maximum(right), values)
 
 
-def branch(condition, yes, no):
-    """Both ways are worked out, one is taken for each element; the dearer one counts for all."""
-    tally = condition.tally
-    before = tally.count
-    ways = []
-    for way in (yes, no):
-        tally.count = before
-        ways.append((_tensor(way()), tally.count))
-    (first, first_count), (second, second_count) = ways
-    tally.count = max(first_count, second_count)
-    return Counted(torch.where(condition.values, first, second), tally)
+def tensor_of(numbers):
+    """Nested lists of numbers → a tensor of their values."""
+    if isinstance(numbers, list):
+        return torch.stack([tensor_of(row) for row in numbers]) if numbers else torch.empty(0, dtype=torch.float64)
+    return torch.tensor(value_of(numbers), dtype=torch.float64)
 
 
-def free(function, *operands):
-    """What moves, selects or shapes numbers, or guards their range: no operation."""
-    tally = next(one.tally for one in operands if isinstance(one, Counted))
-    return Counted(function(*map(_tensor, operands)), tally)
+def random(*shape, seed=0, grad=False):
+    """Normally distributed, the same every time."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
+
+
+def cost_of(operator, args, output):
+    """`other_flops` of one call of an operator that this machine has no kernel for."""
+    info = operator_info(operator.default)
+    assert info.known
+    return info.cost(args, {}, output).other_flops
+
+
+def real_flops(function, *inputs, backward=False):
+    """`other_flops` of operators that PyTorch cannot run on shapes; all of them known."""
+    result = for_real(function, inputs, backward=backward)
+    assert not result.unknown_operators
+    return result.other_flops
+
+
+def gradient_flops(function, inputs, grad):
+    """What the backward pass alone costs: with it less without it, for the output's gradient ``grad``."""
+    count = len(inputs)
+
+    def backward(*arguments):
+        output = function(*arguments[:count])
+        asked = [item for item in arguments[:count] if isinstance(item, torch.Tensor) and item.requires_grad]
+        return torch.autograd.grad(output, asked, arguments[count])
+
+    return both(backward, (*inputs, grad)).other_flops - both(function, tuple(inputs)).other_flops

@@ -787,46 +787,6 @@ class TestUnknown:
 
         assert measure(Calls(forward), X).unknown_operators["threading.Thread"].modules == ("layer",)
 
-    @pytest.mark.parametrize(("positive", "products"), [(True, 1), (False, 2)])
-    def test_branches(self, positive, products):
-        """torch.cond counts the branch that data takes."""
-
-        def forward(x):
-            return torch.cond(x.sum() > 0, lambda x: x @ x.T, lambda x: x @ x.T @ x, (x,))
-
-        counted = measure(forward, torch.full((4, 4), 1.0 if positive else -1.0))
-        assert (counted.flops, counted.execution) == (products * 2 * 4**3, "real")
-
-    def test_loops(self):
-        """A loop's body counts as often as it runs; scans and maps too."""
-        from torch._higher_order_ops import map as mapped
-        from torch._higher_order_ops import scan, while_loop
-
-        square = torch.randn(4, 4)
-        product = 2 * 4**3
-        loop = measure(
-            lambda x: while_loop(lambda i, x: i < 3, lambda i, x: (i + 1, x @ x), (torch.tensor(0), x)), square
-        )
-        assert loop.flops == 3 * product
-        assert measure(
-            lambda x, y: scan(lambda c, x: (c @ x, c.clone()), y, x), (torch.randn(5, 4, 4), square)
-        ).flops == (5 * product)
-        assert (
-            measure(lambda x, y: mapped(lambda x, y: x @ y, x, y), (torch.randn(5, 4, 4), square)).flops == 5 * product
-        )
-
-    def test_flex_attention(self):
-        """Flex attention costs what attention costs; its mask is counted in full like any."""
-        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
-
-        query, key, value = torch.randn(2, 4, 16, 8), torch.randn(2, 4, 16, 8), torch.randn(2, 4, 16, 8)
-        causal = create_block_mask(lambda b, h, i, j: i >= j, None, None, 16, 16, device="cpu")
-        for function in (flex_attention, torch.compile(flex_attention)):
-            for options in ({}, {"block_mask": causal}, {"score_mod": lambda score, b, h, i, j: score * 2}):
-                counted = measure(function, (query, key, value), options)
-                assert counted.flops == 2 * 2 * 4 * 16 * 16 * (8 + 8)
-                assert not counted.unknown_operators
-
 
 class TestModes:
     @pytest.mark.parametrize("train", [False, True])

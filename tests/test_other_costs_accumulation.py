@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from counted import Tally, elementary, maximum
+from definitions import Tally, elementary, maximum
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn

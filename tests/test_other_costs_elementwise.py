@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import pytest
 import torch
-from counted import (
+from definitions import (
     Tally,
     atan2,
     branch,

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 import torch
-from counted import Tally, maximum, sqrt
+from definitions import Tally, maximum, sqrt
 from zoo import both, for_real
 
 SHAPES = ((3, 5), (2, 2, 2), (1,))

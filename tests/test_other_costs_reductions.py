@@ -7,7 +7,7 @@ import math
 
 import pytest
 import torch
-from counted import Tally, branch, elementary, exp, free, isnan, log, maximum, minimum, sqrt
+from definitions import Tally, branch, elementary, exp, free, isnan, log, maximum, minimum, sqrt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from zoo import both, for_real, on_shapes

@@ -38,7 +38,7 @@ def shape_of(module: torch.nn.Module) -> str:
 
 
 def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-    """One entry a tensor: "float32[1, 3, 224, 224]", "attention_mask=int64[1, 128]"."""
+    """One entry a tensor: "float32[1, 3, 224, 224]", "mask=int64[1, 128]", and "float32[2, *, 8] of 64" if nested."""
     entries = [_entry(tensor) for tensor in tensors_of(args)]
     for name, value in kwargs.items():
         entries += [f"{name}={_entry(tensor)}" for tensor in tensors_of(value)]
@@ -46,7 +46,20 @@ def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str,
 
 
 def _entry(tensor: torch.Tensor) -> str:
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}"
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_nested:
+        sizes = ", ".join(_size(tensor, dim) for dim in range(tensor.dim()))
+        return f"{dtype}[{sizes}] of {tensor.values().numel()}"
+    return f"{dtype}{list(tensor.shape)}"
+
+
+def _size(nested: torch.Tensor, dim: int) -> str:
+    """The size of a dimension, or "*" where the components differ in it."""
+    try:
+        size = nested.size(dim)
+    except RuntimeError:
+        return "*"
+    return str(size) if type(size) is int else "*"
 
 
 def name_of(model: Any) -> str:

@@ -2,31 +2,94 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import torch
 
+from pytest_flopsbudget.counting import flex, triton
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from torch._ops import HigherOrderOperator
+
+    from pytest_flopsbudget.counting.tracer import Tracer
 
 
 def body_of(operator: HigherOrderOperator) -> Callable[..., Any]:
     """What the operator runs, to be called with its arguments; itself where that is not in Python."""
-    own = _BODIES.get(operator.name())
-    return own or operator.py_kernels.get(torch._C.DispatchKey.CompositeExplicitAutograd, operator)  # noqa: SLF001
+    body: Callable[..., Any] = operator.py_kernels.get(
+        torch._C.DispatchKey.CompositeExplicitAutograd,  # noqa: SLF001
+        operator,
+    )
+    return body
 
 
-def _cond(predicate: Any, if_true: Callable[..., Any], if_false: Callable[..., Any], operands: Sequence[Any]) -> Any:
-    return (if_true if predicate else if_false)(*operands)
+#: Operators that are more to count than the plain PyTorch that they run.
+RULES: Mapping[str, Callable[..., Any]] = {
+    "flex_attention": flex.attention,
+    "flex_attention_backward": flex.attention_backward,
+    "triton_kernel_wrapper_functional": triton.kernel,
+    "triton_kernel_wrapper_mutation": triton.kernel,
+}
 
 
-def _scan(combine: Callable[..., Any], init: Any, xs: Any, additional_inputs: Any) -> Any:
-    from torch._higher_order_ops.scan import generic_scan  # noqa: PLC0415 -- loaded where one is met
+@contextmanager
+def in_plain_pytorch(tracer: Tracer) -> Iterator[None]:
+    """Run branches and loops as plain PyTorch where they are called, above autograd.
 
-    return generic_scan(combine, init, xs, additional_inputs=additional_inputs)
+    Autograd's own way with them is to compile them, and to compute the forward pass again on the way back.
+    """
+
+    def cond(_predicate: Any, if_true: Any, if_false: Any, operands: Sequence[Any] = ()) -> Any:
+        """The dearer branch is counted and followed, so that no count hangs on a predicate."""
+        return tracer.dearest([lambda: if_true(*operands), lambda: if_false(*operands)])
+
+    bodies: Mapping[str, Callable[..., Any]] = {
+        "cond": cond,
+        "while_loop": _while_loop,
+        "scan": _scan,
+        "map_impl": _map,
+    }
+    with ExitStack() as stack:
+        for name, body in bodies.items():
+            operator = torch._ops._higher_order_ops.get(name)  # noqa: SLF001 -- those that have been loaded
+            if operator is not None:
+                stack.enter_context(patch.object(type(operator), "__call__", _instead(body)))
+        yield
 
 
-#: PyTorch's own kernels of these refuse to run while anybody looks on.
-_BODIES: dict[str, Callable[..., Any]] = {"cond": _cond, "scan": _scan}
+def _instead(body: Callable[..., Any]) -> Callable[..., Any]:
+    def call(_operator: object, *args: Any, **kwargs: Any) -> Any:
+        return body(*args, **kwargs)
+
+    return call
+
+
+def _while_loop(
+    condition: Any, body: Any, carried: Sequence[Any], additional_inputs: Sequence[Any] = (), **_options: Any
+) -> Any:
+    carried = tuple(carried)
+    while condition(*carried, *additional_inputs):
+        carried = body(*carried, *additional_inputs)
+    return tuple(carried)
+
+
+def _scan(
+    combine: Any, init: Sequence[Any], xs: Sequence[torch.Tensor], additional_inputs: Sequence[Any] = ()
+) -> list[Any]:
+    """Carried values, then what each step gives, stacked; every step takes one slice of ``xs``."""
+    carried: Sequence[Any] = init
+    outputs = []
+    for slices in zip(*xs, strict=True):
+        result = combine(*carried, *slices, *additional_inputs)
+        carried, output = result[: len(init)], result[len(init) :]
+        outputs.append(output)
+    return [*carried, *(torch.stack(output) for output in zip(*outputs, strict=True))]
+
+
+def _map(function: Any, xs: Sequence[torch.Tensor], pos_args: Sequence[Any] = ()) -> tuple[Any, ...]:
+    results = [function(*slices, *pos_args) for slices in zip(*xs, strict=True)]
+    return tuple(torch.stack(output) for output in zip(*results, strict=True))

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
+from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.description import name_of, signature_of
+from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.real import RealTracer
+from pytest_flopsbudget.counting.recurrent import step_by_step
 from pytest_flopsbudget.counting.shadow import Shadow, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.structures import tensors_of
@@ -107,7 +110,7 @@ class _Run:
 
     def on_shapes(self) -> tuple[Complexity | None, Exception | None]:
         """The complexity, or why it could not be had from shapes."""
-        return self._on_twins("shapes", lambda _constants, _shadow: None)
+        return self._on_twins("shapes", _know_block_masks)
 
     def on_integers(self) -> tuple[Complexity | None, Exception | None]:
         """The complexity from shapes, and from what the integer and boolean tensors hold: masks, lengths, indices.
@@ -122,7 +125,7 @@ class _Run:
         shadow = Shadow(without_data)
         tracer = None
         try:
-            with undisturbed():
+            with undisturbed(), flex.countable(on_meta=True), step_by_step():
                 model, args, kwargs = self._doubled(shadow)
                 tracer = ShapesTracer(_tracker_of(model))
                 prepare(tracer.constants, shadow)
@@ -140,7 +143,7 @@ class _Run:
 
     def for_real(self) -> Complexity:
         """The complexity as it is with this data."""
-        with undisturbed():
+        with undisturbed(), flex.countable(on_meta=False):
             model, args, kwargs = self._doubled(Shadow(sharing_data))
             tracer = RealTracer(_tracker_of(model))
             try:
@@ -153,7 +156,7 @@ class _Run:
         return shadow.of(self._model), shadow.of(self._args), shadow.of(self._kwargs)
 
     def _traced(self, tracer: Tracer, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        with tracer.tracker.following(), tracer:
+        with tracer.tracker.following(), in_plain_pytorch(tracer), tracer:
             if self._backward:
                 with torch.enable_grad():
                     _backward(model(*args, **kwargs))
@@ -181,7 +184,12 @@ def _backward(outputs: Any) -> None:
             "or measure without backward"
         )
     # Seeds of ones are what the sum's own backward would hand on.
-    seeds = [torch.ones((), dtype=item.dtype, device=item.device).expand_as(item) for item in tensors]
+    seeds = [
+        torch.ones_like(item)
+        if item.is_nested
+        else torch.ones((), dtype=item.dtype, device=item.device).expand_as(item)
+        for item in tensors
+    ]
     torch.autograd.backward(tensors, seeds)
 
 
@@ -200,6 +208,14 @@ def _module_of(model: Callable[..., Any]) -> torch.nn.Module | None:
         return model
     owner = getattr(getattr(model, "func", model), "__self__", None)
     return owner if isinstance(owner, torch.nn.Module) else None
+
+
+def _know_block_masks(constants: Constants, shadow: Shadow) -> None:
+    """The structure of an attention mask is a setting of the model, though it is held in tensors."""
+    for original, double in shadow.doubles():
+        for count, its_double in zip(flex.counts_of(original), flex.counts_of(double), strict=True):
+            if not (count.is_meta or _is_fake(count)):
+                constants.remember(its_double, count)
 
 
 def _know_integers(constants: Constants, shadow: Shadow) -> None:

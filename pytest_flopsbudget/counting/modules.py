@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from bisect import bisect_right
 from contextlib import contextmanager
@@ -12,15 +13,29 @@ from torch.nn.modules import module as global_hooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from types import FrameType
+
+_CREDITS = ("calls", "flops", "other_flops", "recomputed_flops")
+_NOTHING = (0,) * len(_CREDITS)
+
+#: Where PyTorch's Python code enters a backward pass, called by a function that knows whether it makes a graph.
+_RUNS_BACKWARD = torch.autograd.graph._engine_run_backward.__code__  # noqa: SLF001
+_CHECKPOINTS = "torch.utils.checkpoint"
 
 #: The sequence number that autograd gives to nodes that no operator made, such as the accumulation of gradients.
 _NO_SEQUENCE_NUMBER = 2**64 - 1
 
 
+def _makes_graph(frame: FrameType | None) -> bool:
+    """Whether the backward pass that is run from this frame was asked for a graph of its own."""
+    caller = None if frame is None else frame.f_back
+    return caller is not None and bool(caller.f_locals.get("create_graph"))
+
+
 class Node:
     """One place in the tree: a module under one of its names, or the function that was measured."""
 
-    __slots__ = ("calls", "flops", "module", "other_flops", "path", "type")
+    __slots__ = ("calls", "flops", "module", "other_flops", "path", "recomputed_flops", "type")
 
     def __init__(self, path: str, type_name: str, module: torch.nn.Module | None) -> None:
         self.path = path
@@ -30,6 +45,8 @@ class Node:
         #: Work of the operators that ran here and in no module below.
         self.flops = 0
         self.other_flops = 0
+        #: Of ``flops``, what the backward pass computed again.
+        self.recomputed_flops = 0
 
 
 class ModuleTracker:
@@ -139,6 +156,31 @@ class ModuleTracker:
             return self.root
         index = bisect_right(self._numbers, number) - 1
         return self._makers[index] if index >= 0 else self.root
+
+    def recomputes(self) -> bool:
+        """Whether the operator being dispatched now is forward work done again, as activation checkpointing does.
+
+        Either PyTorch's checkpoints are at work below the running backward pass, or something else makes a graph there,
+        while the pass itself, unless it is asked to, makes none.
+        """
+        if torch._C._current_autograd_node() is None:  # noqa: SLF001
+            return False
+        frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- nothing else tells
+        while frame is not None and frame.f_code is not _RUNS_BACKWARD:
+            if frame.f_globals.get("__name__") == _CHECKPOINTS:
+                return True
+            frame = frame.f_back
+        return torch.is_grad_enabled() and (self._stack[-1][1] or not _makes_graph(frame))
+
+    def save(self) -> dict[Node, tuple[int, ...]]:
+        """What has been credited so far."""
+        return {node: tuple(getattr(node, key) for key in _CREDITS) for node in self.nodes.values()}
+
+    def load(self, saved: dict[Node, tuple[int, ...]]) -> None:
+        """Go back to what `save` gave."""
+        for node in self.nodes.values():
+            for key, value in zip(_CREDITS, saved.get(node, _NOTHING), strict=True):
+                setattr(node, key, value)
 
     def modules(self) -> list[torch.nn.Module]:
         """Every module known so far, each once."""

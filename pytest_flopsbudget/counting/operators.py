@@ -37,6 +37,10 @@ _STATISTICS = frozenset({"running_mean", "running_var"})
 _REDUCTION, _VIEW_COPY = (getattr(torch.Tag, name, None) for name in ("reduction", "view_copy"))
 
 
+#: Operators whose output is a sum over the components of nested tensors too; their formulas read no sizes of these.
+_ACROSS_COMPONENTS = frozenset({"aten.linear_backward"})
+
+
 class OperatorInfo:
     """One operator overload, looked at once."""
 
@@ -45,6 +49,7 @@ class OperatorInfo:
         "decomposes",
         "formula",
         "has_device",
+        "has_nested_kernel",
         "is_constant",
         "is_pointwise",
         "is_random",
@@ -70,6 +75,9 @@ class OperatorInfo:
         #: only under inference mode.
         self.decomposes = torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: SLF001
             operator.name(), "CompositeImplicitAutograd"
+        )
+        self.has_nested_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: SLF001
+            operator.name(), "NestedTensorCPU"
         )
         #: Whether the sizes or values of its outputs depend on data.
         self.needs_data = bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags)
@@ -151,17 +159,45 @@ class OperatorInfo:
             else:
                 yield from tensors_in(kwargs.get(self.operator._schema.arguments[position].name))  # noqa: SLF001
 
+    def runs_nested(self, args: Sequence[Any]) -> bool:
+        """Whether the operator runs as one on nested tensors, though it is made of others for plain ones."""
+        return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
+
     def cost(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
         """What one call costs; `FREE` where no formula applies."""
-        formula, other_formula = self.formula, self.other_formula
-        if formula is None and other_formula is None and self.registered is None:
+        if self.formula is None and self.other_formula is None and self.registered is None:
             return FREE
+        if self.name not in _ACROSS_COMPONENTS and any(tensor.is_nested for tensor in tensors_in(args)):
+            costs = [self._cost_of_one(*part) for part in _components(args, kwargs, output)]
+            return Cost(sum(cost.flops for cost in costs), sum(cost.other_flops for cost in costs))
+        return self._cost_of_one(args, kwargs, output)
+
+    def _cost_of_one(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
+        formula, other_formula = self.formula, self.other_formula
         call = Call(self.operator, args, kwargs, output)
         if self.registered is not None:
             cost = self.registered(call)
         else:
             cost = Cost(formula(call) if formula else 0, other_formula(call) if other_formula else 0)
         return cost if any(cost) else FREE
+
+
+def _components(
+    args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
+) -> Iterator[tuple[Sequence[Any], Mapping[str, Any], Any]]:
+    """The call, once for each component of its nested tensors, each a batch of one."""
+    count = next(tensor.size(0) for tensor in tensors_in(args) if tensor.is_nested)
+
+    def component(value: Any, index: int) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.select(0, index).unsqueeze(0) if value.is_nested else value
+        if isinstance(value, (list, tuple)):
+            return type(value)(component(item, index) for item in value)
+        return value
+
+    for index in range(count):
+        keywords = {name: component(value, index) for name, value in kwargs.items()}
+        yield component(args, index), keywords, component(output, index)
 
 
 def _foreign(operator: torch._ops.OpOverload) -> Formula | None:

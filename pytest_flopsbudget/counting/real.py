@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class RealTracer(Tracer):
     """Runs every operator, and copies what existed before the run at the moment something is written to it."""
 
+    has_data = True
+
     def __init__(self, tracker: ModuleTracker) -> None:
         super().__init__(tracker)
         self._made: set[int] = set()
@@ -35,6 +37,10 @@ class RealTracer(Tracer):
                 if _has_storage(tensor):
                     self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- the storage's identity
         return output, info.cost(args, kwargs, output)
+
+    def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """What the tensor holds; None if it is without data."""
+        return None if tensor.is_meta else tensor
 
     def _keep(self, tensor: torch.Tensor) -> None:
         if not _has_storage(tensor):

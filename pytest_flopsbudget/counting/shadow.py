@@ -11,7 +11,6 @@ from collections import OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
@@ -81,7 +80,9 @@ class Shadow:
             NoTwinError: it holds a tensor that cannot be doubled in this way.
         """
         value = uncompiled(value)
-        return self._function(value, self._namespace) if type(value) is types.FunctionType else self._value(value)
+        if type(value) is types.FunctionType and not _is_of_torch(value):
+            return self._function(value, self._namespace)
+        return self._value(value)  # functions of PyTorch's, like those that `torch.func.vmap` gives, share its state
 
     def doubles(self) -> Iterator[tuple[Any, Any]]:
         """Everything that was doubled, each with its double."""
@@ -295,7 +296,7 @@ class Shadow:
         elif tensor.requires_grad:
             double.requires_grad_()
         self._remember(tensor, double)
-        if tensor.__dict__ and not isinstance(tensor, FakeTensor):
+        if tensor.__dict__ and (kind in PLAIN or has_no_dispatcher(kind)):  # others hold their parts there
             double.__dict__.update((name, self._value(value)) for name, value in tensor.__dict__.items())
         return double
 
@@ -330,3 +331,8 @@ def _names(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _names(constant)
+
+
+def _is_of_torch(function: types.FunctionType) -> bool:
+    """Whether PyTorch's own code made the function, whatever it wraps and is named after."""
+    return str(function.__globals__.get("__name__")).startswith("torch.")

@@ -79,6 +79,10 @@ class ShapesTracer(Tracer):
             output = self._written(info, args)
         return output, cost
 
+    def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """What the tensor holds, if that follows from numbers."""
+        return self.constants.value(tensor) if tensor.is_meta else tensor
+
     def _remembered(
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Any, Cost]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import contextmanager
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from torch._ops import HigherOrderOperator
@@ -10,15 +13,20 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.costs import FREE
-from pytest_flopsbudget.counting.higher_order import body_of
+from pytest_flopsbudget.counting.higher_order import RULES, body_of
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
 from pytest_flopsbudget.counting.operators import OperatorInfo, operator_info
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import TypeAlias
+
+    import torch
 
     from pytest_flopsbudget.counting.costs import Cost
-    from pytest_flopsbudget.counting.modules import ModuleTracker
+    from pytest_flopsbudget.counting.modules import ModuleTracker, Node
+
+    _Credits: TypeAlias = tuple[dict[Node, tuple[int, ...]], dict[str, "Tally"], dict[str, "Tally"]]
 
 
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
@@ -45,6 +53,8 @@ class Tracer(TorchDispatchMode):
     """Counts what passes the dispatcher. How an operator is answered is the subclasses' matter."""
 
     supports_higher_order_operators = True
+    #: Whether operators compute, or answer with shapes only.
+    has_data = False
 
     def __init__(self, tracker: ModuleTracker) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -53,6 +63,10 @@ class Tracer(TorchDispatchMode):
         self.seen = 0
         self.counted: dict[str, Tally] = {}
         self.unknown: dict[str, Tally] = {}
+        #: What a reader of the numbers should know.
+        self.notes: set[str] = set()
+        #: The part of the work that counts: less than 1 where a mask leaves blocks out.
+        self._share = Fraction(1)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -75,48 +89,102 @@ class Tracer(TorchDispatchMode):
         if isinstance(func, HigherOrderOperator):
             return self._taken_apart(func, args, kwargs)
         info = operator_info(func)
-        if info.decomposes and info.registered is None:
+        if info.decomposes and info.registered is None and not info.runs_nested(args):
             with self:
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
         output, cost = self.answer(info, args, kwargs)
         if cost is not FREE:
-            self._credit(info, cost)
+            self.credit(info.name, cost)
         elif not info.known:
-            self._note_unknown(info.name)
+            self.note_unknown(info.name)
         return output
+
+    def _part_of(self, cost: Cost) -> tuple[int, int]:
+        flops, other_flops = (part * self._share for part in cost)
+        return int(flops), int(other_flops)
 
     def _taken_apart(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator on functions in plain PyTorch, whose operators are seen."""
         before = self.seen
+        rule = RULES.get(operator.name())
         body = body_of(operator)
-        if body is operator:
+        if rule is not None:
+            output = rule(self, operator, *args, **kwargs)
+        elif body is operator:
             output = operator(*args, **kwargs)
         else:
             with self:
                 output = body(*args, **kwargs)
-        if self.seen == before:
-            self._note_unknown(f"higher_order.{operator.name()}")
+        if self.seen == before and rule is None:
+            self.note_unknown(f"higher_order.{operator.name()}")
         return output
+
+    def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """What the tensor holds; None where that is not known."""
+        raise NotImplementedError
+
+    @contextmanager
+    def counting(self, share: Fraction) -> Iterator[None]:
+        """Count again, ``share`` of all work, from within the answer to an operator."""
+        before = self._share
+        self._share = before * share
+        try:
+            with self:
+                yield
+        finally:
+            self._share = before
+
+    def dearest(self, branches: Iterable[Callable[[], Any]]) -> Any:
+        """Run every branch, and go on with the one that costs most as if it were the only one.
+
+        Returns:
+            The output of that branch.
+        """
+        start, best = self._save(), None
+        for branch in branches:
+            self._load(start)
+            output = branch()
+            if best is None or self._work() > best[0]:
+                best = (self._work(), self._save(), output)
+        if best is None:
+            raise ValueError("no branches")
+        self._load(best[1])
+        return best[2]
+
+    def _work(self) -> int:
+        return sum(tally.flops + tally.other_flops for tally in self.counted.values())
+
+    def _save(self) -> _Credits:
+        return self.tracker.save(), copy.deepcopy(self.counted), copy.deepcopy(self.unknown)
+
+    def _load(self, saved: _Credits) -> None:
+        nodes, counted, unknown = saved
+        self.tracker.load(nodes)
+        self.counted, self.unknown = copy.deepcopy(counted), copy.deepcopy(unknown)
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
         """The output of one operator, and what it costs."""
         raise NotImplementedError
 
-    def _credit(self, info: OperatorInfo, cost: Cost) -> None:
-        flops, other_flops = cost
+    def credit(self, name: str, cost: Cost) -> None:
+        """Add a call of the operator ``name`` to what has been counted."""
+        flops, other_flops = cost if self._share == 1 else self._part_of(cost)
         node = self.tracker.current()
         node.flops += flops
         node.other_flops += other_flops
-        tally = self.counted.get(info.name)
+        if flops and self.tracker.recomputes():
+            node.recomputed_flops += flops
+        tally = self.counted.get(name)
         if tally is None:
-            tally = self.counted[info.name] = Tally()
+            tally = self.counted[name] = Tally()
         tally.calls += 1
         tally.flops += flops
         tally.other_flops += other_flops
 
-    def _note_unknown(self, name: str) -> None:
+    def note_unknown(self, name: str) -> None:
+        """Name an operator that no formula covers, and where it ran."""
         tally = self.unknown.setdefault(name, Tally())
         tally.calls += 1
         tally.paths.add(self.tracker.current().path)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 
 #: Metrics that are sums of work; nodes and tallies keep each under its name.
-_SUMMED = ("flops", "other_flops")
+_SUMMED = ("flops", "other_flops", "recomputed_flops")
+_OF_OPERATORS = ("flops", "other_flops")
 
 
 class _Held:
@@ -113,8 +114,9 @@ def complexity(
         metrics=modules[""].metrics,
         modules=modules,
         operators={
-            name: Operator(calls=tally.calls, metrics={key: getattr(tally, key) for key in _SUMMED})
+            name: Operator(calls=tally.calls, metrics={key: getattr(tally, key) for key in _OF_OPERATORS})
             for name, tally in sorted(tracer.counted.items())
         },
         unknown_operators=_unknown(tracer),
+        notes=tuple(sorted(tracer.notes)),
     )

@@ -49,6 +49,11 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True):
         """FLOPs of everything that computes on floating-point numbers."""
         return self.value("total_flops")
 
+    @property
+    def recomputed_flops(self) -> int:
+        """Of `flops`, what the backward pass computed again, as activation checkpointing has it."""
+        return self.value("recomputed_flops")
+
 
 class _Parametrized(_Measured, frozen=True, kw_only=True):
     @property
@@ -114,6 +119,8 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     operators: dict[str, Operator] = {}
     #: Operator → where it ran, for those that no formula covers.
     unknown_operators: dict[str, UnknownOperator] = {}
+    #: What else a reader of the numbers should know, a sentence each.
+    notes: tuple[str, ...] = ()
 
     def __getitem__(self, path: str) -> Module:
         """The module at ``path``, as in ``dict(model.named_modules())``.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_flopsbudget.counting.costs.elementary import elements, is_float
+from pytest_flopsbudget.counting.costs.elementary import elements, is_float, real_parts
 from pytest_flopsbudget.counting.costs.elementwise import operations, scaling
 from pytest_flopsbudget.counting.costs.registry import other_formula
 
@@ -17,10 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_flopsbudget.counting.costs.registry import Call
-
-
-def _parts(tensor: torch.Tensor) -> int:
-    return 2 if tensor.is_complex() else 1
 
 
 @other_formula("aten.index_add", "aten.index_reduce", "aten.scatter_add", "aten.scatter_reduce")
@@ -32,7 +28,7 @@ def _from_source(call: Call) -> int:
     count = call.tensor("index").numel() if call.name.startswith("aten.scatter") else source.numel()
     scaled = scaling(call["alpha"], complex_numbers=source.is_complex()) if "alpha" in call.names else 0
     mean = call.first_output.numel() if "reduce" in call.names and call["reduce"] == "mean" else 0
-    return (_parts(source) + scaled) * count + mean
+    return (real_parts(source) + scaled) * count + mean
 
 
 @other_formula("aten.scatter")
@@ -49,11 +45,11 @@ def _scatter(call: Call) -> int:
 def _put(call: Call) -> int:
     """Free, but with ``accumulate``."""
     target = call.tensor("self")
-    if not call["accumulate"] or not is_float(target):
+    if not call["accumulate"]:
         return 0
     if call.name.rstrip("_") == "aten.put":
-        return _parts(target) * call.tensor("index").numel()
-    return _parts(target) * _places(target, call["indices"])
+        return real_parts(target) * call.tensor("index").numel()
+    return real_parts(target) * _places(target, call["indices"])
 
 
 _MASKS = (torch.bool, torch.uint8)
@@ -79,7 +75,7 @@ def _places(target: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> int
 @other_formula("aten._unsafe_masked_index_put_accumulate")
 def _masked_put(call: Call) -> int:
     values = call.tensor("values")
-    return _parts(values) * elements([values])
+    return real_parts(values) * elements([values])
 
 
 @other_formula(
@@ -89,7 +85,7 @@ def _masked_put(call: Call) -> int:
 def _of_the_gradient(call: Call) -> int:
     """Every value of the gradient is added to the place that it came from."""
     gradient = call.tensor("grad_output", "grad_in")
-    return _parts(gradient) * gradient.numel()
+    return real_parts(gradient) * gradient.numel()
 
 
 @other_formula("aten.embedding_dense_backward")
@@ -101,7 +97,7 @@ def _embedding_backward(call: Call) -> int:
 @other_formula("aten.col2im")
 def _col2im(call: Call) -> int:
     """Every value of the columns is added to its pixel."""
-    return _parts(call.tensor("self")) * elements([call.tensor("self")])
+    return real_parts(call.tensor("self")) * elements([call.tensor("self")])
 
 
 _MEAN, _MAX = 1, 2
@@ -141,4 +137,4 @@ def _embedding_bag_weights_backward(call: Call) -> int:
 def _coalesce(call: Call) -> int:
     """Values of one place are added up: at most all but one are."""
     values = call.tensor("self")._values()  # noqa: SLF001 -- of a tensor that is not coalesced there is no other way
-    return _parts(values) * elements([values])
+    return real_parts(values) * elements([values])

@@ -10,12 +10,12 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
+import torch
+
 from pytest_flopsbudget.counting.metadata import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    import torch
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 def is_float(tensor: torch.Tensor) -> bool:
     """Whether the tensor holds real or complex floating-point numbers."""
     return tensor.is_floating_point() or tensor.is_complex()
+
+
+def real_parts(tensor: torch.Tensor) -> int:
+    """Real floating-point numbers in one element: a complex one has two parts, integers and booleans have none."""
+    return 2 if tensor.is_complex() else int(tensor.is_floating_point())
 
 
 def computes_on_floats(call: Call) -> bool:
@@ -48,8 +53,14 @@ def elementary(call: Call) -> int:
 
 
 def reduction(call: Call) -> int:
-    """N values to one by n - 1 operations, for each element of the output."""
+    """Reduces n values to one by n - 1 operations, for each element of the output."""
     inputs = next(tensors_in(call.args))
-    if not is_float(inputs):
-        return 0
-    return (2 if inputs.is_complex() else 1) * max(inputs.numel() - call.first_output.numel(), 0)
+    return real_parts(inputs) * max(inputs.numel() - call.first_output.numel(), 0)
+
+
+def stored_elements(tensor: torch.Tensor) -> int:
+    """Elements that the tensor holds in memory: all of a dense one, those stored of a sparse one."""
+    if tensor.layout is torch.strided or tensor.is_mkldnn or tensor.is_nested:
+        return tensor.numel()
+    values = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()  # noqa: SLF001
+    return values.numel()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_flopsbudget.counting.costs.elementary import elements, is_float
+from pytest_flopsbudget.counting.costs.elementary import real_parts, stored_elements
 from pytest_flopsbudget.counting.costs.elementwise import scaling
 from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
 
@@ -18,25 +18,26 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
-def _stored(tensor: torch.Tensor) -> int:
-    """Elements that a sparse tensor stores."""
-    values = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()  # noqa: SLF001
-    return values.numel()
-
-
 def _product(left: torch.Tensor, right: torch.Tensor) -> int:
     """Left (…, m, k) by right (…, k, n) or (…, k); 2 per stored element and column where one operand is sparse."""
     columns = right.shape[-1] if right.ndim > 1 else 1
     if left.layout is not torch.strided:
-        return per_mac(left) * _stored(left) * columns
+        return per_mac(left) * stored_elements(left) * columns
     if right.layout is not torch.strided:
-        return per_mac(left) * left.shape[-2] * _stored(right)
+        return per_mac(left) * left.shape[-2] * stored_elements(right)
     return per_mac(left) * left.numel() * columns
 
 
 @formula("aten.mm", "aten.bmm", "aten._int_mm", "aten._scaled_mm", "aten._scaled_mm_v2")
 def _mm(call: Call) -> int:
     return _product(call.tensor("self"), call.tensor("mat2"))
+
+
+@formula("aten.matmul")
+def _matmul(call: Call) -> int:
+    """Of nested tensors; of others it is made of the products above."""
+    left = call.tensor("self")
+    return per_mac(left) * call.first_output.numel() * left.shape[-1]
 
 
 @formula("aten.addmm", "aten._addmm_activation", "aten._sparse_addmm")
@@ -129,7 +130,7 @@ def _semi_structured_mm(call: Call) -> int:
 def _sampled_addmm(call: Call) -> int:
     """Only the stored positions of ``self`` are computed, each a sum over k."""
     left = call.tensor("mat1")
-    return per_mac(left) * _stored(call.tensor("self")) * left.shape[-1]
+    return per_mac(left) * stored_elements(call.tensor("self")) * left.shape[-1]
 
 
 @formula("aten._sparse_mm_reduce_impl")
@@ -200,13 +201,13 @@ def _logits(call: Call) -> int:
 def _added(call: Call) -> int:
     """The sum beta · self + alpha · product, none where beta is 0; a factor of 1 is no operation."""
     outputs = call.first_output
-    if not is_float(outputs):
+    parts, complex_numbers = real_parts(outputs), outputs.is_complex()
+    if not parts:
         return 0
-    complex_numbers = outputs.is_complex()
     work = scaling(call["alpha"], complex_numbers=complex_numbers)
     if call["beta"] != 0:
-        work += (2 if complex_numbers else 1) + scaling(call["beta"], complex_numbers=complex_numbers)
-    return work * (outputs.numel() if outputs.layout is torch.strided else _stored(outputs))
+        work += parts + scaling(call["beta"], complex_numbers=complex_numbers)
+    return work * stored_elements(outputs)
 
 
 @other_formula("aten._addmm_activation")
@@ -220,7 +221,7 @@ def _bias(call: Call) -> int:
     """One sum for each element of the output, where there is a bias; an activation that is part of it is one more."""
     activated = "activation" in call.names and call["activation"] not in (None, "none")
     output = call.first_output
-    return (2 if output.is_complex() else 1) * ((call["bias"] is not None) + activated) * elements([output])
+    return real_parts(output) * ((call["bias"] is not None) + activated) * output.numel()
 
 
 @other_formula("aten.linear_backward", "aten.mkldnn_linear_backward", "aten.mkldnn_linear_backward_weights")
@@ -228,7 +229,7 @@ def _bias_backward(call: Call) -> int:
     """The bias's gradient is the sum of the output's over all but its features."""
     gradient = call.tensor("grad_output")
     asked = call["bias_defined"] if "bias_defined" in call.names else call["output_mask"][2]
-    return (2 if gradient.is_complex() else 1) * max(gradient.numel() - gradient.shape[-1], 0) if asked else 0
+    return real_parts(gradient) * max(gradient.numel() - gradient.shape[-1], 0) if asked else 0
 
 
 @other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")

@@ -9,7 +9,7 @@ for, like the gradient of an initial state of zeros, are not counted, as they ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -41,13 +41,17 @@ def _mkldnn_layer(call: Call) -> int:
     return per_mac(inputs) * _steps(inputs) * _elements([call.tensor("weight0"), call.tensor("weight1")])
 
 
+def _asked() -> list[bool]:
+    """Which gradients are asked for, in the forward operator's order: input, four weights, two initial states."""
+    node = torch._C._current_autograd_node()  # noqa: SLF001 -- the one way to ask
+    return [True] * 7 if node is None else [function is not None for function, _ in node.next_functions]
+
+
 @formula("aten.mkldnn_rnn_layer_backward")
 def _mkldnn_layer_backward(call: Call) -> int:
     """The kernel computes every gradient; only autograd knows which of them anybody asked for."""
     inputs, of_input, of_hidden = call.tensor("input"), call.tensor("weight1"), call.tensor("weight2")
-    node = torch._C._current_autograd_node()  # noqa: SLF001 -- the one way to ask
-    # In the order of the forward operator: input, four weights, two initial states.
-    asked = [True] * 7 if node is None else [function is not None for function, _ in node.next_functions]
+    asked = _asked()
     steps = _steps(inputs)
     hidden_steps = steps if asked[5] else steps - call.tensor("hx_").shape[:-1].numel()
     macs = steps * (asked[0] * of_input.numel() + asked[1] * of_input.numel() + asked[2] * of_hidden.numel())
@@ -79,35 +83,165 @@ def _stack_backward(call: Call) -> int:
     return per_mac(inputs) * macs
 
 
-# What is no product, for each step and unit of a layer and direction; each bias adds one for every gate.
-#: Kind of cell → (gates, operations): a sum for every gate; tanh or ReLU 1, sigmoid 4.
+# What is no product. Counted are the operators that a layer runs as where it runs step by step, so that it costs the
+# same however it runs: see `pytest_flopsbudget.counting.recurrent`.
+
+
+class _Cell(NamedTuple):
+    """Operations for each step, sequence and unit; each bias adds one for every gate."""
+
+    gates: int
+    forward: int
+    #: With an output's gradient at hand.
+    backward: int
+    #: Gradients that a state has from the next step.
+    uses: int
+
+
+#: By PyTorch's number of the kind. A sum for every gate; tanh or ReLU 1, sigmoid 4; backward 3 each, ReLU 1.
 _CELLS = {
-    0: (1, 2),  # RNN, ReLU
-    1: (1, 2),  # RNN, tanh
-    2: (4, 22),  # LSTM: 4 sums, 3 sigmoid, tanh; c' = f·c + i·g: 3; h = o · tanh(c'): 2
-    3: (3, 16),  # GRU: 3 sums, 2 sigmoid, tanh, r·n: 1; h' = (h - n)·z + n: 3
+    0: _Cell(1, 2, 1, 1),  # RNN with ReLU
+    1: _Cell(1, 2, 3, 1),  # RNN with tanh
+    # LSTM: 4 sums, 3 sigmoid, tanh; c' = f·c + i·g: 3; h = o · tanh(c'): 2. Backward: 2 and 3 for h, 4 for c', 12.
+    2: _Cell(4, 22, 21, 1),
+    # GRU: 3 sums, 2 sigmoid, tanh, r·n: 1; h' = (h - n)·z + n: 3. Backward: 2 and a sign for h', a sum for n, 3, 2 for
+    # r·n, 6.
+    3: _Cell(3, 16, 15, 2),
 }
+_LSTM = 2
+
+
+class _Layer(NamedTuple):
+    """One layer in one direction, on its way back."""
+
+    cell: _Cell
+    steps: int
+    batch: int
+    hidden: int
+    #: Elements of the weight that the hidden state meets, and of a projection.
+    hidden_elements: int
+    projection_elements: int
+    has_biases: bool
+
+    def backward(self, *, output: bool, last: bool, cell_state: bool, initial: bool, weights: bool) -> int:
+        """Operations of the backward pass.
+
+        Args:
+            output: whether the outputs have a gradient.
+            last: whether the last hidden state has one of its own.
+            cell_state: whether an LSTM's last cell state has.
+            initial: whether the initial states are asked for theirs.
+            weights: whether the weights are.
+        """
+        steps, batch, hidden = self.steps, self.batch, self.hidden
+        states = batch * hidden
+        is_lstm = self.cell is _CELLS[_LSTM]
+        work = self.cell.backward * steps * states
+        # Gradients of a state from the outputs and the next step, added up; of an LSTM's cell state always two.
+        work += (steps - 1) * states * (self.cell.uses - 1 + output + is_lstm) + states * (output and last)
+        if cell_state:
+            # Added to what the last output hands on; without that, the output's gate and tanh have no gradient there.
+            work += states if output or last else -8 * states
+        if is_lstm and not initial:
+            work -= states
+        if initial and self.cell.uses > 1:
+            work += states
+        if weights:
+            gates = self.cell.gates * hidden
+            # Of every step a gradient of the weights, added up; of the biases the sum over all sequences and steps.
+            work += (steps - 1) * (self.hidden_elements + self.projection_elements)
+            work += 2 * gates * (steps * batch - 1) * self.has_biases
+        return work
 
 
 @other_formula("aten.mkldnn_rnn_layer")
 def _around_mkldnn_layer(call: Call) -> int:
-    gates, operations = _CELLS[call["mode"]]
-    biases = 2 * gates if call["has_biases"] else 0
-    return (operations + biases) * _steps(call.tensor("input")) * int(call["hidden_size"])
+    cell = _CELLS[call["mode"]]
+    biases = 2 * cell.gates if call["has_biases"] else 0
+    return (cell.forward + biases) * _steps(call.tensor("input")) * int(call["hidden_size"])
+
+
+@other_formula("aten.mkldnn_rnn_layer_backward")
+def _around_mkldnn_layer_backward(call: Call) -> int:
+    steps, batch, _ = call.tensor("input").shape
+    layer = _Layer(
+        _CELLS[call["mode"]],
+        steps,
+        batch,
+        int(call["hidden_size"]),
+        call.tensor("weight2").numel(),
+        0,
+        bool(call["has_biases"]),
+    )
+    asked = _asked()
+    return layer.backward(
+        output=call["grad_output"] is not None,
+        last=call["grad_hy"] is not None,
+        cell_state=call["grad_cy"] is not None,
+        initial=asked[5],
+        weights=asked[2],
+    )
 
 
 @other_formula("aten._cudnn_rnn", "aten.miopen_rnn")
 def _around_stack(call: Call) -> int:
     """All layers and directions; the biases are the vectors among the weights."""
-    gates, operations = _CELLS[call["mode"]]
+    cell = _CELLS[call["mode"]]
     layers = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
-    biases = 2 * gates if any(weight.ndim == 1 for weight in call["weight"]) else 0
-    return (operations + biases) * layers * _steps(call.tensor("input")) * int(call["hidden_size"])
+    biases = 2 * cell.gates if any(weight.ndim == 1 for weight in call["weight"]) else 0
+    return (cell.forward + biases) * layers * _steps(call.tensor("input")) * int(call["hidden_size"])
+
+
+@other_formula("aten._cudnn_rnn_backward", "aten.miopen_rnn_backward")
+def _around_stack_backward(call: Call) -> int:
+    """Every layer and direction; and where two directions read one input, their gradients of it, added up."""
+    inputs = call.tensor("input")
+    steps, batch = inputs.shape[:2] if not call["batch_first"] else inputs.shape[1::-1]
+    directions = 2 if call["bidirectional"] else 1
+    for_input, for_hidden, _, for_weights = call["output_mask"]
+    per_layer = len(call["weight"]) // (int(call["num_layers"]) * directions)
+    work = 0
+    for start in range(0, len(call["weight"]), per_layer):
+        weights = call["weight"][start : start + per_layer]
+        matrices = _matrices(weights)
+        projection = matrices[2].numel() if call["proj_size"] else 0
+        layer = _Layer(
+            _CELLS[call["mode"]],
+            steps,
+            batch,
+            int(call["hidden_size"]),
+            matrices[1].numel(),
+            projection,
+            len(weights) > len(matrices),
+        )
+        work += layer.backward(
+            output=start < len(call["weight"]) - directions * per_layer or call["grad_output"] is not None,
+            last=call["grad_hy"] is not None,
+            cell_state=call["grad_cy"] is not None,
+            initial=bool(for_hidden),
+            weights=bool(for_weights),
+        )
+        if directions > 1 and start % (directions * per_layer) and (start > per_layer or for_input):
+            work += steps * batch * matrices[0].shape[1]
+    return work
 
 
 @other_formula("aten._thnn_fused_lstm_cell", "aten._thnn_fused_gru_cell")
 def _around_cell(call: Call) -> int:
     """One step, its products done: gates (batch, gates · hidden)."""
-    gates, operations = _CELLS[2 if "lstm" in call.name else 3]
-    biases = gates * sum(call[name] is not None for name in ("input_bias", "hidden_bias"))
-    return (operations + biases) * call.first_output.numel()
+    cell = _CELLS[_LSTM if "lstm" in call.name else 3]
+    biases = cell.gates * sum(call[name] is not None for name in ("input_bias", "hidden_bias"))
+    return (cell.forward + biases) * call.first_output.numel()
+
+
+@other_formula("aten._thnn_fused_lstm_cell_backward_impl", "aten._thnn_fused_gru_cell_backward")
+def _around_cell_backward(call: Call) -> int:
+    """One step; a second gradient of the cell state, added; the bias's gradients are sums over the batch."""
+    is_lstm = "lstm" in call.name
+    cell = _CELLS[_LSTM if is_lstm else 3]
+    state = call.tensor("cx" if is_lstm else "grad_hy")
+    batch, hidden = state.shape
+    work = cell.backward * state.numel()
+    if is_lstm:
+        work += state.numel() * (call["grad_hy"] is not None and call["grad_cy"] is not None)
+    return work + (1 if is_lstm else 2) * cell.gates * hidden * (batch - 1) * bool(call["has_bias"])

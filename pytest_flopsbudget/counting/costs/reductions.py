@@ -9,24 +9,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from pytest_flopsbudget.counting.costs.elementary import elements, is_float, reduction
+from pytest_flopsbudget.counting.costs.elementary import elements, is_float, real_parts, reduction
 from pytest_flopsbudget.counting.costs.elementwise import operations
 from pytest_flopsbudget.counting.costs.registry import other_formula
 from pytest_flopsbudget.counting.metadata import tensors_in
 
 if TYPE_CHECKING:
+    import torch
+
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
 def _inputs(call: Call) -> torch.Tensor:
     return next(tensors_in(call.args))
-
-
-def _parts(tensor: torch.Tensor) -> int:
-    """Real numbers to an element: 0 where there is nothing to compute."""
-    return (2 if tensor.is_complex() else 1) if is_float(tensor) else 0
 
 
 def _folds(call: Call) -> int:
@@ -53,16 +48,16 @@ def _folds(call: Call) -> int:
 def _one_pass(call: Call) -> int:
     """Takes n - 1. Of two tensors, `max` and `min` are element by element."""
     if "other" in call.names:
-        return _parts(_inputs(call)) * call.first_output.numel()
+        return real_parts(_inputs(call)) * call.first_output.numel()
     if call.name == "aten.trace":
-        return _parts(_inputs(call)) * max(min(_inputs(call).shape) - 1, 0)
+        return real_parts(_inputs(call)) * max(min(_inputs(call).shape) - 1, 0)
     return reduction(call)
 
 
 @other_formula("aten.sum")
 def _total(call: Call) -> int:
     """Takes n - 1 sums, in the dtype of the output: ``dtype=`` casts first."""
-    return _parts(call.first_output) * _folds(call)
+    return real_parts(call.first_output) * _folds(call)
 
 
 @other_formula("aten.prod", "aten._sparse_csr_prod")
@@ -75,14 +70,14 @@ def _product(call: Call) -> int:
 @other_formula("aten.nansum")
 def _sum_of_numbers(call: Call) -> int:
     """Is it a number, of each; n - 1 sums."""
-    return _parts(call.first_output) * (_inputs(call).numel() + _folds(call))
+    return real_parts(call.first_output) * (_inputs(call).numel() + _folds(call))
 
 
 @other_formula("aten.all", "aten.any", "aten.count_nonzero")
 def _truths(call: Call) -> int:
     """Each value compared with 0; what follows is done on booleans and integers."""
     inputs = _inputs(call)
-    return _parts(inputs) * inputs.numel()
+    return real_parts(inputs) * inputs.numel()
 
 
 @other_formula("aten.segment_reduce")
@@ -94,7 +89,7 @@ def _segments(call: Call) -> int:
 @other_formula("aten.mean")
 def _mean(call: Call) -> int:
     """Takes n - 1 sums and a division, in the dtype of the output."""
-    return _parts(call.first_output) * (_folds(call) + call.first_output.numel())
+    return real_parts(call.first_output) * (_folds(call) + call.first_output.numel())
 
 
 @other_formula("aten.aminmax", "aten._aminmax")
@@ -135,18 +130,13 @@ def norm_operations(count: int, outputs: int, order: Any, *, complex_numbers: bo
     return magnitudes + count + sums + (outputs if root else 0)
 
 
-@other_formula("aten.linalg_vector_norm", "aten.norm", "aten.dist", "aten.linalg__powsum")
+@other_formula("aten.linalg_vector_norm", "aten.norm", "aten.linalg__powsum")
 def _norm(call: Call) -> int:
-    """`dist` takes the difference first; `_powsum` takes no root."""
+    """`_powsum` takes no root."""
     inputs = _inputs(call)
     order = call["ord"] if "ord" in call.names else call["p"] if "p" in call.names else 2
-    count = inputs.numel()
-    difference = 0
-    if call.name == "aten.dist":
-        count = torch.broadcast_shapes(inputs.shape, call.tensor("other").shape).numel()
-        difference = (2 if inputs.is_complex() else 1) * count
-    return difference + norm_operations(
-        count,
+    return norm_operations(
+        inputs.numel(),
         call.first_output.numel(),
         2 if order is None else order,
         complex_numbers=inputs.is_complex(),
@@ -159,24 +149,24 @@ def _logsumexp(call: Call) -> int:
     """The maximum, the differences, the exponentials, their sum; a logarithm and the maximum added."""
     inputs = _inputs(call)
     outputs = call.first_output.numel()
-    return _parts(call.first_output) * (2 * max(inputs.numel() - outputs, 0) + 2 * inputs.numel() + 2 * outputs)
+    return real_parts(call.first_output) * (2 * max(inputs.numel() - outputs, 0) + 2 * inputs.numel() + 2 * outputs)
 
 
 @other_formula("aten._logcumsumexp", "aten.logcumsumexp")
 def _logcumsumexp(call: Call) -> int:
     """For every step log(exp(a) + exp(b))."""
-    return 4 * _parts(_inputs(call)) * _steps(call)
+    return 4 * real_parts(_inputs(call)) * _steps(call)
 
 
 @other_formula("aten.cummax", "aten.cummin", "aten._cummax_helper", "aten._cummin_helper")
 def _running(call: Call) -> int:
-    return _parts(_inputs(call)) * _steps(call)
+    return real_parts(_inputs(call)) * _steps(call)
 
 
 @other_formula("aten.cumsum")
 def _running_sum(call: Call) -> int:
     """In the dtype of the output: ``dtype=`` casts first."""
-    return _parts(call.first_output) * _steps(call)
+    return real_parts(call.first_output) * _steps(call)
 
 
 @other_formula("aten.cumprod")

@@ -41,12 +41,13 @@ class Call:
     Only metadata are read (shape, dtype, layout), never values, so that one formula serves every way of running.
     """
 
-    __slots__ = ("_arguments", "_operator", "args", "kwargs", "output")
+    __slots__ = ("_arguments", "args", "kwargs", "name", "output")
 
     def __init__(
         self, operator: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
     ) -> None:
-        self._operator = operator
+        #: The operator's name, without overload: "aten.mm".
+        self.name: str = operator._schema.name.replace("::", ".")  # noqa: SLF001 -- torch names it so
         names = [argument.name for argument in operator._schema.arguments]  # noqa: SLF001 -- torch names it so
         self._arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
         for argument in operator._schema.arguments:  # noqa: SLF001
@@ -57,11 +58,13 @@ class Call:
         #: What the operator returned.
         self.output: Any = output
 
-    @property
-    def name(self) -> str:
-        """The operator's name, without overload: "aten.mm"."""
-        name: str = self._operator._schema.name  # noqa: SLF001
-        return name.replace("::", ".")
+    @classmethod
+    def by_names(cls, name: str, arguments: Mapping[str, Any]) -> Call:
+        """A call of something without a schema, which returns nothing: a kernel."""
+        call = cls.__new__(cls)
+        call.name, call.args, call.kwargs, call.output = name, (), arguments, None
+        call._arguments = dict(arguments)  # noqa: SLF001 -- its own class
+        return call
 
     @property
     def names(self) -> Iterable[str]:

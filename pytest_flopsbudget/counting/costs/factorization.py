@@ -1,0 +1,254 @@
+"""Factorizations and solvers: leading terms of the operation counts of LAPACK's algorithms.
+
+For a matrix of m rows and n columns (m ≥ n: a wide one is counted as its transpose) and k right-hand sides:
+
+=============================  =====================================  =================================
+LU                             m·n² - n³/3                            GVL §3.2; LAWN 41 GETRF
+Cholesky, LDLᵀ                 n³/3                                   GVL §4.2, §4.4; LAWN 41 POTRF, SYTRF
+triangular solve               n²·k                                   GVL §3.1; LAWN 41 TRTRS
+inverse                        2·n³                                   LAWN 41 GETRF and GETRI
+inverse from Cholesky          2·n³/3                                 LAWN 41 POTRI
+QR                             2·n²·(m - n/3)                         GVL §5.2; LAWN 41 GEQRF
+Q of k reflectors              4·m·n·k - 2·(m + n)·k² + 4·k³/3        LAWN 41 ORGQR
+k reflectors times a matrix    4·m·n·k - 2·n·k²                       LAWN 41 ORMQR
+symmetric eigen                9·n³; values alone 4·n³/3              GVL §8.3
+general eigen                  25·n³; values alone 10·n³              GVL §7.5
+SVD                            4·m²·n + 8·m·n² + 9·n³ with square U;  GVL §8.6, Golub-Reinsch
+                               14·m·n² + 8·n³ with thin U;
+                               values alone 4·m·n² - 4·n³/3
+least squares                  by QR, or by SVD 4·m·n² + 8·n³         GVL §5.3, §5.5
+=============================  =====================================  =================================
+
+GVL is Golub and Van Loan, "Matrix Computations", 4th ed.; LAWN 41 is Blackford and Dongarra, "Installation Guide for
+LAPACK", LAPACK Working Note 41, appendix C. Fractions are rounded down, once a matrix. A complex matrix costs 4 times
+as much: a product and a sum are 8 operations in place of 2.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from pytest_flopsbudget.counting.costs.elementary import stored_elements
+from pytest_flopsbudget.counting.costs.registry import other_formula
+
+if TYPE_CHECKING:
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+_COMPLEX = 4
+
+
+def _scalar(tensor: torch.Tensor) -> int:
+    return _COMPLEX if tensor.is_complex() else 1
+
+
+def _matrices(tensor: torch.Tensor) -> int:
+    """How many matrices a batch (…, m, n) holds, times what an operation on its numbers costs."""
+    return _scalar(tensor) * tensor.shape[:-2].numel()
+
+
+def _tall(tensor: torch.Tensor) -> tuple[int, int]:
+    """(m, n) of the matrices (…, m, n), or of their transposes, with m ≥ n."""
+    rows, columns = tensor.shape[-2:]
+    return max(rows, columns), min(rows, columns)
+
+
+def _lu(m: int, n: int) -> int:
+    return (3 * m * n**2 - n**3) // 3
+
+
+def _qr(m: int, n: int) -> int:
+    return (6 * m * n**2 - 2 * n**3) // 3
+
+
+def _explicit_q(m: int, n: int, k: int) -> int:
+    return (12 * m * n * k - 6 * (m + n) * k**2 + 4 * k**3) // 3
+
+
+def _svd(m: int, n: int, *, vectors: bool, square: bool) -> int:
+    if not vectors:
+        return (12 * m * n**2 - 4 * n**3) // 3
+    if square:
+        return 4 * m**2 * n + 8 * m * n**2 + 9 * n**3
+    return 14 * m * n**2 + 8 * n**3
+
+
+def _eigen(n: int, *, vectors: bool) -> int:
+    return 9 * n**3 if vectors else 4 * n**3 // 3
+
+
+@other_formula("aten._linalg_det", "aten._linalg_slogdet", "aten.linalg_lu", "aten.linalg_lu_factor_ex")
+def _lu_factorization(call: Call) -> int:
+    """A determinant is LU and n products, which are no leading term."""
+    matrix = call.tensor("A")
+    return _matrices(matrix) * _lu(*_tall(matrix))
+
+
+def _substitutions(matrix: torch.Tensor, solution: torch.Tensor, count: int) -> int:
+    """n²·k for each of ``count`` triangles: each number of the solution is a sum over half a row, on average."""
+    return _scalar(solution) * count * matrix.shape[-1] * solution.numel()
+
+
+@other_formula("aten._linalg_solve_ex")
+def _solve(call: Call) -> int:
+    matrix, solution = call.tensor("A"), call.first_output
+    return _matrices(matrix) * _lu(*_tall(matrix)) + _substitutions(matrix, solution, 2)
+
+
+@other_formula("aten.linalg_lu_solve")
+def _lu_solve(call: Call) -> int:
+    return _substitutions(call.tensor("LU"), call.first_output, 2)
+
+
+@other_formula("aten.linalg_ldl_solve")
+def _ldl_solve(call: Call) -> int:
+    return _substitutions(call.tensor("LD"), call.first_output, 2)
+
+
+@other_formula("aten._cholesky_solve_helper", "aten.cholesky_solve")
+def _cholesky_solve(call: Call) -> int:
+    return _substitutions(call.tensor("A", "input2"), call.first_output, 2)
+
+
+@other_formula("aten.linalg_solve_triangular")
+def _solve_triangular(call: Call) -> int:
+    return _substitutions(call.tensor("self"), call.first_output, 1)
+
+
+@other_formula("aten.triangular_solve")
+def _triangular_solve(call: Call) -> int:
+    """Of a sparse triangle, 2 per stored element and right-hand side."""
+    matrix, solution = call.tensor("A"), call.first_output
+    if matrix.layout is not torch.strided:
+        return _scalar(solution) * 2 * stored_elements(matrix) * solution.shape[-1]
+    return _substitutions(matrix, solution, 1)
+
+
+@other_formula("aten._spsolve")
+def _sparse_solve(call: Call) -> int:
+    """2 per stored element and right-hand side; how many more the factors hold is data."""
+    matrix, solution = call.tensor("A"), call.first_output
+    sides = solution.numel() // max(matrix.shape[-1], 1)
+    return _scalar(solution) * 2 * stored_elements(matrix) * sides
+
+
+@other_formula("aten.cholesky", "aten.linalg_cholesky_ex", "aten.linalg_ldl_factor_ex")
+def _cholesky(call: Call) -> int:
+    matrix = call.tensor("self")
+    return _matrices(matrix) * (matrix.shape[-1] ** 3 // 3)
+
+
+@other_formula("aten.cholesky_inverse")
+def _cholesky_inverse(call: Call) -> int:
+    matrix = call.tensor("self")
+    return _matrices(matrix) * (2 * matrix.shape[-1] ** 3 // 3)
+
+
+@other_formula("aten.linalg_inv_ex")
+def _inverse(call: Call) -> int:
+    matrix = call.tensor("A")
+    return _matrices(matrix) * 2 * int(matrix.shape[-1]) ** 3
+
+
+@other_formula("aten.geqrf")
+def _reflectors(call: Call) -> int:
+    matrix = call.tensor("self")
+    return _matrices(matrix) * _qr(*_tall(matrix))
+
+
+@other_formula("aten.linalg_qr")
+def _qr_factorization(call: Call) -> int:
+    """R alone, or with Q of min(m, n) columns ("reduced") or m ("complete")."""
+    matrix = call.tensor("A")
+    rows, columns = matrix.shape[-2:]
+    rank = min(rows, columns)
+    cost = _qr(*_tall(matrix))
+    if call["mode"] != "r":
+        cost += _explicit_q(rows, rows if call["mode"] == "complete" else rank, rank)
+    return _matrices(matrix) * cost
+
+
+@other_formula("aten.linalg_householder_product")
+def _householder_product(call: Call) -> int:
+    """Reflectors in the columns of (…, m, n), of which as many are used as ``tau`` (…, k) has factors."""
+    matrix = call.tensor("input")
+    rows, columns = matrix.shape[-2:]
+    return _matrices(matrix) * _explicit_q(rows, columns, call.tensor("tau").shape[-1])
+
+
+@other_formula("aten.ormqr")
+def _apply_reflectors(call: Call) -> int:
+    """Q, of k reflectors, times a matrix of m rows and n columns, or that times Q."""
+    reflectors, matrix = call.tensor("input2"), call.tensor("input3")
+    rows, columns = matrix.shape[-2:]
+    k = reflectors.shape[-1]
+    length, others = (rows, columns) if call["left"] else (columns, rows)
+    return _matrices(matrix) * (4 * length * others * k - 2 * others * k**2)
+
+
+@other_formula("aten._linalg_eigh")
+def _symmetric_eigen(call: Call) -> int:
+    matrix = call.tensor("A")
+    return _matrices(matrix) * _eigen(matrix.shape[-1], vectors=call["compute_v"])
+
+
+@other_formula("aten.linalg_eig")
+def _general_eigen(call: Call) -> int:
+    matrix = call.tensor("self")
+    return _matrices(matrix) * 25 * int(matrix.shape[-1]) ** 3
+
+
+@other_formula("aten._linalg_eigvals")
+def _eigenvalues(call: Call) -> int:
+    matrix = call.tensor("self")
+    return _matrices(matrix) * 10 * int(matrix.shape[-1]) ** 3
+
+
+@other_formula("aten._linalg_svd")
+def _singular_values(call: Call) -> int:
+    matrix = call.tensor("A")
+    return _matrices(matrix) * _svd(*_tall(matrix), vectors=call["compute_uv"], square=call["full_matrices"])
+
+
+@other_formula("aten.linalg_pinv")
+def _pseudoinverse(call: Call) -> int:
+    """V·diag(1/s)·Uᵀ of the thin SVD, or of the eigenvectors of a Hermitian matrix: 2·m·n·min(m, n) for the product."""
+    matrix = call.tensor("self")
+    m, n = _tall(matrix)
+    factors = _eigen(n, vectors=True) if call["hermitian"] else _svd(m, n, vectors=True, square=False)
+    return _matrices(matrix) * (factors + 2 * m * n**2)
+
+
+#: `torch.linalg.lstsq`'s drivers that go by the SVD; the others go by QR.
+_BY_SVD = frozenset({"gelss", "gelsd"})
+
+
+@other_formula("aten.linalg_lstsq")
+def _least_squares(call: Call) -> int:
+    """QR, Qᵀ times k right-hand sides, one triangle; or the SVD that least squares takes, and two products with sides.
+
+    A wide matrix has as much, its minimum-norm solution coming from the QR of its transpose.
+    """
+    matrix = call.tensor("self")
+    m, n = _tall(matrix)
+    solution = call.first_output
+    count = matrix.shape[:-2].numel()
+    sides = solution.numel() // max(count * matrix.shape[-1], 1)
+    if call["driver"] in _BY_SVD:
+        cost = 4 * m * n**2 + 8 * n**3 + 2 * (m + n) * n * sides
+    else:
+        cost = _qr(m, n) + (4 * m * n - 2 * n**2) * sides + n**2 * sides
+    return _matrices(matrix) * cost
+
+
+#: Products of the Taylor polynomial of degree 18 (Bader, Blanes and Casas, "Computing the matrix exponential with an
+#: optimized Taylor polynomial approximation", 2019), which is what PyTorch takes for all but small norms.
+_EXPONENTIAL_PRODUCTS = 5
+
+
+@other_formula("aten.linalg_matrix_exp")
+def _exponential(call: Call) -> int:
+    """Matrix products of 2·n³. How often the result is squared depends on the norm, which is data: not counted."""
+    matrix = call.tensor("self")
+    return _matrices(matrix) * _EXPONENTIAL_PRODUCTS * 2 * int(matrix.shape[-1]) ** 3

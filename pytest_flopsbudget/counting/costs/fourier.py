@@ -1,0 +1,46 @@
+"""Fourier transforms: 5·n·log2 n for n complex points, half that for real ones.
+
+Source: the convention by which FFTW reports speed (Frigo and Johnson, "The Design and Implementation of FFTW3", 2005),
+which is the cost of the radix-2 algorithm (Cooley and Tukey, 1965). It is taken for every n, rounded to the
+nearest integer where n is no power of two. A transform in several dimensions has n = n1·n2·… points, since the
+logarithms add up. The factor of a normalization is not counted, as it is not there.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.counting.costs.registry import other_formula
+
+if TYPE_CHECKING:
+    import torch
+
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+_COMPLEX, _REAL = 5.0, 2.5
+
+
+def _transforms(signal: torch.Tensor, dims: list[int], per_point: float) -> int:
+    """One transform over ``dims`` for each position in the other dimensions."""
+    points = math.prod(signal.shape[dim] for dim in dims)
+    if points == 0:
+        return 0
+    return signal.numel() // points * round(per_point * points * math.log2(points))
+
+
+@other_formula("aten._fft_c2c")
+def _complex_to_complex(call: Call) -> int:
+    return _transforms(call.tensor("self"), call["dim"], _COMPLEX)
+
+
+@other_formula("aten._fft_r2c")
+def _real_to_complex(call: Call) -> int:
+    """The input's points: of the output, a half may be left out."""
+    return _transforms(call.tensor("self"), call["dim"], _REAL)
+
+
+@other_formula("aten._fft_c2r")
+def _complex_to_real(call: Call) -> int:
+    """The output's points."""
+    return _transforms(call.first_output, call["dim"], _REAL)

@@ -1,0 +1,217 @@
+"""Normalizations: operations per element of the input, from the definitions.
+
+Inside them a sum over n values counts 1 per element, and work done once per row or channel (a division by n, epsilon, a
+root, running statistics) is not counted. Scaling by a weight and adding a bias count 1 per element each, where they are
+given.
+
+Forward, before weight and bias:
+
+========================  ==========================================================  ===
+layer, group norm         sum, subtract mean, square, sum, multiply by 1/std          5
+batch norm in training    the same                                                    5
+batch norm in inference   scale and shift, into which everything else is folded       2
+RMS norm                  square, sum, multiply by 1/rms                              3
+weight norm               square, sum, multiply by g/‖v‖                              3
+========================  ==========================================================  ===
+
+Sources: Ioffe and Szegedy, "Batch Normalization", 2015, algorithms 1 and 2; Ba et al., "Layer Normalization", 2016; Wu
+and He, "Group Normalization", 2018; Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019; Salimans and
+Kingma, "Weight Normalization", 2016. The gradients follow from these; each function says how.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.costs.distances import norm_terms, p_norm
+from pytest_flopsbudget.counting.costs.elementary import real_parts, stored_elements
+from pytest_flopsbudget.counting.costs.registry import other_formula
+
+if TYPE_CHECKING:
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+_STATISTICS = 4  # sum, subtract mean, square, sum
+_NORMALIZED = _STATISTICS + 1
+_SCALE_AND_SHIFT = 2
+_ROOT_MEAN_SQUARE = 3
+_WEIGHT_NORM, _WEIGHT_NORM_BACKWARD = 3, 5
+
+
+def _given(call: Call, *names: str) -> int:
+    """How many of these optional tensors were handed over."""
+    return sum(call[name] is not None for name in names)
+
+
+def _elements(tensor: torch.Tensor) -> int:
+    return real_parts(tensor) * tensor.numel()
+
+
+@other_formula(
+    "aten.native_batch_norm",
+    "aten._native_batch_norm_legit",
+    "aten._native_batch_norm_legit_functional",
+    "aten.cudnn_batch_norm",
+    "aten.miopen_batch_norm",
+)
+def _batch_norm(call: Call) -> int:
+    """Input (batch, channels, …). In training 5, and 1 each for weight and bias; in inference 2."""
+    return _trained_batch_norm(call) if call["training"] else _inferred_batch_norm(call)
+
+
+@other_formula("aten._batch_norm_with_update", "aten._batch_norm_with_update_functional")
+def _trained_batch_norm(call: Call) -> int:
+    return (_NORMALIZED + _given(call, "weight", "bias")) * _elements(call.tensor("input"))
+
+
+@other_formula("aten._batch_norm_no_update", "aten._native_batch_norm_legit_no_training")
+def _inferred_batch_norm(call: Call) -> int:
+    return _SCALE_AND_SHIFT * _elements(call.tensor("input"))
+
+
+@other_formula("aten.quantized_batch_norm")
+def _quantized_batch_norm(call: Call) -> int:
+    """Its elements stand for floating-point numbers: scaled and shifted as those of its twin."""
+    return _SCALE_AND_SHIFT * call.tensor("input").numel()
+
+
+def _batch_norm_gradients(training: bool, for_input: bool, for_weight: bool, for_bias: bool) -> int:
+    """Per element, with x̂ = (x - mean)/std, of m values in each channel and its weight w.
+
+    For the bias Σg: 1. For the weight Σ g·x̂: x̂ 2, product, sum. For the input, in training,
+    w/std · (g - Σg/m - x̂·(Σ g·x̂)/m): both sums, then multiply, subtract, subtract, multiply (Ioffe and Szegedy, 2015,
+    §3, put together); in inference g·w/std: 1.
+    """
+    through_statistics = for_input and training
+    bias = bool(for_bias or through_statistics)
+    weight = 4 * bool(for_weight or through_statistics)
+    inputs = (4 if training else 1) * bool(for_input)
+    return bias + weight + inputs
+
+
+@other_formula("aten.native_batch_norm_backward")
+def _batch_norm_backward(call: Call) -> int:
+    """Output mask: input, weight, bias."""
+    return _batch_norm_gradients(call["train"], *call["output_mask"]) * _elements(call.tensor("grad_out"))
+
+
+@other_formula("aten.batch_norm_backward")
+def _updated_batch_norm_backward(call: Call) -> int:
+    return _batch_norm_gradients(call["update"], *call["output_mask"]) * _elements(call.tensor("grad_out"))
+
+
+@other_formula("aten.cudnn_batch_norm_backward", "aten.miopen_batch_norm_backward")
+def _fused_batch_norm_backward(call: Call) -> int:
+    """For training only. The kernel computes every gradient; only autograd knows which of them anybody asked for."""
+    node: Any = torch._C._current_autograd_node()  # noqa: SLF001 -- the one way to ask
+    # In the order of the forward operator: input, weight, bias.
+    asked = [True] * 3 if node is None else [function is not None for function, _ in node.next_functions[:3]]
+    return _batch_norm_gradients(True, *asked) * _elements(call.tensor("grad_output"))
+
+
+@other_formula("aten.batch_norm_stats", "aten.batch_norm_update_stats")
+def _statistics(call: Call) -> int:
+    """The mean and spread of each channel, the first part of batch norm over several processes."""
+    return _STATISTICS * _elements(call.tensor("input"))
+
+
+@other_formula("aten.batch_norm_gather_stats", "aten.batch_norm_gather_stats_with_counts")
+def _gathered_statistics(_call: Call) -> int:
+    """Once per channel and process: not counted, like all that a batch norm does per channel."""
+    return 0
+
+
+@other_formula("aten.batch_norm_elemt")
+def _normalized_by_statistics(call: Call) -> int:
+    """The rest of batch norm over several processes, which together costs what one process pays."""
+    return (_NORMALIZED - _STATISTICS + _given(call, "weight", "bias")) * _elements(call.tensor("input"))
+
+
+@other_formula("aten.batch_norm_backward_reduce")
+def _sums_of_gradients(call: Call) -> int:
+    """Σg, and Σ g·x̂ with x̂'s two operations, as far as the gradients asked for need them."""
+    of_gradient = call["input_g"] or call["bias_g"]
+    of_product = call["input_g"] or call["weight_g"]
+    return (bool(of_gradient) + 4 * bool(of_product)) * _elements(call.tensor("grad_out"))
+
+
+@other_formula("aten.batch_norm_backward_elemt")
+def _gradient_by_sums(call: Call) -> int:
+    """The input's gradient from the sums: multiply, subtract, subtract, multiply."""
+    return 4 * _elements(call.tensor("grad_out"))
+
+
+@other_formula("aten.native_layer_norm", "aten.native_group_norm")
+def _layer_norm(call: Call) -> int:
+    return (_NORMALIZED + _given(call, "weight", "bias")) * _elements(call.tensor("input"))
+
+
+@other_formula("aten.native_layer_norm_backward", "aten.native_group_norm_backward")
+def _layer_norm_backward(call: Call) -> int:
+    """Per element, with x̂ = (x - mean)/std and h = g·weight, over rows (or groups) of n values.
+
+    x̂: 2, for input or weight. Input 1/std · (h - Σh/n - x̂·(Σ h·x̂)/n): sum, product, sum, multiply, subtract,
+    subtract, multiply = 7, and 1 for h where there is a weight. Weight Σ g·x̂: 2. Bias Σg: 1.
+    """
+    for_input, for_weight, for_bias = map(bool, call["output_mask"])
+    per_element = 2 * (for_input or for_weight) + 2 * for_weight + for_bias
+    if for_input:
+        per_element += 7 + _given(call, "weight")
+    return per_element * _elements(call.tensor("grad_out"))
+
+
+@other_formula("aten._fused_rms_norm")
+def _rms_norm(call: Call) -> int:
+    return (_ROOT_MEAN_SQUARE + _given(call, "weight")) * _elements(call.tensor("input"))
+
+
+@other_formula("aten._fused_rms_norm_backward")
+def _rms_norm_backward(call: Call) -> int:
+    """Per element, with x̂ = x/rms and h = g·weight, over rows of n values.
+
+    x̂: 1. Input 1/rms · (h - x̂·(Σ h·x̂)/n): product, sum, multiply, subtract, multiply = 5, and 1 for h where there is
+    a weight. Weight Σ g·x̂: 2.
+    """
+    for_input, for_weight = map(bool, call["output_mask"])
+    per_element = (for_input or for_weight) + 2 * for_weight
+    if for_input:
+        per_element += 5 + _given(call, "weight")
+    return per_element * _elements(call.tensor("grad_out"))
+
+
+@other_formula("aten._weight_norm_interface")
+def _weight_norm(call: Call) -> int:
+    return _WEIGHT_NORM * _elements(call.tensor("v"))
+
+
+@other_formula("aten._weight_norm_interface_backward")
+def _weight_norm_backward(call: Call) -> int:
+    """Σ w'·v: product, sum; v' = g/‖v‖ · (w' - v·(Σ w'·v)/‖v‖²): multiply, subtract, multiply (equation 3)."""
+    return _WEIGHT_NORM_BACKWARD * _elements(call.tensor("grad_w"))
+
+
+def _renormalized(norm_type: float) -> int:
+    """Per element: its term of the norm, the sum, and the scaling, which counts whether or not a row is too long."""
+    return norm_terms(norm_type) + 2
+
+
+@other_formula("aten.renorm")
+def _renorm(call: Call) -> int:
+    return _renormalized(float(call["p"])) * _elements(call.tensor("self"))
+
+
+@other_formula("aten.embedding_renorm")
+def _embedding_renorm(call: Call) -> int:
+    """Every row that is looked up, one that comes twice too: which do is data."""
+    weight = call.tensor("self")
+    per_row = _renormalized(float(call["norm_type"])) * real_parts(weight) * weight.shape[1]
+    return call.tensor("indices").numel() * per_row
+
+
+@other_formula("aten.native_norm")
+def _norm(call: Call) -> int:
+    """The norm of what a sparse tensor stores."""
+    inputs = call.tensor("self")
+    norm_type = 2.0 if call["p"] is None else float(call["p"])
+    return real_parts(inputs) * p_norm(norm_type, stored_elements(inputs))

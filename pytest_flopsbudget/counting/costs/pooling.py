@@ -1,0 +1,131 @@
+"""Pooling in any dimension: the window's size decides.
+
+Source: the definitions. The maximum of k values is k - 1 comparisons, their average k - 1 additions and a division.
+Windows count in full where padding cuts them, as zeros in a convolution's padding do. Adaptive windows differ in size:
+output i of m averages inputs floor(i·n/m) up to ceil((i + 1)·n/m) of n. Along one dimension the m windows hold
+n + m - gcd(n, m) inputs: the upper ends sum to n more than the lower ones, and rounding up adds 1 wherever i·n/m is no
+whole number.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.counting.costs.elementary import real_parts
+from pytest_flopsbudget.counting.costs.registry import other_formula
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+#: Spatial dimensions → operators that take the greatest of each window. Quantized values are compared as integers.
+_MAXIMA = {
+    1: ("aten.quantized_max_pool1d",),
+    2: (
+        "aten.max_pool2d_with_indices",
+        "aten.fractional_max_pool2d",
+        "aten.mkldnn_max_pool2d",
+        "aten.quantized_max_pool2d",
+    ),
+    3: (
+        "aten.max_pool3d_with_indices",
+        "aten.fractional_max_pool3d",
+        "aten.mkldnn_max_pool3d",
+        "aten.quantized_max_pool3d",
+    ),
+}
+_AVERAGES = {2: ("aten.avg_pool2d",), 3: ("aten.avg_pool3d",)}
+_AVERAGES_BACKWARD = {2: ("aten.avg_pool2d_backward",), 3: ("aten.avg_pool3d_backward",)}
+_ADAPTIVE_MAXIMA = {2: ("aten.adaptive_max_pool2d",), 3: ("aten.adaptive_max_pool3d",)}
+_ADAPTIVE_AVERAGES = {
+    2: ("aten._adaptive_avg_pool2d", "aten.mkldnn_adaptive_avg_pool2d"),
+    3: ("aten._adaptive_avg_pool3d",),
+}
+_ADAPTIVE_AVERAGES_BACKWARD = {
+    2: ("aten._adaptive_avg_pool2d_backward", "aten.mkldnn_adaptive_avg_pool2d_backward"),
+    3: ("aten._adaptive_avg_pool3d_backward", "aten.adaptive_avg_pool3d_backward"),
+}
+
+
+def _window(call: Call, dimensions: int) -> int:
+    """Inputs in a window; one number stands for all dimensions."""
+    kernel: Sequence[int] = call["kernel_size"]
+    return math.prod(kernel) if len(kernel) == dimensions else kernel[0] ** dimensions
+
+
+def _adaptive_windows(inputs: torch.Tensor, outputs: torch.Tensor, dimensions: int) -> int:
+    """Inputs in all windows together."""
+    sizes = zip(inputs.shape[-dimensions:], outputs.shape[-dimensions:], strict=True)
+    return outputs.shape[:-dimensions].numel() * math.prod(n + m - math.gcd(n, m) if m else 0 for n, m in sizes)
+
+
+def _max_pool(dimensions: int, call: Call) -> int:
+    output = call.first_output
+    return real_parts(output) * output.numel() * (_window(call, dimensions) - 1)
+
+
+def _adaptive_max_pool(dimensions: int, call: Call) -> int:
+    inputs, output = call.tensor("self"), call.first_output
+    return real_parts(inputs) * (_adaptive_windows(inputs, output, dimensions) - output.numel())
+
+
+def _average_pool(dimensions: int, call: Call) -> int:
+    output = call.first_output
+    return real_parts(output) * output.numel() * _window(call, dimensions)
+
+
+def _average_pool_backward(dimensions: int, call: Call) -> int:
+    """Each gradient is divided once and added to the inputs of its window: k, as forward."""
+    grad = call.tensor("grad_output")
+    return real_parts(grad) * grad.numel() * _window(call, dimensions)
+
+
+def _adaptive_average_pool(dimensions: int, call: Call) -> int:
+    inputs = call.tensor("self")
+    return real_parts(inputs) * _adaptive_windows(inputs, call.first_output, dimensions)
+
+
+def _adaptive_average_pool_backward(dimensions: int, call: Call) -> int:
+    """Over the windows of the forward pass."""
+    inputs = call.tensor("self")
+    return real_parts(inputs) * _adaptive_windows(inputs, call.tensor("grad_output"), dimensions)
+
+
+for _operators_by_dimensions, _rule in (
+    (_MAXIMA, _max_pool),
+    (_ADAPTIVE_MAXIMA, _adaptive_max_pool),
+    (_AVERAGES, _average_pool),
+    (_AVERAGES_BACKWARD, _average_pool_backward),
+    (_ADAPTIVE_AVERAGES, _adaptive_average_pool),
+    (_ADAPTIVE_AVERAGES_BACKWARD, _adaptive_average_pool_backward),
+):
+    for _spatial, _operators in _operators_by_dimensions.items():
+        other_formula(*_operators)(partial(_rule, _spatial))
+
+
+@other_formula(
+    "aten.max_pool2d_backward",
+    "aten.max_pool2d_with_indices_backward",
+    "aten.max_pool3d_with_indices_backward",
+    "aten.fractional_max_pool2d_backward",
+    "aten.fractional_max_pool3d_backward",
+    "aten.adaptive_max_pool2d_backward",
+    "aten.adaptive_max_pool3d_backward",
+    "aten.mkldnn_max_pool2d_backward",
+    "aten.mkldnn_max_pool3d_backward",
+)
+def _max_pool_backward(call: Call) -> int:
+    """Each gradient is added to that of the input that was the greatest."""
+    grad = call.tensor("grad_output")
+    return real_parts(grad) * grad.numel()
+
+
+@other_formula("aten.max_unpool2d", "aten.max_unpool3d")
+def _unpool(_call: Call) -> int:
+    """Copies values to the places that they came from."""
+    return 0

@@ -1,0 +1,151 @@
+"""Flex attention: the definition's work, for the blocks that the mask keeps."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.attention import flex_attention as module
+from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+from zoo import both, for_real, on_shapes
+
+from pytest_flopsbudget import measure
+
+BATCH, HEADS, LENGTH, WIDTH, BLOCK = 2, 4, 256, 8, 64
+#: Pairs of a query and a key.
+PAIRS = BATCH * HEADS * LENGTH * LENGTH
+#: Two products, each of WIDTH multiply-accumulates a pair.
+DENSE = 2 * PAIRS * 2 * WIDTH
+
+
+def heads(count=HEADS, length=LENGTH, *, gradient=False, device="cpu"):
+    return torch.randn(BATCH, count, length, WIDTH, requires_grad=gradient, device=device)
+
+
+QUERY, KEY, VALUE = heads(), heads(), heads()
+
+
+def causal(batch, head, query, key):
+    return query >= key
+
+
+def block_mask(function=causal):
+    return create_block_mask(function, None, None, LENGTH, LENGTH, device="cpu", BLOCK_SIZE=BLOCK)
+
+
+class TestForward:
+    @pytest.mark.parametrize("function", [flex_attention, torch.compile(flex_attention, backend="eager")])
+    def test_dense(self, function):
+        """Without a mask: the products; the scores scaled, and softmax at 5 an element."""
+        counted = both(function, (QUERY, KEY, VALUE))
+        assert counted.flops == DENSE
+        assert counted.other_flops == (1 + 5) * PAIRS
+        assert not counted.notes
+
+    def test_score_mod(self):
+        """What changes a score is counted for each of them; what is worked out from places alone is of integers."""
+        counted = both(
+            lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2 + (i - j)),
+            (QUERY, KEY, VALUE),
+        )
+        assert counted.other_flops == (1 + 2 + 5) * PAIRS
+
+    def test_grouped_queries(self):
+        counted = both(lambda *args: flex_attention(*args, enable_gqa=True), (QUERY, heads(2), heads(2)))
+        assert counted.flops == DENSE
+
+    def test_on_meta(self):
+        """PyTorch refuses tensors on meta; nothing in the operator minds them."""
+        counted = measure(flex_attention, tuple(heads(device="meta") for _ in range(3)))
+        assert (counted.flops, counted.execution) == (DENSE, "shapes")
+
+
+class TestBlockMask:
+    #: On and below the diagonal, of 4 by 4 blocks.
+    KEPT, ALL = 10, 16
+
+    def test_as_an_argument(self):
+        """Of a causal mask, the blocks on and below the diagonal."""
+        counted = both(flex_attention, (QUERY, KEY, VALUE), {"block_mask": block_mask()})
+        assert counted.flops == DENSE * self.KEPT // self.ALL
+        assert counted.other_flops == 6 * PAIRS * self.KEPT // self.ALL
+        assert counted.execution == "shapes"
+        assert counted.notes == ("flex_attention is counted for the blocks that its mask keeps",)
+
+    def test_full_blocks_count(self):
+        """Blocks that the mask keeps wholly are held apart from those that it keeps in part."""
+        mask = block_mask(lambda b, h, i, j: j < BLOCK)
+        assert int(mask.kv_num_blocks.sum()) == 0
+        counted = both(flex_attention, (QUERY, KEY, VALUE), {"block_mask": mask})
+        assert counted.flops == DENSE // 4
+
+    def test_of_each_head(self):
+        """Masks may differ from head to head: here the first looks at everything, the others at one block."""
+        mask = create_block_mask(
+            lambda b, h, i, j: (h == 0) | (j < BLOCK), None, HEADS, LENGTH, LENGTH, device="cpu", BLOCK_SIZE=BLOCK
+        )
+        counted = both(flex_attention, (QUERY, KEY, VALUE), {"block_mask": mask})
+        assert counted.flops == DENSE // HEADS + DENSE * (HEADS - 1) // HEADS // 4
+
+    def test_not_known(self):
+        """A mask made of data that is not there: counted dense, and said."""
+
+        def forward(query, key, value, lengths):
+            mask = create_block_mask(
+                lambda b, h, i, j: j < lengths[b], BATCH, None, LENGTH, LENGTH, device=query.device, BLOCK_SIZE=BLOCK
+            )
+            return flex_attention(query, key, value, block_mask=mask)
+
+        args = (*(heads(device="meta") for _ in range(3)), torch.empty(BATCH, dtype=torch.int64, device="meta"))
+        counted = measure(forward, args)
+        assert counted.flops == DENSE
+        assert counted.notes == (
+            "flex_attention is counted dense: which blocks its mask keeps is not known without data",
+        )
+
+    def test_with_data(self):
+        """Measured for real, such a mask is known."""
+
+        def forward(query, key, value, lengths):
+            mask = create_block_mask(
+                lambda b, h, i, j: j < lengths[b], BATCH, None, LENGTH, LENGTH, device="cpu", BLOCK_SIZE=BLOCK
+            )
+            return flex_attention(query, key, value, block_mask=mask)
+
+        counted = for_real(forward, (QUERY, KEY, VALUE, torch.tensor([BLOCK, 2 * BLOCK])))
+        assert counted.flops == DENSE * (1 + 2) // (2 * 4)
+
+
+class TestBackward:
+    def test_dense(self):
+        """Four products; the scores' scale and softmax backward, 4 an element. PyTorch has no backward pass on CPUs."""
+        counted = on_shapes(flex_attention, tuple(heads(gradient=True) for _ in range(3)), backward=True)
+        assert counted.flops == 3 * DENSE
+        assert counted.other_flops == (1 + 5) * PAIRS + (1 + 4) * PAIRS
+
+    def test_score_mod(self):
+        """The derivative of a factor is that factor."""
+        counted = on_shapes(
+            lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2),
+            tuple(heads(gradient=True) for _ in range(3)),
+            backward=True,
+        )
+        assert counted.other_flops == (1 + 1 + 5) * PAIRS + (1 + 1 + 4) * PAIRS
+
+    def test_block_mask(self):
+        args = (*(heads(gradient=True) for _ in range(3)),)
+        counted = on_shapes(flex_attention, args, {"block_mask": block_mask()}, backward=True)
+        assert counted.flops == 3 * DENSE * TestBlockMask.KEPT // TestBlockMask.ALL
+
+    def test_grouped_queries(self):
+        """Heads that share keys and values add up their gradients."""
+        args = (heads(gradient=True), heads(2, gradient=True), heads(2, gradient=True))
+        counted = on_shapes(lambda *args: flex_attention(*args, enable_gqa=True), args, backward=True)
+        assert counted.flops == 3 * DENSE
+        # Each of 2 groups has 2 heads: one sum for each element of the shared gradients.
+        assert counted.other_flops == 11 * PAIRS + 2 * BATCH * 2 * LENGTH * WIDTH
+
+
+def test_nothing_stays_patched():
+    check = module._validate_device
+    on_shapes(flex_attention, (QUERY, KEY, VALUE))
+    assert module._validate_device is check

@@ -1,0 +1,66 @@
+"""Nested tensors: every component is counted at its own length."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from zoo import for_real
+
+from pytest_flopsbudget import measure
+
+LENGTHS, WIDTH = (3, 5), 8
+TOKENS = sum(LENGTHS)
+LINEAR = 2 * TOKENS * WIDTH * 16
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors is in prototype"),
+    pytest.mark.parametrize("layout", [torch.strided, torch.jagged]),
+]
+
+
+def nested(layout, *sizes):
+    return torch.nested.nested_tensor([torch.randn(length, *sizes) for length in LENGTHS], layout=layout)
+
+
+def test_linear(layout):
+    counted = measure(nn.Linear(WIDTH, 16), nested(layout, WIDTH))
+    assert (counted.flops, counted.other_flops) == (LINEAR, TOKENS * 16)
+    assert not counted.unknown_operators
+
+
+def test_linear_backward(layout):
+    """The weight's gradient is a product too; the bias's a sum over all tokens but one."""
+    counted = measure(nn.Linear(WIDTH, 16), nested(layout, WIDTH), backward=True)
+    assert (counted.flops, counted.other_flops) == (2 * LINEAR, TOKENS * 16 + (TOKENS - 1) * 16)
+
+
+def test_products(layout):
+    """Each component's queries meet its own keys only."""
+    query = nested(layout, 2, 4).transpose(1, 2)
+    if layout is torch.strided:
+        query = query.contiguous()
+    counted = measure(nn.functional.scaled_dot_product_attention, (query, query, query))
+    assert counted.flops == 2 * 2 * sum(length**2 for length in LENGTHS) * (4 + 4)
+    assert not counted.unknown_operators
+
+
+def test_elementwise_and_norms(layout):
+    """A layer normalization is 7 an element with weight and bias, ReLU 1, a sum 1."""
+    model = nn.Sequential(nn.LayerNorm(WIDTH), nn.ReLU())
+    counted = measure(lambda x: model(x) + x, nested(layout, WIDTH))
+    assert counted.other_flops == (7 + 1 + 1) * TOKENS * WIDTH
+
+
+def test_made_inside(layout):
+    linear = nn.Linear(WIDTH, 16)
+    counted = measure(
+        lambda a, b: linear(torch.nested.nested_tensor([a, b], layout=layout)),
+        tuple(torch.randn(length, WIDTH) for length in LENGTHS),
+    )
+    assert counted.flops == LINEAR
+
+
+def test_signature(layout):
+    """It names no number that differs from run to run."""
+    assert for_real(nn.ReLU(), nested(layout, WIDTH)).inputs == (f"float32[2, *, {WIDTH}] of {TOKENS * WIDTH}",)

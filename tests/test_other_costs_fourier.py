@@ -1,0 +1,69 @@
+"""Fourier transforms, against the cited formula and the radix-2 algorithm itself."""
+
+from __future__ import annotations
+
+import cmath
+import math
+
+import pytest
+import torch
+from counted import gradient_flops, random
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zoo import both
+
+
+def radix_2(points):
+    """(the transform, real operations): a butterfly is a complex product (6), a sum and a difference (2 each)."""
+    if len(points) == 1:
+        return points, 0
+    half = len(points) // 2
+    (even, of_even), (odd, of_odd) = radix_2(points[::2]), radix_2(points[1::2])
+    turned = [cmath.exp(-2j * math.pi * k / len(points)) * value for k, value in enumerate(odd)]
+    sums = [a + b for a, b in zip(even, turned, strict=True)]
+    differences = [a - b for a, b in zip(even, turned, strict=True)]
+    return sums + differences, of_even + of_odd + 10 * half
+
+
+@settings(max_examples=12)
+@given(power=st.integers(0, 6), batch=st.integers(1, 3))
+def test_powers_of_two(power, batch):
+    """5·n·log2 n is what the radix-2 algorithm does."""
+    signal = torch.complex(random(batch, 2**power), random(batch, 2**power, seed=1))
+    operations = 0
+    for row in signal:
+        transform, of_row = radix_2(row.tolist())
+        torch.testing.assert_close(torch.tensor(transform, dtype=signal.dtype), torch.fft.fft(row))
+        operations += of_row
+    assert both(torch.fft.fft, signal).other_flops == operations
+
+
+@settings(max_examples=20)
+@given(
+    shape=st.lists(st.integers(1, 7), min_size=1, max_size=3),
+    data=st.data(),
+    norm=st.sampled_from(["forward", "ortho"]),
+)
+def test_any_size(shape, data, norm):
+    """Rounded to whole operations for each transform; real signals cost half, there and back, whatever the norm."""
+    dims = data.draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, unique=True))
+    points = math.prod(shape[dim] for dim in dims)
+    transforms = math.prod(shape) // points
+    full = transforms * round(5 * points * math.log2(points))
+    half = transforms * round(2.5 * points * math.log2(points))
+    real = random(*shape)
+    signal = torch.complex(real, real)
+    assert both(lambda x: torch.fft.fftn(x, dim=dims, norm=norm), signal).other_flops == full
+    assert both(lambda x: torch.fft.ifftn(x, dim=dims, norm=norm), signal).other_flops == full
+    assert both(lambda x: torch.fft.rfftn(x, dim=dims, norm=norm), real).other_flops == half
+    sizes = [shape[dim] for dim in dims]
+    spectrum = torch.fft.rfftn(real, dim=dims)
+    assert both(lambda x: torch.fft.irfftn(x, s=sizes, dim=dims, norm=norm), spectrum).other_flops == half
+
+
+@pytest.mark.parametrize("size", [8, 16])
+def test_backward(size):
+    """The gradient of a transform is a transform."""
+    signal = torch.complex(random(2, size), random(2, size)).requires_grad_()
+    grad, transform = torch.fft.fft(signal.detach()), 5 * size * int(math.log2(size))
+    assert gradient_flops(torch.fft.fft, [signal], grad) == 2 * transform
