@@ -229,7 +229,8 @@ def _bias_backward(call: Call) -> int:
     """The bias's gradient is the sum of the output's over all but its features."""
     gradient = call.tensor("grad_output")
     asked = call["bias_defined"] if "bias_defined" in call.names else call["output_mask"][2]
-    return real_parts(gradient) * max(gradient.numel() - gradient.shape[-1], 0) if asked else 0
+    features = call.tensor("weight").shape[0]  # nested gradients do not tell
+    return real_parts(gradient) * max(gradient.numel() - features, 0) if asked else 0
 
 
 @other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
