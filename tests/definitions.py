@@ -126,3 +126,9 @@ def free(function, *operands):
     """What moves, selects or shapes numbers, or guards their range: no operation."""
     tally = next(one.tally for one in operands if isinstance(one, Counted))
     return Counted(function(*map(_tensor, operands)), tally)
+
+
+def numbers(count, *, shape=(3, 5), low=-4.0, high=4.0):
+    """Different numbers on every branch of a definition."""
+    generator = torch.Generator().manual_seed(count)
+    return [torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low for _ in range(count)]

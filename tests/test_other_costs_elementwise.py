@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import functools
 import math
-from types import MappingProxyType
 
 import pytest
 import torch
 from definitions import (
     Tally,
-    atan2,
     branch,
-    cos,
     elementary,
     erf,
     exp,
@@ -28,29 +25,21 @@ from definitions import (
     log2,
     maximum,
     minimum,
+    numbers,
     round_,
     sin,
     sqrt,
     tanh,
     trunc,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 -- its name everywhere
-from zoo import both, for_real
+from zoo import both
 
 from pytest_flopsbudget.counting.costs import elementwise, registry
-from pytest_flopsbudget.counting.costs.free import is_free
-from pytest_flopsbudget.counting.costs.registry import other_formula_of
+from pytest_flopsbudget.counting.costs.registry import Call
 
 aten = torch.ops.aten
-
-
-def numbers(count, *, shape=(3, 5), low=-4.0, high=4.0):
-    """Different numbers on every branch of a definition."""
-    generator = torch.Generator().manual_seed(count)
-    return [torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low for _ in range(count)]
 
 
 def sigmoid(x):
@@ -436,341 +425,40 @@ def test_backward_pass_of_a_module(case):
     assert both(module, inputs, backward=True).other_flops - forward.other_flops == tally.count
 
 
-def complex_product(a, b, c, d):
-    return a * c - b * d, a * d + b * c
+#: Operators that may come whole or taken apart into others, as PyTorch's own definition of them does.
+TAKEN_APART = {
+    "mish_backward": [X, Y],
+    "silu_backward": [X, Y],
+    "selu": [X],
+    "square": [X],
+    "true_divide": [X, Y],
+}
 
 
-def complex_quotient(a, b, c, d):
-    square = c * c + d * d
-    return (a * c + b * d) / square, (b * c - a * d) / square
-
-
-def complex_exponential(a, b):
-    e = exp(a)
-    return e * cos(b), e * sin(b)
-
-
-def complex_logarithm(a, b):
-    return log(sqrt(a * a + b * b)), atan2(b, a)
-
-
-def complex_sign(a, b):
-    size = sqrt(a * a + b * b)
-    return a / size, b / size
-
-
-def complex_inverse(a, b):
-    square = a * a + b * b
-    return a / square, -b / square
-
-
-def complex_inverse_times_two(a, b):
-    square = a * a + b * b
-    return 2 * a / square, -(2 * b) / square
-
-
-class TestComplex:
-    """Complex numbers as pairs of real ones."""
-
-    REAL, IMAGINARY = numbers(2, low=0.3, high=2.0)
-    OTHER_REAL, OTHER_IMAGINARY = numbers(2, shape=(1, 5), low=0.3, high=2.0)
-
-    UNARY = MappingProxyType(
-        {
-            "exp": (torch.exp, complex_exponential),
-            "log": (torch.log, complex_logarithm),
-            "sgn": (torch.sgn, complex_sign),
-            "reciprocal": (torch.reciprocal, complex_inverse),
-            "square": (torch.square, lambda a, b: complex_product(a, b, a, b)),
-            "neg": (torch.neg, lambda a, b: (-a, -b)),
-            "conj_physical": (torch.conj_physical, lambda a, b: (a, -b)),
-            "by a number": (lambda z: z * 2, lambda a, b: (a * 2, b * 2)),
-            "by a complex number": (
-                lambda z: z * (2 + 3j),
-                lambda a, b: (2 * a - 3 * b, 3 * a + 2 * b),
-            ),
-            "divided by a number": (lambda z: z / 2, lambda a, b: (a / 2, b / 2)),
-            "a number divided by it": (
-                lambda z: torch.tensor(2.0, dtype=torch.float64) / z,
-                complex_inverse_times_two,
-            ),
-            "alpha": (lambda z: torch.add(z, z, alpha=2), lambda a, b: (a + 2 * a, b + 2 * b)),
-        }
-    )
-
-    @pytest.mark.parametrize("case", UNARY)
-    def test_unary(self, case):
-        operator, definition = self.UNARY[case]
-        tally = Tally()
-        real, imaginary = definition(tally.numbers(self.REAL), tally.numbers(self.IMAGINARY))
-        inputs = torch.complex(self.REAL, self.IMAGINARY)
-        torch.testing.assert_close(operator(inputs), torch.complex(real.values, imaginary.values))
-        assert both(operator, inputs).other_flops == tally.count
-
-    BINARY = MappingProxyType(
-        {
-            "add": (torch.add, lambda a, b, c, d: (a + c, b + d)),
-            "mul": (torch.mul, complex_product),
-            "div": (torch.div, complex_quotient),
-        }
-    )
-
-    @pytest.mark.parametrize("case", BINARY)
-    def test_binary(self, case):
-        """With broadcasting: each element of the result takes all of it."""
-        operator, definition = self.BINARY[case]
-        tally = Tally()
-        parts = (self.REAL, self.IMAGINARY, self.OTHER_REAL.expand(3, 5), self.OTHER_IMAGINARY.expand(3, 5))
-        real, imaginary = definition(*map(tally.numbers, parts))
-        operands = (
-            torch.complex(self.REAL, self.IMAGINARY),
-            torch.complex(self.OTHER_REAL, self.OTHER_IMAGINARY),
-        )
-        torch.testing.assert_close(operator(*operands), torch.complex(real.values, imaginary.values))
-        assert both(operator, operands).other_flops == tally.count
-
-    def test_ternary(self):
-        """A sum, a difference and a product of complex numbers."""
-        z = torch.complex(self.REAL, self.IMAGINARY)
-        assert both(torch.lerp, (z, z, z)).other_flops == (2 + 2 + 6) * 15
-        assert both(torch.addcmul, (z, z, z)).other_flops == (6 + 2) * 15
-        assert both(lambda *a: torch.addcdiv(*a, value=2), (z, z, z)).other_flops == (11 + 2 + 2) * 15
-
-    def test_to_and_from_real_numbers(self):
-        """Absolute values are roots of two squares' sum; polar forms a cosine, a sine, and two products."""
-        z = torch.complex(self.REAL, self.IMAGINARY)
-        tally = Tally()
-        a, b = tally.numbers(self.REAL), tally.numbers(self.IMAGINARY)
-        torch.testing.assert_close(z.abs(), sqrt(a * a + b * b).values)
-        assert both(torch.abs, z).other_flops == tally.count
-        tally.count = 0
-        real, imaginary = a * cos(b), a * sin(b)
-        torch.testing.assert_close(torch.polar(self.REAL, self.IMAGINARY), torch.complex(real.values, imaginary.values))
-        assert both(torch.polar, (self.REAL, self.IMAGINARY)).other_flops == tally.count
-        assert both(torch.angle, z).other_flops == 15
-
-
-class TestForms:
-    """Written in place, into an output, by a scalar or a broadcast tensor, it is the same work."""
-
-    @given(data=st.data())
-    def test_broadcasting(self, data):
-        """One operation for each element of what comes out."""
-        shape = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=3))
-        thin = [data.draw(st.sampled_from([size, 1])) for size in shape]
-        operator = data.draw(st.sampled_from([torch.add, torch.mul, torch.div, torch.maximum, torch.gt, torch.atan2]))
-        count = math.prod(shape)
-        assert both(operator, (torch.ones(shape), torch.ones(thin))).other_flops == count
-        assert both(operator, (torch.ones(thin), torch.ones(shape))).other_flops == count
-
-    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-    def test_any_precision(self, dtype):
-        assert both(torch.add, (torch.ones(3, dtype=dtype), torch.ones(3, dtype=dtype))).other_flops == 3
-
-    @pytest.mark.parametrize(
-        ("function", "each"),
-        [
-            (lambda x: x.clone().add_(x), 1),
-            (lambda x: x.clone().add_(x, alpha=2), 2),
-            (lambda x: x.clone().sigmoid_(), 4),
-            (lambda x: x.clone().clamp_(0, 1), 2),
-            (lambda x: x.clone().lerp_(x, 0.5), 3),
-            (lambda x: x.clone().addcmul_(x, x, value=2), 3),
-            (lambda x: x.clone().div_(2, rounding_mode="floor"), 2),
-            (lambda x: F.elu(x.clone(), 2, inplace=True), 4),
-            (lambda x: F.silu(x.clone(), inplace=True), 5),
-            (lambda x: F.hardswish(x.clone(), inplace=True), 5),
-            (lambda x: torch.add(x, x, alpha=2, out=torch.empty_like(x)), 2),
-            (lambda x: torch.sigmoid(x, out=torch.empty_like(x)), 4),
-            (lambda x: torch.exp(x, out=torch.empty_like(x)), 1),
-        ],
-    )
-    def test_in_place_and_out(self, function, each):
-        assert both(function, X).other_flops == each * 15
-
-    @pytest.mark.parametrize(
-        "function",
-        [
-            torch.add,
-            torch.mul,
-            torch.maximum,
-            torch.eq,
-            torch.bitwise_and,
-            torch.gcd,
-            lambda x, y: torch.div(x, y, rounding_mode="floor"),
-            lambda x, y: x // y,
-            lambda x, y: x << y,
-            lambda x, y: (x > y) & (x < y) | ~(x == y),
-            lambda x, y: x.clamp(0, 3) + y.abs(),
-            lambda x, y: torch.where(x > y, x, y).masked_fill(x == 0, 3),
-            torch.equal,
-        ],
-    )
-    def test_integers_are_free(self, function):
-        """No number in it is a floating-point number."""
-        operands = (torch.arange(1, 7), torch.arange(2, 8))
-        assert for_real(function, operands).other_flops == 0
-
-    @pytest.mark.parametrize(
-        "function",
-        [
-            torch.div,
-            lambda x, y: x / 2,
-            lambda x, y: x * 0.5,
-            lambda x, y: x**0.5,
-            lambda x, y: torch.sqrt(x),
-            lambda x, y: x > y.double(),
-            lambda x, y: x + y.double(),
-        ],
-    )
-    def test_integers_that_become_floating_point_numbers(self, function):
-        """What is computed is one."""
-        assert both(function, (torch.arange(1, 7), torch.arange(2, 8))).other_flops == 6
-
-    def test_what_moves_casts_and_selects_is_free(self):
-        """Copies are no arithmetic."""
-
-        def moves(x):
-            y = x.clone().to(torch.float32).double().contiguous()
-            y = torch.where(x == 0, x, y).masked_fill(torch.ones(3, 5, dtype=torch.bool), 1.0)
-            return torch.cat([y, y.flip(0), y.mT.mT, torch.tril(y)]).roll(1, 0).copy_(torch.zeros(12, 5))
-
-        assert both(moves, X).other_flops == 15, "the comparison alone"
-
-    @pytest.mark.parametrize(
-        ("function", "each"),
-        [
-            # |a - b| ≤ atol + rtol · |b|: a difference, two absolute values, a product, a sum, a comparison.
-            (torch.allclose, 6),
-            (torch.equal, 1),
-        ],
-    )
-    def test_comparisons_that_end_in_python(self, function, each):
-        assert for_real(function, (X, Y)).other_flops == each * 15
-
-
-class TestDropout:
-    def test_training(self):
-        """The mask divided by what is kept, and the product; the gradient meets the mask once."""
-        inputs = X.clone().requires_grad_()
-        assert both(nn.Dropout(0.3), inputs).other_flops == 2 * 15
-        assert both(nn.Dropout(0.3), inputs, backward=True).other_flops == 3 * 15
-
-    def test_one_operator(self):
-        """On other devices it is one operator, of the same cost."""
-        mask = torch.ones(3, 5, dtype=torch.bool)
-        assert both(lambda x: aten.native_dropout(x, 0.3, True), X).other_flops == 2 * 15
-        assert both(lambda g: aten.native_dropout_backward(g, mask, 1.5), X).other_flops == 15
-
-    def test_inference(self):
-        assert both(nn.Dropout(0.3).eval(), X).other_flops == 0
-        assert both(lambda x: aten.native_dropout(x, 0.3, False), X).other_flops == 0
-
-    def test_rrelu_in_training(self):
-        """A comparison and a product; the numbers that are drawn are free."""
-        assert both(nn.RReLU(), X).other_flops == 2 * 15
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-class TestQuantization:
-    """Quotient by the scale, rounding, the zero point, two ends; back without the zero point, times the scale."""
-
-    def test_there_and_back(self):
-        tally = Tally()
-        whole = minimum(maximum(round_(tally.numbers(X) / 0.1) + 3, 0.0), 15.0)
-        there = tally.count
-        back = (whole - 3) * 0.1
-        expected = torch.fake_quantize_per_tensor_affine(X, 0.1, 3, 0, 15)
-        torch.testing.assert_close(expected, back.values, rtol=1e-7, atol=1e-7)
-        quantized = torch.quantize_per_tensor(X.float(), 0.1, 3, torch.quint8)
-        assert for_real(lambda x: torch.quantize_per_tensor(x, 0.1, 3, torch.quint8), X.float()).other_flops == there
-        assert for_real(lambda q: q.dequantize(), quantized).other_flops == tally.count - there
-        fake = for_real(lambda x: torch.fake_quantize_per_tensor_affine(x, 0.1, 3, 0, 15), X)
-        assert fake.other_flops == tally.count
-
-    def test_by_channels(self):
-        scales, zero_points = torch.full((3,), 0.1), torch.zeros(3, dtype=torch.int32)
-        fake = for_real(lambda x: torch.fake_quantize_per_channel_affine(x, scales, zero_points, 0, 0, 15), X.float())
-        assert fake.other_flops == 7 * 15
-        real = for_real(lambda x: torch.quantize_per_channel(x, scales, zero_points, 0, torch.quint8), X.float())
-        assert real.other_flops == 5 * 15
-
-
-#: Pointwise operators that no table lists, looked at one by one: each is one elementary operation, as XLA's opcodes
-#: and the special functions of NumPy and SciPy are, or computes on no floating-point number.
-ARITHMETIC = """
-ceil clamp_max clamp_min floor fmax fmin fmod frexp maximum minimum neg nextafter relu remainder sign trunc
-acos acosh asin asinh atan atan2 atanh cos cosh sin sinh tan tanh deg2rad rad2deg
-erf erfc erfinv exp2 expm1 log1p rsqrt sqrt
-isinf isnan isneginf isposinf signbit logical_and logical_not logical_or logical_xor
-"""
-SPECIAL_FUNCTIONS = """
-digamma i0 igamma igammac lgamma polygamma special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0
-special_bessel_y1 special_chebyshev_polynomial_t special_chebyshev_polynomial_u special_chebyshev_polynomial_v
-special_chebyshev_polynomial_w special_erfcx special_hermite_polynomial_h special_hermite_polynomial_he special_i0e
-special_i1 special_i1e special_laguerre_polynomial_l special_legendre_polynomial_p special_log_ndtr
-special_modified_bessel_i0 special_modified_bessel_i1 special_modified_bessel_k0 special_modified_bessel_k1
-special_ndtri special_scaled_modified_bessel_k0 special_scaled_modified_bessel_k1
-special_shifted_chebyshev_polynomial_t special_shifted_chebyshev_polynomial_u special_shifted_chebyshev_polynomial_v
-special_shifted_chebyshev_polynomial_w special_spherical_bessel_j0 special_zeta
-"""
-OF_INTEGERS = """
-__lshift__ __rshift__ bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor
-"""
-
-
-def pointwise_operators():
-    """Names of all operators that PyTorch tags pointwise, and that are not made of others."""
-    for name in torch._C._dispatch_get_all_op_names():
-        namespace, _, operator = name.partition("::")
-        operator, _, overload = operator.partition(".")
-        if namespace != "aten" or not hasattr(torch.ops.aten, operator):
-            continue
-        packet = getattr(torch.ops.aten, operator)
-        if (overload or "default") not in packet.overloads():
-            continue
-        decomposes = torch._C._dispatch_has_kernel_for_dispatch_key(name, "CompositeImplicitAutograd")
-        if torch.Tag.pointwise in getattr(packet, overload or "default").tags and not decomposes:
-            yield operator
-
-
-class TestPointwiseOperators:
-    def test_all_were_looked_at(self):
-        """A new pointwise operator of PyTorch's is one operation by default, until somebody has looked at it."""
-        by_default = {
-            name.rstrip("_") if not name.startswith("__") else name
-            for name in pointwise_operators()
-            if other_formula_of(f"aten.{name}") is None and not is_free(f"aten.{name}")
-        }
-        assert by_default - set((ARITHMETIC + SPECIAL_FUNCTIONS + OF_INTEGERS).split()) == set()
-
-    @pytest.mark.parametrize(
-        "name", [name for name in (ARITHMETIC + SPECIAL_FUNCTIONS).split() if hasattr(torch.ops.aten, name)]
-    )
-    def test_one_operation(self, name):
-        """For each element, of one tensor or of two."""
-        if name == "polygamma":
-            assert both(lambda x: aten.polygamma(2, x), UNIT).other_flops == 15
-            return
-        packet = getattr(aten, name)
-        schema = getattr(packet, packet.overloads()[0])._schema
-        tensors = [argument for argument in schema.arguments if "Tensor" in str(argument.type) and not argument.is_out]
-        operands = 2 if name.startswith("clamp") else len(tensors)
-        assert both(packet, (UNIT,) * operands).other_flops == 15
+@pytest.mark.parametrize("name", TAKEN_APART)
+def test_whole_or_taken_apart(name):
+    """The formula of the whole says what its parts add up to."""
+    tensors = TAKEN_APART[name]
+    packet = getattr(aten, name)
+    operator = packet.Tensor if "Tensor" in packet.overloads() else packet.default
+    parts = both(packet, tuple(tensors))
+    assert f"aten.{name}" not in parts.operators
+    whole = Call(operator, tensors, {}, X)
+    assert registry.other_formula_of(f"aten.{name}")(whole) == parts.other_flops
 
 
 #: Listed in the tables, and not among the cases above, each for its reason.
 NO_DEFINITION = {
     # Of integers, or gradients of how something is drawn: special functions.
     "__ilshift__ __irshift__ gcd lcm _dirichlet_grad _standard_gamma_grad",
-    # Complex numbers, random masks, and what ends in Python: in classes of their own.
+    # Complex numbers, random masks, and what ends in Python: in files of their own.
     "_conj_physical angle conj_physical polar native_dropout native_dropout_backward equal allclose",
     "rrelu_with_noise_functional",
     # On other devices, or in TorchScript alone.
     "_add_relu _fused_dropout _masked_scale _amp_foreach_non_finite_check_and_unscale _amp_update_scale",
-    # Made of other operators, which are counted.
+    # Made of other operators, which are counted: above.
     "clip mish_backward selu silu_backward square true_divide",
-    # Quantization, in a class of its own.
+    # Quantization, in a file of its own.
     "dequantize quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic",
     "fake_quantize_per_tensor_affine_cachemask",
     "fake_quantize_per_channel_affine_cachemask _fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
