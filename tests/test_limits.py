@@ -58,6 +58,14 @@ class TestMerge:
         budgets = [Budget("far", limits={farther: 1}), Budget("near", limits={closer: 100})]
         assert merge(budgets) == Effective({closer: Limit(100, "near")})
 
+    def test_other_work_and_the_total_are_quantities_of_their_own(self):
+        """A closer limit on one leaves farther ones on the others."""
+        far = Budget("far", limits={"flops": 1, "other_flops": 2, "total_flops": 3})
+        near = Budget("near", limits={"total_flops": 4})
+        assert merge([far, near]) == Effective(
+            {"flops": Limit(1, "far"), "other_flops": Limit(2, "far"), "total_flops": Limit(4, "near")}
+        )
+
     def test_both_units_of_one_budget_hold(self):
         """Whoever writes both means both, and both replace what is farther."""
         budgets = [Budget("far", limits={"flops": 9}), Budget("near", limits={"flops": 1, "macs": 2})]
@@ -105,6 +113,29 @@ class TestCheck:
         """A limit on MACs is held against the FLOPs that were counted."""
         (violation,) = check(complexity(flops=1_000), limited(macs=499))
         assert (violation.metric, violation.measured, violation.limit) == ("macs", 500, 499)
+
+    def test_the_total_is_flops_and_other_flops(self):
+        """A limit on the total is held against the sum of both, which is stored nowhere."""
+        measured = msgspec.structs.replace(complexity(), metrics={"flops": 1_000, "other_flops": 300})
+        assert check(measured, limited(total_flops=1_300, other_flops=300)) == []
+        (violation,) = check(measured, limited(total_flops=1_299))
+        assert (violation.metric, violation.measured, violation.excess) == ("total_flops", 1_300, 1)
+        assert share(measured, limited(total_flops=2_600)).fraction == 0.5
+
+    def test_the_total_of_a_module(self):
+        """Each module is held against its own sum."""
+        modules = {
+            path: Module(type="M", calls=1, metrics={"flops": flops, "other_flops": other})
+            for path, flops, other in (("", 5, 3), ("a", 2, 2), ("b", 3, 1))
+        }
+        measured = msgspec.structs.replace(complexity(), modules=modules)
+        found = check(measured, Effective({}, {"?": {"total_flops": Limit(3, "here")}}))
+        assert [(one.module, one.measured) for one in found] == [("a", 4), ("b", 4)]
+
+    def test_the_total_of_what_was_measured_in_part(self):
+        """An older result that holds FLOPs alone has no total, and says so."""
+        found = check(complexity(), limited(total_flops=10_000))
+        assert found == [Unmeasured(metric="total_flops", module=None, source="here")]
 
     def test_violations_are_in_the_order_of_the_metrics(self):
         """Reports read the same however the limits were written."""

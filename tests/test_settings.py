@@ -133,6 +133,32 @@ class TestLoadSettings:
         tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {flops = {relative = "1%", absolute = 5}}').tolerance
         assert tolerance["macs"] == Tolerance(relative=Fraction(1, 100), absolute=2)
 
+    def test_tolerance_of_other_flops_is_its_own(self, load):
+        """It is another quantity than FLOPs, and leaves the sum of both exact."""
+        tolerance = load("[tool.pytest-flopsbudget]\ntolerance = {other_flops = 5}").tolerance
+        assert tolerance["other_flops"] == Tolerance(absolute=5)
+        assert {key for key in METRICS if tolerance[key] != Tolerance()} == {"other_flops"}
+
+    @pytest.mark.parametrize("metric", ["other_flops", "total_flops"])
+    def test_limits_on_other_work(self, load, metric):
+        """They are FLOPs like others, of the model and of its modules."""
+        settings = load(f"""
+            [tool.pytest-flopsbudget.limits]
+            {metric} = "1.5 MFLOPs"
+            modules = {{head = {{{metric} = 10}}}}
+        """)
+        assert settings.limits.limits == {metric: 1_500_000}
+        assert settings.limits.modules == {"head": {metric: 10}}
+
+    def test_a_sum_has_no_tolerance_anywhere(self, mistakes):
+        """In a budget as in the table, the mistake says what to write instead."""
+        (line,) = mistakes("""
+            [[tool.pytest-flopsbudget.budgets]]
+            match = "*"
+            tolerance = {total_flops = 1}
+        """)
+        assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give those a tolerance")
+
     def test_tells_every_mistake_at_once(self, mistakes):
         """One run shows all there is to correct, each with its table, key and value."""
         lines = mistakes("""
@@ -172,6 +198,11 @@ class TestLoadSettings:
             ("tolerance = {parms = 0}", "] tolerance.parms", "did you mean params?"),
             ("tolerance = {params = 0.5}", "] tolerance.params", "0.5 has no unit"),
             ("tolerance = {flops = 2, macs = 1}", "] tolerance.macs", "give one of the two"),
+            (
+                'tolerance = {total_flops = "1%"}',
+                "] tolerance.total_flops",
+                "is the sum of flops and other_flops; give those a tolerance",
+            ),
             ('missing-baseline = "Fail"', "] missing-baseline", 'did you mean "fail"?'),
             ("show = 1", "] show", '1 is none of "flops", "macs"'),
             ("limits = 1", "] limits", "must be a table, not 1"),
@@ -336,6 +367,32 @@ class TestMarkerBudget:
             UsageError, match=r"marker on test_x: limits are keywords, not '8 G', 5; .*\(flops=\"8\.2 GFLOPs\"\)"
         ):
             marker_budget(("8 G", 5), {}, "marker on test_x")
+
+    def test_tolerance_of_other_flops_is_its_own(self, load):
+        """It is another quantity than FLOPs, and leaves the sum of both exact."""
+        tolerance = load("[tool.pytest-flopsbudget]\ntolerance = {other_flops = 5}").tolerance
+        assert tolerance["other_flops"] == Tolerance(absolute=5)
+        assert {key for key in METRICS if tolerance[key] != Tolerance()} == {"other_flops"}
+
+    @pytest.mark.parametrize("metric", ["other_flops", "total_flops"])
+    def test_limits_on_other_work(self, load, metric):
+        """They are FLOPs like others, of the model and of its modules."""
+        settings = load(f"""
+            [tool.pytest-flopsbudget.limits]
+            {metric} = "1.5 MFLOPs"
+            modules = {{head = {{{metric} = 10}}}}
+        """)
+        assert settings.limits.limits == {metric: 1_500_000}
+        assert settings.limits.modules == {"head": {metric: 10}}
+
+    def test_a_sum_has_no_tolerance_anywhere(self, mistakes):
+        """In a budget as in the table, the mistake says what to write instead."""
+        (line,) = mistakes("""
+            [[tool.pytest-flopsbudget.budgets]]
+            match = "*"
+            tolerance = {total_flops = 1}
+        """)
+        assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give those a tolerance")
 
     def test_tells_every_mistake_at_once(self):
         """One line for each, with the marker's place."""

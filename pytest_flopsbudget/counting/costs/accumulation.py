@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_flopsbudget.counting.costs.elementary import elements, real_parts
+from pytest_flopsbudget.counting.costs.elementary import elements, is_float, real_parts
+from pytest_flopsbudget.counting.costs.elementwise import operations, scaling
 from pytest_flopsbudget.counting.costs.registry import other_formula
 
 if TYPE_CHECKING:
@@ -20,11 +21,14 @@ if TYPE_CHECKING:
 
 @other_formula("aten.index_add", "aten.index_reduce", "aten.scatter_add", "aten.scatter_reduce")
 def _from_source(call: Call) -> int:
-    """Of every value one; alpha scales each before. What a mean divides by is not counted."""
+    """Of every value one; alpha scales each before, a mean divides every element of the output after."""
     source = call.tensor("source", "src")
+    if not is_float(source):
+        return 0
     count = call.tensor("index").numel() if call.name.startswith("aten.scatter") else source.numel()
-    scaled = "alpha" in call.names and call["alpha"] != 1
-    return real_parts(source) * (1 + scaled) * count
+    scaled = scaling(call["alpha"], complex_numbers=source.is_complex()) if "alpha" in call.names else 0
+    mean = call.first_output.numel() if "reduce" in call.names and call["reduce"] == "mean" else 0
+    return (real_parts(source) + scaled) * count + mean
 
 
 @other_formula("aten.scatter")
@@ -33,7 +37,8 @@ def _scatter(call: Call) -> int:
     if "reduce" not in call.names or call["reduce"] is None:
         return 0
     target = call.tensor("self")
-    return real_parts(target) * call.tensor("index").numel()
+    name = "mul" if call["reduce"] == "multiply" else "add"
+    return is_float(target) * operations(name, complex_numbers=target.is_complex()) * call.tensor("index").numel()
 
 
 @other_formula("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put", "aten.put")
@@ -69,11 +74,11 @@ def _places(target: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> int
 
 @other_formula("aten._unsafe_masked_index_put_accumulate")
 def _masked_put(call: Call) -> int:
-    return elements([call.tensor("values")])
+    values = call.tensor("values")
+    return real_parts(values) * elements([values])
 
 
 @other_formula(
-    "aten.embedding_dense_backward",
     *(f"aten.{kind}_pad{dims}d_backward" for kind in ("reflection", "replication") for dims in (1, 2, 3)),
     "aten.unfold_backward",
 )
@@ -83,13 +88,19 @@ def _of_the_gradient(call: Call) -> int:
     return real_parts(gradient) * gradient.numel()
 
 
+@other_formula("aten.embedding_dense_backward")
+def _embedding_backward(call: Call) -> int:
+    """Every value of the gradient is added to its row, divided before by how often the row was looked up if asked."""
+    return (2 if call["scale_grad_by_freq"] else 1) * call.tensor("grad_output").numel()
+
+
 @other_formula("aten.col2im")
 def _col2im(call: Call) -> int:
     """Every value of the columns is added to its pixel."""
     return real_parts(call.tensor("self")) * elements([call.tensor("self")])
 
 
-_SUM, _MEAN = 0, 1
+_MEAN, _MAX = 1, 2
 
 
 @other_formula("aten._embedding_bag", "aten._embedding_bag_forward_only")
@@ -103,20 +114,27 @@ def _embedding_bag(call: Call) -> int:
 
 @other_formula("aten._embedding_bag_backward", "aten._embedding_bag_dense_backward")
 def _embedding_bag_backward(call: Call) -> int:
-    """Each row that was looked up is given its bag's gradient, weighted or divided as it was."""
-    count = call.tensor("indices").numel() * call.tensor("grad").shape[-1]
-    scaled = call["per_sample_weights"] is not None or call["mode"] == _MEAN
-    return count + (count if scaled else 0)
+    """Each row that was looked up is given its bag's gradient, weighted or divided as it was.
+
+    A maximum gives each value of the gradient to the one row that it came from.
+    """
+    gradient = call.tensor("grad")
+    if call["mode"] == _MAX:
+        return gradient.numel()
+    count = call.tensor("indices").numel() * gradient.shape[-1]
+    factors = (call["per_sample_weights"] is not None) + int(call["mode"] == _MEAN) + bool(call["scale_grad_by_freq"])
+    return (1 + factors) * count
 
 
 @other_formula("aten._embedding_bag_per_sample_weights_backward")
 def _embedding_bag_weights_backward(call: Call) -> int:
     """For each row the product, element by element, of itself and its bag's gradient, summed."""
-    return 2 * call.tensor("indices").numel() * call.tensor("grad").shape[-1]
+    width = call.tensor("grad").shape[-1]
+    return max(2 * width - 1, 0) * call.tensor("indices").numel()
 
 
 @other_formula("aten._coalesce")
 def _coalesce(call: Call) -> int:
     """Values of one place are added up: at most all but one are."""
     values = call.tensor("self")._values()  # noqa: SLF001 -- of a tensor that is not coalesced there is no other way
-    return elements([values])
+    return real_parts(values) * elements([values])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.costs.elementary import computes_on_floats, elements, is_complex
+from pytest_flopsbudget.counting.costs.elementary import computes_on_floats, elementary, elements, is_complex
 from pytest_flopsbudget.counting.costs.registry import other_formula
 from pytest_flopsbudget.counting.metadata import tensors_in
 
@@ -26,10 +26,7 @@ if TYPE_CHECKING:
 #: Operations for each element of the output, where they are not 1 and hang on no argument.
 _OPERATIONS: Mapping[str, int] = {
     "abs": 1,
-    "addr": 2,  # a product, and added
-    "_add_relu": 2,
     "copysign": 1,
-    "elu_backward": 4,  # x > 0, exp, times alpha, times the gradient
     "eq": 1,
     "frac": 2,  # x - trunc(x)
     "ge": 1,
@@ -48,7 +45,7 @@ _OPERATIONS: Mapping[str, int] = {
     "le": 1,
     "leaky_relu": 2,  # x > 0, times the slope
     "leaky_relu_backward": 2,
-    "lerp": 3,  # a + w · (b - a)
+    "ldexp": 2,  # x · 2^k
     "log_sigmoid_backward": 5,  # g · exp(-x) / (1 + exp(-x))
     "log_sigmoid_forward": 5,  # -log(1 + exp(-x))
     "logaddexp": 4,  # log(exp(a) + exp(b))
@@ -65,7 +62,6 @@ _OPERATIONS: Mapping[str, int] = {
     "_prelu_kernel_backward": 3,  # x > 0; g · w for the input, g · x for the weight
     "rrelu_with_noise": 2,
     "rrelu_with_noise_functional": 2,
-    "rrelu_with_noise_backward": 1,  # g · noise
     "sigmoid": 4,  # 1 / (1 + exp(-x))
     "sigmoid_backward": 3,  # g · y · (1 - y)
     "silu": 5,  # x · sigmoid(x)
@@ -111,15 +107,18 @@ _OPERATIONS: Mapping[str, int] = {
 }
 
 #: Of complex numbers, where it is not twice the work. (a + bi)(c + di) is 4 products and 2 sums; a quotient multiplies
-#: by the conjugate and divides by c² + d²; |a + bi| = sqrt(a² + b²); exp(a + bi) = exp(a) · (cos b + i sin b).
+#: by the conjugate and divides by c² + d²; |a + bi| = sqrt(a² + b²); exp(a + bi) = exp(a) · (cos b + i sin b);
+#: log(a + bi) = log|a + bi| + i · atan2(b, a), other bases divided by their logarithm.
 _COMPLEX: Mapping[str, int] = {
     "_conj_physical": 1,
     "abs": 4,
-    "addr": 8,
     "angle": 1,
     "conj_physical": 1,
     "div": 11,
     "exp": 5,
+    "log": 6,
+    "log10": 8,
+    "log2": 8,
     "mul": 6,
     "polar": 4,
     "reciprocal": 6,
@@ -127,13 +126,26 @@ _COMPLEX: Mapping[str, int] = {
     "square": 6,
 }
 
+#: A quotient a / (c + di): a · c, a · d, its sign, c² + d², and two quotients.
+_REAL_BY_COMPLEX = 8
+
 
 def _name(call: Call) -> str:
     return call.name.removeprefix("aten.").rstrip("_") or call.name
 
 
 def _scaled(factor: Any) -> int:
+    """Whether scaling by a real number is an operation."""
     return 0 if isinstance(factor, (int, float, bool)) and factor == 1 else 1
+
+
+def scaling(factor: Any, *, complex_numbers: bool) -> int:
+    """Operations of scaling one element by a number, a factor of an operator."""
+    if not isinstance(factor, torch.Tensor) and factor == 1:
+        return 0
+    if complex_numbers:
+        return _COMPLEX["mul"] if isinstance(factor, complex) else 2
+    return 1
 
 
 def operations(name: str, *, complex_numbers: bool = False) -> int:
@@ -160,6 +172,30 @@ def _fixed(call: Call) -> int:
     return operations(_name(call), complex_numbers=is_complex(call)) * call.first_output.numel()
 
 
+def product_or_quotient(name: str, left: Any, right: Any) -> int:
+    """Operations for one element of the product ("mul") or the quotient ("div") of two operands, tensors or numbers."""
+    complex_numbers = _is_complex(left), _is_complex(right)
+    if all(complex_numbers):
+        return _COMPLEX[name]
+    if not any(complex_numbers):
+        return 1
+    return _REAL_BY_COMPLEX if name == "div" and complex_numbers[1] else 2  # otherwise each part on its own
+
+
+def power(base: Any, exponent: Any) -> int:
+    """Operations for one element: of complex numbers a product for a square, otherwise exp(b · log a)."""
+    if not _is_complex(base) and not _is_complex(exponent):
+        return 1
+    if not isinstance(exponent, torch.Tensor) and exponent in (1, 2):
+        return 0 if exponent == 1 else _COMPLEX["mul"]
+    logarithm = _COMPLEX["log"] if isinstance(base, torch.Tensor) else 0
+    return logarithm + product_or_quotient("mul", base, exponent) + _COMPLEX["exp"]
+
+
+def _is_complex(operand: Any) -> bool:
+    return isinstance(operand, complex) or (isinstance(operand, torch.Tensor) and operand.is_complex())
+
+
 @other_formula("aten.mul", "aten.div", "aten.true_divide", "aten.floor_divide")
 def _product_or_quotient(call: Call) -> int:
     """Computes a · b; a / b, and rounded where that is asked for."""
@@ -167,30 +203,58 @@ def _product_or_quotient(call: Call) -> int:
         return 0
     name = "mul" if _name(call) == "mul" else "div"
     rounded = _name(call) == "floor_divide" or ("rounding_mode" in call.names and call["rounding_mode"] is not None)
-    operands = [call["self"], call["other"]]
-    both = all(map(_is_complex, operands))
-    if is_complex(call) and not both and (name == "mul" or _is_complex(operands[0])):
-        return 2 * call.first_output.numel()  # by a real number, each part on its own
-    return (operations(name, complex_numbers=is_complex(call)) + rounded) * call.first_output.numel()
+    return (product_or_quotient(name, call["self"], call["other"]) + rounded) * call.first_output.numel()
 
 
-def _is_complex(operand: Any) -> bool:
-    return isinstance(operand, complex) or (isinstance(operand, torch.Tensor) and operand.is_complex())
+@other_formula("aten.pow")
+def _power(call: Call) -> int:
+    return power(call["self"], call["exponent"]) * call.first_output.numel() if computes_on_floats(call) else 0
 
 
 @other_formula("aten.add", "aten.sub", "aten.rsub")
 def _sum(call: Call) -> int:
     """Computes a + alpha · b."""
-    return _for_each(call, 1 + _scaled(call["alpha"]))
+    if not computes_on_floats(call):
+        return 0
+    complex_numbers = is_complex(call)
+    sums = 2 if complex_numbers else 1
+    return (sums + scaling(call["alpha"], complex_numbers=complex_numbers)) * call.first_output.numel()
+
+
+@other_formula("aten._add_relu")
+def _sum_and_relu(call: Call) -> int:
+    return _sum(call) + elementary(call)
+
+
+@other_formula("aten.addr")
+def _sum_with_outer_product(call: Call) -> int:
+    """Computes beta · m + alpha · a · b, the product alone where beta is 0."""
+    if not computes_on_floats(call):
+        return 0
+    complex_numbers = is_complex(call)
+    work = operations("mul", complex_numbers=complex_numbers) + scaling(call["alpha"], complex_numbers=complex_numbers)
+    if call["beta"] != 0:
+        work += (2 if complex_numbers else 1) + scaling(call["beta"], complex_numbers=complex_numbers)
+    return work * call.first_output.numel()
+
+
+@other_formula("aten.lerp")
+def _interpolation(call: Call) -> int:
+    """Computes a + w · (b - a)."""
+    if not is_complex(call):
+        return _for_each(call, 3)
+    return (4 + (_COMPLEX["mul"] if _is_complex(call["weight"]) else 2)) * call.first_output.numel()
 
 
 @other_formula("aten.addcmul", "aten.addcdiv")
 def _sum_with_product(call: Call) -> int:
     """Computes a + value · b · c, or b / c."""
-    if is_complex(call):
-        name = "mul" if _name(call) == "addcmul" else "div"
-        return (2 + 2 * _scaled(call["value"]) + _COMPLEX[name]) * call.first_output.numel()
-    return _for_each(call, 2 + _scaled(call["value"]))
+    if not computes_on_floats(call):
+        return 0
+    complex_numbers = is_complex(call)
+    name = "mul" if _name(call) == "addcmul" else "div"
+    work = operations(name, complex_numbers=complex_numbers) + (2 if complex_numbers else 1)
+    return (work + scaling(call["value"], complex_numbers=complex_numbers)) * call.first_output.numel()
 
 
 @other_formula("aten.clamp", "aten.clip")
@@ -210,6 +274,25 @@ def _elu(call: Call) -> int:
     """Computes x > 0; scale · alpha · (exp(input_scale · x) - 1)."""
     factors = sum(_scaled(call[name]) for name in ("alpha", "scale", "input_scale"))
     return _for_each(call, 3 + factors)
+
+
+@other_formula("aten.elu_backward")
+def _elu_backward(call: Call) -> int:
+    """Computes x > 0; g · k · exp(input_scale · x), k = scale · alpha · input_scale being one number.
+
+    From the output y: g · input_scale · (y + scale · alpha).
+    """
+    scale, input_scale = call["scale"], call["input_scale"]
+    inside = _scaled(input_scale)
+    if call["is_result"]:
+        return _for_each(call, 3 + inside)
+    return _for_each(call, 3 + inside + _scaled(call["alpha"] * scale * input_scale))
+
+
+@other_formula("aten.rrelu_with_noise_backward")
+def _rrelu_backward(call: Call) -> int:
+    """Computes g · noise in training; as leaky ReLU does otherwise."""
+    return _for_each(call, 1 if call["training"] else 2)
 
 
 @other_formula("aten.celu")

@@ -8,8 +8,9 @@ in no formula, no rule and not here is unknown.
 from __future__ import annotations
 
 _SELECTIONS_AND_TESTS = """
-clone _foreach_clone _foreach_copy _foreach_zero _fused_sdp_choice _is_all_true _is_any_true _linalg_check_errors
-_nested_sum_backward _sparse_sum_backward _use_cudnn_ctc_loss complex imag lu_unpack masked_fill real where zero
+_foreach_clone _foreach_copy _foreach_zero _fused_sdp_choice _is_all_true _is_any_true _linalg_check_errors
+_nested_sum_backward _sparse_sum_backward _use_cudnn_ctc_loss complex hash_tensor imag lu_unpack
+masked_fill real where zero
 """
 
 _RANDOM = """
@@ -20,7 +21,7 @@ poisson rand_like randint_like randn_like random uniform
 
 _INDEXING = """
 _chunk_cat _pack_padded_sequence _stack _unsafe_index _unsafe_masked_index as_strided_scatter block_diag cat
-channel_shuffle constant_pad_nd diag_embed diagonal_backward diagonal_scatter embedding flip gather im2col index
+channel_shuffle clone constant_pad_nd diag_embed diagonal_backward diagonal_scatter embedding flip gather im2col index
 index_copy index_fill index_select masked_fill masked_scatter masked_scatter_backward masked_select nonzero
 nonzero_static pixel_shuffle pixel_unshuffle reflection_pad1d reflection_pad2d reflection_pad3d repeat
 repeat_interleave replication_pad1d replication_pad2d replication_pad3d roll rot90 select_backward

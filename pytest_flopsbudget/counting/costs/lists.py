@@ -9,8 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from pytest_flopsbudget.counting.costs.elementary import elements, is_float
-from pytest_flopsbudget.counting.costs.elementwise import operations
+from pytest_flopsbudget.counting.costs.elementwise import operations, power, product_or_quotient, scaling
+from pytest_flopsbudget.counting.costs.reductions import norm_operations
 from pytest_flopsbudget.counting.costs.registry import other_formula
 
 if TYPE_CHECKING:
@@ -22,33 +25,49 @@ log log10 log1p log2 maximum minimum mul neg pow reciprocal round rsqrt sigmoid 
 """
 
 
-def _factor(factor: Any) -> int:
-    """Whether scaling by ``factor`` is work; of a list of factors, whether any is not 1."""
-    factors = factor if isinstance(factor, (list, tuple)) else [factor]
-    return int(any(not isinstance(item, (int, float)) or item != 1 for item in factors))
+def _one_each(operand: Any, count: int) -> list[Any]:
+    """An operand or a factor for each tensor of the list: one for all is a number or a tensor."""
+    return list(operand) if isinstance(operand, (list, tuple)) else [operand] * count
+
+
+def _first(call: Call, *names: str) -> Any:
+    return next((call[name] for name in names if name in call.names), 1)
 
 
 @other_formula(*(f"aten._foreach_{name}" for name in _ELEMENTWISE.split()))
 def _each(call: Call) -> int:
+    """Of each tensor, and of the numbers that it meets, as much as without "_foreach_"."""
     name = call.name.rstrip("_").removeprefix("aten._foreach_")
-    if name in ("addcmul", "addcdiv"):
-        factors = call["value"] if "value" in call.names else call["scalars"]
-        return sum(
-            (
-                operations("mul" if name == "addcmul" else "div", complex_numbers=tensor.is_complex())
-                + 1
-                + _factor(factors)
-            )
-            * tensor.numel()
-            for tensor in call["self"]
-            if is_float(tensor)
-        )
-    scaled = _factor(call["alpha"]) if "alpha" in call.names else 0
+    tensors = call.output or call["self"]
+    bases = _one_each(call["self"], len(tensors))
+    others = _one_each(
+        _first(call, "other", "tensor2", "weight", "weights", "exponent", "scalar", "scalars"), len(tensors)
+    )
+    factors = _one_each(
+        _first(call, "alpha", "value", *(("scalars",) if name.startswith("addc") else ())), len(tensors)
+    )
     return sum(
-        (operations(name, complex_numbers=tensor.is_complex()) + scaled) * tensor.numel()
-        for tensor in call["self"]
+        _of_each(name, tensor, base, other, factor) * tensor.numel()
+        for tensor, base, other, factor in zip(tensors, bases, others, factors, strict=True)
         if is_float(tensor)
     )
+
+
+def _of_each(name: str, result: torch.Tensor, base: Any, other: Any, factor: Any) -> int:
+    """Operations for each element of one tensor."""
+    complex_numbers = result.is_complex() or (isinstance(base, torch.Tensor) and base.is_complex())
+    if name == "pow":
+        return power(base, other)
+    if name in ("mul", "div"):
+        return product_or_quotient(name, base, other)
+    if name in ("addcmul", "addcdiv"):
+        work = product_or_quotient(name.removeprefix("addc"), base, other) + operations(
+            "add", complex_numbers=complex_numbers
+        )
+        return work + scaling(factor, complex_numbers=complex_numbers)
+    if name == "lerp":
+        return 2 * operations("add", complex_numbers=complex_numbers) + product_or_quotient("mul", base, other)
+    return operations(name, complex_numbers=complex_numbers) + scaling(factor, complex_numbers=complex_numbers)
 
 
 @other_formula("aten._foreach_norm", "aten._foreach_powsum", "aten._foreach_max")
@@ -57,10 +76,12 @@ def _each_reduced(call: Call) -> int:
     tensors = [tensor for tensor in call["self"] if is_float(tensor)]
     if call.name == "aten._foreach_max":
         return sum(max(tensor.numel() - 1, 0) for tensor in tensors)
-    order = call["ord"]
-    root = call.name == "aten._foreach_norm" and order not in (1, float("inf"))
-    passes = 2 if order in (1, 2, float("inf")) else 3
-    return sum(passes * tensor.numel() - 1 + root for tensor in tensors if tensor.numel())
+    root = call.name == "aten._foreach_norm"
+    return sum(
+        norm_operations(tensor.numel(), 1, call["ord"], complex_numbers=tensor.is_complex(), root=root)
+        for tensor in tensors
+        if tensor.numel()
+    )
 
 
 @other_formula("aten._fused_adam", "aten._fused_adamw")

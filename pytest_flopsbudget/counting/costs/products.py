@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_flopsbudget.counting.costs.elementary import elements, real_parts, stored_elements
+from pytest_flopsbudget.counting.costs.elementary import real_parts, stored_elements
+from pytest_flopsbudget.counting.costs.elementwise import scaling
 from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
 
 if TYPE_CHECKING:
@@ -199,10 +200,14 @@ def _logits(call: Call) -> int:
 )
 def _added(call: Call) -> int:
     """The sum beta · self + alpha · product, none where beta is 0; a factor of 1 is no operation."""
-    beta, alpha = call["beta"], call["alpha"]
-    operations = (0 if beta == 0 else 1 if beta == 1 else 2) + int(alpha != 1)
     outputs = call.first_output
-    return real_parts(outputs) * operations * stored_elements(outputs)
+    parts, complex_numbers = real_parts(outputs), outputs.is_complex()
+    if not parts:
+        return 0
+    work = scaling(call["alpha"], complex_numbers=complex_numbers)
+    if call["beta"] != 0:
+        work += parts + scaling(call["beta"], complex_numbers=complex_numbers)
+    return work * stored_elements(outputs)
 
 
 @other_formula("aten._addmm_activation")
@@ -215,14 +220,17 @@ def _added_and_activated(call: Call) -> int:
 def _bias(call: Call) -> int:
     """One sum for each element of the output, where there is a bias; an activation that is part of it is one more."""
     activated = "activation" in call.names and call["activation"] not in (None, "none")
-    return ((call["bias"] is not None) + activated) * elements([call.first_output])
+    output = call.first_output
+    return real_parts(output) * ((call["bias"] is not None) + activated) * output.numel()
 
 
-@other_formula("aten.linear_backward")
+@other_formula("aten.linear_backward", "aten.mkldnn_linear_backward", "aten.mkldnn_linear_backward_weights")
 def _bias_backward(call: Call) -> int:
-    """The bias's gradient is a sum over rows."""
-    rows = call.tensor("grad_output").numel()
-    return max(rows - call.tensor("weight").shape[0], 0) if call["output_mask"][2] else 0
+    """The bias's gradient is the sum of the output's over all but its features."""
+    gradient = call.tensor("grad_output")
+    asked = call["bias_defined"] if "bias_defined" in call.names else call["output_mask"][2]
+    features = call.tensor("weight").shape[0]  # nested gradients do not tell
+    return real_parts(gradient) * max(gradient.numel() - features, 0) if asked else 0
 
 
 @other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")

@@ -7,9 +7,10 @@ only picks out a value that is known, and every reduction of integers and boolea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.counting.costs.elementary import elements, is_float, real_parts, reduction
+from pytest_flopsbudget.counting.costs.elementwise import operations
 from pytest_flopsbudget.counting.costs.registry import other_formula
 from pytest_flopsbudget.counting.metadata import tensors_in
 
@@ -23,11 +24,15 @@ def _inputs(call: Call) -> torch.Tensor:
     return next(tensors_in(call.args))
 
 
+def _folds(call: Call) -> int:
+    """Takes n - 1, for each element of the output."""
+    return max(_inputs(call).numel() - call.first_output.numel(), 0)
+
+
 @other_formula(
     *(
         f"aten.{name}"
         for name in [
-            "_sparse_csr_prod",
             "_sparse_csr_sum",
             "_sparse_sum",
             "amax",
@@ -36,15 +41,7 @@ def _inputs(call: Call) -> torch.Tensor:
             "argmin",
             "max",
             "min",
-            "nansum",
-            "prod",
-            "segment_reduce",
-            "sum",
             "trace",
-            "all",
-            "any",
-            "count_nonzero",
-            "hash_tensor",
         ]
     )
 )
@@ -57,10 +54,42 @@ def _one_pass(call: Call) -> int:
     return reduction(call)
 
 
+@other_formula("aten.sum")
+def _total(call: Call) -> int:
+    """Takes n - 1 sums, in the dtype of the output: ``dtype=`` casts first."""
+    return real_parts(call.first_output) * _folds(call)
+
+
+@other_formula("aten.prod", "aten._sparse_csr_prod")
+def _product(call: Call) -> int:
+    """Takes n - 1 products, in the dtype of the output."""
+    output = call.first_output
+    return is_float(output) * operations("mul", complex_numbers=output.is_complex()) * _folds(call)
+
+
+@other_formula("aten.nansum")
+def _sum_of_numbers(call: Call) -> int:
+    """Is it a number, of each; n - 1 sums."""
+    return real_parts(call.first_output) * (_inputs(call).numel() + _folds(call))
+
+
+@other_formula("aten.all", "aten.any", "aten.count_nonzero")
+def _truths(call: Call) -> int:
+    """Each value compared with 0; what follows is done on booleans and integers."""
+    inputs = _inputs(call)
+    return real_parts(inputs) * inputs.numel()
+
+
+@other_formula("aten.segment_reduce")
+def _segments(call: Call) -> int:
+    """Takes n - 1 of each segment; a mean divides."""
+    return reduction(call) + (elements([call.first_output]) if call["reduce"] == "mean" else 0)
+
+
 @other_formula("aten.mean")
 def _mean(call: Call) -> int:
-    """Takes n - 1 sums and a division."""
-    return reduction(call) + real_parts(_inputs(call)) * call.first_output.numel()
+    """Takes n - 1 sums and a division, in the dtype of the output."""
+    return real_parts(call.first_output) * (_folds(call) + call.first_output.numel())
 
 
 @other_formula("aten.aminmax", "aten._aminmax")
@@ -84,28 +113,35 @@ def _deviation(call: Call) -> int:
     return _variance(call) + call.first_output.numel()
 
 
+def norm_operations(count: int, outputs: int, order: Any, *, complex_numbers: bool = False, root: bool = True) -> int:
+    """Operations of ``outputs`` norms over ``count`` values: the root of the sum of powers of absolute values.
+
+    p = 2: squares, sums, a root; p = 1, ±∞: absolute values and sums or extremes; p = 0: comparisons and sums. Of a
+    complex number |z|² is 2 products and a sum, |z| its root too.
+    """
+    sums = max(count - outputs, 0)
+    if order == 0:
+        return (2 if complex_numbers else 1) * count + sums
+    if order == 2:  # noqa: PLR2004 -- Euclid's
+        return (3 if complex_numbers else 1) * count + sums + (outputs if root else 0)
+    magnitudes = (4 if complex_numbers else 1) * count
+    if order in (1, float("inf"), float("-inf")):
+        return magnitudes + sums
+    return magnitudes + count + sums + (outputs if root else 0)
+
+
 @other_formula("aten.linalg_vector_norm", "aten.norm", "aten.linalg__powsum")
 def _norm(call: Call) -> int:
-    """The root of the sum of powers: absolute values, powers, sums, a root.
-
-    p = 2: squares, sums, a root; p = 1, ±∞: absolute values and sums or extremes; p = 0: comparisons and sums.
-    `_powsum` takes no root.
-    """
+    """`_powsum` takes no root."""
     inputs = _inputs(call)
-    if not is_float(inputs):
-        return 0
-    count, outputs = inputs.numel(), call.first_output.numel()
     order = call["ord"] if "ord" in call.names else call["p"] if "p" in call.names else 2
-    order = 2 if order is None else order
-    # |a + bi|² is 2 products and a sum, |a + bi| its root too.
-    squares, magnitudes = (3, 4) if inputs.is_complex() else (1, 1)
-    sums = max(count - outputs, 0)
-    root = 0 if call.name == "aten.linalg__powsum" else outputs
-    if order == 2:  # noqa: PLR2004 -- Euclid's
-        return squares * count + sums + root
-    if order in (0, 1, float("inf"), float("-inf")):
-        return magnitudes * count + sums
-    return (magnitudes + 1) * count + sums + root
+    return norm_operations(
+        inputs.numel(),
+        call.first_output.numel(),
+        2 if order is None else order,
+        complex_numbers=inputs.is_complex(),
+        root=call.name != "aten.linalg__powsum",
+    )
 
 
 @other_formula("aten.logsumexp")
@@ -113,27 +149,37 @@ def _logsumexp(call: Call) -> int:
     """The maximum, the differences, the exponentials, their sum; a logarithm and the maximum added."""
     inputs = _inputs(call)
     outputs = call.first_output.numel()
-    return real_parts(inputs) * (2 * max(inputs.numel() - outputs, 0) + 2 * inputs.numel() + 2 * outputs)
+    return real_parts(call.first_output) * (2 * max(inputs.numel() - outputs, 0) + 2 * inputs.numel() + 2 * outputs)
 
 
 @other_formula("aten._logcumsumexp", "aten.logcumsumexp")
 def _logcumsumexp(call: Call) -> int:
     """For every step log(exp(a) + exp(b))."""
-    return 4 * _steps(call)
+    return 4 * real_parts(_inputs(call)) * _steps(call)
 
 
-@other_formula(
-    "aten.cumsum", "aten.cumprod", "aten.cummax", "aten.cummin", "aten._cummax_helper", "aten._cummin_helper"
-)
+@other_formula("aten.cummax", "aten.cummin", "aten._cummax_helper", "aten._cummin_helper")
 def _running(call: Call) -> int:
-    return _steps(call)
+    return real_parts(_inputs(call)) * _steps(call)
+
+
+@other_formula("aten.cumsum")
+def _running_sum(call: Call) -> int:
+    """In the dtype of the output: ``dtype=`` casts first."""
+    return real_parts(call.first_output) * _steps(call)
+
+
+@other_formula("aten.cumprod")
+def _running_product(call: Call) -> int:
+    output = call.first_output
+    return is_float(output) * operations("mul", complex_numbers=output.is_complex()) * _steps(call)
 
 
 def _steps(call: Call) -> int:
     """Takes n - 1 operations along a dimension of size n."""
     inputs = call.tensor("self")
     size = inputs.shape[call["dim"]] if inputs.ndim else 1
-    return real_parts(inputs) * (inputs.numel() - inputs.numel() // size) if size else 0
+    return inputs.numel() - inputs.numel() // size if size else 0
 
 
 def _comparisons(count: int) -> int:
@@ -152,20 +198,30 @@ def _sort(call: Call) -> int:
 
 @other_formula("aten._unique", "aten._unique2", "aten.unique_dim")
 def _unique(call: Call) -> int:
+    """Sorted; then each value, or each slice along the dimension, compared with the one before it."""
     inputs = call.tensor("self")
-    return is_float(inputs) * inputs.numel() * _comparisons(inputs.numel())
+    size = inputs.shape[call["dim"]] if "dim" in call.names else inputs.numel()
+    return is_float(inputs) * (inputs.numel() * _comparisons(size) + _neighbours(inputs, size))
 
 
 @other_formula("aten.unique_consecutive", "aten.unique_dim_consecutive")
 def _unique_consecutive(call: Call) -> int:
-    """Each value compared with the one before it."""
-    return elements([call.tensor("self")])
+    """Each value, or each slice along the dimension, compared with the one before it."""
+    inputs = call.tensor("self")
+    dim = call["dim"]
+    return is_float(inputs) * _neighbours(inputs, inputs.numel() if dim is None else inputs.shape[dim])
+
+
+def _neighbours(inputs: torch.Tensor, size: int) -> int:
+    return inputs.numel() - inputs.numel() // size if size else 0
 
 
 @other_formula("aten.topk")
 def _topk(call: Call) -> int:
+    """A heap of k, or the one largest; of none nothing is asked."""
     inputs = call.tensor("self")
-    return is_float(inputs) * inputs.numel() * max(_comparisons(min(call["k"], inputs.numel())), 1)
+    count = call["k"]
+    return is_float(inputs) * inputs.numel() * (max(_comparisons(count), 1) if count else 0)
 
 
 @other_formula("aten.searchsorted", "aten.bucketize")
@@ -184,7 +240,7 @@ def _is_in(call: Call) -> int:
     count = wanted.numel() if hasattr(wanted, "numel") else 1
     several = values.numel() if hasattr(values, "numel") else 1
     floats = any(map(is_float, tensors_in(call.args)))
-    return floats * (count * _comparisons(count) + several * max(_comparisons(count), 1))
+    return floats * (count * _comparisons(count) + several * _comparisons(count + 1))
 
 
 _OPERANDS_OF_ISIN = frozenset({"elements", "element", "test_elements", "test_element"})

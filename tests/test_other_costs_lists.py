@@ -1,0 +1,244 @@
+"""Operators over lists of tensors, and the optimizers' steps that are made of them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from definitions import Tally, maximum, sqrt
+from zoo import both, for_real
+
+SHAPES = ((3, 5), (2, 2, 2), (1,))
+ELEMENTS = 15 + 8 + 1
+
+
+def tensors(dtype=torch.float32):
+    return [torch.full(shape, 0.5, dtype=dtype) for shape in SHAPES]
+
+
+UNARY = """
+abs acos asin atan ceil cos cosh erf erfc exp expm1 floor frac lgamma log log10 log1p log2 neg reciprocal round
+rsqrt sigmoid sign sin sinh sqrt tan tanh trunc
+"""
+UNARY_OF_COMPLEX = """
+abs acos asin atan cos cosh exp expm1 log log10 log1p log2 neg reciprocal rsqrt sigmoid sin sinh sqrt tan tanh
+"""
+BINARY = "add sub mul div maximum minimum clamp_max clamp_min pow"
+BINARY_OF_COMPLEX = "add sub mul div pow"
+REAL, COMPLEX = (torch.float32,), (torch.complex64,)
+
+
+def product(names, dtypes):
+    return itertools.product(names.split(), dtypes)
+
+
+def of(name):
+    return getattr(torch, f"_foreach_{name}")
+
+
+def one_by_one(name):
+    """The operator without "_foreach_", on each tensor of the lists."""
+    operator = getattr(torch, name)
+
+    def each(*lists):
+        return [operator(*operands) for operands in zip(*lists, strict=True)]
+
+    return each
+
+
+class TestForeach:
+    """As much as the operator on each tensor."""
+
+    @pytest.mark.parametrize(("name", "dtype"), [*product(UNARY, REAL), *product(UNARY_OF_COMPLEX, COMPLEX)])
+    def test_unary(self, name, dtype):
+        expected = both(one_by_one(name), (tensors(dtype),)).other_flops
+        assert both(of(name), (tensors(dtype),)).other_flops == expected > 0
+
+    @pytest.mark.parametrize("name", UNARY.split())
+    def test_in_place(self, name):
+        """Written over its argument, it costs the same."""
+
+        def in_place(given):
+            copies = [one.clone() for one in given]
+            of(f"{name}_")(copies)
+            return copies
+
+        assert both(in_place, (tensors(),)).other_flops == both(of(name), (tensors(),)).other_flops
+
+    @pytest.mark.parametrize(("name", "dtype"), [*product(BINARY, REAL), *product(BINARY_OF_COMPLEX, COMPLEX)])
+    def test_binary(self, name, dtype):
+        args = tensors(dtype), tensors(dtype)
+        expected = both(one_by_one(name), args).other_flops
+        assert both(of(name), args).other_flops == expected > 0
+
+    @pytest.mark.parametrize(("name", "count"), [("add", 0), ("mul", 0), ("maximum", 0), ("div", ELEMENTS)])
+    def test_integers(self, name, count):
+        """They are free, but for quotients, which are floating-point numbers."""
+        args = [[torch.ones(shape, dtype=torch.int64) for shape in SHAPES] for _ in range(2)]
+        assert both(of(name), tuple(args)).other_flops == count
+
+    @pytest.mark.parametrize("name", ["add", "sub"])
+    @pytest.mark.parametrize(("alpha", "each"), [(1, 1), (2, 2)])
+    def test_alpha(self, name, alpha, each):
+        """A factor of 1 is no operation."""
+        work = both(lambda x, y: of(name)(x, y, alpha=alpha), (tensors(), tensors()))
+        assert work.other_flops == each * ELEMENTS
+
+    @pytest.mark.parametrize("name", ["add", "mul", "div", "pow", "maximum"])
+    def test_numbers(self, name):
+        """One for all, one for each, and, of integers, where the result is of floating-point numbers."""
+        assert both(lambda x: of(name)(x, 0.5), (tensors(),)).other_flops == ELEMENTS
+        assert both(lambda x: of(name)(x, [0.5, 2.0, 3.0]), (tensors(),)).other_flops == ELEMENTS
+        integers = [torch.ones(shape, dtype=torch.int64) for shape in SHAPES]
+        if name in ("add", "mul", "div"):
+            assert both(lambda x: of(name)(x, 0.5), (integers,)).other_flops == ELEMENTS
+
+    def test_number_to_the_power_of_tensors(self):
+        assert both(lambda x: torch._foreach_pow(0.9, x), (tensors(),)).other_flops == ELEMENTS
+
+    def test_complex_by_real_number(self):
+        """Each part on its own."""
+        z = tensors(torch.complex64)
+        assert both(lambda z: torch._foreach_mul(z, 2.0), (z,)).other_flops == 2 * ELEMENTS
+        assert both(lambda z: torch._foreach_lerp(z, z, 0.5), (z,)).other_flops == 6 * ELEMENTS
+
+    @pytest.mark.parametrize("weight", [0.5, None])
+    def test_lerp(self, weight):
+        """a + w · (b - a), by a number or by tensors."""
+        work = both(lambda x, y: torch._foreach_lerp(x, y, y if weight is None else weight), (tensors(), tensors()))
+        assert work.other_flops == 3 * ELEMENTS
+
+    @pytest.mark.parametrize("name", ["addcmul", "addcdiv"])
+    @pytest.mark.parametrize(
+        ("value", "count"),
+        [(1, 2 * ELEMENTS), (0.5, 3 * ELEMENTS), ([1, 2.0, 1], 2 * (15 + 1) + 3 * 8)],
+    )
+    def test_sums_with_products(self, name, value, count):
+        """Two operations, and one for a factor that is not 1, of each tensor its own."""
+        work = both(lambda x: of(name)(x, x, x, value), (tensors(),))
+        assert work.other_flops == count
+
+    def test_factors_in_a_tensor(self):
+        """They may be anything."""
+        work = for_real(lambda x, v: torch._foreach_addcmul(x, x, x, v), (tensors(), torch.ones(3)))
+        assert work.other_flops == 3 * ELEMENTS
+
+    @pytest.mark.parametrize("order", [0, 1, 2, 3, float("inf")])
+    def test_norms(self, order):
+        expected = both(lambda x: [torch.linalg.vector_norm(one, order) for one in x], (tensors(),))
+        assert both(lambda x: torch._foreach_norm(x, order), (tensors(),)).other_flops == expected.other_flops
+
+    def test_maximum(self):
+        """n - 1 comparisons each."""
+        assert both(torch._foreach_max, (tensors(),)).other_flops == ELEMENTS - len(SHAPES)
+
+    def test_copies_are_free(self):
+        def copies(x, y):
+            z = [one.clone() for one in x]
+            torch._foreach_copy_(z, y)
+            torch._foreach_zero_(z)
+            return z
+
+        assert both(copies, (tensors(), tensors())).other_flops == 0
+
+    def test_clipping_gradients(self):
+        """The norms of each and of all; the largest norm divided by it, kept below 1, and a product for each value."""
+
+        def clip(x, *, foreach):
+            parameters = [one.clone() for one in x]
+            for parameter in parameters:
+                parameter.grad = parameter.clone()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=foreach)
+
+        norms = 2 * ELEMENTS + 2 * len(SHAPES)
+        # + 1e-6, a quotient (a reciprocal and a product in PyTorch), the minimum.
+        expected = norms + 4 + ELEMENTS
+        assert for_real(lambda x: clip(x, foreach=True), (tensors(),)).other_flops == expected
+        assert both(lambda x: clip(x, foreach=False), (tensors(),)).other_flops == expected
+
+
+def counted_update(name, options):
+    """Operations for one element, by the textbook's update: the second step, when there is a state."""
+    tally = Tally()
+    p, g, m, v, s = (tally.numbers(torch.tensor(x)) for x in (0.5, 0.3, 0.1, 0.2, 0.4))
+    lr, decay = 0.1, options.get("weight_decay", 0)
+    beta1, beta2, epsilon, step = 0.9, 0.999, 1e-8, 2
+    if options.get("maximize"):
+        g = -g
+    if name == "AdamW":
+        p = p * (1 - lr * decay)
+    elif decay:
+        g = g + decay * p
+    if name == "SGD":
+        if options.get("momentum"):
+            m = options["momentum"] * m + (1 - options.get("dampening", 0)) * g
+            g = g + options["momentum"] * m if options.get("nesterov") else m
+        p = p - lr * g
+    elif name == "Adagrad":
+        s = s + g * g
+        p = p - lr * (g / (sqrt(s) + epsilon))
+    else:
+        m = m + (1 - beta1) * (g - m)
+        v = beta2 * v + (1 - beta2) * (g * g)
+        greatest = maximum(v, s) if options.get("amsgrad") else v
+        p = p - lr / (1 - beta1**step) * (m / (sqrt(greatest) / (1 - beta2**step) ** 0.5 + epsilon))
+    return tally.count
+
+
+UPDATES = [
+    *(
+        ("SGD", options)
+        for options in (
+            {},
+            {"weight_decay": 0.1},
+            {"momentum": 0.9},
+            {"momentum": 0.9, "dampening": 0.5},
+            {"momentum": 0.9, "nesterov": True},
+            {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1, "maximize": True},
+        )
+    ),
+    *(
+        (name, {"amsgrad": amsgrad, "weight_decay": decay, "maximize": maximize})
+        for name in ("Adam", "AdamW")
+        for amsgrad, decay, maximize in itertools.product([False, True], [0, 0.1], [False, True])
+        # AdamW without decay multiplies by 1 in one of its forms.
+        if decay or name == "Adam"
+    ),
+    *(
+        ("Adagrad", options)
+        for options in ({}, {"weight_decay": 0.1}, {"maximize": True}, {"weight_decay": 0.1, "maximize": True})
+    ),
+]
+FORMS = ({"foreach": True}, {"foreach": False}, {"fused": True})
+
+
+def work_of(steps, name, options):
+    """What so many steps take, from the first on."""
+
+    def train(values, gradients):
+        parameters = [value.detach().clone().requires_grad_() for value in values]
+        optimizer = getattr(torch.optim, name)(parameters, lr=0.1, **options)
+        for _ in range(steps):
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient.clone()
+            optimizer.step()
+
+    return for_real(train, (tensors(), tensors())).other_flops
+
+
+@pytest.mark.parametrize("form", FORMS, ids=["foreach", "single", "fused"])
+class TestOptimizers:
+    """Whatever form the step is written in, it is the textbook's update."""
+
+    @pytest.mark.parametrize(("name", "options"), UPDATES, ids=str)
+    def test_second_step(self, name, options, form):
+        """The state exists by then; but for SGD, a counter of steps beside each tensor goes up by 1."""
+        options = options | form
+        counters = 0 if name == "SGD" else len(SHAPES)
+        expected = counted_update(name, options) * ELEMENTS + counters
+        assert work_of(2, name, options) - work_of(1, name, options) == expected
+
+    def test_first_step_with_momentum(self, form):
+        """The buffer begins as the gradient, so the first step is p - η · g alone."""
+        assert work_of(1, "SGD", {"momentum": 0.9} | form) == 2 * ELEMENTS
