@@ -15,6 +15,7 @@ from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.real import RealTracer
 from pytest_flopsbudget.counting.recurrent import step_by_step
+from pytest_flopsbudget.counting.scripted import ReadsMemoryError
 from pytest_flopsbudget.counting.shadow import Shadow, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.structures import tensors_of
@@ -135,6 +136,9 @@ class _Run:
             failure: Exception = NeedsDataError(tracer.asked_for_data[0])
         except UsageError:
             raise
+        except ReadsMemoryError as error:
+            self.asked_for_data, self.without_data = (error.instruction, ""), _without_data(shadow)
+            return None, error
         except Exception as error:  # noqa: BLE001 -- whether it is the model's own, running for real will show
             failure = error
         self.asked_for_data = None if tracer is None else tracer.asked_for_data
@@ -234,13 +238,17 @@ def _know_integers(constants: Constants, shadow: Shadow) -> None:
 def _without_data(shadow: Shadow) -> str | None:
     """The first doubled tensor that holds no data, in words; None where all of them do."""
     names: dict[int, str] = {}
-    empty: torch.Tensor | None = None
+    tensors: list[torch.Tensor] = []
     for original, _ in shadow.doubles():
         if isinstance(original, torch.nn.Module):
-            for name, tensor in (*original.named_parameters(), *original.named_buffers()):
+            held = (*original.named_parameters(), *original.named_buffers())
+            for name, tensor in held:
                 names.setdefault(id(tensor), name)
-        elif isinstance(original, torch.Tensor) and empty is None and (original.is_meta or _is_fake(original)):
-            empty = original
+            if isinstance(original, torch.jit.ScriptModule):
+                tensors.extend(tensor for _, tensor in held)  # which are doubled with it, and not by themselves
+        elif isinstance(original, torch.Tensor):
+            tensors.append(original)
+    empty = next((tensor for tensor in tensors if tensor.is_meta or _is_fake(tensor)), None)
     if empty is None:
         return None
     return f"{names.get(id(empty), 'an input')} ({'a fake tensor' if _is_fake(empty) else 'on the meta device'})"

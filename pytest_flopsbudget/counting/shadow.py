@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import io
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
@@ -17,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, twin_of
 from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, is_plain, slots_of
+from pytest_flopsbudget.counting.scripted import independent_copy, refuse_memory_readers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,9 +117,10 @@ class Shadow:
         fresh = [part for part in module.modules() if id(part) not in self._doubles]
         compiled = [part for part in fresh if uncompiled(part) is not part]
         for part in fresh:
-            if uncompiled(part) is part:
-                scripted = isinstance(part, torch.jit.ScriptModule)
-                self._remember(part, self._scripted(part) if scripted else blank(type(part)))
+            if isinstance(part, torch.jit.ScriptModule):
+                self._scripted(part)
+            elif uncompiled(part) is part:
+                self._remember(part, blank(type(part)))
         for part in compiled:
             self._remember(part, self._doubles[id(uncompiled(part))])
         for part in fresh:
@@ -127,12 +128,22 @@ class Shadow:
                 self._fill(part, self._doubles[id(part)])
         return self._doubles[id(module)]
 
-    def _scripted(self, module: torch.nn.Module) -> Any:
-        """A copy: a scripted module lives in C++, which knows nothing of Python's objects."""
-        file = io.BytesIO()
-        torch.jit.save(module, file)
-        file.seek(0)
-        return torch.jit.load(file, map_location="meta" if self._double is without_data else None)
+    def _scripted(self, module: torch.nn.Module) -> None:
+        """Double by a copy: a scripted module lives in C++, which knows nothing of Python's objects."""
+        if id(module) in self._doubles:
+            return  # a part of one that was doubled whole
+        if self._double is without_data:
+            refuse_memory_readers(module)
+        double = independent_copy(module, "meta" if self._double is without_data else None)
+        parts = dict(double.named_modules(remove_duplicate=False))
+        for name, part in module.named_modules(remove_duplicate=False):
+            if id(part) not in self._doubles:
+                self._remember(part, parts[name])
+
+    def _script_function(self, function: torch.jit.ScriptFunction[Any, Any]) -> Any:
+        if self._double is without_data:
+            refuse_memory_readers(function)
+        return function
 
     def _object(self, original: Any) -> Any:
         try:
@@ -277,7 +288,7 @@ class Shadow:
         namespace = self._namespaces.setdefault(id(originals), dict(originals))
         for name in _names(function.__code__):
             value = originals.get(name)
-            if issubclass(type(value), (torch.nn.Module, torch.Tensor)):
+            if issubclass(type(value), (torch.nn.Module, torch.Tensor, torch.jit.ScriptFunction)):
                 namespace[name] = self._value(value)
             elif type(value) is types.FunctionType and value.__globals__ is originals and namespace[name] is value:
                 namespace[name] = None  # in the making, should it call itself
@@ -319,6 +330,7 @@ _METHODS: dict[type, Callable[[Shadow, Any], Any]] = {
     RemovableHandle: Shadow._handle,  # noqa: SLF001
     functools.partial: Shadow._partial,  # noqa: SLF001
     torch.Generator: Shadow._generator,  # noqa: SLF001
+    torch.jit.ScriptFunction: Shadow._script_function,  # noqa: SLF001
     weakref.ref: Shadow._reference,  # noqa: SLF001
     types.MethodType: Shadow._method,  # noqa: SLF001
     types.FunctionType: Shadow._closure,  # noqa: SLF001

@@ -37,6 +37,8 @@ def undisturbed() -> Iterator[None]:
         stack.enter_context(_disable_current_modes())
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
+        # TorchScript's optimizer would fold our tensors into the functions that it keeps, and fuse operators out of sight.
+        stack.enter_context(torch.jit.optimized_execution(should_optimize=False))
         # Fused inference paths of attention modules do the same work in operators of their own.
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(value=False)
