@@ -137,6 +137,7 @@ class _Run:
         except UsageError:
             raise
         except ReadsMemoryError as error:
+            shadow.of((self._args, self._kwargs))  # to know whether these hold data
             self.asked_for_data, self.without_data = (error.instruction, ""), _without_data(shadow)
             return None, error
         except Exception as error:  # noqa: BLE001 -- whether it is the model's own, running for real will show

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from pytest_flopsbudget.errors import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Instructions that read or write a tensor's memory past the dispatcher. On a tensor without memory they end the process.
+#: Instructions that reach a tensor's memory past the dispatcher. On a tensor without memory they end the process.
 _MEMORY_READERS = ("aten::tensor", "aten::as_tensor", "prim::tolist")
 
 
@@ -36,7 +38,7 @@ def refuse_memory_readers(scripted: Any) -> None:
                     raise ReadsMemoryError(kind)
 
 
-def _graphs(scripted: Any) -> Iterator[torch._C.Graph]:
+def _graphs(scripted: Any) -> Iterator[Any]:
     owners = [scripted]
     if isinstance(scripted, torch.jit.ScriptModule):
         inner: Any = scripted._c  # noqa: SLF001 -- what TorchScript runs
@@ -48,13 +50,27 @@ def _graphs(scripted: Any) -> Iterator[torch._C.Graph]:
 
 
 def independent_copy(module: torch.nn.Module, device: str | None = None) -> torch.nn.Module:
-    """A copy with tensors of its own, on ``device`` or where they are; it takes the way of a module in Python."""
+    """A copy with tensors of its own, on ``device`` or where they are; it takes the way of a module in Python.
+
+    Raises:
+        ReadsMemoryError: it has to stay where it is.
+        UsageError: TorchScript cannot write it down, or read what it wrote.
+    """
     file = io.BytesIO()
-    torch.jit.save(module, file)
-    file.seek(0)
-    copy = cast("torch.nn.Module", torch.jit.load(file, map_location=device))
+    try:
+        torch.jit.save(module, file)
+        file.seek(0)
+        copy: Any = torch.jit.load(file, map_location=device)
+    except NotImplementedError as error:
+        # It compares the constants of a graph with each other, which takes their values.
+        raise ReadsMemoryError("aten::equal") from error
+    except RuntimeError as error:
+        raise UsageError(
+            "TorchScript cannot copy this scripted model, as happens after torch.jit.optimize_for_inference, whose "
+            "operators are out of sight; measure the model that it was made from"
+        ) from error
     for part in copy.modules():
         # The switch for fused inference paths was compiled in; of those, only nested tensors change the work.
         if getattr(part, "original_name", "") == "TransformerEncoder" and hasattr(part, "use_nested_tensor"):
             part.use_nested_tensor = False
-    return copy
+    return cast("torch.nn.Module", copy)

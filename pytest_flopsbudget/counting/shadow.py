@@ -132,9 +132,11 @@ class Shadow:
         """Double by a copy: a scripted module lives in C++, which knows nothing of Python's objects."""
         if id(module) in self._doubles:
             return  # a part of one that was doubled whole
+        self._remember(module, None)  # what is refused may still be asked whether it holds data
         if self._double is without_data:
             refuse_memory_readers(module)
         double = independent_copy(module, "meta" if self._double is without_data else None)
+        self._doubles[id(module)] = double
         parts = dict(double.named_modules(remove_duplicate=False))
         for name, part in module.named_modules(remove_duplicate=False):
             if id(part) not in self._doubles:

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+from torch.jit import optimized_execution  # type: ignore[attr-defined] # public, by its documentation
 from torch.utils._python_dispatch import _disable_current_modes
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ def undisturbed() -> Iterator[None]:
         stack.enter_context(_disable_current_modes())
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        # TorchScript's optimizer would fold our tensors into the functions that it keeps, and fuse operators out of sight.
-        stack.enter_context(torch.jit.optimized_execution(should_optimize=False))
+        # TorchScript's optimizer would fold our tensors into the functions that it keeps, and fuse operators out of
+        # sight.
+        stack.enter_context(optimized_execution(should_optimize=False))
         # Fused inference paths of attention modules do the same work in operators of their own.
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(value=False)
