@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.nn.utils.rnn import PackedSequence
 
 from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
@@ -129,6 +130,7 @@ class _Run:
             with undisturbed(), flex.countable(on_meta=True), step_by_step():
                 model, args, kwargs = self._doubled(shadow)
                 tracer = ShapesTracer(_tracker_of(model))
+                _know_batch_sizes(tracer.constants, shadow)
                 prepare(tracer.constants, shadow)
                 self._traced(tracer, model, args, kwargs)
             if tracer.asked_for_data is None:
@@ -221,6 +223,13 @@ def _know_block_masks(constants: Constants, shadow: Shadow) -> None:
         for count, its_double in zip(flex.counts_of(original), flex.counts_of(double), strict=True):
             if not (count.is_meta or _is_fake(count)):
                 constants.remember(its_double, count)
+
+
+def _know_batch_sizes(constants: Constants, shadow: Shadow) -> None:
+    """The batch sizes of packed sequences are real, and read by the layers that they are handed to."""
+    for _, double in shadow.doubles():
+        if isinstance(double, PackedSequence):
+            constants.on_cpu(double.batch_sizes)
 
 
 def _know_integers(constants: Constants, shadow: Shadow) -> None:

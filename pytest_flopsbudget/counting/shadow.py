@@ -226,8 +226,8 @@ class Shadow:
 
     def _packed(self, value: PackedSequence) -> Any:
         # The batch sizes say how often to step, and are read as numbers: they belong to the shapes.
-        data, *indices = value
-        return self._remember(value, tuple.__new__(PackedSequence, (self._value(data), *indices)))
+        data, sizes, *indices = value
+        return self._remember(value, tuple.__new__(PackedSequence, (self._value(data), sizes.clone(), *indices)))
 
     def _handle(self, value: RemovableHandle) -> Any:
         """A hook that its owner takes off, as lazy modules do, goes from the double."""

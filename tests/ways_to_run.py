@@ -1,0 +1,158 @@
+"""The ways in which PyTorch can run one model, and checks that they all count the same."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils import _pytree as pytree
+from zoo import for_real, on_shapes
+
+from pytest_flopsbudget.counting.measure import measure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+MODES = (torch.enable_grad, torch.no_grad, torch.inference_mode)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A model with its inputs, and the MACs worked out by hand."""
+
+    build: Callable[[], torch.nn.Module]
+    macs: int
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
+    #: Part of the tree that ``macs`` leaves out.
+    besides: str | None = None
+    #: Why shapes are not enough; empty where they are.
+    needs_data: str = ""
+    #: Why `torch.export`, its decompositions, `torch.jit.script` or `torch.jit.trace` are left out; empty where not.
+    no_export: str = ""
+    no_decompositions: str = ""
+    no_script: str = ""
+    no_trace: str = ""
+
+    def check(self, counted: Any) -> None:
+        """The total is the one worked out by hand."""
+        left_out = 0 if self.besides is None else counted[self.besides].macs
+        assert counted.macs - left_out == self.macs
+
+
+def flops_by_module(counted: Any) -> dict[str, int]:
+    return {path: module.flops for path, module in counted.modules.items()}
+
+
+def with_fake_tensors(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.Module:
+    """A copy of the model on fake tensors; not all models can be built on them."""
+    model = copy.deepcopy(model)
+    for module in model.modules():
+        for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
+            if tensor is not None:
+                setattr(module, name, mode.from_tensor(tensor))
+    return model
+
+
+def graph_with_inputs(exported: torch.export.ExportedProgram, case: Case) -> tuple[torch.nn.Module, tuple[Any, ...]]:
+    """The program's own graph, and what it takes: parameters and buffers come before the user's inputs."""
+    state = {**exported.state_dict, **exported.constants}
+    inputs = iter(pytree.tree_leaves((case.args, case.kwargs)))
+    taken = (
+        next(inputs) if spec.kind is torch.export.graph_signature.InputKind.USER_INPUT else state[spec.target]
+        for spec in exported.graph_signature.input_specs
+    )
+    return exported.graph_module, tuple(taken)
+
+
+def in_modes(modes: Any, model: Any, args: Any, kwargs: Any, *, shapes: bool) -> Iterator[Any]:
+    """Measurements in these grad modes: for real, and on shapes, where they are enough."""
+    for mode in modes:
+        with mode():
+            yield on_shapes(model, args, kwargs) if shapes else measure(model, args, kwargs)
+            yield for_real(model, args, kwargs)
+
+
+def check_modes(case: Case, train: bool) -> None:
+    """With or without gradients, on shapes or for real, compiled or not: one tree."""
+    model = case.build().train(train)
+    expected = flops_by_module(measure(model, case.args, case.kwargs))
+    for one in (model, torch.compile(model, backend="eager"), torch.compile(model)):
+        modes = MODES if one is model else MODES[-1:]
+        for counted in in_modes(modes, one, case.args, case.kwargs, shapes=not case.needs_data):
+            case.check(counted)
+            assert flops_by_module(counted) == expected
+
+
+def check_weights_without_data(case: Case, train: bool, inputs_without_data: bool = True) -> None:
+    """Weights on meta with real inputs, with inputs on meta, and fake weights and inputs: the tree of real ones."""
+    model = case.build().train(train)
+    expected = flops_by_module(measure(model, case.args, case.kwargs))
+    fakes = FakeTensorMode()
+    on_meta, on_fakes = copy.deepcopy(model).to("meta"), with_fake_tensors(model, fakes)
+    inputs = (case.args, case.kwargs)
+    ways = [(on_meta, inputs), (on_fakes, inputs)]
+    if inputs_without_data:
+        ways += [
+            (on_meta, pytree.tree_map_only(torch.Tensor, lambda item: item.to("meta"), inputs)),
+            (on_fakes, pytree.tree_map_only(torch.Tensor, fakes.from_tensor, inputs)),
+        ]
+    for weights, (args, kwargs) in ways:
+        for mode in MODES:
+            with mode():
+                counted = measure(weights, args, kwargs)
+            case.check(counted)
+            assert flops_by_module(counted) == expected
+
+
+def check_exported(case: Case) -> None:
+    """The exported module, the program's graph, and both after PyTorch's decompositions: the total."""
+    model = case.build().eval()
+    expected = measure(model, case.args, case.kwargs).flops
+    exported = torch.export.export(model, case.args, case.kwargs)
+    programs = [exported] if case.no_decompositions else [exported, exported.run_decompositions()]
+    for program in programs:
+        for counted in in_modes(MODES, program.module(), case.args, case.kwargs, shapes=True):
+            assert counted.flops == expected
+    graph, inputs = graph_with_inputs(exported, case)
+    for counted in in_modes(MODES, graph, inputs, {}, shapes=True):
+        assert counted.flops == expected
+
+
+def check_scripted(case: Case, train: bool) -> None:
+    """A scripted model, in training and in eval, where fused paths were compiled in: the total."""
+    model = torch.jit.script(case.build().train(train))
+    for counted in in_modes(MODES, model, case.args, case.kwargs, shapes=not case.needs_data):
+        assert counted.macs == case.macs
+
+
+def check_traced(case: Case, train: bool) -> None:
+    """A traced model, whose sizes are tensors that it reads back: the total."""
+    model = torch.jit.trace(case.build().train(train), case.args, check_trace=False, strict=False)
+    for counted in in_modes(MODES, model, case.args, {}, shapes=False):
+        assert counted.macs == case.macs
+
+
+def check_backward(case: Case) -> None:
+    """Forward and backward, on shapes, for real, on meta, in training and in eval, and of what was exported."""
+    model = case.build()
+    forward = measure(model, case.args, case.kwargs)
+    if case.needs_data:
+        expected = measure(model, case.args, case.kwargs, backward=True)
+    else:
+        expected = on_shapes(model, case.args, case.kwargs, backward=True)
+    assert forward.flops < expected.flops <= 3 * forward.flops
+    for train in (True, False):
+        counted = for_real(model.train(train), case.args, case.kwargs, backward=True)
+        assert flops_by_module(counted) == flops_by_module(expected)
+        if not case.needs_data:
+            on_meta = copy.deepcopy(model).to("meta")
+            counted = measure(on_meta, case.args, case.kwargs, backward=True)
+            assert flops_by_module(counted) == flops_by_module(expected)
+    if not case.no_export:
+        exported = torch.export.export(model.train(), case.args, case.kwargs).module()
+        for way in (on_shapes, for_real):
+            assert way(exported, case.args, case.kwargs, backward=True).flops == expected.flops
