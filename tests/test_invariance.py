@@ -98,6 +98,7 @@ CASES = {
         (TOKENS,),
         {"src_key_padding_mask": PADDING},
         no_export=AS_PADDED,
+        no_script=AS_PADDED,
         no_trace=KEYWORD_ONLY,
     ),
     "attention": Case(lambda: nn.MultiheadAttention(WIDTH, 2, batch_first=True), ATTENTION, (TOKENS,) * 3),
