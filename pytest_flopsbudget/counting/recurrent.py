@@ -130,7 +130,7 @@ def step_by_step() -> Iterator[None]:
 
 def _instead_of(original: Callable[..., Any], cell: Cell) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
-        # Packed sequences have an argument more before the weights, and run by their batch sizes, which are data.
-        return _stack(cell, *args) if isinstance(args[2], (list, tuple)) else original(*args)
+        # Packed sequences have an argument more before the weights, which come before whether there are biases.
+        return _stack(cell, *args) if isinstance(args[3], bool) else original(*args)
 
     return run
