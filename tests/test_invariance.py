@@ -129,8 +129,8 @@ CASES = {
     "gru": Case(lambda: First(nn.GRU(8, 6, 2, bidirectional=True)), recurrent(3, 6, 8, 2 * 6, directions=2), (TOKENS,)),
     "rnn": Case(lambda: First(nn.RNN(8, 6, 2, nonlinearity="relu")), recurrent(1, 6, 8, 6), (TOKENS,)),
     "packed lstm": Case(
-        lambda: Packed(nn.LSTM(8, 6, 2, bidirectional=True, batch_first=True)),
-        recurrent(4, 6, 8, 2 * 6, steps=PACKED_STEPS, directions=2),
+        lambda: Packed(nn.LSTM(8, 6, bidirectional=True, batch_first=True)),
+        recurrent(4, 6, 8, steps=PACKED_STEPS, directions=2),
         (TOKENS,),
         needs_data=LENGTHS,
         no_export=LENGTHS_IN_EXPORT,
@@ -231,10 +231,9 @@ def test_exported(case):
     check_exported(case)
 
 
-@either_mode
 @cases("no_script")
-def test_scripted(case, train):
-    check_scripted(case, train)
+def test_scripted(case):
+    check_scripted(case)
 
 
 @cases("no_trace")
