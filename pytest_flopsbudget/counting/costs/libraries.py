@@ -1,0 +1,26 @@
+"""Operators that widely used libraries register, as they are defined there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.counting.costs.registry import formula, per_mac
+
+if TYPE_CHECKING:
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+
+@formula("transformers.grouped_mm_fallback")
+def _grouped_mm(call: Call) -> int:
+    """Rows (tokens, k), each by one expert's matrix of (experts, k, n), as `torch.nn.functional.grouped_mm`.
+
+    Source: `transformers/integrations/moe.py`.
+    """
+    rows, weight = call.tensor("input"), call.tensor("weight")
+    return per_mac(rows) * rows.numel() * weight.shape[-1]
+
+
+@formula("transformers.grouped_mm_fallback_backward")
+def _grouped_mm_backward(call: Call) -> int:
+    """The gradients of rows and matrices, each as dear as the forward product."""
+    return 2 * _grouped_mm(call)
