@@ -129,7 +129,7 @@ class _Run:
         try:
             with undisturbed(), flex.countable(on_meta=True), step_by_step():
                 model, args, kwargs = self._doubled(shadow)
-                tracer = ShapesTracer(_tracker_of(model))
+                tracer = ShapesTracer(_tracker_of(model, shadow))
                 _know_batch_sizes(tracer.constants, shadow)
                 prepare(tracer.constants, shadow)
                 self._traced(tracer, model, args, kwargs)
@@ -151,8 +151,9 @@ class _Run:
     def for_real(self) -> Complexity:
         """The complexity as it is with this data."""
         with undisturbed(), flex.countable(on_meta=False):
-            model, args, kwargs = self._doubled(Shadow(sharing_data))
-            tracer = RealTracer(_tracker_of(model))
+            shadow = Shadow(sharing_data)
+            model, args, kwargs = self._doubled(shadow)
+            tracer = RealTracer(_tracker_of(model, shadow))
             try:
                 self._traced(tracer, model, args, kwargs)
             finally:
@@ -163,7 +164,7 @@ class _Run:
         return shadow.of(self._model), shadow.of(self._args), shadow.of(self._kwargs)
 
     def _traced(self, tracer: Tracer, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        with tracer.tracker.following(), in_plain_pytorch(tracer), tracer:
+        with in_plain_pytorch(tracer), tracer:
             if self._backward:
                 with torch.enable_grad():
                     _backward(model(*args, **kwargs))
@@ -200,12 +201,13 @@ def _backward(outputs: Any) -> None:
     torch.autograd.backward(tensors, seeds)
 
 
-def _tracker_of(model: Callable[..., Any]) -> ModuleTracker:
+def _tracker_of(model: Callable[..., Any], shadow: Shadow) -> ModuleTracker:
     module = _module_of(model)
     tracker = ModuleTracker(module, name_of(model))
     if not isinstance(model, torch.nn.Module):
         tracker.root.calls = 1
         tracker.root.type = name_of(model)
+    tracker.follow(shadow.modules)
     return tracker
 
 
@@ -219,7 +221,7 @@ def _module_of(model: Callable[..., Any]) -> torch.nn.Module | None:
 
 def _know_block_masks(constants: Constants, shadow: Shadow) -> None:
     """The structure of an attention mask is a setting of the model, though it is held in tensors."""
-    for original, double in shadow.doubles():
+    for original, double in shadow.objects:
         for count, its_double in zip(flex.counts_of(original), flex.counts_of(double), strict=True):
             if not (count.is_meta or _is_fake(count)):
                 constants.remember(its_double, count)

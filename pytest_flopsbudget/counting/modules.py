@@ -5,14 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 from bisect import bisect_right
-from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.modules import module as global_hooks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
     from types import FrameType
 
 _CREDITS = ("calls", "flops", "other_flops", "recomputed_flops")
@@ -50,7 +49,10 @@ class Node:
 
 
 class ModuleTracker:
-    """Follows the calls of modules by global hooks, which leave no trace on any module and go at exit.
+    """Follows the calls of modules by taking the place that `torch.nn.Module.compile` has on an instance.
+
+    It is the first thing that a call looks for, which makes it cheap, and it is set on doubles only, so that nothing is
+    left anywhere. A module that is made during the run is no part of the model: its work is its caller's.
 
     A shared module is found under the name by which the module that calls it holds it; without such a name, under its
     first one. The backward pass needs no hooks: autograd numbers its nodes in the order in which the forward pass makes
@@ -63,6 +65,8 @@ class ModuleTracker:
         #: Modules that were called on threads which the model started, where nobody counts.
         self.unfollowed: set[str] = set()
         self._paths: dict[int, list[str]] = {}
+        #: By identity, the nodes of modules that have one name only.
+        self._only_node: dict[int, Node] = {}
         self._modules: list[torch.nn.Module] = []
         # Beside each node: whether autograd was running one of its own nodes when the module was called.
         self._stack: list[tuple[Node, bool]] = [(self.root, False)]
@@ -74,11 +78,19 @@ class ModuleTracker:
 
     def _adopt(self, module: torch.nn.Module, prefix: str) -> None:
         """Make ``module`` and all below it known under ``prefix``."""
-        for path, submodule in module.named_modules(prefix=prefix, remove_duplicate=False):
+        waiting = [(prefix, module)]
+        while waiting:
+            path, submodule = waiting.pop()
+            below = f"{path}." if path else ""
+            parts = submodule._modules.items()  # noqa: SLF001 -- `named_modules` is recursive, and slow
+            waiting.extend((below + name, part) for name, part in reversed(parts) if part is not None)
             paths = self._paths.setdefault(id(submodule), [])
             if not paths:
                 self._modules.append(submodule)  # keeps the id from being given to another
-                self.nodes.setdefault(path, Node(path, type(submodule).__name__, submodule))
+                node = self.nodes.setdefault(path, Node(path, type(submodule).__name__, submodule))
+                self._only_node[id(submodule)] = node
+            else:
+                self._only_node.pop(id(submodule), None)
             paths.append(path)
 
     def _node(self, module: torch.nn.Module) -> Node:
@@ -109,41 +121,28 @@ class ModuleTracker:
             self._numbers.append(number)
             self._makers.append(node)
 
-    def _enter(self, module: torch.nn.Module, _args: Any) -> None:
+    def _call(self, module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() != self._thread:
             if torch._C._current_autograd_node() is None:  # noqa: SLF001 -- not one of autograd's own threads
                 self.unfollowed.update(self._paths.get(id(module), ())[:1])
-            return
-        if type(module).__name__ == "OptimizedModule":
-            return  # what it compiled is called next, and is the module that people know
-        node = self._node(module)
+            return module._call_impl(*args, **kwargs)  # noqa: SLF001
+        node = self._only_node.get(id(module)) or self._node(module)
         node.calls += 1
-        self._stack.append((node, torch._C._current_autograd_node() is not None))  # noqa: SLF001
+        stack = self._stack
+        depth = len(stack)
+        stack.append((node, torch._C._current_autograd_node() is not None))  # noqa: SLF001
         self._mark()
-
-    def _exit(self, module: torch.nn.Module, _args: Any, _output: Any) -> None:
-        if threading.get_ident() != self._thread or len(self._stack) == 1:
-            return
-        # A module that raised where the hook could not see stays on the stack; it ends with its caller at the latest.
-        for depth in range(len(self._stack) - 1, 0, -1):
-            if self._stack[depth][0].module is module:
-                del self._stack[depth:]
-                self._mark()
-                return
-
-    @contextmanager
-    def following(self) -> Iterator[None]:
-        """Follow the calls of modules on this thread while the context lasts."""
-        self._mark()
-        handles = (
-            global_hooks.register_module_forward_pre_hook(self._enter),
-            global_hooks.register_module_forward_hook(self._exit, always_call=True),
-        )
         try:
-            yield
+            return module._call_impl(*args, **kwargs)  # noqa: SLF001 -- what a call is when nothing has taken its place
         finally:
-            for handle in handles:
-                handle.remove()
+            del stack[depth:]
+            self._mark()
+
+    def follow(self, modules: Iterable[torch.nn.Module]) -> None:
+        """From now on follow the calls of these modules, which must be doubles, on this thread."""
+        self._mark()
+        for module in modules:
+            module.__dict__["_compiled_call_impl"] = partial(self._call, module)
 
     def current(self) -> Node:
         """The place that the operator being dispatched now belongs to."""

@@ -7,10 +7,7 @@ import types
 from collections import OrderedDict, defaultdict, deque
 from enum import Enum
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any
 
 #: Parts of PyTorch whose objects hold a model's tensors; others (graphs, process groups, hook handles) stay themselves.
 _TORCH_STATE = ("torch.distributions.", "torch.nn.", "torch.optim.")
@@ -65,13 +62,15 @@ def attributes_of(instance: Any) -> dict[str, Any]:
     return attributes
 
 
-def slots_of(instance: Any) -> Iterator[tuple[types.MemberDescriptorType, Any]]:
+def slots_of(instance: Any) -> list[tuple[types.MemberDescriptorType, Any]]:
     """The slots that hold something, and what they hold."""
+    held = []
     for slot in _slots(type(instance)):  # type: ignore[arg-type] # mypy takes a class for unhashable
         try:
-            yield slot, slot.__get__(instance)
+            held.append((slot, slot.__get__(instance)))
         except AttributeError:  # noqa: PERF203 -- the one way to ask, past whatever the class made of it
             continue
+    return held
 
 
 @lru_cache(maxsize=1024)

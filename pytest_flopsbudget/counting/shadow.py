@@ -71,6 +71,9 @@ class Shadow:
         self._doubles: dict[int, Any] = {}
         # What was doubled stays alive with its double, so that its id is not given to another.
         self._originals: list[Any] = []
+        #: The doubles of modules, and of objects that are none, these with the originals before.
+        self.modules: list[torch.nn.Module] = []
+        self.objects: list[tuple[Any, Any]] = []
         self._namespaces: dict[int, dict[str, Any]] = {}
 
     def of(self, value: Any) -> Any:
@@ -114,19 +117,46 @@ class Shadow:
         return self._object(value) if is_plain(kind) else value
 
     def _module(self, module: torch.nn.Module) -> Any:
-        fresh = [part for part in module.modules() if id(part) not in self._doubles]
-        compiled = [part for part in fresh if uncompiled(part) is not part]
-        for part in fresh:
+        # Without recursion, since models may be deep, and whole before it is filled, since parts refer to one another.
+        fresh: list[tuple[torch.nn.Module, torch.nn.Module]] = []
+        compiled: list[tuple[torch.nn.Module, torch.nn.Module]] = []
+        known, waiting = self._doubles, [module]
+        while waiting:
+            part = waiting.pop()
+            if id(part) in known:
+                continue
+            original = uncompiled(part)
             if isinstance(part, torch.jit.ScriptModule):
                 self._scripted(part)
-            elif uncompiled(part) is part:
-                self._remember(part, blank(type(part)))
-        for part in compiled:
-            self._remember(part, self._doubles[id(uncompiled(part))])
-        for part in fresh:
-            if uncompiled(part) is part and not isinstance(part, torch.jit.ScriptModule):
-                self._fill(part, self._doubles[id(part)])
-        return self._doubles[id(module)]
+            elif original is not part:
+                self._remember(part, None)
+                compiled.append((part, original))
+                waiting.append(original)
+            else:
+                double = self._remember(part, blank(type(part)))
+                self.modules.append(double)
+                fresh.append((part, double))
+                waiting.extend(below for below in reversed(part._modules.values()) if below is not None)  # noqa: SLF001
+        for part, original in compiled:
+            known[id(part)] = known[id(original)]
+        for part, double in fresh:
+            self._fill_module(part, double)
+        return known[id(module)]
+
+    def _fill_module(self, module: torch.nn.Module, double: torch.nn.Module) -> None:
+        """As `_fill`, for what nearly all of a model's objects are."""
+        if slots_of(module) or container_of(type(module)) is not None:
+            self._fill(module, double)
+            return
+        attributes = double.__dict__
+        for name, value in module.__dict__.items():
+            kind = type(value)
+            if kind in _ATOMS:
+                attributes[name] = value
+            elif name in _OWN_DICTS and (kind is dict or kind is OrderedDict):
+                attributes[name] = kind((key, self._value(item)) for key, item in value.items()) if value else kind()
+            else:
+                attributes[name] = None if name == "_compiled_call_impl" else self._value(value)
 
     def _scripted(self, module: torch.nn.Module) -> None:
         """Double by a copy: a scripted module lives in C++, which knows nothing of Python's objects."""
@@ -138,6 +168,7 @@ class Shadow:
         double = independent_copy(module, "meta" if self._double is without_data else None)
         self._doubles[id(module)] = double
         parts = dict(double.named_modules(remove_duplicate=False))
+        self.modules += parts.values()
         for name, part in module.named_modules(remove_duplicate=False):
             if id(part) not in self._doubles:
                 self._remember(part, parts[name])
@@ -153,6 +184,7 @@ class Shadow:
         except TypeError:
             return original
         self._remember(original, double)
+        self.objects.append((original, double))
         self._fill(original, double)
         return double
 
@@ -298,6 +330,8 @@ class Shadow:
         return namespace
 
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        if type(tensor) is torch.nn.Parameter and not tensor.__dict__:
+            return cast("torch.Tensor", self._remember(tensor, self._parameter(tensor)))
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             return self._uninitialized(tensor)
         double = self._double(tensor)
@@ -312,6 +346,10 @@ class Shadow:
         if tensor.__dict__ and (kind in PLAIN or has_no_dispatcher(kind)):  # others hold their parts there
             double.__dict__.update((name, self._value(value)) for name, value in tensor.__dict__.items())
         return double
+
+    def _parameter(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+        # What its constructor comes to, for a plain tensor.
+        return torch.Tensor._make_subclass(torch.nn.Parameter, self._double(parameter), parameter.requires_grad)  # noqa: SLF001
 
     def _uninitialized(self, tensor: torch.Tensor) -> torch.Tensor:
         """A lazy module gives it a shape when it is called."""
