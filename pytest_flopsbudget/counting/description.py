@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,22 +20,31 @@ def _by(sizes: Sequence[int]) -> str:
 def shape_of(module: torch.nn.Module) -> str:
     """What the module's cost hangs on: "64->128, 3x3, stride 2x2", "4096->1000"; else the shapes of its parameters."""
     if isinstance(module, torch.nn.modules.conv._ConvNd):  # noqa: SLF001 -- the base class of all convolutions
-        parts = [f"{module.in_channels}->{module.out_channels}", _by(module.kernel_size)]
-        for name, value in (("stride", module.stride), ("dilation", module.dilation)):
-            if any(number != 1 for number in value):
-                parts.append(f"{name} {_by(value)}")
-        if module.groups != 1:
-            parts.append(f"groups {module.groups}")
-        return ", ".join(parts)
+        channels = (module.in_channels, module.out_channels, module.groups)
+        return _convolution(*channels, tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation))
     if isinstance(module, torch.nn.Linear):
         return f"{module.in_features}->{module.out_features}"
     if isinstance(module, torch.nn.Embedding):
         return f"{module.num_embeddings}->{module.embedding_dim}"
+    parameters = module._parameters  # noqa: SLF001 -- nearly always empty, and then there is nothing to do
     return ", ".join(
         f"{name} {_by(parameter.shape) or 'scalar'}"
-        for name, parameter in module.named_parameters(recurse=False)
-        if not isinstance(parameter, torch.nn.parameter.UninitializedParameter)
+        for name, parameter in parameters.items()
+        if parameter is not None and not isinstance(parameter, torch.nn.parameter.UninitializedParameter)
     )
+
+
+@lru_cache(maxsize=1024)  # deep models have few different ones
+def _convolution(  # noqa: PLR0913, PLR0917 -- what tells convolutions apart
+    inputs: int, outputs: int, groups: int, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> str:
+    parts = [f"{inputs}->{outputs}", _by(kernel)]
+    for name, value in (("stride", stride), ("dilation", dilation)):
+        if any(number != 1 for number in value):
+            parts.append(f"{name} {_by(value)}")
+    if groups != 1:
+        parts.append(f"groups {groups}")
+    return ", ".join(parts)
 
 
 def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 TensorSpec = tuple[torch.Size, tuple[int, ...], torch.dtype]
 
 
+_META = torch.device("meta")
+
 #: The classes of nearly all tensors.
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -35,7 +37,7 @@ def twin_of(tensor: torch.Tensor) -> torch.Tensor:
     """
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
         raise NoTwinError(f"a tensor of layout {tensor.layout} and dtype {tensor.dtype}")
-    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_META)
 
 
 def to_meta(value: Any) -> Any:
@@ -95,7 +97,7 @@ def make(spec: Any) -> Any:
     kind = type(spec)
     if kind is _Spec:
         shape, stride, dtype = spec
-        return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+        return torch.empty_strided(shape, stride, dtype=dtype, device=_META)
     if kind is tuple or kind is list:
         return kind(map(make, spec))
     return spec

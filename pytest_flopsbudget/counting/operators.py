@@ -51,8 +51,10 @@ class OperatorInfo:
         "has_device",
         "has_nested_kernel",
         "is_constant",
+        "is_plain",
         "is_pointwise",
         "is_random",
+        "is_view",
         "known",
         "name",
         "needs_data",
@@ -112,6 +114,23 @@ class OperatorInfo:
         #: All its other arithmetic.
         self.other_formula: Formula | None = other_formula_of(self.name) or self._rule_by_tags(tags)
         self.known = bool(self.registered or self.formula or self.other_formula) or self._is_free(schema, tags)
+
+        #: Whether its outputs are new tensors that follow from its arguments' metadata, wherever they are.
+        self.is_plain = (
+            self.behaviour == "functional"
+            and self.known
+            and not (self.needs_data or self.has_device or self.is_constant)
+            and self.name not in ("aten.index", "aten.lift_fresh")
+        )
+
+        #: Whether it returns views of its first argument and does nothing else.
+        self.is_view = (
+            self.behaviour == "alias"
+            and not (self.written or self.needs_data or self.registered or self.formula or self.other_formula)
+            and bool(schema.arguments)
+            and schema.arguments[0].type.isSubtypeOf(torch._C.TensorType.get())  # noqa: SLF001
+            and self._is_free(schema, tags)
+        )
 
     def _behaviour(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> tuple[Behaviour, tuple[int, ...]]:
         aliased = [result.alias_info for result in schema.returns]

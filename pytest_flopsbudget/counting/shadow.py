@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType, torch.Size))
 
+_CONTAINERS = (dict, OrderedDict, set)
+
 #: Classes outside of PyTorch whose instances change when they are used.
 _COPIED = frozenset(
     (
@@ -33,8 +35,8 @@ _COPIED = frozenset(
     )
 )
 
-#: The dicts that every module has for itself, so that nobody else can hold them.
-_OWN_DICTS = frozenset(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, dict))
+#: The dicts and sets that every module has for itself, so that nobody else can hold them.
+_OWN = frozenset(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, (dict, set)))
 
 
 def without_data(tensor: torch.Tensor) -> torch.Tensor:
@@ -148,15 +150,23 @@ class Shadow:
         if slots_of(module) or container_of(type(module)) is not None:
             self._fill(module, double)
             return
-        attributes = double.__dict__
+        attributes, known = double.__dict__, self._doubles
         for name, value in module.__dict__.items():
             kind = type(value)
             if kind in _ATOMS:
                 attributes[name] = value
-            elif name in _OWN_DICTS and (kind is dict or kind is OrderedDict):
-                attributes[name] = kind((key, self._value(item)) for key, item in value.items()) if value else kind()
-            else:
+            elif name not in _OWN or kind not in _CONTAINERS:
                 attributes[name] = None if name == "_compiled_call_impl" else self._value(value)
+            elif not value:
+                attributes[name] = kind()
+            elif kind is set:
+                attributes[name] = self._set(value)
+            else:
+                own: Any = kind()
+                attributes[name] = own
+                for key, item in value.items():
+                    part = known.get(id(item))
+                    own[key] = self._value(item) if part is None else part
 
     def _scripted(self, module: torch.nn.Module) -> None:
         """Double by a copy: a scripted module lives in C++, which knows nothing of Python's objects."""
@@ -194,7 +204,7 @@ class Shadow:
         for name, value in attributes_of(original).items():
             if type(value) in _ATOMS:
                 attributes[name] = value
-            elif name in _OWN_DICTS and not value:
+            elif name in _OWN and not value:
                 attributes[name] = type(value)()
             elif name == "_compiled_call_impl":
                 attributes[name] = None
@@ -238,6 +248,8 @@ class Shadow:
         return double
 
     def _tuple(self, value: tuple[Any, ...]) -> Any:
+        if all(type(item) in _ATOMS for item in value):
+            return value
         return self._remember(value, tuple(map(self._value, value)))
 
     def _named_tuple(self, value: tuple[Any, ...]) -> Any:
@@ -330,12 +342,14 @@ class Shadow:
         return namespace
 
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
-        if type(tensor) is torch.nn.Parameter and not tensor.__dict__:
+        kind = type(tensor)
+        if kind is torch.nn.Parameter and not tensor.__dict__:
             return cast("torch.Tensor", self._remember(tensor, self._parameter(tensor)))
+        if kind is torch.Tensor and not tensor.requires_grad and not tensor.__dict__:
+            return cast("torch.Tensor", self._remember(tensor, self._double(tensor)))
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             return self._uninitialized(tensor)
         double = self._double(tensor)
-        kind = type(tensor)
         if kind not in PLAIN and has_no_dispatcher(kind):
             double = double.as_subclass(kind)
         if isinstance(tensor, torch.nn.Parameter):
@@ -347,7 +361,7 @@ class Shadow:
             double.__dict__.update((name, self._value(value)) for name, value in tensor.__dict__.items())
         return double
 
-    def _parameter(self, parameter: torch.nn.Parameter) -> torch.Tensor:
+    def _parameter(self, parameter: torch.Tensor) -> torch.Tensor:
         # What its constructor comes to, for a plain tensor.
         return torch.Tensor._make_subclass(torch.nn.Parameter, self._double(parameter), parameter.requires_grad)  # noqa: SLF001
 
@@ -359,6 +373,8 @@ class Shadow:
 
 
 _METHODS: dict[type, Callable[[Shadow, Any], Any]] = {
+    torch.Tensor: Shadow._tensor,  # noqa: SLF001
+    torch.nn.Parameter: Shadow._tensor,  # noqa: SLF001
     dict: Shadow._dict,  # noqa: SLF001 -- this class's own
     OrderedDict: Shadow._dict,  # noqa: SLF001
     defaultdict: Shadow._defaultdict,  # noqa: SLF001

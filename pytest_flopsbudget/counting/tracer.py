@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     _Credits: TypeAlias = tuple[dict[Node, tuple[int, ...]], dict[str, "Tally"], dict[str, "Tally"]]
 
 
+_ALL = Fraction(1)
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 
 
@@ -66,7 +67,7 @@ class Tracer(TorchDispatchMode):
         #: What a reader of the numbers should know.
         self.notes: set[str] = set()
         #: The part of the work that counts: less than 1 where a mask leaves blocks out.
-        self._share = Fraction(1)
+        self._share = _ALL
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -78,7 +79,7 @@ class Tracer(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Answer one operator and count it."""
-        if any(kind not in PLAIN for kind in types) and not all(map(_counts_by_metadata, types)):
+        if types and any(kind not in PLAIN for kind in types) and not all(map(_counts_by_metadata, types)):
             # A subclass with a dispatcher of its own (nested, distributed, quantized tensors) takes the operator apart;
             # the operators on its parts come by here again.
             return NotImplemented
@@ -170,7 +171,7 @@ class Tracer(TorchDispatchMode):
 
     def credit(self, name: str, cost: Cost) -> None:
         """Add a call of the operator ``name`` to what has been counted."""
-        flops, other_flops = cost if self._share == 1 else self._part_of(cost)
+        flops, other_flops = cost if self._share is _ALL else self._part_of(cost)
         node = self.tracker.current()
         node.flops += flops
         node.other_flops += other_flops
