@@ -125,6 +125,33 @@ def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return output, _empty((channels,), torch.float32), _empty((channels,), torch.float32)
 
 
+def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """(N, C, *spatial) by (out, C / groups, *kernel), without gaps in memory and in one order of dimensions only."""
+    inputs, weight, bias, stride, padding, dilation, transposed, _, groups = args
+    dims = inputs.ndim - 2
+    if (
+        kwargs
+        or transposed
+        or weight.ndim != inputs.ndim
+        or inputs.shape[1] != weight.shape[1] * groups
+        or weight.shape[0] % groups
+        or (bias is not None and (tuple(bias.shape) != (weight.shape[0],) or bias.dtype is not inputs.dtype))
+        or not len(stride) == len(padding) == len(dilation) == dims
+        or inputs.dtype not in _FLOATS
+        or inputs.dtype is not weight.dtype
+        or not inputs.is_contiguous()
+        or not weight.is_contiguous()
+        or _is_channels_last(inputs)
+        or dims > 2  # noqa: PLR2004 -- volumes have an order of dimensions of their own
+    ):
+        return None
+    sizes = zip(inputs.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    positions = [(size + 2 * pad - gap * (kernel - 1) - 1) // step + 1 for size, kernel, step, pad, gap in sizes]
+    if not inputs.shape[0] or any(position <= 0 for position in positions):
+        return None
+    return _empty((inputs.shape[0], weight.shape[0], *positions), inputs.dtype)
+
+
 def _softmax(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     inputs, dim, *converted = args
     if kwargs or any(converted) or not inputs.is_contiguous() or not -inputs.ndim <= dim < inputs.ndim:
@@ -173,6 +200,7 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 _RULES: Mapping[str, Rule] = {
     "aten._grouped_mm": _grouped_product,
+    "aten.convolution": _convolution,
     "aten.mm": _product,
     "aten.bmm": _product,
     "aten.addmm": _sum_and_product,

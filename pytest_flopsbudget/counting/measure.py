@@ -124,6 +124,21 @@ class _Run:
     def _on_twins(
         self, execution: Execution, prepare: Callable[[Constants, Shadow], None]
     ) -> tuple[Complexity | None, Exception | None]:
+        result, failure = self._on_twins_once(execution, prepare, gradients=self._backward)
+        if failure is not None and self.asked_for_data is None and self._may_take_gradients():
+            result, failure = self._on_twins_once(execution, prepare, gradients=True)
+        return result, failure
+
+    def _may_take_gradients(self) -> bool:
+        """Whether a forward pass that failed without gradients may be one that takes some on its way.
+
+        Nearly none does, and without them a model runs faster.
+        """
+        return torch.is_grad_enabled() and not self._backward
+
+    def _on_twins_once(
+        self, execution: Execution, prepare: Callable[[Constants, Shadow], None], *, gradients: bool
+    ) -> tuple[Complexity | None, Exception | None]:
         shadow = Shadow(without_data)
         tracer = None
         try:
@@ -132,7 +147,7 @@ class _Run:
                 tracer = ShapesTracer(_tracker_of(model, shadow))
                 _know_batch_sizes(tracer.constants, shadow)
                 prepare(tracer.constants, shadow)
-                self._traced(tracer, model, args, kwargs)
+                self._traced(tracer, model, args, kwargs, gradients=gradients)
             if tracer.asked_for_data is None:
                 return self._complexity(tracer, execution), None
             failure: Exception = NeedsDataError(tracer.asked_for_data[0])
@@ -150,12 +165,22 @@ class _Run:
 
     def for_real(self) -> Complexity:
         """The complexity as it is with this data."""
+        try:
+            return self._for_real_once(gradients=self._backward)
+        except UsageError:
+            raise
+        except Exception:
+            if not self._may_take_gradients():
+                raise
+        return self._for_real_once(gradients=True)
+
+    def _for_real_once(self, *, gradients: bool) -> Complexity:
         with undisturbed(), flex.countable(on_meta=False):
             shadow = Shadow(sharing_data)
             model, args, kwargs = self._doubled(shadow)
             tracer = RealTracer(_tracker_of(model, shadow))
             try:
-                self._traced(tracer, model, args, kwargs)
+                self._traced(tracer, model, args, kwargs, gradients=gradients)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")
@@ -163,13 +188,19 @@ class _Run:
     def _doubled(self, shadow: Shadow) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         return shadow.of(self._model), shadow.of(self._args), shadow.of(self._kwargs)
 
-    def _traced(self, tracer: Tracer, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        with in_plain_pytorch(tracer), tracer:
+    def _traced(
+        self,
+        tracer: Tracer,
+        model: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        gradients: bool,
+    ) -> None:
+        with in_plain_pytorch(tracer), tracer, torch.set_grad_enabled(gradients):
+            output = model(*args, **kwargs)
             if self._backward:
-                with torch.enable_grad():
-                    _backward(model(*args, **kwargs))
-            else:
-                model(*args, **kwargs)
+                _backward(output)
 
     def _complexity(self, tracer: Tracer, execution: Execution) -> Complexity:
         return complexity(

@@ -100,7 +100,7 @@ class ShapesTracer(Tracer):
         """The output of a call that may have been seen before; None for what an in-place operator returns."""
         try:
             known = _ANSWERS.get(key)
-        except TypeError:  # an argument that cannot be hashed
+        except (TypeError, NotImplementedError):  # an argument that cannot be hashed, or compared
             return self._run(info, args, kwargs)
         if known is not None:
             spec, cost = known
@@ -203,7 +203,7 @@ def _known(info: OperatorInfo, args: tuple[Any, ...]) -> tuple[Any, Cost] | None
     append_key(parts, [], args)
     try:
         return _ANSWERS.get(tuple(parts))
-    except TypeError:  # an argument that cannot be hashed
+    except (TypeError, NotImplementedError):  # an argument that cannot be hashed, or compared
         return None
 
 

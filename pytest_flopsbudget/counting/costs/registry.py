@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -35,6 +36,15 @@ _OTHER_FORMULAS: dict[str, Formula] = {}
 _REGISTERED: dict[str, CostFormula] = {}
 
 
+@cache  # of PyTorch's operators, so nothing ever has to reset it
+def _signature(operator: torch._ops.OpOverload) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+    """The operator's name, the names of its arguments, and the defaults of those that have one."""
+    schema = operator._schema  # noqa: SLF001 -- torch names it so
+    names = tuple(argument.name for argument in schema.arguments)
+    defaults = {item.name: item.default_value for item in schema.arguments if item.has_default_value()}
+    return schema.name.replace("::", "."), names, defaults
+
+
 class Call:
     """One call of an operator: its arguments by the names of its schema, and what it returned.
 
@@ -46,13 +56,10 @@ class Call:
     def __init__(
         self, operator: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
     ) -> None:
+        name, names, defaults = _signature(operator)
         #: The operator's name, without overload: "aten.mm".
-        self.name: str = operator._schema.name.replace("::", ".")  # noqa: SLF001 -- torch names it so
-        names = [argument.name for argument in operator._schema.arguments]  # noqa: SLF001 -- torch names it so
-        self._arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
-        for argument in operator._schema.arguments:  # noqa: SLF001
-            if argument.name not in self._arguments and argument.has_default_value():
-                self._arguments[argument.name] = argument.default_value
+        self.name = name
+        self._arguments: dict[str, Any] = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
         #: The arguments as they were passed.
         self.args, self.kwargs = args, kwargs
         #: What the operator returned.
