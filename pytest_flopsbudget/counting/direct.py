@@ -37,7 +37,9 @@ _FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16
 
 
 def answer(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The output of a functional operator on the meta device; None where no rule here holds."""
+    """The output of an operator on the meta device; None where no rule here holds, as for what returns views."""
+    if info.behaviour != "functional":
+        return _in_place(info, args, kwargs) if info.behaviour == "inplace" and info.is_pointwise else None
     rule = _RULES.get(info.name)
     if rule is not None:
         return rule(args, kwargs)
@@ -69,6 +71,26 @@ def _pointwise(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any
     if stride is not None and _is_dense(shape, stride):
         return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
     return None
+
+
+def _in_place(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """What is written to stays as it is, where what is computed fits into it."""
+    written = args[0]
+    if info.returned != (0,) or kwargs or written.dtype not in _FLOATS:
+        return None
+    for argument in args[1:]:
+        if isinstance(argument, torch.Tensor):
+            if argument.dtype is not written.dtype or not _spreads(argument.shape, written.shape):
+                return None
+        elif not isinstance(argument, (int, float, type(None))):
+            return None
+    return written
+
+
+def _spreads(shape: Sequence[int], over: Sequence[int]) -> bool:
+    """Whether a tensor of that shape broadcasts to exactly the other."""
+    pairs = zip(reversed(shape), reversed(over), strict=False)
+    return len(shape) <= len(over) and all(size in (1, full) for size, full in pairs)
 
 
 def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
@@ -152,6 +174,38 @@ def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return _empty((inputs.shape[0], weight.shape[0], *positions), inputs.dtype)
 
 
+def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """A sum or a mean over some dimensions."""
+    inputs, dims, *others = args
+    keep = bool(others and others[0])
+    if kwargs or len(others) > 1 or inputs.dtype not in _FLOATS or not inputs.is_contiguous() or not dims:
+        return None
+    count = inputs.ndim
+    if not all(-count <= dim < count for dim in dims):
+        return None
+    reduced = {dim % count for dim in dims}
+    if len(reduced) != len(dims):
+        return None
+    sizes = enumerate(inputs.shape)
+    return _empty([1 if dim in reduced else size for dim, size in sizes if keep or dim not in reduced], inputs.dtype)
+
+
+def _joined(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Tensors that differ in the size of one dimension at most, one after the other."""
+    tensors, dim = args[0], args[1] if len(args) > 1 else 0
+    first = tensors[0] if tensors else None
+    if kwargs or first is None or first.dtype not in _FLOATS or not -first.ndim <= dim < first.ndim:
+        return None
+    dim %= first.ndim
+    others = (*first.shape[:dim], *first.shape[dim + 1 :])
+    for tensor in tensors:
+        fits = tensor.ndim == first.ndim and (*tensor.shape[:dim], *tensor.shape[dim + 1 :]) == others
+        if not fits or tensor.dtype is not first.dtype or not tensor.is_contiguous() or _is_channels_last(tensor):
+            return None
+    size = sum(tensor.shape[dim] for tensor in tensors)
+    return _empty((*first.shape[:dim], size, *first.shape[dim + 1 :]), first.dtype)
+
+
 def _softmax(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     inputs, dim, *converted = args
     if kwargs or any(converted) or not inputs.is_contiguous() or not -inputs.ndim <= dim < inputs.ndim:
@@ -172,10 +226,9 @@ def _sum_and_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The same, with something added that has the product's shape once it is spread."""
     added, left, right = args
     output = _product((left, right), {}) if set(kwargs) <= {"alpha", "beta"} else None
-    if output is None or added.dtype is not output.dtype or added.ndim > output.ndim:
+    if output is None or added.dtype is not output.dtype:
         return None
-    spread = zip(reversed(added.shape), reversed(output.shape), strict=False)
-    return output if all(size in (1, full) for size, full in spread) else None
+    return output if _spreads(added.shape, output.shape) else None
 
 
 def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -200,7 +253,10 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 _RULES: Mapping[str, Rule] = {
     "aten._grouped_mm": _grouped_product,
+    "aten.cat": _joined,
     "aten.convolution": _convolution,
+    "aten.mean": _over_dimensions,
+    "aten.sum": _over_dimensions,
     "aten.mm": _product,
     "aten.bmm": _product,
     "aten.addmm": _sum_and_product,

@@ -115,9 +115,9 @@ class OperatorInfo:
         self.other_formula: Formula | None = other_formula_of(self.name) or self._rule_by_tags(tags)
         self.known = bool(self.registered or self.formula or self.other_formula) or self._is_free(schema, tags)
 
-        #: Whether its outputs are new tensors that follow from its arguments' metadata, wherever they are.
+        #: Whether what it returns follows from its arguments' metadata, wherever they are.
         self.is_plain = (
-            self.behaviour == "functional"
+            self.behaviour != "alias"
             and self.known
             and not (self.needs_data or self.has_device or self.is_constant)
             and self.name not in ("aten.index", "aten.lift_fresh")
@@ -184,15 +184,16 @@ class OperatorInfo:
 
     def cost(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
         """What one call costs; `FREE` where no formula applies."""
-        if self.formula is None and self.other_formula is None and self.registered is None:
-            return FREE
         if self.name not in _ACROSS_COMPONENTS and any(tensor.is_nested for tensor in tensors_in(args)):
-            costs = [self._cost_of_one(*part) for part in _components(args, kwargs, output)]
+            costs = [self.cost_of_one(*part) for part in _components(args, kwargs, output)]
             return Cost(sum(cost.flops for cost in costs), sum(cost.other_flops for cost in costs))
-        return self._cost_of_one(args, kwargs, output)
+        return self.cost_of_one(args, kwargs, output)
 
-    def _cost_of_one(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
+    def cost_of_one(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
+        """The same for a call without nested tensors."""
         formula, other_formula = self.formula, self.other_formula
+        if formula is None and other_formula is None and self.registered is None:
+            return FREE
         call = Call(self.operator, args, kwargs, output)
         if self.registered is not None:
             cost = self.registered(call)

@@ -54,11 +54,11 @@ class ShapesTracer(Tracer):
         """
         if info.is_view and type(args[0]) in PLAIN and args[0].is_meta:
             return info.operator(*args, **kwargs), FREE
-        if info.is_plain and not kwargs and not self.constants:
-            known = _known(info, args)
-            if known is not None:
-                spec, cost = known
-                return make(spec), cost
+        if info.is_plain and not kwargs and not self.constants and _writes_to_twins(info, args):
+            parts: list[Any] = [info, torch.get_default_dtype()]
+            append_key(parts, [], args)
+            output, cost = self._remembered(tuple(parts), info, args, kwargs)
+            return self._written(info, args) if info.behaviour == "inplace" else output, cost
         return self._answer(info, args, dict(kwargs))
 
     def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Cost]:
@@ -78,7 +78,7 @@ class ShapesTracer(Tracer):
         if tensors and (self.constants or info.name == "aten.lift_fresh"):
             found, output = self._from_constants(info, args, kwargs, tensors, wants_cpu)
             if found:
-                return output, info.cost(args, kwargs, output)
+                return output, info.cost_of_one(args, kwargs, output)
         self._refuse_without_data(info, args, kwargs)
         if info.behaviour == "alias" or not info.known:
             output, cost = self._run(info, args, kwargs)
@@ -137,10 +137,10 @@ class ShapesTracer(Tracer):
         """Work the output out, or ask PyTorch's meta kernel for it."""
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
-        output = direct.answer(info, args, kwargs) if info.behaviour == "functional" else None
+        output = direct.answer(info, args, kwargs)
         if output is None:
-            output = info.operator(*args, **kwargs)
-        return to_meta(output), info.cost(args, kwargs, output)
+            output = to_meta(info.operator(*args, **kwargs))
+        return output, info.cost_of_one(args, kwargs, output)
 
     @staticmethod
     def _written(info: OperatorInfo, args: Sequence[Any]) -> Any:
@@ -194,17 +194,13 @@ class ShapesTracer(Tracer):
             raise NeedsDataError(f"{info.name} needs data")
 
 
-def _known(info: OperatorInfo, args: tuple[Any, ...]) -> tuple[Any, Cost] | None:
-    """What is remembered of the call of an operator that does nothing but compute."""
+def _writes_to_twins(info: OperatorInfo, args: tuple[Any, ...]) -> bool:
+    """Whether nothing of what the operator writes to is real; true of what writes to nothing."""
     for position in info.written:
-        if position < len(args) and args[position] is not None and not args[position].is_meta:
-            return None
-    parts: list[Any] = [info, torch.get_default_dtype()]
-    append_key(parts, [], args)
-    try:
-        return _ANSWERS.get(tuple(parts))
-    except (TypeError, NotImplementedError):  # an argument that cannot be hashed, or compared
-        return None
+        written = args[position] if position < len(args) else None
+        if written is not None and not (isinstance(written, torch.Tensor) and written.is_meta):
+            return False
+    return True
 
 
 def _hangs_on_values(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
