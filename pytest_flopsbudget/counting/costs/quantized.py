@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from pytest_flopsbudget.counting.costs.recurrent import CELLS, GRU, LSTM
 from pytest_flopsbudget.counting.costs.registry import formula, other_formula
 
 if TYPE_CHECKING:
-    import torch
-
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
@@ -101,11 +101,18 @@ def _transposed_convolution(call: Call) -> int:
     return 2 * call.tensor("qx").numel() * _slice(call)
 
 
+def _has_bias(call: Call) -> bool:
+    """Of sparse layers an operator unpacks, of others a method."""
+    packed = _packed(call)
+    unpacked = torch.ops.sparse.qlinear_unpack(packed) if call.name.startswith("sparse.") else packed.unpack()
+    return unpacked[1] is not None
+
+
 @other_formula(*_LINEAR, *_CONVOLUTIONS, *_TRANSPOSED)
 def _around(call: Call) -> int:
     """The bias, and what is fused: a sum, ReLU, tanh; leaky ReLU is a comparison and a product."""
     name = call.name.partition(".")[2]
-    operations = int(_packed(call).unpack()[1] is not None) + ("_add" in name) + ("tanh" in name)
+    operations = _has_bias(call) + ("_add" in name) + ("tanh" in name)
     operations += 2 if "leaky_relu" in name else int("relu" in name)
     return operations * call.first_output.numel()
 
