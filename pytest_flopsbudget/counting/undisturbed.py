@@ -40,6 +40,9 @@ def undisturbed() -> Iterator[None]:
         # Fused inference paths of attention modules do the same work in operators of their own.
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(value=False)
+        # TorchScript compares its constants when it optimizes, with operators of ATen's, and may fuse what it runs.
+        stack.callback(torch._C._set_graph_executor_optimize, torch._C._get_graph_executor_optimize())  # noqa: SLF001
+        torch._C._set_graph_executor_optimize(False)  # noqa: SLF001 -- the context manager for it is deprecated
         stack.enter_context(warnings.catch_warnings())
         for message in _OUR_DOING:
             warnings.filterwarnings("ignore", message=message)
