@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.ao.quantization.fx import _decomposed  # noqa: F401 -- registers operators
 
+from pytest_flopsbudget.counting.costs import Call, formula_of, other_formula_of
 from pytest_flopsbudget.counting.operators import operator_info
 
 #: Operator → why it has no formula and is not free.
@@ -105,6 +106,11 @@ def cost_of(operator, args, output):
     return tuple(info.cost(args, {}, output))
 
 
+def called(name, arguments):
+    """A call of an operator that not every version of PyTorch has."""
+    return Call.by_names(name, arguments)
+
+
 distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch was built without it")
 
 
@@ -154,6 +160,12 @@ class TestCommunication:
         assert cost_of(operators._async_input_mm.default, args, torch.ones(4, 6)) == (2 * 4 * 8 * 6, 0)
 
 
+@distributed
+def test_check_for_nan():
+    """Every number is compared with itself."""
+    assert cost_of(torch.ops.c10d.check_for_nan.default, (torch.ones(2, 3),), None) == (0, 6)
+
+
 class TestCompiled:
     """What PyTorch's compiler puts in the place of other operators."""
 
@@ -167,21 +179,19 @@ class TestCompiled:
     def test_gradients(self, present, expected):
         """The first gradient is taken as it is, another is added to it."""
         tensor = torch.ones(2, 3)
-        args = tensor, tensor if present else None, tensor
-        assert cost_of(torch.ops.inductor.accumulate_grad_.default, args, tensor) == (0, expected)
+        arguments = {"variable": tensor, "variable_grad": tensor if present else None, "new_grad": tensor}
+        assert other_formula_of("inductor.accumulate_grad")(called("inductor.accumulate_grad_", arguments)) == expected
 
     def test_products_of_a_list(self):
-        lists = [torch.ones(2, 3), torch.ones(4, 5)], [torch.ones(3, 4), torch.ones(5, 6)]
-        outputs = [torch.ones(2, 4), torch.ones(4, 6)]
-        operator = torch.ops._native._foreach_mm_native_0.default
-        assert cost_of(operator, lists, outputs) == (2 * (2 * 3 * 4 + 4 * 5 * 6), 0)
+        """(2, 3) by (3, 4), (4, 5) by (5, 6)."""
+        lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
+        name = "_native._foreach_mm_native_0"
+        assert formula_of(name)(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
 
     def test_scattered_values(self):
         """Of flex attention's gradients: two values added to their places."""
-        import torch._dynamo  # noqa: F401 -- registers the operator
-
-        args = [4], [torch.tensor([0, 1])], torch.ones(2)
-        assert cost_of(torch.ops.flex_lib.zeros_and_scatter.default, args, torch.ones(4)) == (0, 2)
+        name = "flex_lib.zeros_and_scatter"
+        assert other_formula_of(name)(called(name, {"vals": torch.ones(2)})) == 2
 
     def test_view(self):
         args = torch.ones(6), [2, 3], [3, 1], 0

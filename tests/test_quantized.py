@@ -350,6 +350,7 @@ class TestLinear:
         operands = torch.randn(4, 64, dtype=torch.bfloat16), weight, torch.ones(32, dtype=torch.bfloat16)
         assert both(model, operands).flops == 2 * 4 * 64 * 32
 
+    @pytest.mark.skipif(not hasattr(QUANTIZED, "int4mm_packed_weight_cpu"), reason="newer versions of PyTorch have it")
     def test_integers_of_4_bits(self):
         """Two weights lie in a byte: (16, 64) in (16, 32) of them, scales for groups of 32."""
         operands = torch.randn(3, 64), torch.randint(0, 255, (16, 32), dtype=torch.uint8)
