@@ -15,6 +15,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
+from pytest_flopsbudget.counting.frozen import in_sight, runs_unseen
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, twin_of
 from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, is_plain, slots_of
 
@@ -127,8 +128,10 @@ class Shadow:
                 self._fill(part, self._doubles[id(part)])
         return self._doubles[id(module)]
 
-    def _scripted(self, module: torch.nn.Module) -> Any:
+    def _scripted(self, module: torch.jit.ScriptModule) -> Any:
         """A copy: a scripted module lives in C++, which knows nothing of Python's objects."""
+        if runs_unseen(module):
+            return in_sight(module)
         file = io.BytesIO()
         torch.jit.save(module, file)
         file.seek(0)
