@@ -191,6 +191,46 @@ class TestStatic:
         assert known(in_bfloat16, image) == (NET_FLOPS, NET_OTHER_FLOPS + NORM)
 
 
+class Decoder(nn.Module):
+    """A residual, ELU, instance norm, a transposed convolution, twice as large: for quantization in eager mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.there, self.back = quantization.QuantStub(), quantization.DeQuantStub()
+        self.convolution = nn.Conv2d(3, 3, 1)
+        self.residual = torch.ao.nn.quantized.FloatFunctional()
+        self.elu = nn.ELU()
+        self.norm = nn.InstanceNorm2d(3)
+        self.up = nn.ConvTranspose2d(3, 2, 2, stride=2)
+
+    def forward(self, image):
+        image = self.there(image)
+        features = self.residual.add_relu(self.convolution(image), image)
+        larger = self.up(self.norm(self.elu(features)))
+        return self.back(nn.functional.interpolate(larger, scale_factor=2, mode="bilinear"))
+
+
+class TestEager:
+    """Post-training static quantization, module by module, of 2 images of 3 channels and 4 · 4."""
+
+    features, larger, largest = 2 * 3 * 16, 2 * 2 * 64, 2 * 2 * 256
+    flops = 2 * features * 3 + 2 * features * 2 * 4
+    #: Bias, sum, ReLU, ELU 3, instance norm 5; a bias; bilinear 9.
+    other_flops = features * (1 + 1 + 1 + 3 + 5) + larger + 9 * largest
+
+    def test_float_twin(self):
+        assert known(Decoder().eval(), torch.randn(2, 3, 4, 4)) == (self.flops, self.other_flops)
+
+    def test_quantized(self):
+        """The image goes to integers, the output back."""
+        model, image = Decoder().eval(), torch.randn(2, 3, 4, 4)
+        model.qconfig = quantization.default_qconfig
+        prepared = quantization.prepare(model)
+        prepared(image)
+        conversions = 5 * self.features + 2 * self.largest
+        assert known(quantization.convert(prepared), image) == (self.flops, self.other_flops + conversions)
+
+
 #: 2 images of 4 channels and 6 · 6 pixels.
 SHAPE = (2, 4, 6, 6)
 COUNT = math.prod(SHAPE)
@@ -359,6 +399,16 @@ class TestLinear:
             lambda x, w, s: QUANTIZED.int4mm_packed_weight_cpu(x, w, torch.tensor(32), s), *operands, scales
         )
         assert measured == (2 * 3 * 64 * 16, 0)
+
+    @pytest.mark.skipif(not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"), reason="newer versions have it")
+    def test_integers_of_4_bits_in_groups(self):
+        """Packed by ATen: (32, 64), scales and zero points for groups of 32."""
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(
+            torch.randint(0, 15, (32, 64), dtype=torch.int32), 1
+        )
+        operands = torch.randn(4, 64, dtype=torch.bfloat16), packed, torch.ones(2, 32, 2, dtype=torch.bfloat16)
+        operator = torch.ops.aten._weight_int4pack_mm_for_cpu
+        assert both(lambda x, w, s: operator(x, w, 32, s), operands).flops == 2 * 4 * 64 * 32
 
 
 class TestConvolution:
