@@ -176,6 +176,8 @@ def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """A sum or a mean over some dimensions."""
+    if len(args) == 1:
+        return None  # over all of them
     inputs, dims, *others = args
     keep = bool(others and others[0])
     if kwargs or len(others) > 1 or inputs.dtype not in _FLOATS or not inputs.is_contiguous() or not dims:

@@ -163,7 +163,9 @@ class OperatorInfo:
     def _is_free(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> bool:
         if self.name.startswith(("prim.", "profiler.")):
             return True  # the dispatcher's questions about a tensor: its device, its layout; marks in a trace
-        if self.name.startswith("aten.") and (not self.takes_tensors or _VIEW_COPY in tags or is_free(self.name)):
+        if is_free(self.name):
+            return True
+        if self.name.startswith("aten.") and (not self.takes_tensors or _VIEW_COPY in tags):
             return True
         # Of other operators, only what returns views is surely free.
         return bool(schema.returns) and all(

@@ -14,6 +14,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
+from pytest_flopsbudget.counting.frozen import in_sight, runs_unseen
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, twin_of
 from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, is_plain, slots_of
 from pytest_flopsbudget.counting.scripted import independent_copy, refuse_memory_readers
@@ -168,14 +169,17 @@ class Shadow:
                     part = known.get(id(item))
                     own[key] = self._value(item) if part is None else part
 
-    def _scripted(self, module: torch.nn.Module) -> None:
+    def _scripted(self, module: torch.jit.ScriptModule) -> None:
         """Double by a copy: a scripted module lives in C++, which knows nothing of Python's objects."""
         if id(module) in self._doubles:
             return  # a part of one that was doubled whole
         self._remember(module, None)  # what is refused may still be asked whether it holds data
         if self._double is without_data:
             refuse_memory_readers(module)
-        double = independent_copy(module, "meta" if self._double is without_data else None)
+        if runs_unseen(module):
+            double = in_sight(module)
+        else:
+            double = independent_copy(module, "meta" if self._double is without_data else None)
         self._doubles[id(module)] = double
         parts = dict(double.named_modules(remove_duplicate=False))
         self.modules += parts.values()

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 #: Warnings about the way in which we run a model: where they are errors, they would stop it.
 _OUR_DOING = (
     "flex_attention called without torch.compile",  # so that its operators are seen
-    "Using `torch.compile.module.` when there are global hooks",
     "`torch.jit.script.*` is deprecated",  # by PyTorch's own code, which some meta kernels load
 )
 
@@ -38,8 +37,8 @@ def undisturbed() -> Iterator[None]:
         stack.enter_context(_disable_current_modes())
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        # TorchScript's optimizer would fold our tensors into the functions that it keeps, and fuse operators out of
-        # sight.
+        # TorchScript's optimizer would fold our tensors into the functions that it keeps, compare its constants by
+        # operators of ATen's, and fuse others out of sight.
         stack.enter_context(optimized_execution(should_optimize=False))
         # Fused inference paths of attention modules do the same work in operators of their own.
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())

@@ -2,7 +2,8 @@
 
 An add, a multiplication, a comparison, a maximum, a square root, an exponential, an error function: 1 each, as in XLA's
 `HloCostAnalysis` (openxla/xla, `xla/service/hlo_cost_analysis.cc`). Integers and booleans are no floating-point
-numbers: an operator that reads and writes nothing else is free.
+numbers: an operator that reads and writes nothing else is free. Those in a quantized tensor stand for floating-point
+numbers, and count as such.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
 
 
 def is_float(tensor: torch.Tensor) -> bool:
-    """Whether the tensor holds real or complex floating-point numbers."""
-    return tensor.is_floating_point() or tensor.is_complex()
+    """Whether the tensor holds real or complex floating-point numbers, quantized ones too."""
+    return tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized
 
 
 def real_parts(tensor: torch.Tensor) -> int:
     """Real floating-point numbers in one element: a complex one has two parts, integers and booleans have none."""
-    return 2 if tensor.is_complex() else int(tensor.is_floating_point())
+    return 2 if tensor.is_complex() else int(is_float(tensor))
 
 
 def computes_on_floats(call: Call) -> bool:

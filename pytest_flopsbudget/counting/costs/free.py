@@ -1,11 +1,15 @@
-"""ATen's operators that compute on no floating-point number, for those on which PyTorch's schemas are silent.
+"""Operators that compute on no floating-point number, for those on which PyTorch's schemas are silent: ATen's.
 
 They move, select, cast, store, draw random numbers, or answer questions about tensors. Views, factories and what
 decomposes are known from the operator itself and not listed. Overloads and in-place forms go by the same name. Anything
-in no formula, no rule and not here is unknown.
+in no formula, no rule and not here is unknown. What PyTorch brings outside of ATen stands in `communication` and
+`packing`.
 """
 
 from __future__ import annotations
+
+from pytest_flopsbudget.counting.costs.communication import COLLECTIVES
+from pytest_flopsbudget.counting.costs.packing import PACKING
 
 _SELECTIONS_AND_TESTS = """
 _foreach_clone _foreach_copy _foreach_zero _fused_sdp_choice _is_all_true _is_any_true _linalg_check_errors
@@ -53,13 +57,17 @@ to_padded_tensor transpose unsqueeze zero zeros_like
 """
 
 #: Names as "aten.cat", without overload and without the in-place underscore.
-_FREE = frozenset(
-    f"aten.{name.rstrip('_')}"
-    for family in (_SELECTIONS_AND_TESTS, _RANDOM, _INDEXING, _STORAGE)
-    for name in family.split()
+_FREE = (
+    frozenset(
+        f"aten.{name.rstrip('_')}"
+        for family in (_SELECTIONS_AND_TESTS, _RANDOM, _INDEXING, _STORAGE)
+        for name in family.split()
+    )
+    | COLLECTIVES
+    | PACKING
 )
 
 
 def is_free(operator: str) -> bool:
-    """Whether an operator named like "aten.cat", in place or not, stands in the table above."""
+    """Whether an operator named like "aten.cat", in place or not, stands in one of the tables."""
     return operator.rstrip("_") in _FREE

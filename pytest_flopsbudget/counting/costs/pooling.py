@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Spatial dimensions → operators that take the greatest of each window. Quantized values are compared as integers.
+#: Spatial dimensions → operators that take the greatest of each window.
 _MAXIMA = {
     1: ("aten.quantized_max_pool1d",),
     2: (

@@ -1,29 +1,56 @@
-"""Quantized layers, counted as their floating-point twins: their multiply-accumulates are the model's work too.
+"""Quantized layers with weights, counted as their floating-point twins: their work is the model's work too.
 
-Source: as for products and convolutions. Weights are packed for the kernels; unpacking tells their shape.
+Source: as for products, convolutions and recurrent layers. Weights are packed for the kernels; unpacking tells their
+shape. Bringing activations to integers and back, inside of an operator, is the kernel's own choice and not counted;
+where it is an operator of its own, it is (`elementwise`).
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
+
+from pytest_flopsbudget.counting.costs.recurrent import CELLS, GRU, LSTM
 from pytest_flopsbudget.counting.costs.registry import formula, other_formula
 
 if TYPE_CHECKING:
-    import torch
-
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
-_LINEAR = """
-linear linear_relu linear_leaky_relu linear_tanh linear_dynamic linear_relu_dynamic linear_dynamic_fp16
-linear_relu_dynamic_fp16
-"""
+#: With a packed weight. Of a sparse one the blocks left out count, as the zeros in the twin's weight do: how many they
+#: are is data.
+_LINEAR = (
+    "quantized.linear",
+    "quantized.linear_relu",
+    "quantized.linear_leaky_relu",
+    "quantized.linear_tanh",
+    "quantized.linear_dynamic",
+    "quantized.linear_relu_dynamic",
+    "quantized.linear_dynamic_fp16",
+    "quantized.linear_relu_dynamic_fp16",
+    "quantized.linear_with_input_q_dq_qweight_dq_output_fp32",
+    "quantized.linear_with_input_q_dq_qweight_dq_relu_output_fp32",
+    "_quantized.linear",
+    "_quantized.linear_dynamic",
+    "sparse.qlinear",
+    "sparse.qlinear_relu",
+    "sparse.qlinear_dynamic",
+    "sparse.qlinear_relu_dynamic",
+)
+#: With a weight in a tensor, and always a bias.
+_WRAPPED = (
+    "_quantized.wrapped_fbgemm_linear_fp16_weight",
+    "_quantized.wrapped_quantized_linear",
+    "_quantized._wrapped_quantized_linear_prepacked",
+)
+_WITH_BIAS_APART = "quantized.linear_dynamic_fp16_unpacked_weight"
 
 
-@formula(*(f"quantized.{name}" for name in _LINEAR.split()))
+@formula(*_LINEAR, *_WRAPPED, _WITH_BIAS_APART)
 def _linear(call: Call) -> int:
+    """Input (…, in), output (…, out)."""
     return 2 * call.first_output.numel() * call.tensor("X").shape[-1]
 
 
@@ -32,9 +59,20 @@ def _matmul(call: Call) -> int:
     return 2 * call.first_output.numel() * call.tensor("qa").shape[-1]
 
 
+@formula("quantized.int4mm_packed_weight_cpu", "aten._weight_int4pack_mm_with_scales_and_zeros")
+def _int4_product(call: Call) -> int:
+    """A matrix (m, k) by a packed weight: the output's columns tell n."""
+    return 2 * call.first_output.numel() * call.tensor("self").shape[-1]
+
+
+def _packed(call: Call) -> Any:
+    """The packed weight; older overloads name it otherwise."""
+    return next(call[name] for name in ("W_prepack", "packed_weight", "weight") if name in call.names)
+
+
 def _slice(call: Call) -> int:
     """Elements of what one element of a convolution's input or output meets."""
-    weight: torch.Tensor = call["packed_weight"].unpack()[0]
+    weight: torch.Tensor = _packed(call).unpack()[0]
     return math.prod(weight.shape[1:])
 
 
@@ -42,8 +80,13 @@ _CONVOLUTIONS = (
     *(f"quantized.conv{dims}d{variant}" for dims in (1, 2, 3) for variant in ("", "_relu", "_dynamic")),
     "quantized.conv2d_add",
     "quantized.conv2d_add_relu",
+    *(f"_quantized.conv{dims}d{variant}" for dims in (2, 3) for variant in ("", "_relu")),
 )
-_TRANSPOSED = tuple(f"quantized.conv_transpose{dims}d{variant}" for dims in (1, 2, 3) for variant in ("", "_dynamic"))
+_TRANSPOSED = (
+    *(f"quantized.conv_transpose{dims}d{variant}" for dims in (1, 2, 3) for variant in ("", "_dynamic")),
+    "_quantized.conv_transpose1d",
+    "_quantized.conv_transpose2d",
+)
 
 
 @formula(*_CONVOLUTIONS)
@@ -58,11 +101,81 @@ def _transposed_convolution(call: Call) -> int:
     return 2 * call.tensor("qx").numel() * _slice(call)
 
 
-@other_formula(*(f"quantized.{name}" for name in _LINEAR.split()), *_CONVOLUTIONS, *_TRANSPOSED)
+def _has_bias(call: Call) -> bool:
+    """Of sparse layers an operator unpacks, of others a method."""
+    packed = _packed(call)
+    unpacked = torch.ops.sparse.qlinear_unpack(packed) if call.name.startswith("sparse.") else packed.unpack()
+    return unpacked[1] is not None
+
+
+@other_formula(*_LINEAR, *_CONVOLUTIONS, *_TRANSPOSED)
 def _around(call: Call) -> int:
     """The bias, and what is fused: a sum, ReLU, tanh; leaky ReLU is a comparison and a product."""
-    name = call.name.removeprefix("quantized.")
-    packed = call["W_prepack"] if name.startswith("linear") else call["packed_weight"]
-    operations = int(packed.unpack()[1] is not None) + ("_add" in name) + ("tanh" in name)
+    name = call.name.partition(".")[2]
+    operations = _has_bias(call) + ("_add" in name) + ("tanh" in name)
     operations += 2 if "leaky_relu" in name else int("relu" in name)
     return operations * call.first_output.numel()
+
+
+@other_formula(*_WRAPPED)
+def _bias(call: Call) -> int:
+    return call.first_output.numel()
+
+
+@other_formula(_WITH_BIAS_APART)
+def _bias_apart(call: Call) -> int:
+    return 0 if call["bias"] is None else call.first_output.numel()
+
+
+#: Operators of one step → the kind of their cell.
+_STEPS = {
+    "quantized.quantized_rnn_relu_cell_dynamic": 0,
+    "quantized.quantized_rnn_tanh_cell_dynamic": 1,
+    "quantized.quantized_lstm_cell_dynamic": LSTM,
+    "quantized.quantized_gru_cell_dynamic": GRU,
+}
+#: Operators of whole layers.
+_LAYERS = {"aten.quantized_lstm": LSTM, "aten.quantized_gru": GRU}
+
+
+def _state(call: Call) -> torch.Tensor:
+    """The hidden state, the first of an LSTM's two."""
+    states = call["hx"]
+    first: torch.Tensor = states[0] if isinstance(states, (list, tuple)) else states
+    return first
+
+
+@formula(*_STEPS)
+def _step(call: Call) -> int:
+    """Input (batch, in): for every gate a product of the input and one of the hidden state."""
+    inputs, hidden = call.tensor("input"), _state(call).shape[-1]
+    rows = inputs.shape[:-1].numel()
+    return 2 * rows * CELLS[_STEPS[call.name]].gates * hidden * (inputs.shape[-1] + hidden)
+
+
+@other_formula(*_STEPS)
+def _around_step(call: Call) -> int:
+    """As a step of the twin: biases are packed with the weights."""
+    cell = CELLS[_STEPS[call.name]]
+    biases = cell.gates * sum(call[name].unpack()[1] is not None for name in ("w_ih", "w_hh"))
+    return (cell.forward + biases) * call.first_output.numel()
+
+
+@formula(*_LAYERS)
+def _layers(call: Call) -> int:
+    """Input (steps, batch, in), or packed sequences (steps of all, in); layers after the first read all directions."""
+    inputs, hidden = call.tensor("input", "data"), _state(call).shape[-1]
+    directions = 2 if call["bidirectional"] else 1
+    layers = int(call["num_layers"])
+    widths = layers * hidden + inputs.shape[-1] + (layers - 1) * directions * hidden
+    gates = CELLS[_LAYERS[call.name]].gates
+    return 2 * inputs.shape[:-1].numel() * directions * gates * hidden * widths
+
+
+@other_formula(*_LAYERS)
+def _around_layers(call: Call) -> int:
+    cell = CELLS[_LAYERS[call.name]]
+    biases = 2 * cell.gates if call["has_biases"] else 0
+    cells = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
+    steps = call.tensor("input", "data").shape[:-1].numel()
+    return (cell.forward + biases) * cells * steps * _state(call).shape[-1]

@@ -99,7 +99,7 @@ class _Cell(NamedTuple):
 
 
 #: By PyTorch's number of the kind. A sum for every gate; tanh or ReLU 1, sigmoid 4; backward 3 each, ReLU 1.
-_CELLS = {
+CELLS = {
     0: _Cell(1, 2, 1, 1),  # RNN with ReLU
     1: _Cell(1, 2, 3, 1),  # RNN with tanh
     # LSTM: 4 sums, 3 sigmoid, tanh; c' = f·c + i·g: 3; h = o · tanh(c'): 2. Backward: 2 and 3 for h, 4 for c', 12.
@@ -108,7 +108,7 @@ _CELLS = {
     # r·n, 6.
     3: _Cell(3, 16, 15, 2),
 }
-_LSTM = 2
+LSTM, GRU = 2, 3
 
 
 class _Layer(NamedTuple):
@@ -135,7 +135,7 @@ class _Layer(NamedTuple):
         """
         steps, batch, hidden = self.steps, self.batch, self.hidden
         states = batch * hidden
-        is_lstm = self.cell is _CELLS[_LSTM]
+        is_lstm = self.cell is CELLS[LSTM]
         work = self.cell.backward * steps * states
         # Gradients of a state from the outputs and the next step, added up; of an LSTM's cell state always two.
         work += (steps - 1) * states * (self.cell.uses - 1 + output + is_lstm) + states * (output and last)
@@ -156,7 +156,7 @@ class _Layer(NamedTuple):
 
 @other_formula("aten.mkldnn_rnn_layer")
 def _around_mkldnn_layer(call: Call) -> int:
-    cell = _CELLS[call["mode"]]
+    cell = CELLS[call["mode"]]
     biases = 2 * cell.gates if call["has_biases"] else 0
     return (cell.forward + biases) * _steps(call.tensor("input")) * int(call["hidden_size"])
 
@@ -165,7 +165,7 @@ def _around_mkldnn_layer(call: Call) -> int:
 def _around_mkldnn_layer_backward(call: Call) -> int:
     steps, batch, _ = call.tensor("input").shape
     layer = _Layer(
-        _CELLS[call["mode"]],
+        CELLS[call["mode"]],
         steps,
         batch,
         int(call["hidden_size"]),
@@ -186,7 +186,7 @@ def _around_mkldnn_layer_backward(call: Call) -> int:
 @other_formula("aten._cudnn_rnn", "aten.miopen_rnn")
 def _around_stack(call: Call) -> int:
     """All layers and directions; the biases are the vectors among the weights."""
-    cell = _CELLS[call["mode"]]
+    cell = CELLS[call["mode"]]
     layers = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
     biases = 2 * cell.gates if any(weight.ndim == 1 for weight in call["weight"]) else 0
     return (cell.forward + biases) * layers * _steps(call.tensor("input")) * int(call["hidden_size"])
@@ -206,7 +206,7 @@ def _around_stack_backward(call: Call) -> int:
         matrices = _matrices(weights)
         projection = matrices[2].numel() if call["proj_size"] else 0
         layer = _Layer(
-            _CELLS[call["mode"]],
+            CELLS[call["mode"]],
             steps,
             batch,
             int(call["hidden_size"]),
@@ -229,7 +229,7 @@ def _around_stack_backward(call: Call) -> int:
 @other_formula("aten._thnn_fused_lstm_cell", "aten._thnn_fused_gru_cell")
 def _around_cell(call: Call) -> int:
     """One step, its products done: gates (batch, gates · hidden)."""
-    cell = _CELLS[_LSTM if "lstm" in call.name else 3]
+    cell = CELLS[LSTM if "lstm" in call.name else GRU]
     biases = cell.gates * sum(call[name] is not None for name in ("input_bias", "hidden_bias"))
     return (cell.forward + biases) * call.first_output.numel()
 
@@ -238,7 +238,7 @@ def _around_cell(call: Call) -> int:
 def _around_cell_backward(call: Call) -> int:
     """One step; a second gradient of the cell state, added; the bias's gradients are sums over the batch."""
     is_lstm = "lstm" in call.name
-    cell = _CELLS[_LSTM if is_lstm else 3]
+    cell = CELLS[LSTM if is_lstm else GRU]
     state = call.tensor("cx" if is_lstm else "grad_hy")
     batch, hidden = state.shape
     work = cell.backward * state.numel()

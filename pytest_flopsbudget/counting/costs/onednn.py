@@ -1,0 +1,93 @@
+"""Products with an activation or a second operand fused into them, as oneDNN and MKL run them on CPUs.
+
+Source: as for products and convolutions; what is fused costs what it does as an operator of its own (`elementwise`).
+Weights are reordered for the kernels, so their shapes are not what they seem; how many elements they have remains. That
+many, divided by the output's channels, meet each element of the output; of a transposed convolution divided by the
+input's, each of the input. Bringing integers back to numbers inside of an operator is not counted, as in `quantized`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_flopsbudget.counting.costs.elementwise import operations, scaling
+from pytest_flopsbudget.counting.costs.registry import formula, other_formula
+
+if TYPE_CHECKING:
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+_LINEAR = (
+    "mkldnn._linear_pointwise",
+    "mkl._mkl_linear",
+    "onednn.qlinear_pointwise",
+    "onednn.linear_dynamic_fp16",
+    "onednn.linear_relu_dynamic_fp16",
+)
+_CONVOLUTIONS = (
+    "mkldnn._convolution_pointwise",
+    "onednn.qconv_pointwise",
+    "onednn.qconv1d_pointwise",
+    "onednn.qconv2d_pointwise",
+    "onednn.qconv3d_pointwise",
+)
+_TRANSPOSED = "mkldnn._convolution_transpose_pointwise"
+
+
+@formula(*_LINEAR)
+def _linear(call: Call) -> int:
+    """Input (…, in), output (…, out)."""
+    return 2 * call.first_output.numel() * call.tensor("X", "qx", "x").shape[-1]
+
+
+@formula(*_CONVOLUTIONS)
+def _convolution(call: Call) -> int:
+    """Output (batch, channels, …)."""
+    output = call.first_output
+    return 2 * output.numel() * (call.tensor("W", "qw").numel() // output.shape[1])
+
+
+@formula(_TRANSPOSED)
+def _transposed_convolution(call: Call) -> int:
+    """Input (batch, channels, …)."""
+    inputs = call.tensor("X")
+    return 2 * inputs.numel() * (call.tensor("W").numel() // inputs.shape[1])
+
+
+#: Activations that oneDNN names otherwise than ATen.
+_NAMES = {"swish": "silu"}
+_NOTHING = (None, "", "none")
+
+
+def activation(name: str | None, algorithm: str | None = None) -> int:
+    """Operations for each element of an activation as oneDNN names it, GELU by its tanh if the algorithm says so."""
+    if name in _NOTHING:
+        return 0
+    if name == "gelu":
+        return 9 if algorithm == "tanh" else 5
+    return operations(_NAMES.get(str(name), str(name)))
+
+
+def _second_operand(name: str | None, factor: Any) -> int:
+    """A sum, difference, product or quotient with another tensor, which a factor may scale before."""
+    if name in _NOTHING:
+        return 0
+    return 1 + (0 if factor is None else scaling(factor, complex_numbers=False))
+
+
+def _argument(call: Call, *names: str) -> Any:
+    return next((call[name] for name in names if name in call.names), None)
+
+
+@other_formula(*_LINEAR, *_CONVOLUTIONS, _TRANSPOSED)
+def _around(call: Call) -> int:
+    """The bias, the other operand, the activation. ``attr`` of a linear layer with two operands joins them."""
+    attribute = _argument(call, "attr", "post_op_name")
+    joined = _argument(call, "binary_attr", "binary_post_op")
+    if "other" in call.names and joined is None:
+        attribute, joined = None, attribute
+    else:
+        attribute = attribute or _argument(call, "unary_attr", "unary_post_op")
+    algorithm = _argument(call, "algorithm", "unary_algorithm", "post_op_algorithm", "unary_post_op_algorithm")
+    work = int(_argument(call, "B", "bias") is not None) + ("_relu_" in call.name)
+    work += _second_operand(joined, _argument(call, "alpha", "binary_alpha")) + activation(attribute, algorithm)
+    return work * call.first_output.numel()

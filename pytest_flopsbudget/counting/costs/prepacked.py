@@ -1,0 +1,60 @@
+"""Layers whose weights and settings were packed together before, for oneDNN or XNNPACK.
+
+Source: as for products and convolutions. Activations: as in `onednn`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from pytest_flopsbudget.counting.costs.onednn import activation
+from pytest_flopsbudget.counting.costs.registry import formula, other_formula
+
+if TYPE_CHECKING:
+    import torch
+
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+_PREPACKED = "mkldnn_prepacked.conv2d_run"
+
+
+def _context(call: Call) -> tuple[Any, ...]:
+    """What was packed, as it is stored in files: weight, bias, and settings."""
+    state: Any = call["W_prepack"].__getstate__()
+    while len(state) and isinstance(state[0], tuple):
+        state = state[0]  # newer versions of PyTorch add the name of the class
+    return tuple(state)
+
+
+@formula(_PREPACKED, "prepacked.conv2d_clamp_run")
+def _prepacked_convolution(call: Call) -> int:
+    output = call.first_output
+    weight: torch.Tensor = _context(call)[0]
+    return 2 * output.numel() * (weight.numel() // output.shape[1])
+
+
+@formula("prepacked.conv2d_transpose_clamp_run")
+def _prepacked_transposed_convolution(call: Call) -> int:
+    """Weight (in, out/groups, *kernel)."""
+    weight: torch.Tensor = _context(call)[0]
+    return 2 * call.tensor("X").numel() * math.prod(weight.shape[1:])
+
+
+@formula("prepacked.linear_clamp_run")
+def _prepacked_linear(call: Call) -> int:
+    return 2 * call.first_output.numel() * call.tensor("X").shape[-1]
+
+
+@other_formula(_PREPACKED)
+def _around_prepacked(call: Call) -> int:
+    """The bias, and the activation, which is named last. PyTorch 2.13 hands out no name, and it is left out."""
+    _, bias, *_, attribute = _context(call)
+    return ((bias is not None) + activation(attribute)) * call.first_output.numel()
+
+
+@other_formula("prepacked.conv2d_clamp_run", "prepacked.conv2d_transpose_clamp_run", "prepacked.linear_clamp_run")
+def _around_clamped(call: Call) -> int:
+    """The bias, and the bounds that the output is held between, which stand last."""
+    _, bias, *_, least, greatest = _context(call)
+    return sum(part is not None for part in (bias, least, greatest)) * call.first_output.numel()

@@ -1,0 +1,138 @@
+"""Quantized operators without weights: on each element what their floating-point twins do.
+
+Source: the twins, ATen's operators, in `elementwise`, `normalization`, `softmax`, `pooling` and `accumulation`.
+Bringing an output to its scale inside of an operator is the kernel's own choice and not counted.
+``quantized_decomposed`` holds the same on integer tensors, as graphs are written down for export; PyTorch's static
+runtime has names of its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.counting.costs.elementary import elements
+from pytest_flopsbudget.counting.costs.elementwise import operations
+from pytest_flopsbudget.counting.costs.registry import other_formula, other_formula_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_flopsbudget.counting.costs.registry import Call, Formula
+
+#: A sum or product of two tensors, or of a tensor and a number; with ReLU one more. Each also writes to ``out``.
+_ARITHMETIC = [f"{name}{variant}" for name in ("add", "mul") for variant in ("", "_scalar")]
+#: For each element of the output.
+_EACH: Mapping[str, int] = {
+    **{f"quantized.{name}{out}": 1 for name in _ARITHMETIC for out in ("", "_out")},
+    **{f"quantized.{name}_relu{out}": 2 for name in _ARITHMETIC for out in ("", "_out")},
+    "_quantized.add": 1,
+    "onednn.qadd": 1,
+    "onednn.qadd_relu": 2,
+    "onednn.qmul": 1,
+    "quantized.cat_relu": 1,
+    "quantized.cat_relu_out": 1,
+    "quantized.hardswish": operations("hardswish"),
+    "quantized.leaky_relu": operations("leaky_relu"),
+    "quantized.prelu": operations("_prelu_kernel"),
+    "quantized.relu6": operations("hardtanh"),
+    "quantized.sigmoid": operations("sigmoid"),
+    "quantized.threshold": operations("threshold"),
+    # Scaled and shifted, everything else is folded into that; ReLU.
+    **{f"quantized.batch_norm{dims}": 2 for dims in ("", "1d", "2d", "3d")},
+    **{f"quantized.batch_norm{dims}_relu": 3 for dims in ("", "1d", "2d", "3d")},
+    "onednn.qbatch_norm2d": 2,
+    **{
+        f"quantized_decomposed.quantize_per_{what}": operations("quantize_per_tensor")
+        for what in ("tensor", "channel", "channel_group", "token")
+    },
+    "quantized_decomposed.fake_quant_per_channel": operations("fake_quantize_per_channel_affine_cachemask"),
+    "static_runtime.dequantize_copy": operations("dequantize"),
+    "static_runtime.signed_log1p": 4,  # sign(x) · log(1 + |x|)
+}
+
+
+@other_formula(*_EACH)
+def _each(call: Call) -> int:
+    return _EACH[call.name] * call.first_output.numel()
+
+
+#: Operators that do what one of ATen's does, with arguments of the same names.
+_TWINS: Mapping[str, str] = {
+    "quantized.celu": "aten.celu",
+    "quantized.clamp": "aten.clamp",
+    "quantized.elu": "aten.elu",
+    "quantized.group_norm": "aten.native_group_norm",
+    "quantized.instance_norm": "aten.native_group_norm",
+    "quantized.layer_norm": "aten.native_layer_norm",
+    "quantized.max_pool1d": "aten.quantized_max_pool1d",
+    "quantized.max_pool2d": "aten.quantized_max_pool2d",
+    "quantized.softmax": "aten._softmax",
+    "static_runtime.embedding_bag": "aten._embedding_bag",
+    "static_runtime.layer_norm": "aten.native_layer_norm",
+}
+
+
+def _as(twin: str) -> Formula:
+    def formula(call: Call) -> int:
+        found = other_formula_of(twin)
+        if found is None:
+            raise LookupError(twin)
+        return found(call)
+
+    return formula
+
+
+for _operator, _twin in _TWINS.items():
+    other_formula(_operator)(_as(_twin))
+
+
+@other_formula("quantized.dropout")
+def _dropout(call: Call) -> int:
+    """The mask scaled, and the product; a copy in inference."""
+    return 2 * call.first_output.numel() if call["training"] and call["p"] else 0
+
+
+_BAGS = """
+embedding_bag_byte embedding_bag_byte_rowwise_offsets embedding_bag_4bit embedding_bag_4bit_rowwise_offsets
+embedding_bag_2bit_rowwise_offsets
+"""
+_MEAN = 1
+
+
+@other_formula(*(f"quantized.{name}" for name in _BAGS.split()))
+def _embedding_bag(call: Call) -> int:
+    """Each row that is looked up is added to its bag, after its weight; a mean divides each bag. Output (bags, width).
+
+    Rows are stored with several values in a byte, so the weight does not tell their width.
+    """
+    output = call.first_output
+    count = call.tensor("indices").numel() * output.shape[-1]
+    weighted = count if call["per_sample_weights"] is not None else 0
+    return count + weighted + (output.numel() if call["mode"] == _MEAN else 0)
+
+
+@other_formula(
+    *(f"quantized_decomposed.dequantize_per_{what}" for what in ("tensor", "channel", "channel_group", "token"))
+)
+def _dequantize(call: Call) -> int:
+    """Less the zero point, where there is one, times the scale."""
+    shifted = "zero_points" not in call.names or call["zero_points"] is not None
+    return (1 + shifted) * call.first_output.numel()
+
+
+@other_formula(
+    *(
+        f"quantized_decomposed.choose_qparams{what}"
+        for what in ("", "_symmetric", "_per_token", "_per_token_asymmetric")
+    )
+)
+def _range(call: Call) -> int:
+    """The smallest and the largest value; per token the largest absolute value: 2. The rest is done once a row."""
+    return 2 * elements([call.tensor("input")])
+
+
+@other_formula("static_runtime.clamp_nan_to_num")
+def _clamped_numbers(call: Call) -> int:
+    """A minimum, a maximum, and what is no number replaced."""
+    bounds = (call["min"] is not None) + (call["max"] is not None)
+    return (bounds + operations("nan_to_num")) * call.first_output.numel()

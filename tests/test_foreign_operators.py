@@ -1,0 +1,227 @@
+"""Operators outside of ATen that PyTorch itself brings: each is counted, known to be free, or unknown on purpose."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch.ao.quantization.fx import _decomposed  # noqa: F401 -- registers operators
+
+from pytest_flopsbudget.counting.costs import Call, formula_of, other_formula_of
+from pytest_flopsbudget.counting.operators import operator_info
+
+#: Operator → why it has no formula and is not free.
+UNKNOWN_ON_PURPOSE = {
+    "_inductor_test::realize": "of PyTorch's own tests",
+    "onnx::Attention.opset23": "stands in a graph that is exported; models call PyTorch's attention",
+    "onnx::RotaryEmbedding.opset23": "stands in a graph that is exported",
+    "onnx_symbolic::_symbolic": "stands for whatever operator of ONNX its arguments name",
+    "onnx_symbolic::_symbolic_multi_out": "stands for whatever operator of ONNX its arguments name",
+}
+
+#: Modules that register operators when they are imported; not every version and build has each.
+MODULES = (
+    "torch.ao.nn.quantized",
+    "torch.ao.nn.sparse.quantized",
+    "torch.ao.quantization.fx._decomposed",
+    "torch.distributed",
+    "torch.distributed._functional_collectives",
+    "torch.distributed._symmetric_memory",
+    "torch.distributed.fsdp",
+    "torch.distributed.tensor",
+    "torch._dynamo",
+    "torch._inductor",
+    "torch._prims.rng_prims",
+)
+
+#: In a process of its own, where nobody else has registered any.
+LISTING = f"""
+import contextlib, importlib
+import torch
+from pytest_flopsbudget.counting.operators import operator_info
+
+for module in {MODULES!r}:
+    with contextlib.suppress(ImportError):
+        importlib.import_module(module)
+for name in sorted(torch._C._dispatch_get_all_op_names()):
+    namespace, _, rest = name.partition("::")
+    if namespace in ("aten", "prim", "prims"):
+        continue
+    operator, _, overload = rest.partition(".")
+    info = operator_info(getattr(getattr(getattr(torch.ops, namespace), operator), overload or "default"))
+    counted = bool(info.formula or info.other_formula)
+    print(name, "counted" if counted else "free" if info.known or info.decomposes else "unknown")
+"""
+
+
+@pytest.fixture(scope="module")
+def classes():
+    """Operator → how it is known."""
+    run = subprocess.run([sys.executable, "-W", "ignore", "-c", LISTING], capture_output=True, text=True, check=True)
+    return dict(line.split() for line in run.stdout.splitlines())
+
+
+def test_every_operator_is_classified(classes):
+    """What this names is new in PyTorch: give it a formula, or put it into a table with its reason."""
+    assert {name for name, kind in classes.items() if kind == "unknown"} <= UNKNOWN_ON_PURPOSE.keys()
+
+
+def test_the_listing_reaches_what_it_means_to(classes):
+    """Namespaces that every build has, and both kinds of knowledge."""
+    namespaces = {name.partition("::")[0] for name in classes}
+    assert namespaces >= {"quantized", "_quantized", "quantized_decomposed", "mkldnn", "onednn", "sparse", "inductor"}
+    assert set(classes.values()) >= {"counted", "free"}
+    assert len(classes) > 250
+
+
+def test_reasons_are_needed(classes):
+    """An operator in the table of the unknown is neither counted nor free."""
+    assert not {name for name in UNKNOWN_ON_PURPOSE if classes.get(name, "unknown") != "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("quantized::linear_prepack", "free"),
+        ("quantized::conv2d_unpack", "free"),
+        ("quantized::cat", "free"),
+        ("quantized::linear", "counted"),
+        ("quantized::add_relu.out", "counted"),
+        ("mkldnn::_reorder_convolution_weight", "free"),
+        ("mkldnn::_convolution_pointwise_.binary", "counted"),
+        ("static_runtime::layer_norm", "counted"),
+        ("static_runtime::reshape_copy", "free"),
+    ],
+)
+def test_kinds(classes, name, kind):
+    assert classes[name] == kind
+
+
+def cost_of(operator, args, output):
+    """What one call of an operator costs that cannot run here."""
+    info = operator_info(operator)
+    assert info.known
+    return tuple(info.cost(args, {}, output))
+
+
+def called(name, arguments):
+    """A call of an operator that not every version of PyTorch has."""
+    return Call.by_names(name, arguments)
+
+
+distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="PyTorch was built without it")
+
+
+@distributed
+class TestCommunication:
+    """Passing tensors on is free, sums over processes too; products that are fused with it are not."""
+
+    @pytest.mark.parametrize("name", ["all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor", "wait_tensor"])
+    def test_collectives(self, name):
+        from torch.distributed import _functional_collectives  # noqa: F401 -- registers operators
+
+        info = operator_info(getattr(torch.ops._c10d_functional, name).default)
+        assert info.known
+        assert tuple(info.cost((torch.ones(4), "sum", "0"), {}, torch.ones(4))) == (0, 0)
+
+    @pytest.fixture
+    def operators(self):
+        symmetric_memory = pytest.importorskip("torch.distributed._symmetric_memory")
+        assert symmetric_memory
+        return torch.ops.symm_mem
+
+    def test_gathered_rows(self, operators):
+        """4 rows from each of 2 processes, 8 features, by (8, 3) and (8, 5): all 8 rows are multiplied here."""
+        rights = [torch.ones(8, 3), torch.ones(8, 5)]
+        outputs = (None, [torch.ones(8, 3), torch.ones(8, 5)])
+        operator = operators.fused_all_gather_matmul.default
+        assert cost_of(operator, (torch.ones(4, 8), rights, 0, "0"), outputs) == (2 * 8 * 8 * (3 + 5), 0)
+
+    def test_scaled_gathered_rows(self, operators):
+        """Two scales for each output, and a bias for the first product's."""
+        rights = [torch.ones(8, 3), torch.ones(8, 5)]
+        outputs = (torch.ones(8, 8), [torch.ones(8, 3), torch.ones(8, 5)])
+        scales = torch.ones(()), [torch.ones(())] * 2
+        extras = [torch.ones(3), None], [None, None], [None, None], [False, False]
+        args = (torch.ones(4, 8), rights, *scales, 0, "0", *extras)
+        operator = operators.fused_all_gather_scaled_matmul.default
+        assert cost_of(operator, args, outputs) == (2 * 8 * 8 * (3 + 5), 8 * (3 * 3 + 2 * 5))
+
+    def test_scattered_sums(self, operators):
+        """4 rows of 8 features by (8, 6); 2 of them stay here."""
+        args = torch.ones(4, 8), torch.ones(8, 6), "sum", 0, "0"
+        operator = operators.fused_matmul_reduce_scatter.default
+        assert cost_of(operator, args, torch.ones(2, 6)) == (2 * 4 * 8 * 6, 0)
+
+    def test_rows_that_arrive_in_chunks(self, operators):
+        args = torch.ones(4, 8), torch.ones(8, 6), torch.ones(2), 0
+        assert cost_of(operators._async_input_mm.default, args, torch.ones(4, 6)) == (2 * 4 * 8 * 6, 0)
+
+
+@distributed
+def test_check_for_nan():
+    """Every number is compared with itself."""
+    assert cost_of(torch.ops.c10d.check_for_nan.default, (torch.ones(2, 3),), None) == (0, 6)
+
+
+class TestCompiled:
+    """What PyTorch's compiler puts in the place of other operators."""
+
+    def test_sum_of_products(self):
+        """Two products of (3, 4) by (4, 5), and their sum."""
+        left, right, output = torch.ones(3, 4), torch.ones(4, 5), torch.ones(3, 5)
+        cost = cost_of(torch.ops.inductor._mm_plus_mm.default, (left, right, left, right, output), output)
+        assert cost == (2 * 2 * 3 * 4 * 5, 3 * 5)
+
+    @pytest.mark.parametrize(("present", "expected"), [(True, 6), (False, 0)])
+    def test_gradients(self, present, expected):
+        """The first gradient is taken as it is, another is added to it."""
+        tensor = torch.ones(2, 3)
+        arguments = {"variable": tensor, "variable_grad": tensor if present else None, "new_grad": tensor}
+        assert other_formula_of("inductor.accumulate_grad")(called("inductor.accumulate_grad_", arguments)) == expected
+
+    def test_products_of_a_list(self):
+        """(2, 3) by (3, 4), (4, 5) by (5, 6)."""
+        lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
+        name = "_native._foreach_mm_native_0"
+        assert formula_of(name)(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
+
+    def test_scattered_values(self):
+        """Of flex attention's gradients: two values added to their places."""
+        name = "flex_lib.zeros_and_scatter"
+        assert other_formula_of(name)(called(name, {"vals": torch.ones(2)})) == 2
+
+    def test_view(self):
+        args = torch.ones(6), [2, 3], [3, 1], 0
+        assert cost_of(torch.ops.inductor._reinterpret_tensor.default, args, torch.ones(2, 3)) == (0, 0)
+
+
+class TestStaticRuntime:
+    """As the operators of ATen's that it replaces; 5 rows of 8."""
+
+    rows = torch.ones(5, 8)
+
+    @pytest.mark.parametrize(
+        ("name", "arguments", "expected"),
+        [
+            ("signed_log1p", (), 4 * 40),  # sign, absolute value, logarithm, product
+            ("clamp_nan_to_num", (0.0, 1.0, 0.0, 1.0, 1.0), (2 + 3) * 40),
+        ],
+    )
+    def test_elements(self, name, arguments, expected):
+        operator = getattr(torch.ops.static_runtime, name).default
+        assert cost_of(operator, (self.rows, *arguments), self.rows) == (0, expected)
+
+    def test_layer_norm(self):
+        """Sum, subtract, square, sum, divide, weight, bias."""
+        args = self.rows, [8], torch.ones(8), torch.ones(8)
+        outputs = self.rows, torch.ones(5), torch.ones(5)
+        assert cost_of(torch.ops.static_runtime.layer_norm.default, args, outputs) == (0, 7 * 40)
+
+    def test_embedding_bag(self):
+        """4 rows of 8 numbers added to 2 bags."""
+        args = self.rows, torch.tensor([0, 1, 2, 3]), torch.tensor([0, 2])
+        outputs = torch.ones(2, 8), torch.ones(0), torch.ones(0)
+        assert cost_of(torch.ops.static_runtime.embedding_bag.default, args, outputs) == (0, 4 * 8)

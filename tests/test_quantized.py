@@ -1,0 +1,500 @@
+"""Quantized layers and operators do the work of their floating-point twins, in `flops` and in `other_flops`."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.ao import quantization
+from torch.ao.quantization import quantize_fx
+from zoo import both, for_real
+
+from pytest_flopsbudget.counting.measure import measure
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # of PyTorch's: these interfaces are deprecated, and used
+
+QUANTIZED = torch.ops.quantized
+
+
+def known(model, *args):
+    """(flops, other_flops) of a model that is measured as a user would, and of which nothing is unknown."""
+    result = measure(model, args)
+    assert not result.unknown_operators
+    return result.flops, result.other_flops
+
+
+def quint8(tensor, scale=0.1, zero_point=10):
+    return torch.quantize_per_tensor(tensor, scale, zero_point, torch.quint8)
+
+
+def qint8(tensor):
+    return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
+@pytest.fixture
+def engine(monkeypatch):
+    """Quantize with the engine of that name, for as long as the test takes."""
+    before = torch.backends.quantized.engine
+
+    def choose(name):
+        if name not in torch.backends.quantized.supported_engines:
+            pytest.skip(f"PyTorch was built without {name}")
+        torch.backends.quantized.engine = name
+
+    yield choose
+    torch.backends.quantized.engine = before
+
+
+class TestDynamic:
+    """`torch.ao.quantization.quantize_dynamic`: weights are integers, activations become some in every layer."""
+
+    @pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
+    def test_linear(self, dtype):
+        """5 rows: products 2 · 5 · (8 · 4 + 4 · 3); biases 5 · (4 + 3), ReLU 5 · 4."""
+        model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
+        quantized = quantization.quantize_dynamic(model, {nn.Linear}, dtype=dtype)
+        assert known(quantized, torch.randn(5, 8)) == (2 * 5 * (8 * 4 + 4 * 3), 5 * (4 + 3) + 5 * 4)
+
+    @pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
+    @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
+    @pytest.mark.parametrize(
+        ("kind", "gates", "around"),
+        # Of a unit: 4 sums, 3 sigmoid of 4, tanh, f·c + i·g, o·tanh(c); 3 sums, 2 sigmoid, tanh, r·n, (h - n)·z + n.
+        [(nn.LSTM, 4, 4 + 12 + 1 + 3 + 2), (nn.GRU, 3, 3 + 8 + 1 + 1 + 3)],
+    )
+    def test_recurrent_layers(self, kind, gates, around, mode, dtype):
+        """Two layers in two directions, 6 steps of 2 sequences, 8 → 4 units; both biases are a sum for every gate."""
+        model = nn.Sequential(kind(8, 4, 2, bidirectional=True))
+        quantized = quantization.quantize_dynamic(model, {kind}, dtype=dtype)
+        with mode():
+            measured = known(quantized, torch.randn(6, 2, 8))
+        steps = 6 * 2
+        products = 2 * gates * 4 * ((8 + 4) + (2 * 4 + 4))
+        assert measured == (2 * steps * products, 2 * 2 * steps * 4 * (around + 2 * gates))
+
+    @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+    def test_packed_sequences(self, kind):
+        """Only the steps that sequences have are counted: 5 + 3 + 2."""
+        model = nn.Sequential(kind(3, 4))
+        packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
+        gates = 4 if kind is nn.LSTM else 3
+        measured = known(quantization.quantize_dynamic(model, {kind}), packed)
+        assert measured[0] == 2 * (5 + 3 + 2) * gates * 4 * (3 + 4)
+
+    @pytest.mark.parametrize("batch_first", [True, False])
+    def test_as_the_twin(self, batch_first):
+        """In both metrics, however the batch lies."""
+        model = nn.Sequential(nn.LSTM(3, 4, 3, batch_first=batch_first))
+        twin = both(model, torch.randn(5, 2, 3))
+        quantized = quantization.quantize_dynamic(model, {nn.LSTM})
+        assert known(quantized, torch.randn(5, 2, 3)) == (twin.flops, twin.other_flops)
+
+    @pytest.mark.parametrize(
+        ("cell", "gates"), [(nn.LSTMCell(8, 4), 4), (nn.GRUCell(8, 4), 3), (nn.RNNCell(8, 4), 1)], ids=str
+    )
+    def test_cells(self, cell, gates):
+        """One step of 5 rows; everything around the products as in the twin."""
+        model = nn.Sequential(cell)
+        quantized = quantization.quantize_dynamic(copy.deepcopy(model), {type(cell)})
+        flops, other_flops = known(quantized, torch.randn(5, 8))
+        assert flops == 2 * 5 * gates * 4 * (8 + 4)
+        assert other_flops == both(model, torch.randn(5, 8)).other_flops
+
+    def test_cell_with_relu(self):
+        model = nn.Sequential(nn.RNNCell(8, 4, nonlinearity="relu"))
+        quantized = quantization.quantize_dynamic(copy.deepcopy(model), {nn.RNNCell})
+        # Two biases, a sum and ReLU.
+        assert known(quantized, torch.randn(5, 8)) == (2 * 5 * 4 * (8 + 4), 5 * 4 * (2 + 1 + 1))
+
+
+class Net(nn.Module):
+    """Two convolutions with a residual, hardswish, pooling, a gate and a classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.norm = nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 8, 1)
+        self.hardswish = nn.Hardswish()
+        self.pool = nn.AvgPool2d(2)
+        self.gate = nn.Sigmoid()
+        self.mean = nn.AdaptiveAvgPool2d(1)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, image):
+        features = torch.relu(self.norm(self.first(image)))
+        features = self.pool(self.hardswish(torch.relu(self.second(features) + features)))
+        return self.head(self.mean(features * self.gate(features)).flatten(1))
+
+
+#: Of 2 images of 8 · 8 and 8 channels: elements of the features, and of those after pooling.
+FEATURES = 2 * 8 * 8 * 8
+POOLED = FEATURES // 4
+NET_FLOPS = 2 * FEATURES * 3 * 9 + 2 * FEATURES * 8 + 2 * 2 * 8 * 5
+#: Two biases, two ReLU, a sum, hardswish 5, pooling 4 for each of its outputs; sigmoid 4, a product, the mean; a bias.
+NET_OTHER_FLOPS = FEATURES * (2 + 2 + 1 + 5) + 4 * POOLED + POOLED * (4 + 1 + 1) + 2 * 5
+#: Batch norm where it is not folded into a convolution.
+NORM = 2 * FEATURES
+
+
+@pytest.fixture(scope="module")
+def image():
+    return torch.randn(2, 3, 8, 8)
+
+
+class TestStatic:
+    """Post-training static quantization of the net, by FX."""
+
+    def test_float_twin(self, image):
+        assert known(Net().eval(), image) == (NET_FLOPS, NET_OTHER_FLOPS + NORM)
+
+    def test_quantized(self, image):
+        """Batch norm is folded away. Image, features, head go to integers (5 each) and features, means, output back."""
+        prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
+        prepared(image)
+        quantized = quantize_fx.convert_fx(prepared)
+        conversions = 5 * (image.numel() + FEATURES + 2 * 8) + 2 * (FEATURES + 2 * 8 + 2 * 5)
+        assert known(quantized, image) == (NET_FLOPS, NET_OTHER_FLOPS + conversions)
+
+    def test_reference(self, image):
+        """Written down with ``quantized_decomposed``, as graphs for export are, the products are those of the twin."""
+        prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
+        prepared(image)
+        flops, other_flops = known(quantize_fx._convert_to_reference_decomposed_fx(prepared), image)
+        assert flops == NET_FLOPS
+        assert other_flops > NET_OTHER_FLOPS
+
+    def test_training_that_knows_of_it(self, image):
+        """Fake quantization leaves the products as they are; it computes on floating-point numbers, and costs."""
+        prepared = quantize_fx.prepare_qat_fx(Net().train(), quantization.get_default_qat_qconfig_mapping(), (image,))
+        prepared(image)
+        flops, other_flops = known(prepared, image)
+        assert flops == NET_FLOPS
+        assert other_flops > NET_OTHER_FLOPS + NORM
+
+    def test_observed(self, image):
+        """While it is calibrated."""
+        prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
+        assert known(prepared, image)[0] == NET_FLOPS
+
+    def test_autocast(self, image):
+        """In bfloat16 as in single precision: casts are free."""
+        net = Net().eval()
+
+        def in_bfloat16(image):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return net(image)
+
+        assert known(in_bfloat16, image) == (NET_FLOPS, NET_OTHER_FLOPS + NORM)
+
+
+class Decoder(nn.Module):
+    """A residual, ELU, instance norm, a transposed convolution, twice as large: for quantization in eager mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.there, self.back = quantization.QuantStub(), quantization.DeQuantStub()
+        self.convolution = nn.Conv2d(3, 3, 1)
+        self.residual = torch.ao.nn.quantized.FloatFunctional()
+        self.elu = nn.ELU()
+        self.norm = nn.InstanceNorm2d(3)
+        self.up = nn.ConvTranspose2d(3, 2, 2, stride=2)
+
+    def forward(self, image):
+        image = self.there(image)
+        features = self.residual.add_relu(self.convolution(image), image)
+        larger = self.up(self.norm(self.elu(features)))
+        return self.back(nn.functional.interpolate(larger, scale_factor=2, mode="bilinear"))
+
+
+class TestEager:
+    """Post-training static quantization, module by module, of 2 images of 3 channels and 4 · 4."""
+
+    features, larger, largest = 2 * 3 * 16, 2 * 2 * 64, 2 * 2 * 256
+    flops = 2 * features * 3 + 2 * features * 2 * 4
+    #: Bias, sum, ReLU, ELU 3, instance norm 5; a bias; bilinear 9.
+    other_flops = features * (1 + 1 + 1 + 3 + 5) + larger + 9 * largest
+
+    def test_float_twin(self):
+        assert known(Decoder().eval(), torch.randn(2, 3, 4, 4)) == (self.flops, self.other_flops)
+
+    def test_quantized(self):
+        """The image goes to integers, the output back."""
+        model, image = Decoder().eval(), torch.randn(2, 3, 4, 4)
+        model.qconfig = quantization.default_qconfig
+        prepared = quantization.prepare(model)
+        prepared(image)
+        conversions = 5 * self.features + 2 * self.largest
+        assert known(quantization.convert(prepared), image) == (self.flops, self.other_flops + conversions)
+
+
+#: 2 images of 4 channels and 6 · 6 pixels.
+SHAPE = (2, 4, 6, 6)
+COUNT = math.prod(SHAPE)
+
+
+class TestElements:
+    """Operators on quantized tensors, per element."""
+
+    @pytest.mark.parametrize(
+        ("operator", "arguments", "expected"),
+        [
+            (QUANTIZED.add_scalar, (2.0,), 1),
+            (QUANTIZED.mul_scalar, (2.0,), 1),
+            (QUANTIZED.add_scalar_relu, (2.0,), 2),
+            (QUANTIZED.mul_scalar_relu, (2.0,), 2),
+            (QUANTIZED.celu, (0.1, 3), 3),  # x > 0, exp(x) - 1
+            (QUANTIZED.celu, (0.1, 3, 2.0), 5),  # and alpha · (exp(x / alpha) - 1)
+            (QUANTIZED.elu, (0.1, 3), 3),
+            (QUANTIZED.elu, (0.1, 3, 2.0), 4),
+            (QUANTIZED.clamp, (0.0, 1.0), 2),
+            (QUANTIZED.clamp, (0.0,), 1),
+            (QUANTIZED.hardswish, (0.1, 3), 5),  # x · min(max(x + 3, 0), 6) / 6
+            (QUANTIZED.sigmoid, (0.1, 3), 4),  # 1 / (1 + exp(-x))
+            (QUANTIZED.leaky_relu, (0.1, False, 0.1, 3), 2),
+            (QUANTIZED.relu6, (), 2),
+            (QUANTIZED.threshold, (0.0, 0.0), 1),
+            (QUANTIZED.softmax, (1, 0.1, 3), 5),
+            (QUANTIZED.dropout, (0.1, 3), 0),
+            (torch.relu, (), 1),
+            (torch.sigmoid, (), 4),
+            (torch.tanh, (), 1),
+        ],
+    )
+    def test_of_one_operand(self, operator, arguments, expected):
+        result = for_real(lambda x: operator(x, *arguments), quint8(torch.randn(SHAPE)))
+        assert not result.unknown_operators
+        assert (result.flops, result.other_flops) == (0, expected * COUNT)
+
+    @pytest.mark.parametrize(
+        ("operator", "expected"),
+        [(QUANTIZED.add, 1), (QUANTIZED.mul, 1), (QUANTIZED.add_relu, 2), (QUANTIZED.mul_relu, 2)],
+    )
+    def test_of_two_operands(self, operator, expected):
+        operand = quint8(torch.randn(SHAPE))
+        assert known(lambda x, y: operator(x, y, 0.1, 3), operand, operand) == (0, expected * COUNT)
+
+    @pytest.mark.parametrize(("operator", "expected"), [(QUANTIZED.cat, 0), (QUANTIZED.cat_relu, 1)])
+    def test_put_together(self, operator, expected):
+        operand = quint8(torch.randn(SHAPE))
+        assert known(lambda x: operator([x, x], 1, 0.1, 3), operand) == (0, expected * 2 * COUNT)
+
+    def test_prelu(self):
+        """Compared with zero, and times the slope."""
+        operands = quint8(torch.randn(SHAPE)), quint8(torch.ones(4))
+        assert known(lambda x, w: QUANTIZED.prelu(x, w, 0.1, 3), *operands) == (0, 2 * COUNT)
+
+    def test_matmul(self):
+        """6 · 6 by 6 · 6 for each of 8 pairs."""
+        operand = quint8(torch.randn(SHAPE))
+        assert known(lambda x: QUANTIZED.matmul(x, x, 0.1, 3), operand) == (2 * 8 * 6 * 6 * 6, 0)
+
+    @pytest.mark.parametrize(
+        ("operator", "arguments", "affine", "expected"),
+        [
+            (QUANTIZED.layer_norm, ([6],), 6, 7),  # sum, subtract, square, sum, divide, weight, bias
+            (QUANTIZED.group_norm, (2,), 4, 7),
+            (QUANTIZED.instance_norm, (), 4, 7),
+        ],
+    )
+    def test_norms(self, operator, arguments, affine, expected):
+        operands = quint8(torch.randn(SHAPE)), torch.ones(affine)
+        measured = known(lambda x, w: operator(x, *arguments, w, w, 1e-5, 0.1, 3), *operands)
+        assert measured == (0, expected * COUNT)
+
+    @pytest.mark.parametrize(("operator", "expected"), [(QUANTIZED.batch_norm2d, 2), (QUANTIZED.batch_norm2d_relu, 3)])
+    def test_batch_norm(self, operator, expected):
+        """Scaled and shifted."""
+        operands = quint8(torch.randn(SHAPE)), torch.ones(4)
+        assert known(lambda x, w: operator(x, w, w, w, w, 1e-5, 0.1, 3), *operands) == (0, expected * COUNT)
+
+    def test_pooling(self):
+        """Windows of 2 · 2: three comparisons, or three sums and a quotient; in one dimension one comparison."""
+        image, sequence = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 3, 8))
+        windows = [2, 2], [2, 2], [0, 0], [1, 1]
+        assert known(nn.MaxPool2d(2), image) == (0, 3 * COUNT // 4)
+        assert known(lambda x: QUANTIZED.max_pool2d(x, *windows, False), image) == (0, 3 * COUNT // 4)
+        assert known(nn.AvgPool2d(2), image) == (0, 4 * COUNT // 4)
+        assert known(nn.AdaptiveAvgPool2d(1), image) == (0, COUNT)
+        assert known(lambda x: QUANTIZED.max_pool1d(x, [2], [2], [0], [1], False), sequence) == (0, 2 * 3 * 4)
+
+    def test_copies(self):
+        """Views, slices and what is put together are free."""
+        operand = quint8(torch.randn(SHAPE))
+        assert known(lambda x: torch.cat([x, x]).flatten(1)[:, ::2].contiguous(), operand) == (0, 0)
+
+
+class TestLinear:
+    """5 rows of 8 features, 3 outputs: 2 · 5 · 8 · 3 FLOPs, and 15 for the bias."""
+
+    flops = 2 * 5 * 8 * 3
+
+    @pytest.mark.parametrize(
+        ("operator", "around"),
+        [
+            (QUANTIZED.linear_with_input_q_dq_qweight_dq_output_fp32, 1),
+            (QUANTIZED.linear_with_input_q_dq_qweight_dq_relu_output_fp32, 2),
+        ],
+    )
+    def test_between_conversions(self, operator, around):
+        packed = QUANTIZED.linear_prepack(qint8(torch.randn(3, 8)), torch.randn(3))
+        assert known(lambda x: operator(x, 0.1, 3, packed), torch.randn(5, 8)) == (self.flops, around * 15)
+
+    @pytest.mark.parametrize(
+        ("name", "arguments", "around"), [("linear_tanh", (), 2), ("linear_leaky_relu", (0.1,), 3)]
+    )
+    def test_fused_activations(self, name, arguments, around, engine):
+        """The bias and tanh; the bias, a comparison and a product."""
+        engine("onednn")
+        packed = QUANTIZED.linear_prepack(qint8(torch.randn(3, 8)), torch.randn(3))
+        operator = getattr(QUANTIZED, name)
+        measured = known(lambda x: operator(x, packed, 0.1, 0, *arguments), quint8(torch.randn(5, 8), 0.1, 0))
+        assert measured == (self.flops, around * 15)
+
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_weight_that_is_not_packed(self, bias):
+        operands = torch.randn(5, 8), torch.randn(3, 8), torch.randn(3) if bias else None
+        assert known(QUANTIZED.linear_dynamic_fp16_unpacked_weight, *operands) == (self.flops, 15 * bias)
+
+    def test_weight_packed_when_called(self):
+        """All that is quantized comes in tensors."""
+        scale, zero = torch.tensor(0.1), torch.tensor(0)
+        operands = torch.randn(5, 8), scale, zero, torch.randn(3, 8), scale, zero, torch.randn(3), scale, zero
+        operator = torch.ops._quantized.wrapped_quantized_linear
+        assert known(lambda *args: operator(*args, 3), *operands) == (self.flops, 15)
+
+    def test_half_precision(self):
+        """A weight that is packed into a tensor tells no shape."""
+        packed = torch.ops._quantized.wrapped_fbgemm_pack_gemm_matrix_fp16(torch.randn(3, 8))
+        operator = torch.ops._quantized.wrapped_fbgemm_linear_fp16_weight
+        measured = known(lambda x, w, b: operator(x, w, b, 3), torch.randn(5, 8), packed, torch.randn(3))
+        assert measured == (self.flops, 15)
+
+    def test_sparse(self, engine):
+        """Counted as the twin, whose weight holds the zeros."""
+        engine("qnnpack")
+        packed = torch.ops.sparse.qlinear_prepack(qint8(torch.eye(3, 8)), torch.randn(3), 1, 4)
+        measured = known(lambda x: torch.ops.sparse.qlinear_dynamic(x, packed), torch.randn(5, 8))
+        assert measured == (self.flops, 15)
+
+    def test_integers_of_8_bits(self):
+        """A product of bfloat16 rows and an integer weight (32, 64)."""
+
+        def model(rows, weight, scales):
+            return torch.ops.aten._weight_int8pack_mm(rows, weight, scales)
+
+        weight = torch.randint(-8, 8, (32, 64), dtype=torch.int8)
+        operands = torch.randn(4, 64, dtype=torch.bfloat16), weight, torch.ones(32, dtype=torch.bfloat16)
+        assert both(model, operands).flops == 2 * 4 * 64 * 32
+
+    @pytest.mark.skipif(not hasattr(QUANTIZED, "int4mm_packed_weight_cpu"), reason="newer versions of PyTorch have it")
+    def test_integers_of_4_bits(self):
+        """Two weights lie in a byte: (16, 64) in (16, 32) of them, scales for groups of 32."""
+        operands = torch.randn(3, 64), torch.randint(0, 255, (16, 32), dtype=torch.uint8)
+        scales = torch.ones(2, 16, 2)
+        measured = known(
+            lambda x, w, s: QUANTIZED.int4mm_packed_weight_cpu(x, w, torch.tensor(32), s), *operands, scales
+        )
+        assert measured == (2 * 3 * 64 * 16, 0)
+
+    @pytest.mark.skipif(not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"), reason="newer versions have it")
+    def test_integers_of_4_bits_in_groups(self):
+        """Packed by ATen: (32, 64), scales and zero points for groups of 32."""
+        packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(
+            torch.randint(0, 15, (32, 64), dtype=torch.int32), 1
+        )
+        operands = torch.randn(4, 64, dtype=torch.bfloat16), packed, torch.ones(2, 32, 2, dtype=torch.bfloat16)
+        operator = torch.ops.aten._weight_int4pack_mm_for_cpu
+        assert both(lambda x, w, s: operator(x, w, 32, s), operands).flops == 2 * 4 * 64 * 32
+
+
+class TestConvolution:
+    """2 images of 4 channels, 6 · 6, to 8 channels in 2 groups by 3 · 3: 8 outputs meet 2 · 9 inputs each."""
+
+    outputs = 2 * 8 * 36
+    flops = 2 * outputs * 2 * 9
+
+    def packed(self):
+        return QUANTIZED.conv2d_prepack(qint8(torch.randn(8, 2, 3, 3)), torch.randn(8), [1, 1], [1, 1], [1, 1], 2)
+
+    def test_older_overload(self):
+        """Its packed weight goes by another name."""
+        packed, settings = self.packed(), ([1, 1], [1, 1], [1, 1], 2)
+        measured = known(lambda x: QUANTIZED.conv2d(x, packed, *settings, 0.1, 0), quint8(torch.randn(SHAPE)))
+        assert measured == (self.flops, self.outputs)
+
+    def test_older_namespace(self):
+        packed = self.packed()
+        measured = known(lambda x: torch.ops._quantized.conv2d_relu(x, packed, 0.1, 0), quint8(torch.randn(SHAPE)))
+        assert measured == (self.flops, 2 * self.outputs)
+
+    def test_with_a_sum(self, engine):
+        """The bias, the sum and ReLU."""
+        engine("onednn")
+        packed = self.packed()
+        operands = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 8, 6, 6))
+        measured = known(lambda x, y: QUANTIZED.conv2d_add_relu(x, y, packed, 0.1, 0), *operands)
+        assert measured == (self.flops, 3 * self.outputs)
+
+
+class TestEmbeddings:
+    """5 rows of 4 numbers are looked up, for 2 bags."""
+
+    rows, offsets = torch.tensor([1, 2, 3, 4, 5]), torch.tensor([0, 2])
+
+    def test_rows(self):
+        """Looked up: free."""
+        assert known(torch.ao.nn.quantized.Embedding(10, 4), self.rows) == (0, 0)
+
+    def test_bags(self):
+        """Every number is added to its bag."""
+        module = torch.ao.nn.quantized.EmbeddingBag(10, 4, mode="sum", include_last_offset=False)
+        assert known(module, self.rows, self.offsets) == (0, 5 * 4)
+
+    @pytest.mark.parametrize("bits", ["byte", "4bit", "2bit"])
+    @pytest.mark.parametrize("weighted", [True, False])
+    def test_packed_rows(self, bits, weighted):
+        """Weighted, each is multiplied before."""
+        packed = getattr(QUANTIZED, f"embedding_bag_{bits}_prepack")(torch.randn(10, 4))
+        operator = getattr(QUANTIZED, f"embedding_bag_{bits}_rowwise_offsets")
+        weights = torch.randn(5) if weighted else None
+
+        def bags(rows, offsets, weights):
+            return operator(packed, rows, offsets, False, 0, per_sample_weights=weights)
+
+        assert known(bags, self.rows, self.offsets, weights) == (0, (2 if weighted else 1) * 5 * 4)
+
+
+class TestDecomposed:
+    """``quantized_decomposed``, on plain integer tensors: 5 rows of 8."""
+
+    operators = torch.ops.quantized_decomposed
+
+    def test_tensor(self):
+        """x / scale, round, + zero point, two ends; less the zero point, · scale."""
+
+        def there_and_back(x):
+            integers = self.operators.quantize_per_tensor(x, 0.1, 3, 0, 255, torch.uint8)
+            return self.operators.dequantize_per_tensor(integers, 0.1, 3, 0, 255, torch.uint8)
+
+        assert both(there_and_back, torch.randn(5, 8)).other_flops == (5 + 2) * 40
+
+    def test_channel(self):
+        """Back without zero points: a product."""
+
+        def there_and_back(x, scales, zeros):
+            integers = self.operators.quantize_per_channel(x, scales, zeros, 0, -128, 127, torch.int8)
+            return self.operators.dequantize_per_channel(integers, scales, None, 0, -128, 127, torch.int8)
+
+        operands = torch.randn(5, 8), torch.ones(5), torch.zeros(5, dtype=torch.int64)
+        assert both(there_and_back, operands).other_flops == (5 + 1) * 40
+
+    def test_range(self):
+        """The smallest and the largest value."""
+        choose = self.operators.choose_qparams
+        assert both(lambda x: choose(x, 0, 255, 1e-5, torch.uint8), torch.randn(5, 8)).other_flops == 2 * 40
+        choose = self.operators.choose_qparams_per_token
+        assert both(lambda x: choose(x, torch.int8), torch.randn(5, 8)).other_flops == 2 * 40
