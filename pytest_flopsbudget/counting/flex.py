@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
+
+from pytest_flopsbudget.counting.replaced import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -118,12 +119,13 @@ def countable(*, on_meta: bool) -> Iterator[None]:
 
     With gradients it traces ``score_mod`` on one number, by modes of its own: that is none of the model's work.
     """
-    with ExitStack() as stack:
-        module, operators = sys.modules.get(_MODULE), sys.modules.get("torch._higher_order_ops.flex_attention")
-        if module is not None and on_meta:
-            stack.enter_context(patch.object(module, "_validate_device", lambda *_: None))
-        if operators is not None:
-            stack.enter_context(patch.object(operators, _TRACES, _unseen(getattr(operators, _TRACES))))
+    replacements: list[tuple[Any, str, Any]] = []
+    module, operators = sys.modules.get(_MODULE), sys.modules.get("torch._higher_order_ops.flex_attention")
+    if module is not None and on_meta:
+        replacements.append((module, "_validate_device", lambda *_: None))
+    if operators is not None:
+        replacements.append((operators, _TRACES, _unseen(getattr(operators, _TRACES))))
+    with replaced(replacements):
         yield
 
 

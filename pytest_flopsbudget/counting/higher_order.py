@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import torch
 
 from pytest_flopsbudget.counting import flex, triton
+from pytest_flopsbudget.counting.replaced import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -53,11 +53,8 @@ def in_plain_pytorch(tracer: Tracer) -> Iterator[None]:
         "scan": _scan,
         "map_impl": _map,
     }
-    with ExitStack() as stack:
-        for name, body in bodies.items():
-            operator = torch._ops._higher_order_ops.get(name)  # noqa: SLF001 -- those that have been loaded
-            if operator is not None:
-                stack.enter_context(patch.object(type(operator), "__call__", _instead(body)))
+    loaded = torch._ops._higher_order_ops  # noqa: SLF001
+    with replaced((type(loaded[name]), "__call__", _instead(body)) for name, body in bodies.items() if name in loaded):
         yield
 
 

@@ -22,6 +22,7 @@ from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import undisturbed
+from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ class _Run:
         *,
         gradients: bool,
     ) -> None:
-        with in_plain_pytorch(tracer), tracer, torch.set_grad_enabled(gradients):
+        with in_plain_pytorch(tracer), unseen_named(tracer), tracer, torch.set_grad_enabled(gradients):
             output = model(*args, **kwargs)
             if self._backward:
                 _backward(output)

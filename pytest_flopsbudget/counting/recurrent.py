@@ -8,13 +8,14 @@ for real they stay as they are; what is one operator there (oneDNN's, cuDNN's) h
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import torch
 from torch.nn import functional
+
+from pytest_flopsbudget.counting.replaced import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -122,9 +123,8 @@ _CELLS: dict[str, Cell] = {
 def step_by_step() -> Iterator[None]:
     """Let recurrent modules run by the code above."""
     functions: Any = torch._VF  # noqa: SLF001 -- where the modules call them
-    with ExitStack() as stack:
-        for name, cell in _CELLS.items():
-            stack.enter_context(patch.object(functions, name, _instead_of(getattr(functions, name), cell), create=True))
+    cells = _CELLS.items()
+    with replaced((functions, name, _instead_of(getattr(functions, name), cell)) for name, cell in cells):
         yield
 
 

@@ -189,9 +189,13 @@ class ShapesTracer(Tracer):
             # What is written to a real tensor is not there to be read later.
             refused = bool(info.written) and not all(tensor.is_meta for tensor in info.writes_to(args, kwargs))
         if refused:
-            if self.asked_for_data is None:
-                self.asked_for_data = (info.name, self.tracker.current().path)
-            raise NeedsDataError(f"{info.name} needs data")
+            self.need_data(info.name)
+
+    def need_data(self, name: str) -> None:
+        """Refuse, and keep what asked."""
+        if self.asked_for_data is None:
+            self.asked_for_data = (name, self.tracker.current().path)
+        raise NeedsDataError(f"{name} needs data")
 
 
 def _writes_to_twins(info: OperatorInfo, args: tuple[Any, ...]) -> bool:

@@ -122,6 +122,13 @@ class Tracer(TorchDispatchMode):
             self.note_unknown(f"higher_order.{operator.name()}")
         return output
 
+    def need_data(self, name: str) -> None:
+        """Say that the operator ``name`` is about to read data.
+
+        Raises:
+            NeedsDataError: there is none.
+        """
+
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """What the tensor holds; None where that is not known."""
         raise NotImplementedError
