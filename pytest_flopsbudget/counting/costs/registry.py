@@ -59,7 +59,9 @@ class Call:
         name, names, defaults = _signature(operator)
         #: The operator's name, without overload: "aten.mm".
         self.name = name
-        self._arguments: dict[str, Any] = {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
+        self._arguments: dict[str, Any] = {**dict(zip(names, args, strict=False)), **kwargs}
+        for missing, default in defaults.items():
+            self._arguments.setdefault(missing, default)
         #: The arguments as they were passed.
         self.args, self.kwargs = args, kwargs
         #: What the operator returned.
