@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_flopsbudget.counting.building import shape_only
     from pytest_flopsbudget.counting.costs.registry import Call, flops_formula
     from pytest_flopsbudget.counting.measure import measure
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
@@ -25,6 +26,7 @@ _HOMES = {
     "UsageError": "errors",
     "flops_formula": "counting.costs.registry",
     "measure": "counting.measure",
+    "shape_only": "counting.building",
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "UsageError",
     "flops_formula",
     "measure",
+    "shape_only",
 ]
 
 

@@ -23,6 +23,7 @@ def test_names():
         "UsageError",
         "flops_formula",
         "measure",
+        "shape_only",
     ]
     assert dir(pytest_flopsbudget) == pytest_flopsbudget.__all__
 
