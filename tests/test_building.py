@@ -23,7 +23,7 @@ from transformers import (
 from pytest_flopsbudget import UsageError, measure, shape_only
 
 
-def regnet_stages(depth=22, w_0=24, w_a=24.48, w_m=2.54, quantum=8, group=16):
+def regnet_stages(*, depth=22, w_0=24, w_a=24.48, w_m=2.54, quantum=8, group=16):
     """Widths and depths of RegNetX-400MF's stages, worked out with tensors as torchvision's constructor does.
 
     Source: Radosavovic et al., "Designing Network Design Spaces", 2020, equations 2 to 4; `BlockParams` in
