@@ -22,7 +22,8 @@ DEFAULT_NAME = "model"
 class FlopsBudget:
     """Measures models for one test; what it measured is held to the test's budget after the test's body ran."""
 
-    def __init__(self, prepare: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, prepare: Callable[[], object] = lambda: None, *, shortcuts: bool = True) -> None:
+        self._shortcuts = shortcuts
         # Called before each measurement: formulas from hooks and settings are not asked for until one is needed.
         self._prepare = prepare
         self._measurements: dict[str, Measurement] = {}
@@ -62,7 +63,7 @@ class FlopsBudget:
         self._check(name, model, args, kwargs)
         self._prepare()
         start = time.perf_counter()
-        complexity = measure(model, args, kwargs, backward=backward)
+        complexity = measure(model, args, kwargs, backward=backward, shortcuts=self._shortcuts)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
 

@@ -133,7 +133,9 @@ def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
     from pytest_flopsbudget.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
 
     session = _session(request.config)
-    budget = request.node.stash[_FIXTURE] = FlopsBudget(prepare=lambda: session.formulas)
+    budget = request.node.stash[_FIXTURE] = FlopsBudget(
+        prepare=lambda: session.formulas, shortcuts=session.settings.shortcuts == "on"
+    )
     return budget
 
 

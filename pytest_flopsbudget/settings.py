@@ -21,10 +21,12 @@ if TYPE_CHECKING:
 Reaction = Literal["fail", "warn", "ignore"]
 Improvement = Literal["pass", "fail"]
 Shown = Literal["flops", "macs", "total_flops"]
+Switch = Literal["on", "off"]
 
 _REACTIONS: tuple[Reaction, ...] = ("fail", "warn", "ignore")
 _IMPROVEMENTS: tuple[Improvement, ...] = ("pass", "fail")
 _SHOWN: tuple[Shown, ...] = get_args(Shown)
+_SWITCHES: tuple[Switch, ...] = get_args(Switch)
 
 _FILE = "pyproject.toml"
 _TABLE = "pytest-flopsbudget"
@@ -37,6 +39,7 @@ _KEYS = (
     "improved-baseline",
     "free-operators",
     "show",
+    "shortcuts",
     "limits",
     "budgets",
 )
@@ -86,6 +89,8 @@ class Settings:
     free_operators: tuple[str, ...] = ()
     #: The unit of work in the summary.
     show: Shown = "flops"
+    #: Whether counting takes its shortcuts, or asks PyTorch about every operator anew: for bug reports.
+    shortcuts: Switch = "on"
 
     def budgets_for(self, nodeid: str) -> tuple[Budget, ...]:
         """The budgets that hold for the test ``nodeid``, the closest last."""
@@ -230,6 +235,7 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings
         improved_baseline=_read_choice(table, "improved-baseline", _IMPROVEMENTS, Settings().improved_baseline, place),
         free_operators=_read_operators(table.get("free-operators", []), place),
         show=_read_choice(table, "show", _SHOWN, Settings().show, place),
+        shortcuts=_read_choice(table, "shortcuts", _SWITCHES, Settings().shortcuts, place),
     )
 
 

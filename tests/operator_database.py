@@ -27,7 +27,8 @@ class Tally:
     tried: int = 0
     #: Not tried, since PyTorch itself does not run them on the CPU.
     refused: int = 0
-    #: Counted on shapes (and, where they ask for it, on what integer tensors hold), as for real.
+    #: Counted on shapes (and, where they ask for it, on what integer tensors hold), with shortcuts and without, as for
+    #: real.
     agreed: int = 0
     #: Their sizes or branches depend on data, so that they are measured for real.
     need_data: int = 0
@@ -90,7 +91,8 @@ def compare(op, sample, tally, *, backward):
     def model(*args, **kwargs):
         return op.op(*args, **kwargs)
 
-    run = _Run(model, (sample.input, *sample.args), dict(sample.kwargs), backward)
+    args, kwargs = (sample.input, *sample.args), dict(sample.kwargs)
+    run = _Run(model, args, kwargs, backward)
     try:
         real = run.for_real()
     except Exception:
@@ -113,4 +115,9 @@ def compare(op, sample, tally, *, backward):
     tally.unknown.update(result.unknown_operators)
     assert result.flops == real.flops, (work(result), work(real))
     assert result.modules == real.modules
+    slow, failure = _Run(model, args, kwargs, backward, shortcuts=False).on_shapes()
+    if slow is None and result.execution == "real":
+        slow, failure = _Run(model, args, kwargs, backward, shortcuts=False).on_integers()
+    assert slow is not None, failure
+    assert slow.modules == real.modules, (work(slow), work(real))
     tally.agreed += 1

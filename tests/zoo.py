@@ -7,13 +7,13 @@ import torch
 from pytest_flopsbudget.counting.measure import _Run
 
 
-def _run(model, args, kwargs, backward):
-    return _Run(model, args if isinstance(args, tuple) else (args,), kwargs or {}, backward)
+def _run(model, args, kwargs, backward, *, shortcuts=True):
+    return _Run(model, args if isinstance(args, tuple) else (args,), kwargs or {}, backward, shortcuts=shortcuts)
 
 
-def on_shapes(model, args=(), kwargs=None, *, backward=False):
+def on_shapes(model, args=(), kwargs=None, *, backward=False, shortcuts=True):
     """Measure on shapes alone; whatever stands in the way is raised."""
-    result, failure = _run(model, args, kwargs, backward).on_shapes()
+    result, failure = _run(model, args, kwargs, backward, shortcuts=shortcuts).on_shapes()
     if failure is not None:
         raise failure
     return result
@@ -25,13 +25,15 @@ def for_real(model, args=(), kwargs=None, *, backward=False):
 
 
 def both(model, args=(), kwargs=None, *, backward=False):
-    """Measure in both ways, which must agree module by module and know every operator."""
+    """Measure in both ways, which must agree module by module and know every operator, with shortcuts and without."""
     shapes = on_shapes(model, args, kwargs, backward=backward)
+    slow = on_shapes(model, args, kwargs, backward=backward, shortcuts=False)
     real = for_real(model, args, kwargs, backward=backward)
     assert (shapes.execution, real.execution) == ("shapes", "real")
     assert not shapes.unknown_operators
     assert not real.unknown_operators
     assert shapes.modules == real.modules
+    assert slow.modules == real.modules
     return shapes
 
 

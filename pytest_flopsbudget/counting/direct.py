@@ -48,6 +48,12 @@ def answer(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     return None
 
 
+def only_answer(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The output of an operator for which PyTorch has no meta kernel, or one that refuses what the operator takes."""
+    rule = _ONLY_RULES.get(info.name)
+    return None if rule is None else rule(args, kwargs)
+
+
 def _pointwise(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if info.outputs != 1 or not set(kwargs) <= {"alpha", "value", "approximate", "rounding_mode"}:
         return None
@@ -253,8 +259,9 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return _empty(shape, out_dtype or left.dtype)
 
 
+_ONLY_RULES: Mapping[str, Rule] = {"aten._grouped_mm": _grouped_product, **no_meta_kernel.OUTPUTS}
 _RULES: Mapping[str, Rule] = {
-    "aten._grouped_mm": _grouped_product,
+    **_ONLY_RULES,
     "aten.cat": _joined,
     "aten.convolution": _convolution,
     "aten.mean": _over_dimensions,
@@ -269,5 +276,4 @@ _RULES: Mapping[str, Rule] = {
     "aten._softmax": _softmax,
     "aten._log_softmax": _softmax,
     "aten._safe_softmax": _softmax,
-    **no_meta_kernel.OUTPUTS,
 }

@@ -21,7 +21,7 @@ from pytest_flopsbudget.counting.shadow import Shadow, sharing_data, uncompiled,
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.tree import complexity
-from pytest_flopsbudget.counting.undisturbed import undisturbed
+from pytest_flopsbudget.counting.undisturbed import uncollected, undisturbed
 from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.errors import UsageError
 
@@ -42,6 +42,7 @@ def measure(
     kwargs: Mapping[str, Any] | None = None,
     *,
     backward: bool = False,
+    shortcuts: bool = True,
 ) -> Complexity:
     """Run ``model(*args, **kwargs)`` once and say what it costs.
 
@@ -54,6 +55,8 @@ def measure(
         args: the positional arguments; a single tensor stands for a tuple of it.
         kwargs: the keyword arguments.
         backward: count the backward pass of the summed outputs too.
+        shortcuts: remember how operators were answered, work common answers out, and leave gradients out of a forward
+            pass. Without, PyTorch is asked about every call of every operator, which is slow and counts the same.
 
     Raises:
         UsageError: ``model`` is no callable, it needs data and has none, or no output of it can be differentiated.
@@ -66,7 +69,7 @@ def measure(
         )
     # Of these types exactly: a packed sequence, say, is a tuple too.
     args = tuple(args) if type(args) in (tuple, list) else (args,)
-    run = _Run(model, args, dict(kwargs or {}), backward)
+    run = _Run(model, args, dict(kwargs or {}), backward, shortcuts=shortcuts)
     result, failure = _uncompiled(run.on_shapes)
     if result is None and run.asked_for_data is not None:
         result, failure = _uncompiled(run.on_integers)
@@ -102,8 +105,15 @@ class _Run:
     """One model with its arguments, to be run in one way or the other."""
 
     def __init__(
-        self, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], backward: bool
+        self,
+        model: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        backward: bool,
+        *,
+        shortcuts: bool = True,
     ) -> None:
+        self._shortcuts = shortcuts
         self._model: Callable[..., Any] = uncompiled(model)
         self._args, self._kwargs, self._backward = args, kwargs, backward
         #: (operator, module) that could not do with shapes.
@@ -125,17 +135,20 @@ class _Run:
     def _on_twins(
         self, execution: Execution, prepare: Callable[[Constants, Shadow], None]
     ) -> tuple[Complexity | None, Exception | None]:
-        result, failure = self._on_twins_once(execution, prepare, gradients=self._backward)
+        result, failure = self._on_twins_once(execution, prepare, gradients=self._takes_gradients())
         if failure is not None and self.asked_for_data is None and self._may_take_gradients():
             result, failure = self._on_twins_once(execution, prepare, gradients=True)
         return result, failure
+
+    def _takes_gradients(self) -> bool:
+        return self._backward or (not self._shortcuts and torch.is_grad_enabled())
 
     def _may_take_gradients(self) -> bool:
         """Whether a forward pass that failed without gradients may be one that takes some on its way.
 
         Nearly none does, and without them a model runs faster.
         """
-        return torch.is_grad_enabled() and not self._backward
+        return torch.is_grad_enabled() and not self._takes_gradients()
 
     def _on_twins_once(
         self, execution: Execution, prepare: Callable[[Constants, Shadow], None], *, gradients: bool
@@ -143,12 +156,13 @@ class _Run:
         shadow = Shadow(without_data)
         tracer = None
         try:
-            with undisturbed(), flex.countable(on_meta=True), step_by_step():
+            with undisturbed(), uncollected(), flex.countable(on_meta=True), step_by_step():
                 model, args, kwargs = self._doubled(shadow)
-                tracer = ShapesTracer(_tracker_of(model, shadow))
+                tracer = ShapesTracer(_tracker_of(model), shortcuts=self._shortcuts)
                 _know_batch_sizes(tracer.constants, shadow)
                 prepare(tracer.constants, shadow)
-                self._traced(tracer, model, args, kwargs, gradients=gradients)
+                with tracer.tracker.following(shadow.modules):
+                    self._traced(tracer, model, args, kwargs, gradients=gradients)
             if tracer.asked_for_data is None:
                 return self._complexity(tracer, execution), None
             failure: Exception = NeedsDataError(tracer.asked_for_data[0])
@@ -167,7 +181,7 @@ class _Run:
     def for_real(self) -> Complexity:
         """The complexity as it is with this data."""
         try:
-            return self._for_real_once(gradients=self._backward)
+            return self._for_real_once(gradients=self._takes_gradients())
         except UsageError:
             raise
         except Exception:
@@ -179,9 +193,10 @@ class _Run:
         with undisturbed(), flex.countable(on_meta=False):
             shadow = Shadow(sharing_data)
             model, args, kwargs = self._doubled(shadow)
-            tracer = RealTracer(_tracker_of(model, shadow))
+            tracer = RealTracer(_tracker_of(model))
             try:
-                self._traced(tracer, model, args, kwargs, gradients=gradients)
+                with tracer.tracker.following(shadow.modules):
+                    self._traced(tracer, model, args, kwargs, gradients=gradients)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")
@@ -233,13 +248,12 @@ def _backward(outputs: Any) -> None:
     torch.autograd.backward(tensors, seeds)
 
 
-def _tracker_of(model: Callable[..., Any], shadow: Shadow) -> ModuleTracker:
+def _tracker_of(model: Callable[..., Any]) -> ModuleTracker:
     module = _module_of(model)
     tracker = ModuleTracker(module, name_of(model))
     if not isinstance(model, torch.nn.Module):
         tracker.root.calls = 1
         tracker.root.type = name_of(model)
-    tracker.follow(shadow.modules)
     return tracker
 
 

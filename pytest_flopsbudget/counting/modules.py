@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 from bisect import bisect_right
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator, Sequence
     from types import FrameType
 
 _CREDITS = ("calls", "flops", "other_flops", "recomputed_flops")
@@ -138,11 +139,18 @@ class ModuleTracker:
             del stack[depth:]
             self._mark()
 
-    def follow(self, modules: Iterable[torch.nn.Module]) -> None:
-        """From now on follow the calls of these modules, which must be doubles, on this thread."""
+    @contextmanager
+    def following(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
+        """Follow the calls of these modules, which must be doubles, on this thread while the context lasts."""
         self._mark()
         for module in modules:
             module.__dict__["_compiled_call_impl"] = partial(self._call, module)
+        try:
+            yield
+        finally:
+            # Not to put anything back: a module that holds itself is freed by a garbage collection only.
+            for module in modules:
+                module.__dict__["_compiled_call_impl"] = None
 
     def current(self) -> Node:
         """The place that the operator being dispatched now belongs to."""

@@ -39,8 +39,10 @@ class NeedsDataError(Exception):
 class ShapesTracer(Tracer):
     """Answers every operator with tensors of the right metadata on the meta device."""
 
-    def __init__(self, tracker: ModuleTracker) -> None:
+    def __init__(self, tracker: ModuleTracker, *, shortcuts: bool = True) -> None:
         super().__init__(tracker)
+        #: Whether answers are remembered and worked out, or PyTorch is asked for each.
+        self._shortcuts = shortcuts
         self.constants = Constants()
         #: (operator, path of the module) that asked for data first. Kept, since a model may catch the exception and go
         #: another way than it goes with data.
@@ -52,6 +54,8 @@ class ShapesTracer(Tracer):
         Raises:
             NeedsDataError: the result depends on values that are not known.
         """
+        if not self._shortcuts:
+            return self._answer(info, args, dict(kwargs))
         if info.is_view and type(args[0]) in PLAIN and args[0].is_meta:
             return info.operator(*args, **kwargs), FREE
         if info.is_plain and not kwargs and not self.constants and _writes_to_twins(info, args):
@@ -80,7 +84,7 @@ class ShapesTracer(Tracer):
             if found:
                 return output, info.cost_of_one(args, kwargs, output)
         self._refuse_without_data(info, args, kwargs)
-        if info.behaviour == "alias" or not info.known:
+        if info.behaviour == "alias" or not info.known or not self._shortcuts:
             output, cost = self._run(info, args, kwargs)
         else:
             output, cost = self._remembered(tuple(parts), info, args, kwargs)
@@ -132,12 +136,11 @@ class ShapesTracer(Tracer):
         if kwargs.get("generator") is not None:
             kwargs["generator"] = None  # it belongs to the device that it was made on
 
-    @staticmethod
-    def _run(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
+    def _run(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
         """Work the output out, or ask PyTorch's meta kernel for it."""
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
-        output = direct.answer(info, args, kwargs)
+        output = direct.answer(info, args, kwargs) if self._shortcuts else direct.only_answer(info, args, kwargs)
         if output is None:
             output = to_meta(info.operator(*args, **kwargs))
         return output, info.cost_of_one(args, kwargs, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import sys
 import warnings
@@ -47,6 +48,22 @@ def undisturbed() -> Iterator[None]:
         for message in _OUR_DOING:
             warnings.filterwarnings("ignore", message=message)
         yield
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Hold the garbage collector off.
+
+    A collection looks at everything that PyTorch's libraries made when they were imported, and takes many times as
+    long as counting a model on shapes, which leaves little garbage.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _keep_random_states(stack: ExitStack) -> None:
