@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,10 +28,11 @@ SUITES = 3
 
 def main() -> None:
     arguments = _arguments()
-    if not arguments.page:
-        _measure(arguments)
+    failed = [] if arguments.page else _measure(arguments)
     if arguments.results == FILE:
         write(load(FILE))
+    if failed:
+        raise SystemExit(f"could not be measured: {', '.join(failed)}")
 
 
 def _arguments() -> argparse.Namespace:
@@ -39,7 +41,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runners", nargs="+", metavar="TEXT", help="only what has one of these in its name")
     parser.add_argument("--parts", nargs="+", choices=PARTS, help="only these parts of the benchmark")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"fresh processes for each pair ({schedule.ROUNDS})")
-    parser.add_argument("--results", type=_absolute, help="where to write; what only a part is measured of is only printed")
+    parser.add_argument("--results", type=_absolute, help="where to write; a part is only printed otherwise")
     parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
     parser.add_argument("--page", action="store_true", help="measure nothing, write the page anew from the results")
     arguments = parser.parse_args()
@@ -53,7 +55,8 @@ def _absolute(path: str) -> Path:
     return Path(path).resolve()
 
 
-def _measure(arguments: argparse.Namespace) -> None:
+def _measure(arguments: argparse.Namespace) -> list[str]:
+    """The parts that could not be measured."""
     file: Path | None = arguments.results
     results = load(file) if file and arguments.resume else Results()
     results.machine, results.rounds = machine(), arguments.rounds or schedule.ROUNDS
@@ -70,9 +73,19 @@ def _measure(arguments: argparse.Namespace) -> None:
         "startup": lambda: startup.in_turn(arguments.rounds or startup.RUNS, results.startup, keep),
         "suite": lambda: suite.in_turn(min(results.rounds, SUITES), results.suite, keep),
     }
-    for part in arguments.parts or PARTS:
-        parts[part]()
+    failed = [part for part in arguments.parts or PARTS if not _done(parts[part])]
     print(page.targets_of(results))
+    return failed
+
+
+def _done(part: Callable[[], None]) -> bool:
+    """Whether it could be measured. Where it could not, the other parts still are."""
+    try:
+        part()
+    except Exception:  # noqa: BLE001 -- whatever it was, it is shown
+        traceback.print_exc()
+        return False
+    return True
 
 
 def _chosen(table: Mapping[str, T], texts: Sequence[str] | None) -> list[T]:

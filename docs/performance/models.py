@@ -31,9 +31,9 @@ CONVNEXT_L = (3, 3, 27, 3), (192, 384, 768, 1536)
 RESNET_152 = ((3, 64, 56), (8, 128, 28), (36, 256, 14), (3, 512, 7))
 SWIN_T, SWIN_B = ((2, 2, 6, 2), 96), ((2, 2, 18, 2), 128)
 UNET = (128, 256, 256, 256), 1
-#: Batch normalization at 2 multiply-accumulates an element, which some counters take for it, is that much of the
+#: Batch normalization at 4 multiply-accumulates an element, the most that a counter takes for it, is that much of the
 #: smaller MobileNetV2, whose convolutions are thin.
-THIN = 0.12
+THIN = 0.2
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def _runs(results: Results) -> str:
         ["import of the plugin, as `-X importtime` has it", *_spread(startup.imports)],
         ["a test that measures a small model within its budget", *_spread(suite.with_budget)],
         ["a test that calls `measure` on the same model", *_spread(suite.direct)],
-        ["the count itself, in a loop", *_spread(suite.count)],
+        ["the count itself, in those tests", *_spread(suite.count)],
     ]
     return markdown(["", "median, ms", "least, ms", "times"], rows)
 

@@ -56,7 +56,7 @@ class Suite:
     #: With a budget, and by calling ``measure`` in a test without one.
     with_budget: list[float] = field(default_factory=list)
     direct: list[float] = field(default_factory=list)
-    #: The count itself, in a loop.
+    #: The count itself, in the tests that call ``measure``.
     count: list[float] = field(default_factory=list)
     #: Bytes by which each of these processes grew between the first tenth of the tests and the last test. pytest keeps
     #: something of every test that it ran.

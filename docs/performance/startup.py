@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from performance.results import Startup
 
 RUNS = 25
+#: After which a run is ended.
+SECONDS = 60
 _PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 _OFF = ("-p", "no:flopsbudget")
 _TEST = "def test_nothing(): pass\n"
@@ -65,5 +67,5 @@ def _import(directory: Path) -> float:
 
 def _output(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(  # noqa: S603 -- commands of this file
-        command, cwd=directory, check=True, capture_output=True, text=True
+        command, cwd=directory, check=True, capture_output=True, text=True, timeout=SECONDS
     )

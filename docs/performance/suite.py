@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from performance.results import Suite
 
 TESTS = 1_000
+#: After which a run is ended.
+SECONDS = 300
 _MODELS = """
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ def net():
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 30 * 30, 10))
 
 MODEL, IMAGE = net(), torch.empty(1, 3, 32, 32)
+COUNTS = []
 """
 _WITH_BUDGET = f"""
 import pytest
@@ -36,13 +38,16 @@ def test_net(flops_budget, number):
     flops_budget(MODEL, IMAGE)
 """
 _DIRECT = f"""
+from time import perf_counter
 import pytest
-from models import IMAGE, MODEL
+from models import COUNTS, IMAGE, MODEL
 from pytest_flopsbudget import measure
 
 @pytest.mark.parametrize("number", range({TESTS}))
 def test_net(number):
-    assert measure(MODEL, IMAGE).flops < 10**9
+    start = perf_counter()
+    measure(MODEL, IMAGE)
+    COUNTS.append(perf_counter() - start)
 """
 #: Times the run from its first test to the end of the summary, and looks at memory after every tenth of the tests.
 _CONFTEST = f"""
@@ -64,7 +69,9 @@ def pytest_runtest_protocol(item):
     return result
 
 def pytest_unconfigure(config):
-    FOUND["seconds"] = time.perf_counter() - FOUND["start"]
+    from models import COUNTS
+
+    FOUND["seconds"], FOUND["counts"] = time.perf_counter() - FOUND["start"], sum(COUNTS)
     with open("found.json", "w") as file:
         json.dump(FOUND, file)
 """
@@ -72,7 +79,7 @@ _DOCS = Path(__file__).parent.parent
 
 
 def in_turn(rounds: int, suite: Suite, save: Callable[[], None]) -> None:
-    """Tests with a budget, tests without, and a loop, one after the other."""
+    """Tests with a budget, and tests without, one after the other."""
     suite.tests = TESTS
     while len(suite.count) < rounds:
         for tests, seconds, growth in (
@@ -82,7 +89,7 @@ def in_turn(rounds: int, suite: Suite, save: Callable[[], None]) -> None:
             found = _run(tests)
             seconds.append(found["seconds"] / TESTS)
             growth.append(found["memory"][-1] - found["memory"][0])
-        suite.count.append(_loop())
+        suite.count.append(found["counts"] / TESTS)
         print(f"{TESTS:,} tests: {suite.with_budget[-1] * 1e3:.2f} ms each", flush=True)
         save()
 
@@ -94,29 +101,6 @@ def _run(tests: str) -> dict[str, Any]:
             (directory / file).write_text(text)
         (directory / "pytest.ini").write_text(f"[pytest]\npythonpath = . {_DOCS}\n")
         command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
-        subprocess.run(command, cwd=directory, check=True, capture_output=True)  # noqa: S603 -- this Python
+        subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=SECONDS)  # noqa: S603 -- this Python
         found: dict[str, Any] = json.loads((directory / "found.json").read_text())
         return found
-
-
-def _loop() -> float:
-    """Seconds of a count of the same model, the mean of as many as there are tests."""
-    from peers.isolation import isolated
-
-    ended = isolated(_counts)
-    if ended.value is None:
-        raise RuntimeError(f"{ended.failure}\n{ended.text}")
-    return ended.value
-
-
-def _counts() -> float:
-    from pytest_flopsbudget.counting.measure import measure
-
-    found: dict[str, Any] = {}
-    exec(_MODELS, found)  # noqa: S102 -- the text above
-    times = []
-    for _ in range(TESTS):
-        start = perf_counter()
-        measure(found["MODEL"], found["IMAGE"])
-        times.append(perf_counter() - start)
-    return sum(times) / len(times)
