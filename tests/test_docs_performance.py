@@ -15,10 +15,11 @@ DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
 
 from peers.table import between_markers  # noqa: E402 -- the path first
-from performance import chart, closed_forms, page, schedule  # noqa: E402
+from performance import chart, closed_forms, page, process, schedule  # noqa: E402
 from performance.__main__ import CHART, PAGE  # noqa: E402
 from performance.constant_answers import Answering, Remembering  # noqa: E402
 from performance.depth import line  # noqa: E402
+from performance.memory import Growth  # noqa: E402
 from performance.models import MODELS, UNET  # noqa: E402
 from performance.results import FILE, Pair, Results, load, save, to_json  # noqa: E402
 from performance.runners import CONSTANTS, FORWARD, OURS, RUNNERS  # noqa: E402
@@ -152,6 +153,32 @@ def test_weights_repeat_a_random_block():
     assert torch.equal(weights[BLOCK:-3], weights[:BLOCK])
     assert torch.equal(weights[-3:], weights[:3])
     assert len(small.unique()) == 4
+
+
+class TestSample:
+    """What a process measures, in this one."""
+
+    @pytest.mark.parametrize("runner", [OURS, "FlopCounterMode on meta"])
+    def test_of_a_counter(self, runner):
+        """The number is that of the closed form, and the second count is timed where it is of interest."""
+        sample = process._sample(runner, "ResNet-18")
+        assert sample.number == MODELS["ResNet-18"].case.flops
+        assert sample.first > 0
+        assert (sample.again is None) == (runner != OURS)
+
+    @pytest.mark.parametrize("runner", [FORWARD, CONSTANTS])
+    def test_of_what_counts_nothing(self, runner):
+        sample = process._sample(runner, "ResNet-18")
+        assert sample.number is None
+        assert sample.again > 0
+
+    def test_memory_grows_by_what_is_held(self):
+        """Not by what was held before, and given back."""
+        before = bytearray(b"x") * (96 << 20)
+        del before
+        growth = Growth()
+        held = bytearray(b"x") * (32 << 20)
+        assert len(held) <= growth.bytes() < 2 * len(held)
 
 
 class TestSchedule:

@@ -22,7 +22,7 @@ _COLOURS = {
     "fastest other counter that is right": "#e69f00",
     "forward pass on the CPU": "#999999",
 }
-_LEFT, _WIDTH, _RIGHT = 250, 640, 70
+_LEFT, _WIDTH, _RIGHT = 275, 640, 70
 _BAR, _GAP, _TOP, _BOTTOM = 11, 12, 62, 34
 _MILLISECOND = 1e-3
 

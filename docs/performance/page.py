@@ -34,14 +34,12 @@ def measured(results: Results) -> str:
     return "\n\n".join(parts)
 
 
-_KEY = (
-    "Milliseconds of the first count in a fresh process, the median. A number alone is that of a counter that is "
-    "right; ×0.96 is what it counts in units of the closed form, (w) that it warns. – is not offered."
-)
-_EVERY = (
-    "Up to {rounds} rounds; a counter whose processes have taken {enough:.0f} seconds on a model together, building "
-    "included, is asked no more, and one that raised is not asked again."
-)
+_KEY = """\
+Milliseconds of the first count in a fresh process, the median. A number alone is that of a counter that is right; ×0.96
+is what it counts in units of the closed form, (w) that it warns; – is not offered."""
+_EVERY = """\
+Rounds: {rounds}. A counter whose processes have taken {enough:.0f} seconds on a model together, building included, is
+asked no more, and one that raised is not asked again."""
 
 
 def targets_of(results: Results) -> str:
