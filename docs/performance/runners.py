@@ -63,18 +63,15 @@ def _counting(counter: Counter) -> Runner:
 
 
 def _forward(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> Callable[[], None]:
-    def run() -> None:
-        # Without gradients a forward pass is fastest.
-        with nullcontext() if case.backward else torch.no_grad():
-            _passes(model, args, case)
-
-    return run
+    return lambda: _passes(model, args, case)
 
 
 def _passes(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> None:
-    outputs: Any = model(*args)
-    if case.backward:
-        outputs.sum().backward()
+    # Without gradients a forward pass is fastest.
+    with nullcontext() if case.backward else torch.no_grad():
+        outputs: Any = model(*args)
+        if case.backward:
+            outputs.sum().backward()
 
 
 def _constants(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> Callable[[], None]:
