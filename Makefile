@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators lint format demo demo-baseline comparison clean
+.PHONY: help test operators lint format demo demo-baseline comparison bench bench-page clean
 
 help:
 	@echo "make test       run the test suite"
@@ -13,6 +13,7 @@ help:
 	@echo "make format     let the linter and the formatter fix what they can"
 	@echo "make demo       budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
 	@echo "make comparison today's FLOP counters beside this one, into docs/comparison.md (10 minutes)"
+	@echo "make bench      how long they take, beside running the model, into docs/performance.md (25 minutes)"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -56,6 +57,14 @@ demo-baseline: .venv/installed
 
 comparison: .venv-comparison/installed
 	cd docs && ../$(PEERS)/python -m comparison
+
+# On a machine that does nothing else.
+bench: .venv-comparison/installed
+	cd docs && ../$(PEERS)/python -m performance
+
+# The tables and the chart once more, from what was measured last.
+bench-page: .venv-comparison/installed
+	cd docs && ../$(PEERS)/python -m performance --page
 
 clean:
 	rm -rf .venv .venv-comparison .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,10 +15,10 @@ DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
 
 from comparison.cases import CASES, KNOWN_MISCOUNTS, WHOLE_MODELS  # noqa: E402 -- the path first
-from comparison.counters import COUNTERS, raised  # noqa: E402
-from comparison.isolation import Ended  # noqa: E402
-from comparison.table import between_markers  # noqa: E402
-from comparison.verdict import _in_words  # noqa: E402
+from peers.counters import COUNTERS, raised  # noqa: E402
+from peers.isolation import Ended  # noqa: E402
+from peers.table import between_markers  # noqa: E402
+from peers.verdict import in_words  # noqa: E402
 
 PAGE = (DOCS / "comparison.md").read_text()
 EXACT, ROUGH = CASES["`torch.mv`"], CASES["LSTM on the CPU"]
@@ -59,8 +59,8 @@ def test_published_numbers():
         (EXACT, Ended(None, "crash", ""), "crash"),
     ],
 )
-def test_a_number_in_words(case, ended, words):
-    assert _in_words(ended, case) == words
+def test_a_numberin_words(case, ended, words):
+    assert in_words(ended, case) == words
 
 
 def test_an_exception_that_is_printed():

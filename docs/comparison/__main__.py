@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 from comparison import table
 from comparison.cases import KNOWN_MISCOUNTS, WHOLE_MODELS
-from comparison.counters import COUNTERS
 from comparison.left_behind import left_behind
-from comparison.verdict import ADMITTED, NOT_OFFERED, RIGHT, verdict
+from comparison.verdict import verdict
+from peers.counters import COUNTERS
+from peers.table import between_markers, markdown
+from peers.verdict import ADMITTED, NOT_OFFERED, RIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from comparison.cases import Case
+    from peers.case import Case
 
 PAGE = Path(__file__).parent.parent / "comparison.md"
 Results = dict[str, dict[str, str]]
@@ -36,7 +38,7 @@ def main() -> None:
         "## What stays behind", _left_behind(),
         "## Versions and units", _versions(),
     ]  # fmt: skip
-    PAGE.write_text(table.between_markers(PAGE.read_text(), "\n\n".join(parts)))
+    PAGE.write_text(between_markers(PAGE.read_text(), "\n\n".join(parts)))
 
 
 def _arguments() -> argparse.Namespace:
@@ -61,9 +63,7 @@ def _summary(results: Results) -> str:
     for name in COUNTERS:
         tally = Tally(_kind(cells[name]) for cells in results.values())
         rows.append([name, *(str(tally[kind]) for kind in (RIGHT, "silent", "admitted", "refused", NOT_OFFERED))])
-    return table.markdown(
-        ["counter", "right", "wrong, silently", "wrong, with a warning", "raises", "not offered"], rows
-    )
+    return markdown(["counter", "right", "wrong, silently", "wrong, with a warning", "raises", "not offered"], rows)
 
 
 def _kind(cell: str) -> str:
@@ -76,11 +76,11 @@ def _kind(cell: str) -> str:
 
 def _reports() -> str:
     rows = [[case.name, f"{case.flops:,}", case.reported or "reproduced here"] for case in KNOWN_MISCOUNTS]
-    return table.markdown(["case", "FLOPs by definition", "reported in"], rows)
+    return markdown(["case", "FLOPs by definition", "reported in"], rows)
 
 
 def _forms() -> str:
-    return table.markdown(["model", "FLOPs by definition"], [[case.name, f"{case.flops:,}"] for case in WHOLE_MODELS])
+    return markdown(["model", "FLOPs by definition"], [[case.name, f"{case.flops:,}"] for case in WHOLE_MODELS])
 
 
 def _left_behind() -> str:
@@ -89,12 +89,12 @@ def _left_behind() -> str:
         for name, counter in COUNTERS.items()
         if not counter.moves
     ]
-    return table.markdown(["counter", "after a count", "after a count during which the model raised"], rows)
+    return markdown(["counter", "after a count", "after a count during which the model raised"], rows)
 
 
 def _versions() -> str:
     rows = [[name, f"{counter.package} {version(counter.package)}", counter.unit] for name, counter in COUNTERS.items()]
-    return table.markdown(["counter", "package", "what is taken from it"], rows)
+    return markdown(["counter", "package", "what is taken from it"], rows)
 
 
 if __name__ == "__main__":

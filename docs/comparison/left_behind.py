@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812 -- its name everywhere
 from torch.nn.modules import module as global_hooks
 
-from comparison.cases import Case
-from comparison.counters import COUNTERS
-from comparison.isolation import isolated
+from peers.case import Case
+from peers.counters import COUNTERS
+from peers.isolation import isolated
 
 if TYPE_CHECKING:
-    from comparison.counters import Counter
+    from peers.counters import Counter
 
 NOTHING = "nothing"
 _FUNCTIONS = {F: ("linear", "conv2d", "relu"), torch: ("matmul", "bmm"), torch.Tensor: ("matmul", "__matmul__", "add")}
@@ -44,7 +44,7 @@ def _differences(counter: str, fails: bool) -> list[str]:
     model = _Model(fails=fails).train()
     before = _state(model)
     try:
-        COUNTERS[counter].count(model, (torch.randn(4, 16),), _CASE)
+        COUNTERS[counter].asked(model, (torch.randn(4, 16),), _CASE)
     except Exception:  # the model's, or whatever became of it
         if not fails:
             raise

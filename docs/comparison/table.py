@@ -1,21 +1,14 @@
-"""The results as Markdown."""
+"""The verdicts as Markdown."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from comparison.counters import COUNTERS
+from peers.counters import COUNTERS
+from peers.table import markdown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    from collections.abc import Mapping
 
 
 def verdicts(first: str, results: Mapping[str, Mapping[str, str]]) -> str:
@@ -23,12 +16,3 @@ def verdicts(first: str, results: Mapping[str, Mapping[str, str]]) -> str:
     return markdown(
         [first, *COUNTERS], [[case, *(cells[name] for name in COUNTERS)] for case, cells in results.items()]
     )
-
-
-def between_markers(page: str, text: str) -> str:
-    """The page with what was measured put in place of what stood there."""
-    head, _, rest = page.partition(BEGIN)
-    _, found, tail = rest.partition(END)
-    if not found:
-        raise ValueError(f"the page lacks {BEGIN} or {END}")
-    return f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}"

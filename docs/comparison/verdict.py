@@ -1,4 +1,4 @@
-"""One counter's number beside the closed form."""
+"""What a counter says of a case, asked in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,24 +7,20 @@ from typing import TYPE_CHECKING
 import torch
 
 from comparison.cases import CASES
-from comparison.counters import COUNTERS, admits, raised
-from comparison.isolation import isolated
+from peers.counters import COUNTERS
+from peers.isolation import isolated
+from peers.verdict import NOT_OFFERED, in_words
 
 if TYPE_CHECKING:
-    from comparison.cases import Case
-    from comparison.counters import Counter
-    from comparison.isolation import Ended
-
-RIGHT = "right"
-NOT_OFFERED = "–"
-ADMITTED = " (w)"
+    from peers.case import Case
+    from peers.counters import Counter
 
 
 def verdict(counter: Counter, case: Case) -> str:
     """What stands in the table."""
     if not counter.answers(case):
         return NOT_OFFERED
-    return _in_words(isolated(_measured, counter.name, case.name), case)
+    return in_words(isolated(_measured, counter.name, case.name), case)
 
 
 def _measured(counter: str, case: str) -> float:
@@ -34,21 +30,4 @@ def _measured(counter: str, case: str) -> float:
     model, args = asked.build()
     model.eval()
     with asked.surroundings():
-        return COUNTERS[counter].count(model, args, asked)
-
-
-def _in_words(ended: Ended[float], case: Case) -> str:
-    if ended.failure in {"timeout", "crash"}:
-        return ended.failure
-    if ended.value is None:
-        return f"raises {raised(ended.text) or ended.failure}"
-    if case.flops <= ended.value <= case.flops * (1 + case.excess):
-        return RIGHT
-    return _ratio(ended.value / case.flops) + (ADMITTED if admits(ended.text) else "")
-
-
-def _ratio(ratio: float) -> str:
-    if not ratio:
-        return "0"
-    close_to_right, small = 0.9 < ratio < 1.1, ratio < 0.1  # noqa: PLR2004 -- where two decimals would say too little
-    return f"×{ratio:.3f}" if close_to_right or small else f"×{ratio:.2f}"
+        return COUNTERS[counter].asked(model, args, asked)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: Stages of ResNet-50: blocks, width of the bottleneck, height and width of its output (He et al., 2015, table 1).
 RESNET_50 = ((3, 64, 56), (4, 128, 28), (6, 256, 14), (3, 512, 7))
@@ -41,10 +45,14 @@ def lstm(steps: int, inputs: int, hidden: int, directions: int = 1) -> int:
 
 
 def resnet_50() -> int:
+    return bottleneck_resnet(RESNET_50)
+
+
+def bottleneck_resnet(stages: Sequence[tuple[int, int, int]]) -> int:
     """At 224 x 224, with the stride in the 3 x 3 convolutions, as PyTorch's models have it."""
     total = convolution(112 * 112, 3, 64, 7 * 7) + product(512 * EXPANSION, 1000)
     inputs, before = 64, 56
-    for blocks, width, size in RESNET_50:
+    for blocks, width, size in stages:
         outputs = width * EXPANSION
         total += convolution(size * size, inputs, outputs, 1)  # the shortcut's projection
         for block in range(blocks):
@@ -57,10 +65,14 @@ def resnet_50() -> int:
 
 
 def vit_b_16() -> int:
+    return vit_16(layers=12, width=768)
+
+
+def vit_16(*, layers: int, width: int) -> int:
     """At 224 x 224: 196 patches and the class token (Dosovitskiy et al., 2020, table 1)."""
-    patches, width = 14 * 14, 768
+    patches = 14 * 14
     embedding = convolution(patches, 3, width, 16 * 16)
-    return embedding + 12 * encoder_layer(patches + 1, width, 4 * width) + product(width, 1000)
+    return embedding + layers * encoder_layer(patches + 1, width, 4 * width) + product(width, 1000)
 
 
 def bert_base(length: int) -> int:

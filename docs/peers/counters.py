@@ -16,7 +16,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from comparison.cases import Case
+    from peers.case import Case
+    from peers.whole_models import Built
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,29 @@ class Counter:
     package: str
     #: The unit of the number that is taken from it, in its own words and then in ours.
     unit: str
+    #: The module that has to be imported to ask it.
+    module: str
     #: Asks it for a model's FLOPs. Raises what it raises.
     count: Callable[[torch.nn.Module, tuple[torch.Tensor, ...], Case], float]
     #: It can count a backward pass.
     backward: bool = False
     #: It can tell what a submodule costs in forward and backward.
     modules: bool = False
-    #: To be asked, the model has to be moved to another device first.
+    #: To be asked, the model has to be moved to the ``meta`` device first.
     moves: bool = False
 
     def answers(self, case: Case) -> bool:
         """Whether the case asks for something that the counter offers at all."""
         return (self.backward or not case.backward) and (self.modules or not case.module)
+
+    def asked(self, model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:
+        """The FLOPs that it counts, wherever the model is now."""
+        return self.count(*(on_meta(model, args) if self.moves else (model, args)), case)
+
+
+def on_meta(model: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Built:
+    """The model moved, and inputs of the same shapes."""
+    return model.to("meta"), tuple(value.detach().to("meta").requires_grad_(value.requires_grad) for value in args)
 
 
 class RefusedError(Exception):
@@ -65,11 +77,6 @@ def _torch(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -
     if case.module:
         return float(sum(counter.get_flop_counts()[f"{type(model).__name__}.{case.module}"].values()))
     return float(counter.get_total_flops())
-
-
-def _torch_on_meta(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:
-    inputs = tuple(value.detach().to("meta").requires_grad_(value.requires_grad) for value in args)
-    return _torch(model.to("meta"), inputs, case)
 
 
 def _fvcore(model: torch.nn.Module, args: tuple[torch.Tensor, ...], _: Case) -> float:
@@ -152,22 +159,47 @@ def _closer(flops: float, macs: float, case: Case) -> float:
     return min(float(flops), 2 * float(macs), key=lambda number: abs(number - case.flops))
 
 
+_BOTH = {"backward": True, "modules": True}
+
 COUNTERS = {
     counter.name: counter
     for counter in (
-        Counter("pytest-flopsbudget", "pytest-flopsbudget", "FLOPs", _flopsbudget, backward=True, modules=True),
-        Counter("FlopCounterMode", "torch", "FLOPs", _torch, backward=True, modules=True),
-        Counter("FlopCounterMode on meta", "torch", "FLOPs", _torch_on_meta, backward=True, modules=True, moves=True),
-        Counter("fvcore", "fvcore", '"flops", which are MACs', _fvcore),
-        Counter("thop", "thop", '"macs"', _thop),
         Counter(
-            "ptflops, pytorch", "ptflops", '"macs"', lambda model, args, _: _ptflops(model, args, backend="pytorch")
+            "pytest-flopsbudget",
+            "pytest-flopsbudget",
+            "FLOPs",
+            "pytest_flopsbudget.counting.measure",
+            _flopsbudget,
+            **_BOTH,
         ),
-        Counter("ptflops, aten", "ptflops", '"macs"', lambda model, args, _: _ptflops(model, args, backend="aten")),
-        Counter("torchinfo", "torchinfo", '"mult-adds", which are MACs', _torchinfo),
-        Counter("torchprofile", "torchprofile", '"macs"', _torchprofile),
-        Counter("calflops", "calflops", '"macs" or "flops", the closer', _calflops, backward=True),
-        Counter("DeepSpeed", "deepspeed", '"macs" or "flops", the closer', _deepspeed),
+        Counter("FlopCounterMode", "torch", "FLOPs", "torch.utils.flop_counter", _torch, **_BOTH),
+        Counter("FlopCounterMode on meta", "torch", "FLOPs", "torch.utils.flop_counter", _torch, **_BOTH, moves=True),
+        Counter("fvcore", "fvcore", '"flops", which are MACs', "fvcore.nn", _fvcore),
+        Counter("thop", "thop", '"macs"', "thop", _thop),
+        Counter(
+            "ptflops, pytorch",
+            "ptflops",
+            '"macs"',
+            "ptflops",
+            lambda model, args, _: _ptflops(model, args, backend="pytorch"),
+        ),
+        Counter(
+            "ptflops, aten",
+            "ptflops",
+            '"macs"',
+            "ptflops",
+            lambda model, args, _: _ptflops(model, args, backend="aten"),
+        ),
+        Counter("torchinfo", "torchinfo", '"mult-adds", which are MACs', "torchinfo", _torchinfo),
+        Counter("torchprofile", "torchprofile", '"macs"', "torchprofile", _torchprofile),
+        Counter("calflops", "calflops", '"macs" or "flops", the closer', "calflops", _calflops, backward=True),
+        Counter(
+            "DeepSpeed",
+            "deepspeed",
+            '"macs" or "flops", the closer',
+            "deepspeed.profiling.flops_profiler",
+            _deepspeed,
+        ),
     )
 }
 

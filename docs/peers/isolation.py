@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from multiprocessing.connection import Connection
 
 T = TypeVar("T")
@@ -21,8 +21,9 @@ T = TypeVar("T")
 _FORKING = "forkserver"
 _METHOD = _FORKING if _FORKING in multiprocessing.get_all_start_methods() else "spawn"
 _CONTEXT: Any = multiprocessing.get_context(_METHOD)
+_PRELOADED = ("torch", "transformers")
 if _METHOD == _FORKING:
-    _CONTEXT.set_forkserver_preload(["torch", "transformers"])
+    _CONTEXT.set_forkserver_preload([*_PRELOADED])
 
 SECONDS = 180
 
@@ -36,7 +37,13 @@ class Ended(Generic[T]):
     text: str
 
 
-def isolated(function: Callable[..., T], *args: Any) -> Ended[T]:
+def preloaded(modules: Iterable[str]) -> None:
+    """Have the processes fork from one that has imported these, beside PyTorch. Before the first is started."""
+    if _METHOD == _FORKING:
+        _CONTEXT.set_forkserver_preload([*_PRELOADED, *modules])
+
+
+def isolated(function: Callable[..., T], *args: Any, seconds: float = SECONDS) -> Ended[T]:
     """Call a function in a fresh process. It and its arguments have to be importable from there."""
     receiver, sender = _CONTEXT.Pipe(duplex=False)
     with tempfile.TemporaryDirectory() as directory:
@@ -44,14 +51,14 @@ def isolated(function: Callable[..., T], *args: Any) -> Ended[T]:
         process = _CONTEXT.Process(target=_run, args=(sender, printed, function, args))
         process.start()
         sender.close()
-        value, failure = _received(receiver)
+        value, failure = _received(receiver, seconds)
         process.kill()
         process.join()
         return Ended(value, failure, printed.read_text(errors="replace") if printed.exists() else "")
 
 
-def _received(receiver: Connection) -> tuple[Any, str]:
-    if not receiver.poll(SECONDS):
+def _received(receiver: Connection, seconds: float) -> tuple[Any, str]:
+    if not receiver.poll(seconds):
         return None, "timeout"
     try:
         answer: tuple[Any, str] = receiver.recv()

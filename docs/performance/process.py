@@ -1,0 +1,80 @@
+"""One measurement, in a process of its own."""
+
+from __future__ import annotations
+
+import importlib
+from contextlib import nullcontext
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import torch
+
+from peers.isolation import Ended, isolated
+from peers.verdict import in_words
+from performance.memory import Growth
+from performance.models import MODELS
+from performance.runners import RUNNERS
+from performance.weights import RepeatedWeights
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from peers.whole_models import Built
+    from performance.models import Model
+    from performance.runners import Runner
+
+#: A process that takes longer, building included, is ended.
+SECONDS = 90
+#: What the processes fork from has imported these: libraries, and the files that define the models.
+PRELOADED = (
+    "diffusers.models.unets.unet_2d",
+    *(
+        f"transformers.models.{name}.modeling_{name}"
+        for name in ("bert", "convnext", "gpt2", "llama", "mixtral", "mobilenet_v2", "resnet", "swin", "vit")
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one process measured: seconds, bytes, FLOPs."""
+
+    first: float
+    again: float | None
+    memory: int
+    number: float | None
+
+
+def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
+    """A sample, and what is to be said of its number: nothing where there is none to judge."""
+    ended: Ended[Sample] = isolated(_sample, runner.name, model.name, seconds=SECONDS)
+    if ended.value is not None and ended.value.number is None:
+        return ended.value, ""
+    number = None if ended.value is None else ended.value.number
+    return ended.value, in_words(Ended(number, ended.failure, ended.text), model.case)
+
+
+def _sample(runner: str, model: str) -> Sample:
+    """Runs in the process, and therefore takes names."""
+    doing, asked = RUNNERS[runner], MODELS[model]
+    importlib.import_module(doing.module)
+    run = doing.make(*doing.prepared(_built(asked), asked), asked.case)
+    growth = Growth()
+    number, first = _timed(run)
+    memory = growth.bytes()
+    again = _timed(run)[1] if doing.again else None
+    return Sample(first, again, memory, number)
+
+
+def _built(model: Model) -> Built:
+    torch.manual_seed(0)
+    with torch.device("meta") if model.without_weights else nullcontext(), RepeatedWeights():
+        module, args = model.case.build()
+    return module.eval(), args
+
+
+def _timed(run: Callable[[], float | None]) -> tuple[float | None, float]:
+    start = perf_counter()
+    number = run()
+    return number, perf_counter() - start

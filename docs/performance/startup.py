@@ -1,0 +1,71 @@
+"""What the plugin costs a run that measures nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from performance.results import Startup
+
+RUNS = 25
+#: After which a run is ended.
+SECONDS = 60
+_PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+_OFF = ("-p", "no:flopsbudget")
+_TEST = "def test_nothing(): pass\n"
+#: Packages that a run without measurements has no use for.
+HEAVY = ("torch", "msgspec", "rich")
+_CONFTEST = f"""
+import sys
+
+def pytest_unconfigure(config):
+    sys.__stdout__.write("loaded: " + " ".join(sorted(set({HEAVY}) & sys.modules.keys())) + "\\n")
+"""
+#: pytest first, which is there anyway. pytest imports plugins in a way that Python's own timing does not list.
+_IMPORTS = (sys.executable, "-X", "importtime", "-c", "import pytest, pytest_flopsbudget.plugin")
+#: What -X importtime prints of the plugin: own microseconds, and those of all it imports.
+_IMPORT = re.compile(r"import time:\s+\d+ \|\s+(\d+) \| pytest_flopsbudget\.plugin$", re.MULTILINE)
+
+
+def in_turn(runs: int, startup: Startup, save: Callable[[], None]) -> None:
+    """With the plugin and without it, one after the other."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "test_nothing.py").write_text(_TEST)
+        (directory / "pytest.ini").write_text("[pytest]\n")
+        _run(directory)  # writes the bytecode of the test
+        while len(startup.without) < runs:
+            startup.with_plugin.append(_run(directory))
+            startup.without.append(_run(directory, *_OFF))
+            startup.imports.append(_import(directory))
+            save()
+        (directory / "conftest.py").write_text(_CONFTEST)
+        startup.loaded = _output(directory, *_PYTEST).stdout.split("loaded: ")[1].splitlines()[0].split()
+    save()
+
+
+def _run(directory: Path, *options: str) -> float:
+    start = perf_counter()
+    _output(directory, *_PYTEST, *options)
+    return perf_counter() - start
+
+
+def _import(directory: Path) -> float:
+    found = _IMPORT.search(_output(directory, *_IMPORTS).stderr)
+    if found is None:
+        raise RuntimeError("Python does not list the plugin among its imports")
+    return int(found[1]) / 1e6
+
+
+def _output(directory: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(  # noqa: S603 -- commands of this file
+        command, cwd=directory, check=True, capture_output=True, text=True, timeout=SECONDS
+    )

@@ -1,0 +1,179 @@
+"""What the project promises about time and memory, beside what was measured. Ratios are of medians of one run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from peers.counters import COUNTERS
+from peers.verdict import RIGHT
+from performance import depth
+from performance.runners import CONSTANTS, FORWARD, OURS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from performance.results import Pair, Results
+
+_MIB = 2**20
+#: How many times as long the fastest right counter has to take, in the median over models and at the least.
+FASTER_IN_THE_MIDDLE, FASTER = 8, 3
+#: The second count in units of the same passes with constant answers, at the most.
+ABOVE_CONSTANTS = 1.5
+#: Seconds of the largest models' first counts, and bytes that counting them may add.
+LARGEST_SECONDS = {"Llama-3.1-405B": 0.4, "Llama-3.1-405B, forward and backward": 1.2}
+LARGEST_GROWTH = 100e6
+#: R² of the straight line through the times of growing models.
+STRAIGHT = 0.99
+#: Seconds that the plugin may add to a run that measures nothing, and to a test that measures.
+STARTUP, A_TEST = 0.005, 0.001
+
+
+@dataclass(frozen=True)
+class Target:
+    what: str
+    #: What is aimed at, and what was measured, in words.
+    aim: str
+    measured: str
+    holds: bool
+
+
+def fastest_right(pairs: Mapping[str, Pair]) -> tuple[str, float] | None:
+    """The other counter that is right and takes least, with the median of its seconds."""
+    times = [
+        (name, median(pair.first))
+        for name, pair in pairs.items()
+        if name in COUNTERS and name != OURS and pair.verdict == RIGHT and pair.first
+    ]
+    return min(times, key=lambda time: time[1]) if times else None
+
+
+def beside_peers(results: Results) -> dict[str, float]:
+    """How many times as long the fastest right peer takes, of each model that a peer gets right."""
+    return {
+        model: best[1] / median(ours.first)
+        for model, pairs in results.models.items()
+        if (ours := _of(pairs, OURS)) and (best := fastest_right(pairs))
+    }
+
+
+def beside_forward(results: Results, *, warm: bool) -> dict[str, float]:
+    """How many times as long a forward pass on the CPU takes as the first count."""
+    return {
+        model: median(forward.again if warm else forward.first) / median(ours.first)
+        for model, pairs in results.models.items()
+        if (ours := _of(pairs, OURS)) and (forward := _of(pairs, FORWARD))
+    }
+
+
+def beside_constants(results: Results) -> dict[str, float]:
+    """The second count, in units of the same passes with every operator answered by a constant."""
+    return {
+        model: median(ours.again) / median(constants.again)
+        for model, pairs in results.models.items()
+        if (ours := _of(pairs, OURS)) and (constants := _of(pairs, CONSTANTS))
+    }
+
+
+def _of(pairs: Mapping[str, Pair], name: str) -> Pair | None:
+    pair = pairs.get(name)
+    return pair if pair and pair.first else None
+
+
+def targets(results: Results) -> list[Target]:
+    """Those that something was measured for."""
+    return [*_counts(results), *_largest(results), *_growth(results), *_plugin(results)]
+
+
+def _counts(results: Results) -> Iterator[Target]:
+    if ratios := beside_peers(results):
+        middle, (model, least) = median(ratios.values()), _least(ratios)
+        what = "first count, beside the fastest counter that is right"
+        yield Target(
+            f"{what}: median over models",
+            f"≥ {FASTER_IN_THE_MIDDLE} times as fast",
+            f"{middle:.1f}",
+            middle >= FASTER_IN_THE_MIDDLE,
+        )
+        yield Target(
+            f"{what}: every model", f"≥ {FASTER} times as fast", f"{least:.1f} at least ({model})", least >= FASTER
+        )
+    for warm, word in ((False, "first"), (True, "warm")):
+        if ratios := beside_forward(results, warm=warm):
+            model, least = _least(ratios)
+            yield Target(
+                f"first count, beside the {word} forward pass on the CPU: every model",
+                "faster",
+                f"{least:.1f} times as fast at least ({model})",
+                least > 1,
+            )
+    if ratios := beside_constants(results):
+        model = max(ratios, key=ratios.__getitem__)
+        middle, most = median(ratios.values()), ratios[model]
+        yield Target(
+            "second count, beside the same passes with constant answers: every model",
+            f"≤ {ABOVE_CONSTANTS} times as long",
+            f"{most:.2f} at most ({model}), median {middle:.2f}",
+            most <= ABOVE_CONSTANTS,
+        )
+
+
+def _least(ratios: Mapping[str, float]) -> tuple[str, float]:
+    return min(ratios.items(), key=lambda ratio: ratio[1])
+
+
+def _largest(results: Results) -> Iterator[Target]:
+    for model, limit in LARGEST_SECONDS.items():
+        if pair := _of(results.models.get(model, {}), OURS):
+            seconds, grown = median(pair.first), median(pair.memory)
+            yield Target(f"{model}, 8,192 tokens: first count", f"≤ {limit} s", f"{seconds:.2f} s", seconds <= limit)
+            yield Target(
+                f"{model}: memory above the built model",
+                f"≤ {LARGEST_GROWTH / 1e6:.0f} MB",
+                f"{grown / 1e6:.0f} MB",
+                grown <= LARGEST_GROWTH,
+            )
+
+
+def _growth(results: Results) -> Iterator[Target]:
+    if len(results.depth.first) < len(depth.LAYERS):
+        return
+    for word, times in (("first", results.depth.first), ("second", results.depth.again)):
+        line = depth.line(times)
+        yield Target(
+            f"{word} count of {depth.LAYERS[0]} to {depth.LAYERS[-1]:,} layers: a straight line",
+            f"R² ≥ {STRAIGHT}",
+            f"{line.start * 1e3:.1f} ms + {line.slope * 1e6:.1f} µs a layer, R² {line.r_squared:.4f}",
+            line.r_squared >= STRAIGHT,
+        )
+
+
+def _plugin(results: Results) -> Iterator[Target]:
+    startup, suite = results.startup, results.suite
+    if startup.without:
+        seconds = median(startup.with_plugin) - median(startup.without)
+        yield Target(
+            "a pytest run without marked tests: with the plugin, less without it",
+            f"≤ {STARTUP * 1e3:.0f} ms",
+            f"{seconds * 1e3:.1f} ms (the import {median(startup.imports) * 1e3:.1f} ms)",
+            seconds <= STARTUP,
+        )
+        loaded = ", ".join(startup.loaded)
+        yield Target("torch, msgspec or rich loaded by such a run", "none", loaded or "none", not loaded)
+    if suite.count:
+        own = median(suite.with_budget) - median(suite.count)
+        budget = median(suite.with_budget) - median(suite.direct)
+        yield Target(
+            f"{suite.tests:,} tests that measure one model: a test, less the count itself",
+            f"≤ {A_TEST * 1e3:.0f} ms",
+            f"{own * 1e3:.2f} ms ({budget * 1e3:.2f} ms more than a test without a budget)",
+            own <= A_TEST,
+        )
+        grown = median(suite.growth_with_budget) - median(suite.growth_direct)
+        yield Target(
+            "the same: memory from test 100 to the last, less that of tests without a budget",
+            "≤ 1 MiB",
+            f"{grown / _MIB:.1f} MiB",
+            grown <= _MIB,
+        )

@@ -1,0 +1,252 @@
+"""docs/performance: its closed forms, what it concludes from times, and that its page shows what it measured."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+import torch
+
+from pytest_flopsbudget.counting.measure import measure
+
+DOCS = Path(__file__).parent.parent / "docs"
+sys.path.append(str(DOCS))
+
+from peers.table import between_markers  # noqa: E402 -- the path first
+from performance import chart, closed_forms, page, process, schedule  # noqa: E402
+from performance.__main__ import CHART, PAGE  # noqa: E402
+from performance.constant_answers import Answering, Remembering  # noqa: E402
+from performance.depth import line  # noqa: E402
+from performance.memory import Growth  # noqa: E402
+from performance.models import MODELS, UNET  # noqa: E402
+from performance.results import FILE, Pair, Results, load, save, to_json  # noqa: E402
+from performance.runners import CONSTANTS, FORWARD, OURS, RUNNERS  # noqa: E402
+from performance.targets import beside_constants, beside_forward, beside_peers, fastest_right, targets  # noqa: E402
+from performance.weights import BLOCK, RepeatedWeights  # noqa: E402
+
+UNET_NAME = "U-Net (DDPM, 32×32)"  # noqa: RUF001 -- as in the table
+
+
+class TestModels:
+    @pytest.mark.parametrize("name", [name for name in MODELS if name != UNET_NAME])
+    def test_the_closed_form_is_what_is_counted_here(self, name):
+        """Without the excess that other counters are allowed; diffusers' U-Net is held to its layers below."""
+        case = MODELS[name].case
+        with torch.device("meta"):
+            model, args = case.build()
+        assert measure(model.eval(), args, backward=case.backward).flops == case.flops
+
+    def test_published_numbers(self):
+        """GMACs: torchvision's table of models; Sandler et al., 2018, table 4; Liu et al., 2021 and 2022, table 1."""
+        macs = {name: model.case.flops / 2e9 for name, model in MODELS.items()}
+        assert macs["ResNet-18"] == pytest.approx(1.814, abs=0.0005)
+        assert macs["ResNet-152"] == pytest.approx(11.514, abs=0.0005)
+        assert macs["MobileNetV2"] == pytest.approx(0.300, abs=0.001)
+        assert macs["MobileNetV2 ×0.35"] == pytest.approx(0.059, abs=0.0005)  # noqa: RUF001 -- as in the table
+        assert macs["ViT-L/16"] == pytest.approx(61.555, abs=0.0005)
+        assert macs["ConvNeXt-L"] == pytest.approx(34.361, abs=0.0005)
+        assert macs["Swin-T"] == pytest.approx(4.5, abs=0.05)
+        assert macs["Swin-B"] == pytest.approx(15.4, abs=0.05)
+
+    def test_a_unet_of_two_levels(self):
+        """Layer by layer: side 4 and 2, widths 4 and 8, attention at the lower level."""
+
+        def conv(side, inputs, outputs, kernel=9):
+            return 2 * side**2 * inputs * outputs * kernel
+
+        def block(side, inputs, outputs):
+            shortcut = conv(side, inputs, outputs, 1) if inputs != outputs else 0
+            return conv(side, inputs, outputs) + 2 * 16 * outputs + conv(side, outputs, outputs) + shortcut
+
+        attention = 4 * 2 * 4 * 8 * 8 + 2 * 2 * 4 * 4 * 8  # four positions of width 8
+        down = [conv(4, 3, 4), block(4, 4, 4), block(4, 4, 4), conv(2, 4, 4), block(2, 4, 8), block(2, 8, 8)]
+        middle = [block(2, 8, 8), attention, block(2, 8, 8)]
+        up = [block(2, 8 + 8, 8), block(2, 8 + 8, 8), block(2, 8 + 4, 8), conv(4, 8, 8)]
+        top = [block(4, 8 + 4, 4), block(4, 4 + 4, 4), block(4, 4 + 4, 4), conv(4, 4, 3)]
+        step = 2 * 4 * 16 + 2 * 16 * 16
+        assert closed_forms.ddpm_unet((4, 8), 1, side=4) == sum(down + middle + up + top) + 5 * attention + step
+
+    def test_the_unet_as_it_was_measured(self):
+        """diffusers is in the benchmark's environment alone; its counters and this one agree on the closed form."""
+        pairs = load(FILE).models[UNET_NAME]
+        assert pairs[OURS].verdict == "right"
+        assert pairs["FlopCounterMode on meta"].verdict == "right"
+        # Fang et al., "Structural Pruning for Diffusion Models", 2023, table 1: 6.1 GMACs, less some of attention.
+        assert closed_forms.ddpm_unet(*UNET) / 2e9 == pytest.approx(6.1, rel=0.03)
+
+
+def pairs(**seconds):
+    """Runners by first seconds: all right, and measured once."""
+    names = {"ours": OURS, "forward": FORWARD, "constants": CONSTANTS}
+    return {
+        names.get(name, name): Pair(first=[time], again=[time / 2], verdict="right") for name, time in seconds.items()
+    }
+
+
+class TestTargets:
+    def test_the_fastest_right_peer(self):
+        """Neither this plugin, nor what counts nothing, nor a counter that is wrong or refuses."""
+        found = pairs(ours=1, forward=2, fvcore=3, thop=5, torchinfo=7)
+        found["fvcore"].verdict = "×0.96 (w)"  # noqa: RUF001 -- as in the table
+        found["torchinfo"].first = []
+        assert fastest_right(found) == ("thop", 5)
+        assert fastest_right(pairs(ours=1)) is None
+
+    def test_ratios_of_medians(self):
+        results = Results(models={"a": pairs(ours=2, thop=12, forward=8, constants=1), "b": pairs(ours=1)})
+        results.models["a"][OURS].first = [2, 2, 50]
+        assert beside_peers(results) == {"a": 6}
+        assert beside_forward(results, warm=False) == {"a": 4}
+        assert beside_forward(results, warm=True) == {"a": 2}
+        assert beside_constants(results) == {"a": 2}
+
+    @pytest.mark.parametrize(("thop", "holds"), [(2.9, [False, False]), (5.0, [False, True]), (9.0, [True, True])])
+    def test_the_median_and_the_least(self, thop, holds):
+        """One model, which is both: 8 times and 3 times as fast."""
+        found = targets(Results(models={"a": pairs(ours=1, thop=thop)}))
+        assert [target.holds for target in found] == holds
+
+    def test_memory_and_time_of_the_largest(self):
+        results = Results(models={"Llama-3.1-405B": {OURS: Pair(first=[0.3], again=[0.3], memory=[101_000_000])}})
+        assert [target.holds for target in targets(results)] == [True, False]
+
+    def test_a_straight_line(self):
+        """Through 3 + 2x exactly; and through three points by hand: x 0, 1, 2 and y 0, 0, 3."""
+        exact = line({"1": [5.0], "2": [7.0], "10": [23.0]})
+        assert (exact.start, exact.slope, exact.r_squared) == pytest.approx((3, 2, 1))
+        bent = line({"0": [0.0], "1": [0.0], "2": [3.0]})
+        # Means 1 and 1; slope 3/2; misses 1/2, 1, 1/2 around it, squared 1.5 of 6.
+        assert (bent.start, bent.slope, bent.r_squared) == pytest.approx((-0.5, 1.5, 0.75))
+
+
+class TestConstantAnswers:
+    def test_are_like_the_first_time(self):
+        """Shapes, strides and dtypes, in place too; no operator runs."""
+        model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(inplace=True)).to("meta")
+        inputs = torch.empty(3, 4, device="meta")
+        remembering = Remembering()
+        with remembering:
+            first = model(inputs)
+        with Answering(remembering.answers) as answering:
+            second = model(inputs)
+        assert answering.complete()
+        assert (second.shape, second.stride(), second.dtype) == (first.shape, first.stride(), first.dtype)
+
+    def test_another_way_is_seen(self):
+        remembering = Remembering()
+        with remembering:
+            torch.ones(2).relu().relu()
+        with Answering(remembering.answers) as answering:
+            torch.ones(2).relu()
+        assert not answering.complete()
+
+
+def test_weights_repeat_a_random_block():
+    size = 2 * BLOCK + 3
+    with RepeatedWeights():
+        weights = torch.empty(size).uniform_(2, 3)
+        small = torch.empty(4).normal_()
+    assert 2 <= weights.min() < weights.max() <= 3
+    assert len(weights[:BLOCK].unique()) > BLOCK / 2
+    assert torch.equal(weights[BLOCK:-3], weights[:BLOCK])
+    assert torch.equal(weights[-3:], weights[:3])
+    assert len(small.unique()) == 4
+
+
+class TestSample:
+    """What a process measures, in this one."""
+
+    @pytest.mark.parametrize("runner", [OURS, "FlopCounterMode on meta"])
+    def test_of_a_counter(self, runner):
+        """The number is that of the closed form, and the second count is timed where it is of interest."""
+        sample = process._sample(runner, "ResNet-18")
+        assert sample.number == MODELS["ResNet-18"].case.flops
+        assert sample.first > 0
+        assert (sample.again is None) == (runner != OURS)
+
+    @pytest.mark.parametrize("runner", [FORWARD, CONSTANTS])
+    def test_of_what_counts_nothing(self, runner):
+        sample = process._sample(runner, "ResNet-18")
+        assert sample.number is None
+        assert sample.again > 0
+
+    def test_memory_grows_by_what_is_held(self):
+        """Not by what was held before, and given back. In maps, which the allocator has no hand in."""
+        with mmap.mmap(-1, 96 << 20) as before:
+            before.write(b"x" * len(before))
+        growth = Growth()
+        with mmap.mmap(-1, 32 << 20) as held:
+            for page_start in range(0, len(held), mmap.PAGESIZE):
+                held[page_start] = 1
+            assert growth.bytes() == pytest.approx(len(held), rel=0.1)
+
+
+class TestSchedule:
+    @pytest.mark.parametrize(
+        ("pair", "enough"),
+        [
+            (Pair(), False),
+            (Pair(first=[1.0], processes=[schedule.ENOUGH - 1]), False),
+            (Pair(first=[1.0], processes=[schedule.ENOUGH]), True),
+            (Pair(processes=[0.1], verdict="raises KeyError"), True),
+        ],
+    )
+    def test_when_a_pair_has_been_asked_enough(self, pair, enough):
+        assert schedule.enough(pair) == enough
+
+    def test_a_run_that_was_cut_off_goes_on(self, monkeypatch):
+        """What has been measured is not measured again; what is missing is, in turn."""
+        asked = []
+
+        def measured(runner, model):
+            asked.append((model.name, runner.name))
+            return None, "raises KeyError"
+
+        monkeypatch.setattr(schedule, "measured", measured)
+        models, runners = list(MODELS.values())[:2], [RUNNERS[OURS], RUNNERS["thop"]]
+        (one, two), results = [model.name for model in models], Results()
+        results.models[one] = {OURS: Pair(first=[0.1], processes=[0.1])}
+        schedule.in_turn(models, runners, 1, results, lambda: None)
+        assert asked == [(one, "thop"), (two, OURS), (two, "thop")]
+
+
+class TestPage:
+    def test_shows_what_was_measured(self):
+        """Prose aside, the page and the chart are made from the results; ``make bench-page`` brings them into step."""
+        results = load(FILE)
+        assert PAGE.read_text() == between_markers(PAGE.read_text(), page.measured(results))
+        assert CHART.read_text() == chart.svg(results)
+
+    def test_everything_was_measured(self):
+        """A model or a counter that was added is measured before it is committed; nothing is left that is no more."""
+        measured = {model: set(pairs) for model, pairs in load(FILE).models.items()}
+        expected = {
+            name: {runner.name for runner in RUNNERS.values() if runner.answers(model)}
+            for name, model in MODELS.items()
+        }
+        assert measured == expected
+
+    def test_this_counter_is_right(self):
+        assert {pairs[OURS].verdict for pairs in load(FILE).models.values()} == {"right"}
+
+    def test_nothing_measured_is_a_page_too(self):
+        """Tables of dashes, and a chart without bars."""
+        assert "| ResNet-50 | –" in page.measured(Results())  # noqa: RUF001 -- as in the table
+        assert ET.fromstring(chart.svg(Results())).tag.endswith("svg")  # noqa: S314 -- our own
+
+    def test_bars_grow_with_the_logarithm(self):
+        """10 and 100 ms, on a scale from 10 ms to 1 s: nothing and half of the width."""
+        results = Results(models={"ResNet-50": pairs(ours=0.01, thop=0.1, forward=1.0)})
+        drawn = ET.fromstring(chart.svg(results))  # noqa: S314 -- our own
+        ours, peer, forward = [float(bar.get("width")) for bar in drawn.iter() if bar.get("height") == "10"]
+        assert (ours, peer) == (0, forward / 2)
+
+    def test_results_survive_the_file(self, tmp_path):
+        results = Results(machine={"system": "x"}, rounds=2, models={"a": pairs(ours=1.5)})
+        save(results, tmp_path / "results.json")
+        assert load(tmp_path / "results.json") == results
+        assert '"first": [1.5]' in to_json(results)
+        assert load(tmp_path / "none.json") == Results()
