@@ -36,7 +36,8 @@ class Controller:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what the test measured; its last attempt counts, and it has passed only if its teardown did too."""
-        payload = getattr(report, "flops_budget", None)
+        # pytest keeps every report to the end of the run; what is taken over need not stay there too.
+        payload = report.__dict__.pop("flops_budget", None)
         if payload is not None and report.outcome in {"passed", "failed"}:
             if self._ledger is None:
                 from pytest_flopsbudget.ledger import Ledger  # noqa: PLC0415 -- brings msgspec

@@ -142,6 +142,10 @@ def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Forget what an earlier attempt measured: a test that is run again measures anew."""
+    _forget(item)
+
+
+def _forget(item: pytest.Item) -> None:
     for key in _OF_AN_ATTEMPT:
         if key in item.stash:
             del item.stash[key]
@@ -182,6 +186,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Let the report carry the verdicts to the controlling process, and show a broken budget without a traceback."""
     report = yield
+    if call.when == "teardown":
+        _forget(item)
     if call.when != "call":
         return report
     if _PAYLOAD in item.stash:

@@ -119,7 +119,7 @@ class OperatorInfo:
         self.is_plain = (
             self.behaviour != "alias"
             and self.known
-            and not (self.needs_data or self.has_device or self.is_constant)
+            and not (self.needs_data or self.is_random or self.is_constant)
             and self.name not in ("aten.index", "aten.lift_fresh")
         )
 

@@ -167,7 +167,9 @@ class Shadow:
                 attributes[name] = own
                 for key, item in value.items():
                     part = known.get(id(item))
-                    own[key] = self._value(item) if part is None else part
+                    if part is None:
+                        part = self._tensor(item) if type(item) in PLAIN else self._value(item)
+                    own[key] = part
 
     def _scripted(self, module: torch.jit.ScriptModule) -> None:
         """Double by a copy: a scripted module lives in C++, which knows nothing of Python's objects."""

@@ -58,9 +58,12 @@ class ShapesTracer(Tracer):
             return self._answer(info, args, dict(kwargs))
         if info.is_view and type(args[0]) in PLAIN and args[0].is_meta:
             return info.operator(*args, **kwargs), FREE
-        if info.is_plain and not kwargs and not self.constants and _writes_to_twins(info, args):
+        if info.is_plain and not self.constants and _is_on_twins(info, args, kwargs):
             parts: list[Any] = [info, torch.get_default_dtype()]
             append_key(parts, [], args)
+            if kwargs:
+                parts.extend(kwargs)
+                append_key(parts, [], kwargs.values())
             output, cost = self._remembered(tuple(parts), info, args, kwargs)
             return self._written(info, args) if info.behaviour == "inplace" else output, cost
         return self._answer(info, args, dict(kwargs))
@@ -201,8 +204,12 @@ class ShapesTracer(Tracer):
         raise NeedsDataError(f"{name} needs data")
 
 
-def _writes_to_twins(info: OperatorInfo, args: tuple[Any, ...]) -> bool:
-    """Whether nothing of what the operator writes to is real; true of what writes to nothing."""
+def _is_on_twins(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether nothing that the operator makes or writes to is real; true of what does neither."""
+    if info.has_device and kwargs.get("device") != _META:
+        return False
+    if info.written and kwargs:
+        return False
     for position in info.written:
         written = args[position] if position < len(args) else None
         if written is not None and not (isinstance(written, torch.Tensor) and written.is_meta):

@@ -19,51 +19,70 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracer import Tracer
 
 
-#: Metrics of what modules hold.
-_HELD = ("params", "trainable_params", "param_bytes", "buffer_bytes")
-_WITHOUT_SIZE = (UninitializedParameter, UninitializedBuffer)
-
 #: Metrics that are sums of work; nodes and tallies keep each under its name.
 _SUMMED = ("flops", "other_flops", "recomputed_flops")
 _OF_OPERATORS = ("flops", "other_flops")
+#: Metrics of what modules hold, after those: a parameter that several hold is held once by what is above them.
+_HELD = ("params", "trainable_params", "param_bytes", "buffer_bytes")
+_KEYS = (*_SUMMED, *_HELD)
+_WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
-def _size(tensor: torch.Tensor, *, is_parameter: bool) -> tuple[int, int, int, int]:
-    """What one parameter or buffer adds to each of `_HELD`."""
-    if type(tensor) in _WITHOUT_SIZE:
-        return 0, 0, 0, 0
-    if not is_parameter:
-        return 0, 0, 0, tensor.nbytes
-    count = tensor.numel()
-    return count, count if tensor.requires_grad else 0, tensor.nbytes, 0
+def _own(node: Node, held: list[int]) -> list[int]:
+    """The node's own part of each of `_KEYS`; the identities of what it holds are added to ``held``."""
+    params = trainable = param_bytes = buffer_bytes = 0
+    if node.module is not None:
+        for parameter in node.module._parameters.values():  # noqa: SLF001 -- `named_parameters` is slow
+            if parameter is not None and _has_size(parameter):
+                held.append(id(parameter))
+                count = parameter.numel()
+                params += count
+                trainable += count if parameter.requires_grad else 0
+                param_bytes += parameter.nbytes
+        for buffer in node.module._buffers.values():  # noqa: SLF001
+            if buffer is not None and _has_size(buffer):
+                held.append(id(buffer))
+                buffer_bytes += buffer.nbytes
+    return [node.flops, node.other_flops, node.recomputed_flops, params, trainable, param_bytes, buffer_bytes]
 
 
-class _Held:
-    """The parameters and buffers at or below one module, each once."""
-
-    __slots__ = ("sizes", "sums")
-
-    def __init__(self, module: torch.nn.Module | None) -> None:
-        #: By identity, while something may be held twice.
-        self.sizes: dict[int, tuple[int, int, int, int]] = {}
-        if module is not None:
-            for is_parameter, tensors in ((True, module._parameters), (False, module._buffers)):  # noqa: SLF001
-                for tensor in tensors.values():
-                    if tensor is not None:
-                        self.sizes[id(tensor)] = _size(tensor, is_parameter=is_parameter)
-        self.sums = [sum(column) for column in zip(*self.sizes.values(), strict=True)] or [0] * len(_HELD)
-
-    def add(self, other: _Held, *, each_is_held_once: bool) -> None:
-        if each_is_held_once:
-            self.sums = list(map(operator.add, self.sums, other.sums))
-        else:
-            self.sizes.update(other.sizes)
-            self.sums = [sum(column) for column in zip(*self.sizes.values(), strict=True)] or [0] * len(_HELD)
+def _totals(nodes: Mapping[str, Node]) -> dict[str, list[int]]:
+    """For each path, its own part of each of `_KEYS` and those below it."""
+    held: list[int] = []
+    totals = {path: _own(node, held) for path, node in nodes.items()}
+    # Children before parents: a longer path is never above a shorter one.
+    upwards = sorted(filter(None, nodes), key=lambda path: path.count("."), reverse=True)
+    for path in upwards:
+        parent = _parent(path)
+        totals[parent] = list(map(operator.add, totals[parent], totals[path]))
+    if len(set(held)) < len(held):
+        for path, sums in _held_once(nodes, upwards).items():
+            totals[path][len(_SUMMED) :] = sums
+    return totals
 
 
-def _held(nodes: Mapping[str, Node]) -> dict[str, _Held]:
-    """What each node holds by itself; one module under several names is counted under each."""
-    return {path: _Held(node.module) for path, node in nodes.items()}
+def _held_once(nodes: Mapping[str, Node], upwards: Sequence[str]) -> dict[str, list[int]]:
+    """For each path, `_HELD` where something is held in several places."""
+    sizes: dict[str, dict[int, tuple[int, ...]]] = {}
+    for path, node in nodes.items():
+        own = sizes[path] = {}
+        if node.module is not None:
+            for parameter in node.module._parameters.values():  # noqa: SLF001
+                if parameter is not None and _has_size(parameter):
+                    count = parameter.numel()
+                    own[id(parameter)] = (count, count if parameter.requires_grad else 0, parameter.nbytes, 0)
+            for buffer in node.module._buffers.values():  # noqa: SLF001
+                if buffer is not None and _has_size(buffer):
+                    own[id(buffer)] = (0, 0, 0, buffer.nbytes)
+    for path in upwards:
+        sizes[_parent(path)].update(sizes[path])
+    nothing = (0,) * len(_HELD)
+    return {path: [sum(column) for column in zip(nothing, *own.values(), strict=True)] for path, own in sizes.items()}
+
+
+def _has_size(tensor: torch.Tensor) -> bool:
+    """Whether it is known by now; that of a lazy module's parameters may not be."""
+    return type(tensor) not in _WITHOUT_SIZE
 
 
 def _parent(path: str) -> str:
@@ -97,25 +116,13 @@ def complexity(
 ) -> Complexity:
     """What ``tracer`` saw, summed up."""
     nodes = _complete(tracer.tracker)
-    held = _held(nodes)
-    # Nearly always so; then a module's totals are sums over its parts.
-    each_is_held_once = len(set().union(*(one.sizes for one in held.values()))) == sum(
-        len(one.sizes) for one in held.values()
-    )
-    work = {path: {key: getattr(node, key) for key in _SUMMED} for path, node in nodes.items()}
-    # Children before parents: a longer path is never above a shorter one.
-    for path in sorted(nodes, key=lambda path: path.count("."), reverse=True):
-        if path:
-            parent = _parent(path)
-            for key in _SUMMED:
-                work[parent][key] += work[path][key]
-            held[parent].add(held[path], each_is_held_once=each_is_held_once)
+    totals = _totals(nodes)
     modules = {
         path: Module(
             type=node.type,
             shape="" if node.module is None else shape_of(node.module),
             calls=node.calls,
-            metrics=work[path] | dict(zip(_HELD, held[path].sums, strict=True)),
+            metrics=dict(zip(_KEYS, totals[path], strict=True)),
         )
         for path, node in nodes.items()
     }

@@ -35,7 +35,8 @@ def undisturbed() -> Iterator[None]:
             stack.enter_context(torch.inference_mode(mode=False))
             torch.set_grad_enabled(grad)
         # A fake tensor mode around the measurement would make our own tensors fake.
-        stack.enter_context(_disable_current_modes())
+        if torch._C._len_torch_dispatch_stack():  # noqa: SLF001 -- the context loads much of PyTorch's compiler
+            stack.enter_context(_disable_current_modes())
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         # TorchScript's optimizer would fold our tensors into the functions that it keeps, compare its constants by
@@ -71,5 +72,6 @@ def _keep_random_states(stack: ExitStack) -> None:
     if "numpy" in sys.modules:
         numpy_random = sys.modules["numpy"].random
         stack.callback(numpy_random.set_state, numpy_random.get_state())
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    stack.enter_context(torch.random.fork_rng(devices=devices))
+    stack.callback(torch.set_rng_state, torch.get_rng_state())
+    for device in range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ():
+        stack.callback(torch.cuda.set_rng_state, torch.cuda.get_rng_state(device), device)
