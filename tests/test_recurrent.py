@@ -101,6 +101,20 @@ class TestWithoutProducts:
         assert counted.other_flops - forward.other_flops == derivative * UNITS + sums
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_one_step_stands_for_all(kind, options):
+    """Without gradients one step is run for all of a layer: the same operators, calls and work as step by step."""
+    model = KINDS[kind](INPUT, HIDDEN, **options)
+    fast, slow = (on_shapes(model, inputs(gradient=False), shortcuts=shortcuts) for shortcuts in (True, False))
+
+    def counted(result):
+        return {name: (one.calls, one.metrics) for name, one in result.operators.items()}
+
+    assert counted(fast) == counted(slow)
+    assert fast.modules == slow.modules
+
+
 class TestStepByStep:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"dropout": 0.5, "num_layers": 2}])

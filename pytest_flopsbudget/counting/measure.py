@@ -156,12 +156,13 @@ class _Run:
         shadow = Shadow(without_data)
         tracer = None
         try:
-            with undisturbed(), uncollected(), flex.countable(on_meta=True), step_by_step():
+            with undisturbed(), uncollected(), flex.countable(on_meta=True):
                 model, args, kwargs = self._doubled(shadow)
                 tracer = ShapesTracer(_tracker_of(model), shortcuts=self._shortcuts)
                 _know_batch_sizes(tracer.constants, shadow)
                 prepare(tracer.constants, shadow)
-                with tracer.tracker.following(shadow.modules):
+                one_for_all = tracer if self._shortcuts else None
+                with step_by_step(one_for_all), tracer.tracker.following(shadow.modules):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
             if tracer.asked_for_data is None:
                 return self._complexity(tracer, execution), None

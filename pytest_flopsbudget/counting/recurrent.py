@@ -20,6 +20,8 @@ from pytest_flopsbudget.counting.replaced import replaced
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pytest_flopsbudget.counting.tracer import Tracer
+
     #: (gates from the input, states, parameters but for the input's) → new states, of which the first is the output.
     Cell = Callable[[torch.Tensor, Sequence[torch.Tensor], Sequence[torch.Tensor]], Sequence[torch.Tensor]]
 
@@ -58,12 +60,23 @@ def _lstm(
     return hidden if projection is None else hidden @ projection.T, cell
 
 
-def _layer(
-    cell: Cell, inputs: torch.Tensor, states: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor], *, back: bool
+def _layer(  # noqa: PLR0913 -- what a layer hangs on
+    cell: Cell,
+    inputs: torch.Tensor,
+    states: Sequence[torch.Tensor],
+    parameters: Sequence[torch.Tensor],
+    *,
+    back: bool,
+    tracer: Tracer | None,
 ) -> tuple[torch.Tensor, Sequence[torch.Tensor]]:
     """One layer in one direction over inputs (steps, batch, features)."""
     of_input, others = _split(parameters)
     steps: Sequence[torch.Tensor] = functional.linear(inputs, *of_input).unbind(0)
+    if tracer is not None and not torch.is_grad_enabled():
+        # All steps have the same shapes, so one stands for all of them.
+        with tracer.repeating(len(steps)):
+            states = cell(steps[0], states, others)
+        return torch.stack([states[0]] * len(steps)), states
     outputs = []
     for gates in reversed(steps) if back else steps:
         states = cell(gates, states, others)
@@ -80,6 +93,7 @@ def _split(parameters: Sequence[torch.Tensor]) -> tuple[Sequence[torch.Tensor], 
 
 def _stack(  # noqa: PLR0913, PLR0917 -- as the functions are called that it stands for
     cell: Cell,
+    tracer: Tracer | None,
     inputs: torch.Tensor,
     states: torch.Tensor | Sequence[torch.Tensor],
     weights: Sequence[torch.Tensor],
@@ -101,7 +115,9 @@ def _stack(  # noqa: PLR0913, PLR0917 -- as the functions are called that it sta
         for direction in range(directions):
             index = layer * directions + direction
             parameters = weights[index * count : (index + 1) * count]
-            output, last = _layer(cell, outputs, [state[index] for state in hidden], parameters, back=bool(direction))
+            output, last = _layer(
+                cell, outputs, [state[index] for state in hidden], parameters, back=bool(direction), tracer=tracer
+            )
             both.append(output)
             final.append(last)
         outputs = torch.cat(both, -1) if bidirectional else both[0]
@@ -120,17 +136,21 @@ _CELLS: dict[str, Cell] = {
 
 
 @contextmanager
-def step_by_step() -> Iterator[None]:
-    """Let recurrent modules run by the code above."""
+def step_by_step(tracer: Tracer | None = None) -> Iterator[None]:
+    """Let recurrent modules run by the code above.
+
+    Args:
+        tracer: what counts the steps, where one step may stand for all of its layer's; None where each is to be run.
+    """
     functions: Any = torch._VF  # noqa: SLF001 -- where the modules call them
     cells = _CELLS.items()
-    with replaced((functions, name, _instead_of(getattr(functions, name), cell)) for name, cell in cells):
+    with replaced((functions, name, _instead_of(getattr(functions, name), cell, tracer)) for name, cell in cells):
         yield
 
 
-def _instead_of(original: Callable[..., Any], cell: Cell) -> Callable[..., Any]:
+def _instead_of(original: Callable[..., Any], cell: Cell, tracer: Tracer | None) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
         # Packed sequences have an argument more before the weights, which come before whether there are biases.
-        return _stack(cell, *args) if isinstance(args[3], bool) else original(*args)
+        return _stack(cell, tracer, *args) if isinstance(args[3], bool) else original(*args)
 
     return run

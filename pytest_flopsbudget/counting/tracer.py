@@ -68,6 +68,8 @@ class Tracer(TorchDispatchMode):
         self.notes: set[str] = set()
         #: The part of the work that counts: less than 1 where a mask leaves blocks out.
         self._share = _ALL
+        #: How often each operator counts: more than once where one step stands for many.
+        self._times = 1
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -144,6 +146,16 @@ class Tracer(TorchDispatchMode):
         finally:
             self._share = before
 
+    @contextmanager
+    def repeating(self, times: int) -> Iterator[None]:
+        """Let every operator stand for ``times`` of its kind."""
+        before = self._times
+        self._times = before * times
+        try:
+            yield
+        finally:
+            self._times = before
+
     def dearest(self, branches: Iterable[Callable[[], Any]]) -> Any:
         """Run every branch, and go on with the one that costs most as if it were the only one.
 
@@ -179,6 +191,9 @@ class Tracer(TorchDispatchMode):
     def credit(self, name: str, cost: Cost) -> None:
         """Add a call of the operator ``name`` to what has been counted."""
         flops, other_flops = cost if self._share is _ALL else self._part_of(cost)
+        times = self._times
+        if times != 1:
+            flops, other_flops = flops * times, other_flops * times
         node = self.tracker.current()
         node.flops += flops
         node.other_flops += other_flops
@@ -187,12 +202,12 @@ class Tracer(TorchDispatchMode):
         tally = self.counted.get(name)
         if tally is None:
             tally = self.counted[name] = Tally()
-        tally.calls += 1
+        tally.calls += times
         tally.flops += flops
         tally.other_flops += other_flops
 
     def note_unknown(self, name: str) -> None:
         """Name an operator that no formula covers, and where it ran."""
         tally = self.unknown.setdefault(name, Tally())
-        tally.calls += 1
+        tally.calls += self._times
         tally.paths.add(self.tracker.current().path)
