@@ -70,9 +70,10 @@ def measure(
     # Of these types exactly: a packed sequence, say, is a tuple too.
     args = tuple(args) if type(args) in (tuple, list) else (args,)
     run = _Run(model, args, dict(kwargs or {}), backward, shortcuts=shortcuts)
-    result, failure = _uncompiled(run.on_shapes)
-    if result is None and run.asked_for_data is not None:
-        result, failure = _uncompiled(run.on_integers)
+    with uncollected():
+        result, failure = _uncompiled(run.on_shapes)
+        if result is None and run.asked_for_data is not None:
+            result, failure = _uncompiled(run.on_integers)
     if result is not None:
         return result
     if run.without_data is None:
@@ -156,7 +157,7 @@ class _Run:
         shadow = Shadow(without_data)
         tracer = None
         try:
-            with undisturbed(), uncollected(), flex.countable(on_meta=True):
+            with undisturbed(), flex.countable(on_meta=True):
                 model, args, kwargs = self._doubled(shadow)
                 tracer = ShapesTracer(_tracker_of(model), shortcuts=self._shortcuts)
                 _know_batch_sizes(tracer.constants, shadow)

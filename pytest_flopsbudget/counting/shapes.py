@@ -58,7 +58,7 @@ class ShapesTracer(Tracer):
             return self._answer(info, args, dict(kwargs))
         if info.is_view and type(args[0]) in PLAIN and args[0].is_meta:
             return info.operator(*args, **kwargs), FREE
-        if info.is_plain and not self.constants and _is_on_twins(info, args, kwargs):
+        if info.is_plain and not self._may_be_known(info, args) and _is_on_twins(info, args, kwargs):
             parts: list[Any] = [info, torch.get_default_dtype()]
             append_key(parts, [], args)
             if kwargs:
@@ -96,6 +96,14 @@ class ShapesTracer(Tracer):
         if info.behaviour == "inplace":
             output = self._written(info, args)
         return output, cost
+
+    def _may_be_known(self, info: OperatorInfo, args: tuple[Any, ...]) -> bool:
+        """Whether the answer may follow from known values, or make some unknown."""
+        if not self.constants:
+            return False
+        # All of the arguments would have to be known, and nothing large is.
+        large = bool(args) and isinstance(args[0], torch.Tensor) and args[0].numel() > self.constants.largest
+        return bool(info.written) or not large
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """What the tensor holds, if that follows from numbers."""
