@@ -141,6 +141,84 @@ def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return output, _empty(statistics, torch.float32), _empty(statistics, torch.float32)
 
 
+def _layer_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The gradients of input, weight and bias, those that are asked for."""
+    if len(args) != 8 or kwargs or not _plain_float32(*args[:2], *args[5:7]):  # noqa: PLR2004 -- all of its arguments
+        return None
+    gradient, inputs, normalized, _, _, weight, bias, mask = args
+    given = (inputs, weight, bias)
+    if gradient.shape != inputs.shape or tuple(inputs.shape[-len(normalized) :]) != tuple(normalized):
+        return None
+    if any(
+        asked and (item is None or item.dtype is not torch.float32) for asked, item in zip(mask, given, strict=True)
+    ):
+        return None
+    return tuple(_empty(item.shape, item.dtype) if asked else None for asked, item in zip(mask, given, strict=True))
+
+
+def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if len(args) != 8 or kwargs or not _plain_float32(*args[:3]):  # noqa: PLR2004 -- all of its arguments
+        return None
+    inputs, weight, bias, batch, channels, positions, groups, _ = args
+    if inputs.numel() != batch * channels * positions or not inputs.numel() or channels % groups:
+        return None
+    if any(item is not None and tuple(item.shape) != (channels,) for item in (weight, bias)):
+        return None
+    statistics = (batch, groups)
+    return _empty(inputs.shape, inputs.dtype), _empty(statistics, inputs.dtype), _empty(statistics, inputs.dtype)
+
+
+def _plain_float32(*tensors: torch.Tensor | None) -> bool:
+    """Whether those that are there hold float32, without gaps and in one order of dimensions only."""
+    return all(
+        item is None or (item.dtype is torch.float32 and item.is_contiguous() and not _is_channels_last(item))
+        for item in tensors
+    )
+
+
+def _moved(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The same elements in other places of a tensor like the first."""
+    inputs = args[0]
+    if kwargs or not inputs.is_contiguous() or _is_channels_last(inputs):
+        return None
+    return _empty(inputs.shape, inputs.dtype)
+
+
+def _rolled(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    inputs, shifts, *dims = args
+    dims = dims[0] if dims else []
+    fits = len(shifts) == len(dims) and all(-inputs.ndim <= dim < inputs.ndim for dim in dims)
+    return _moved(args, kwargs) if fits else None
+
+
+def _triangle(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    return _moved(args, kwargs) if args[0].ndim > 1 else None
+
+
+def _filled(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Where a mask says, a number."""
+    inputs, mask, value = args
+    fits = mask.dtype is torch.bool and _spreads(mask.shape, inputs.shape) and mask.is_contiguous()
+    return _moved(args, kwargs) if fits and isinstance(value, (int, float)) and inputs.dtype in _FLOATS else None
+
+
+def _softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    gradient, output, _, dtype = args
+    same = gradient.shape == output.shape and gradient.dtype is output.dtype is dtype and output.is_contiguous()
+    return _moved(args, kwargs) if same and dtype in _FLOATS else None
+
+
+def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """As many elements before and after, beginning with the last dimension."""
+    inputs, padding, *_ = args
+    if _moved(args[:1], kwargs) is None or len(padding) % 2 or len(padding) > 2 * inputs.ndim or not any(padding):
+        return None
+    shape = list(inputs.shape)
+    for index in range(len(padding) // 2):
+        shape[-1 - index] += padding[2 * index] + padding[2 * index + 1]
+    return _empty(shape, inputs.dtype) if all(size > 0 for size in shape) else None
+
+
 def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     inputs, *others = args
     tensors = [item for item in others if isinstance(item, torch.Tensor)]
@@ -270,10 +348,18 @@ _RULES: Mapping[str, Rule] = {
     "aten.bmm": _product,
     "aten.addmm": _sum_and_product,
     "aten.baddbmm": _sum_and_product,
+    "aten.constant_pad_nd": _padded,
+    "aten.masked_fill": _filled,
+    "aten.native_group_norm": _group_norm,
     "aten.native_layer_norm": _layer_norm,
+    "aten.native_layer_norm_backward": _layer_norm_backward,
+    "aten.roll": _rolled,
+    "aten.tril": _triangle,
+    "aten.triu": _triangle,
     "aten.native_batch_norm": _batch_norm,
     "aten._native_batch_norm_legit": _batch_norm,
     "aten._softmax": _softmax,
+    "aten._softmax_backward_data": _softmax_backward,
     "aten._log_softmax": _softmax,
     "aten._safe_softmax": _softmax,
 }
