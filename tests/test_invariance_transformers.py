@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from ways_to_run import (
     Case,
     check_backward,
@@ -13,8 +14,6 @@ from ways_to_run import (
 )
 
 from pytest_flopsbudget.counting.measure import measure
-
-transformers = pytest.importorskip("transformers")
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what transformers loads

@@ -368,32 +368,6 @@ class TestMarkerBudget:
         ):
             marker_budget(("8 G", 5), {}, "marker on test_x")
 
-    def test_tolerance_of_other_flops_is_its_own(self, load):
-        """It is another quantity than FLOPs, and leaves the sum of both exact."""
-        tolerance = load("[tool.pytest-flopsbudget]\ntolerance = {other_flops = 5}").tolerance
-        assert tolerance["other_flops"] == Tolerance(absolute=5)
-        assert {key for key in METRICS if tolerance[key] != Tolerance()} == {"other_flops"}
-
-    @pytest.mark.parametrize("metric", ["other_flops", "total_flops"])
-    def test_limits_on_other_work(self, load, metric):
-        """They are FLOPs like others, of the model and of its modules."""
-        settings = load(f"""
-            [tool.pytest-flopsbudget.limits]
-            {metric} = "1.5 MFLOPs"
-            modules = {{head = {{{metric} = 10}}}}
-        """)
-        assert settings.limits.limits == {metric: 1_500_000}
-        assert settings.limits.modules == {"head": {metric: 10}}
-
-    def test_a_sum_has_no_tolerance_anywhere(self, mistakes):
-        """In a budget as in the table, the mistake says what to write instead."""
-        (line,) = mistakes("""
-            [[tool.pytest-flopsbudget.budgets]]
-            match = "*"
-            tolerance = {total_flops = 1}
-        """)
-        assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give those a tolerance")
-
     def test_tells_every_mistake_at_once(self):
         """One line for each, with the marker's place."""
         kwargs = {"flop": 1, "match": "*", "modules": {1: {}, "a": 2}, "tolerance": None}
