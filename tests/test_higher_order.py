@@ -67,12 +67,12 @@ class TestBranches:
         assert (counted["small"].calls, counted["large"].calls) == (0, 1)
 
     def test_unknown_operators_of_the_other_branch(self):
-        """They belong to what does not count."""
+        """They stay named: what they cost is not known, and may be more than the branch that counts."""
         forward = torch.library.custom_op("flopsbudget_tests::cheap", mutates_args=())(_cheap)
         forward.register_fake(torch.empty_like)
         counted = on_shapes(lambda x: torch.cond(x.sum() > 0, forward, squared, (x,)), SQUARE)
         assert counted.flops == PRODUCT
-        assert not counted.unknown_operators
+        assert counted.unknown_operators["flopsbudget_tests.cheap"].calls == 1
 
     def test_the_operator_itself(self):
         """As an exported program calls it, with branches that return tuples."""

@@ -56,7 +56,7 @@ class ShapesTracer(Tracer):
         """
         if not self._shortcuts:
             return self._answer(info, args, dict(kwargs))
-        if info.is_view and type(args[0]) in PLAIN and args[0].is_meta:
+        if info.is_view and args and type(args[0]) in PLAIN and args[0].is_meta:
             return info.operator(*args, **kwargs), FREE
         if info.is_plain and not self._may_be_known(info, args) and _is_on_twins(info, args, kwargs):
             parts: list[Any] = [info, torch.get_default_dtype()]

@@ -159,18 +159,23 @@ class Tracer(TorchDispatchMode):
     def dearest(self, branches: Iterable[Callable[[], Any]]) -> Any:
         """Run every branch, and go on with the one that costs most as if it were the only one.
 
+        Operators that are unknown in any of them stay named: which branch costs most may hang on them.
+
         Returns:
             The output of that branch.
         """
         start, best = self._save(), None
+        unknown: dict[str, Tally] = {}
         for branch in branches:
             self._load(start)
             output = branch()
+            unknown = {**unknown, **self.unknown}
             if best is None or self._work() > best[0]:
                 best = (self._work(), self._save(), output)
         if best is None:
             raise ValueError("no branches")
         self._load(best[1])
+        self.unknown = {**unknown, **self.unknown}
         return best[2]
 
     def _work(self) -> int:
