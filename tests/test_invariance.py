@@ -7,12 +7,14 @@ import torch
 from torch import nn
 from ways_to_run import (
     Case,
+    cases,
     check_backward,
     check_exported,
     check_modes,
     check_scripted,
     check_traced,
     check_weights_without_data,
+    either_mode,
 )
 
 pytestmark = [
@@ -205,49 +207,40 @@ PACKED_INPUTS = {
 }
 
 
-def cases(left_out=None, among=CASES):
-    """The cases, but for those with a reason to be left out."""
-    chosen = {name: case for name, case in among.items() if not (left_out and getattr(case, left_out))}
-    return pytest.mark.parametrize("case", chosen.values(), ids=chosen)
-
-
-either_mode = pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-
-
 @either_mode
-@cases()
+@cases(CASES)
 def test_modes(case, train):
     check_modes(case, train)
 
 
 @either_mode
-@cases("needs_data")
+@cases(CASES, "needs_data")
 def test_weights_without_data(case, train):
     check_weights_without_data(case, train)
 
 
-@cases("no_export")
+@cases(CASES, "no_export")
 def test_exported(case):
     check_exported(case)
 
 
-@cases("no_script")
+@cases(CASES, "no_script")
 def test_scripted(case):
     check_scripted(case)
 
 
-@cases("no_trace")
+@cases(CASES, "no_trace")
 def test_traced(case):
     check_traced(case)
 
 
-@cases()
+@cases(CASES)
 def test_backward(case):
     check_backward(case)
 
 
 @either_mode
-@cases(among=PACKED_INPUTS)
+@cases(PACKED_INPUTS)
 def test_packed_inputs(case, train):
     """The batch sizes of a packed sequence are numbers that PyTorch reads, so they stay real."""
     check_modes(case, train)

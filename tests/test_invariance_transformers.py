@@ -7,10 +7,12 @@ import torch
 import transformers
 from ways_to_run import (
     Case,
+    cases,
     check_backward,
     check_exported,
     check_modes,
     check_weights_without_data,
+    either_mode,
 )
 
 from pytest_flopsbudget.counting.measure import measure
@@ -131,33 +133,24 @@ CASES = {
 }
 
 
-def cases(left_out=None):
-    """The cases, but for those with a reason to be left out."""
-    chosen = {name: case for name, case in CASES.items() if not (left_out and getattr(case, left_out))}
-    return pytest.mark.parametrize("case", chosen.values(), ids=chosen)
-
-
-either_mode = pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
-
-
 @either_mode
-@cases()
+@cases(CASES)
 def test_modes(case, train):
     check_modes(case, train)
 
 
 @either_mode
-@cases()
+@cases(CASES)
 def test_weights_without_data(case, train):
     check_weights_without_data(case, train, inputs_without_data=not case.needs_data)
 
 
-@cases("no_export")
+@cases(CASES, "no_export")
 def test_exported(case):
     check_exported(case)
 
 
-@cases()
+@cases(CASES)
 def test_backward(case):
     check_backward(case)
 

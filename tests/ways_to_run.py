@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils import _pytree as pytree
@@ -43,6 +44,15 @@ class Case:
         assert not counted.unknown_operators
         left_out = 0 if self.besides is None else counted[self.besides].macs
         assert counted.macs - left_out == self.macs
+
+
+def cases(table, left_out=None):
+    """The cases of a table, but for those with a reason to be left out."""
+    chosen = {name: case for name, case in table.items() if not (left_out and getattr(case, left_out))}
+    return pytest.mark.parametrize("case", chosen.values(), ids=chosen)
+
+
+either_mode = pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 
 
 def flops_by_module(counted: Any) -> dict[str, int]:
