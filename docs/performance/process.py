@@ -12,6 +12,7 @@ import torch
 
 from peers.isolation import Ended, isolated
 from peers.verdict import in_words
+from performance.forked import own_memory
 from performance.memory import Growth
 from performance.models import MODELS
 from performance.runners import RUNNERS
@@ -57,6 +58,7 @@ def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
 
 def _sample(runner: str, model: str) -> Sample:
     """Runs in the process, and therefore takes names."""
+    own_memory()
     doing, asked = RUNNERS[runner], MODELS[model]
     importlib.import_module(doing.module)
     run = doing.make(*doing.prepared(_built(asked), asked), asked.case)

@@ -27,14 +27,22 @@ def shape_of(module: torch.nn.Module) -> str:
     if isinstance(module, torch.nn.Embedding):
         return f"{module.num_embeddings}->{module.embedding_dim}"
     parameters = module._parameters  # noqa: SLF001 -- nearly always empty, and then there is nothing to do
-    return ", ".join(
-        f"{name} {_by(parameter.shape) or 'scalar'}"
+    if not parameters:
+        return ""
+    shapes = [
+        (name, parameter.shape)
         for name, parameter in parameters.items()
         if parameter is not None and not isinstance(parameter, torch.nn.parameter.UninitializedParameter)
-    )
+    ]
+    return _parameters(tuple(shapes))
 
 
 @lru_cache(maxsize=1024)  # deep models have few different ones
+def _parameters(shapes: tuple[tuple[str, torch.Size], ...]) -> str:
+    return ", ".join(f"{name} {_by(shape) or 'scalar'}" for name, shape in shapes)
+
+
+@lru_cache(maxsize=1024)
 def _convolution(  # noqa: PLR0913, PLR0917 -- what tells convolutions apart
     inputs: int, outputs: int, groups: int, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> str:

@@ -121,6 +121,8 @@ class _Run:
         self.asked_for_data: tuple[str, str] | None = None
         #: The first tensor that holds no data, in words; known after a run on shapes.
         self.without_data: str | None = None
+        #: Whether doubles of modules without hooks have dicts to put some in.
+        self._own_hooks = not shortcuts
 
     def on_shapes(self) -> tuple[Complexity | None, Exception | None]:
         """The complexity, or why it could not be had from shapes."""
@@ -136,9 +138,18 @@ class _Run:
     def _on_twins(
         self, execution: Execution, prepare: Callable[[Constants, Shadow], None]
     ) -> tuple[Complexity | None, Exception | None]:
-        result, failure = self._on_twins_once(execution, prepare, gradients=self._takes_gradients())
+        result, failure = self._on_twins_with_hooks(execution, prepare, gradients=self._takes_gradients())
         if failure is not None and self.asked_for_data is None and self._may_take_gradients():
-            result, failure = self._on_twins_once(execution, prepare, gradients=True)
+            result, failure = self._on_twins_with_hooks(execution, prepare, gradients=True)
+        return result, failure
+
+    def _on_twins_with_hooks(
+        self, execution: Execution, prepare: Callable[[Constants, Shadow], None], *, gradients: bool
+    ) -> tuple[Complexity | None, Exception | None]:
+        result, failure, shadow = self._on_twins_once(execution, prepare, gradients=gradients)
+        if shadow.lacks_hooks:
+            self._own_hooks, self.asked_for_data = True, None
+            result, failure, _ = self._on_twins_once(execution, prepare, gradients=gradients)
         return result, failure
 
     def _takes_gradients(self) -> bool:
@@ -153,8 +164,8 @@ class _Run:
 
     def _on_twins_once(
         self, execution: Execution, prepare: Callable[[Constants, Shadow], None], *, gradients: bool
-    ) -> tuple[Complexity | None, Exception | None]:
-        shadow = Shadow(without_data)
+    ) -> tuple[Complexity | None, Exception | None, Shadow]:
+        shadow = Shadow(without_data, own_hooks=self._own_hooks)
         tracer = None
         try:
             with undisturbed(), flex.countable(on_meta=True):
@@ -166,19 +177,19 @@ class _Run:
                 with step_by_step(one_for_all), tracer.tracker.following(shadow.modules):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
             if tracer.asked_for_data is None:
-                return self._complexity(tracer, execution), None
+                return self._complexity(tracer, execution), None, shadow
             failure: Exception = NeedsDataError(tracer.asked_for_data[0])
         except UsageError:
             raise
         except ReadsMemoryError as error:
             shadow.of((self._args, self._kwargs))  # to know whether these hold data
             self.asked_for_data, self.without_data = (error.instruction, ""), _without_data(shadow)
-            return None, error
+            return None, error, shadow
         except Exception as error:  # noqa: BLE001 -- whether it is the model's own, running for real will show
             failure = error
         self.asked_for_data = None if tracer is None else tracer.asked_for_data
         self.without_data = _without_data(shadow)
-        return None, failure
+        return None, failure, shadow
 
     def for_real(self) -> Complexity:
         """The complexity as it is with this data."""

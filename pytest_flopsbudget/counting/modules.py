@@ -22,6 +22,10 @@ _NOTHING = (0,) * len(_CREDITS)
 _RUNS_BACKWARD = torch.autograd.graph._engine_run_backward.__code__  # noqa: SLF001
 _CHECKPOINTS = "torch.utils.checkpoint"
 
+#: The number of the next node that autograd makes on this thread, and the node that it runs now.
+_sequence_number = torch._C._autograd._get_sequence_nr  # noqa: SLF001 -- the one way to ask for it
+_running_node = torch._C._current_autograd_node  # noqa: SLF001
+
 #: The sequence number that autograd gives to nodes that no operator made, such as the accumulation of gradients.
 _NO_SEQUENCE_NUMBER = 2**64 - 1
 
@@ -35,12 +39,14 @@ def _makes_graph(frame: FrameType | None) -> bool:
 class Node:
     """One place in the tree: a module under one of its names, or the function that was measured."""
 
-    __slots__ = ("calls", "flops", "module", "other_flops", "path", "recomputed_flops", "type")
+    __slots__ = ("calls", "flops", "module", "other_flops", "parent", "path", "recomputed_flops", "type")
 
-    def __init__(self, path: str, type_name: str, module: torch.nn.Module | None) -> None:
+    def __init__(self, path: str, type_name: str, module: torch.nn.Module | None, parent: Node | None = None) -> None:
         self.path = path
         self.type = type_name
         self.module = module
+        #: The place above, where it is known already.
+        self.parent = parent
         self.calls = 0
         #: Work of the operators that ran here and in no module below.
         self.flops = 0
@@ -65,10 +71,10 @@ class ModuleTracker:
         self.nodes: dict[str, Node] = {"": self.root}
         #: Modules that were called on threads which the model started, where nobody counts.
         self.unfollowed: set[str] = set()
+        #: By identity, the nodes of modules under their first names; a node keeps its module alive, and so the identity.
+        self._first: dict[int, Node] = {}
+        #: By identity, all names of the modules that have several.
         self._paths: dict[int, list[str]] = {}
-        #: By identity, the nodes of modules that have one name only.
-        self._only_node: dict[int, Node] = {}
-        self._modules: list[torch.nn.Module] = []
         # Beside each node: whether autograd was running one of its own nodes when the module was called.
         self._stack: list[tuple[Node, bool]] = [(self.root, False)]
         self._numbers: list[int] = []
@@ -79,72 +85,83 @@ class ModuleTracker:
 
     def _adopt(self, module: torch.nn.Module, prefix: str) -> None:
         """Make ``module`` and all below it known under ``prefix``."""
-        waiting = [(prefix, module)]
+        nodes, first = self.nodes, self._first
+        waiting: list[tuple[str, torch.nn.Module, Node | None]] = [(prefix, module, None)]
         while waiting:
-            path, submodule = waiting.pop()
-            below = f"{path}." if path else ""
-            parts = submodule._modules.items()  # noqa: SLF001 -- `named_modules` is recursive, and slow
-            waiting.extend((below + name, part) for name, part in reversed(parts) if part is not None)
-            paths = self._paths.setdefault(id(submodule), [])
-            if not paths:
-                self._modules.append(submodule)  # keeps the id from being given to another
-                node = self.nodes.setdefault(path, Node(path, type(submodule).__name__, submodule))
-                self._only_node[id(submodule)] = node
+            path, submodule, parent = waiting.pop()
+            identity = id(submodule)
+            node = first.get(identity)
+            if node is None:
+                node = nodes.get(path)
+                if node is None:
+                    node = nodes[path] = Node(path, type(submodule).__name__, submodule, parent)
+                first[identity] = node
             else:
-                self._only_node.pop(id(submodule), None)
-            paths.append(path)
+                self._paths.setdefault(identity, [node.path]).append(path)
+                node = None  # for what it holds, a place of this name is made when it is called by it
+            parts = submodule._modules  # noqa: SLF001 -- `named_modules` is recursive, and slow
+            if parts:
+                below = f"{path}." if path else ""
+                waiting.extend(
+                    [(below + name, part, node) for name, part in reversed(parts.items()) if part is not None]
+                )
 
     def _node(self, module: torch.nn.Module) -> Node:
         caller = self._stack[-1][0]
-        paths = self._paths.get(id(module))
-        if paths is None:
+        if id(module) not in self._first:
             base = f"{caller.path}.{type(module).__name__}" if caller.path else type(module).__name__
             name, number = base, 2
             while name in self.nodes:
                 name, number = f"{base}_{number}", number + 1
             self._adopt(module, name)
-            paths = self._paths[id(module)]
-        path = paths[0]
-        if len(paths) > 1:
-            prefix = f"{caller.path}." if caller.path else ""
-            path = min((path for path in paths if path.startswith(prefix)), key=len, default=path)
+        first = self._first[id(module)]
+        paths = self._paths.get(id(module))
+        if paths is None:
+            return first
+        prefix = f"{caller.path}." if caller.path else ""
+        path = min((path for path in paths if path.startswith(prefix)), key=len, default=first.path)
         node = self.nodes.get(path)
         if node is None:
             node = self.nodes[path] = Node(path, type(module).__name__, module)
         return node
 
-    def _mark(self) -> None:
-        number: int = torch._C._autograd._get_sequence_nr()  # noqa: SLF001 -- the one way to ask for it
-        node = self._stack[-1][0]
-        if self._numbers and self._numbers[-1] == number:
+    def _mark(self, node: Node) -> None:
+        """What autograd makes from now on belongs to ``node``."""
+        number: int = _sequence_number()
+        numbers = self._numbers
+        if numbers and numbers[-1] == number:
             self._makers[-1] = node
         else:
-            self._numbers.append(number)
+            numbers.append(number)
             self._makers.append(node)
 
     def _call(self, module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() != self._thread:
-            if torch._C._current_autograd_node() is None:  # noqa: SLF001 -- not one of autograd's own threads
-                self.unfollowed.update(self._paths.get(id(module), ())[:1])
+            if _running_node() is None:  # not one of autograd's own threads
+                self.unfollowed.update(node.path for node in [self._first.get(id(module))] if node is not None)
             return module._call_impl(*args, **kwargs)  # noqa: SLF001
-        node = self._only_node.get(id(module)) or self._node(module)
+        identity = id(module)
+        node = self._first.get(identity)
+        if node is None or identity in self._paths:
+            node = self._node(module)
         node.calls += 1
         stack = self._stack
         depth = len(stack)
-        stack.append((node, torch._C._current_autograd_node() is not None))  # noqa: SLF001
-        self._mark()
+        stack.append((node, _running_node() is not None))
+        self._mark(node)
         try:
             return module._call_impl(*args, **kwargs)  # noqa: SLF001 -- what a call is when nothing has taken its place
         finally:
             del stack[depth:]
-            self._mark()
+            self._mark(stack[-1][0])
 
     @contextmanager
     def following(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
         """Follow the calls of these modules, which must be doubles, on this thread while the context lasts."""
-        self._mark()
+        self._mark(self._stack[-1][0])
+        call = self._call
         for module in modules:
-            module.__dict__["_compiled_call_impl"] = partial(self._call, module)
+            module.__dict__["_compiled_call_impl"] = partial(call, module)
         try:
             yield
         finally:
@@ -155,7 +172,7 @@ class ModuleTracker:
     def current(self) -> Node:
         """The place that the operator being dispatched now belongs to."""
         node, within_backward = self._stack[-1]
-        autograd_node = torch._C._current_autograd_node()  # noqa: SLF001
+        autograd_node = _running_node()
         if autograd_node is None or within_backward:
             return node
         number = autograd_node._sequence_nr()  # noqa: SLF001
@@ -170,7 +187,7 @@ class ModuleTracker:
         Either PyTorch's checkpoints are at work below the running backward pass, or something else makes a graph there,
         while the pass itself, unless it is asked to, makes none.
         """
-        if torch._C._current_autograd_node() is None:  # noqa: SLF001
+        if _running_node() is None:
             return False
         frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- nothing else tells
         while frame is not None and frame.f_code is not _RUNS_BACKWARD:
@@ -188,7 +205,3 @@ class ModuleTracker:
         for node in self.nodes.values():
             for key, value in zip(_CREDITS, saved.get(node, _NOTHING), strict=True):
                 setattr(node, key, value)
-
-    def modules(self) -> list[torch.nn.Module]:
-        """Every module known so far, each once."""
-        return self._modules

@@ -73,6 +73,11 @@ def slots_of(instance: Any) -> list[tuple[types.MemberDescriptorType, Any]]:
     return held
 
 
+def has_slots(kind: type) -> bool:
+    """Whether instances may hold something outside of their ``__dict__``."""
+    return bool(_slots(kind))  # type: ignore[arg-type] # mypy takes a class for unhashable
+
+
 @lru_cache(maxsize=1024)
 def _slots(kind: type) -> tuple[types.MemberDescriptorType, ...]:
     return tuple(

@@ -7,6 +7,8 @@ import functools
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
+from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -16,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from pytest_flopsbudget.counting.frozen import in_sight, runs_unseen
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, twin_of
-from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, is_plain, slots_of
+from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, has_slots, is_plain, slots_of
 from pytest_flopsbudget.counting.scripted import independent_copy, refuse_memory_readers
 
 if TYPE_CHECKING:
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType, torch.Size))
 
 _CONTAINERS = (dict, OrderedDict, set)
+
+#: Tuples that were found to hold atoms only: settings of layers are such, and repeat. At most so many.
+_SETTINGS: set[tuple[Any, ...]] = set()
+_MOST_SETTINGS = 10_000
 
 #: Classes outside of PyTorch whose instances change when they are used.
 _COPIED = frozenset(
@@ -38,6 +44,37 @@ _COPIED = frozenset(
 
 #: The dicts and sets that every module has for itself, so that nobody else can hold them.
 _OWN = frozenset(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, (dict, set)))
+#: Those that hold its parts, and those that hold hooks, of which nearly no module has any.
+_PARTS = ("_parameters", "_buffers", "_modules")
+_HOOKS = tuple(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, OrderedDict))
+_HOOKS = tuple(name for name in _HOOKS if name not in _PARTS)
+_NAMES_OF_BUFFERS = "_non_persistent_buffers_set"
+#: What a double gets for itself, in whatever way.
+_ANEW: dict[str, Any] = dict.fromkeys((*_PARTS, _NAMES_OF_BUFFERS, "_compiled_call_impl"))
+
+
+class HooksWantedError(Exception):
+    """A hook was put on a double that has none of its own: all doubles have to have theirs."""
+
+
+class NoHooks(OrderedDict[int, Any]):
+    """Stands for the hooks of every double whose module has none, instead of some ten dicts in each of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Whether somebody wanted to put a hook in here, whatever became of it.
+        self.wanted = False
+
+    def __setitem__(self, key: int, value: Any) -> None:
+        self.wanted = True
+        raise HooksWantedError
+
+    def __reduce__(self) -> Any:
+        return OrderedDict, ()  # a copy belongs to somebody
+
+    def copy(self) -> Any:
+        """An empty dict for whoever asks."""
+        return OrderedDict()
 
 
 def without_data(tensor: torch.Tensor) -> torch.Tensor:
@@ -69,8 +106,12 @@ def uncompiled(value: Any) -> Any:
 class Shadow:
     """Doubles of modules, tensors and what holds them; each thing has one double, so ties between them last."""
 
-    def __init__(self, double: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(self, double: Callable[[torch.Tensor], torch.Tensor], *, own_hooks: bool = True) -> None:
+        """`own_hooks`: whether doubles of modules without hooks get dicts of their own to put some in."""
         self._double = double
+        self._hooks = NoHooks()
+        self._shares_hooks = not own_hooks
+        self._anew = _ANEW if own_hooks else _ANEW | dict.fromkeys(_HOOKS, self._hooks)
         self._doubles: dict[int, Any] = {}
         # What was doubled stays alive with its double, so that its id is not given to another.
         self._originals: list[Any] = []
@@ -89,6 +130,11 @@ class Shadow:
         if type(value) is types.FunctionType and not _is_of_torch(value):
             return self._function(value, self._namespace)
         return self._value(value)  # functions of PyTorch's, like those that `torch.func.vmap` gives, share its state
+
+    @property
+    def lacks_hooks(self) -> bool:
+        """Whether a hook could not be put on a double: with `own_hooks` it can."""
+        return self._hooks.wanted
 
     def doubles(self) -> Iterator[tuple[Any, Any]]:
         """Everything that was doubled, each with its double."""
@@ -128,48 +174,65 @@ class Shadow:
             part = waiting.pop()
             if id(part) in known:
                 continue
-            original = uncompiled(part)
-            if isinstance(part, torch.jit.ScriptModule):
-                self._scripted(part)
-            elif original is not part:
-                self._remember(part, None)
-                compiled.append((part, original))
-                waiting.append(original)
+            kind = type(part)
+            if _is_ordinary(kind) and "_torchdynamo_orig_callable" not in part.__dict__:
+                double = object.__new__(kind)
             else:
-                double = self._remember(part, blank(type(part)))
-                self.modules.append(double)
-                fresh.append((part, double))
-                waiting.extend(below for below in reversed(part._modules.values()) if below is not None)  # noqa: SLF001
+                original = uncompiled(part)
+                if isinstance(part, torch.jit.ScriptModule):
+                    self._scripted(part)
+                    continue
+                if original is not part:
+                    self._remember(part, None)
+                    compiled.append((part, original))
+                    waiting.append(original)
+                    continue
+                double = blank(kind)
+            self._remember(part, double)
+            self.modules.append(double)
+            fresh.append((part, double))
+            parts = part._modules  # noqa: SLF001
+            if parts:
+                waiting.extend([below for below in reversed(parts.values()) if below is not None])
         for part, original in compiled:
             known[id(part)] = known[id(original)]
         for part, double in fresh:
-            self._fill_module(part, double)
+            if _is_ordinary(type(part)):
+                self._fill_module(part.__dict__, double)
+            else:
+                self._fill(part, double)
         return known[id(module)]
 
-    def _fill_module(self, module: torch.nn.Module, double: torch.nn.Module) -> None:
+    def _fill_module(self, original: dict[str, Any], double: torch.nn.Module) -> None:
         """As `_fill`, for what nearly all of a model's objects are."""
-        if slots_of(module) or container_of(type(module)) is not None:
-            self._fill(module, double)
-            return
-        attributes, known = double.__dict__, self._doubles
-        for name, value in module.__dict__.items():
-            kind = type(value)
-            if kind in _ATOMS:
-                attributes[name] = value
-            elif name not in _OWN or kind not in _CONTAINERS:
-                attributes[name] = None if name == "_compiled_call_impl" else self._value(value)
-            elif not value:
-                attributes[name] = kind()
-            elif kind is set:
-                attributes[name] = self._set(value)
-            else:
-                own: Any = kind()
-                attributes[name] = own
-                for key, item in value.items():
-                    part = known.get(id(item))
-                    if part is None:
-                        part = self._tensor(item) if type(item) in PLAIN else self._value(item)
-                    own[key] = part
+        attributes = {**original, **self._anew}
+        object.__setattr__(double, "__dict__", attributes)
+        if not _USUAL.issuperset(map(type, attributes.values())):
+            for name, value in attributes.items():
+                if type(value) not in _USUAL:
+                    attributes[name] = self._own(value) if name in _OWN else self._value(value)
+        if self._shares_hooks and any(map(original.get, _HOOKS)):
+            attributes.update((name, self._own(original[name])) for name in _HOOKS if name in original)
+        for name in _PARTS:
+            attributes[name] = self._own(original[name])
+        attributes[_NAMES_OF_BUFFERS] = set(original[_NAMES_OF_BUFFERS])
+
+    def _own(self, value: Any) -> Any:
+        """The double of a container that one module has for itself."""
+        kind = type(value)
+        if kind not in _CONTAINERS:
+            return self._value(value)
+        if not value:
+            return kind()
+        if kind is set:
+            return self._set(value)
+        known, own = self._doubles, kind()
+        for key, item in value.items():
+            part = known.get(id(item))
+            if part is None:
+                part = self._tensor(item) if type(item) in PLAIN else self._value(item)
+            own[key] = part
+        return own
 
     def _scripted(self, module: torch.jit.ScriptModule) -> None:
         """Double by a copy: a scripted module lives in C++, which knows nothing of Python's objects."""
@@ -254,7 +317,12 @@ class Shadow:
         return double
 
     def _tuple(self, value: tuple[Any, ...]) -> Any:
+        with suppress(TypeError):  # it holds what cannot be hashed
+            if value in _SETTINGS:
+                return value
         if all(type(item) in _ATOMS for item in value):
+            if len(_SETTINGS) < _MOST_SETTINGS:
+                _SETTINGS.add(value)
             return value
         return self._remember(value, tuple(map(self._value, value)))
 
@@ -376,6 +444,17 @@ class Shadow:
         kind: Any = UninitializedParameter if isinstance(tensor, UninitializedParameter) else UninitializedBuffer
         on = torch.device("meta") if self._double is without_data else tensor.device
         return cast("torch.Tensor", self._remember(tensor, kind(tensor.requires_grad, device=on, dtype=tensor.dtype)))
+
+
+#: What a double may share with its original.
+_USUAL = _ATOMS | {NoHooks}
+
+
+@lru_cache(maxsize=1024)
+def _is_ordinary(kind: type[torch.nn.Module]) -> bool:
+    """Whether its instances are their ``__dict__`` and nothing else."""
+    special = issubclass(kind, torch.jit.ScriptModule) or kind.__name__ == "OptimizedModule"
+    return not special and container_of(kind) is None and not has_slots(kind)
 
 
 _METHODS: dict[type, Callable[[Shadow, Any], Any]] = {

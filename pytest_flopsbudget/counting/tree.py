@@ -31,18 +31,23 @@ _WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 def _own(node: Node, held: list[int]) -> list[int]:
     """The node's own part of each of `_KEYS`; the identities of what it holds are added to ``held``."""
     params = trainable = param_bytes = buffer_bytes = 0
-    if node.module is not None:
-        for parameter in node.module._parameters.values():  # noqa: SLF001 -- `named_parameters` is slow
-            if parameter is not None and _has_size(parameter):
-                held.append(id(parameter))
-                count = parameter.numel()
-                params += count
-                trainable += count if parameter.requires_grad else 0
-                param_bytes += parameter.nbytes
-        for buffer in node.module._buffers.values():  # noqa: SLF001
-            if buffer is not None and _has_size(buffer):
-                held.append(id(buffer))
-                buffer_bytes += buffer.nbytes
+    module = node.module
+    if module is not None:
+        parameters, buffers = module._parameters, module._buffers  # noqa: SLF001 -- `named_parameters` is slow
+        if parameters:
+            for parameter in parameters.values():
+                if parameter is not None and type(parameter) not in _WITHOUT_SIZE:
+                    held.append(id(parameter))
+                    count = parameter.numel()
+                    params += count
+                    param_bytes += parameter.nbytes
+                    if parameter.requires_grad:
+                        trainable += count
+        if buffers:
+            for buffer in buffers.values():
+                if buffer is not None and type(buffer) not in _WITHOUT_SIZE:
+                    held.append(id(buffer))
+                    buffer_bytes += buffer.nbytes
     return [node.flops, node.other_flops, node.recomputed_flops, params, trainable, param_bytes, buffer_bytes]
 
 
@@ -50,10 +55,8 @@ def _totals(nodes: Mapping[str, Node]) -> dict[str, list[int]]:
     """For each path, its own part of each of `_KEYS` and those below it."""
     held: list[int] = []
     totals = {path: _own(node, held) for path, node in nodes.items()}
-    # Children before parents: a longer path is never above a shorter one.
-    upwards = sorted(filter(None, nodes), key=lambda path: path.count("."), reverse=True)
-    for path in upwards:
-        parent = _parent(path)
+    upwards = _upwards(nodes)
+    for path, parent in upwards:
         totals[parent] = list(map(operator.add, totals[parent], totals[path]))
     if len(set(held)) < len(held):
         for path, sums in _held_once(nodes, upwards).items():
@@ -61,7 +64,17 @@ def _totals(nodes: Mapping[str, Node]) -> dict[str, list[int]]:
     return totals
 
 
-def _held_once(nodes: Mapping[str, Node], upwards: Sequence[str]) -> dict[str, list[int]]:
+def _upwards(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
+    """Every path but the root's with that above it, children before parents."""
+    if all(node.parent is not None for node in nodes.values() if node.path):
+        # All stand where they were found, on the way down.
+        return [(node.path, node.parent.path) for node in reversed(nodes.values()) if node.parent is not None]
+    # A longer path is never above a shorter one.
+    paths = sorted(filter(None, nodes), key=lambda path: path.count("."), reverse=True)
+    return [(path, _parent(path)) for path in paths]
+
+
+def _held_once(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
     """For each path, `_HELD` where something is held in several places."""
     sizes: dict[str, dict[int, tuple[int, ...]]] = {}
     for path, node in nodes.items():
@@ -74,8 +87,8 @@ def _held_once(nodes: Mapping[str, Node], upwards: Sequence[str]) -> dict[str, l
             for buffer in node.module._buffers.values():  # noqa: SLF001
                 if buffer is not None and _has_size(buffer):
                     own[id(buffer)] = (0, 0, 0, buffer.nbytes)
-    for path in upwards:
-        sizes[_parent(path)].update(sizes[path])
+    for path, parent in upwards:
+        sizes[parent].update(sizes[path])
     nothing = (0,) * len(_HELD)
     return {path: [sum(column) for column in zip(nothing, *own.values(), strict=True)] for path, own in sizes.items()}
 
@@ -92,7 +105,7 @@ def _parent(path: str) -> str:
 def _complete(tracker: ModuleTracker) -> dict[str, Node]:
     """The nodes, parents before children, with the places between an alias's name and the root filled in."""
     nodes = tracker.nodes
-    for path in list(nodes):
+    for path in [path for path, node in nodes.items() if node.parent is None]:
         parent = _parent(path)
         while parent and parent not in nodes:
             nodes[parent] = type(tracker.root)(parent, "", None)
@@ -122,7 +135,7 @@ def complexity(
             type=node.type,
             shape="" if node.module is None else shape_of(node.module),
             calls=node.calls,
-            metrics=dict(zip(_KEYS, totals[path], strict=True)),
+            metrics=dict(zip(_KEYS, totals[path])),  # noqa: B905 -- as many, and asked for often
         )
         for path, node in nodes.items()
     }

@@ -1,0 +1,32 @@
+"""Memory that a forked process shares with the one that it came from, made its own before anything is timed.
+
+A process that forks gets its memory page by page, when it first writes to a page: so every object that Python touches for the
+first time costs a copy of 4 KiB, which a process that had imported its libraries by itself would have paid while importing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from pathlib import Path
+
+_MAPS = Path("/proc/self/maps")
+#: Linux 5.14: enter all pages into the page tables, for reading or for writing (madvise(2)).
+_POPULATE_READ, _POPULATE_WRITE = 22, 23
+
+
+def own_memory() -> bool:
+    """Copy what is private and can be written, and enter the rest into the page tables; whether the system can."""
+    if sys.platform != "linux" or not _MAPS.exists():
+        return False
+    advise = ctypes.CDLL(None).madvise
+    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+    done = False
+    for line in _MAPS.read_text().splitlines():
+        addresses, permissions, *_ = line.split()
+        start, end = (int(address, 16) for address in addresses.split("-"))
+        if permissions.startswith("rw") and permissions.endswith("p"):
+            done |= advise(start, end - start, _POPULATE_WRITE) == 0
+        elif permissions.startswith("r"):
+            advise(start, end - start, _POPULATE_READ)
+    return done
