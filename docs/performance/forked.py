@@ -1,7 +1,8 @@
 """Memory that a forked process shares with the one that it came from, made its own before anything is timed.
 
-A process that forks gets its memory page by page, when it first writes to a page: so every object that Python touches for the
-first time costs a copy of 4 KiB, which a process that had imported its libraries by itself would have paid while importing.
+A process that forks gets its memory page by page, when it first writes to a page: so every object that Python touches
+for the first time costs a copy of 4 KiB. A process that had imported its libraries by itself would have paid for that
+while importing.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from pytest_flopsbudget.counting.metadata import twin_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_flopsbudget.counting.operators import OperatorInfo
 
@@ -32,8 +32,9 @@ class Constants:
     def __init__(self) -> None:
         #: Elements of the largest tensor that is followed.
         self.largest = LARGEST
-        # While a weak reference lasts, a storage's address is not given to another.
-        self._values: dict[int, tuple[torch.Tensor, StorageWeakRef]] = {}
+        # While a weak reference lasts, a storage's address is not given to another. What an operator makes of numbers
+        # is made when it is asked for, which it seldom is.
+        self._values: dict[int, tuple[torch.Tensor | Callable[[], torch.Tensor], StorageWeakRef]] = {}
         self._sweep_at = 256
         #: Values that were brought to the CPU, where the model may read them, by their storages.
         self._read: dict[int, torch.Tensor] = {}
@@ -41,13 +42,27 @@ class Constants:
     def __len__(self) -> int:
         return len(self._values) + len(self._read)
 
+    def __bool__(self) -> bool:
+        return bool(self._values or self._read)
+
     def remember(self, twin: torch.Tensor, value: torch.Tensor) -> None:
         """``value`` is what ``twin`` would hold."""
         if 0 in twin.stride() and twin.numel() > 1:
             return  # expanded: a copy cannot be written element by element
-        flat = torch.empty_strided(twin.shape, twin.stride(), dtype=value.dtype).copy_(value)
+        self._keep(twin, _laid_out(twin.shape, twin.stride(), value))
+
+    def remember_made(self, twin: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any) -> None:
+        """``twin`` would hold what the operator makes of numbers alone."""
+        if 0 in twin.stride() and twin.numel() > 1:
+            return
+        size, stride, keywords = twin.shape, twin.stride(), dict(kwargs)
+        if "dtype" in keywords:
+            keywords["dtype"] = twin.dtype  # the default one may be another by then
+        self._keep(twin, lambda: _laid_out(size, stride, self.compute(info, {}, args, keywords)))
+
+    def _keep(self, twin: torch.Tensor, value: torch.Tensor | Callable[[], torch.Tensor]) -> None:
         storage = twin.untyped_storage()
-        self._values[storage._cdata] = (flat, StorageWeakRef(storage))  # noqa: SLF001 -- the storage's identity
+        self._values[storage._cdata] = (value, StorageWeakRef(storage))  # noqa: SLF001 -- the storage's identity
         if len(self._values) >= self._sweep_at:
             self._values = {key: known for key, known in self._values.items() if not known[1].expired()}
             self._sweep_at = max(256, 2 * len(self._values))
@@ -69,9 +84,15 @@ class Constants:
         if not tensor.is_meta:
             return tensor if identity in self._read else None
         known = self._values.get(identity)
-        if known is None or known[0].dtype is not tensor.dtype:
+        if known is None:
             return None
-        return known[0].as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        value, storage = known
+        if not isinstance(value, torch.Tensor):
+            value = value()
+            self._values[identity] = value, storage
+        if value.dtype is not tensor.dtype:
+            return None
+        return value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def forget(self, tensor: torch.Tensor) -> None:
         """Something unknown is written to ``tensor``, and so to all that share its storage."""
@@ -80,15 +101,29 @@ class Constants:
 
     def values(self, tensors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor] | None:
         """Values by the tensors' ids; None unless all are known."""
+        if not all(map(self._may_be_known, tensors)):
+            return None
         known = {}
         for tensor in tensors:
-            if tensor.numel() > self.largest:
-                return None
             value = self.value(tensor)
             if value is None:
                 return None
             known[id(tensor)] = value
         return known
+
+    def _may_be_known(self, tensor: torch.Tensor) -> bool:
+        """Without making what is made when it is asked for."""
+        if tensor.layout is not torch.strided or tensor.numel() > self.largest:
+            return False
+        identity = tensor.untyped_storage()._cdata  # noqa: SLF001
+        return identity in self._values or identity in self._read
+
+    def follows(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether the operator's result would be small enough to be followed, as far as can be told before."""
+        if not info.is_pointwise or info.behaviour != "functional":
+            return True
+        elements: int = torch.broadcast_shapes(*(tensor.shape for tensor in tensors)).numel()
+        return elements <= self.largest
 
     @staticmethod
     def compute(
@@ -117,3 +152,7 @@ class Constants:
         if isinstance(output, (list, tuple)):
             return type(output)(map(self.with_twins, output))
         return output
+
+
+def _laid_out(size: Sequence[int], stride: Sequence[int], value: torch.Tensor) -> torch.Tensor:
+    return torch.empty_strided(size, stride, dtype=value.dtype).copy_(value)

@@ -33,6 +33,14 @@ _OTHER_RESULTS = frozenset(f"aten.{name}" for name in _OTHER_RESULTS_NAMES.split
 #: Operators that work element by element without being tagged so.
 _ELEMENTWISE = frozenset({"aten.gelu", "aten.hardswish", "aten.mish", "aten.clone"})
 
+#: Those of them that tell two values apart.
+_COMPARISONS = frozenset(f"aten.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge"))
+#: Pointwise operators that return integers for integers.
+_OF_INTEGERS = frozenset(
+    f"aten.{name}" for name in ("add", "sub", "mul", "neg", "minimum", "maximum", "floor_divide", "remainder")
+)
+
+_INTEGERS = frozenset({torch.int64, torch.int32})
 _FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 
 
@@ -43,6 +51,8 @@ def answer(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     rule = _RULES.get(info.name)
     if rule is not None:
         return rule(args, kwargs)
+    if info.name in _COMPARISONS:
+        return _compared(args, kwargs)
     if info.name in _ELEMENTWISE or (info.is_pointwise and info.name not in _OTHER_RESULTS):
         return _pointwise(info, args, kwargs)
     return None
@@ -64,8 +74,25 @@ def _pointwise(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any
         elif not isinstance(argument, (int, float, str, type(None))):
             return None
     dtype = tensors[0].dtype
-    if dtype not in _FLOATS or any(tensor.dtype is not dtype for tensor in tensors):
+    if any(tensor.dtype is not dtype for tensor in tensors):
         return None
+    if dtype not in _FLOATS and not (
+        dtype in _INTEGERS
+        and info.name in _OF_INTEGERS
+        and all(isinstance(argument, torch.Tensor) or type(argument) is int for argument in args)
+    ):
+        return None
+    return _element_by_element(tensors, dtype)
+
+
+def _compared(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if kwargs or not all(isinstance(argument, (torch.Tensor, int, float)) for argument in args):
+        return None
+    return _element_by_element([argument for argument in args if isinstance(argument, torch.Tensor)], torch.bool)
+
+
+def _element_by_element(tensors: Sequence[torch.Tensor], dtype: torch.dtype) -> torch.Tensor | None:
+    """What an operator on the elements of these makes, laid out as they are."""
     shape = tensors[0].shape
     if any(tensor.shape != shape for tensor in tensors):
         shape = torch.broadcast_shapes(*(tensor.shape for tensor in tensors))
@@ -73,10 +100,68 @@ def _pointwise(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any
         return _empty(shape, dtype)
     # Numbers in tensors of no dimension follow whatever the others are laid out like.
     layouts = {tensor.stride() if tensor.shape == shape else None for tensor in tensors if tensor.ndim}
-    stride = layouts.pop() if len(layouts) == 1 else None
-    if stride is not None and _is_dense(shape, stride):
-        return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
-    return None
+    stride: Sequence[int] | None = layouts.pop() if len(layouts) == 1 else None
+    if stride is None or not _is_dense(shape, stride):
+        if len(tensors) == 1:
+            return None
+        stride = _common_stride(tensors, shape)
+    return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
+
+
+def _common_stride(tensors: Sequence[torch.Tensor], shape: Sequence[int]) -> Sequence[int]:
+    """How the output of an operator on the elements of tensors in different orders of dimensions is laid out.
+
+    Dimensions are sorted by how far apart their elements lie, by the first tensor that tells (TensorIterator's
+    ``reorder_dimensions``, `torch._prims_common.compute_elementwise_output_logical_to_physical_perm`).
+    """
+    count = len(shape)
+    if all(tensor.shape == shape and _is_channels_last(tensor) for tensor in tensors):
+        order = [0, 2, 3, 1]
+    else:
+        strides = [_spread_stride(tensor, shape) for tensor in tensors]
+        inwards = list(reversed(range(count)))  # the innermost first
+        for index in range(1, count):
+            at = index
+            for before in reversed(range(index)):
+                verdict = _order(strides, shape, inwards[before], inwards[at])
+                if verdict > 0:
+                    inwards[before], inwards[at] = inwards[at], inwards[before]
+                    at = before
+                elif verdict < 0:
+                    break
+        order = inwards[::-1]
+    stride, step = [0] * count, 1
+    for dim in reversed(order):
+        stride[dim] = step
+        step *= max(shape[dim], 1)
+    return stride
+
+
+def _spread_stride(tensor: torch.Tensor, shape: Sequence[int]) -> Sequence[int]:
+    """The strides of the tensor once it is broadcast."""
+    if tensor.shape == shape:
+        return tensor.stride()
+    new = len(shape) - tensor.ndim
+    own = zip(tensor.shape, tensor.stride(), shape[new:], strict=True)
+    return (*(0,) * new, *(step if size == full else 0 for size, step, full in own))
+
+
+def _order(strides: Sequence[Sequence[int]], shape: Sequence[int], inner: int, outer: int) -> int:
+    """-1 if the two dimensions stand in the right order, 1 if not, 0 if no tensor tells."""
+    for stride in strides:
+        a, b = stride[inner], stride[outer]
+        if not a or not b:
+            continue
+        if a == b:
+            if _reaches(shape[outer], shape[inner]):
+                continue
+            return 1
+        return -1 if _reaches(b, a) else 1
+    return 0
+
+
+def _reaches(a: int, b: int) -> bool:
+    return b == 0 or (a != 0 and (a >= b or a % b == 0))
 
 
 def _in_place(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -125,10 +210,13 @@ def _like(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    if kwargs or not args[0].is_contiguous():
+    if kwargs:
         return None
     inputs, normalized, *parameters = args
-    output = _like(inputs)
+    if inputs.is_contiguous():
+        output = _like(inputs)
+    else:
+        output = _empty(inputs.shape, inputs.dtype) if inputs.dtype is torch.float32 else None
     count = len(normalized)
     fits = tuple(inputs.shape[-count:]) == tuple(normalized)
     if (
@@ -278,18 +366,67 @@ def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _joined(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Tensors that differ in the size of one dimension at most, one after the other."""
-    tensors, dim = args[0], args[1] if len(args) > 1 else 0
+    # One of size 0 and of one dimension goes with all others: what lists of activations begin with.
+    tensors = [tensor for tensor in args[0] if tensor.shape != (0,)]
+    dim = args[1] if len(args) > 1 else 0
     first = tensors[0] if tensors else None
-    if kwargs or first is None or first.dtype not in _FLOATS or not -first.ndim <= dim < first.ndim:
+    if kwargs or first is None or not -first.ndim <= dim < first.ndim:
         return None
     dim %= first.ndim
     others = (*first.shape[:dim], *first.shape[dim + 1 :])
-    for tensor in tensors:
-        fits = tensor.ndim == first.ndim and (*tensor.shape[:dim], *tensor.shape[dim + 1 :]) == others
-        if not fits or tensor.dtype is not first.dtype or not tensor.is_contiguous() or _is_channels_last(tensor):
+    for tensor in args[0]:
+        fits = tensor.shape == (0,) or (
+            tensor.ndim == first.ndim
+            and (*tensor.shape[:dim], *tensor.shape[dim + 1 :]) == others
+            and _asks_for_no_format(tensor)
+        )
+        if not fits or tensor.dtype is not first.dtype:
             return None
     size = sum(tensor.shape[dim] for tensor in tensors)
     return _empty((*first.shape[:dim], size, *first.shape[dim + 1 :]), first.dtype)
+
+
+def _asks_for_no_format(tensor: torch.Tensor) -> bool:
+    """Whether an operator that goes by its inputs' memory format returns its elements in order for this one."""
+    if tensor.is_contiguous():
+        return not _is_channels_last(tensor) and tensor.ndim < 5  # noqa: PLR2004 -- volumes have formats of their own
+    if tensor.ndim < 4:  # noqa: PLR2004 -- images
+        return True
+    # With the channels last, the last dimension's elements are apart.
+    return tensor.ndim == 4 and tensor.stride(-1) == 1 and min(tensor.shape) > 1 and min(tensor.stride()) > 0  # noqa: PLR2004
+
+
+def _chosen(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """One of two, element by element."""
+    if kwargs or len(args) != 3 or not all(isinstance(item, torch.Tensor) for item in args):  # noqa: PLR2004 -- as said
+        return None
+    condition, one, other = args
+    if condition.dtype is not torch.bool or one.dtype is not other.dtype:
+        return None
+    if not all(tensor.is_contiguous() and not _is_channels_last(tensor) for tensor in args):
+        return None
+    return _empty(torch.broadcast_shapes(condition.shape, one.shape, other.shape), one.dtype)
+
+
+def _embedding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    weight, indices, *_ = args
+    if kwargs or weight.ndim != 2 or indices.dtype not in _INTEGERS:  # noqa: PLR2004 -- a table
+        return None
+    return _empty((*indices.shape, weight.shape[1]), weight.dtype)
+
+
+def _range(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if not all(type(argument) is int for argument in args) or args[2:] == (0,):
+        return None
+    size = len(range(*args))
+    dtype = kwargs.get("dtype") or torch.int64
+    return _empty((size,), dtype) if size and dtype in _INTEGERS else None
+
+
+def _accumulated(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    inputs = args[0]
+    fits = -inputs.ndim <= args[1] < inputs.ndim and (inputs.dtype in _FLOATS or inputs.dtype is torch.int64)
+    return _moved(args, kwargs) if fits else None
 
 
 def _softmax(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -340,7 +477,11 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 _ONLY_RULES: Mapping[str, Rule] = {"aten._grouped_mm": _grouped_product, **no_meta_kernel.OUTPUTS}
 _RULES: Mapping[str, Rule] = {
     **_ONLY_RULES,
+    "aten.arange": _range,
     "aten.cat": _joined,
+    "aten.cumsum": _accumulated,
+    "aten.embedding": _embedding,
+    "aten.where": _chosen,
     "aten.convolution": _convolution,
     "aten.mean": _over_dimensions,
     "aten.sum": _over_dimensions,

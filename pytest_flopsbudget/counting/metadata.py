@@ -15,6 +15,8 @@ TensorSpec = tuple[torch.Size, tuple[int, ...], torch.dtype]
 
 _META = torch.device("meta")
 
+_INTEGERS = frozenset((int,))
+
 #: The classes of nearly all tensors.
 PLAIN = (torch.Tensor, torch.nn.Parameter)
 
@@ -44,7 +46,7 @@ def to_meta(value: Any) -> Any:
     """``value`` with every tensor in its lists and tuples on the meta device; those that are stay themselves."""
     if isinstance(value, torch.Tensor):
         return value if value.is_meta and type(value) in PLAIN else twin_of(value)
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple)) and not _INTEGERS.issuperset(map(type, value)):
         return type(value)(map(to_meta, value))
     return value
 
@@ -65,14 +67,17 @@ def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> No
     """
     for value in values:
         kind = type(value)
-        if isinstance(value, torch.Tensor):
+        if kind is torch.Tensor or (kind is not int and isinstance(value, torch.Tensor)):
             parts += (value.shape, value.stride(), value.dtype)
             tensors.append(value)
         elif kind is int or value is None:
             parts.append(value)
         elif kind is list or kind is tuple:
-            parts.append(len(value))
-            append_key(parts, tensors, value)
+            if _INTEGERS.issuperset(map(type, value)):
+                parts.append(tuple(value))
+            else:
+                parts.append(len(value))
+                append_key(parts, tensors, value)
         else:
             parts += (kind, value)
 

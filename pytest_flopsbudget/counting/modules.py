@@ -71,7 +71,7 @@ class ModuleTracker:
         self.nodes: dict[str, Node] = {"": self.root}
         #: Modules that were called on threads which the model started, where nobody counts.
         self.unfollowed: set[str] = set()
-        #: By identity, the nodes of modules under their first names; a node keeps its module alive, and so the identity.
+        #: By identity, the nodes of modules under their first names; a node keeps its module, and so the identity.
         self._first: dict[int, Node] = {}
         #: By identity, all names of the modules that have several.
         self._paths: dict[int, list[str]] = {}

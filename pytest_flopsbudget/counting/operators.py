@@ -58,6 +58,7 @@ class OperatorInfo:
         "known",
         "name",
         "needs_data",
+        "only_makes",
         "operator",
         "other_formula",
         "outputs",
@@ -69,6 +70,7 @@ class OperatorInfo:
 
     def __init__(self, operator: torch._ops.OpOverload) -> None:
         schema = operator._schema  # noqa: SLF001 -- torch's own name for it, used throughout its Python code
+        arguments = schema.arguments  # made anew whenever it is asked for
         tags = set(operator.tags)
         self.operator = operator
         #: As people read it: "aten.mm".
@@ -78,13 +80,13 @@ class OperatorInfo:
         self.decomposes = torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: SLF001
             operator.name(), "CompositeImplicitAutograd"
         )
-        self.has_nested_kernel = torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: SLF001
+        self.has_nested_kernel = self.decomposes and torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: SLF001
             operator.name(), "NestedTensorCPU"
         )
         #: Whether the sizes or values of its outputs depend on data.
         self.needs_data = bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags)
-        self.has_device = any(argument.name == "device" for argument in schema.arguments)
-        self.takes_tensors = any("Tensor" in str(argument.type) for argument in schema.arguments)
+        self.has_device = any(argument.name == "device" for argument in arguments)
+        self.takes_tensors = any("Tensor" in str(argument.type) for argument in arguments)
         self.is_pointwise = torch.Tag.pointwise in tags
         self.outputs = len(schema.returns)
         self.is_random = torch.Tag.nondeterministic_seeded in tags
@@ -103,9 +105,11 @@ class OperatorInfo:
         #: Positions of the arguments that it writes to, and of those that it returns, one per output.
         self.written = tuple(
             index
-            for index, argument in enumerate(schema.arguments)
+            for index, argument in enumerate(arguments)
             if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in _STATISTICS
         )
+        #: Whether it writes to nothing, and what it makes is where its arguments are.
+        self.only_makes = not (self.has_device or self.written)
         self.behaviour, self.returned = self._behaviour(schema, tags)
         #: What somebody said from outside, which goes before the rest.
         self.registered = registered_formula(self.name)
@@ -127,8 +131,8 @@ class OperatorInfo:
         self.is_view = (
             self.behaviour == "alias"
             and not (self.written or self.needs_data or self.registered or self.formula or self.other_formula)
-            and bool(schema.arguments)
-            and schema.arguments[0].type.isSubtypeOf(torch._C.TensorType.get())  # noqa: SLF001
+            and bool(arguments)
+            and arguments[0].type.isSubtypeOf(torch._C.TensorType.get())  # noqa: SLF001
             and self._is_free(schema, tags)
         )
 

@@ -75,7 +75,7 @@ def slots_of(instance: Any) -> list[tuple[types.MemberDescriptorType, Any]]:
 
 def has_slots(kind: type) -> bool:
     """Whether instances may hold something outside of their ``__dict__``."""
-    return bool(_slots(kind))  # type: ignore[arg-type] # mypy takes a class for unhashable
+    return bool(_slots(kind))
 
 
 @lru_cache(maxsize=1024)

@@ -174,9 +174,9 @@ class Shadow:
             part = waiting.pop()
             if id(part) in known:
                 continue
-            kind = type(part)
+            kind: type = type(part)
             if _is_ordinary(kind) and "_torchdynamo_orig_callable" not in part.__dict__:
-                double = object.__new__(kind)
+                double: Any = object.__new__(kind)
             else:
                 original = uncompiled(part)
                 if isinstance(part, torch.jit.ScriptModule):
@@ -197,7 +197,7 @@ class Shadow:
         for part, original in compiled:
             known[id(part)] = known[id(original)]
         for part, double in fresh:
-            if _is_ordinary(type(part)):
+            if _is_ordinary(type(part)):  # type: ignore[arg-type] # mypy takes a class for unhashable
                 self._fill_module(part.__dict__, double)
             else:
                 self._fill(part, double)
@@ -214,7 +214,8 @@ class Shadow:
         if self._shares_hooks and any(map(original.get, _HOOKS)):
             attributes.update((name, self._own(original[name])) for name in _HOOKS if name in original)
         for name in _PARTS:
-            attributes[name] = self._own(original[name])
+            held = original[name]
+            attributes[name] = self._own(held) if held else type(held)()
         attributes[_NAMES_OF_BUFFERS] = set(original[_NAMES_OF_BUFFERS])
 
     def _own(self, value: Any) -> Any:
@@ -226,7 +227,8 @@ class Shadow:
             return kind()
         if kind is set:
             return self._set(value)
-        known, own = self._doubles, kind()
+        own: Any = kind()
+        known = self._doubles
         for key, item in value.items():
             part = known.get(id(item))
             if part is None:
@@ -301,6 +303,8 @@ class Shadow:
         return self._doubles.get(id(key), key)
 
     def _dict(self, value: dict[Any, Any]) -> Any:
+        if _ATOMS.issuperset(map(type, value.values())) and _ATOMS.issuperset(map(type, value)):
+            return self._remember(value, value.copy())  # such as the names of a thousand classes
         double = self._remember(value, type(value)())
         for key, item in value.items():
             double[key if type(key) in _ATOMS else self._known(key)] = self._value(item)
@@ -312,6 +316,8 @@ class Shadow:
         return double
 
     def _list(self, value: list[Any]) -> Any:
+        if _ATOMS.issuperset(map(type, value)):
+            return self._remember(value, value.copy())
         double = self._remember(value, [])
         double.extend(map(self._value, value))
         return double
@@ -320,7 +326,7 @@ class Shadow:
         with suppress(TypeError):  # it holds what cannot be hashed
             if value in _SETTINGS:
                 return value
-        if all(type(item) in _ATOMS for item in value):
+        if _ATOMS.issuperset(map(type, value)):
             if len(_SETTINGS) < _MOST_SETTINGS:
                 _SETTINGS.add(value)
             return value
@@ -451,8 +457,8 @@ _USUAL = _ATOMS | {NoHooks}
 
 
 @lru_cache(maxsize=1024)
-def _is_ordinary(kind: type[torch.nn.Module]) -> bool:
-    """Whether its instances are their ``__dict__`` and nothing else."""
+def _is_ordinary(kind: type) -> bool:
+    """Whether a module class's instances are their ``__dict__`` and nothing else."""
     special = issubclass(kind, torch.jit.ScriptModule) or kind.__name__ == "OptimizedModule"
     return not special and container_of(kind) is None and not has_slots(kind)
 

@@ -29,6 +29,7 @@ _ANSWERS: dict[tuple[Any, ...], tuple[Any, Cost]] = {}
 _MOST_ANSWERS = 200_000
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
+_default_dtype = torch.get_default_dtype
 _MASKS = (torch.bool, torch.uint8)
 
 
@@ -58,8 +59,12 @@ class ShapesTracer(Tracer):
             return self._answer(info, args, dict(kwargs))
         if info.is_view and args and type(args[0]) in PLAIN and args[0].is_meta:
             return info.operator(*args, **kwargs), FREE
-        if info.is_plain and not self._may_be_known(info, args) and _is_on_twins(info, args, kwargs):
-            parts: list[Any] = [info, torch.get_default_dtype()]
+        if (
+            info.is_plain
+            and not (self.constants and self._may_be_known(info, args))
+            and (info.only_makes or _is_on_twins(info, args, kwargs))
+        ):
+            parts: list[Any] = [info, _default_dtype()]
             append_key(parts, [], args)
             if kwargs:
                 parts.extend(kwargs)
@@ -76,7 +81,7 @@ class ShapesTracer(Tracer):
         if info.has_device:
             wants_cpu = kwargs.get("device") == _CPU
             self._onto_meta(info, kwargs)
-        parts: list[Any] = [info, torch.get_default_dtype()]  # another formula for the operator is another info
+        parts: list[Any] = [info, _default_dtype()]  # another formula for the operator is another info
         tensors: list[torch.Tensor] = []
         append_key(parts, tensors, args)
         if kwargs:
@@ -92,18 +97,22 @@ class ShapesTracer(Tracer):
         else:
             output, cost = self._remembered(tuple(parts), info, args, kwargs)
         if info.is_constant and isinstance(output, torch.Tensor) and output.numel() <= self.constants.largest:
-            self.constants.remember(output, self.constants.compute(info, {}, args, kwargs))
+            self.constants.remember_made(output, info, args, kwargs)
         if info.behaviour == "inplace":
             output = self._written(info, args)
         return output, cost
 
     def _may_be_known(self, info: OperatorInfo, args: tuple[Any, ...]) -> bool:
         """Whether the answer may follow from known values, or make some unknown."""
-        if not self.constants:
+        if info.written:
+            return True
+        if info.formula is not None:
             return False
         # All of the arguments would have to be known, and nothing large is.
-        large = bool(args) and isinstance(args[0], torch.Tensor) and args[0].numel() > self.constants.largest
-        return bool(info.written) or not large
+        first = args[0] if args else None
+        if isinstance(first, (list, tuple)) and first:
+            first = first[0]
+        return not isinstance(first, torch.Tensor) or first.numel() <= self.constants.largest
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """What the tensor holds, if that follows from numbers."""
@@ -180,7 +189,7 @@ class ShapesTracer(Tracer):
         if info.formula is not None or not info.known or info.is_random or (info.written and info.behaviour == "alias"):
             known = None
         else:
-            known = self.constants.values(tensors)
+            known = self.constants.values(tensors) if self.constants.follows(info, tensors) else None
         if known is None:
             for tensor in info.writes_to(args, kwargs):
                 self.constants.forget(tensor)

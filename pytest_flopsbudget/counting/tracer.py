@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from torch._ops import HigherOrderOperator
+from torch._ops import HigherOrderOperator, OpOverload
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _ALL = Fraction(1)
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
+_PLAIN = frozenset(PLAIN)
 
 
 def _counts_by_metadata(kind: type) -> bool:
@@ -81,15 +82,16 @@ class Tracer(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Answer one operator and count it."""
-        if types and any(kind not in PLAIN for kind in types) and not all(map(_counts_by_metadata, types)):
+        if types and not (_PLAIN.issuperset(types) or all(map(_counts_by_metadata, types))):
             # A subclass with a dispatcher of its own (nested, distributed, quantized tensors) takes the operator apart;
             # the operators on its parts come by here again.
             return NotImplemented
-        kwargs = kwargs or {}
+        if kwargs is None:
+            kwargs = {}
         self.seen += 1
         if args and type(args[0]) in _UNINITIALIZED:
             return func(*args, **kwargs)  # a lazy module asks on which device its parameter will be
-        if isinstance(func, HigherOrderOperator):
+        if type(func) is not OpOverload and isinstance(func, HigherOrderOperator):
             return self._taken_apart(func, args, kwargs)
         info = operator_info(func)
         if info.decomposes and info.registered is None and not info.runs_nested(args):

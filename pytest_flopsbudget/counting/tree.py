@@ -68,7 +68,7 @@ def _upwards(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
     """Every path but the root's with that above it, children before parents."""
     if all(node.parent is not None for node in nodes.values() if node.path):
         # All stand where they were found, on the way down.
-        return [(node.path, node.parent.path) for node in reversed(nodes.values()) if node.parent is not None]
+        return [(node.path, node.parent.path) for node in reversed(list(nodes.values())) if node.parent is not None]
     # A longer path is never above a shorter one.
     paths = sorted(filter(None, nodes), key=lambda path: path.count("."), reverse=True)
     return [(path, _parent(path)) for path in paths]
