@@ -162,20 +162,23 @@ class Ledger:
                 self.orphans += orphans(load(path), nodeid, collected)
 
     def renames(self) -> dict[str, str]:
-        """Orphan → the test without a baseline that it likely is now, by their node ids."""
+        """Orphan → the test that it likely is now, by node ids; it has no baseline, and gets none by this run."""
         gone = {orphan.nodeid: orphan.entries for orphan in self.orphans}
         new = {
             entry.nodeid: {verdict.name: verdict.complexity for verdict in entry.verdicts}
             for entry in self
-            if entry.verdicts and all(verdict.comparison.status == "new" for verdict in entry.verdicts)
+            if entry.verdicts
+            and all(verdict.comparison.status == "new" and not verdict.accepted for verdict in entry.verdicts)
         }
         return likely_renames(gone, new)
 
     def prune(self) -> None:
-        """Remove the orphans from their baselines."""
+        """Remove the orphans from their baselines, but for those that were likely renamed: they are to be moved."""
+        renames = self.renames()
         by_file: dict[Path, list[Orphan]] = {}
         for orphan in self.orphans:
-            by_file.setdefault(orphan.path, []).append(orphan)
+            if orphan.nodeid not in renames:
+                by_file.setdefault(orphan.path, []).append(orphan)
         for path, gone in by_file.items():
             with self._told():
                 change(path, partial(_without, gone=[split_nodeid(orphan.nodeid)[1] for orphan in gone]))
