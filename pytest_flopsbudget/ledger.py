@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results.baseline import baseline_path, load, save, split_nodeid, updated
+from pytest_flopsbudget.results.baseline import baseline_path, change, load, split_nodeid, updated
 from pytest_flopsbudget.results.fold import natural_key
 from pytest_flopsbudget.results.verdict import Verdict
 
@@ -129,7 +130,7 @@ class Ledger:
         for test_file, measured in sorted(by_file.items()):
             path = baseline_path(test_file)
             try:
-                if save(updated(load(path), measured)):
+                if change(path, partial(updated, measured=measured)):
                     self.written.append(path)
             except BaselineError as error:
                 self.errors.append(str(error))
