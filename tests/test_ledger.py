@@ -33,7 +33,7 @@ def verdict(flops=100, name="model", old=None, *, accepts=True):
 @pytest.fixture
 def record(tmp_path):
     """Records a test of a file in this folder, as a report of another process would."""
-    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests").mkdir(exist_ok=True)
 
     def record(ledger, nodeid="tests/test_net.py::test_a", *, verdicts=None, passed=True, line=0, vanished=()):
         file = tmp_path / nodeid.partition("::")[0]
@@ -259,6 +259,7 @@ class TestOrphans:
     def file(self, tmp_path):
         """A test file whose baseline holds two tests."""
         file = tmp_path / "tests/test_net.py"
+        file.parent.mkdir(exist_ok=True)
         save(BaselineFile(baseline_path(file), {name: {"model": complexity(7)} for name in ("test_a", "test_b")}))
         return file
 

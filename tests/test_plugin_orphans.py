@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+
+from pytest_flopsbudget.results.baseline import load
 
 TEST = "def test_{}(flops_budget):\n    flops_budget(Net(width={}), IMAGE)\n\n"
 PRUNE = "to remove: pytest --flops-budget-prune"
@@ -15,7 +15,7 @@ def measuring(*names, **widths):
 
 
 def kept(project, name="test_net"):
-    return sorted(json.loads(project.path.joinpath("__flops__", f"{name}.json").read_text(encoding="utf-8"))["tests"])
+    return sorted(load(project.path / "__flops__" / f"{name}.json").tests)
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
+
+from pytest_flopsbudget.results.baseline import load
 
 #: 2·8·8·4·3·k·k for the convolution, 2·4·10 for the linear layer.
 FLOPS = {kernel: 2 * 8 * 8 * 4 * 3 * kernel * kernel + 80 for kernel in (1, 3, 5)}
@@ -21,8 +21,8 @@ def measuring(**kernels):
 def accepted(project):
     """Test → kernel that its baseline is of."""
     kernels = {flops: kernel for kernel, flops in FLOPS.items()}
-    data = json.loads(project.baseline.read_text(encoding="utf-8"))["tests"]
-    return {test.removeprefix("test_"): kernels[names["model"]["metrics"]["flops"]] for test, names in data.items()}
+    tests = load(project.baseline).tests
+    return {test.removeprefix("test_"): kernels[names["model"].flops] for test, names in tests.items()}
 
 
 @pytest.fixture
@@ -119,8 +119,7 @@ def test_names_that_are_no_longer_measured(project, word, names):
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     project.write(body.format("'other',") + "    flops_budget(Net(kernel=1), IMAGE, name='old')\n")
     project.run(f"--flops-budget-update{word}").assert_outcomes(passed=1)
-    data = json.loads(project.baseline.read_text(encoding="utf-8"))["tests"]["test_net"]
-    assert {name: entry["metrics"]["flops"] for name, entry in data.items()} == {
+    assert {name: entry.flops for name, entry in load(project.baseline).tests["test_net"].items()} == {
         name: FLOPS[kernel] for name, kernel in names.items()
     }
 
