@@ -143,7 +143,8 @@ class BudgetSession:
 
     def write_summary(self, reporter: pytest.TerminalReporter, ledger: Ledger) -> None:
         """Write what the run measured to the terminal."""
-        from pytest_flopsbudget.reports.terminal import Screen, summary  # noqa: PLC0415 -- brings rich
+        from pytest_flopsbudget.reports.screen import Screen  # noqa: PLC0415 -- brings rich
+        from pytest_flopsbudget.reports.terminal import summary  # noqa: PLC0415
 
         writer = self._config.get_terminal_writer()
         screen = Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(self._config))
