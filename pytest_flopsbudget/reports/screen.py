@@ -80,3 +80,11 @@ def end_of(text: str, room: int, screen: Screen) -> str:
         return text
     mark = "\u2026" if screen.unicode else "..."
     return mark + text[len(text) - room + len(mark) :]
+
+
+def start_of(text: str, room: int, screen: Screen) -> str:
+    """``text``, its end cut off if it has to be."""
+    if len(text) <= room:
+        return text
+    mark = "\u2026" if screen.unicode else "..."
+    return text[: max(0, room - len(mark))] + mark
