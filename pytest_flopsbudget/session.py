@@ -119,14 +119,13 @@ class BudgetSession:
             baseline = self.baselines.entries(item.path, nodeid)
         except BaselineError as error:
             return None, str(error)
-        judged = []
+        verdicts = []
         for measurement in measurements:
             accepted = baseline.get(measurement.name)
             verdict = judge(measurement, budgets, self.settings, accepted, accepts=self.accepts)
             item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
-            judged.append((verdict, accepted))
-        text = explain(_as_typed(nodeid, self._config), judged)
-        verdicts = [verdict for verdict, _ in judged]
+            verdicts.append(verdict)
+        text = explain(_as_typed(nodeid, self._config), verdicts)
         vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
         if not verdicts and not vanished:
             return None, ""
