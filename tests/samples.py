@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def linear(width: int = 4, *, batch: int = 2, model: str = "Net", extra: int = 0) -> Complexity:
-    """What a model of one linear layer of ``width`` to ``width`` costs: 2·batch·width² FLOPs, width² + width parameters.
+    """What a linear layer of ``width`` to ``width`` costs: 2·batch·width² FLOPs, width² + width parameters.
 
     ``extra`` FLOPs more are the model's own.
     """

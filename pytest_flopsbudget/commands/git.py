@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 #: Baseline files, at any depth below the current folder.
 BASELINES = ":(glob)**/__flops__/*.json"
 #: Begins a commit in what `git log` writes; its fields and those of the files are told apart by zeros.
-_LOG_FORMAT = "--format=%H%x00%h%x00%cs%x00%s"
+_LOG_FORMAT = "--format=%H%x00%cs%x00%s"
 #: A file that is not there is an object of zeros.
 _NOTHING = "0"
 _PLAIN = {"LC_ALL": "C", "LANGUAGE": "", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
@@ -96,14 +96,21 @@ class Repository:
             UsageError: there are no commits yet.
         """
         options = ("--raw", "--no-abbrev", "-z", "--first-parent", "-m", "--find-renames", "--root", "--relative")
+        # Shortened here: where git shortens names, it shortens those of objects too.
+        length = len(self._git("rev-parse", "--short", revision).strip())
         text = self._git(*_QUIET, "log", *options, "--encoding=UTF-8", _LOG_FORMAT, revision, "--", BASELINES)
-        return _commits(text)
+        return _commits(text, length)
 
     def uncommitted(self) -> list[str]:
         """Paths of the baselines below the folder that are not as they are in the newest commit."""
         changed = self._git(*_QUIET, "diff", "--name-only", "--no-renames", "-z", "--relative", "HEAD", "--", BASELINES)
         new = self._git("ls-files", "-z", "--others", "--exclude-standard", "--", BASELINES)
         return [os.fsdecode(path) for path in (changed + new).split(b"\0") if path]
+
+    def files(self) -> list[str]:
+        """Paths of the baselines below the folder, as it is now."""
+        listed = self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", BASELINES)
+        return sorted({os.fsdecode(path) for path in listed.split(b"\0") if path})
 
     def objects(self) -> Objects:
         """A reader of objects."""
@@ -169,7 +176,7 @@ class Objects:
         return data
 
 
-def _commits(text: bytes) -> Iterator[Commit]:
+def _commits(text: bytes, length: int) -> Iterator[Commit]:
     fields = iter(text.split(b"\0"))
     commit: Commit | None = None
     for token in fields:
@@ -186,7 +193,8 @@ def _commits(text: bytes) -> Iterator[Commit]:
         elif word:
             if commit is not None:
                 yield commit
-            short, date, subject = (next(fields).decode(errors="replace") for _ in range(3))
-            commit = Commit(word.decode(), short, date, subject)
+            name = word.decode()
+            date, subject = (next(fields).decode(errors="replace") for _ in range(2))
+            commit = Commit(name, name[:length], date, subject)
     if commit is not None:
         yield commit

@@ -256,7 +256,7 @@ def _change(before: Point | None, point: Point, metric: str) -> str:
 def _renames(series: Series) -> Iterator[str]:
     for before, after in zip(series.points, series.points[1:], strict=False):
         if before.address != after.address:
-            yield f"before {after.revision.commit}: {_in_words(before)}"
+            yield f"until {after.revision.commit} it was {_in_words(before)}"
 
 
 def _in_words(point: Point) -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from pytest_flopsbudget.commands import history, rename
+from pytest_flopsbudget.commands import accept, diff, history, merge, rename
 from pytest_flopsbudget.commands.output import Output
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.units import nearest_spelling
@@ -23,7 +23,7 @@ USAGE = 2
 INTERRUPTED = 130
 READER_GONE = 141
 
-_COMMANDS = {"rename": rename, "history": history}
+_COMMANDS = {"accept": accept, "merge": merge, "diff": diff, "rename": rename, "history": history}
 
 _EPILOG = """\
 exit codes: 0 all is well; 1 a verdict fails, something was not accepted, or --exit-code found a difference;
