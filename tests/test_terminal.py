@@ -145,9 +145,11 @@ class TestClosing:
         """With the command that tightens the baseline: for one test its own, for several the whole."""
         better = complexity(1000), complexity()
         one = lines(entry(*better))
-        assert one[-1] == "1 test improved; tighten the baseline: pytest --flops-budget-update test_net.py::test_a"
+        assert one[-1] == (
+            "1 test improved; tighten the baseline: pytest --flops-budget-update=improved test_net.py::test_a"
+        )
         two = lines(entry(*better), entry(*better, nodeid="test_net.py::test_b"))
-        assert two[-1] == "2 tests improved; tighten the baseline: pytest --flops-budget-update"
+        assert two[-1] == "2 tests improved; tighten the baseline: pytest --flops-budget-update=improved"
 
     @pytest.mark.parametrize(("reaction", "told"), [("warn", True), ("fail", True), ("ignore", False)])
     def test_without_a_baseline(self, reaction, told):

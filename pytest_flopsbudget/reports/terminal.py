@@ -14,6 +14,7 @@ from pytest_flopsbudget.reports.text import counted, update_command
 from pytest_flopsbudget.results.baseline import split_nodeid
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.results.verdict import tightens
 from pytest_flopsbudget.units import format_percent, format_value
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.ledger import Entry
     from pytest_flopsbudget.results.complexity import Module
-    from pytest_flopsbudget.results.verdict import Outcome, Verdict
+    from pytest_flopsbudget.results.verdict import Only, Outcome, Verdict
     from pytest_flopsbudget.settings import Settings, Shown
 
 _STYLES: dict[Outcome, str] = {
@@ -48,7 +49,7 @@ def summary(
         screen: where the lines will stand.
         settings: the pyproject's; they say what to show and what to keep quiet about.
         verbosity: pytest's: below 0 no table, above 0 the modules too.
-        accepts: whether this run wrote baselines.
+        accepts: whether this run accepts whatever it measures, so that there is nothing to advise.
     """
     lines: list[str] = []
     if not any(entry.verdicts for entry in entries):
@@ -177,12 +178,20 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
         yield from formula_hint(verdict.complexity for verdict in verdicts)
     if accepts:
         return
-    improved = [entry.nodeid for entry in entries if any(v.outcome == "improved" for v in entry.verdicts)]
-    if improved:
-        yield f"{counted(len(improved), 'test')} improved; tighten the baseline: {_command(improved)}"
-    new = [entry.nodeid for entry in entries if any(v.comparison.status == "new" for v in entry.verdicts)]
+    waiting = {entry.nodeid: [v for v in entry.verdicts if not v.accepted] for entry in entries}
+    tighter = [nodeid for nodeid, left in waiting.items() if any(tightens(v.comparison) for v in left)]
+    if tighter:
+        yield f"{counted(len(tighter), 'test')} improved; tighten the baseline: {_command(tighter, 'improved')}"
+    other = [nodeid for nodeid, left in waiting.items() if any(_is_otherwise_improved(v) for v in left)]
+    if other:
+        yield f"{counted(len(other), 'test')} improved, measured otherwise; accept it: {_command(other)}"
+    new = [nodeid for nodeid, left in waiting.items() if any(v.comparison.status == "new" for v in left)]
     if new and settings.missing_baseline != "ignore":
-        yield f"{counted(len(new), 'test')} without a baseline; write it: {_command(new)}"
+        yield f"{counted(len(new), 'test')} without a baseline; write it: {_command(new, 'new')}"
+
+
+def _is_otherwise_improved(verdict: Verdict) -> bool:
+    return verdict.outcome == "improved" and not tightens(verdict.comparison)
 
 
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
@@ -200,5 +209,5 @@ def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
         yield f"{entry.nodeid}: in the baseline, but no longer measured: {', '.join(verdict.comparison.vanished)}"
 
 
-def _command(nodeids: Sequence[str]) -> str:
-    return update_command(nodeids[0] if len(nodeids) == 1 else None)
+def _command(nodeids: Sequence[str], only: Only | None = None) -> str:
+    return update_command(nodeids[0] if len(nodeids) == 1 else None, only)
