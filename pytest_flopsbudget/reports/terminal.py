@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pytest_flopsbudget.fixture import DEFAULT_NAME
+from pytest_flopsbudget.reports.cells import change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.text import can_show_signs, counted, update_command, with_signs
 from pytest_flopsbudget.results.baseline import split_nodeid
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.units import format_percent, format_value
+from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -126,14 +126,13 @@ def _table(entries: Iterable[Entry], screen: Screen, show: Shown) -> Table:
         if own_file != file:
             file = own_file
             table.add_row(Text(_end_of(file, room, screen), style="bold"))
-        label = f"  {_end_of(_label(entry, verdict, test_id), room - 2, screen)}"
-        table.add_row(label, *cells[:-1], Text(cells[-1], style=_STYLES[verdict.outcome]))
+        first = f"  {_end_of(_label(entry, verdict, test_id), room - 2, screen)}"
+        table.add_row(first, *cells[:-1], Text(cells[-1], style=_STYLES[verdict.outcome]))
     return table
 
 
 def _label(entry: Entry, verdict: Verdict, test_id: str) -> str:
-    """The test's id, with the measurement's name where that tells something."""
-    return test_id if len(entry.verdicts) == 1 and verdict.name == DEFAULT_NAME else f"{test_id} {verdict.name}"
+    return label(test_id, verdict.name, alone=len(entry.verdicts) == 1)
 
 
 def _empty_table(screen: Screen) -> Table:
@@ -151,34 +150,11 @@ def _empty_table(screen: Screen) -> Table:
 def _cells(verdict: Verdict, show: Shown) -> tuple[str, ...]:
     return (
         format_value(verdict.complexity.value(show), METRICS[show]),
-        _change(verdict),
-        _share(verdict),
+        change(verdict.comparison),
+        used(verdict.share),
         format_value(verdict.complexity.params, METRICS["params"]),
         verdict.outcome,
     )
-
-
-def _change(verdict: Verdict) -> str:
-    comparison = verdict.comparison
-    if comparison.status == "new":
-        return "new"
-    work = [change for change in comparison.changes if change.metric == "flops"]
-    if work:
-        return format_percent(work[0].old, work[0].new)
-    if comparison.changes:
-        return "(other)"
-    return "="
-
-
-def _share(verdict: Verdict) -> str:
-    share = verdict.share
-    if share is None:
-        return ""
-    # Cut, not rounded: 100% is shown for what uses the limit up to the last operation, and more only beyond it.
-    thousandths = share.measured * 1000 // share.limit if share.limit else 1000
-    if share.measured > share.limit and thousandths <= 1000:  # noqa: PLR2004 -- a full budget
-        return ">100%"
-    return f"{thousandths // 10}.{thousandths % 10}%" if thousandths != 1000 else "100%"  # noqa: PLR2004
 
 
 def _end_of(text: str, room: int, screen: Screen) -> str:

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 _REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
 
 #: Keys whose values are laid out over several lines.
-_OPENED = frozenset(
-    "run tests measurements broken comparison changes diffs complexity modules operators unknown_operators".split()
-)
+_OPENED = frozenset({
+    "run", "tests", "measurements", "broken", "comparison", "changes", "diffs",
+    "complexity", "modules", "operators", "unknown_operators",
+})  # fmt: skip
 
 
 def load(path: Path) -> Report:
@@ -87,7 +88,7 @@ def _laid_out(value: dict[str, Any] | Sequence[Any], depth: int) -> str:
     indent = "\n" + "  " * depth
     if isinstance(value, dict):
         rows = [
-            f"{_json(key)}: {_laid_out(inner, depth + 1) if key in _OPENED and inner else _json(inner)}"
+            f"{_json(key)}: {_laid_out(inner, depth + 1) if _is_opened(key, inner) else _json(inner)}"
             for key, inner in value.items()
         ]
     else:
@@ -97,6 +98,10 @@ def _laid_out(value: dict[str, Any] | Sequence[Any], depth: int) -> str:
         ]
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     return f"{opening}{','.join(f'{indent}  {row}' for row in rows)}{indent}{closing}"
+
+
+def _is_opened(key: str, value: object) -> bool:
+    return key in _OPENED and isinstance(value, (dict, list, tuple)) and bool(value)
 
 
 def _json(value: object) -> str:
