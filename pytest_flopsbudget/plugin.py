@@ -239,6 +239,8 @@ def pytest_runtest_makereport(
     if call.when != "call":
         return report
     if _PAYLOAD in item.stash:
+        own = call.excinfo is not None and not isinstance(call.excinfo.value, BudgetExceededError)
+        item.stash[_PAYLOAD]["own_failure"] = own
         # A plain attribute: reports carry what they are given, between processes too.
         report.__dict__["flops_budget"] = item.stash[_PAYLOAD]
     # A skip, which an expected failure is too, keeps the form that pytest gave it.

@@ -85,8 +85,10 @@ def detail_lines(change: Change) -> Iterator[str]:
         )
     for metric in comparison.vanished:
         yield f"{metric} is no longer measured"
+    told = {difference.metric for difference in change.diffs}
     for item in comparison.changes:
-        yield f"{item.metric}: {from_to(item.old, item.new, item.metric)}"
+        if item.metric in told:
+            yield f"{item.metric}: {from_to(item.old, item.new, item.metric)}"
     yield from what_grew(change.diffs)
 
 

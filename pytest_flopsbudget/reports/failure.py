@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.comparison import Comparison
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.diff import Diff, ModuleChange
-    from pytest_flopsbudget.results.verdict import Verdict
+    from pytest_flopsbudget.results.report import Judged
 
 #: Rows of each list; the rest is summed up in one.
 _MOST_ROWS = 12
@@ -27,7 +27,7 @@ _MOST_PLACES = 5
 _NO_OPERATORS = ("higher_order.", "threading.")
 
 
-def explain(nodeid: str, verdicts: Sequence[Verdict]) -> str:
+def explain(nodeid: str, verdicts: Sequence[Judged]) -> str:
     """All that is wrong with a test's measurements; empty where nothing is."""
     several = len(verdicts) > 1
     blocks = [
@@ -38,10 +38,10 @@ def explain(nodeid: str, verdicts: Sequence[Verdict]) -> str:
     return "\n\n".join(blocks)
 
 
-def _explain_one(nodeid: str, verdict: Verdict, label: str) -> Iterator[str]:
+def _explain_one(nodeid: str, verdict: Judged, label: str) -> Iterator[str]:
     yield from _limits(verdict, label)
     yield from _reactions(verdict, label)
-    yield from _run_changes(verdict.comparison)
+    yield from run_changes(verdict.comparison)
     if verdict.times > 1:
         yield f"the largest of {verdict.times:,} measurements"
     if verdict.diffs:
@@ -54,7 +54,7 @@ def _explain_one(nodeid: str, verdict: Verdict, label: str) -> Iterator[str]:
         yield f"to accept: {update_command(nodeid)}"
 
 
-def _limits(verdict: Verdict, label: str) -> Iterator[str]:
+def _limits(verdict: Judged, label: str) -> Iterator[str]:
     for item in verdict.broken:
         yield label + _broken(item)
         yield f"    limit set by {item.source}"
@@ -64,7 +64,7 @@ def _limits(verdict: Verdict, label: str) -> Iterator[str]:
         yield f"    limit set by {pattern.source}"
 
 
-def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
+def _reactions(verdict: Judged, label: str) -> Iterator[str]:
     """What the settings make of the baseline and of unknown operators."""
     changes = verdict.comparison.changes
     if "regressed" in verdict.failing:
@@ -115,7 +115,8 @@ def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
     yield "        return 2 * call.first_output.numel()  # FLOPs, 2 per multiply-accumulate"
 
 
-def _run_changes(comparison: Comparison) -> Iterator[str]:
+def run_changes(comparison: Comparison) -> Iterator[str]:
+    """What else differs from the baseline: the input, how the model ran, what is no longer measured."""
     if comparison.inputs_changed:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from pytest_flopsbudget.fixture import DEFAULT_NAME
+from pytest_flopsbudget.reports.cells import change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.screen import LEAST_ROOM, Screen, empty_table, end_of
 from pytest_flopsbudget.reports.text import counted, update_command
@@ -15,7 +15,7 @@ from pytest_flopsbudget.results.baseline import split_nodeid
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import METRICS
 from pytest_flopsbudget.results.verdict import tightens
-from pytest_flopsbudget.units import format_percent, format_value
+from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -81,47 +81,23 @@ def _table(entries: Iterable[Entry], screen: Screen, show: Shown) -> Table:
         if own_file != file:
             file = own_file
             table.add_row(Text(end_of(file, room, screen), style="bold"))
-        label = f"  {end_of(_label(entry, verdict, test_id), room - 2, screen)}"
-        table.add_row(label, *cells[:-1], Text(cells[-1], style=_STYLES[verdict.outcome]))
+        first = f"  {end_of(_label(entry, verdict, test_id), room - 2, screen)}"
+        table.add_row(first, *cells[:-1], Text(cells[-1], style=_STYLES[verdict.outcome]))
     return table
 
 
 def _label(entry: Entry, verdict: Verdict, test_id: str) -> str:
-    """The test's id, with the measurement's name where that tells something."""
-    return test_id if len(entry.verdicts) == 1 and verdict.name == DEFAULT_NAME else f"{test_id} {verdict.name}"
+    return label(test_id, verdict.name, alone=len(entry.verdicts) == 1)
 
 
 def _cells(verdict: Verdict, show: Shown) -> tuple[str, ...]:
     return (
         format_value(verdict.complexity.value(show), METRICS[show]),
-        _change(verdict),
-        _share(verdict),
+        change(verdict.comparison),
+        used(verdict.share),
         format_value(verdict.complexity.params, METRICS["params"]),
         verdict.outcome,
     )
-
-
-def _change(verdict: Verdict) -> str:
-    comparison = verdict.comparison
-    if comparison.status == "new":
-        return "new"
-    work = [change for change in comparison.changes if change.metric == "flops"]
-    if work:
-        return format_percent(work[0].old, work[0].new)
-    if comparison.changes:
-        return "(other)"
-    return "="
-
-
-def _share(verdict: Verdict) -> str:
-    share = verdict.share
-    if share is None:
-        return ""
-    # Cut, not rounded: 100% is shown for what uses the limit up to the last operation, and more only beyond it.
-    thousandths = share.measured * 1000 // share.limit if share.limit else 1000
-    if share.measured > share.limit and thousandths <= 1000:  # noqa: PLR2004 -- a full budget
-        return ">100%"
-    return f"{thousandths // 10}.{thousandths % 10}%" if thousandths != 1000 else "100%"  # noqa: PLR2004
 
 
 def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Table:

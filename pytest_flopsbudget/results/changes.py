@@ -48,22 +48,24 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 def changes(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> list[Change]:
     """Hold two sets of measurements against each other, without any tolerance.
 
+    A test that is on one side only is taken to be one on the other side under another name where it costs the same, or
+    where it is the only one of its name and its file is another.
+
     Returns:
         One a measurement, by kind and node id.
     """
-    renamed = _renames(old, new)
-    found = [_change(key, old[key], new[key]) for key in old.keys() & new.keys()]
-    found += [
-        Change(kind="renamed", key=key, old_key=old_key, old=old[old_key], new=new[key])
-        for old_key, key in renamed.items()
-    ]
-    found += [
-        Change(kind="removed", key=key, old=old[key], new=None) for key in old.keys() - new.keys() if key not in renamed
-    ]
-    found += [
-        Change(kind="new", key=key, old=None, new=new[key])
-        for key in new.keys() - old.keys()
-        if key not in renamed.values()
+    old_tests, new_tests = _by_test(old), _by_test(new)
+    gone = {nodeid: entries for nodeid, entries in old_tests.items() if nodeid not in new_tests}
+    come = {nodeid: entries for nodeid, entries in new_tests.items() if nodeid not in old_tests}
+    renames = likely_renames(gone, come)
+    renames |= _moves(gone.keys() - renames.keys(), come.keys() - set(renames.values()))
+    now = {
+        Key(old_nodeid, name): Key(nodeid, name) for old_nodeid, nodeid in renames.items() for name in gone[old_nodeid]
+    }
+    before = {now.get(key, key): key for key in old}
+    found = [
+        _change(key, before.get(key), old[before[key]] if key in before else None, new.get(key))
+        for key in before.keys() | new.keys()
     ]
     return sorted(found, key=lambda change: (KINDS.index(change.kind), natural_key(change.key.nodeid), change.key.name))
 
@@ -71,12 +73,18 @@ def changes(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> lis
 KINDS: tuple[ChangeKind, ...] = ("regressed", "improved", "changed", "new", "removed", "renamed", "unchanged")
 
 
-def _change(key: Key, old: Complexity, new: Complexity) -> Change:
+def _change(key: Key, old_key: Key | None, old: Complexity | None, new: Complexity | None) -> Change:
+    if old is None or new is None:
+        kind: ChangeKind = "new" if old is None else "removed"
+        return Change(kind=kind, key=key, old=old, new=new)
     comparison = compare(old, new, {})
+    kind = _kind(comparison)
+    renamed = old_key != key
     telling_metrics = telling({change.metric for change in comparison.changes})
     return Change(
-        kind=_kind(comparison),
+        kind="renamed" if renamed and kind == "unchanged" else kind,
         key=key,
+        old_key=old_key if renamed else None,
         old=old,
         new=new,
         comparison=comparison,
@@ -89,22 +97,20 @@ def _kind(comparison: Comparison) -> ChangeKind:
         return "regressed"
     if comparison.status == "improved":
         return "improved"
-    differs = (
-        comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed or comparison.vanished
-    )
-    return "changed" if differs else "unchanged"
+    run = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    return "changed" if run or comparison.vanished else "unchanged"
 
 
-def _renames(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> dict[Key, Key]:
-    """Old key → new key, of tests that are only on one side."""
-    old_tests, new_tests = _by_test(old), _by_test(new)
-    gone = {nodeid: entries for nodeid, entries in old_tests.items() if nodeid not in new_tests}
-    come = {nodeid: entries for nodeid, entries in new_tests.items() if nodeid not in old_tests}
-    return {
-        Key(old_nodeid, name): Key(new_nodeid, name)
-        for old_nodeid, new_nodeid in likely_renames(gone, come).items()
-        for name in gone[old_nodeid]
-    }
+def _moves(gone: Iterable[str], come: Iterable[str]) -> dict[str, str]:
+    """Old node id → new node id, of tests whose name is one test's on either side."""
+    sides: list[dict[str, list[str]]] = []
+    for nodeids in (gone, come):
+        by_name: defaultdict[str, list[str]] = defaultdict(list)
+        for nodeid in nodeids:
+            by_name[nodeid.partition("::")[2]].append(nodeid)
+        sides.append(by_name)
+    old, new = sides
+    return {old[name][0]: new[name][0] for name in old if len(old[name]) == len(new.get(name, [])) == 1}
 
 
 def _by_test(entries: Mapping[Key, Complexity]) -> Mapping[str, Mapping[str, Complexity]]:

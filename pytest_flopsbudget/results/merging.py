@@ -60,8 +60,8 @@ def _check_common(first_name: str, first: Run, name: str, run: Run) -> None:
         one, other = getattr(first, field), getattr(run, field)
         if one != other:
             raise ReportError(
-                f"{first_name} and {name} are not of one run: {field} is {_shown(one)} in the first and {_shown(other)} in "
-                "the second; merge the reports of one run's shards"
+                f"{first_name} and {name} are not of one run: {field} is {_shown(one)} in one and {_shown(other)} "
+                "in the other; merge the reports of one run's shards"
             )
 
 

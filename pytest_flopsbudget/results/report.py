@@ -14,12 +14,11 @@ from pytest_flopsbudget.results.complexity import Complexity, Count
 from pytest_flopsbudget.results.diff import Diff
 from pytest_flopsbudget.results.fold import natural_key
 from pytest_flopsbudget.results.limits import Limit, Share, UnmatchedPattern, Unmeasured, Violation
-from pytest_flopsbudget.results.verdict import Outcome
+from pytest_flopsbudget.results.verdict import Outcome, Verdict
+from pytest_flopsbudget.settings import Reaction, Shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-    from pytest_flopsbudget.results.verdict import Verdict
 
 #: The version of the file's form.
 FORMAT: Literal[1] = 1
@@ -41,6 +40,12 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     #: pytest's root folder, seen from the top of the repository; "." where it is that, or where there is none. Files
     #: and node ids begin there.
     root: str = "."
+    #: The unit of work that reports for people show, as the pyproject says.
+    show: Shown = "flops"
+    #: What the pyproject makes of a measurement without a baseline.
+    missing_baseline: Reaction = "warn"
+    #: What the pyproject makes of an operator that no formula covers.
+    unknown_operators: Reaction = "warn"
     #: What the run ended with: 0 all passed, 1 some failed, 2 interrupted, 3 internal error, 4 usage error, 5 no tests.
     exit_status: int = 0
     #: Whether it ended before all of its tests ran, after a failure (``-x``) or an interrupt.
@@ -84,6 +89,10 @@ class ReportedMeasurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     diffs: tuple[Diff, ...] = ()
     #: What was measured. In a file, equal siblings among its modules stand on one line, "layers.{0-31}.mlp".
     complexity: Complexity
+
+
+#: What the texts of reports are made from, in the process that measured and from a file.
+Judged = Verdict | ReportedMeasurement
 
 
 class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
@@ -16,7 +16,7 @@ from pytest_flopsbudget.results.metrics import METRICS, STORED
 from pytest_flopsbudget.results.report import FORMAT, Report
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
     from pytest_flopsbudget.results.complexity import Complexity
@@ -27,7 +27,8 @@ _REMEDY = "Take it anew from the run that wrote it, or run the tests again with 
 
 #: Keys whose values are laid out over several lines.
 _OPENED = frozenset({
-    "run", "tests", "measurements", "complexity", "modules", "operators", "unknown_operators", "diffs", "broken",
+    "run", "tests", "measurements", "broken", "comparison", "changes", "diffs",
+    "complexity", "modules", "operators", "unknown_operators",
 })  # fmt: skip
 
 
@@ -82,24 +83,25 @@ def dumps(report: Report) -> str:
 # Writing
 
 
-def _laid_out(value: object, depth: int) -> str:
+def _laid_out(value: dict[str, Any] | Sequence[Any], depth: int) -> str:
     """``value`` with a line for each entry of what is opened, and one for all else."""
     indent = "\n" + "  " * depth
     if isinstance(value, dict):
-        rows = [f"{_json(key)}: {_opened(key, inner, depth + 1)}" for key, inner in value.items()]
-        opening, closing = "{}"
+        rows = [
+            f"{_json(key)}: {_laid_out(inner, depth + 1) if _is_opened(key, inner) else _json(inner)}"
+            for key, inner in value.items()
+        ]
     else:
-        items: list[object] = value if isinstance(value, list) else [value]
         rows = [
             _laid_out(item, depth + 1) if isinstance(item, dict) and not _OPENED.isdisjoint(item) else _json(item)
-            for item in items
+            for item in value
         ]
-        opening, closing = "[]"
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
     return f"{opening}{','.join(f'{indent}  {row}' for row in rows)}{indent}{closing}"
 
 
-def _opened(key: str, value: object, depth: int) -> str:
-    return _laid_out(value, depth) if key in _OPENED and value and isinstance(value, (dict, list)) else _json(value)
+def _is_opened(key: str, value: object) -> bool:
+    return key in _OPENED and isinstance(value, (dict, list, tuple)) and bool(value)
 
 
 def _json(value: object) -> str:
