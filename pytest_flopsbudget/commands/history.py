@@ -11,7 +11,7 @@ import msgspec
 from pytest_flopsbudget.commands import git
 from pytest_flopsbudget.commands.nodeids import file_of_baseline, is_baseline, matching, near
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.fixture import DEFAULT_NAME
+from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.results import baseline_text
 from pytest_flopsbudget.results.history import Revision, Step, Totals, trace
 from pytest_flopsbudget.results.metrics import METRICS
@@ -205,8 +205,8 @@ def _in_full(series: Series, arguments: argparse.Namespace, screen: Screen) -> I
     ]
     if len(valued) > 1:
         yield ""
-        ends = valued[0][0].revision.date, valued[-1][0].revision.date or "now"
-        yield from chart([value for _, value in valued], ends, metric, screen)
+        dates = [point.revision.date or "now" for point, _ in valued]
+        yield from chart([value for _, value in valued], dates, metric, screen)
     yield ""
     before = points[-len(shown) - 1] if len(points) > len(shown) else None
     yield from screen.lines(_table(shown, before, metric.key, screen))
@@ -260,8 +260,7 @@ def _renames(series: Series) -> Iterator[str]:
 
 
 def _in_words(point: Point) -> str:
-    name = "" if point.address.name == DEFAULT_NAME else f" {point.address.name}"
-    return f"{point.address.nodeid}{name}"
+    return cells.label(point.address.nodeid, point.address.name, alone=True)
 
 
 def _label(series: Series) -> str:
@@ -290,13 +289,13 @@ def _overview(chosen: Iterable[Series], metric: str, screen: Screen) -> Table:
         change = format_percent(values[0], values[-1]) if values[0] != values[-1] else "="
         spark = sparkline(values, screen, _SPARKS)
         rows.append((_label(series), (changes, spark, last, change, points[0].revision.date)))
-    widths = [max([len(head), *(len(cells[i]) for _, cells in rows)]) for i, head in enumerate(heads)]
+    widths = [max([len(head), *(len(row[i]) for _, row in rows)]) for i, head in enumerate(heads)]
     room = screen.room_beside(widths)
     table = empty_table(screen)
     table.add_column("measurement", no_wrap=True, width=room)
     for head, width in zip(heads, widths, strict=True):
         left = head in {"past", "since"}
         table.add_column(head, justify="left" if left else "right", no_wrap=True, width=width)
-    for label, cells in rows:
-        table.add_row(end_of(label, room, screen), *cells)
+    for label, row in rows:
+        table.add_row(end_of(label, room, screen), *row)
     return table

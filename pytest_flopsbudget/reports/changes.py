@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from pytest_flopsbudget.fixture import DEFAULT_NAME
+from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.failure import what_grew
 from pytest_flopsbudget.reports.screen import empty_table, end_of
 from pytest_flopsbudget.reports.text import counted, from_to
@@ -53,11 +53,11 @@ def in_short(found: Sequence[Change]) -> str:
 
 
 def label(key: Key) -> str:
-    """The test's node id, with the measurement's name where that tells something."""
-    return key.nodeid if key.name == DEFAULT_NAME else f"{key.nodeid} {key.name}"
+    """The test's node id, with the measurement's name where it was given one."""
+    return cells.label(key.nodeid, key.name, alone=True)
 
 
-def cells(change: Change) -> tuple[str, ...]:
+def row(change: Change) -> tuple[str, ...]:
     """The row of a change, without its first column; see `HEADS`."""
     flops = METRICS["flops"]
     before, after = (
@@ -100,18 +100,17 @@ def _table(differences: Sequence[Change], screen: Screen) -> Table:
     for kind in KINDS:
         of_kind = [change for change in differences if change.kind == kind]
         style = _STYLES.get(kind, "")
-        rows += [(label(change.key), cells(change), style) for change in of_kind[:_MOST_ROWS]]
+        rows += [(label(change.key), row(change), style) for change in of_kind[:_MOST_ROWS]]
         if len(of_kind) > _MOST_ROWS:
-            rest = f"and {len(of_kind) - _MOST_ROWS:,} more"
-            rows.append((rest, ("", "", "", "", kind), style))
-    widths = [max(len(head), *(len(row[i]) for _, row, _ in rows)) for i, head in enumerate(HEADS)]
+            rows.append((f"and {len(of_kind) - _MOST_ROWS:,} more", ("", "", "", "", kind), style))
+    widths = [max(len(head), *(len(own[i]) for _, own, _ in rows)) for i, head in enumerate(HEADS)]
     room = screen.room_beside(widths)
     table = empty_table(screen)
     table.add_column("measurement", no_wrap=True, width=room)
     for head, width in zip(HEADS, widths, strict=True):
         table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True, width=width)
-    for name, row, style in rows:
-        table.add_row(end_of(name, room, screen), *row[:-1], Text(row[-1], style=style))
+    for name, own, style in rows:
+        table.add_row(end_of(name, room, screen), *own[:-1], Text(own[-1], style=style))
     return table
 
 

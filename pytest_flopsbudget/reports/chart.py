@@ -36,31 +36,37 @@ _UNICODE = _Pens("\u2524", "\u2500", "\u2502", "\u256f", "\u256e", "\u256d", "\u
 _ASCII = _Pens("|", "-", "|", "'", ".", ".", "'", ".:-=+*#@")
 
 
-def chart(values: Sequence[int], ends: tuple[str, str], metric: Metric, screen: Screen) -> list[str]:
+def chart(values: Sequence[int], dates: Sequence[str], metric: Metric, screen: Screen) -> list[str]:
     """A line through ``values``, each drawn at its height between the lowest and the highest.
 
     Args:
         values: oldest first, at least one. Where they are more than fit, the oldest are left out.
-        ends: what stands below the first and the last of them.
+        dates: when each of them was; the first and the last are written below.
         metric: what they are values of.
         screen: where the lines will stand.
     """
     pens = _UNICODE if screen.unicode else _ASCII
-    low, high = min(values), max(values)
-    height = _HEIGHT if high > low else 1
-    labels = _labels(low, high, height, metric)
-    margin = max(map(len, labels.values()))
-    room = screen.width - margin - 2
-    values = values[-room:]
-    step = min(_WIDEST_STEP, max(1, room // len(values)))
-    columns = _columns([_row(value, low, high, height) for value in values], step, height, pens)
+    while True:
+        low, high = min(values), max(values)
+        height = _HEIGHT if high > low else 1
+        labels = _labels(low, high, height, metric)
+        margin = max(map(len, labels.values()))
+        room = max(1, screen.width - margin - 2)
+        if len(values) <= room:
+            break
+        # What is left out may have been the lowest or the highest.
+        values = values[-room:]
+    columns = _columns(
+        [_row(value, low, high, height) for value in values], min(_WIDEST_STEP, room // len(values)), height, pens
+    )
     rows = [
         f"{labels.get(row, ''):>{margin}} {pens.axis}{''.join(column[row] for column in columns)}"
         for row in range(height)
     ]
-    width = max(len(columns), sum(map(len, ends)) + 1)
-    below = ends[1].rjust(width - len(ends[0])) if len(values) > 1 else ""
-    return [row.rstrip() for row in [*rows, f"{'':{margin + 2}}{ends[0]}{below}"]]
+    first, last = dates[-len(values)], dates[-1]
+    width = max(len(columns), len(first) + 1 + len(last))
+    below = last.rjust(width - len(first)) if len(values) > 1 else ""
+    return [row.rstrip() for row in [*rows, f"{'':{margin + 2}}{first}{below}"]]
 
 
 def sparkline(values: Sequence[int], screen: Screen, width: int) -> str:

@@ -124,6 +124,7 @@ def trace(steps: Iterable[Step]) -> list[Series]:
     files: dict[str, Tests] = {}
     living: dict[Address, Series] = {}
     ended: dict[Address, Series] = {}
+    found: list[Series] = []
     for step in steps:
         before = {address: totals for file in step.files for address, totals in _entries(file, files.get(file, {}))}
         after = {address: totals for file, tests in step.files.items() for address, totals in _entries(file, tests)}
@@ -139,9 +140,11 @@ def trace(steps: Iterable[Step]) -> list[Series]:
             ended[address] = series
         for address, totals in after.items():
             if address not in living:
-                living[address] = ended.pop(address, Series([]))
+                if address not in ended:
+                    found.append(Series([]))
+                living[address] = ended.pop(address) if address in ended else found[-1]
             living[address].points.append(Point(step.revision, address, totals))
-    return sorted([*living.values(), *ended.values()], key=lambda series: series.address)
+    return sorted(found, key=lambda series: series.address)
 
 
 def _values(point: Point, metrics: tuple[str, ...]) -> tuple[int | None, ...] | None:
