@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.results.baseline import BaselineFile, baseline_path, save
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
+from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered, reported
+from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.settings import Budget, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +43,41 @@ def write_baseline(test_file: Path, tests: dict[str, Complexity | dict[str, Comp
     named = {key: value if isinstance(value, dict) else {"model": value} for key, value in tests.items()}
     save(BaselineFile(path, named))
     return path
+
+
+def reported_test(
+    nodeid: str,
+    new: Complexity | dict[str, Complexity],
+    old: Complexity | None = None,
+    *,
+    flops_limit: int | None = None,
+    own_failure: bool = False,
+    settings: Settings | None = None,
+    line: int = 1,
+) -> ReportedTest:
+    """A test as a report holds it: what it measured, held to a limit and to what its baseline was."""
+    budgets = [] if flops_limit is None else [Budget(source="marker", limits={"flops": flops_limit})]
+    named = new if isinstance(new, dict) else {"model": new}
+    measurements = tuple(
+        reported(judge(Measurement(name=name, complexity=one), budgets, settings or Settings(), old, accepts=False))
+        for name, one in named.items()
+    )
+    failed = own_failure or any(measurement.fails for measurement in measurements)
+    return ReportedTest(
+        nodeid=nodeid,
+        file=nodeid.partition("::")[0],
+        line=line,
+        outcome="failed" if failed else "passed",
+        own_failure=own_failure,
+        measurements=measurements,
+    )
+
+
+def report(*tests: ReportedTest, exit_status: int | None = None, **run: object) -> Report:
+    """The report of a run of these tests."""
+    status = int(any(test.outcome == "failed" for test in tests)) if exit_status is None else exit_status
+    versions = {"plugin": "0.1.0", "pytest": "9.0.0", "torch": "2.6.0", "python": "3.11.0"}
+    return Report(run=Run(exit_status=status, **(versions | run)), tests=ordered(tests))
 
 
 class GitProject:

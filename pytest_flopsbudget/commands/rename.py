@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
             written.
     """
     old, new = _name(arguments.old), _name(arguments.new)
-    if old.nodeid == new.nodeid:
+    if (old.file, old.test_id) == (new.file, new.test_id):
         raise UsageError(f"{old.nodeid} is the old name and the new one")
     if bool(old.test_id) != bool(new.test_id):
         test, file = (old, new) if old.test_id else (new, old)
@@ -107,7 +107,8 @@ def _moves(source: BaselineFile, old: _Name, new: _Name) -> dict[str, str]:
 def _write(source: BaselineFile, old: _Name, new: _Name, moves: dict[str, str]) -> None:
     rest = {test_id: entries for test_id, entries in source.tests.items() if test_id not in moves}
     moved = {renamed: source.tests[test_id] for test_id, renamed in moves.items()}
-    same = old.baseline == new.baseline
+    # One file may go by two names.
+    same = new.baseline.exists() and new.baseline.samefile(source.path)
     target = replace(source, tests=rest) if same else load(new.baseline)
     taken = sorted(moved.keys() & target.tests.keys())
     if taken:
