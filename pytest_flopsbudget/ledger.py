@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results.baseline import baseline_path, load, save, split_nodeid, updated
+from pytest_flopsbudget.results.baseline import baseline_path, change, load, split_nodeid, updated
 from pytest_flopsbudget.results.fold import natural_key
 from pytest_flopsbudget.results.orphans import likely_renames, orphans
 from pytest_flopsbudget.results.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.results.baseline import BaselineFile
     from pytest_flopsbudget.results.comparison import Status
@@ -224,15 +224,6 @@ def _outcomes(entries: Sequence[Entry], only: Only | None) -> Counter[str]:
     if only is None:
         counts["no longer measured"] = sum(len(entry.vanished) for entry in entries)
     return +counts
-
-
-def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool:
-    """Load, apply, save; a file that holds nothing any more is removed."""
-    file = function(load(path))
-    if file.tests:
-        return save(file)
-    path.unlink(missing_ok=True)
-    return True
 
 
 def packed(

@@ -1,7 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flopsbudget.results.history import Address, Revision, Step, Totals, trace
+from pytest_flopsbudget.results.history import Address, Revision, Step, trace
+from pytest_flopsbudget.results.totals import Totals
 
 
 def totals(flops, params=1):

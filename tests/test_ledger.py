@@ -33,6 +33,7 @@ def verdict(flops=100, name="model", old=None):
 @pytest.fixture
 def record(tmp_path):
     """Records a test of a file in this folder, as a report of another process would."""
+    (tmp_path / "tests").mkdir()
 
     def record(ledger, nodeid="tests/test_net.py::test_a", *, verdicts=None, passed=True, line=0, vanished=()):
         file = tmp_path / nodeid.partition("::")[0]
@@ -41,6 +42,12 @@ def record(tmp_path):
         return file
 
     return record
+
+
+@pytest.fixture
+def test_file(tmp_path):
+    """The file of the tests that `record` records unless told otherwise."""
+    return tmp_path / "tests/test_net.py"
 
 
 def accepted(test_file):
@@ -139,9 +146,9 @@ class TestUpdate:
         assert accepted(file) == {"test_a": {"x": 1, "y": 2}}
         assert (ledger.written, ledger.errors) == ([baseline_path(file)], [])
 
-    def test_all_others_keep_their_entries(self, record, tmp_path):
+    def test_all_others_keep_their_entries(self, record, test_file):
         """Those that failed, in one phase or another, and those that did not run."""
-        file = tmp_path / "tests/test_net.py"
+        file = test_file
         names = ("test_a", "failed", "torn_down", "not_run")
         save(BaselineFile(baseline_path(file), {name: {"model": complexity(7)} for name in names}))
         ledger = Ledger()
@@ -152,8 +159,8 @@ class TestUpdate:
         ledger.update()
         assert accepted(file) == {name: {"model": 7} for name in names} | {"test_a": {"model": 100}}
 
-    def test_a_test_that_measured_nothing_keeps_its_entry(self, record, tmp_path):
-        file = tmp_path / "tests/test_net.py"
+    def test_a_test_that_measured_nothing_keeps_its_entry(self, record, test_file):
+        file = test_file
         save(BaselineFile(baseline_path(file), {"test_a": {"model": complexity(7)}}))
         ledger = Ledger()
         record(ledger, verdicts=[], vanished=["model"])
@@ -167,9 +174,9 @@ class TestUpdate:
         ledger.update()
         assert ledger.written == [baseline_path(first), baseline_path(second)]
 
-    def test_what_changed_meanwhile_is_kept(self, record, tmp_path):
+    def test_what_changed_meanwhile_is_kept(self, record, test_file):
         """Another run may have written other tests since this one read the file."""
-        file = tmp_path / "tests/test_net.py"
+        file = test_file
         ledger = Ledger()
         record(ledger)
         save(BaselineFile(baseline_path(file), {"test_other": {"model": complexity(7)}}))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from conftest import NET_FLOPS
+
+from pytest_flopsbudget.results.baseline import load
 
 TWO_TESTS = """
 def test_a(flops_budget):
@@ -17,7 +17,7 @@ def test_b(flops_budget):
 
 
 def flops_of(project, test, name="model"):
-    return json.loads(project.baseline.read_text())["tests"][test][name]["metrics"]["flops"]
+    return load(project.baseline).tests[test][name].flops
 
 
 def grown(project, kernel=5):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -179,7 +180,7 @@ class _Acceptance:
                 output.line(f"baseline not written (--dry-run): {path}")
                 continue
             try:
-                baseline.save(baseline.updated(baseline.load(path), measured))
+                baseline.change(path, partial(baseline.updated, measured=measured))
             except BaselineError as error:
                 errors += 1
                 output.error(f"error: {error}")

@@ -6,15 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from pytest_flopsbudget.commands import git
 from pytest_flopsbudget.commands.nodeids import file_of_baseline, is_baseline, matching, near
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.results import baseline_text
-from pytest_flopsbudget.results.history import Revision, Step, Totals, trace
+from pytest_flopsbudget.results.history import Revision, Step, trace
 from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.results.totals import read_totals
 from pytest_flopsbudget.units import format_percent, format_value, nearest_spelling
 
 if TYPE_CHECKING:
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.commands.output import Output
     from pytest_flopsbudget.reports.screen import Screen
-    from pytest_flopsbudget.results.history import Point, Series, Tests
+    from pytest_flopsbudget.results.history import Point, Series
+    from pytest_flopsbudget.results.totals import Tests
 
 SUMMARY = "show a test's cost over the commits of its baseline"
 DESCRIPTION = """\
@@ -130,34 +130,13 @@ def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator
         yield Step(_NOT_COMMITTED, changed)
 
 
-class _File(msgspec.Struct):
-    format: int
-    tests: dict[str, dict[str, Totals]]
-
-
-_DECODER = msgspec.json.Decoder(_File)
-
-
 def _read(data: bytes, place: str, output: Output) -> Tests | None:
     """The totals of a baseline; None where it cannot be read, which is told."""
     try:
-        # Modules and operators, which are most of it, are passed over.
-        file = _DECODER.decode(data)
-        if file.format == baseline_text.FORMAT:
-            return file.tests
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        pass
-    try:
-        tests = baseline_text.read(data.decode("utf-8-sig", errors="replace"), Path(place))
+        return read_totals(data, Path(place))
     except BaselineError as error:
         output.error(f"passed over: {str(error).removesuffix(baseline_text.REMEDY).rstrip()}")
         return None
-    return {
-        test_id: {
-            name: Totals(entry.model, entry.inputs, entry.metrics, entry.backward) for name, entry in entries.items()
-        }
-        for test_id, entries in tests.items()
-    }
 
 
 def _read_file(file: Path, path: str, output: Output) -> Tests | None:

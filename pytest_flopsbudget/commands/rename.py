@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands.nodeids import as_path, is_below, near
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.results.baseline import baseline_path, load, save
+from pytest_flopsbudget.results.baseline import baseline_path, change, load
 
 if TYPE_CHECKING:
     import argparse
@@ -68,7 +68,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         raise UsageError(f"{new.file}: no such test file here; node ids begin in the current folder, as pytest's do")
     source = load(old.baseline)
     moves = _moves(source, old, new)
-    _write(source, old, new, moves)
+    _write(source, new, moves)
     for test_id, renamed in moves.items():
         output.line(output.screen.text(f"{old.file}::{test_id} -> {new.file}::{renamed}"))
     for path in dict.fromkeys((new.baseline, old.baseline)):
@@ -104,21 +104,27 @@ def _moves(source: BaselineFile, old: _Name, new: _Name) -> dict[str, str]:
     raise UsageError(f"{old.nodeid}: no such entry in {source.path}; {near(old.nodeid, known)}")
 
 
-def _write(source: BaselineFile, old: _Name, new: _Name, moves: dict[str, str]) -> None:
-    rest = {test_id: entries for test_id, entries in source.tests.items() if test_id not in moves}
+def _write(source: BaselineFile, new: _Name, moves: dict[str, str]) -> None:
     moved = {renamed: source.tests[test_id] for test_id, renamed in moves.items()}
+
+    def without_old(file: BaselineFile) -> BaselineFile:
+        if any(file.tests.get(test_id) != source.tests[test_id] for test_id in moves):
+            raise UsageError(f"{source.path} was written by another process meanwhile; run this again")
+        return replace(file, tests={key: entries for key, entries in file.tests.items() if key not in moves})
+
+    def with_new(file: BaselineFile) -> BaselineFile:
+        taken = sorted(moved.keys() & file.tests.keys())
+        if taken:
+            raise UsageError(
+                f"{new.file}::{taken[0]} has a baseline already, in {new.baseline}. To drop the old one instead, run "
+                "pytest --flops-budget-prune"
+            )
+        return replace(file, tests=file.tests | moved)
+
     # One file may go by two names.
-    same = new.baseline.exists() and new.baseline.samefile(source.path)
-    target = replace(source, tests=rest) if same else load(new.baseline)
-    taken = sorted(moved.keys() & target.tests.keys())
-    if taken:
-        raise UsageError(
-            f"{new.file}::{taken[0]} has a baseline already, in {target.path}. To drop the old one instead, run "
-            "pytest --flops-budget-prune"
-        )
-    # The new place first: whatever happens in between, no entry is lost.
-    save(replace(target, tests=target.tests | moved))
-    if not same and rest:
-        save(replace(source, tests=rest))
-    elif not same:
-        source.path.unlink()
+    if new.baseline.exists() and new.baseline.samefile(source.path):
+        change(source.path, lambda file: with_new(without_old(file)))
+    else:
+        # The new place first: whatever happens in between, no entry is lost.
+        change(new.baseline, with_new)
+        change(source.path, without_old)

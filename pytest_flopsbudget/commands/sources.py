@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands import git
 from pytest_flopsbudget.commands.nodeids import file_of_baseline, is_baseline
-from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.results import baseline, baseline_text, report_file
+from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.results import baseline, report_file
 from pytest_flopsbudget.results.changes import Key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pytest_flopsbudget.results.baseline_text import Tests
     from pytest_flopsbudget.results.complexity import Complexity
 
 #: The revision that is checked out.
@@ -186,14 +187,10 @@ def _from_here(path: Path) -> str:
 
 
 def _read(data: bytes, place: Path, file: str) -> dict[Key, Complexity]:
-    try:
-        text = data.decode()
-    except UnicodeDecodeError as error:
-        raise BaselineError(f"{place}: not UTF-8") from error
-    return _keyed(file, baseline_text.read(text, place))
+    return _keyed(file, baseline.loads(data.decode("utf-8-sig", "replace"), place).tests)
 
 
-def _keyed(file: str, tests: baseline_text.Tests) -> dict[Key, Complexity]:
+def _keyed(file: str, tests: Tests) -> dict[Key, Complexity]:
     return {
         Key(f"{file}::{test_id}", name): entry for test_id, entries in tests.items() for name, entry in entries.items()
     }

@@ -6,34 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-import msgspec
-
-from pytest_flopsbudget.results.metrics import value_of
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-
-class Totals(msgspec.Struct, frozen=True):
-    """What the baseline says of a measurement, without its modules and operators."""
-
-    model: str
-    inputs: tuple[str, ...]
-    metrics: dict[str, int]
-    backward: bool = False
-
-    def value(self, metric: str) -> int | None:
-        """The value of a metric, stored or derived; None where it was not measured."""
-        return value_of(self.metrics, metric)
-
-    @property
-    def identity(self) -> object:
-        """Equal where two are likely of one model."""
-        return self.model, self.inputs, self.backward, tuple(sorted(self.metrics.items()))
-
-
-#: Test id → name of the measurement → its totals: one baseline file.
-Tests = dict[str, dict[str, Totals]]
+    from pytest_flopsbudget.results.totals import Tests, Totals
 
 
 class Address(NamedTuple):
