@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from pathlib import Path
 
     from pytest_flopsbudget.ledger import Ledger
     from pytest_flopsbudget.session import BudgetSession
@@ -29,8 +30,16 @@ def terminal_encoding(config: pytest.Config) -> str | None:
 class Controller:
     """A plugin object of its own, since the hooks that hear of tests are not handed the configuration."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, knows: Callable[[], BudgetSession], reports: Mapping[str, Path]) -> None:
         self._config = config
+        #: What the plugin knows of the run, which costs imports.
+        self._knows = knows
+        #: The flag that asks for a report → its file.
+        self._reports = reports
+        #: Why a report could not be written, for the summary.
+        self._unwritten: list[str] = []
+        #: Annotations for GitHub Actions, for the end of the summary.
+        self._commands: list[str] = []
         self._ledger: Ledger | None = None
         self._mistakes: list[str] = []
 
@@ -69,17 +78,40 @@ class Controller:
         return result
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the baselines; where one cannot be written, the exit code tells."""
+        """Write the baselines, then the reports; where one cannot be written, the exit code tells."""
+        self._update(session)
+        self._report(session)
+
+    def _update(self, session: pytest.Session) -> None:
         if self._ledger is None or not self._config.getoption("--flops-budget-update"):
             return
         self._ledger.update()
-        if self._ledger.errors and session.exitstatus == pytest.ExitCode.OK:
+        self._tell(self._ledger.errors, session)
+
+    def _report(self, session: pytest.Session) -> None:
+        if self._ledger is None and not self._reports:
+            return
+        from pytest_flopsbudget import publishing  # noqa: PLC0415 -- most runs of pytest measure nothing
+
+        published = publishing.publish(self._knows(), session, self._ledger, self._reports)
+        self._commands = published.commands
+        self._unwritten = published.errors
+        self._tell(published.errors, session)
+        if not self._config.pluginmanager.has_plugin("terminalreporter"):
+            sys.stdout.writelines(f"{command}\n" for command in published.commands)
+
+    def _tell(self, errors: Sequence[str], session: pytest.Session) -> None:
+        """Let the exit code tell of errors and, where no summary will, the error output."""
+        if errors and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not self._config.pluginmanager.has_plugin("terminalreporter"):
-            # There is no summary to tell it.
-            sys.stderr.writelines(f"ERROR: {error}\n" for error in self._ledger.errors)
+            sys.stderr.writelines(f"ERROR: {error}\n" for error in errors)
 
-    def write_summary(self, reporter: pytest.TerminalReporter, session: Callable[[], BudgetSession]) -> None:
+    def write_summary(self, reporter: pytest.TerminalReporter) -> None:
         """Write what the run measured to the terminal, if it measured anything."""
         if self._ledger is not None and len(self._ledger):
-            session().write_summary(reporter, self._ledger)
+            self._knows().write_summary(reporter, self._ledger)
+        for error in self._unwritten:
+            reporter.write_line(f"ERROR: {error}", red=True)
+        for command in self._commands:
+            reporter.write_line(command)
