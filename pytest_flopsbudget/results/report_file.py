@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.strict_json import Place
 
 _REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
+
+#: No amount needs more; keeps Python's own limit on the digits of an integer out of sight.
+_MOST_DIGITS = 100
 
 #: Keys whose values are laid out over several lines.
 _OPENED = frozenset({
@@ -57,13 +61,14 @@ def loads(text: str, path: Path) -> Report:
         ReportError: as `load` does.
     """
     try:
-        return _read(strict_json.parse(text))
-    except _NewerError as newer:
-        raise ReportError(f"{path}: {newer}. Upgrade pytest-flopsbudget.") from newer
+        data = strict_json.parse(text)
+        if re.search(rf"\d{{{_MOST_DIGITS}}}", text):
+            json.loads(text, parse_int=_amount)
+        return _read(data)
     except strict_json.FaultError as fault:
         line = fault.line or strict_json.line_of(text, fault.place)
         place = f"{strict_json.in_words(fault.place)}: " if fault.place else ""
-        raise ReportError(f"{path}, line {line}: {place}{fault.reason}. {_REMEDY}") from fault
+        raise ReportError(f"{path}, line {line}: {place}{fault.reason}. {fault.remedy or _REMEDY}") from fault
 
 
 def save(report: Report, path: Path) -> None:
@@ -113,8 +118,10 @@ def _json(value: object) -> str:
 # Reading
 
 
-class _NewerError(Exception):
-    pass
+def _amount(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise strict_json.FaultError(f"{digits[:20]}... is no amount", line=1)
+    return int(digits)
 
 
 def _read(data: object) -> Report:
@@ -122,9 +129,8 @@ def _read(data: object) -> Report:
         raise strict_json.FaultError("no report, which is a JSON object", line=1)
     written = data.get("format")
     if isinstance(written, int) and written > FORMAT:
-        raise _NewerError(
-            f"written by a newer pytest-flopsbudget: its format is {written}, and this version reads {FORMAT}"
-        )
+        reason = f"written by a newer pytest-flopsbudget: it is {written}, and this version reads {FORMAT}"
+        raise strict_json.FaultError(reason, ("format",), remedy="Upgrade pytest-flopsbudget.")
     if "run" not in data and isinstance(data.get("tests"), dict):
         raise strict_json.FaultError("a baseline, and no report", line=1)
     report = strict_json.convert(data, Report)
