@@ -67,6 +67,10 @@ class TestTrace:
         (series,) = trace([step(1, a={"t": 8}), step(2, moved={"b.py": "a.py"}, a={}, b={"t": 9})])
         assert told(series) == [("c1", "a.py::t", 8), ("c2", "b.py::t", 9)]
 
+    def test_a_test_of_the_same_name_in_another_file_is_the_same_at_another_cost(self):
+        (series,) = trace([step(1, a={"t": 8}), step(2, a={}, b={"t": 9})])
+        assert told(series) == [("c1", "a.py::t", 8), ("c2", "b.py::t", 9)]
+
     def test_a_copy_is_another_series(self):
         found = trace([step(1, a={"t": 8}), step(2, a={"t": 8, "u": 8})])
         assert [len(series.points) for series in found] == [2, 1]

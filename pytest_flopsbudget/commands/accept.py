@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -88,11 +89,18 @@ def _root(report: Report, given: str | None) -> Path:
     candidates = [*([repository / report.run.root] if repository else []), *around]
     for folder in candidates:
         if any(_test_file(folder, test) for test in report.tests):
-            return folder
+            return _from_here(folder)
     files = sorted({test.file for test in report.tests})
     raise UsageError(
         f"none of the report's test files is here: {', '.join(files[:3])}; run this where they are, or give --root"
     )
+
+
+def _from_here(folder: Path) -> Path:
+    try:
+        return Path(os.path.relpath(folder))
+    except ValueError:  # on another drive
+        return folder
 
 
 def _test_file(root: Path, test: ReportedTest) -> Path | None:

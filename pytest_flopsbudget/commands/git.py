@@ -96,6 +96,8 @@ class Repository:
             UsageError: there are no commits yet.
         """
         options = ("--raw", "--no-abbrev", "-z", "--first-parent", "-m", "--find-renames", "--root", "--relative")
+        if self.resolve(revision) is None:
+            raise UsageError("there is no commit in this repository yet")
         # Shortened here: where git shortens names, it shortens those of objects too.
         length = len(self._git("rev-parse", "--short", revision).strip())
         text = self._git(*_QUIET, "log", *options, "--encoding=UTF-8", _LOG_FORMAT, revision, "--", BASELINES)

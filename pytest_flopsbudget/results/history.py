@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pytest_flopsbudget.results.totals import Tests, Totals
 
@@ -91,8 +91,8 @@ class Series:
 def trace(steps: Iterable[Step]) -> list[Series]:
     """Follow every measurement through ``steps``, oldest first.
 
-    One that goes in the same step in which another comes is taken to be renamed where its file moved, or where it costs
-    the same and no third one does.
+    One that goes in the same step in which another comes is taken to be renamed where its file moved, where both cost
+    the same and no third one does, or where both have one name in two files and no third one does.
 
     Returns:
         The series, by what they are called now.
@@ -142,19 +142,18 @@ def _renames(
         old = address._replace(file=moved.get(address.file, ""))
         if old in gone:
             renames[address] = old
-    taken = set(renames.values())
-    alike: defaultdict[object, tuple[list[Address], list[Address]]] = defaultdict(lambda: ([], []))
-    for side, addresses in enumerate((gone, come)):
-        for address, totals in addresses.items():
-            if address not in taken and address not in renames:
-                alike[totals.identity][side].append(address)
-    for old_ones, new_ones in alike.values():
-        if len(old_ones) == len(new_ones) == 1:
-            renames[new_ones[0]] = old_ones[0]
-            continue
-        # Of several that cost the same, those that kept their name went to another file.
-        by_name = {old[1:]: old for old in old_ones}
-        for new in new_ones:
-            if new[1:] in by_name:
-                renames[new] = by_name.pop(new[1:])
+    # Of several that cost the same, those that kept their name went to another file.
+    keys: tuple[Callable[[Address, Totals], object], ...] = (
+        lambda address, totals: (address[1:], totals.identity),
+        lambda _, totals: totals.identity,
+        lambda address, _: address[1:],
+    )
+    for key in keys:
+        taken = set(renames.values())
+        alike: defaultdict[object, tuple[list[Address], list[Address]]] = defaultdict(lambda: ([], []))
+        for side, addresses in enumerate((gone, come)):
+            for address, totals in addresses.items():
+                if address not in taken and address not in renames:
+                    alike[key(address, totals)][side].append(address)
+        renames |= {new[0]: old[0] for old, new in alike.values() if len(old) == len(new) == 1}
     return renames
