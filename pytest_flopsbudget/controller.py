@@ -12,7 +12,7 @@ import pytest
 from pytest_flopsbudget.census import CENSUS, Collected, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from typing import Literal
 
     from pytest_flopsbudget.ledger import Ledger
@@ -34,9 +34,23 @@ def terminal_encoding(config: pytest.Config) -> str | None:
 class Controller:
     """A plugin object of its own, since the hooks that hear of tests are not handed the configuration."""
 
-    def __init__(self, config: pytest.Config, collected: Collected) -> None:
+    def __init__(
+        self,
+        config: pytest.Config,
+        knows: Callable[[], BudgetSession],
+        collected: Collected,
+        reports: Mapping[str, Path],
+    ) -> None:
         self._config = config
+        #: What the plugin knows of the run, which costs imports.
+        self._knows = knows
         self._collected = collected
+        #: The flag that asks for a report → its file.
+        self._reports = reports
+        #: Why a report could not be written, for the summary.
+        self._unwritten: list[str] = []
+        #: Annotations for GitHub Actions, for the end of the summary.
+        self._commands: list[str] = []
         self._ledger: Ledger | None = None
         self._mistakes: list[str] = []
         #: The exit code does not tell: pytest.exit() sets any.
@@ -77,18 +91,36 @@ class Controller:
         return result
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write and prune the baselines; where that cannot be done, the exit code tells."""
+        """Write and prune the baselines, then write the reports; where one cannot be written, the exit code tells."""
+        self._update(session)
+        self._report(session)
+
+    def _update(self, session: pytest.Session) -> None:
         update: Literal["all", "new", "improved"] | None = self._config.getoption("--flops-budget-update")
         if update is not None and self._ledger is not None:
             self._ledger.update(None if update == "all" else update)
         self._look_for_orphans(session)
-        if self._ledger is None or not self._ledger.errors:
+        if self._ledger is not None:
+            self._tell(self._ledger.errors, session)
+
+    def _report(self, session: pytest.Session) -> None:
+        if self._ledger is None and not self._reports:
             return
-        if session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+        from pytest_flopsbudget import publishing  # noqa: PLC0415 -- most runs of pytest measure nothing
+
+        published = publishing.publish(self._knows(), session, self._ledger, self._reports)
+        self._commands = published.commands
+        self._unwritten = published.errors
+        self._tell(published.errors, session)
+        if not self._config.pluginmanager.has_plugin("terminalreporter"):
+            sys.stdout.writelines(f"{command}\n" for command in published.commands)
+
+    def _tell(self, errors: Sequence[str], session: pytest.Session) -> None:
+        """Let the exit code tell of errors and, where no summary will, the error output."""
+        if errors and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not self._config.pluginmanager.has_plugin("terminalreporter"):
-            # There is no summary to tell it.
-            sys.stderr.writelines(f"ERROR: {error}\n" for error in self._ledger.errors)
+            sys.stderr.writelines(f"ERROR: {error}\n" for error in errors)
 
     def _look_for_orphans(self, session: pytest.Session) -> None:
         """After a complete run, find the baseline entries without a test, and remove them where that was asked for."""
@@ -131,7 +163,11 @@ class Controller:
             self._ledger = Ledger()
         return self._ledger
 
-    def write_summary(self, reporter: pytest.TerminalReporter, session: Callable[[], BudgetSession]) -> None:
+    def write_summary(self, reporter: pytest.TerminalReporter) -> None:
         """Write what the run measured to the terminal, if it measured anything."""
         if self._ledger is not None and (len(self._ledger) or self._ledger.orphans or self._ledger.errors):
-            session().write_summary(reporter, self._ledger)
+            self._knows().write_summary(reporter, self._ledger)
+        for error in self._unwritten:
+            reporter.write_line(f"ERROR: {error}", red=True)
+        for command in self._commands:
+            reporter.write_line(command)

@@ -62,6 +62,8 @@ class Entry:
     vanished: tuple[str, ...]
     #: Whether all phases of the test passed so far.
     passed: bool
+    #: Whether it failed for a reason of its own, instead of its budget or besides it.
+    own_failure: bool = False
 
     @property
     def needs_attention(self) -> bool:
@@ -105,6 +107,7 @@ class Ledger:
             verdicts=msgspec.convert(data["verdicts"], tuple[Verdict, ...]),
             vanished=tuple(data["vanished"]),
             passed=passed,
+            own_failure=data.get("own_failure", False),
         )
         if not passed:
             entry.fail()
@@ -117,6 +120,7 @@ class Ledger:
         """A later phase of the test did not pass."""
         if key in self._entries:
             self._entries[key].fail()
+            self._entries[key].own_failure = True
 
     def __iter__(self) -> Iterator[Entry]:
         """The tests as they stand in their files, whatever order they ran in."""

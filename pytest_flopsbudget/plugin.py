@@ -37,6 +37,14 @@ _TABLE = re.compile(rb"""(?im)^[ \t]*(?:\[[^\n]*flops|[\w.\-"' ]*flops[\w.\-"' ]
 
 _UPDATE_OPTIONS = ("--flops-budget-update", "--flops-budget-update=new", "--flops-budget-update=improved")
 
+#: The flag that asks for a report → what it is.
+_REPORTS = {
+    "--flops-budget-json": "the whole report as JSON, to accept and compare later and for other programs",
+    "--flops-budget-markdown": "a table with module diffs as Markdown, for pull requests",
+    "--flops-budget-csv": "a row a measurement as CSV, for spreadsheets and data frames",
+    "--flops-budget-gitlab": "OpenMetrics text, for GitLab's metrics reports",
+}
+
 _SESSION: pytest.StashKey[BudgetSession] = pytest.StashKey()
 _CENSUS: pytest.StashKey[Census] = pytest.StashKey()
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
@@ -100,6 +108,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         default=None,
         help="measure, but hold nothing to limits and baselines",
     )
+    for flag, meaning in _REPORTS.items():
+        group.addoption(flag, metavar="PATH", help=f"write {meaning}")
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -123,8 +133,23 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         from pytest_flopsbudget.controller import Controller  # noqa: PLC0415 -- a worker does without
 
-        config.stash[_CONTROLLER] = controller = Controller(config, census.collected)
+        config.stash[_CONTROLLER] = controller = Controller(
+            config, lambda: _session(config), census.collected, _given_reports(config)
+        )
         config.pluginmanager.register(controller, "flopsbudget-controller")
+
+
+def _given_reports(config: pytest.Config) -> dict[str, Path]:
+    """The flag that asks for a report → the file to write it to."""
+    given = {flag: path for flag in _REPORTS if (path := config.getoption(flag)) is not None}
+    if not given:
+        return {}
+    from pytest_flopsbudget.publishing import checked_paths  # noqa: PLC0415 -- see the module's docstring
+
+    try:
+        return checked_paths(given, config.invocation_params.dir)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def _session(config: pytest.Config) -> BudgetSession:
@@ -194,6 +219,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _forget(item: pytest.Item) -> None:
+    item.user_properties[:] = [pair for pair in item.user_properties if not str(pair[0]).startswith("flops_budget.")]
     for key in _OF_AN_ATTEMPT:
         if key in item.stash:
             del item.stash[key]
@@ -239,6 +265,8 @@ def pytest_runtest_makereport(
     if call.when != "call":
         return report
     if _PAYLOAD in item.stash:
+        own = call.excinfo is not None and not isinstance(call.excinfo.value, BudgetExceededError)
+        item.stash[_PAYLOAD]["own_failure"] = own
         # A plain attribute: reports carry what they are given, between processes too.
         report.__dict__["flops_budget"] = item.stash[_PAYLOAD]
     # A skip, which an expected failure is too, keeps the form that pytest gave it.
@@ -278,4 +306,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Write the summary."""
     controller = config.stash.get(_CONTROLLER, None)
     if controller is not None:
-        controller.write_summary(terminalreporter, lambda: _session(config))
+        controller.write_summary(terminalreporter)

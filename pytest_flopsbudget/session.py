@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.ledger import Baselines, Ledger
-    from pytest_flopsbudget.results.verdict import Only
+    from pytest_flopsbudget.results.verdict import Only, Verdict
 
 
 class BudgetSession:
@@ -113,6 +113,7 @@ class BudgetSession:
             return None, _NOTHING_MEASURED
         from pytest_flopsbudget.ledger import packed  # noqa: PLC0415 -- brings msgspec
         from pytest_flopsbudget.reports.failure import explain  # noqa: PLC0415
+        from pytest_flopsbudget.reports.junit import properties  # noqa: PLC0415
         from pytest_flopsbudget.reports.text import with_signs  # noqa: PLC0415
         from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
 
@@ -122,14 +123,15 @@ class BudgetSession:
             baseline = self.baselines.entries(item.path, nodeid)
         except BaselineError as error:
             return None, str(error)
-        judged = []
+        verdicts: list[Verdict] = []
         for measurement in measurements:
             accepted = baseline.get(measurement.name)
             verdict = judge(measurement, budgets, self.settings, accepted, accepts=self.accepts)
             item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
-            judged.append((verdict, accepted))
-        text = explain(_as_typed(nodeid, self._config), judged)
-        verdicts = [verdict for verdict, _ in judged]
+            verdicts.append(verdict)
+        if self.settings.junit_properties == "on":
+            item.user_properties += properties(verdicts)
+        text = explain(_as_typed(nodeid, self._config), verdicts)
         vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
         if not verdicts and not vanished:
             return None, ""
@@ -146,7 +148,8 @@ class BudgetSession:
 
     def write_summary(self, reporter: pytest.TerminalReporter, ledger: Ledger) -> None:
         """Write what the run measured to the terminal."""
-        from pytest_flopsbudget.reports.terminal import Screen, summary  # noqa: PLC0415 -- brings rich
+        from pytest_flopsbudget.reports.screen import Screen  # noqa: PLC0415 -- brings rich
+        from pytest_flopsbudget.reports.terminal import summary  # noqa: PLC0415
         from pytest_flopsbudget.reports.upkeep import upkeep  # noqa: PLC0415
 
         writer = self._config.get_terminal_writer()

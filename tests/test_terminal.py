@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_flopsbudget.ledger import Entry
-from pytest_flopsbudget.reports.terminal import Screen, summary
+from pytest_flopsbudget.reports.screen import Screen
+from pytest_flopsbudget.reports.terminal import summary
 from pytest_flopsbudget.reports.text import can_show_signs, counted, from_to, with_signs
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge

@@ -8,7 +8,9 @@ import msgspec
 
 from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.diff import Diff, diff, telling
 from pytest_flopsbudget.results.limits import (
+    Limit,
     Share,
     UnmatchedPattern,
     Unmeasured,
@@ -40,11 +42,17 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     times: int
     #: Seconds that all of its measurements took.
     seconds: float
+    #: Metric key → the limit of the whole model that holds.
+    limits: dict[str, Limit] = {}
+    #: Pattern of module paths → metric key → the limit that holds for every module that matches.
+    module_limits: dict[str, dict[str, Limit]] = {}
     #: Limits that were exceeded, or that hold for what was not measured.
     broken: tuple[Violation | Unmeasured, ...] = ()
     #: Module patterns that match nothing.
     unmatched: tuple[UnmatchedPattern, ...] = ()
     comparison: Comparison
+    #: Through what the metrics changed, for those whose modules tell something that no other's tell.
+    diffs: tuple[Diff, ...] = ()
     #: The limit that is used up most.
     share: Share | None = None
     #: Whether the run accepts this measurement as the new baseline.
@@ -118,14 +126,23 @@ def judge(
         complexity=complexity,
         times=measurement.times,
         seconds=measurement.seconds,
+        limits=effective.limits,
+        module_limits=effective.modules,
         broken=tuple(check(complexity, effective)),
         # What holds for all models need not name a module of each of them.
         unmatched=tuple(item for item in unmatched(complexity, effective) if item.source != everywhere),
         comparison=comparison,
+        diffs=_diffs(baseline, complexity, comparison),
         share=share(complexity, effective),
         accepted=accepted,
         failing=tuple(failing),
     )
+
+
+def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> tuple[Diff, ...]:
+    if old is None:
+        return ()
+    return tuple(diff(old, new, metric) for metric in telling({change.metric for change in comparison.changes}))
 
 
 def tightens(comparison: Comparison) -> bool:
