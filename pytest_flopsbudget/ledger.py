@@ -28,9 +28,15 @@ if TYPE_CHECKING:
 
 
 class Baselines:
-    """Baseline files, each read once a run."""
+    """Baseline files, each read once a run.
 
-    def __init__(self) -> None:
+    Args:
+        torn: Whether they may hold entries that a merge has torn, which then are as if they were not there: the run
+            writes them anew.
+    """
+
+    def __init__(self, *, torn: bool = False) -> None:
+        self._torn = torn
         self._files: dict[Path, BaselineFile] = {}
 
     def file(self, test_file: Path) -> BaselineFile:
@@ -41,7 +47,7 @@ class Baselines:
         """
         path = baseline_path(test_file)
         if path not in self._files:
-            self._files[path] = load(path)
+            self._files[path] = load(path, torn=self._torn)
         return self._files[path]
 
     def entries(self, test_file: Path, nodeid: str) -> Mapping[str, Complexity]:

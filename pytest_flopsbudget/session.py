@@ -47,7 +47,7 @@ class BudgetSession:
         """The baseline files."""
         from pytest_flopsbudget.ledger import Baselines  # noqa: PLC0415 -- brings msgspec
 
-        return Baselines()
+        return Baselines(torn=self.accepts)
 
     @property
     def accepts(self) -> Only | bool:
