@@ -77,7 +77,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     failing = sum(test.fails for test in report.tests)
     measured = sum(bool(test.measurements) for test in report.tests)
     if failing:
-        yield f"### ❌ Complexity budgets: {counted(failing, 'test')} of {measured:,} over budget"
+        yield f"### ❌ Complexity budgets: {failing:,} of {counted(measured, 'test')} over budget"
     elif rows:
         yield f"### ✅ Complexity budgets: {counted(measured, 'test')} within budget"
     else:
@@ -207,7 +207,7 @@ def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iter
     """What there is to say of a measurement: why it fails or how it changed, and what a reader of it should know."""
     complexity = measurement.complexity
     if measurement.fails:
-        yield from explain(nodeid, [measurement]).splitlines()
+        yield from explain(nodeid, [measurement]).split("\n")
     else:
         for one in measurement.comparison.changes:
             yield f"{one.metric}: {from_to(one.old, one.new, one.metric)}"
