@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.ledger import Ledger
     from pytest_flopsbudget.session import BudgetSession
 
-#: How a run ends that stopped before its last test.
-_CUT_SHORT = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
-
 
 #: Under which key a worker of pytest-xdist is told the encoding of the terminal, and tells the mistakes that it found.
 ENCODING = "flopsbudget_encoding"
@@ -56,6 +53,8 @@ class Controller:
         self._commands: list[str] = []
         self._ledger: Ledger | None = None
         self._mistakes: list[str] = []
+        #: The exit code does not tell: pytest.exit() sets any.
+        self._ran_through = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what the test measured; its last attempt counts, and it has passed only if its teardown did too."""
@@ -84,10 +83,11 @@ class Controller:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
-        """End the run as it ends without workers where these found mistakes."""
+        """End the run as without workers where these found mistakes. An exception from inside ends it early."""
         result = yield
         if self._mistakes:
             raise pytest.UsageError("\n".join(self._mistakes))
+        self._ran_through = True
         return result
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -126,7 +126,7 @@ class Controller:
         """After a complete run, find the baseline entries without a test, and remove them where that was asked for."""
         prune = self._config.getoption("--flops-budget-prune")
         why = self._collected.partial
-        if not why and (session.shouldstop or session.shouldfail or session.exitstatus in _CUT_SHORT):
+        if not (why or self._ran_through):
             why = "the run stopped early"
         if why:
             if prune and session.exitstatus != pytest.ExitCode.USAGE_ERROR:

@@ -28,9 +28,15 @@ if TYPE_CHECKING:
 
 
 class Baselines:
-    """Baseline files, each read once a run."""
+    """Baseline files, each read once a run.
 
-    def __init__(self) -> None:
+    Args:
+        torn: Whether they may hold entries that a merge has torn, which then are as if they were not there: the run
+            writes them anew.
+    """
+
+    def __init__(self, *, torn: bool = False) -> None:
+        self._torn = torn
         self._files: dict[Path, BaselineFile] = {}
 
     def file(self, test_file: Path) -> BaselineFile:
@@ -41,7 +47,7 @@ class Baselines:
         """
         path = baseline_path(test_file)
         if path not in self._files:
-            self._files[path] = load(path)
+            self._files[path] = load(path, torn=self._torn)
         return self._files[path]
 
     def entries(self, test_file: Path, nodeid: str) -> Mapping[str, Complexity]:
@@ -166,20 +172,23 @@ class Ledger:
                 self.orphans += orphans(load(path), nodeid, collected)
 
     def renames(self) -> dict[str, str]:
-        """Orphan → the test without a baseline that it likely is now, by their node ids."""
+        """Orphan → the test that it likely is now, by node ids; it has no baseline, and gets none by this run."""
         gone = {orphan.nodeid: orphan.entries for orphan in self.orphans}
         new = {
             entry.nodeid: {verdict.name: verdict.complexity for verdict in entry.verdicts}
             for entry in self
-            if entry.verdicts and all(verdict.comparison.status == "new" for verdict in entry.verdicts)
+            if entry.verdicts
+            and all(verdict.comparison.status == "new" and not verdict.accepted for verdict in entry.verdicts)
         }
         return likely_renames(gone, new)
 
     def prune(self) -> None:
-        """Remove the orphans from their baselines."""
+        """Remove the orphans from their baselines, but for those that were likely renamed: they are to be moved."""
+        renames = self.renames()
         by_file: dict[Path, list[Orphan]] = {}
         for orphan in self.orphans:
-            by_file.setdefault(orphan.path, []).append(orphan)
+            if orphan.nodeid not in renames:
+                by_file.setdefault(orphan.path, []).append(orphan)
         for path, gone in by_file.items():
             with self._told():
                 change(path, partial(_without, gone=[split_nodeid(orphan.nodeid)[1] for orphan in gone]))
@@ -191,7 +200,8 @@ class Ledger:
         try:
             yield
         except BaselineError as error:
-            self.errors.append(str(error))
+            if str(error) not in self.errors:
+                self.errors.append(str(error))
 
 
 def _with_accepted(file: BaselineFile, entries: Sequence[Entry], only: Only | None) -> BaselineFile:

@@ -37,6 +37,7 @@ EXAMPLE = """\
 {"module": "scale", "type": "Scale", "calls": 0, "params": 8, "trainable_params": 0, "param_bytes": 32@
 {"operator": "aten.mm", "calls": 3, "flops": 384@
 {"unknown_operator": "mylib.op", "calls": 1, "modules": ["block.0"]@
+{"end": true@
 
 {}
 ]
@@ -212,7 +213,8 @@ class TestRefusals:
         lines.insert(9, marker)
         message = refusal(path, "\n".join(lines))
         assert message == (
-            f"{path}: conflict marker, line 10: resolve it, e.g. keep either side, then run with --flops-budget-update."
+            f"{path}: conflict marker, line 10: delete the lines with markers, keep those of both sides, then run with "
+            "--flops-budget-update."
         )
 
     def test_conflict_marker_with_windows_line_ends(self, path):
@@ -322,7 +324,9 @@ class TestRefusals:
             "all of them, or those that are wrong."
         )
 
-    @pytest.mark.parametrize(("line", "missing", "first"), [(5, "title", 8), (6, "model", 5), (7, "metrics", 5)])
+    @pytest.mark.parametrize(
+        ("line", "missing", "first"), [(5, "title", 8), (6, "model", 5), (7, "metrics", 5), (13, "end", 5)]
+    )
     def test_part_of_an_entry(self, path, line, missing, first):
         """An entry of which a merge left a part is refused."""
         lines = EXAMPLE.splitlines(keepends=True)

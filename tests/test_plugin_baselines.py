@@ -131,6 +131,22 @@ def test_same_bytes_in_any_order(project):
     assert project.baseline.read_bytes() == before
 
 
+def test_torn_by_a_merge(written):
+    """Two lines that contradict each other stop a run; an update that measures the test takes the place of both."""
+    text = written.baseline.read_text()
+    other = next(line for line in text.splitlines() if line.startswith('{"metrics"') and '"test_a"' in line)
+    written.baseline.write_text(text.replace(other, other + "\n" + other.replace(str(NET_FLOPS), "7")))
+    result = written.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ['ERROR: *test_net.json, line 8 (and line 7): metrics of "test_a": another line says *']
+    )
+    result = written.run("--flops-budget-update", "-k", "test_b")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    written.run("--flops-budget-update").assert_outcomes(passed=2)
+    assert (flops_of(written, "test_a"), flops_of(written, "test_b")) == (38_480, 38_480)
+
+
 def test_not_writable(written):
     """One clear line, an exit code that is not 0, and the old file whole."""
     before = written.baseline.read_bytes()

@@ -160,7 +160,7 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
         yield f"{counted(len(tighter), 'test')} improved; tighten the baseline: {_command(tighter, 'improved')}"
     other = [nodeid for nodeid, left in waiting.items() if any(_is_otherwise_improved(v) for v in left)]
     if other:
-        yield f"{counted(len(other), 'test')} improved, measured otherwise; accept it: {_command(other)}"
+        yield f"{counted(len(other), 'test')} improved, measured otherwise; to accept: {_command(other)}"
     new = [nodeid for nodeid, left in waiting.items() if any(v.comparison.status == "new" for v in left)]
     if new and settings.missing_baseline != "ignore":
         yield f"{counted(len(new), 'test')} without a baseline; write it: {_command(new, 'new')}"

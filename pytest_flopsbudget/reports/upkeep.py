@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.reports.text import counted, rename_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from pytest_flopsbudget.ledger import Ledger
@@ -39,19 +39,20 @@ def upkeep(
         yield f"baseline written: {shown_path(path)}: {_in_words(ledger.accepted[path])}"
     if updates and not ledger.written and not ledger.errors:
         untouched = sum(ledger.accepted.values(), Counter())
-        yield f"nothing to write: {_in_words(untouched) or 'nothing that passed is to be accepted'}"
+        yield f"nothing to write: {_in_words(untouched)}" if untouched else "nothing to write"
     for path, gone in groupby(ledger.pruned, key=lambda orphan: orphan.path):
         yield f"baseline pruned: {shown_path(path)}: {', '.join(shown_nodeid(orphan.nodeid) for orphan in gone)}"
-    renames = {} if ledger.pruned else ledger.renames()
+    renames = ledger.renames()
     pruned = {orphan.nodeid for orphan in ledger.pruned}
     left = [orphan.nodeid for orphan in ledger.orphans if orphan.nodeid not in renames and orphan.nodeid not in pruned]
     if left:
         entries = "1 baseline entry" if len(left) == 1 else f"{len(left):,} baseline entries"
         yield f"{entries} without a test; to remove: pytest --flops-budget-prune"
-        yield from _named([shown_nodeid(nodeid) for nodeid in left], verbosity)
+        yield from _named(map(shown_nodeid, left), verbosity)
     if renames:
-        yield f"{counted(len(renames), 'test')} likely renamed, at the same cost; to move the baseline:"
-        commands = [rename_command(shown_nodeid(old), shown_nodeid(new)) for old, new in renames.items()]
+        told = f"{counted(len(renames), 'test')} likely renamed, at the same cost"
+        yield f"{told}; to move the baseline:" if verbosity >= 0 else told
+        commands = (rename_command(shown_nodeid(old), shown_nodeid(new)) for old, new in renames.items())
         yield from _named(commands, verbosity)
 
 
@@ -59,9 +60,10 @@ def _in_words(counts: Counter[str]) -> str:
     return ", ".join(f"{number:,} {outcome}" for outcome, number in counts.items())
 
 
-def _named(names: Sequence[str], verbosity: int) -> Iterator[str]:
+def _named(lines: Iterable[str], verbosity: int) -> Iterator[str]:
     if verbosity < 0:
         return
+    names = list(lines)
     most = len(names) if verbosity > 0 else _MOST_NAMES
     yield from (f"    {name}" for name in names[:most])
     if names[most:]:

@@ -9,9 +9,10 @@ An entry, which is one measurement of one test, is these lines, and a blank one 
     {"module": "block.{0-1}", "type": "Linear", "shape": "8->8", "calls": 1, …},
     {"operator": "aten.mm", "calls": 3, "flops": 384, "test": …, "name": …},
     {"unknown_operator": "mylib.op", "calls": 1, "modules": ["block.0"], "test": …, "name": …},
+    {"end": true, "test": …, "name": …},
 
-The first line, its title, and the blank one never change: between changes to an entry and a new entry beside it there
-is always a line that is the same on both sides.
+The first line, its title, and the last never change, and there are no others like them: between what changes in an
+entry and a new entry beside it there is always a line that git finds on both sides.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def write_entry(key: Key, entry: Complexity) -> list[str]:
             {"unknown_operator": name, "calls": operator.calls, "modules": operator.modules}
             for name, operator in sorted(entry.unknown_operators.items())
         ),
+        {"end": True},
     ]
     return [title, *(_json(line)[:-1] + tail for line in lines)]
 
@@ -112,6 +114,10 @@ class _Run(_Title):
     inputs: tuple[str, ...]
 
 
+class _End(_Title):
+    end: bool
+
+
 class _UnknownOperator(_Title):
     unknown_operator: str
     calls: _Count
@@ -148,11 +154,12 @@ _KINDS: Mapping[str, type[_Title]] = {
     "metrics": _METRICS,
     "model": _Run,
     "unknown_operator": _UnknownOperator,
+    "end": _End,
 }
 
 
 #: Kinds of which an entry has one line.
-_ALONE = ("title", "model", "metrics")
+_ALONE = ("title", "model", "metrics", "end")
 
 _TORN = (
     "Run this test with --flops-budget-update, which writes its lines anew; or delete all of them, or those that are "
@@ -181,7 +188,7 @@ class _Entry:
     def missing(self) -> str:
         """Of what every entry has, what is missing here; "" where nothing is."""
         absent = [] if self.has_title else ["title"]
-        return next(iter(absent + [kind for kind in ("model", "metrics") if not self.parts[kind]]), "")
+        return next(iter(absent + [kind for kind in ("model", "metrics", "end") if not self.parts[kind]]), "")
 
 
 def read(lines: Sequence[object]) -> tuple[dict[Key, Complexity], dict[Key, FaultError]]:

@@ -86,7 +86,7 @@ def read(text: str, path: Path) -> Content:
         conflict = _CONFLICT.search(text)
         if conflict:
             line = line_at(text, conflict.start())
-            remedy = "resolve it, e.g. keep either side, then run with --flops-budget-update"
+            remedy = "delete the lines with markers, keep those of both sides, then run with --flops-budget-update"
             raise BaselineError(f"{path}: conflict marker, line {line}: {remedy}.") from fault
         raise BaselineError(_told(fault, data, text, path)) from fault
 
