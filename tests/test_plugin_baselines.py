@@ -36,7 +36,7 @@ def written(project):
 def test_written_where_the_test_is(project):
     project.write(TWO_TESTS)
     result = project.run("--flops-budget-update")
-    result.stdout.fnmatch_lines(["baseline written: __flops__/test_net.json"])
+    result.stdout.fnmatch_lines(["baseline written: __flops__/test_net.json: 2 new"])
     assert flops_of(project, "test_a") == flops_of(project, "test_b") == NET_FLOPS
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import BaselineError
+from pytest_flopsbudget.names import FOLDER
 from pytest_flopsbudget.results import baseline_text, whole_file
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class BaselineFile:
 
 def baseline_path(test_file: Path) -> Path:
     """Where the baseline of ``tests/test_backbone.py`` is: ``tests/__flops__/test_backbone.json``."""
-    return test_file.parent / "__flops__" / f"{test_file.stem}.json"
+    return test_file.parent / FOLDER / f"{test_file.stem}.json"
 
 
 def split_nodeid(nodeid: str) -> tuple[str, str]:

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 Kind = Literal["changed", "added", "removed", "renamed"]
 
+#: Bytes follow the parameters: where those grew, a second list of the same modules says nothing new.
+_FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
+
 _Segments = tuple[tuple[str, ...], ...]
 
 
-class Side(msgspec.Struct, frozen=True):
+class Side(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A module as it was before the change, or as it is after."""
 
     type: str
@@ -32,7 +35,7 @@ class Side(msgspec.Struct, frozen=True):
     value: int
 
 
-class ModuleChange(msgspec.Struct, frozen=True, kw_only=True):
+class ModuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One module, or several equal siblings, whose cost changed or moved."""
 
     #: Where it is now, or was if it is removed, as in folded paths: "layers.{0-31}.mlp".
@@ -50,7 +53,7 @@ class ModuleChange(msgspec.Struct, frozen=True, kw_only=True):
     new: Side | None
 
 
-class OperatorChange(msgspec.Struct, frozen=True, kw_only=True):
+class OperatorChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator whose calls or cost changed; zeros where it did not run."""
 
     operator: str
@@ -60,7 +63,7 @@ class OperatorChange(msgspec.Struct, frozen=True, kw_only=True):
     new: int
 
 
-class Diff(msgspec.Struct, frozen=True, kw_only=True):
+class Diff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one metric's value changed, and through what. Both lists begin with the largest change."""
 
     metric: str
@@ -96,6 +99,11 @@ def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
         operators=_operator_changes(old, new, metric),
         inputs_changed=(old.inputs, new.inputs) if old.inputs != new.inputs else None,
     )
+
+
+def telling(metrics: Collection[str]) -> list[str]:
+    """Those of ``metrics`` whose lists of modules say something that no other's says."""
+    return [metric for metric in METRICS if metric in metrics and _FOLLOWS.get(metric) not in metrics]
 
 
 def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:

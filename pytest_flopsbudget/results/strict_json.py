@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
+import types
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -62,6 +63,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
+#: A step in msgspec's messages: a key, the number of a member, or "[...]" for a key that it does not tell.
+_STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<number>\d+)\]|\[\.\.\.\]")
+
+
 def convert(value: object, kind: type[_T], *place: str | int) -> _T:
     """``value`` as a ``kind``, a struct or whatever else msgspec converts to.
 
@@ -71,29 +76,71 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        reason, _, below = str(error).partition(" - at `$")
-        found = re.findall(r"\[(\d+)\]|\.(\w+)", below)
-        below_place: Place = tuple(int(number) if number else key for number, key in found)
-        unknown = re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
-        if unknown:
-            below_place += (unknown[1],)
-            reason = f"unknown key ({_nearest(unknown[1], _fields(kind, below_place[:-1]))})"
-        elif reason.startswith("Invalid enum value"):
-            allowed = get_args(_fields(kind, below_place[:-1])[str(below_place[-1])])
-            reason += f"; allowed: {', '.join(map(json.dumps, allowed))}"
-        raise FaultError(reason, (*place, *below_place)) from error
+        reason, _, path = str(error).partition(" - at `$")
+        inner: Any = value
+        inner_kind: Any = kind
+        for step in _STEP.finditer(path):
+            if not step["key"] and not step["number"]:
+                # One by one, since msgspec does not say under which key of a dict the fault lies.
+                for name, one in inner.items():
+                    convert(one, _inside(inner_kind, name), *place, name)
+            own = step["key"] or int(step["number"])
+            inner, inner_kind, place = inner[own], _inside(inner_kind, own), (*place, own)
+        raise _fault(reason, inner_kind, place) from error
 
 
-def _fields(kind: Any, place: Place) -> dict[str, Any]:
-    """The fields of the struct that is at ``place`` in a ``kind``, and their types."""
-    for part in place:
-        kind = get_args(kind)[-1] if isinstance(part, int) else _fields(kind, ())[part]
-    return {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+def _fault(reason: str, kind: object, place: Place) -> FaultError:
+    """What msgspec says of a value that is no ``kind``, in this package's words."""
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
+    if unknown:
+        known = [name for one in _options(kind) if _is_struct(one) for name in get_type_hints(one)]
+        return FaultError(f"unknown key ({_nearest(unknown[1], known)})", (*place, unknown[1]))
+    if reason.startswith("Invalid enum value"):
+        allowed = [value for one in _options(kind) for value in get_args(one)]
+        reason += f"; allowed: {', '.join(map(json.dumps, allowed))}"
+    return FaultError(reason, place)
+
+
+def _inside(kind: object, step: str | int) -> Any:
+    """The type of what is at ``step`` in a ``kind``; Any where that is not known."""
+    for one in _options(kind):
+        if _is_struct(one) and isinstance(step, str):
+            hints = get_type_hints(one, include_extras=True)
+            if step in hints:
+                return hints[step]
+        elif get_origin(one) is dict:
+            return get_args(one)[1]
+        elif get_origin(one) in {tuple, list} and isinstance(step, int):
+            members = get_args(one)
+            return members[step] if get_origin(one) is tuple and members[-1] is not Ellipsis else members[0]
+    return Any
+
+
+def _options(kind: Any) -> list[Any]:
+    """The types that a union may stand for, and each without its annotations."""
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
+    if get_origin(kind) in {Union, types.UnionType}:
+        return [one for option in get_args(kind) for one in _options(option)]
+    return [kind]
+
+
+def _is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def _nearest(key: str, allowed: Iterable[str]) -> str:
     near = difflib.get_close_matches(key, allowed, n=1)
     return f"did you mean {json.dumps(near[0])}?" if near else f"allowed: {', '.join(map(json.dumps, allowed))}"
+
+
+def in_words(place: Place) -> str:
+    """A place as a path: ``tests[0].measurements[0].name``."""
+    steps = (
+        f"[{step}]" if isinstance(step, int) else f".{step}" if re.fullmatch(r"\w+", step) else f"[{json.dumps(step)}]"
+        for step in place
+    )
+    return "".join(steps).removeprefix(".")
 
 
 def line_of(text: str, place: Place) -> int:
