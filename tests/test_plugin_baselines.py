@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from conftest import NET_FLOPS
+
+from pytest_flopsbudget.results.baseline import load
 
 TWO_TESTS = """
 def test_a(flops_budget):
@@ -17,7 +17,7 @@ def test_b(flops_budget):
 
 
 def flops_of(project, test, name="model"):
-    return json.loads(project.baseline.read_text())["tests"][test][name]["metrics"]["flops"]
+    return load(project.baseline).tests[test][name].flops
 
 
 def grown(project, kernel=5):
@@ -36,7 +36,7 @@ def written(project):
 def test_written_where_the_test_is(project):
     project.write(TWO_TESTS)
     result = project.run("--flops-budget-update")
-    result.stdout.fnmatch_lines(["baseline written: __flops__/test_net.json"])
+    result.stdout.fnmatch_lines(["baseline written: __flops__/test_net.json: 2 new"])
     assert flops_of(project, "test_a") == flops_of(project, "test_b") == NET_FLOPS
 
 
@@ -129,6 +129,22 @@ def test_same_bytes_in_any_order(project):
     project.baseline.unlink()
     project.run("--flops-budget-update", "test_net.py::test_b", "test_net.py::test_a")
     assert project.baseline.read_bytes() == before
+
+
+def test_torn_by_a_merge(written):
+    """Two lines that contradict each other stop a run; an update that measures the test takes the place of both."""
+    text = written.baseline.read_text()
+    other = next(line for line in text.splitlines() if line.startswith('{"metrics"') and '"test_a"' in line)
+    written.baseline.write_text(text.replace(other, other + "\n" + other.replace(str(NET_FLOPS), "7")))
+    result = written.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ['ERROR: *test_net.json, line 8 (and line 7): metrics of "test_a": another line says *']
+    )
+    result = written.run("--flops-budget-update", "-k", "test_b")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    written.run("--flops-budget-update").assert_outcomes(passed=2)
+    assert (flops_of(written, "test_a"), flops_of(written, "test_b")) == (38_480, 38_480)
 
 
 def test_not_writable(written):

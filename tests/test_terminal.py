@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from pytest_flopsbudget.ledger import Entry
-from pytest_flopsbudget.reports.terminal import Screen, summary
+from pytest_flopsbudget.reports.screen import Screen
+from pytest_flopsbudget.reports.terminal import summary
 from pytest_flopsbudget.reports.text import can_show_signs, counted, from_to, with_signs
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
@@ -144,9 +145,11 @@ class TestClosing:
         """With the command that tightens the baseline: for one test its own, for several the whole."""
         better = complexity(1000), complexity()
         one = lines(entry(*better))
-        assert one[-1] == "1 test improved; tighten the baseline: pytest --flops-budget-update test_net.py::test_a"
+        assert one[-1] == (
+            "1 test improved; tighten the baseline: pytest --flops-budget-update=improved test_net.py::test_a"
+        )
         two = lines(entry(*better), entry(*better, nodeid="test_net.py::test_b"))
-        assert two[-1] == "2 tests improved; tighten the baseline: pytest --flops-budget-update"
+        assert two[-1] == "2 tests improved; tighten the baseline: pytest --flops-budget-update=improved"
 
     @pytest.mark.parametrize(("reaction", "told"), [("warn", True), ("fail", True), ("ignore", False)])
     def test_without_a_baseline(self, reaction, told):

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.settings import Budget, Settings
 
 Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "new", "ok"]
+#: What alone an update accepts: what has no baseline yet, or what tightens one.
+Only = Literal["new", "improved"]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +55,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     diffs: tuple[Diff, ...] = ()
     #: The limit that is used up most.
     share: Share | None = None
-    #: Whether the run accepts what it measures as the new baseline.
+    #: Whether the run accepts this measurement as the new baseline.
     accepted: bool = False
     #: Which of the settings' reactions fail the test: "regressed", "new", "improved", "unknown operators".
     failing: tuple[Outcome, ...] = ()
@@ -92,7 +94,7 @@ def judge(
     settings: Settings,
     baseline: Complexity | None,
     *,
-    accepts: bool,
+    accepts: Only | bool,
 ) -> Verdict:
     """Judge one measurement.
 
@@ -101,14 +103,16 @@ def judge(
         budgets: the budgets that hold for it, the closest last.
         settings: the pyproject's.
         baseline: what was accepted before, if anything.
-        accepts: whether this run accepts what it measures as the new baseline; limits hold all the same.
+        accepts: whether this run accepts what it measures as the new baseline, or what alone of it; limits hold all the
+            same.
     """
     complexity = measurement.complexity
     effective = merge(budgets)
     comparison = compare(baseline, complexity, tolerance_for(budgets, settings))
     everywhere = settings.limits.source if settings.limits is not None else None
+    accepted = _is_accepted(comparison, accepts)
     failing: list[Outcome] = []
-    if not accepts:
+    if not accepted:
         if comparison.status == "regressed":
             failing.append("regressed")
         if comparison.status == "new" and settings.missing_baseline == "fail":
@@ -130,7 +134,7 @@ def judge(
         comparison=comparison,
         diffs=_diffs(baseline, complexity, comparison),
         share=share(complexity, effective),
-        accepted=accepts,
+        accepted=accepted,
         failing=tuple(failing),
     )
 
@@ -139,3 +143,24 @@ def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> t
     if old is None:
         return ()
     return tuple(diff(old, new, metric) for metric in telling({change.metric for change in comparison.changes}))
+
+
+def tightens(comparison: Comparison) -> bool:
+    """Whether a baseline is tightened by what it was compared with: nothing grew, and the same was measured.
+
+    It is decided for the whole entry, not metric by metric: an entry holds the modules and operators of one
+    measurement, and a mixture of two would be those of a model that never was. Another input, or fewer metrics, is no
+    improvement.
+    """
+    another = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    return comparison.status == "improved" and not another and not comparison.vanished
+
+
+def _is_accepted(comparison: Comparison, accepts: Only | bool) -> bool:
+    match accepts:
+        case "new":
+            return comparison.status == "new"
+        case "improved":
+            return tightens(comparison)
+        case _:
+            return accepts
