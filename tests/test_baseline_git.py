@@ -6,13 +6,13 @@ import os
 import subprocess
 
 import pytest
+from entries import net, width_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from long_runs import examples
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.results.baseline import change, dumps, load, updated
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
 
 GIT = {
     **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
@@ -23,22 +23,6 @@ GIT = {
     "GIT_COMMITTER_NAME": "A",
     "GIT_COMMITTER_EMAIL": "a@example.invalid",
 }
-
-
-def net(width=1):
-    """Every line of its entry but the first hangs on ``width``."""
-    flops = {"flops": 10 * width, "params": width}
-    return Complexity(
-        model="Net",
-        inputs=(f"float32[1, {width}]",),
-        execution="shapes",
-        metrics=flops,
-        modules={
-            "": Module(type="Net", calls=1, metrics=flops),
-            "head": Module(type="Linear", shape=f"{width}->10", calls=1, metrics=flops),
-        },
-        operators={"aten.addmm": Operator(calls=1, metrics={"flops": 10 * width})},
-    )
 
 
 class Repository:
@@ -86,7 +70,7 @@ class Repository:
 
     @property
     def widths(self):
-        return {test_id: entries["model"].metrics["params"] for test_id, entries in load(self.baseline).tests.items()}
+        return {test_id: width_of(entries) for test_id, entries in load(self.baseline).tests.items()}
 
 
 @pytest.fixture

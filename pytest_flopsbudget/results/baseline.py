@@ -122,13 +122,14 @@ def updated(file: BaselineFile, measured: Mapping[str, Mapping[str, Complexity]]
 def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
     before = _bytes(path)
     after = make(before)
-    if after == before:
+    # A symbolic link stays one: the file that it points to is replaced.
+    target = Path(os.path.realpath(path))
+    if after == before and not whole_file.leftovers(target):
         return False
     try:
         _make_folder(path.parent)
-        # A symbolic link stays one: the file that it points to is replaced.
-        target = Path(os.path.realpath(path))
         with whole_file.locked(target.parent, LOCK_SECONDS):
+            whole_file.remove_leftovers(target)
             now = _bytes(path)
             if now != before:
                 after = make(now)

@@ -28,7 +28,7 @@ class BusyError(Exception):
 def replace(target: Path, data: bytes) -> None:
     """Let ``target`` hold ``data``. Whatever happens on the way, it holds the old or the new bytes.
 
-    The caller holds the lock of the folder: what earlier processes that were killed left here is removed.
+    The caller holds the lock of the folder.
 
     Raises:
         OSError: it could not be done; the old bytes are still there.
@@ -36,7 +36,6 @@ def replace(target: Path, data: bytes) -> None:
     mode = None
     with contextlib.suppress(FileNotFoundError):
         mode = stat.S_IMODE(target.stat().st_mode)
-    _remove_leftovers(target)
     # Not the file's own name, which may be as long as names can be.
     temporary = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.tmp")
     try:
@@ -51,6 +50,18 @@ def replace(target: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     sync_folder(target.parent)
+
+
+def leftovers(target: Path) -> list[Path]:
+    """What processes left that were killed while they wrote ``target``, or what one has that does so now."""
+    return [*target.parent.glob(f"{_prefix(target)}*.tmp")]
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left. The caller holds the lock of the folder: nobody writes now."""
+    for path in leftovers(target):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
@@ -115,9 +126,3 @@ def _holder(descriptor: int) -> str:
 
 def _prefix(target: Path) -> str:
     return f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}."
-
-
-def _remove_leftovers(target: Path) -> None:
-    for path in target.parent.glob(f"{_prefix(target)}*.tmp"):
-        with contextlib.suppress(OSError):
-            path.unlink()
