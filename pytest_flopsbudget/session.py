@@ -47,7 +47,7 @@ class BudgetSession:
         """The baseline files."""
         from pytest_flopsbudget.ledger import Baselines  # noqa: PLC0415 -- brings msgspec
 
-        return Baselines(torn=self.accepts)
+        return Baselines(torn=bool(self.accepts))
 
     @property
     def accepts(self) -> Only | bool:
