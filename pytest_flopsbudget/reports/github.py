@@ -9,7 +9,7 @@ import posixpath
 from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.reports.failure import explain
-from pytest_flopsbudget.reports.text import counted, with_signs
+from pytest_flopsbudget.reports.text import counted, update_command, with_signs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,9 +69,9 @@ def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, s
         yield "warning", "flops budget: no longer measured", message
     outcomes = {measurement.outcome for measurement in test.measurements if not measurement.accepted}
     if "new" in outcomes and report.run.missing_baseline == "warn":
-        yield "notice", "flops budget: no baseline", f"{name}\nwrite it with pytest --flops-budget-update"
+        yield "notice", "flops budget: no baseline", f"{name}\nwrite it with {update_command(only='new')}"
     if "improved" in outcomes:
-        message = f"{name}\ntighten the baseline with pytest --flops-budget-update"
+        message = f"{name}\ntighten the baseline with {update_command()}"
         yield "notice", "flops budget: improved", message
 
 
