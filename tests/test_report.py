@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from long_runs import examples
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 
 from pytest_flopsbudget.errors import ReportError
@@ -26,8 +26,7 @@ import report_schema
 
 PATH = Path("report.json")
 SCHEMA = jsonschema.Draft202012Validator(json.loads(report_schema.PATH.read_text(encoding="utf-8")))
-#: Examples a property; the long run, `make fuzz`, asks for more.
-MANY = int(os.environ.get("FLOPSBUDGET_FUZZ_EXAMPLES", "200"))
+MANY = examples(200, of_many=10_000)
 
 #: One of everything.
 FULL = report(

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from pytest_flopsbudget.errors import ReportError
 from pytest_flopsbudget.results import strict_json
-from pytest_flopsbudget.results.files import write_whole
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import METRICS, STORED
 from pytest_flopsbudget.results.report import FORMAT, Report
+from pytest_flopsbudget.results.report_target import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
