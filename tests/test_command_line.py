@@ -101,7 +101,7 @@ def test_no_such_command(command, argv, told):
 
 
 def test_no_command_at_all(command):
-    assert command()[0] == "usage: python -m pytest_flopsbudget [-h] COMMAND ..."
+    assert command()[0] == "usage: python -m pytest_flopsbudget [-h] [--no-color] COMMAND ..."
     assert command.code == 2
 
 
