@@ -11,7 +11,7 @@ from pytest_flopsbudget.reports.cells import change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.text import counted, from_to, update_command, with_signs
 from pytest_flopsbudget.results.metrics import METRICS, value_of
-from pytest_flopsbudget.results.verdict import Outcome
+from pytest_flopsbudget.results.verdict import Outcome, tightens
 from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     failing = sum(test.fails for test in report.tests)
     measured = sum(bool(test.measurements) for test in report.tests)
     if failing:
-        yield f"### ❌ Complexity budgets: {counted(failing, 'test')} of {measured:,} over budget"
+        yield f"### ❌ Complexity budgets: {failing:,} of {counted(measured, 'test')} over budget"
     elif rows:
         yield f"### ✅ Complexity budgets: {counted(measured, 'test')} within budget"
     else:
@@ -103,12 +103,18 @@ def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
     hint = list(formula_hint(complexities)) if report.run.unknown_operators == "warn" else []
     if hint:
         yield from folded("operators without a formula: how to count them", hint)
-    waiting = Counter(measurement.outcome for _, measurement in rows if not measurement.accepted)
-    if waiting["improved"]:
-        yield f"{counted(waiting['improved'], 'measurement')} improved; tighten the baseline: `{update_command()}`"
+    waiting = [measurement for _, measurement in rows if not measurement.accepted]
+    improved = [measurement for measurement in waiting if measurement.outcome == "improved"]
+    if improved:
+        # What was measured otherwise than in the baseline, with another input for instance, tightens nothing.
+        alike = all(tightens(measurement.comparison) for measurement in improved)
+        command = update_command(only="improved" if alike else None)
+        yield f"{counted(len(improved), 'measurement')} improved; tighten the baseline: `{command}`"
         yield ""
-    if waiting["new"] and report.run.missing_baseline != "ignore":
-        yield f"{counted(waiting['new'], 'measurement')} without a baseline; write it: `{update_command()}`"
+    new = [measurement for measurement in waiting if measurement.outcome == "new"]
+    if new and report.run.missing_baseline != "ignore":
+        command = update_command(only="new")
+        yield f"{counted(len(new), 'measurement')} without a baseline; write it: `{command}`"
         yield ""
 
 
@@ -207,7 +213,7 @@ def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iter
     """What there is to say of a measurement: why it fails or how it changed, and what a reader of it should know."""
     complexity = measurement.complexity
     if measurement.fails:
-        yield from explain(nodeid, [measurement]).splitlines()
+        yield from explain(nodeid, [measurement]).split("\n")
     else:
         for one in measurement.comparison.changes:
             yield f"{one.metric}: {from_to(one.old, one.new, one.metric)}"
@@ -225,7 +231,7 @@ def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iter
 def _of_test(report: Report, test: ReportedTest) -> Iterator[str]:
     if test.own_failure:
         yield "the test failed for a reason of its own, so its numbers may not be the real ones"
-    if test.vanished and report.run.update is None:
+    if test.vanished and report.run.update != "all":
         yield f"in the baseline, but no longer measured: {', '.join(test.vanished)}"
 
 
