@@ -1,4 +1,4 @@
-"""Counting needs torch but never pytest; results and reports need neither."""
+"""Counting needs torch but never pytest; results, reports and commands need neither."""
 
 import subprocess
 import sys
@@ -18,6 +18,7 @@ import pytest
         ("pytest_flopsbudget.reports.github, pytest_flopsbudget.reports.junit", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.reports.csv, pytest_flopsbudget.reports.gitlab", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.results.report_file", ["torch", "pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.commands.main", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.settings", ["torch", "pytest", "msgspec", "rich"]),
     ],
 )

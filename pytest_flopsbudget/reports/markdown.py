@@ -10,7 +10,7 @@ from pytest_flopsbudget.reports.failure import explain, formula_hint, run_change
 from pytest_flopsbudget.reports.markdown_text import COMMENT, LONGEST_LINE, code, folded, size
 from pytest_flopsbudget.reports.text import counted, from_to, update_command
 from pytest_flopsbudget.results.metrics import METRICS, value_of
-from pytest_flopsbudget.results.verdict import Outcome
+from pytest_flopsbudget.results.verdict import Outcome, tightens
 from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
@@ -96,12 +96,18 @@ def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
     hint = list(formula_hint(complexities)) if report.run.unknown_operators == "warn" else []
     if hint:
         yield from folded("operators without a formula: how to count them", hint)
-    waiting = Counter(measurement.outcome for _, measurement in rows if not measurement.accepted)
-    if waiting["improved"]:
-        yield f"{counted(waiting['improved'], 'measurement')} improved; tighten the baseline: `{update_command()}`"
+    waiting = [measurement for _, measurement in rows if not measurement.accepted]
+    improved = [measurement for measurement in waiting if measurement.outcome == "improved"]
+    if improved:
+        # What was measured otherwise than in the baseline, with another input for instance, tightens nothing.
+        alike = all(tightens(measurement.comparison) for measurement in improved)
+        command = update_command(only="improved" if alike else None)
+        yield f"{counted(len(improved), 'measurement')} improved; tighten the baseline: `{command}`"
         yield ""
-    if waiting["new"] and report.run.missing_baseline != "ignore":
-        yield f"{counted(waiting['new'], 'measurement')} without a baseline; write it: `{update_command(only='new')}`"
+    new = [measurement for measurement in waiting if measurement.outcome == "new"]
+    if new and report.run.missing_baseline != "ignore":
+        command = update_command(only="new")
+        yield f"{counted(len(new), 'measurement')} without a baseline; write it: `{command}`"
         yield ""
 
 
@@ -218,5 +224,5 @@ def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iter
 def _of_test(report: Report, test: ReportedTest) -> Iterator[str]:
     if test.own_failure:
         yield "the test failed for a reason of its own, so its numbers may not be the real ones"
-    if test.vanished and report.run.update is None:
+    if test.vanished and report.run.update != "all":
         yield f"in the baseline, but no longer measured: {', '.join(test.vanished)}"

@@ -61,11 +61,11 @@ def write_entry(key: Key, entry: Complexity) -> list[str]:
         ),
         {"end": True},
     ]
-    return [title, *(_json(line)[:-1] + tail for line in lines)]
+    return [title, *(as_json(line)[:-1] + tail for line in lines)]
 
 
 def _title(key: Key) -> str:
-    return _json({"test": key[0], "name": key[1]})
+    return as_json({"test": key[0], "name": key[1]})
 
 
 def _module(module: Module) -> _Line:
@@ -91,7 +91,8 @@ _readable = json.JSONEncoder(ensure_ascii=False).encode
 _escaped = json.JSONEncoder().encode
 
 
-def _json(value: object) -> str:
+def as_json(value: object) -> str:
+    """``value`` on one line, for people to read."""
     text = _readable(value)
     # What cannot be seen in a review (line separators, changes of direction, lone surrogates) is written as its number.
     return text if text.isprintable() else _escaped(value)
@@ -232,9 +233,9 @@ def subject(line: object) -> str:
     if not isinstance(line, dict) or "test" not in line:
         return ""
     kind = _kind(line)
-    path = "" if kind in _ALONE else f" {_json(line[kind])}"
-    name = "" if line.get("name", "model") == "model" else f", {_json(line['name'])}"
-    return f"{kind.replace('_', ' ')}{path} of {_json(line['test'])}{name}: "
+    path = "" if kind in _ALONE else f" {as_json(line[kind])}"
+    name = "" if line.get("name", "model") == "model" else f", {as_json(line['name'])}"
+    return f"{kind.replace('_', ' ')}{path} of {as_json(line['test'])}{name}: "
 
 
 def read_blocks(blocks: Iterable[str]) -> dict[Key, tuple[Complexity, str]] | None:
@@ -297,7 +298,7 @@ _T = TypeVar("_T", bound=_Title)
 
 
 def _shortened(value: object, most: int = 40) -> str:
-    text = _json(value)
+    text = as_json(value)
     return text if len(text) <= most else f"{text[:most]}…"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -127,5 +126,5 @@ def _told(fault: FaultError, data: object, text: str, path: Path) -> str:
     if isinstance(data, dict) and place[:1] == ("lines",) and len(place) > 1:
         about = baseline_lines.subject(data["lines"][place[1]])
         place = place[2:]
-    keys = "".join(f"{json.dumps(key, ensure_ascii=False)}: " for key in place if isinstance(key, str))
+    keys = "".join(f"{baseline_lines.as_json(key)}: " for key in place if isinstance(key, str))
     return f"{path}, line {line}: {about}{keys}{fault.reason}. {fault.remedy or REMEDY}"

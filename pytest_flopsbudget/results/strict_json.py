@@ -26,7 +26,8 @@ class FaultError(Exception):
         self, reason: str, place: Place = (), *, line: int | None = None, other: Place = (), remedy: str = ""
     ) -> None:
         super().__init__(reason)
-        self.reason = reason
+        # What is quoted from the text may hold anything; a message is one line.
+        self.reason = reason if reason.isprintable() else reason.encode("unicode_escape").decode()
         self.place = place
         self.line = line
         #: A second place, which contradicts the first.
@@ -87,6 +88,8 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
             own = step["key"] or int(step["number"])
             inner, inner_kind, place = inner[own], _inside(inner_kind, own), (*place, own)
         raise _fault(reason, inner_kind, place) from error
+    except UnicodeEncodeError as error:
+        raise FaultError("a key holds half of a character, which is no text", place) from error
 
 
 def _fault(reason: str, kind: object, place: Place) -> FaultError:
@@ -160,7 +163,10 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 def _places(text: str) -> Iterator[tuple[Place, int]]:
-    """All keys and all members of arrays in valid JSON, each with those above it, and their offsets."""
+    """All keys and all members of arrays in JSON, each with those above it, and their offsets.
+
+    The JSON may be at fault further down; they end there, at the latest.
+    """
     above: list[str | int] = []
     opened: list[str] = []
     # Whether a member of an array begins at the next token.
@@ -175,6 +181,8 @@ def _places(text: str) -> Iterator[tuple[Place, int]]:
             opened.append(sign)
             above.append("" if sign == "{" else 0)
             member = sign == "["
+        elif sign in {"}", "]", ",", ":"} and not opened:
+            return
         elif sign in {"}", "]"}:
             opened.pop()
             above.pop()
@@ -183,7 +191,9 @@ def _places(text: str) -> Iterator[tuple[Place, int]]:
             if member:
                 above[-1] = cast("int", above[-1]) + 1
         elif sign == ":":
-            above[-1] = json.loads(last)
+            if opened[-1] == "[" or not last.startswith('"'):
+                return
+            above[-1] = json.loads(last, strict=False)
             yield tuple(above), start
         else:
             last, start = sign, token.start()
