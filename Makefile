@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture lint format demo demo-baseline comparison bench bench-page bench-baselines clean
+.PHONY: help test operators torture lint format demo demo-baseline report-schema comparison bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
@@ -52,6 +52,10 @@ demo: .venv/installed
 demo-baseline: .venv/installed
 	cd $(EXAMPLES) && ../../$(BIN)/python -m pytest -q test_models.py --flops-budget-update
 	cd $(EXAMPLES) && BEFORE_THE_PULL_REQUEST=1 ../../$(BIN)/python -m pytest -q test_pull_request.py --flops-budget-update
+
+# When the result model changes; a test holds the file against the types.
+report-schema: .venv/installed
+	cd docs && ../$(BIN)/python -m report_schema
 
 # An environment of its own: nothing else here needs these counters.
 .venv-comparison/installed: docs/comparison/requirements.txt pyproject.toml constraints.txt

@@ -99,7 +99,8 @@ class Controller:
         update: Literal["all", "new", "improved"] | None = self._config.getoption("--flops-budget-update")
         if update is not None and self._ledger is not None:
             self._ledger.update(None if update == "all" else update)
-        self._look_for_orphans(session)
+        if not self._config.getoption("--flops-budget-disable"):
+            self._look_for_orphans(session)
         if self._ledger is not None:
             self._tell(self._ledger.errors, session)
 

@@ -200,7 +200,8 @@ class Ledger:
         try:
             yield
         except BaselineError as error:
-            self.errors.append(str(error))
+            if str(error) not in self.errors:
+                self.errors.append(str(error))
 
 
 def _with_accepted(file: BaselineFile, entries: Sequence[Entry], only: Only | None) -> BaselineFile:

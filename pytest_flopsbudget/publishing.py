@@ -70,7 +70,7 @@ def publish(
         paths: the flag that asks for a report → its file.
     """
     settings = _settings(knows)
-    on_github = settings.github == "auto" and ledger is not None
+    on_github = settings.github == "auto" and bool(ledger)
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if on_github else None
     annotates = on_github and os.environ.get("GITHUB_ACTIONS") == "true"
     if session.config.option.collectonly or not (paths or summary or annotates):
@@ -161,8 +161,8 @@ def _report(session: pytest.Session, settings: Settings, ledger: Ledger | None) 
         exit_status=int(session.exitstatus),
         stopped=bool(session.shouldstop or session.shouldfail or session.exitstatus in _CUT_SHORT),
         update="all" if update is True else update,
-        written=tuple(sorted(_seen_from(root, path) for path in ledger.written)) if ledger else (),
-        errors=tuple(ledger.errors) if ledger else (),
+        written=tuple(sorted(_seen_from(root, path) for path in ledger.written)) if ledger is not None else (),
+        errors=tuple(ledger.errors) if ledger is not None else (),
     )
     return Report(run=run, tests=ordered(tests))
 

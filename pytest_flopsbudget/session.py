@@ -47,7 +47,8 @@ class BudgetSession:
         """The baseline files."""
         from pytest_flopsbudget.ledger import Baselines  # noqa: PLC0415 -- brings msgspec
 
-        return Baselines(torn=bool(self.accepts))
+        # What a merge has torn has a baseline, two even: it is neither new, nor is there one to be tightened.
+        return Baselines(torn=self.accepts is True)
 
     @property
     def accepts(self) -> Only | bool:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from _pytest.pytester import SysModulesSnapshot
 from hypothesis import settings
 
+import pytest_flopsbudget
 from pytest_flopsbudget.commands.main import main
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # A slow machine is no failure.
 settings.register_profile("steady", parent=settings(), deadline=None)
@@ -108,6 +106,8 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
+    # Processes of their own import the package that is tested, wherever they run.
+    monkeypatch.setenv("PYTHONPATH", str(Path(pytest_flopsbudget.__file__).parents[1]))
     return Command(capsys)
 
 

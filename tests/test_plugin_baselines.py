@@ -131,6 +131,34 @@ def test_same_bytes_in_any_order(project):
     assert project.baseline.read_bytes() == before
 
 
+def test_ids_that_look_alike(project):
+    """Each has an entry of its own, those that file names would not tell apart too."""
+    widths = {
+        "a/b": 1,
+        "a_b": 2,
+        "a b": 3,
+        "A_B": 4,
+        "a_b.json": 5,
+        "..": 6,
+        "\u00e4": 7,
+        "a\u0308": 8,
+        "a::b": 9,
+        "a": 10,
+    }
+    project.write(
+        f"@pytest.mark.parametrize('width', {list(widths.values())}, ids={[ascii(name)[1:-1] for name in widths]})\n"
+        "def test_net(flops_budget, width):\n    flops_budget(Net(width=width), IMAGE)\n"
+    )
+    project.run("--flops-budget-update").assert_outcomes(passed=len(widths))
+    tests = load(project.baseline).tests
+    # 2*8*8*3*3*3 for each channel of the convolution, 2*10 for each that the linear layer takes.
+    assert sorted(entries["model"].flops for entries in tests.values()) == [
+        width * (3456 + 20) for width in widths.values()
+    ]
+    assert list(project.baseline.parent.glob("*.json")) == [project.baseline]
+    project.run().stdout.fnmatch_lines([f"{len(widths)} measurements: {len(widths)} ok; *"])
+
+
 def test_torn_by_a_merge(written):
     """Two lines that contradict each other stop a run; an update that measures the test takes the place of both."""
     text = written.baseline.read_text()
@@ -141,6 +169,9 @@ def test_torn_by_a_merge(written):
     result.stderr.fnmatch_lines(
         ['ERROR: *test_net.json, line 8 (and line 7): metrics of "test_a": another line says *']
     )
+    for word in ("new", "improved"):
+        # It has a baseline, two even: it is neither new, nor is there one to be tightened.
+        assert written.run(f"--flops-budget-update={word}").ret == pytest.ExitCode.USAGE_ERROR
     result = written.run("--flops-budget-update", "-k", "test_b")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     written.run("--flops-budget-update").assert_outcomes(passed=2)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+
 import pytest
 
 from pytest_flopsbudget.results.baseline import load
@@ -229,6 +232,15 @@ class TestRenames:
             ]
         )
 
+    def test_the_command_moves_the_baseline(self, orphaned):
+        """As it is shown; then nothing is without a test or a baseline any more."""
+        orphaned.write(measuring("a", new=5))
+        shown = next(line for line in orphaned.run().stdout.lines if " rename " in line)
+        moved = orphaned.pytester.run(sys.executable, *shlex.split(shown)[1:])
+        assert moved.ret == 0
+        assert kept(orphaned) == ["test_a", "test_new"]
+        orphaned.run().stdout.fnmatch_lines(["3 measurements: 3 ok; *", "*3 passed*"], consecutive=True)
+
     def test_of_another_cost(self, orphaned):
         orphaned.write(measuring("a", new=6))
         result = orphaned.run()
@@ -261,6 +273,24 @@ def test_pruning_where_nothing_measures_any_more(project):
     project.run("--flops-budget-prune")
     assert not project.baseline.exists()
     assert "flops budgets" not in project.run().stdout.str()
+
+
+def test_not_named_where_baselines_hold_nothing(orphaned):
+    result = orphaned.run("--flops-budget-disable")
+    assert result.ret == pytest.ExitCode.OK
+    assert "flops budgets" not in result.stdout.str()
+
+
+def test_settings_that_leave_tests_out(orphaned):
+    """They can be overruled for the run that prunes, as the refusal says."""
+    orphaned.write("@pytest.mark.slow\n" + measuring("b"), name="test_other")
+    orphaned.pytester.makeini(
+        "[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = slow: takes long\naddopts = -m 'not slow'\n"
+    )
+    orphaned.run("--flops-budget-prune").stderr.fnmatch_lines(['ERROR: --flops-budget-prune: * (-m "" where *)'])
+    assert kept(orphaned) == ["test_a", "test_gone"]
+    orphaned.run("--flops-budget-prune", "-m", "")
+    assert (kept(orphaned), kept(orphaned, "test_other")) == (["test_a"], ["test_b"])
 
 
 def test_a_damaged_baseline_without_a_test_file(orphaned):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pytest_flopsbudget.ledger import Entry
@@ -173,6 +174,13 @@ class TestClosing:
             "test_net.py::test_a: the input changed: float32[1] \u2192 float32[2]",
             "test_net.py::test_a: in the baseline, but no longer measured: student",
         ]
+
+    def test_a_metric_that_is_no_longer_measured(self):
+        """It is shown, though nothing that is measured changed."""
+        gone = msgspec.structs.replace(complexity(), metrics={"flops": 2000, "params": 20, "buffer_bytes": 7})
+        assert lines(entry(complexity(), gone))[-1] == (
+            "test_net.py::test_a: in the baseline, but no longer measured: buffer_bytes"
+        )
 
     def test_quiet(self):
         """No table."""

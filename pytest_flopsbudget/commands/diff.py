@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     parser.add_argument("old", metavar="OLD", nargs="?", help="before; HEAD if it is left out")
     parser.add_argument("new", metavar="NEW", nargs="?", help="after; the working tree if it is left out")
-    parser.add_argument("--markdown", action="store_true", help="write Markdown, for a pull request")
+    parser.add_argument("--markdown", action="store_true", help="write Markdown, for a pull request or a job summary")
     parser.add_argument("--exit-code", action="store_true", help="exit with 1 where there are differences")
 
 
@@ -51,7 +51,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         left_out = sum(change.kind == "removed" for change in found)
         found = [change for change in found if change.kind != "removed"]
     if arguments.markdown:
-        output.lines(shown.markdown(found, old.label, new.label))
+        from pytest_flopsbudget.reports import changes_markdown  # noqa: PLC0415 -- half of the runs do without
+
+        output.document(changes_markdown.text(found, old.label, new.label))
     else:
         output.line(output.screen.text(f"{old.label} -> {new.label}"))
         output.line()

@@ -46,6 +46,16 @@ class Output:
         """Write a line of results."""
         _write(sys.stdout, line)
 
+    def document(self, text: str) -> None:
+        """Write a text for a file, which is UTF-8 whatever the encoding of the terminal is."""
+        buffer = getattr(sys.stdout, "buffer", None)
+        if buffer is None or sys.stdout.isatty():
+            self.lines(text.splitlines())
+            return
+        sys.stdout.flush()
+        buffer.write(text.encode("utf-8", "backslashreplace"))
+        buffer.flush()
+
     def error(self, line: str) -> None:
         """Write what a reader of the results should know too, or why there are none."""
         _write(sys.stderr, line)

@@ -127,14 +127,15 @@ def _working_tree() -> Source:
 
 
 def _folder(folder: Path) -> Source:
+    label = str(folder)
     if folder.resolve().name == "__flops__":
         paths = sorted(f"__flops__/{path.name}" for path in folder.glob("*.json"))
         folder = folder.resolve().parent
     else:
         paths = list(_walk(folder))
     if not paths:
-        raise UsageError(f"{folder}: there are no baselines in this folder, nor below it")
-    return Source(str(folder), _read_files(folder, paths))
+        raise UsageError(f"{label}: there are no baselines in this folder, nor below it")
+    return Source(label, _read_files(folder, paths))
 
 
 def _walk(folder: Path) -> Iterator[str]:
@@ -187,7 +188,7 @@ def _from_here(path: Path) -> str:
 
 
 def _read(data: bytes, place: Path, file: str) -> dict[Key, Complexity]:
-    return _keyed(file, baseline.loads(data.decode("utf-8-sig", "replace"), place).tests)
+    return _keyed(file, baseline.loads(data.decode("utf-8", "surrogateescape"), place).tests)
 
 
 def _keyed(file: str, tests: Tests) -> dict[Key, Complexity]:

@@ -128,8 +128,3 @@ def _percent(change: Change, metric: str) -> str:
         return ""
     found = [item for item in change.comparison.changes if item.metric == metric]
     return format_percent(found[0].old, found[0].new) if found else "="
-
-
-def markdown(found: Sequence[Change], old: str, new: str) -> Iterator[str]:
-    """For now."""
-    yield from ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.reports.text import amount, counted, from_to, growth, update_command
-from pytest_flopsbudget.results.diff import shape_change, telling
+from pytest_flopsbudget.results.diff import own_values, shape_change, telling
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.limits import Unmeasured, Violation
 from pytest_flopsbudget.results.metrics import METRICS
@@ -192,10 +192,7 @@ def operator_rows(difference: Diff) -> Iterator[str]:
 
 def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
     """Where a metric's value comes from, for a reader who has no baseline to compare with, or an equal one."""
-    own = {path: module.value(metric) for path, module in complexity.modules.items()}
-    for path, module in complexity.modules.items():
-        if path:
-            own[path.rpartition(".")[0]] -= module.value(metric)
+    own = own_values(complexity.modules, metric)
     rows = [
         (sum(own[path] for path in unfold({folded: module})), folded, module)
         for folded, module in fold(complexity.modules).items()

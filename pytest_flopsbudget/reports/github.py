@@ -9,7 +9,8 @@ import posixpath
 from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.reports.failure import explain
-from pytest_flopsbudget.reports.text import counted, with_signs
+from pytest_flopsbudget.reports.text import counted, update_command, with_signs
+from pytest_flopsbudget.results.verdict import tightens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -64,14 +65,16 @@ def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, s
         message = f"{name}\noperators without a formula, missing from the count: {', '.join(unknown)}"
         yield "warning", "flops budget: unknown operators", message
     gone = [*test.vanished, *(key for one in test.measurements for key in one.comparison.vanished)]
-    if gone and report.run.update is None:
+    if gone and report.run.update != "all":
         message = f"{name}\nin the baseline, but no longer measured: {', '.join(gone)}"
         yield "warning", "flops budget: no longer measured", message
-    outcomes = {measurement.outcome for measurement in test.measurements if not measurement.accepted}
+    waiting = [measurement for measurement in test.measurements if not measurement.accepted]
+    outcomes = {measurement.outcome for measurement in waiting}
     if "new" in outcomes and report.run.missing_baseline == "warn":
-        yield "notice", "flops budget: no baseline", f"{name}\nwrite it with pytest --flops-budget-update"
+        yield "notice", "flops budget: no baseline", f"{name}\nwrite it with {update_command(only='new')}"
     if "improved" in outcomes:
-        message = f"{name}\ntighten the baseline with pytest --flops-budget-update"
+        alike = any(tightens(measurement.comparison) for measurement in waiting)
+        message = f"{name}\ntighten the baseline with {update_command(only='improved' if alike else None)}"
         yield "notice", "flops budget: improved", message
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.fixture import DEFAULT_NAME
-from pytest_flopsbudget.results.metrics import STORED
+from pytest_flopsbudget.results.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,12 +18,12 @@ PREFIX = "flops_budget."
 def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
     """Names and values: ``flops_budget.flops``, or ``flops_budget.student.flops`` for a measurement with a name.
 
-    Each stored metric that was measured, its baseline where it differs, its limit where there is one, and the verdict.
+    Each stored metric that was measured, its baseline where it differs, the limits, and the verdict.
     """
     for verdict in verdicts:
         prefix = PREFIX if verdict.name == DEFAULT_NAME else f"{PREFIX}{_visible(verdict.name)}."
         before = {change.metric: change.old for change in verdict.comparison.changes}
-        for key in STORED:
+        for key in METRICS:
             if key in verdict.complexity.metrics:
                 yield f"{prefix}{key}", verdict.complexity.metrics[key]
             if key in before:

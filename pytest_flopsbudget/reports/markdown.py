@@ -11,7 +11,7 @@ from pytest_flopsbudget.reports.cells import change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.text import counted, from_to, update_command, with_signs
 from pytest_flopsbudget.results.metrics import METRICS, value_of
-from pytest_flopsbudget.results.verdict import Outcome
+from pytest_flopsbudget.results.verdict import Outcome, tightens
 from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
@@ -56,11 +56,11 @@ def text(report: Report, most: int = COMMENT) -> str:
     rows = sorted(((test, one) for test in report.tests for one in test.measurements), key=_rank)
     head = "".join(f"{line}\n" for line in _head(report, rows))
     foot = "".join(f"{line}\n" for line in _foot(report, rows))
-    room = most - _size(head) - _size(foot) - _RESERVE
+    room = most - size(head) - size(foot) - _RESERVE
     if room < 0:
         return f"{head.splitlines()[0]}\n" if most > _RESERVE else ""
     table = _table(report, rows, room)
-    details = _details(report, rows, room - _size(table))
+    details = _details(report, rows, room - size(table))
     return head + table + details + foot
 
 
@@ -77,7 +77,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     failing = sum(test.fails for test in report.tests)
     measured = sum(bool(test.measurements) for test in report.tests)
     if failing:
-        yield f"### ❌ Complexity budgets: {counted(failing, 'test')} of {measured:,} over budget"
+        yield f"### ❌ Complexity budgets: {failing:,} of {counted(measured, 'test')} over budget"
     elif rows:
         yield f"### ✅ Complexity budgets: {counted(measured, 'test')} within budget"
     else:
@@ -94,7 +94,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     if report.run.stopped:
         yield "⚠️ The run stopped before all of its tests ran."
     for error in report.run.errors[:_MOST_ERRORS]:
-        yield f"⚠️ {_code(error[:_LONGEST_LINE])}"
+        yield f"⚠️ {code(error[:_LONGEST_LINE])}"
     yield ""
 
 
@@ -102,13 +102,19 @@ def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
     complexities = [measurement.complexity for _, measurement in rows]
     hint = list(formula_hint(complexities)) if report.run.unknown_operators == "warn" else []
     if hint:
-        yield from _folded("operators without a formula: how to count them", hint)
-    waiting = Counter(measurement.outcome for _, measurement in rows if not measurement.accepted)
-    if waiting["improved"]:
-        yield f"{counted(waiting['improved'], 'measurement')} improved; tighten the baseline: `{update_command()}`"
+        yield from folded("operators without a formula: how to count them", hint)
+    waiting = [measurement for _, measurement in rows if not measurement.accepted]
+    improved = [measurement for measurement in waiting if measurement.outcome == "improved"]
+    if improved:
+        # What was measured otherwise than in the baseline, with another input for instance, tightens nothing.
+        alike = all(tightens(measurement.comparison) for measurement in improved)
+        command = update_command(only="improved" if alike else None)
+        yield f"{counted(len(improved), 'measurement')} improved; tighten the baseline: `{command}`"
         yield ""
-    if waiting["new"] and report.run.missing_baseline != "ignore":
-        yield f"{counted(waiting['new'], 'measurement')} without a baseline; write it: `{update_command()}`"
+    new = [measurement for measurement in waiting if measurement.outcome == "new"]
+    if new and report.run.missing_baseline != "ignore":
+        command = update_command(only="new")
+        yield f"{counted(len(new), 'measurement')} without a baseline; write it: `{command}`"
         yield ""
 
 
@@ -126,7 +132,7 @@ def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
     shown = 0
     for test, measurement in rows:
         line = f"| {' | '.join(_cells(report, test, measurement))} |\n"
-        left -= _size(line)
+        left -= size(line)
         if left < 0:
             break
         lines.append(line)
@@ -141,7 +147,7 @@ def _cells(report: Report, test: ReportedTest, measurement: ReportedMeasurement)
     metrics, show = measurement.complexity.metrics, report.run.show
     return (
         "❌" if measurement.fails else _SIGNS[measurement.outcome],
-        _code(_label(test, measurement)),
+        code(_label(test, measurement)),
         _amount(value_of(metrics, show), show),
         change(measurement.comparison),
         used(measurement.share),
@@ -176,10 +182,10 @@ def _details(report: Report, rows: Sequence[_Row], room: int) -> str:
     shown = []
     left_out = 0
     for title, lines in _behind(report, rows):
-        block = "".join(f"{line}\n" for line in _folded(title, lines))
-        if _size(block) <= room:
+        block = "".join(f"{line}\n" for line in folded(title, lines))
+        if size(block) <= room:
             shown.append(block)
-            room -= _size(block)
+            room -= size(block)
         else:
             left_out += 1
     if left_out:
@@ -207,7 +213,7 @@ def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iter
     """What there is to say of a measurement: why it fails or how it changed, and what a reader of it should know."""
     complexity = measurement.complexity
     if measurement.fails:
-        yield from explain(nodeid, [measurement]).splitlines()
+        yield from explain(nodeid, [measurement]).split("\n")
     else:
         for one in measurement.comparison.changes:
             yield f"{one.metric}: {from_to(one.old, one.new, one.metric)}"
@@ -225,11 +231,11 @@ def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iter
 def _of_test(report: Report, test: ReportedTest) -> Iterator[str]:
     if test.own_failure:
         yield "the test failed for a reason of its own, so its numbers may not be the real ones"
-    if test.vanished and report.run.update is None:
+    if test.vanished and report.run.update != "all":
         yield f"in the baseline, but no longer measured: {', '.join(test.vanished)}"
 
 
-def _folded(title: str, lines: Sequence[str]) -> Iterator[str]:
+def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
     """Lines that are shown once the title is clicked on."""
     shown = [_visible(with_signs(line))[:_LONGEST_LINE] for line in lines]
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(shown))), default=0))
@@ -246,7 +252,7 @@ def _folded(title: str, lines: Sequence[str]) -> Iterator[str]:
 # What is safe in Markdown
 
 
-def _code(text: str) -> str:
+def code(text: str) -> str:
     """``text`` as code, in a table's cell too, whatever signs of Markdown or HTML are in it."""
     text = _visible(text)
     if text.strip() == text and not re.search(r"[`|\\]", text):
@@ -264,5 +270,6 @@ def _visible(text: str) -> str:
     return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
-def _size(text: str) -> int:
+def size(text: str) -> int:
+    """Bytes of ``text`` in a file."""
     return len(text.encode("utf-8", "backslashreplace"))

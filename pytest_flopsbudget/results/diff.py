@@ -40,6 +40,7 @@ class ModuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     #: Where it is now, or was if it is removed, as in folded paths: "layers.{0-31}.mlp".
     path: str
+    #: What became of it.
     kind: Kind
     #: Where a renamed module was; empty for the others.
     old_path: str = ""
@@ -71,6 +72,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     new: int
     #: Of a metric that adds up, the changes add up to the whole one.
     modules: tuple[ModuleChange, ...]
+    #: Of a metric that operators have.
     operators: tuple[OperatorChange, ...]
     #: The old and the new signature of the inputs, where they differ.
     inputs_changed: tuple[tuple[str, ...], tuple[str, ...]] | None
@@ -104,6 +106,11 @@ def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
 def telling(metrics: Collection[str]) -> list[str]:
     """Those of ``metrics`` whose lists of modules say something that no other's says."""
     return [metric for metric in METRICS if metric in metrics and _FOLLOWS.get(metric) not in metrics]
+
+
+def own_values(modules: Mapping[str, Module], metric: str) -> dict[str, int]:
+    """Path → the part of the metric's value that does not come from the modules below it."""
+    return _Tree(modules, metric).own(metric)
 
 
 def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:

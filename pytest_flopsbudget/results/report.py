@@ -122,7 +122,9 @@ class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A run of pytest: what was measured, what it was held to, and what became of it."""
 
+    #: The version of this form.
     format: Literal[1] = 1
+    #: What made it.
     run: Run
     #: By file, line and node id.
     tests: tuple[ReportedTest, ...] = ()

@@ -133,6 +133,8 @@ def _read(data: object) -> Report:
         raise strict_json.FaultError(reason, ("format",), remedy="Upgrade pytest-flopsbudget.")
     if "run" not in data and isinstance(data.get("tests"), dict):
         raise strict_json.FaultError("a baseline, and no report", line=1)
+    if written is None:
+        raise strict_json.FaultError('the key "format" is missing', line=1)
     report = strict_json.convert(data, Report)
     for place, key, known in _named_metrics(report):
         if key not in known:

@@ -68,7 +68,7 @@ def read_totals(data: bytes, path: Path) -> Tests:
     if tests is not None:
         return tests
     # What is of another format or at fault is read as strictly as ever.
-    strictly = baseline.loads(data.decode("utf-8-sig", "replace").replace("\r\n", "\n"), path).tests
+    strictly = baseline.loads(data.decode("utf-8", "surrogateescape"), path).tests
     return {
         test_id: {
             name: Totals(entry.model, entry.inputs, entry.metrics, entry.backward) for name, entry in entries.items()
