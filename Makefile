@@ -15,6 +15,7 @@ help:
 	@echo "make demo       budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
 	@echo "make comparison today's FLOP counters beside this one, into docs/comparison.md (10 minutes)"
 	@echo "make bench      how long they take, beside running the model, into docs/performance.md (25 minutes)"
+	@echo "make bench-baselines  how long a baseline of 10,000 entries takes, into docs/baselines.md"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
