@@ -86,7 +86,7 @@ class GitProject:
     def __init__(self, path: Path) -> None:
         self.path = path
         path.mkdir(parents=True, exist_ok=True)
-        self.git("init", "-q", "-b", "main")
+        self.git("init", "-q", "-b", "main", "--template=")
 
     def git(self, *args: str, date: str = "2026-01-01") -> str:
         """Run git."""
@@ -100,12 +100,13 @@ class GitProject:
         return run.stdout.strip()
 
     def commit(self, subject: str, tests: dict[str, dict[str, Complexity]] | None = None, date: str = "2026-01-01"):
-        """Write baselines, by test file, and commit everything."""
+        """Write baselines, by test file, and commit everything; the commit's short name."""
         for file, entries in (tests or {}).items():
             test_file = self.path / file
             test_file.parent.mkdir(parents=True, exist_ok=True)
             test_file.touch()
             write_baseline(test_file, entries)
         self.git("add", "--all")
-        self.git("commit", "-q", "--allow-empty", "-m", subject, date=date)
-        return self.git("rev-parse", "--short", "HEAD")
+        told = self.git("commit", "--allow-empty", "-m", subject, date=date)
+        # "[main (root-commit) 1a2b3c4] subject"
+        return told.partition("]")[0].rpartition(" ")[2]

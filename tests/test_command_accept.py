@@ -41,10 +41,9 @@ class TestWhatIsAccepted:
         write(measured("t", linear(5), linear(4)))
         # 2·2·4·4 = 64 and 2·2·5·5 = 100 FLOPs; 4·4 + 4 = 20 and 5·5 + 5 = 30 parameters.
         assert command("accept", "report.json") == [
-            (
-                f"{FILE}::t: regressed, flops 64 FLOPs → 100 FLOPs, +36 FLOPs (+56.2%), "
-                "params 20 → 30, +10 params (+50.0%)"
-            ),
+            f"{FILE}::t: regressed",
+            "    flops: 64 FLOPs → 100 FLOPs, +36 FLOPs (+56.2%)",
+            "    params: 20 → 30, +10 params (+50.0%)",
             "1 regressed",
             f"baseline written: {PATH}",
         ]

@@ -139,13 +139,15 @@ class TestOptions:
             ({}, [], False),
             ({"FORCE_COLOR": "1"}, [], True),
             ({"FORCE_COLOR": "1"}, ["--no-color"], False),
+            ({"FORCE_COLOR": "1"}, ["--no-color", "first"], False),
             ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, [], False),
         ],
     )
     def test_colour(self, project, command, monkeypatch, *, variables, argv, coloured):
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        assert any("\x1b[" in line for line in command("diff", "main", *argv)) == coloured
+        words = ["--no-color", "diff", "main"] if "first" in argv else ["diff", "main", *argv]
+        assert any("\x1b[" in line for line in command(*words)) == coloured
 
 
 def folder(name):

@@ -152,6 +152,23 @@ def test_a_merge_counts_as_what_it_brought(project, command):
     assert len(rows(lines)) == 2
 
 
+def test_a_users_settings_of_git_change_nothing(project, command):
+    history(project, 4, 5)
+    project.git("switch", "-q", "-c", "branch")
+    project.commit("On the branch", {"tests/test_a.py": {"test_x": linear(6)}})
+    project.git("switch", "-q", "main")
+    project.git("merge", "-q", "--no-ff", "-m", "Merge it", "branch")
+    expected = command("history", TEST)
+    settings = {
+        "log.diffMerges": "combined", "log.showSignature": "true", "log.showRoot": "false", "log.date": "relative",
+        "log.abbrevCommit": "true", "diff.renames": "false", "color.ui": "always", "core.abbrev": "12",
+        "format.pretty": "oneline", "log.follow": "true", "diff.noprefix": "true", "core.quotePath": "true",
+    }  # fmt: skip
+    for name, value in settings.items():
+        project.git("config", name, value)
+    assert [row[1:] for row in rows(command("history", TEST))] == [row[1:] for row in rows(expected)]
+
+
 def test_a_revision_that_cannot_be_read_is_named_and_passed_over(project, command):
     first, _ = history(project, 4, 5)
     path = project.path / "tests/__flops__/test_a.json"

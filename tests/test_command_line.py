@@ -1,6 +1,7 @@
 """What all commands share."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -83,6 +84,19 @@ def test_help_names_all_commands(command, capsys):
     assert "exit codes: 0 " in text
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_docs_name_every_option(command, name, capsys):
+    with pytest.raises(SystemExit):
+        command(name, "--help")
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out.partition("examples:")[0]))
+    page = Path(__file__).parents[1].joinpath("docs", "commands.md").read_text(encoding="utf-8")
+    about = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+    assert f"python -m pytest_flopsbudget {name}" in about
+    # Those that all commands take are told above; --flops-budget-... are pytest's.
+    own = {option for option in options if not option.startswith("--flops-budget")} - {"--help", "--no-color"}
+    assert {option for option in own if option not in about} <= {"--output"}
+
+
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
@@ -101,7 +115,7 @@ def test_no_such_command(command, argv, told):
 
 
 def test_no_command_at_all(command):
-    assert command()[0] == "usage: python -m pytest_flopsbudget [-h] COMMAND ..."
+    assert command()[0] == "usage: python -m pytest_flopsbudget [-h] [--no-color] COMMAND ..."
     assert command.code == 2
 
 

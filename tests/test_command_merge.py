@@ -36,6 +36,15 @@ def test_a_shard_that_failed_for_something_unmeasured_fails_the_whole(command):
     assert command.code == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "told"), [(2, "interrupted"), (3, "pytest itself failed"), (4, "a run was called wrongly")]
+)
+def test_a_shard_that_did_not_run_to_its_end_fails_the_whole(command, status, told):
+    write(one=report(FINE), two=report(exit_status=status))
+    assert told in command("merge", "one.json", "two.json", "-o", "all.json")[0]
+    assert command.code == 1
+
+
 def test_into_one_of_them(command):
     write(one=report(FINE), two=report(REGRESSED))
     command("merge", "one.json", "two.json", "-o", "one.json")

@@ -160,15 +160,12 @@ class _Acceptance:
             comparison = compare(old, new, {})
             kind = "new" if old is None else comparison.status if comparison.changes else "changed"
             self._kinds[kind] += 1
-            shown = telling({change.metric for change in comparison.changes})
-            what = [
-                f"{change.metric} {from_to(change.old, change.new, change.metric)}"
-                for change in comparison.changes
-                if change.metric in shown
-            ]
-            if not what and "flops" in new.metrics:
-                what = [amount(new.flops, "flops")]
-            yield f"{test.nodeid}{name}: {', '.join([kind, *what])}"
+            telling_metrics = telling({change.metric for change in comparison.changes})
+            flops = f", {amount(new.flops, 'flops')}" if not telling_metrics and "flops" in new.metrics else ""
+            yield f"{test.nodeid}{name}: {kind}{flops}"
+            for change in comparison.changes:
+                if change.metric in telling_metrics:
+                    yield f"    {change.metric}: {from_to(change.old, change.new, change.metric)}"
 
     def finish(self, output: Output, *, dry: bool) -> int:
         """Write the baselines, and tell of it."""

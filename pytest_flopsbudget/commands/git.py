@@ -21,8 +21,18 @@ BASELINES = ":(glob)**/__flops__/*.json"
 _LOG_FORMAT = "--format=%H%x00%cs%x00%s"
 #: A file that is not there is an object of zeros.
 _NOTHING = "0"
-_PLAIN = {"LC_ALL": "C", "LANGUAGE": "", "GIT_OPTIONAL_LOCKS": "0", "GIT_PAGER": "cat", "GIT_TERMINAL_PROMPT": "0"}
-_QUIET = ("-c", "log.showSignature=false", "-c", "core.quotePath=false", "-c", "color.ui=false")
+#: Whatever the user's environment and settings say, git's words and forms are those that are read here.
+_PLAIN = {
+    "LC_ALL": "C",
+    "LANGUAGE": "",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_PAGER": "cat",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_LITERAL_PATHSPECS": "0",
+    "GIT_NOGLOB_PATHSPECS": "0",
+}
+_SETTINGS = ("log.showSignature=false", "log.diffMerges=first-parent", "log.follow=false", "color.ui=false")
+_QUIET = tuple(word for setting in _SETTINGS for word in ("-c", setting))
 
 
 @dataclass(frozen=True)

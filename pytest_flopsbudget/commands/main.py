@@ -84,7 +84,7 @@ def _parser() -> _Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(no_color=False)
+    _add_no_color(parser, default=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
     for name, module in _COMMANDS.items():
         own = commands.add_parser(
@@ -96,9 +96,16 @@ def _parser() -> _Parser:
             allow_abbrev=False,
         )
         module.add_arguments(own)
-        own.add_argument("--no-color", action="store_true", help="no colour; NO_COLOR in the environment says so too")
+        # Before the command or behind it: what is not given here must not undo what was given there.
+        _add_no_color(own, default=argparse.SUPPRESS)
         own.set_defaults(run=module.run)
     return parser
+
+
+def _add_no_color(parser: argparse.ArgumentParser, *, default: bool | str) -> None:
+    parser.add_argument(
+        "--no-color", action="store_true", default=default, help="no colour; NO_COLOR in the environment says so too"
+    )
 
 
 def _unknown(word: str, parser: _Parser, command: str | None) -> str:

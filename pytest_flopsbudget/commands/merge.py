@@ -23,6 +23,9 @@ examples:
   python -m pytest_flopsbudget merge shards/*.json -o report.json
 """
 
+#: What a run ended with that no test tells of.
+_ENDED = {2: "a run was interrupted", 3: "pytest itself failed in a run", 4: "a run was called wrongly"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
@@ -49,6 +52,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     for test in merging.failing(report):
         outcomes = dict.fromkeys(measurement.outcome for measurement in test.measurements if measurement.fails)
         output.line(f"FAILED {test.nodeid}{': ' if outcomes else ''}{', '.join(outcomes)}")
+    if report.run.exit_status in _ENDED:
+        output.line(_ENDED[report.run.exit_status])
     output.line(
         f"{counted(len(paths), 'report')}, {counted(len(report.tests), 'test')}, "
         f"{counted(measurements, 'measurement')}: {'failed' if merging.fails(report) else 'passed'}"
