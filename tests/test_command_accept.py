@@ -173,6 +173,12 @@ class TestWhatIsNot:
         assert not Path("../__flops__").exists()
 
 
+def test_a_node_id_cannot_steer_the_terminal(command):
+    """A report may come from a stranger's pull request."""
+    write(measured("t[\x1b[2J\n]", linear(5)))
+    assert command("accept", "report.json")[0] == rf"{FILE}::t[\x1b[2J\n]: new, 100 FLOPs"
+
+
 class TestRoot:
     def test_from_a_folder_below(self, command, monkeypatch):
         write(measured("t", linear(5)))

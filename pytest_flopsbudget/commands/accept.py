@@ -171,8 +171,8 @@ class _Acceptance:
         """Write the baselines, and tell of it."""
         from pytest_flopsbudget.results import baseline  # noqa: PLC0415 -- see run
 
-        output.lines(output.screen.text(line) for line in self._lines)
-        output.lines(output.screen.text(f"not accepted: {line}") for line in self._refused)
+        for line in (*self._lines, *(f"not accepted: {refused}" for refused in self._refused)):
+            output.line(output.screen.text(line))
         kinds = [kind for kind in ("regressed", "improved", "changed", "new", "unchanged") if self._kinds[kind]]
         counts = [f"{self._kinds[kind]:,} {kind}" for kind in kinds]
         if self._refused:

@@ -10,6 +10,7 @@ from pytest_flopsbudget.commands import git
 from pytest_flopsbudget.commands.nodeids import file_of_baseline, is_baseline, matching, near
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.reports import cells
+from pytest_flopsbudget.reports.text import visible
 from pytest_flopsbudget.results import baseline_text
 from pytest_flopsbudget.results.history import Revision, Step, trace
 from pytest_flopsbudget.results.metrics import METRICS
@@ -120,7 +121,7 @@ def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator
             pending = {new: old for new, old in moved.items() if new not in made}
             files |= {file_of_baseline(old): {} for old in made.values() if file_of_baseline(old) not in files}
             names = {file_of_baseline(new): file_of_baseline(old) for new, old in made.items()}
-            yield Step(Revision(commit.short, commit.date, _shown(commit.subject)), files, names)
+            yield Step(Revision(commit.short, commit.date, visible(commit.subject)), files, names)
     changed: dict[str, Tests] = {}
     for path in filter(is_baseline, repository.uncommitted()):
         tests = _read_file(folder / path, path, output)
@@ -147,11 +148,6 @@ def _read_file(file: Path, path: str, output: Output) -> Tests | None:
     except OSError as error:
         output.error(f"passed over: {path}: cannot be read: {error.strerror}")
         return None
-
-
-def _shown(text: str) -> str:
-    """``text`` without what would steer the terminal."""
-    return "".join(sign if sign.isprintable() else "?" for sign in text)
 
 
 def _chosen(series: Sequence[Series], pattern: str) -> list[Series]:
@@ -239,7 +235,7 @@ def _renames(series: Series) -> Iterator[str]:
 
 
 def _in_words(point: Point) -> str:
-    return cells.label(point.address.nodeid, point.address.name, alone=True)
+    return visible(cells.label(point.address.nodeid, point.address.name, alone=True))
 
 
 def _label(series: Series) -> str:
