@@ -305,9 +305,11 @@ def _shortened(value: object, most: int = 40) -> str:
 def _convert(lines: list[_Line], struct: type[_T], numbers: Sequence[int]) -> list[_T]:
     try:
         return convert(lines, list[struct])  # type: ignore[valid-type]
-    except FaultError as fault:
-        index, *below = fault.place
-        raise FaultError(fault.reason, ("lines", numbers[cast("int", index)], *below)) from fault
+    except FaultError:
+        # One by one, for the fault to know the line's number.
+        for number, line in zip(numbers, lines, strict=True):
+            convert(line, struct, "lines", number)
+        raise
 
 
 def _distribute(
