@@ -216,10 +216,10 @@ def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Forget what an earlier attempt measured: a test that is run again measures anew."""
     _forget(item)
+    item.user_properties[:] = [pair for pair in item.user_properties if not str(pair[0]).startswith("flops_budget.")]
 
 
 def _forget(item: pytest.Item) -> None:
-    item.user_properties[:] = [pair for pair in item.user_properties if not str(pair[0]).startswith("flops_budget.")]
     for key in _OF_AN_ATTEMPT:
         if key in item.stash:
             del item.stash[key]

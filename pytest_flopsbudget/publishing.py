@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from pytest_flopsbudget.errors import ReportError, UsageError
-from pytest_flopsbudget.results.files import append_to, obstacle, write_whole
+from pytest_flopsbudget.results.report_target import append_to, obstacle, write_whole
 from pytest_flopsbudget.settings import Settings
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def _rendered(flag: str, report: Report) -> str:
 
 def _append_summary(report: Report, path: Path) -> list[str]:
     """Append to the summary of the step that runs, as much as there is room for."""
-    from pytest_flopsbudget.reports.markdown import STEP_SUMMARY, text  # noqa: PLC0415 -- see _rendered
+    from pytest_flopsbudget.reports.markdown import text  # noqa: PLC0415 -- see _rendered
+    from pytest_flopsbudget.reports.markdown_text import STEP_SUMMARY  # noqa: PLC0415
 
     try:
         taken = path.stat().st_size if path.exists() else 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import msgspec
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from long_runs import examples
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 
 from pytest_flopsbudget.errors import ReportError
@@ -26,8 +26,7 @@ import report_schema
 
 PATH = Path("report.json")
 SCHEMA = jsonschema.Draft202012Validator(json.loads(report_schema.PATH.read_text(encoding="utf-8")))
-#: Examples a property; the long run, `make fuzz`, asks for more.
-MANY = int(os.environ.get("FLOPSBUDGET_FUZZ_EXAMPLES", "200"))
+MANY = examples(200, of_many=10_000)
 
 #: One of everything.
 FULL = report(
@@ -138,13 +137,13 @@ class TestFaults:
             ('"nodeid": "tests/test_net.py::test_a",', "", "tests[0]: Object missing required field `nodeid`"),
             ('"status": "regressed"', '"status": 1', "tests[0].measurements[0].comparison.status: Expected `str`"),
             (
-                '"metrics": {"flops": 3000, "params": 20}, "type": "Conv2d"',
-                '"metrics": {"flops": -3000}, "type": "Conv2d"',
+                '"stem": {"type": "Conv2d", "shape": "3->20, 3x3", "calls": 1, "metrics": {"flops": 3000,',
+                '"stem": {"type": "Conv2d", "shape": "3->20, 3x3", "calls": 1, "metrics": {"flops": -3000,',
                 "tests[0].measurements[0].complexity.modules.stem.metrics.flops: Expected `int` >= 0",
             ),
             (
-                '"metrics": {"flops": 3000, "params": 20}, "type": "Conv2d"',
-                '"metrics": {"flop": 3000}, "type": "Conv2d"',
+                '"stem": {"type": "Conv2d", "shape": "3->20, 3x3", "calls": 1, "metrics": {"flops": 3000,',
+                '"stem": {"type": "Conv2d", "shape": "3->20, 3x3", "calls": 1, "metrics": {"flop": 3000,',
                 "tests[0].measurements[0].complexity.modules.stem.metrics.flop: no such metric; there are flops, ",
             ),
             ('"inputs": ["float32[1]"]', '"inputs": [1]', "complexity.inputs[0]: Expected `str`, got `int`"),

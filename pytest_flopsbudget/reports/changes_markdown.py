@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.reports.changes import HEADS, detail_lines, in_short, label, row
-from pytest_flopsbudget.reports.markdown import COMMENT, code, folded, size
+from pytest_flopsbudget.reports.markdown_text import COMMENT, code, folded, size
 from pytest_flopsbudget.results.changes import KINDS, differing
 
 if TYPE_CHECKING:

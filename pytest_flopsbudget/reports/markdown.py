@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
 from pytest_flopsbudget.reports.cells import change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
-from pytest_flopsbudget.reports.text import counted, from_to, update_command, with_signs
+from pytest_flopsbudget.reports.markdown_text import COMMENT, LONGEST_LINE, code, folded, size
+from pytest_flopsbudget.reports.text import counted, from_to, update_command
 from pytest_flopsbudget.results.metrics import METRICS, value_of
 from pytest_flopsbudget.results.verdict import Outcome, tightens
 from pytest_flopsbudget.units import format_value
@@ -19,17 +18,11 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest
 
-#: Bytes that a comment on GitHub may have, less a little for what else stands in it. Its 65,536 are characters.
-COMMENT = 65_000
-#: Bytes that the summary of a step may have.
-STEP_SUMMARY = 1024 * 1024
-
 #: The share of the room that the table may take from the details.
 _TABLE_SHARE = 0.6
 #: What the lines that tell of something left out need.
 _RESERVE = 400
 _LONGEST_ID = 200
-_LONGEST_LINE = 300
 _MOST_ERRORS = 5
 
 _SIGNS: dict[Outcome, str] = {
@@ -94,7 +87,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     if report.run.stopped:
         yield "⚠️ The run stopped before all of its tests ran."
     for error in report.run.errors[:_MOST_ERRORS]:
-        yield f"⚠️ {code(error[:_LONGEST_LINE])}"
+        yield f"⚠️ {code(error[:LONGEST_LINE])}"
     yield ""
 
 
@@ -233,43 +226,3 @@ def _of_test(report: Report, test: ReportedTest) -> Iterator[str]:
         yield "the test failed for a reason of its own, so its numbers may not be the real ones"
     if test.vanished and report.run.update != "all":
         yield f"in the baseline, but no longer measured: {', '.join(test.vanished)}"
-
-
-def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
-    """Lines that are shown once the title is clicked on."""
-    shown = [_visible(with_signs(line))[:_LONGEST_LINE] for line in lines]
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(shown))), default=0))
-    yield f"<details><summary><code>{html.escape(_visible(title))}</code></summary>"
-    yield ""
-    yield f"{fence}text"
-    yield from shown
-    yield fence
-    yield ""
-    yield "</details>"
-    yield ""
-
-
-# What is safe in Markdown
-
-
-def code(text: str) -> str:
-    """``text`` as code, in a table's cell too, whatever signs of Markdown or HTML are in it."""
-    text = _visible(text)
-    if text.strip() == text and not re.search(r"[`|\\]", text):
-        return f"`{text}`"
-    # As numbers: all that is neither a letter, a digit nor a blank may mean something in Markdown.
-    return f"<code>{re.sub(r'[^A-Za-z0-9 .:/]', _as_number, text)}</code>"
-
-
-def _as_number(sign: re.Match[str]) -> str:
-    return f"&#{ord(sign[0])};"
-
-
-def _visible(text: str) -> str:
-    """``text`` on one line, without signs that cannot be seen."""
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
-
-
-def size(text: str) -> int:
-    """Bytes of ``text`` in a file."""
-    return len(text.encode("utf-8", "backslashreplace"))

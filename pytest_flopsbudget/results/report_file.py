@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from pytest_flopsbudget.errors import ReportError
 from pytest_flopsbudget.results import strict_json
-from pytest_flopsbudget.results.files import write_whole
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import METRICS, STORED
 from pytest_flopsbudget.results.report import FORMAT, Report
+from pytest_flopsbudget.results.report_target import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -93,7 +93,7 @@ def _laid_out(value: dict[str, Any] | Sequence[Any], depth: int) -> str:
     indent = "\n" + "  " * depth
     if isinstance(value, dict):
         rows = [
-            f"{_json(key)}: {_laid_out(inner, depth + 1) if _is_opened(key, inner) else _json(inner)}"
+            f"{_json(key)}: {_laid_out(inner, depth + 1) if _is_opened(key, inner) else _json(_named_first(inner))}"
             for key, inner in value.items()
         ]
     else:
@@ -107,6 +107,13 @@ def _laid_out(value: dict[str, Any] | Sequence[Any], depth: int) -> str:
 
 def _is_opened(key: str, value: object) -> bool:
     return key in _OPENED and isinstance(value, (dict, list, tuple)) and bool(value)
+
+
+def _named_first(value: object) -> object:
+    """A module or operator with its numbers behind what it is."""
+    if isinstance(value, dict) and "metrics" in value:
+        return {key: inner for key, inner in value.items() if key != "metrics"} | {"metrics": value["metrics"]}
+    return value
 
 
 def _json(value: object) -> str:

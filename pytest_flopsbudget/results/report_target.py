@@ -1,14 +1,12 @@
-"""Files that are written whole or not at all, and what would keep them from being written."""
+"""Where reports are written to, and what would keep them from being written."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
-import stat
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import ReportError
+from pytest_flopsbudget.results import whole_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +27,7 @@ def write_whole(path: Path, data: bytes) -> None:
         elif target.exists() and not os.access(target, os.W_OK):
             raise ReportError(f"{path}: cannot be written: it is read-only; make it writable or name another file")
         else:
-            _replace(target, data)
+            whole_file.replace(target, data)
     except (OSError, RuntimeError) as error:
         raise ReportError(f"{path}: cannot be written: {_reason(error)}; name another file") from error
 
@@ -60,18 +58,6 @@ def obstacle(path: Path) -> str | None:
     if not folder.is_dir():
         return f"{folder} is a file, and no folder; name another file"
     return None if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is read-only; name another file"
-
-
-def _replace(target: Path, data: bytes) -> None:
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-        with contextlib.suppress(FileNotFoundError):
-            temporary.chmod(stat.S_IMODE(target.stat().st_mode))
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _reason(error: Exception) -> str:
