@@ -12,7 +12,7 @@ from samples import linear, report, reported_test, write_baseline
 from pytest_flopsbudget.results.report_file import dumps
 
 #: `make torture` asks for more.
-EXAMPLES = 10_000 if os.environ.get("FLOPSBUDGET_TORTURE") else 100
+EXAMPLES = 10_000 if os.environ.get("FLOPSBUDGET_TORTURE") else 50
 
 many = settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
