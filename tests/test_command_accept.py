@@ -163,7 +163,7 @@ class TestWhatIsNot:
         assert command.code == 0
         assert widths() == {"t": 5}
 
-    @pytest.mark.parametrize("file", ["tests/test_gone.py", "../outside.py", "/absolute/test_a.py"])
+    @pytest.mark.parametrize("file", ["tests/test_gone.py", "../outside.py", "/absolute/test_a.py", "C:/test_a.py"])
     def test_a_file_that_is_not_here_or_not_below_the_root(self, command, file):
         Path("../outside.py").touch()
         write(measured("t", linear(5)), replace(reported_test("x.py::t", linear(4)), file=file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands.nodeids import matching, near
@@ -106,7 +106,7 @@ def _from_here(folder: Path) -> Path:
 def _test_file(root: Path, test: ReportedTest) -> Path | None:
     """The file of a test, if it is there, and below the root folder: a report comes from elsewhere."""
     path = PurePosixPath(test.file)
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or PureWindowsPath(test.file).drive or ".." in path.parts:
         return None
     return root / path if (root / path).is_file() else None
 
