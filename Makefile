@@ -29,7 +29,7 @@ operators: .venv/installed
 	FLOPSBUDGET_ALL_SAMPLES=1 $(BIN)/python -m pytest -q tests/test_operator_database.py
 
 torture: .venv/installed
-	FLOPSBUDGET_TORTURE=1 $(BIN)/python -m pytest -q tests/test_baseline_kills.py tests/torture_small_disk.py tests/test_baseline_git.py tests/test_fuzz_files.py
+	FLOPSBUDGET_TORTURE=1 $(BIN)/python -m pytest -q tests/test_baseline_kills.py tests/torture_small_disk.py tests/test_baseline_git.py tests/test_fuzz_files.py tests/test_command_fuzz.py
 
 lint: .venv/installed
 	$(BIN)/ruff check

@@ -163,7 +163,7 @@ class TestWhatIsNot:
         assert command.code == 0
         assert widths() == {"t": 5}
 
-    @pytest.mark.parametrize("file", ["tests/test_gone.py", "../outside.py", "/absolute/test_a.py"])
+    @pytest.mark.parametrize("file", ["tests/test_gone.py", "../outside.py", "/absolute/test_a.py", "C:/test_a.py"])
     def test_a_file_that_is_not_here_or_not_below_the_root(self, command, file):
         Path("../outside.py").touch()
         write(measured("t", linear(5)), replace(reported_test("x.py::t", linear(4)), file=file))
@@ -171,6 +171,12 @@ class TestWhatIsNot:
         assert command.code == 1
         assert widths() == {"t": 5}
         assert not Path("../__flops__").exists()
+
+
+def test_a_node_id_cannot_steer_the_terminal(command):
+    """A report may come from a stranger's pull request."""
+    write(measured("t[\x1b[2J\n]", linear(5)))
+    assert command("accept", "report.json")[0] == rf"{FILE}::t[\x1b[2J\n]: new, 100 FLOPs"
 
 
 class TestRoot:

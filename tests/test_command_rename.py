@@ -78,6 +78,14 @@ def test_a_class(command):
     assert entries() == {"TestAB::test_z": 3, "TestC::TestB::test_y": 2, "TestC::test_x": 1}
 
 
+@pytest.mark.parametrize("name", ["tests/test_a.py", "tests/../tests/test_a.py"])
+def test_a_new_name_that_is_another_ones_old_name(command, name):
+    """All of them move at once."""
+    write_baseline(FILE, {"TestA::test_x": linear(1), "TestA::TestA::test_x": linear(2)})
+    command("rename", f"{FILE}::TestA", f"{name}::TestA::TestA")
+    assert entries() == {"TestA::TestA::test_x": 1, "TestA::TestA::TestA::test_x": 2}
+
+
 def test_a_file_that_moved(command):
     write_baseline(FILE, {"test_a": linear(1), "test_b": linear(2)})
     FILE.unlink()

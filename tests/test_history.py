@@ -63,6 +63,13 @@ class TestTrace:
             [("c1", "a.py::u", 8), ("c2", "b.py::u", 8)],
         ]
 
+    def test_the_parameters_of_a_renamed_function_are_followed_though_they_cost_the_same(self):
+        found = trace([step(1, a={"t[x]": 8, "t[y]": 8}), step(2, a={"u[x]": 8, "u[y]": 8})])
+        assert [told(series) for series in found] == [
+            [("c1", "a.py::t[x]", 8), ("c2", "a.py::u[x]", 8)],
+            [("c1", "a.py::t[y]", 8), ("c2", "a.py::u[y]", 8)],
+        ]
+
     def test_in_a_file_that_moved_a_test_is_followed_though_its_cost_changed(self):
         (series,) = trace([step(1, a={"t": 8}), step(2, moved={"b.py": "a.py"}, a={}, b={"t": 9})])
         assert told(series) == [("c1", "a.py::t", 8), ("c2", "b.py::t", 9)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands.nodeids import matching, near
@@ -106,7 +106,7 @@ def _from_here(folder: Path) -> Path:
 def _test_file(root: Path, test: ReportedTest) -> Path | None:
     """The file of a test, if it is there, and below the root folder: a report comes from elsewhere."""
     path = PurePosixPath(test.file)
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or PureWindowsPath(test.file).drive or ".." in path.parts:
         return None
     return root / path if (root / path).is_file() else None
 
@@ -171,8 +171,8 @@ class _Acceptance:
         """Write the baselines, and tell of it."""
         from pytest_flopsbudget.results import baseline  # noqa: PLC0415 -- see run
 
-        output.lines(output.screen.text(line) for line in self._lines)
-        output.lines(output.screen.text(f"not accepted: {line}") for line in self._refused)
+        for line in (*self._lines, *(f"not accepted: {refused}" for refused in self._refused)):
+            output.line(output.screen.text(line))
         kinds = [kind for kind in ("regressed", "improved", "changed", "new", "unchanged") if self._kinds[kind]]
         counts = [f"{self._kinds[kind]:,} {kind}" for kind in kinds]
         if self._refused:

@@ -8,6 +8,8 @@ import sys
 from functools import cached_property
 from typing import TYPE_CHECKING, TextIO
 
+from pytest_flopsbudget.reports.text import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -38,13 +40,13 @@ class Output:
         return Screen(width=width, colour=colour, encoding=sys.stdout.encoding)
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Write results."""
+        """Write what was laid out, colours and all."""
         for line in lines:
             _write(sys.stdout, line)
 
     def line(self, line: str = "") -> None:
-        """Write a line of results."""
-        _write(sys.stdout, line)
+        """Write a line, whatever is in it."""
+        _write(sys.stdout, visible(line))
 
     def document(self, text: str) -> None:
         """Write a text for a file, which is UTF-8 whatever the encoding of the terminal is."""
@@ -58,7 +60,7 @@ class Output:
 
     def error(self, line: str) -> None:
         """Write what a reader of the results should know too, or why there are none."""
-        _write(sys.stderr, line)
+        _write(sys.stderr, visible(line))
 
 
 def _write(stream: TextIO, line: str) -> None:

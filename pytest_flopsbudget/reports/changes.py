@@ -10,7 +10,7 @@ from rich.text import Text
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.failure import what_grew
 from pytest_flopsbudget.reports.screen import empty_table, end_of
-from pytest_flopsbudget.reports.text import counted, from_to
+from pytest_flopsbudget.reports.text import counted, from_to, visible
 from pytest_flopsbudget.results.changes import KINDS, differing
 from pytest_flopsbudget.results.metrics import METRICS
 from pytest_flopsbudget.units import format_percent, format_value
@@ -40,7 +40,7 @@ def lines(found: Sequence[Change], screen: Screen) -> Iterator[str]:
         details = list(detail_lines(change))
         if details:
             yield from screen.lines(Text(f"{label(change.key)}: {change.kind}", style="bold"))
-            yield from (screen.text(f"    {line}") for line in details)
+            yield from (screen.text(f"    {visible(line)}") for line in details)
             yield ""
     yield in_short(found)
 
@@ -54,7 +54,7 @@ def in_short(found: Sequence[Change]) -> str:
 
 def label(key: Key) -> str:
     """The test's node id, with the measurement's name where it was given one."""
-    return cells.label(key.nodeid, key.name, alone=True)
+    return visible(cells.label(key.nodeid, key.name, alone=True))
 
 
 def row(change: Change) -> tuple[str, ...]:

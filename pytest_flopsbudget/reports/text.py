@@ -67,3 +67,8 @@ def rename_command(old: str, new: str) -> str:
 def counted(number: int, noun: str) -> str:
     """A number of things: "1 test", "2 tests"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def visible(text: str) -> str:
+    """``text`` on one line, without what cannot be seen and could steer a terminal."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

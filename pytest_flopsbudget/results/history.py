@@ -142,9 +142,11 @@ def _renames(
         old = address._replace(file=moved.get(address.file, ""))
         if old in gone:
             renames[address] = old
-    # Of several that cost the same, those that kept their name went to another file.
+    # Of several that cost the same, those that kept their name went to another file, those that kept their parameters
+    # are of a function that was renamed.
     keys: tuple[Callable[[Address, Totals], object], ...] = (
         lambda address, totals: (address[1:], totals.identity),
+        lambda address, totals: (address.test_id.partition("[")[1:], address.name, totals.identity),
         lambda _, totals: totals.identity,
         lambda address, _: address[1:],
     )
