@@ -142,7 +142,7 @@ def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
             "it was; end that process and run again."
         ) from error
     except OSError as error:
-        raise BaselineError(f"{path}: cannot be written: {error.strerror}. The file is as it was.") from error
+        raise BaselineError(f"{path}: cannot be written: {error.strerror or error}. The file is as it was.") from error
     return True
 
 

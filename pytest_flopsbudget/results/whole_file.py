@@ -110,7 +110,9 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def _stand_in(folder: Path) -> Path:
-    name = hashlib.sha256(os.fsencode(os.path.realpath(folder))).hexdigest()
+    # Of this user: another one's file could not be opened.
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    name = hashlib.sha256(os.fsencode(f"{user} {os.path.realpath(folder)}")).hexdigest()
     return Path(tempfile.gettempdir()) / f"pytest-flopsbudget-{name[:32]}.lock"
 
 
