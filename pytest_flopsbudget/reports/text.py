@@ -29,11 +29,6 @@ def with_signs(text: str) -> str:
     return _TIMES.sub("\u00d7", text.replace("->", "\u2192"))
 
 
-def visible(text: str) -> str:
-    """``text`` on one line, its signs that cannot be seen written as Python writes them."""
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
-
-
 def amount(value: int, metric: str) -> str:
     """An amount with its unit: "8.178 GFLOPs", "25.56 M params"."""
     unit = METRICS[metric]
