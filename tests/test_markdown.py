@@ -225,7 +225,9 @@ class TestSize:
     @pytest.mark.parametrize(("most", "limit"), [(COMMENT, COMMENT_CHARACTERS), (STEP_SUMMARY, SUMMARY_BYTES)])
     def test_thousands_of_tests(self, most, limit):
         """Within the limit; what fails is shown, and a line says what is not."""
-        many = [a_test(measurement(complexity(1000), complexity()), nodeid=f"a.py::test[{i}]") for i in range(2999)]
+        many = [
+            a_test(measurement(complexity(1000), complexity()), nodeid=f"a.py::{'x' * 150}[{i}]") for i in range(2999)
+        ]
         made = text(report(*many, a_test(over(), nodeid="z.py::test")), most)
         assert len(made) <= len(made.encode()) <= most <= limit
         assert len(made.encode()) > most * 0.7

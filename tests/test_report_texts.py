@@ -61,11 +61,18 @@ class TestCsv:
     def test_nothing_measured(self):
         assert csv_report.text(report()) == ",".join(csv_report.COLUMNS) + "\n"
 
-    @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx"])
+    @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
     def test_no_formulas(self, name):
         """A spreadsheet must not compute what somebody called a measurement."""
         (row,) = self.rows(a_test(measurement(name=name)))
         assert row["name"] == f"'{name}"
+
+    @pytest.mark.parametrize("sign", ["\n", "\r", "\r\n", "\u2028", "\x00"])
+    def test_a_row_is_a_line(self, sign):
+        """Whatever a measurement is called."""
+        text = csv_report.text(report(a_test(measurement(name=f"a{sign}b"))))
+        assert len(text.splitlines()) == 2
+        assert ascii(f"a{sign}b")[1:-1] in text
 
     def test_digits_beyond_floats(self):
         (row,) = self.rows(a_test(measurement(complexity(2**70))))

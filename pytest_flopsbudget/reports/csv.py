@@ -6,6 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
+from pytest_flopsbudget.reports.text import visible
 from pytest_flopsbudget.results.metrics import METRICS, value_of
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _RUN = ("model", "inputs", "execution", "backward", "times")
 COLUMNS = (*_TEST, *_RUN, *(f"{key}{part}" for key in METRICS for part in ("", "_baseline", "_limit")))
 
 #: With one of these at the front, spreadsheets take a text for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 
 
 def text(report: Report) -> str:
@@ -55,6 +56,7 @@ def _truth(value: bool) -> str:
 
 
 def _as_text(word: str) -> str:
+    word = visible(word)
     return f"'{word}" if word.startswith(_FORMULA) else word
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.fixture import DEFAULT_NAME
+from pytest_flopsbudget.reports.text import visible
 from pytest_flopsbudget.results.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
     Each stored metric that was measured, its baseline where it differs, the limits, and the verdict.
     """
     for verdict in verdicts:
-        prefix = PREFIX if verdict.name == DEFAULT_NAME else f"{PREFIX}{_visible(verdict.name)}."
+        prefix = PREFIX if verdict.name == DEFAULT_NAME else f"{PREFIX}{visible(verdict.name)}."
         before = {change.metric: change.old for change in verdict.comparison.changes}
         for key in METRICS:
             if key in verdict.complexity.metrics:
@@ -31,8 +32,3 @@ def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
             if key in verdict.limits:
                 yield f"{prefix}{key}.limit", verdict.limits[key].most
         yield f"{prefix}verdict", verdict.outcome
-
-
-def _visible(name: str) -> str:
-    """``name`` without what XML cannot hold."""
-    return name if name.isprintable() else ascii(name)[1:-1]

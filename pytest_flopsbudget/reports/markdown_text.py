@@ -6,7 +6,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.text import with_signs
+from pytest_flopsbudget.reports.text import visible, with_signs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,9 +21,9 @@ LONGEST_LINE = 300
 
 def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
     """Lines that are shown once the title is clicked on."""
-    shown = [_visible(with_signs(line))[:LONGEST_LINE] for line in lines]
+    shown = [visible(with_signs(line))[:LONGEST_LINE] for line in lines]
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(shown))), default=0))
-    yield f"<details><summary><code>{html.escape(_visible(title))}</code></summary>"
+    yield f"<details><summary><code>{html.escape(visible(title))}</code></summary>"
     yield ""
     yield f"{fence}text"
     yield from shown
@@ -35,7 +35,7 @@ def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 def code(text: str) -> str:
     """``text`` as code, in a table's cell too, whatever signs of Markdown or HTML are in it."""
-    text = _visible(text)
+    text = visible(text)
     if text.strip() == text and not re.search(r"[`|\\]", text):
         return f"`{text}`"
     # As numbers: all that is neither a letter, a digit nor a blank may mean something in Markdown.
@@ -44,11 +44,6 @@ def code(text: str) -> str:
 
 def _as_number(sign: re.Match[str]) -> str:
     return f"&#{ord(sign[0])};"
-
-
-def _visible(text: str) -> str:
-    """``text`` on one line, without signs that cannot be seen."""
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def size(text: str) -> int:
