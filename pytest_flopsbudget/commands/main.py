@@ -59,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     parser = _parser()
+    # No shell can hand it over, but no file, revision or node id has it, and not all that take them say so.
+    if any("\0" in word for word in argv):
+        raise UsageError(f"a zero byte in an argument (see {parser.prog} --help)")
     command = next((word for word in argv if not word.startswith("-")), None)
     if command is not None and command not in _COMMANDS:
         near = nearest_spelling(command, _COMMANDS)
