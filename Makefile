@@ -4,16 +4,18 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators lint format demo demo-baseline comparison bench bench-page clean
+.PHONY: help test operators torture lint format demo demo-baseline report-schema comparison bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
 	@echo "make operators  count every sample of PyTorch's operator database on shapes and for real (minutes)"
+	@echo "make torture    kill, fill, fuzz and merge: the tests of baseline files for longer, as root (10 minutes)"
 	@echo "make lint       linter, formatter check, type checker"
 	@echo "make format     let the linter and the formatter fix what they can"
 	@echo "make demo       budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
 	@echo "make comparison today's FLOP counters beside this one, into docs/comparison.md (10 minutes)"
 	@echo "make bench      how long they take, beside running the model, into docs/performance.md (25 minutes)"
+	@echo "make bench-baselines  how long a baseline of 10,000 entries takes, into docs/baselines.md"
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -25,6 +27,9 @@ test: .venv/installed
 
 operators: .venv/installed
 	FLOPSBUDGET_ALL_SAMPLES=1 $(BIN)/python -m pytest -q tests/test_operator_database.py
+
+torture: .venv/installed
+	FLOPSBUDGET_TORTURE=1 $(BIN)/python -m pytest -q tests/test_baseline_kills.py tests/torture_small_disk.py tests/test_baseline_git.py tests/test_fuzz_files.py tests/test_command_fuzz.py
 
 lint: .venv/installed
 	$(BIN)/ruff check
@@ -49,6 +54,10 @@ demo-baseline: .venv/installed
 	cd $(EXAMPLES) && ../../$(BIN)/python -m pytest -q test_models.py --flops-budget-update
 	cd $(EXAMPLES) && BEFORE_THE_PULL_REQUEST=1 ../../$(BIN)/python -m pytest -q test_pull_request.py --flops-budget-update
 
+# When the result model changes; a test holds the file against the types.
+report-schema: .venv/installed
+	cd docs && ../$(BIN)/python -m report_schema
+
 # An environment of its own: nothing else here needs these counters.
 .venv-comparison/installed: docs/comparison/requirements.txt pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-comparison
@@ -65,6 +74,10 @@ bench: .venv-comparison/installed
 # The tables and the chart once more, from what was measured last.
 bench-page: .venv-comparison/installed
 	cd docs && ../$(PEERS)/python -m performance --page
+
+# A baseline of 10,000 entries: how long it takes, into docs/baselines.md.
+bench-baselines: .venv/installed
+	cd docs && ../$(BIN)/python -m performance.many_entries
 
 clean:
 	rm -rf .venv .venv-comparison .pytest_cache .mypy_cache .ruff_cache .hypothesis

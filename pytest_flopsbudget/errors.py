@@ -4,7 +4,8 @@
 
     Exception
     ├── UsageError            a wrong key, value, marker, file or call: told before or instead of a traceback
-    │   └── BaselineError     a baseline file that cannot be read or written
+    │   ├── BaselineError     a baseline file that cannot be read or written
+    │   └── ReportError       a report that cannot be read or written
     └── AssertionError
         └── BudgetExceededError   a test's measurements broke a limit or regressed
 """
@@ -18,6 +19,10 @@ class UsageError(Exception):
 
 class BaselineError(UsageError):
     """A baseline file that cannot be read or written; the file is as it was."""
+
+
+class ReportError(UsageError):
+    """A report that cannot be read or written; a file that was there is as it was."""
 
 
 class BudgetExceededError(AssertionError):

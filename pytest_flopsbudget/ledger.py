@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results.baseline import baseline_path, load, save, split_nodeid, updated
+from pytest_flopsbudget.results.baseline import baseline_path, change, load, split_nodeid, updated
 from pytest_flopsbudget.results.fold import natural_key
+from pytest_flopsbudget.results.orphans import likely_renames, orphans
 from pytest_flopsbudget.results.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.results.baseline import BaselineFile
+    from pytest_flopsbudget.results.comparison import Status
     from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.orphans import Orphan
+    from pytest_flopsbudget.results.verdict import Only
 
 
 class Baselines:
-    """Baseline files, each read once a run."""
+    """Baseline files, each read once a run.
 
-    def __init__(self) -> None:
+    Args:
+        torn: Whether they may hold entries that a merge has torn, which then are as if they were not there: the run
+            writes them anew.
+    """
+
+    def __init__(self, *, torn: bool = False) -> None:
+        self._torn = torn
         self._files: dict[Path, BaselineFile] = {}
 
     def file(self, test_file: Path) -> BaselineFile:
@@ -34,7 +47,7 @@ class Baselines:
         """
         path = baseline_path(test_file)
         if path not in self._files:
-            self._files[path] = load(path)
+            self._files[path] = load(path, torn=self._torn)
         return self._files[path]
 
     def entries(self, test_file: Path, nodeid: str) -> Mapping[str, Complexity]:
@@ -55,6 +68,8 @@ class Entry:
     vanished: tuple[str, ...]
     #: Whether all phases of the test passed so far.
     passed: bool
+    #: Whether it failed for a reason of its own, instead of its budget or besides it.
+    own_failure: bool = False
 
     @property
     def needs_attention(self) -> bool:
@@ -76,6 +91,12 @@ class Ledger:
         self.errors: list[str] = []
         #: Baseline files that were written.
         self.written: list[Path] = []
+        #: Baseline file → what became of its entries by an update, in words → of how many.
+        self.accepted: dict[Path, Counter[str]] = {}
+        #: Entries without a test that a complete run found.
+        self.orphans: list[Orphan] = []
+        #: Those of them that were removed.
+        self.pruned: list[Orphan] = []
 
     def record(self, key: str, data: Mapping[str, Any], *, passed: bool) -> None:
         """Take over what `packed` made of a test's verdicts.
@@ -92,6 +113,7 @@ class Ledger:
             verdicts=msgspec.convert(data["verdicts"], tuple[Verdict, ...]),
             vanished=tuple(data["vanished"]),
             passed=passed,
+            own_failure=data.get("own_failure", False),
         )
         if not passed:
             entry.fail()
@@ -104,6 +126,7 @@ class Ledger:
         """A later phase of the test did not pass."""
         if key in self._entries:
             self._entries[key].fail()
+            self._entries[key].own_failure = True
 
     def __iter__(self) -> Iterator[Entry]:
         """The tests as they stand in their files, whatever order they ran in."""
@@ -116,23 +139,101 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def update(self) -> None:
-        """Write the measurements of the tests that passed to their baselines; all other entries stay."""
-        by_file: dict[Path, dict[str, dict[str, Complexity]]] = {}
+    def update(self, only: Only | None = None) -> None:
+        """Write what was accepted of the tests that passed to their baselines; all other entries stay.
+
+        Args:
+            only: what alone was accepted; then entries that a test no longer measures stay too.
+        """
+        by_file: dict[Path, list[Entry]] = {}
         for entry in self:
             # A test that passed without measuring anything may have had no reason to this time.
-            if entry.passed and entry.verdicts:
-                test_id = split_nodeid(entry.nodeid)[1]
-                by_file.setdefault(entry.test_file, {})[test_id] = {
-                    verdict.name: verdict.complexity for verdict in entry.verdicts
-                }
-        for test_file, measured in sorted(by_file.items()):
-            path = baseline_path(test_file)
-            try:
-                if save(updated(load(path), measured)):
+            if entry.passed and any(verdict.accepted for verdict in entry.verdicts):
+                by_file.setdefault(baseline_path(entry.test_file), []).append(entry)
+        for path, entries in sorted(by_file.items()):
+            with self._told():
+                if change(path, partial(_with_accepted, entries=entries, only=only)):
                     self.written.append(path)
-            except BaselineError as error:
+                self.accepted[path] = _outcomes(entries, only)
+
+    def find_orphans(
+        self, tests: Mapping[Path, tuple[str, Collection[str]]], without_test_file: Mapping[Path, str]
+    ) -> None:
+        """Find the baseline entries whose test is gone.
+
+        Args:
+            tests: Test file → its node id, and the ids of all tests in it.
+            without_test_file: Baseline file beside which there is no test file → the node id that this had.
+        """
+        places = {baseline_path(test_file): place for test_file, place in tests.items()}
+        places |= {path: (nodeid, ()) for path, nodeid in without_test_file.items()}
+        for path, (nodeid, collected) in sorted(places.items()):
+            with self._told():
+                self.orphans += orphans(load(path), nodeid, collected)
+
+    def renames(self) -> dict[str, str]:
+        """Orphan → the test that it likely is now, by node ids; it has no baseline, and gets none by this run."""
+        gone = {orphan.nodeid: orphan.entries for orphan in self.orphans}
+        new = {
+            entry.nodeid: {verdict.name: verdict.complexity for verdict in entry.verdicts}
+            for entry in self
+            if entry.verdicts
+            and all(verdict.comparison.status == "new" and not verdict.accepted for verdict in entry.verdicts)
+        }
+        return likely_renames(gone, new)
+
+    def prune(self) -> None:
+        """Remove the orphans from their baselines, but for those that were likely renamed: they are to be moved."""
+        renames = self.renames()
+        by_file: dict[Path, list[Orphan]] = {}
+        for orphan in self.orphans:
+            if orphan.nodeid not in renames:
+                by_file.setdefault(orphan.path, []).append(orphan)
+        for path, gone in by_file.items():
+            with self._told():
+                change(path, partial(_without, gone=[split_nodeid(orphan.nodeid)[1] for orphan in gone]))
+                self.pruned += gone
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong with one file is told in the summary, and keeps no other from being written."""
+        try:
+            yield
+        except BaselineError as error:
+            if str(error) not in self.errors:
                 self.errors.append(str(error))
+
+
+def _with_accepted(file: BaselineFile, entries: Sequence[Entry], only: Only | None) -> BaselineFile:
+    measured: dict[str, dict[str, Complexity]] = {}
+    for entry in entries:
+        test_id = split_nodeid(entry.nodeid)[1]
+        others = {} if only is None else file.tests.get(test_id, {})
+        measured[test_id] = others | {v.name: v.complexity for v in entry.verdicts if v.accepted}
+    return updated(file, measured)
+
+
+def _without(file: BaselineFile, gone: Collection[str]) -> BaselineFile:
+    return replace(file, tests={test_id: names for test_id, names in file.tests.items() if test_id not in gone})
+
+
+#: What became of an entry by an update, in the order in which it is told.
+_IN_WORDS: dict[Status, str] = {
+    "new": "new",
+    "regressed": "regressed",
+    "within": "grown within tolerance",
+    "improved": "improved",
+    "unchanged": "unchanged",
+}
+
+
+def _outcomes(entries: Sequence[Entry], only: Only | None) -> Counter[str]:
+    verdicts = [verdict for entry in entries for verdict in entry.verdicts if verdict.accepted]
+    by_status = Counter(verdict.comparison.status for verdict in verdicts)
+    counts = Counter({words: by_status[status] for status, words in _IN_WORDS.items()})
+    if only is None:
+        counts["no longer measured"] = sum(len(entry.vanished) for entry in entries)
+    return +counts
 
 
 def packed(

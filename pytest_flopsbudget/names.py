@@ -1,8 +1,11 @@
-"""How operators are named where a user writes them: in formulas and in the pyproject."""
+"""Names that a user writes or sees, for rooms that share nothing else."""
 
 from __future__ import annotations
 
 import re
 
-#: "namespace::name", without overload.
+#: The folder of the baselines, beside the test files.
+FOLDER = "__flops__"
+
+#: An operator, as written in formulas and in the pyproject: "namespace::name", without overload.
 OPERATOR = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")

@@ -5,6 +5,8 @@ Nothing heavier than the standard library is imported until a test is marked or 
 
 from __future__ import annotations
 
+import argparse
+import difflib
 import re
 from contextlib import suppress
 from traceback import walk_tb
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_flopsbudget.census import Census
 from pytest_flopsbudget.errors import BudgetExceededError, UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +35,18 @@ _MARKER = (
 #: A table's head or a key with this plugin's name; not a requirement, with which a project asks for it to be installed.
 _TABLE = re.compile(rb"""(?im)^[ \t]*(?:\[[^\n]*flops|[\w.\-"' ]*flops[\w.\-"' ]*=(?!=))""")
 
+_UPDATE_OPTIONS = ("--flops-budget-update", "--flops-budget-update=new", "--flops-budget-update=improved")
+
+#: The flag that asks for a report → what it is.
+_REPORTS = {
+    "--flops-budget-json": "the whole report as JSON, to accept and compare later and for other programs",
+    "--flops-budget-markdown": "a table with module diffs as Markdown, for pull requests",
+    "--flops-budget-csv": "a row a measurement as CSV, for spreadsheets and data frames",
+    "--flops-budget-gitlab": "OpenMetrics text, for GitLab's metrics reports",
+}
+
 _SESSION: pytest.StashKey[BudgetSession] = pytest.StashKey()
+_CENSUS: pytest.StashKey[Census] = pytest.StashKey()
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _FIXTURE: pytest.StashKey[FlopsBudget] = pytest.StashKey()
 #: What a test's report carries to the controlling process.
@@ -42,14 +56,51 @@ _BROKEN: pytest.StashKey[str] = pytest.StashKey()
 _OF_AN_ATTEMPT: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _PAYLOAD, _BROKEN)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+class _Update(argparse.Action):
+    """Keeps what is a part of the option's name; an option with an optional value would take the path behind it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 -- argparse hands it over
+        namespace: argparse.Namespace,
+        values: object,  # noqa: ARG002
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, (option_string or "").partition("=")[2] or "all")
+
+
+def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Refuse a word that the option does not know; argparse would name the words, but not the near one."""
+    config = pluginmanager.get_plugin("pytestconfig")
+    for arg in config.invocation_params.args if isinstance(config, pytest.Config) else ():
+        name, separator, word = str(arg).partition("=")
+        if name == _UPDATE_OPTIONS[0] and separator and arg not in _UPDATE_OPTIONS:
+            words = [option.partition("=")[2] for option in _UPDATE_OPTIONS[1:]]
+            near = difflib.get_close_matches(word, words, n=1)
+            hint = f"; did you mean {name}={near[0]}?" if near else ";"
+            raise pytest.UsageError(
+                f"{arg}: {word!r} is nothing that can be accepted{hint} There are {', '.join(_UPDATE_OPTIONS)}"
+            )
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the flags. None is what they are without being given, so that the pyproject may speak."""
+    _check_update_option(pluginmanager)
     group = parser.getgroup("flops-budget", "complexity budgets (pytest-flopsbudget)")
     group.addoption(
-        "--flops-budget-update",
+        *_UPDATE_OPTIONS,
+        action=_Update,
+        nargs=0,
+        dest="flops_budget_update",
+        default=None,
+        help="accept what the tests measure as the new baseline, or only what has none yet, or only what tightens it; "
+        "only tests that ran and passed are written",
+    )
+    group.addoption(
+        "--flops-budget-prune",
         action="store_true",
         default=None,
-        help="accept what the tests measure as the new baseline; only tests that ran and passed are written",
+        help="remove the baseline entries of tests that are no longer there; needs a run that leaves no test out",
     )
     group.addoption(
         "--flops-budget-disable",
@@ -57,6 +108,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=None,
         help="measure, but hold nothing to limits and baselines",
     )
+    for flag, meaning in _REPORTS.items():
+        group.addoption(flag, metavar="PATH", help=f"write {meaning}")
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
@@ -69,16 +122,34 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker and, where the run is controlled, who hears of all tests."""
     config.addinivalue_line("markers", _MARKER)
-    if config.getoption("--flops-budget-update") and config.getoption("--flops-budget-disable"):
-        raise pytest.UsageError(
-            "--flops-budget-update and --flops-budget-disable contradict each other: a run that holds nothing to its "
-            "baseline accepts nothing either; give one of them"
-        )
+    for flag in ("--flops-budget-update", "--flops-budget-prune"):
+        if config.getoption(flag) and config.getoption("--flops-budget-disable"):
+            raise pytest.UsageError(
+                f"{flag} and --flops-budget-disable contradict each other: a run that holds nothing to its baseline "
+                "changes nothing in it either; give one of them"
+            )
+    config.stash[_CENSUS] = census = Census(config)
+    config.pluginmanager.register(census, "flopsbudget-census")
     if not hasattr(config, "workerinput"):
         from pytest_flopsbudget.controller import Controller  # noqa: PLC0415 -- a worker does without
 
-        config.stash[_CONTROLLER] = controller = Controller(config)
+        config.stash[_CONTROLLER] = controller = Controller(
+            config, lambda: _session(config), census.collected, _given_reports(config)
+        )
         config.pluginmanager.register(controller, "flopsbudget-controller")
+
+
+def _given_reports(config: pytest.Config) -> dict[str, Path]:
+    """The flag that asks for a report → the file to write it to."""
+    given = {flag: path for flag in _REPORTS if (path := config.getoption(flag)) is not None}
+    if not given:
+        return {}
+    from pytest_flopsbudget.publishing import checked_paths  # noqa: PLC0415 -- see the module's docstring
+
+    try:
+        return checked_paths(given, config.invocation_params.dir)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
 
 
 def _session(config: pytest.Config) -> BudgetSession:
@@ -111,10 +182,12 @@ def _uses_budget(item: pytest.Item) -> bool:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tell all mistakes in the pyproject, the markers and the baselines together, before any test runs."""
-    concerned = [item for item in items if _uses_budget(item)]
-    if config.getoption("--flops-budget-disable") or not (concerned or _says_something(config)):
+    if config.getoption("--flops-budget-disable"):
         return
-    mistakes = _session(config).mistakes(concerned)
+    concerned = [item for item in items if _uses_budget(item)]
+    mistakes = _session(config).mistakes(concerned) if concerned or _says_something(config) else []
+    if config.getoption("--flops-budget-prune"):
+        mistakes += filter(None, [config.stash[_CENSUS].refusal(items)])
     if not mistakes:
         return
     if hasattr(config, "workeroutput"):
@@ -143,6 +216,7 @@ def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Forget what an earlier attempt measured: a test that is run again measures anew."""
     _forget(item)
+    item.user_properties[:] = [pair for pair in item.user_properties if not str(pair[0]).startswith("flops_budget.")]
 
 
 def _forget(item: pytest.Item) -> None:
@@ -191,6 +265,8 @@ def pytest_runtest_makereport(
     if call.when != "call":
         return report
     if _PAYLOAD in item.stash:
+        own = call.excinfo is not None and not isinstance(call.excinfo.value, BudgetExceededError)
+        item.stash[_PAYLOAD]["own_failure"] = own
         # A plain attribute: reports carry what they are given, between processes too.
         report.__dict__["flops_budget"] = item.stash[_PAYLOAD]
     # A skip, which an expected failure is too, keeps the form that pytest gave it.
@@ -230,4 +306,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Write the summary."""
     controller = config.stash.get(_CONTROLLER, None)
     if controller is not None:
-        controller.write_summary(terminalreporter, lambda: _session(config))
+        controller.write_summary(terminalreporter)

@@ -6,8 +6,9 @@ import os
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_flopsbudget.census import own_nodeid
 from pytest_flopsbudget.controller import ENCODING, terminal_encoding
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.ledger import Baselines, Ledger
+    from pytest_flopsbudget.results.verdict import Only, Verdict
 
 
 class BudgetSession:
@@ -45,12 +47,14 @@ class BudgetSession:
         """The baseline files."""
         from pytest_flopsbudget.ledger import Baselines  # noqa: PLC0415 -- brings msgspec
 
-        return Baselines()
+        # What a merge has torn has a baseline, two even: it is neither new, nor is there one to be tightened.
+        return Baselines(torn=self.accepts is True)
 
     @property
-    def accepts(self) -> bool:
-        """Whether this run accepts what it measures."""
-        return bool(self._config.getoption("--flops-budget-update"))
+    def accepts(self) -> Only | bool:
+        """Whether this run accepts what it measures, or what alone of it."""
+        update: Literal["all"] | Only | None = self._config.getoption("--flops-budget-update")
+        return update is not None if update is None or update == "all" else update
 
     def header(self) -> str | None:
         """A line on what the pyproject holds; None where it holds nothing, or what will be told as a mistake."""
@@ -110,23 +114,25 @@ class BudgetSession:
             return None, _NOTHING_MEASURED
         from pytest_flopsbudget.ledger import packed  # noqa: PLC0415 -- brings msgspec
         from pytest_flopsbudget.reports.failure import explain  # noqa: PLC0415
+        from pytest_flopsbudget.reports.junit import properties  # noqa: PLC0415
         from pytest_flopsbudget.reports.text import with_signs  # noqa: PLC0415
         from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
 
-        nodeid = _own_nodeid(item)
+        nodeid = own_nodeid(item)
         budgets = (*self.settings.budgets_for(nodeid), *self._marker_budgets(item))
         try:
             baseline = self.baselines.entries(item.path, nodeid)
         except BaselineError as error:
             return None, str(error)
-        judged = []
+        verdicts: list[Verdict] = []
         for measurement in measurements:
             accepted = baseline.get(measurement.name)
             verdict = judge(measurement, budgets, self.settings, accepted, accepts=self.accepts)
             item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
-            judged.append((verdict, accepted))
-        text = explain(_as_typed(nodeid, self._config), judged)
-        verdicts = [verdict for verdict, _ in judged]
+            verdicts.append(verdict)
+        if self.settings.junit_properties == "on":
+            item.user_properties += properties(verdicts)
+        text = explain(_as_typed(nodeid, self._config), verdicts)
         vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
         if not verdicts and not vanished:
             return None, ""
@@ -143,7 +149,9 @@ class BudgetSession:
 
     def write_summary(self, reporter: pytest.TerminalReporter, ledger: Ledger) -> None:
         """Write what the run measured to the terminal."""
-        from pytest_flopsbudget.reports.terminal import Screen, summary  # noqa: PLC0415 -- brings rich
+        from pytest_flopsbudget.reports.screen import Screen  # noqa: PLC0415 -- brings rich
+        from pytest_flopsbudget.reports.terminal import summary  # noqa: PLC0415
+        from pytest_flopsbudget.reports.upkeep import upkeep  # noqa: PLC0415
 
         writer = self._config.get_terminal_writer()
         screen = Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(self._config))
@@ -153,10 +161,16 @@ class BudgetSession:
         if verbosity >= 0:
             reporter.write_sep("=", "flops budgets")
         if verbosity >= 0 or any(entry.needs_attention for entry in entries):
-            for line in summary(entries, screen, self.settings, verbosity=verbosity, accepts=self.accepts):
+            for line in summary(entries, screen, self.settings, verbosity=verbosity, accepts=self.accepts is True):
                 reporter.write_line(line)
-            for path in ledger.written:
-                reporter.write_line(f"baseline written: {_relative(path, self._config)}")
+        for line in upkeep(
+            ledger,
+            updates=bool(self.accepts),
+            verbosity=verbosity,
+            shown_path=partial(_relative, config=self._config),
+            shown_nodeid=partial(_as_typed, config=self._config),
+        ):
+            reporter.write_line(line)
         for error in ledger.errors:
             reporter.write_line(f"ERROR: {error}", red=True)
 
@@ -176,14 +190,9 @@ def _markers(item: pytest.Item) -> list[tuple[Node, pytest.Mark]]:
     return list(item.iter_markers_with_node("flops_budget"))[::-1]
 
 
-def _own_nodeid(item: pytest.Item) -> str:
-    """The item's node id as it is without pytest-xdist, which may append the name of a group to it."""
-    return f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
-
-
 def _place_of(mark: pytest.Mark, item: pytest.Item) -> str:
     """The test whose marker it is, with its parameters only where it belongs to one set of them."""
-    nodeid = _own_nodeid(item)
+    nodeid = own_nodeid(item)
     callspec = getattr(item, "callspec", None)
     if callspec is None or any(own is mark for own in callspec.marks):
         return nodeid

@@ -22,11 +22,13 @@ Reaction = Literal["fail", "warn", "ignore"]
 Improvement = Literal["pass", "fail"]
 Shown = Literal["flops", "macs", "total_flops"]
 Switch = Literal["on", "off"]
+OnGitHub = Literal["auto", "off"]
 
 _REACTIONS: tuple[Reaction, ...] = ("fail", "warn", "ignore")
 _IMPROVEMENTS: tuple[Improvement, ...] = ("pass", "fail")
 _SHOWN: tuple[Shown, ...] = get_args(Shown)
 _SWITCHES: tuple[Switch, ...] = get_args(Switch)
+_ON_GITHUB: tuple[OnGitHub, ...] = get_args(OnGitHub)
 
 _FILE = "pyproject.toml"
 _TABLE = "pytest-flopsbudget"
@@ -39,6 +41,8 @@ _KEYS = (
     "improved-baseline",
     "free-operators",
     "show",
+    "github",
+    "junit-properties",
     "shortcuts",
     "limits",
     "budgets",
@@ -89,6 +93,10 @@ class Settings:
     free_operators: tuple[str, ...] = ()
     #: The unit of work in the summary.
     show: Shown = "flops"
+    #: "auto": on GitHub Actions, write to the job's summary and annotate the tests.
+    github: OnGitHub = "off"
+    #: Whether what was measured becomes properties of the tests in JUnit reports.
+    junit_properties: Switch = "on"
     #: Whether counting takes its shortcuts, or asks PyTorch about every operator anew: for bug reports.
     shortcuts: Switch = "on"
 
@@ -235,6 +243,8 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings
         improved_baseline=_read_choice(table, "improved-baseline", _IMPROVEMENTS, Settings().improved_baseline, place),
         free_operators=_read_operators(table.get("free-operators", []), place),
         show=_read_choice(table, "show", _SHOWN, Settings().show, place),
+        github=_read_choice(table, "github", _ON_GITHUB, Settings().github, place),
+        junit_properties=_read_choice(table, "junit-properties", _SWITCHES, Settings().junit_properties, place),
         shortcuts=_read_choice(table, "shortcuts", _SWITCHES, Settings().shortcuts, place),
     )
 

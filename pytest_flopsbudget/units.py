@@ -37,6 +37,8 @@ _RATE = r"(?P<prefix>(?i:[kMGTPE]?))(?:FLOPS|(?P<word>(?i:flops?|macs?))(?:/|per
 #: No amount needs more; keeps Python's own limit on the digits of an integer out of sight.
 _LONGEST_TEXT = 100
 _SIGNIFICANT_DIGITS = 4
+#: Beyond it, a decimal says nothing; and what a damaged file holds may be larger than any float.
+_LARGEST_PERCENT = 10**15
 
 _EXAMPLES: Mapping[Unit, str] = {
     "FLOPs": '"8.2 GFLOPs" or "4.1 GMACs"',
@@ -166,6 +168,8 @@ def format_percent(old: int, new: int) -> str:
     if old == 0:
         return "new"
     percent = Fraction(100 * (new - old), old)
+    if abs(percent) > _LARGEST_PERCENT:
+        return f"{'+' if percent > 0 else '-'}{abs(round(percent))}%"
     if abs(percent) >= Fraction(1, 10):
         return f"{float(percent):+.1f}%"
     if abs(percent) >= Fraction(1, 100):
@@ -292,5 +296,7 @@ def _digits(number: Fraction, *, exact: bool) -> str:
     decimals = _decimals(number)
     if number.denominator == 1 and (exact or decimals == 0):
         return str(math.floor(number))
-    text = f"{float(number):.{decimals}f}"
+    # By whole numbers: what a damaged file holds may be larger than any float.
+    whole, rest = divmod(round(number * 10**decimals), 10**decimals)
+    text = f"{whole}.{rest:0{decimals}d}" if decimals else str(whole)
     return text.rstrip("0") if exact else text

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from _pytest.pytester import SysModulesSnapshot
 from hypothesis import settings
+
+import pytest_flopsbudget
+from pytest_flopsbudget.commands.main import main
 
 # A slow machine is no failure.
 settings.register_profile("steady", parent=settings(), deadline=None)
@@ -68,6 +74,41 @@ class Project:
     def run_apart(self, *args: str) -> pytest.RunResult:
         """Run pytest in a process of its own."""
         return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
+
+
+class Command:
+    """The command line, in an empty folder."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.code = 0
+        self.errors = ""
+
+    def __call__(self, *argv: object) -> list[str]:
+        """Run it in this process; the lines of its output."""
+        self._capsys.readouterr()
+        self.code = main([str(word) for word in argv])
+        out, self.errors = self._capsys.readouterr()
+        return out.splitlines()
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    # Whoever runs the tests may be inside a repository of their own, and have settings of git's.
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    # Processes of their own import the package that is tested, wherever they run.
+    monkeypatch.setenv("PYTHONPATH", str(Path(pytest_flopsbudget.__file__).parents[1]))
+    return Command(capsys)
 
 
 @pytest.fixture

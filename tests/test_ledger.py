@@ -25,14 +25,15 @@ def complexity(flops=100):
     )
 
 
-def verdict(flops=100, name="model", old=None):
+def verdict(flops=100, name="model", old=None, *, accepts=True):
     measurement = Measurement(name=name, complexity=complexity(flops))
-    return judge(measurement, [], Settings(), None if old is None else complexity(old), accepts=True)
+    return judge(measurement, [], Settings(), None if old is None else complexity(old), accepts=accepts)
 
 
 @pytest.fixture
 def record(tmp_path):
     """Records a test of a file in this folder, as a report of another process would."""
+    (tmp_path / "tests").mkdir(exist_ok=True)
 
     def record(ledger, nodeid="tests/test_net.py::test_a", *, verdicts=None, passed=True, line=0, vanished=()):
         file = tmp_path / nodeid.partition("::")[0]
@@ -41,6 +42,12 @@ def record(tmp_path):
         return file
 
     return record
+
+
+@pytest.fixture
+def test_file(tmp_path):
+    """The file of the tests that `record` records unless told otherwise."""
+    return tmp_path / "tests/test_net.py"
 
 
 def accepted(test_file):
@@ -139,9 +146,9 @@ class TestUpdate:
         assert accepted(file) == {"test_a": {"x": 1, "y": 2}}
         assert (ledger.written, ledger.errors) == ([baseline_path(file)], [])
 
-    def test_all_others_keep_their_entries(self, record, tmp_path):
+    def test_all_others_keep_their_entries(self, record, test_file):
         """Those that failed, in one phase or another, and those that did not run."""
-        file = tmp_path / "tests/test_net.py"
+        file = test_file
         names = ("test_a", "failed", "torn_down", "not_run")
         save(BaselineFile(baseline_path(file), {name: {"model": complexity(7)} for name in names}))
         ledger = Ledger()
@@ -152,8 +159,8 @@ class TestUpdate:
         ledger.update()
         assert accepted(file) == {name: {"model": 7} for name in names} | {"test_a": {"model": 100}}
 
-    def test_a_test_that_measured_nothing_keeps_its_entry(self, record, tmp_path):
-        file = tmp_path / "tests/test_net.py"
+    def test_a_test_that_measured_nothing_keeps_its_entry(self, record, test_file):
+        file = test_file
         save(BaselineFile(baseline_path(file), {"test_a": {"model": complexity(7)}}))
         ledger = Ledger()
         record(ledger, verdicts=[], vanished=["model"])
@@ -167,9 +174,9 @@ class TestUpdate:
         ledger.update()
         assert ledger.written == [baseline_path(first), baseline_path(second)]
 
-    def test_what_changed_meanwhile_is_kept(self, record, tmp_path):
+    def test_what_changed_meanwhile_is_kept(self, record, test_file):
         """Another run may have written other tests since this one read the file."""
-        file = tmp_path / "tests/test_net.py"
+        file = test_file
         ledger = Ledger()
         record(ledger)
         save(BaselineFile(baseline_path(file), {"test_other": {"model": complexity(7)}}))
@@ -188,3 +195,124 @@ class TestUpdate:
         assert accepted(second) == {"test": {"model": 100}}
         assert len(ledger.errors) == 1
         assert f"{path}: conflict marker, line 1" in ledger.errors[0]
+
+    def test_what_became_of_the_entries(self, record):
+        """Counted file by file; what did not pass is not among them."""
+        ledger = Ledger()
+        verdicts = {
+            "new": verdict(),
+            "dearer": verdict(9, old=3),
+            "cheaper": verdict(1, old=3),
+            "same": verdict(3, old=3),
+        }
+        for name, judged in verdicts.items():
+            file = record(ledger, f"a.py::{name}", verdicts=[judged], vanished=["x", "y"] if name == "same" else [])
+        record(ledger, "a.py::failed", verdicts=[verdict(9, old=3)], passed=False)
+        other = record(ledger, "b.py::new")
+        ledger.update()
+        assert ledger.accepted == {
+            baseline_path(file): {"new": 1, "regressed": 1, "improved": 1, "unchanged": 1, "no longer measured": 2},
+            baseline_path(other): {"new": 1},
+        }
+
+
+class TestUpdateOnly:
+    @pytest.mark.parametrize(
+        ("only", "counts", "names"),
+        [
+            ("new", {"new": 1}, {"new": 1, "cheaper": 3, "same": 3, "gone": 3}),
+            ("improved", {"improved": 1}, {"cheaper": 1, "same": 3, "gone": 3}),
+        ],
+    )
+    def test_name_by_name(self, record, tmp_path, only, counts, names):
+        """Of one test some measurements are accepted, and the others keep what they had."""
+        file = tmp_path / "tests/test_net.py"
+        before = {name: complexity(3) for name in ("cheaper", "same", "gone")}
+        save(BaselineFile(baseline_path(file), {"test_a": before}))
+        judged = [
+            verdict(1, "new", accepts=only),
+            verdict(1, "cheaper", old=3, accepts=only),
+            verdict(3, "same", old=3, accepts=only),
+        ]
+        ledger = Ledger()
+        record(ledger, verdicts=judged, vanished=["gone"])
+        ledger.update(only)
+        assert accepted(file) == {"test_a": names}
+        assert ledger.accepted == {baseline_path(file): counts}
+
+    def test_nothing_of_that_kind(self, record):
+        ledger = Ledger()
+        file = record(ledger, verdicts=[verdict(accepts="improved")])
+        ledger.update("improved")
+        assert not baseline_path(file).exists()
+        assert ledger.accepted == {}
+
+    def test_what_did_not_pass(self, record):
+        ledger = Ledger()
+        file = record(ledger, verdicts=[verdict(accepts="new")], passed=False)
+        ledger.update("new")
+        assert not baseline_path(file).exists()
+
+
+class TestOrphans:
+    @pytest.fixture
+    def file(self, tmp_path):
+        """A test file whose baseline holds two tests."""
+        file = tmp_path / "tests/test_net.py"
+        file.parent.mkdir(exist_ok=True)
+        save(BaselineFile(baseline_path(file), {name: {"model": complexity(7)} for name in ("test_a", "test_b")}))
+        return file
+
+    def test_found_and_pruned(self, file):
+        ledger = Ledger()
+        ledger.find_orphans({file: ("tests/test_net.py", {"test_b", "test_new"})}, {})
+        assert [orphan.nodeid for orphan in ledger.orphans] == ["tests/test_net.py::test_a"]
+        ledger.prune()
+        assert accepted(file) == {"test_b": {"model": 7}}
+        assert ledger.pruned == ledger.orphans
+
+    def test_a_file_without_its_tests(self, file):
+        """All of its entries are orphans; the empty file is not kept."""
+        ledger = Ledger()
+        ledger.find_orphans({}, {baseline_path(file): "tests/test_net.py"})
+        assert [orphan.nodeid for orphan in ledger.orphans] == [
+            "tests/test_net.py::test_a",
+            "tests/test_net.py::test_b",
+        ]
+        ledger.prune()
+        assert not baseline_path(file).exists()
+
+    def test_a_file_without_a_baseline(self, tmp_path):
+        ledger = Ledger()
+        ledger.find_orphans({tmp_path / "test_x.py": ("test_x.py", {"test_a"})}, {})
+        assert (ledger.orphans, ledger.errors) == ([], [])
+
+    def test_likely_renamed(self, file, record):
+        """It is not pruned, since its baseline is to be moved."""
+        ledger = Ledger()
+        record(ledger, "tests/test_net.py::test_new", verdicts=[verdict(7, accepts=False)])
+        ledger.find_orphans({file: ("tests/test_net.py", {"test_new"})}, {})
+        assert ledger.renames() == {"tests/test_net.py::test_a": "tests/test_net.py::test_new"}
+        ledger.prune()
+        assert accepted(file) == {"test_a": {"model": 7}}
+
+    def test_another_process_wrote_meanwhile(self, file):
+        """What it added stays, and what it removed is gone already."""
+        ledger = Ledger()
+        ledger.find_orphans({file: ("tests/test_net.py", ())}, {})
+        save(
+            BaselineFile(baseline_path(file), {"test_b": {"model": complexity(8)}, "test_c": {"model": complexity(9)}})
+        )
+        ledger.prune()
+        assert accepted(file) == {"test_c": {"model": 9}}
+
+    def test_one_that_cannot_be_read(self, file, tmp_path):
+        """It is named and left as it is; the others are pruned."""
+        path = baseline_path(tmp_path / "tests/test_bad.py")
+        path.write_text("{", encoding="utf-8")
+        ledger = Ledger()
+        ledger.find_orphans({file: ("tests/test_net.py", {"test_a"})}, {path: "tests/test_bad.py"})
+        ledger.prune()
+        assert accepted(file) == {"test_a": {"model": 7}}
+        assert path.read_text(encoding="utf-8") == "{"
+        assert [f"{path}, line 1" in error for error in ledger.errors] == [True]

@@ -98,8 +98,8 @@ class TestBaselines:
         ("damage", "message"),
         [
             (lambda text: text[:100], "*test_net.json, line *: no JSON*"),
-            (lambda text: "<<<<<<< HEAD\n" + text, "*test_net.json: conflict marker, line 1: resolve it*"),
-            (lambda text: text.replace('"format": 1', '"format": 2'), "*line 2*newer pytest-flopsbudget*Upgrade*"),
+            (lambda text: "<<<<<<< HEAD\n" + text, "*test_net.json: conflict marker, line 1: delete *"),
+            (lambda text: text.replace('"format": 2', '"format": 3'), "*line 2*newer pytest-flopsbudget*Upgrade*"),
             (lambda text: text.replace('"flops"', '"flop"', 1), "*unknown key*did you mean*flops*"),
             (lambda _: "", "*test_net.json, line 1: no JSON*"),
         ],

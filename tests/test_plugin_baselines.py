@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from conftest import NET_FLOPS
+
+from pytest_flopsbudget.results.baseline import load
 
 TWO_TESTS = """
 def test_a(flops_budget):
@@ -17,7 +17,7 @@ def test_b(flops_budget):
 
 
 def flops_of(project, test, name="model"):
-    return json.loads(project.baseline.read_text())["tests"][test][name]["metrics"]["flops"]
+    return load(project.baseline).tests[test][name].flops
 
 
 def grown(project, kernel=5):
@@ -36,7 +36,7 @@ def written(project):
 def test_written_where_the_test_is(project):
     project.write(TWO_TESTS)
     result = project.run("--flops-budget-update")
-    result.stdout.fnmatch_lines(["baseline written: __flops__/test_net.json"])
+    result.stdout.fnmatch_lines(["baseline written: __flops__/test_net.json: 2 new"])
     assert flops_of(project, "test_a") == flops_of(project, "test_b") == NET_FLOPS
 
 
@@ -129,6 +129,53 @@ def test_same_bytes_in_any_order(project):
     project.baseline.unlink()
     project.run("--flops-budget-update", "test_net.py::test_b", "test_net.py::test_a")
     assert project.baseline.read_bytes() == before
+
+
+def test_ids_that_look_alike(project):
+    """Each has an entry of its own, those that file names would not tell apart too."""
+    widths = {
+        "a/b": 1,
+        "a_b": 2,
+        "a b": 3,
+        "A_B": 4,
+        "a_b.json": 5,
+        "..": 6,
+        "\u00e4": 7,
+        "a\u0308": 8,
+        "a::b": 9,
+        "a": 10,
+    }
+    project.write(
+        f"@pytest.mark.parametrize('width', {list(widths.values())}, ids={[ascii(name)[1:-1] for name in widths]})\n"
+        "def test_net(flops_budget, width):\n    flops_budget(Net(width=width), IMAGE)\n"
+    )
+    project.run("--flops-budget-update").assert_outcomes(passed=len(widths))
+    tests = load(project.baseline).tests
+    # 2*8*8*3*3*3 for each channel of the convolution, 2*10 for each that the linear layer takes.
+    assert sorted(entries["model"].flops for entries in tests.values()) == [
+        width * (3456 + 20) for width in widths.values()
+    ]
+    assert list(project.baseline.parent.glob("*.json")) == [project.baseline]
+    project.run().stdout.fnmatch_lines([f"{len(widths)} measurements: {len(widths)} ok; *"])
+
+
+def test_torn_by_a_merge(written):
+    """Two lines that contradict each other stop a run; an update that measures the test takes the place of both."""
+    text = written.baseline.read_text()
+    other = next(line for line in text.splitlines() if line.startswith('{"metrics"') and '"test_a"' in line)
+    written.baseline.write_text(text.replace(other, other + "\n" + other.replace(str(NET_FLOPS), "7")))
+    result = written.run()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(
+        ['ERROR: *test_net.json, line 8 (and line 7): metrics of "test_a": another line says *']
+    )
+    for word in ("new", "improved"):
+        # It has a baseline, two even: it is neither new, nor is there one to be tightened.
+        assert written.run(f"--flops-budget-update={word}").ret == pytest.ExitCode.USAGE_ERROR
+    result = written.run("--flops-budget-update", "-k", "test_b")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    written.run("--flops-budget-update").assert_outcomes(passed=2)
+    assert (flops_of(written, "test_a"), flops_of(written, "test_b")) == (38_480, 38_480)
 
 
 def test_not_writable(written):

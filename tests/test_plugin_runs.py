@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -105,6 +107,16 @@ def test_a_worker_that_dies(project):
     assert '"test_c"' not in text
 
 
+def test_strict_markers_without_the_plugin(project):
+    """The run stops at the unknown marker; the README has the one line to add."""
+    arguments = ["-p", "no:flopsbudget", "--strict-markers"]
+    project.pytester.makepyfile("import pytest\n\n@pytest.mark.flops_budget(flops=1)\ndef test_none(): pass\n")
+    assert project.run_apart(*arguments).ret == pytest.ExitCode.INTERRUPTED
+    readme = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r'^`markers = \["(flops_budget: .*)"\]`\.$', readme, re.MULTILINE)
+    project.run_apart(*arguments, "-o", f"markers={line}").assert_outcomes(passed=1)
+
+
 class TestNothingToMeasure:
     def test_costs_no_import(self, pytester):
         """Neither PyTorch nor anything else that is heavy is imported, and nothing is printed."""
@@ -125,7 +137,7 @@ class TestNothingToMeasure:
             "    print('ours', *sorted(name for name in sys.modules if name.startswith('pytest_flopsbudget')))\n"
         )
         result = pytester.run(sys.executable, "-X", "importtime", "-m", "pytest", "-s")
-        names = ["", ".controller", ".errors", ".hookspecs", ".plugin"]
+        names = ["", ".census", ".controller", ".errors", ".hookspecs", ".names", ".plugin"]
         result.stdout.fnmatch_lines(["*ours " + " ".join(f"pytest_flopsbudget{name}" for name in names)])
         imported = [line.rpartition("|")[2].strip() for line in result.errlines]
         assert "_pytest.config" in imported

@@ -1,4 +1,4 @@
-"""Counting needs torch but never pytest; results and reports need neither."""
+"""Counting needs torch but never pytest; results, reports and commands need neither."""
 
 import subprocess
 import sys
@@ -14,6 +14,11 @@ import pytest
         ("pytest_flopsbudget.results.verdict", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.ledger", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.reports.terminal", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.reports.markdown", ["torch", "pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.reports.github, pytest_flopsbudget.reports.junit", ["torch", "pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.reports.csv, pytest_flopsbudget.reports.gitlab", ["torch", "pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.results.report_file", ["torch", "pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.commands.main", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.settings", ["torch", "pytest", "msgspec", "rich"]),
     ],
 )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pytest_flopsbudget.ledger import Entry
-from pytest_flopsbudget.reports.terminal import Screen, summary
+from pytest_flopsbudget.reports.screen import Screen
+from pytest_flopsbudget.reports.terminal import summary
 from pytest_flopsbudget.reports.text import can_show_signs, counted, from_to, with_signs
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
@@ -144,9 +146,11 @@ class TestClosing:
         """With the command that tightens the baseline: for one test its own, for several the whole."""
         better = complexity(1000), complexity()
         one = lines(entry(*better))
-        assert one[-1] == "1 test improved; tighten the baseline: pytest --flops-budget-update test_net.py::test_a"
+        assert one[-1] == (
+            "1 test improved; tighten the baseline: pytest --flops-budget-update=improved test_net.py::test_a"
+        )
         two = lines(entry(*better), entry(*better, nodeid="test_net.py::test_b"))
-        assert two[-1] == "2 tests improved; tighten the baseline: pytest --flops-budget-update"
+        assert two[-1] == "2 tests improved; tighten the baseline: pytest --flops-budget-update=improved"
 
     @pytest.mark.parametrize(("reaction", "told"), [("warn", True), ("fail", True), ("ignore", False)])
     def test_without_a_baseline(self, reaction, told):
@@ -170,6 +174,13 @@ class TestClosing:
             "test_net.py::test_a: the input changed: float32[1] \u2192 float32[2]",
             "test_net.py::test_a: in the baseline, but no longer measured: student",
         ]
+
+    def test_a_metric_that_is_no_longer_measured(self):
+        """It is shown, though nothing that is measured changed."""
+        gone = msgspec.structs.replace(complexity(), metrics={"flops": 2000, "params": 20, "buffer_bytes": 7})
+        assert lines(entry(complexity(), gone))[-1] == (
+            "test_net.py::test_a: in the baseline, but no longer measured: buffer_bytes"
+        )
 
     def test_quiet(self):
         """No table."""

@@ -111,6 +111,34 @@ class TestReactions:
         assert judged(complexity(unknown=UNKNOWN), settings=strict, accepts=True).fails
 
 
+class TestAccepts:
+    """What an update accepts, by what became of the measurement."""
+
+    @pytest.mark.parametrize(
+        ("new", "old", "by"),
+        [
+            (complexity(), None, {"new"}),
+            (complexity(), complexity(), set()),
+            (complexity(101), complexity(100), set()),
+            (complexity(99, params=10), complexity(100, params=11), {"improved"}),
+            (complexity(99, params=11), complexity(100, params=10), set()),
+            (complexity(99), msgspec.structs.replace(complexity(100), inputs=("float32[2]",)), set()),
+            (complexity(99), msgspec.structs.replace(complexity(100), backward=True), set()),
+            (complexity(99), msgspec.structs.replace(complexity(100), execution="real"), set()),
+            (complexity(99), msgspec.structs.replace(complexity(100), metrics={"flops": 100, "macs": 50}), set()),
+        ],
+        ids=["new", "same", "regressed", "improved", "mixed", "input", "backward", "execution", "vanished metric"],
+    )
+    def test_only(self, new, old, by):
+        assert {only for only in ("new", "improved") if judged(new, old, accepts=only).accepted} == by
+        assert judged(new, old, accepts=True).accepted
+        assert not judged(new, old).accepted
+
+    def test_within_tolerance_is_no_improvement(self):
+        settings = Settings(tolerance={"flops": Tolerance(relative=Fraction(1, 10))})
+        assert not judged(complexity(101), complexity(100), settings=settings, accepts="improved").accepted
+
+
 @given(
     measured=st.integers(0, 2**70),
     limit=st.integers(0, 2**70),

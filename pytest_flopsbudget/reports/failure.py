@@ -5,18 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.reports.text import amount, counted, from_to, growth, update_command
-from pytest_flopsbudget.results.diff import Diff, ModuleChange, diff, shape_change
+from pytest_flopsbudget.results.diff import own_values, shape_change, telling
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.limits import Unmeasured, Violation
 from pytest_flopsbudget.results.metrics import METRICS
 from pytest_flopsbudget.units import format_pair, format_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_flopsbudget.results.comparison import Comparison, MetricChange
+    from pytest_flopsbudget.results.comparison import Comparison
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.verdict import Verdict
+    from pytest_flopsbudget.results.diff import Diff, ModuleChange
+    from pytest_flopsbudget.results.report import Judged
 
 #: Rows of each list; the rest is summed up in one.
 _MOST_ROWS = 12
@@ -25,38 +26,35 @@ _MOST_PLACES = 5
 #: What is named among the unknown operators without being one that a formula could be registered for.
 _NO_OPERATORS = ("higher_order.", "threading.")
 
-#: Bytes follow the parameters: where those grew, a second list of the same modules says nothing new.
-_FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
 
-
-def explain(nodeid: str, verdicts: Sequence[tuple[Verdict, Complexity | None]]) -> str:
-    """All that is wrong with a test's measurements, each beside its baseline; empty where nothing is."""
-    failing = [(verdict, baseline) for verdict, baseline in verdicts if verdict.fails]
+def explain(nodeid: str, verdicts: Sequence[Judged]) -> str:
+    """All that is wrong with a test's measurements; empty where nothing is."""
     several = len(verdicts) > 1
     blocks = [
-        "\n".join(_explain_one(nodeid, verdict, baseline, label=f"{verdict.name}: " if several else ""))
-        for verdict, baseline in failing
+        "\n".join(_explain_one(nodeid, verdict, label=f"{verdict.name}: " if several else ""))
+        for verdict in verdicts
+        if verdict.fails
     ]
     return "\n\n".join(blocks)
 
 
-def _explain_one(nodeid: str, verdict: Verdict, baseline: Complexity | None, label: str) -> Iterator[str]:
+def _explain_one(nodeid: str, verdict: Judged, label: str) -> Iterator[str]:
     yield from _limits(verdict, label)
     yield from _reactions(verdict, label)
-    yield from _run_changes(verdict.comparison)
+    yield from run_changes(verdict.comparison)
     if verdict.times > 1:
         yield f"the largest of {verdict.times:,} measurements"
-    if baseline is not None and verdict.comparison.changes:
-        yield from _what_grew(verdict.complexity, baseline, verdict.comparison.changes)
+    if verdict.diffs:
+        yield from what_grew(verdict.diffs)
     else:
         broken = {item.metric for item in verdict.broken if isinstance(item, Violation)}
-        for metric in _telling(broken):
+        for metric in telling(broken):
             yield from _largest(verdict.complexity, metric)
     if verdict.failing and verdict.failing != ("unknown operators",):
         yield f"to accept: {update_command(nodeid)}"
 
 
-def _limits(verdict: Verdict, label: str) -> Iterator[str]:
+def _limits(verdict: Judged, label: str) -> Iterator[str]:
     for item in verdict.broken:
         yield label + _broken(item)
         yield f"    limit set by {item.source}"
@@ -66,7 +64,7 @@ def _limits(verdict: Verdict, label: str) -> Iterator[str]:
         yield f"    limit set by {pattern.source}"
 
 
-def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
+def _reactions(verdict: Judged, label: str) -> Iterator[str]:
     """What the settings make of the baseline and of unknown operators."""
     changes = verdict.comparison.changes
     if "regressed" in verdict.failing:
@@ -117,7 +115,8 @@ def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
     yield "        return 2 * call.first_output.numel()  # FLOPs, 2 per multiply-accumulate"
 
 
-def _run_changes(comparison: Comparison) -> Iterator[str]:
+def run_changes(comparison: Comparison) -> Iterator[str]:
+    """What else differs from the baseline: the input, how the model ran, what is no longer measured."""
     if comparison.inputs_changed:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
@@ -134,20 +133,15 @@ def _execution(execution: str) -> str:
     return "shapes alone" if execution == "shapes" else "real data"
 
 
-def _what_grew(new: Complexity, old: Complexity, changes: Sequence[MetricChange]) -> Iterator[str]:
-    for metric in _telling({change.metric for change in changes}):
-        difference = diff(old, new, metric)
+def what_grew(differences: Iterable[Diff]) -> Iterator[str]:
+    """The modules and the operators through which each metric changed."""
+    for difference in differences:
         if difference.modules:
-            yield f"what changed in {metric}, by module:"
+            yield f"what changed in {difference.metric}, by module:"
             yield from module_rows(difference)
         if difference.operators:
-            yield f"what changed in {metric}, by operator:"
+            yield f"what changed in {difference.metric}, by operator:"
             yield from operator_rows(difference)
-
-
-def _telling(metrics: Collection[str]) -> list[str]:
-    """Those of ``metrics`` whose lists of modules say something that no other's says."""
-    return [metric for metric in METRICS if metric in metrics and _FOLLOWS.get(metric) not in metrics]
 
 
 def module_rows(difference: Diff) -> Iterator[str]:
@@ -198,10 +192,7 @@ def operator_rows(difference: Diff) -> Iterator[str]:
 
 def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
     """Where a metric's value comes from, for a reader who has no baseline to compare with, or an equal one."""
-    own = {path: module.value(metric) for path, module in complexity.modules.items()}
-    for path, module in complexity.modules.items():
-        if path:
-            own[path.rpartition(".")[0]] -= module.value(metric)
+    own = own_values(complexity.modules, metric)
     rows = [
         (sum(own[path] for path in unfold({folded: module})), folded, module)
         for folded, module in fold(complexity.modules).items()

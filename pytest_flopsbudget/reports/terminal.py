@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from pytest_flopsbudget.fixture import DEFAULT_NAME
+from pytest_flopsbudget.reports.cells import change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
-from pytest_flopsbudget.reports.text import can_show_signs, counted, update_command, with_signs
+from pytest_flopsbudget.reports.screen import LEAST_ROOM, Screen, empty_table, end_of
+from pytest_flopsbudget.reports.text import counted, update_command
 from pytest_flopsbudget.results.baseline import split_nodeid
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.units import format_percent, format_value
+from pytest_flopsbudget.results.verdict import tightens
+from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from rich.console import JustifyMethod, RenderableType
+    from rich.console import JustifyMethod
+    from rich.table import Table
 
     from pytest_flopsbudget.ledger import Entry
     from pytest_flopsbudget.results.complexity import Module
-    from pytest_flopsbudget.results.verdict import Outcome, Verdict
+    from pytest_flopsbudget.results.verdict import Only, Outcome, Verdict
     from pytest_flopsbudget.settings import Settings, Shown
 
 _STYLES: dict[Outcome, str] = {
@@ -39,50 +38,6 @@ _STYLES: dict[Outcome, str] = {
     "ok": "",
 }
 
-#: A line under the head, drawn with what every terminal has.
-_ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-
-#: The narrowest first column, in characters.
-_LEAST_ROOM = 12
-#: From this width on, columns stand apart.
-_WIDE = 100
-
-
-class Screen:
-    """What the terminal can show."""
-
-    def __init__(self, *, width: int, colour: bool, encoding: str | None) -> None:
-        self.width = width
-        self.colour = colour
-        self.unicode = can_show_signs(encoding)
-        #: Characters between two columns.
-        self.gap = 1 if width < _WIDE else 2
-
-    def room_beside(self, widths: Sequence[int]) -> int:
-        """Characters that are left for the first column of a table beside others of these widths."""
-        return max(_LEAST_ROOM, self.width - sum(widths) - self.gap * len(widths))
-
-    def lines(self, *parts: RenderableType) -> list[str]:
-        """The parts, laid out."""
-        stream = io.StringIO()
-        console = Console(
-            file=stream,
-            width=self.width,
-            force_terminal=self.colour,
-            no_color=not self.colour,
-            color_system="standard" if self.colour else None,
-            highlight=False,
-            emoji=False,
-            markup=False,
-            legacy_windows=False,
-        )
-        console.print(*parts, sep="\n")
-        return [line.rstrip() for line in stream.getvalue().strip("\n").splitlines()]
-
-    def text(self, text: str) -> str:
-        """``text`` with signs beyond ASCII where they can be shown."""
-        return with_signs(text) if self.unicode else text
-
 
 def summary(
     entries: Sequence[Entry], screen: Screen, settings: Settings, *, verbosity: int, accepts: bool
@@ -94,7 +49,7 @@ def summary(
         screen: where the lines will stand.
         settings: the pyproject's; they say what to show and what to keep quiet about.
         verbosity: pytest's: below 0 no table, above 0 the modules too.
-        accepts: whether this run wrote baselines.
+        accepts: whether this run accepts whatever it measures, so that there is nothing to advise.
     """
     lines: list[str] = []
     if not any(entry.verdicts for entry in entries):
@@ -116,7 +71,7 @@ def _table(entries: Iterable[Entry], screen: Screen, show: Shown) -> Table:
     rows = [(entry, verdict, _cells(verdict, show)) for entry in entries for verdict in entry.verdicts]
     widths = [max(len(head), *(len(cells[i]) for *_, cells in rows)) for i, head in enumerate(heads)]
     room = screen.room_beside(widths)
-    table = _empty_table(screen)
+    table = empty_table(screen)
     table.add_column("measurement", no_wrap=True, width=room)
     for head, width in zip(heads, widths, strict=True):
         table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True, width=width)
@@ -125,72 +80,28 @@ def _table(entries: Iterable[Entry], screen: Screen, show: Shown) -> Table:
         own_file, test_id = split_nodeid(entry.nodeid)
         if own_file != file:
             file = own_file
-            table.add_row(Text(_end_of(file, room, screen), style="bold"))
-        label = f"  {_end_of(_label(entry, verdict, test_id), room - 2, screen)}"
-        table.add_row(label, *cells[:-1], Text(cells[-1], style=_STYLES[verdict.outcome]))
+            table.add_row(Text(end_of(file, room, screen), style="bold"))
+        first = f"  {end_of(_label(entry, verdict, test_id), room - 2, screen)}"
+        table.add_row(first, *cells[:-1], Text(cells[-1], style=_STYLES[verdict.outcome]))
     return table
 
 
 def _label(entry: Entry, verdict: Verdict, test_id: str) -> str:
-    """The test's id, with the measurement's name where that tells something."""
-    return test_id if len(entry.verdicts) == 1 and verdict.name == DEFAULT_NAME else f"{test_id} {verdict.name}"
-
-
-def _empty_table(screen: Screen) -> Table:
-    return Table(
-        box=box.SIMPLE_HEAD if screen.unicode else _ASCII_HEAD,
-        pad_edge=False,
-        # The box itself draws one space between columns.
-        padding=(0, screen.gap - 1, 0, 0),
-        show_edge=False,
-        header_style="bold",
-        safe_box=False,
-    )
+    return label(test_id, verdict.name, alone=len(entry.verdicts) == 1)
 
 
 def _cells(verdict: Verdict, show: Shown) -> tuple[str, ...]:
     return (
         format_value(verdict.complexity.value(show), METRICS[show]),
-        _change(verdict),
-        _share(verdict),
+        change(verdict.comparison),
+        used(verdict.share),
         format_value(verdict.complexity.params, METRICS["params"]),
         verdict.outcome,
     )
 
 
-def _change(verdict: Verdict) -> str:
-    comparison = verdict.comparison
-    if comparison.status == "new":
-        return "new"
-    work = [change for change in comparison.changes if change.metric == "flops"]
-    if work:
-        return format_percent(work[0].old, work[0].new)
-    if comparison.changes:
-        return "(other)"
-    return "="
-
-
-def _share(verdict: Verdict) -> str:
-    share = verdict.share
-    if share is None:
-        return ""
-    # Cut, not rounded: 100% is shown for what uses the limit up to the last operation, and more only beyond it.
-    thousandths = share.measured * 1000 // share.limit if share.limit else 1000
-    if share.measured > share.limit and thousandths <= 1000:  # noqa: PLR2004 -- a full budget
-        return ">100%"
-    return f"{thousandths // 10}.{thousandths % 10}%" if thousandths != 1000 else "100%"  # noqa: PLR2004
-
-
-def _end_of(text: str, room: int, screen: Screen) -> str:
-    """``text``, its beginning cut off if it has to be: the end tells tests apart."""
-    if len(text) <= room:
-        return text
-    mark = "\u2026" if screen.unicode else "..."
-    return mark + text[len(text) - room + len(mark) :]
-
-
 def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Table:
-    table = _empty_table(screen)
+    table = empty_table(screen)
     rows = [
         (path or "(model)", module)
         for path, module in fold(verdict.complexity.modules).items()
@@ -202,14 +113,14 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Tab
     ]
     heads = ("class", "calls", METRICS[show].title, "params")
     widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(heads)]
-    widths[0] = min(widths[0], max(_LEAST_ROOM, screen.width // 4))
+    widths[0] = min(widths[0], max(LEAST_ROOM, screen.width // 4))
     room = screen.room_beside(widths)
-    table.add_column(_end_of(_label(entry, verdict, entry.nodeid), room, screen), no_wrap=True, width=room)
+    table.add_column(end_of(_label(entry, verdict, entry.nodeid), room, screen), no_wrap=True, width=room)
     for head, width in zip(heads, widths, strict=True):
         justify: JustifyMethod = "left" if head == "class" else "right"
         table.add_column(head, justify=justify, no_wrap=True, width=width, overflow="crop")
     for (path, _), row in zip(rows, cells, strict=True):
-        table.add_row(_end_of(path, room, screen), row[0][: widths[0]], *row[1:])
+        table.add_row(end_of(path, room, screen), row[0][: widths[0]], *row[1:])
     return table
 
 
@@ -243,12 +154,20 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
         yield from formula_hint(verdict.complexity for verdict in verdicts)
     if accepts:
         return
-    improved = [entry.nodeid for entry in entries if any(v.outcome == "improved" for v in entry.verdicts)]
-    if improved:
-        yield f"{counted(len(improved), 'test')} improved; tighten the baseline: {_command(improved)}"
-    new = [entry.nodeid for entry in entries if any(v.comparison.status == "new" for v in entry.verdicts)]
+    waiting = {entry.nodeid: [v for v in entry.verdicts if not v.accepted] for entry in entries}
+    tighter = [nodeid for nodeid, left in waiting.items() if any(tightens(v.comparison) for v in left)]
+    if tighter:
+        yield f"{counted(len(tighter), 'test')} improved; tighten the baseline: {_command(tighter, 'improved')}"
+    other = [nodeid for nodeid, left in waiting.items() if any(_is_otherwise_improved(v) for v in left)]
+    if other:
+        yield f"{counted(len(other), 'test')} improved, measured otherwise; to accept: {_command(other)}"
+    new = [nodeid for nodeid, left in waiting.items() if any(v.comparison.status == "new" for v in left)]
     if new and settings.missing_baseline != "ignore":
-        yield f"{counted(len(new), 'test')} without a baseline; write it: {_command(new)}"
+        yield f"{counted(len(new), 'test')} without a baseline; write it: {_command(new, 'new')}"
+
+
+def _is_otherwise_improved(verdict: Verdict) -> bool:
+    return verdict.outcome == "improved" and not tightens(verdict.comparison)
 
 
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
@@ -266,5 +185,5 @@ def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
         yield f"{entry.nodeid}: in the baseline, but no longer measured: {', '.join(verdict.comparison.vanished)}"
 
 
-def _command(nodeids: Sequence[str]) -> str:
-    return update_command(nodeids[0] if len(nodeids) == 1 else None)
+def _command(nodeids: Sequence[str], only: Only | None = None) -> str:
+    return update_command(nodeids[0] if len(nodeids) == 1 else None, only)

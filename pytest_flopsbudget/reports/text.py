@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.results.metrics import METRICS
 from pytest_flopsbudget.units import format_delta, format_pair, format_percent, format_value
+
+if TYPE_CHECKING:
+    from pytest_flopsbudget.results.verdict import Only
 
 _TIMES = re.compile(r"(?<=\d)x(?=\d)")
 
@@ -45,11 +49,21 @@ def growth(delta: int, metric: str) -> str:
     return f"{text} {unit.title}" if unit.unit == "count" else text
 
 
-def update_command(nodeid: str | None = None) -> str:
-    """What to type to accept what was measured."""
-    return "pytest --flops-budget-update" + (f" {shlex.quote(nodeid)}" if nodeid else "")
+def update_command(nodeid: str | None = None, only: Only | None = None) -> str:
+    """What to type to accept what was measured, or only what is new or improved."""
+    return "pytest --flops-budget-update" + (f"={only}" if only else "") + (f" {shlex.quote(nodeid)}" if nodeid else "")
+
+
+def rename_command(old: str, new: str) -> str:
+    """What to type to move a baseline entry from one node id to another."""
+    return f"python -m pytest_flopsbudget rename {shlex.quote(old)} {shlex.quote(new)}"
 
 
 def counted(number: int, noun: str) -> str:
     """A number of things: "1 test", "2 tests"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def visible(text: str) -> str:
+    """``text`` on one line, without what cannot be seen and could steer a terminal."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Status = Literal["new", "unchanged", "regressed", "improved", "within"]
 
 
-class MetricChange(msgspec.Struct, frozen=True):
+class MetricChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A metric whose value is no longer that of the baseline."""
 
     metric: str
@@ -27,7 +27,7 @@ class MetricChange(msgspec.Struct, frozen=True):
     allowed: bool
 
 
-class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One measurement held against its baseline. Plain data, fit to travel between processes."""
 
     #: "regressed": a metric grew beyond its tolerance; "within": some grew, none of them beyond; "improved": none grew,

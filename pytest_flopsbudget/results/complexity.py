@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -11,12 +11,15 @@ from pytest_flopsbudget.results.metrics import METRICS, value_of
 
 Execution = Literal["shapes", "real"]
 
+#: Nothing is measured below zero.
+Count = Annotated[int, msgspec.Meta(ge=0)]
 
-class _Measured(msgspec.Struct, frozen=True, kw_only=True):
+
+class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Something that has values of metrics."""
 
     #: Stored metric key → value. A key that is absent was not measured.
-    metrics: dict[str, int]
+    metrics: dict[str, Count]
 
     def value(self, key: str) -> int:
         """The value of metric ``key``.
@@ -85,19 +88,19 @@ class Module(_Parametrized, frozen=True, kw_only=True):
     #: What its size hangs on, in ASCII: "512->512, 3x3, stride 2x2"; empty where nothing is known.
     shape: str = ""
     #: How often its ``forward`` was called.
-    calls: int = 0
+    calls: Count = 0
 
 
 class Operator(_Measured, frozen=True, kw_only=True):
     """One operator of PyTorch's dispatcher, over all its calls."""
 
-    calls: int
+    calls: Count
 
 
-class UnknownOperator(msgspec.Struct, frozen=True, kw_only=True):
+class UnknownOperator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator that no formula covers: its work is missing from the totals."""
 
-    calls: int
+    calls: Count
     #: Paths of the modules it ran in, sorted; "" is the model itself.
     modules: tuple[str, ...] = ()
 

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 Kind = Literal["changed", "added", "removed", "renamed"]
 
+#: Bytes follow the parameters: where those grew, a second list of the same modules says nothing new.
+_FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
+
 _Segments = tuple[tuple[str, ...], ...]
 
 
-class Side(msgspec.Struct, frozen=True):
+class Side(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A module as it was before the change, or as it is after."""
 
     type: str
@@ -32,11 +35,12 @@ class Side(msgspec.Struct, frozen=True):
     value: int
 
 
-class ModuleChange(msgspec.Struct, frozen=True, kw_only=True):
+class ModuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One module, or several equal siblings, whose cost changed or moved."""
 
     #: Where it is now, or was if it is removed, as in folded paths: "layers.{0-31}.mlp".
     path: str
+    #: What became of it.
     kind: Kind
     #: Where a renamed module was; empty for the others.
     old_path: str = ""
@@ -50,7 +54,7 @@ class ModuleChange(msgspec.Struct, frozen=True, kw_only=True):
     new: Side | None
 
 
-class OperatorChange(msgspec.Struct, frozen=True, kw_only=True):
+class OperatorChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator whose calls or cost changed; zeros where it did not run."""
 
     operator: str
@@ -60,7 +64,7 @@ class OperatorChange(msgspec.Struct, frozen=True, kw_only=True):
     new: int
 
 
-class Diff(msgspec.Struct, frozen=True, kw_only=True):
+class Diff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How one metric's value changed, and through what. Both lists begin with the largest change."""
 
     metric: str
@@ -68,6 +72,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     new: int
     #: Of a metric that adds up, the changes add up to the whole one.
     modules: tuple[ModuleChange, ...]
+    #: Of a metric that operators have.
     operators: tuple[OperatorChange, ...]
     #: The old and the new signature of the inputs, where they differ.
     inputs_changed: tuple[tuple[str, ...], tuple[str, ...]] | None
@@ -96,6 +101,16 @@ def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
         operators=_operator_changes(old, new, metric),
         inputs_changed=(old.inputs, new.inputs) if old.inputs != new.inputs else None,
     )
+
+
+def telling(metrics: Collection[str]) -> list[str]:
+    """Those of ``metrics`` whose lists of modules say something that no other's says."""
+    return [metric for metric in METRICS if metric in metrics and _FOLLOWS.get(metric) not in metrics]
+
+
+def own_values(modules: Mapping[str, Module], metric: str) -> dict[str, int]:
+    """Path → the part of the metric's value that does not come from the modules below it."""
+    return _Tree(modules, metric).own(metric)
 
 
 def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NEAR_NAMES = 3
 
 
-class Limit(msgspec.Struct, frozen=True):
+class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The most that a metric may be, in its own unit."""
 
     most: int
@@ -30,7 +30,7 @@ class Limit(msgspec.Struct, frozen=True):
     source: str
 
 
-class Effective(msgspec.Struct, frozen=True):
+class Effective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The limits that hold for one measurement, after the closer ones replaced the farther ones."""
 
     #: Metric key → limit of the whole model.
@@ -39,7 +39,7 @@ class Effective(msgspec.Struct, frozen=True):
     modules: dict[str, dict[str, Limit]] = {}
 
 
-class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
     """A limit that was exceeded."""
 
     metric: str
@@ -56,7 +56,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         return self.measured - self.limit
 
 
-class Unmeasured(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class Unmeasured(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
     """A limit on a metric that the measurement does not hold, so nothing says that it is kept."""
 
     metric: str
@@ -65,7 +65,7 @@ class Unmeasured(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     source: str
 
 
-class UnmatchedPattern(msgspec.Struct, frozen=True, kw_only=True):
+class UnmatchedPattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A pattern of module paths that matches no module of the model."""
 
     pattern: str
@@ -74,7 +74,7 @@ class UnmatchedPattern(msgspec.Struct, frozen=True, kw_only=True):
     near: tuple[str, ...] = ()
 
 
-class Share(msgspec.Struct, frozen=True, kw_only=True):
+class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much of a limit is used."""
 
     metric: str

@@ -8,7 +8,9 @@ import msgspec
 
 from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.diff import Diff, diff, telling
 from pytest_flopsbudget.results.limits import (
+    Limit,
     Share,
     UnmatchedPattern,
     Unmeasured,
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.settings import Budget, Settings
 
 Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "new", "ok"]
+#: What alone an update accepts: what has no baseline yet, or what tightens one.
+Only = Literal["new", "improved"]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,14 +42,20 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     times: int
     #: Seconds that all of its measurements took.
     seconds: float
+    #: Metric key → the limit of the whole model that holds.
+    limits: dict[str, Limit] = {}
+    #: Pattern of module paths → metric key → the limit that holds for every module that matches.
+    module_limits: dict[str, dict[str, Limit]] = {}
     #: Limits that were exceeded, or that hold for what was not measured.
     broken: tuple[Violation | Unmeasured, ...] = ()
     #: Module patterns that match nothing.
     unmatched: tuple[UnmatchedPattern, ...] = ()
     comparison: Comparison
+    #: Through what the metrics changed, for those whose modules tell something that no other's tell.
+    diffs: tuple[Diff, ...] = ()
     #: The limit that is used up most.
     share: Share | None = None
-    #: Whether the run accepts what it measures as the new baseline.
+    #: Whether the run accepts this measurement as the new baseline.
     accepted: bool = False
     #: Which of the settings' reactions fail the test: "regressed", "new", "improved", "unknown operators".
     failing: tuple[Outcome, ...] = ()
@@ -84,7 +94,7 @@ def judge(
     settings: Settings,
     baseline: Complexity | None,
     *,
-    accepts: bool,
+    accepts: Only | bool,
 ) -> Verdict:
     """Judge one measurement.
 
@@ -93,14 +103,16 @@ def judge(
         budgets: the budgets that hold for it, the closest last.
         settings: the pyproject's.
         baseline: what was accepted before, if anything.
-        accepts: whether this run accepts what it measures as the new baseline; limits hold all the same.
+        accepts: whether this run accepts what it measures as the new baseline, or what alone of it; limits hold all the
+            same.
     """
     complexity = measurement.complexity
     effective = merge(budgets)
     comparison = compare(baseline, complexity, tolerance_for(budgets, settings))
     everywhere = settings.limits.source if settings.limits is not None else None
+    accepted = _is_accepted(comparison, accepts)
     failing: list[Outcome] = []
-    if not accepts:
+    if not accepted:
         if comparison.status == "regressed":
             failing.append("regressed")
         if comparison.status == "new" and settings.missing_baseline == "fail":
@@ -114,11 +126,41 @@ def judge(
         complexity=complexity,
         times=measurement.times,
         seconds=measurement.seconds,
+        limits=effective.limits,
+        module_limits=effective.modules,
         broken=tuple(check(complexity, effective)),
         # What holds for all models need not name a module of each of them.
         unmatched=tuple(item for item in unmatched(complexity, effective) if item.source != everywhere),
         comparison=comparison,
+        diffs=_diffs(baseline, complexity, comparison),
         share=share(complexity, effective),
-        accepted=accepts,
+        accepted=accepted,
         failing=tuple(failing),
     )
+
+
+def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> tuple[Diff, ...]:
+    if old is None:
+        return ()
+    return tuple(diff(old, new, metric) for metric in telling({change.metric for change in comparison.changes}))
+
+
+def tightens(comparison: Comparison) -> bool:
+    """Whether a baseline is tightened by what it was compared with: nothing grew, and the same was measured.
+
+    It is decided for the whole entry, not metric by metric: an entry holds the modules and operators of one
+    measurement, and a mixture of two would be those of a model that never was. Another input, or fewer metrics, is no
+    improvement.
+    """
+    another = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    return comparison.status == "improved" and not another and not comparison.vanished
+
+
+def _is_accepted(comparison: Comparison, accepts: Only | bool) -> bool:
+    match accepts:
+        case "new":
+            return comparison.status == "new"
+        case "improved":
+            return tightens(comparison)
+        case _:
+            return accepts

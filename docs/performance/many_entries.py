@@ -1,0 +1,148 @@
+"""How long a baseline of 10,000 entries takes to read, to compare with and to update, into docs/baselines.md.
+
+``make bench-baselines``. The entries are measured in this process; what is timed runs in one of its own, without torch,
+as where nothing but the plugin's own work is left.
+"""
+
+from __future__ import annotations
+
+import pickle
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from msgspec.structs import replace
+
+from peers.table import between_markers
+from pytest_flopsbudget.results.baseline import change, load, updated
+from pytest_flopsbudget.results.comparison import compare
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_flopsbudget.results.complexity import Complexity
+
+    Tests = Mapping[str, Mapping[str, Complexity]]
+
+PAGE = Path(__file__).parent.parent / "baselines.md"
+COUNT = 10_000
+ROUNDS = 5
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        _time(Path(sys.argv[1]))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        entries = Path(folder) / "entries"
+        tests = _measured()
+        # Entries that share nothing, as those of different processes.
+        entries.write_bytes(pickle.dumps({test_id: pickle.dumps(measured) for test_id, measured in tests.items()}))
+        command = [sys.executable, "-m", "performance.many_entries", str(entries)]
+        run = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 -- this file
+    distinct = len({id(measured["model"]) for measured in tests.values()})
+    print(run.stdout)
+    text = run.stdout.replace("DISTINCT", f"{distinct:,}")
+    PAGE.write_text(between_markers(PAGE.read_text("utf-8"), text), "utf-8")
+
+
+def _measured() -> Tests:
+    """Three kinds of networks in many widths and batch sizes, each measured once, under 10,000 names."""
+    import torch
+    from torch import nn
+
+    from pytest_flopsbudget import measure
+
+    def convolutional(width: int, batch: int) -> Complexity:
+        layers = [nn.Conv2d(3, width, 3), nn.BatchNorm2d(width), nn.ReLU(), nn.Flatten(), nn.Linear(36 * width, 10)]
+        return measure(nn.Sequential(*layers), torch.empty(batch, 3, 8, 8))
+
+    def perceptron(width: int, batch: int) -> Complexity:
+        layers = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        return measure(layers, torch.empty(batch, width))
+
+    def encoder(width: int, batch: int) -> Complexity:
+        layer = nn.TransformerEncoderLayer(4 * width, 4, 8 * width, batch_first=True)
+        return measure(nn.TransformerEncoder(layer, 3), torch.empty(batch, 7, 4 * width))
+
+    kinds = (convolutional, perceptron, encoder)
+    cases = [(kind, width, batch) for width in range(1, 65) for batch in (1, 2, 4, 8) for kind in kinds]
+    known = {case: kind(width, batch) for case in cases for kind, width, batch in [case]}
+    tests = {}
+    for number in range(COUNT):
+        kind, width, batch = case = cases[number % len(cases)]
+        tests[f"test_forward[{kind.__name__}-{width}-{batch}-{number // len(cases)}]"] = {"model": known[case]}
+    return tests
+
+
+def _time(entries: Path) -> None:
+    tests = {
+        test_id: cast("dict[str, Complexity]", pickle.loads(data))  # noqa: S301 -- what main wrote
+        for test_id, data in pickle.loads(entries.read_bytes()).items()  # noqa: S301
+    }
+    path = entries.parent / "__flops__" / "test_zoo.json"
+    some = {test_id: _grown(measured) for test_id, measured in list(tests.items())[::100]}
+    every = {test_id: _grown(measured) for test_id, measured in tests.items()}
+    before = _peak()
+    times: dict[str, list[float]] = {}
+
+    def timed(label: str, function: Callable[[], Any]) -> Any:
+        start = time.perf_counter()
+        result = function()
+        times.setdefault(label, []).append(time.perf_counter() - start)
+        return result
+
+    peak = 0.0
+    for _ in range(ROUNDS):
+        path.unlink(missing_ok=True)
+        timed("write the first baseline", lambda: change(path, partial(updated, measured=tests)))
+        file = timed("load", lambda: load(path))
+        timed("compare every measurement", partial(_compare, file.tests, tests))
+        timed("update, of which 1% changed", lambda: change(path, partial(updated, measured=tests | some)))
+        peak = peak or _peak() - before
+        timed("update, nothing changed", lambda: change(path, partial(updated, measured=tests | some)))
+        timed("update, everything changed", lambda: change(path, partial(updated, measured=every)))
+    median = {label: statistics.median(values) for label, values in times.items()}
+    three = ("load", "compare every measurement", "update, of which 1% changed")
+    together = sum(median[label] for label in three)
+    size, lines = path.stat().st_size / 1e6, path.read_bytes().count(b"\n")
+    print(f"{COUNT:,} entries of DISTINCT different measurements: {lines:,} lines, {size:.0f} MB.\n")
+    print("| | seconds |\n|---|---:|")
+    for label in three:
+        print(f"| {label} | {median[label]:.2f} |")
+    print(f"| **these three together** | **{together:.2f}** |")
+    for label in ("update, nothing changed", "update, everything changed", "write the first baseline"):
+        print(f"| {label} | {median[label]:.2f} |")
+    python = sys.version.split()[0]
+    print(
+        f"\nBeside the measurements, {peak:.0f} MB at most. Medians of {ROUNDS} rounds in one process, Python {python}."
+    )
+
+
+def _grown(measured: Mapping[str, Complexity]) -> dict[str, Complexity]:
+    return {
+        name: replace(entry, metrics=entry.metrics | {"flops": entry.flops + 1}) for name, entry in measured.items()
+    }
+
+
+def _compare(old: Tests, new: Tests) -> None:
+    for test_id, measured in new.items():
+        for name, entry in measured.items():
+            compare(old[test_id][name], entry, {})
+
+
+def _peak() -> float:
+    """The most memory that this process has had, in MB."""
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 1e6 if sys.platform == "darwin" else 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+
+
+if __name__ == "__main__":
+    main()

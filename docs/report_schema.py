@@ -1,0 +1,79 @@
+"""Writes the JSON Schema of reports, from the types that they are read with: ``cd docs && python -m report_schema``."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+
+from pytest_flopsbudget.results import report
+from pytest_flopsbudget.results.metrics import METRICS, STORED
+
+PATH = Path(report.__file__).with_name("report.schema.json")
+
+_FIELD = re.compile(r"((?:^ +#: .*\n)+) +(\w+):", re.MULTILINE)
+
+
+def text() -> str:
+    """The schema, as the file holds it."""
+    schema = msgspec.json.schema(report.Report)
+    for struct in _structs(report.Report):
+        definition = schema["$defs"][struct.__name__]
+        definition["description"] = inspect.cleandoc(struct.__doc__ or "")
+        for name, words in _descriptions(struct).items():
+            # Beside a reference too: since draft 2019-09, what stands beside one counts.
+            definition["properties"][name]["description"] = words
+    schema["$defs"]["Report"]["required"].insert(0, "format")
+    _name_metrics(schema)
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Report of pytest-flopsbudget",
+        "description": "What --flops-budget-json writes, and what accept, merge and diff read.",
+    }
+    return json.dumps(head | schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def _structs(kind: Any) -> list[type[msgspec.Struct]]:
+    """The structs that a type is made of, itself included, each once."""
+    found: dict[type[msgspec.Struct], None] = {}
+    waiting = [kind]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, type) and issubclass(one, msgspec.Struct):
+            if one not in found:
+                found[one] = None
+                waiting += get_type_hints(one, include_extras=True).values()
+        else:
+            waiting += get_args(one)
+    return list(found)
+
+
+def _descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
+    """Field → the comment above it, of a struct and of those that it builds on."""
+    found = {}
+    for one in reversed(struct.__mro__):
+        if issubclass(one, msgspec.Struct) and one is not msgspec.Struct:
+            for comment, name in _FIELD.findall(inspect.getsource(one)):
+                found[name] = " ".join(line.strip().removeprefix("#: ") for line in comment.splitlines())
+    return found
+
+
+def _name_metrics(schema: dict[str, Any]) -> None:
+    """Say which metrics there are: msgspec knows them as texts."""
+    for definition in schema["$defs"].values():
+        properties = definition.get("properties", {})
+        if "metrics" in properties:
+            properties["metrics"]["propertyNames"] = {"enum": list(STORED)}
+        if "limits" in properties:
+            properties["limits"]["propertyNames"] = {"enum": list(METRICS)}
+            properties["module_limits"]["additionalProperties"]["propertyNames"] = {"enum": list(METRICS)}
+        if "metric" in properties:
+            properties["metric"]["enum"] = list(METRICS)
+
+
+if __name__ == "__main__":
+    PATH.write_text(text(), encoding="utf-8")

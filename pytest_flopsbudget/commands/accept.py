@@ -1,0 +1,228 @@
+"""``accept REPORT [PATTERN...]``: what a run measured becomes the baseline, without running again."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from functools import partial
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.commands.nodeids import matching, near
+from pytest_flopsbudget.errors import BaselineError, UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pytest_flopsbudget.commands.output import Output
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest
+
+SUMMARY = "accept what a report measured as the new baseline"
+DESCRIPTION = """\
+Write what a run measured to the baselines, as --flops-budget-update would have, without running again. PATTERN chooses
+tests, as for history; all of the report's are taken if there is none. What exceeds a limit or failed for a reason of
+its own is named and not accepted, and neither is a test whose baseline is no longer the one that the run saw.
+"""
+EXAMPLES = """\
+examples:
+  python -m pytest_flopsbudget accept report.json
+  python -m pytest_flopsbudget accept report.json 'tests/test_net.py::*' --dry-run
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    parser.add_argument("report", metavar="REPORT", help="a report that --flops-budget-json wrote")
+    parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="which tests; all if there is none")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be accepted, and write nothing")
+    parser.add_argument("--force", action="store_true", help="even where the baseline changed since the run")
+    parser.add_argument(
+        "--root", metavar="FOLDER", help="pytest's root folder here; found from the current folder if it is left out"
+    )
+
+
+def run(arguments: argparse.Namespace, output: Output) -> int:
+    """Accept.
+
+    Raises:
+        UsageError: the report or a baseline cannot be read, a pattern matches nothing, or its tests are not here.
+    """
+    from pytest_flopsbudget.results import report_file  # noqa: PLC0415 -- brings msgspec, which --help does without
+
+    report = report_file.load(Path(arguments.report))
+    tests = _chosen(report, arguments.patterns)
+    if not tests:
+        output.line(f"{arguments.report} holds no measurements: there is nothing to accept")
+        return 0
+    root = _root(report, arguments.root)
+    acceptance = _Acceptance(root, force=arguments.force)
+    for test in tests:
+        acceptance.consider(test)
+    return acceptance.finish(output, dry=arguments.dry_run)
+
+
+def _chosen(report: Report, patterns: Sequence[str]) -> list[ReportedTest]:
+    tests = [test for test in report.tests if test.measurements]
+    if not patterns:
+        return tests
+    nodeids = [test.nodeid for test in tests]
+    chosen: set[str] = set()
+    for pattern in patterns:
+        found = matching(nodeids, pattern)
+        if not found:
+            raise UsageError(f"no test in the report matches {pattern!r}; {near(pattern, nodeids)}")
+        chosen.update(found)
+    return [test for test in tests if test.nodeid in chosen]
+
+
+def _root(report: Report, given: str | None) -> Path:
+    """The folder in which the report's node ids begin, here."""
+    if given is not None:
+        if not Path(given).is_dir():
+            raise UsageError(f"--root {given}: no such folder")
+        return Path(given)
+    here = Path.cwd()
+    around = (here, *here.parents)
+    repository = next((folder for folder in around if (folder / ".git").exists()), None)
+    candidates = [*([repository / report.run.root] if repository else []), *around]
+    for folder in candidates:
+        if any(_test_file(folder, test) for test in report.tests):
+            return _from_here(folder)
+    files = sorted({test.file for test in report.tests})
+    raise UsageError(
+        f"none of the report's test files is here: {', '.join(files[:3])}; run this where they are, or give --root"
+    )
+
+
+def _from_here(folder: Path) -> Path:
+    try:
+        return Path(os.path.relpath(folder))
+    except ValueError:  # on another drive
+        return folder
+
+
+def _test_file(root: Path, test: ReportedTest) -> Path | None:
+    """The file of a test, if it is there, and below the root folder: a report comes from elsewhere."""
+    path = PurePosixPath(test.file)
+    if path.is_absolute() or PureWindowsPath(test.file).drive or ".." in path.parts:
+        return None
+    return root / path if (root / path).is_file() else None
+
+
+class _Acceptance:
+    """What is accepted, file by file, and what is not."""
+
+    def __init__(self, root: Path, *, force: bool) -> None:
+        self._root = root
+        self._force = force
+        #: Test file → test id → name → measurement.
+        self._accepted: dict[Path, dict[str, dict[str, Complexity]]] = {}
+        self._lines: list[str] = []
+        self._refused: list[str] = []
+        self._kinds: Counter[str] = Counter()
+
+    def consider(self, test: ReportedTest) -> None:
+        """Accept what a test measured, or say why not."""
+        from pytest_flopsbudget.results import baseline  # noqa: PLC0415 -- see run
+
+        test_file = _test_file(self._root, test)
+        if test_file is None:
+            self._refused.append(f"{test.nodeid}: there is no {test.file} below {self._root}")
+            return
+        test_id = baseline.split_nodeid(test.nodeid)[1]
+        known = baseline.load(baseline.baseline_path(test_file)).tests.get(test_id, {})
+        reason = _own_reason(test) or ("" if self._force else _stale(test, known))
+        if reason:
+            self._refused.append(f"{test.nodeid}: {reason}")
+            return
+        measured = {measurement.name: measurement.complexity for measurement in test.measurements}
+        changed = list(self._changes(test, known))
+        if changed or known.keys() - measured.keys():
+            self._accepted.setdefault(test_file, {})[test_id] = measured
+        self._lines += changed
+
+    def _changes(self, test: ReportedTest, known: Mapping[str, Complexity]) -> Iterator[str]:
+        from msgspec.structs import replace  # noqa: PLC0415 -- see run
+
+        from pytest_flopsbudget.reports.text import amount, from_to  # noqa: PLC0415
+        from pytest_flopsbudget.results.comparison import compare  # noqa: PLC0415
+        from pytest_flopsbudget.results.diff import telling  # noqa: PLC0415
+
+        for measurement in test.measurements:
+            name = "" if len(test.measurements) == 1 else f" {measurement.name}"
+            old, new = known.get(measurement.name), measurement.complexity
+            # Notes are for the reader of a run; baselines do not keep them.
+            if old == replace(new, notes=()):
+                self._kinds["unchanged"] += 1
+                continue
+            comparison = compare(old, new, {})
+            kind = "new" if old is None else comparison.status if comparison.changes else "changed"
+            self._kinds[kind] += 1
+            telling_metrics = telling({change.metric for change in comparison.changes})
+            flops = f", {amount(new.flops, 'flops')}" if not telling_metrics and "flops" in new.metrics else ""
+            yield f"{test.nodeid}{name}: {kind}{flops}"
+            for change in comparison.changes:
+                if change.metric in telling_metrics:
+                    yield f"    {change.metric}: {from_to(change.old, change.new, change.metric)}"
+
+    def finish(self, output: Output, *, dry: bool) -> int:
+        """Write the baselines, and tell of it."""
+        from pytest_flopsbudget.results import baseline  # noqa: PLC0415 -- see run
+
+        for line in (*self._lines, *(f"not accepted: {refused}" for refused in self._refused)):
+            output.line(output.screen.text(line))
+        kinds = [kind for kind in ("regressed", "improved", "changed", "new", "unchanged") if self._kinds[kind]]
+        counts = [f"{self._kinds[kind]:,} {kind}" for kind in kinds]
+        if self._refused:
+            counts.append(f"{len(self._refused):,} not accepted")
+        output.line(", ".join(counts))
+        errors = 0
+        for test_file, measured in sorted(self._accepted.items()):
+            path = baseline.baseline_path(test_file)
+            if dry:
+                output.line(f"baseline not written (--dry-run): {path}")
+                continue
+            try:
+                baseline.change(path, partial(baseline.updated, measured=measured))
+            except BaselineError as error:
+                errors += 1
+                output.error(f"error: {error}")
+            else:
+                output.line(f"baseline written: {path}")
+        return 2 if errors else 1 if self._refused else 0
+
+
+def _own_reason(test: ReportedTest) -> str:
+    """Why an update would not have accepted the test either; empty where it would have."""
+    if test.own_failure or (test.outcome == "failed" and not test.fails):
+        return "it failed for a reason of its own"
+    for measurement in test.measurements:
+        if measurement.broken:
+            metrics = dict.fromkeys(
+                f"{item.metric} of {item.module}" if item.module else item.metric for item in measurement.broken
+            )
+            return f"over its limit, which has to be raised first: {', '.join(metrics)}"
+        if measurement.unmatched:
+            return f"no module matches {measurement.unmatched[0].pattern!r}, which has a limit"
+        if "unknown operators" in measurement.failing:
+            return f"operators without a formula: {', '.join(measurement.complexity.unknown_operators)}"
+    return ""
+
+
+def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
+    """Why the test's baseline cannot be replaced by what the run measured against another one; empty where it can."""
+    for measurement in test.measurements:
+        old = known.get(measurement.name)
+        if old is not None and old.metrics != measurement.complexity.metrics and not _was_seen(measurement, old):
+            return "its baseline is no longer the one that the run saw; run it again, or give --force"
+    return ""
+
+
+def _was_seen(measurement: ReportedMeasurement, baseline: Complexity) -> bool:
+    """Whether the run held the measurement against this baseline."""
+    if measurement.comparison.status == "new":
+        return False
+    then = measurement.complexity.metrics | {change.metric: change.old for change in measurement.comparison.changes}
+    return all(then.get(metric, value) == value for metric, value in baseline.metrics.items())

@@ -1,0 +1,212 @@
+"""What is asked of git: revisions, files in them, and which commits changed some."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+#: Baseline files, at any depth below the current folder.
+BASELINES = ":(glob)**/__flops__/*.json"
+#: Begins a commit in what `git log` writes; its fields and those of the files are told apart by zeros.
+_LOG_FORMAT = "--format=%H%x00%cs%x00%s"
+#: A file that is not there is an object of zeros.
+_NOTHING = "0"
+#: Whatever the user's environment and settings say, git's words and forms are those that are read here.
+_PLAIN = {
+    "LC_ALL": "C",
+    "LANGUAGE": "",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_PAGER": "cat",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_LITERAL_PATHSPECS": "0",
+    "GIT_NOGLOB_PATHSPECS": "0",
+}
+_SETTINGS = ("log.showSignature=false", "log.diffMerges=first-parent", "log.follow=false", "color.ui=false")
+_QUIET = tuple(word for setting in _SETTINGS for word in ("-c", setting))
+
+
+@dataclass(frozen=True)
+class Commit:
+    """A commit, and the files that it changed with respect to the one before it."""
+
+    name: str
+    short: str
+    #: When it was committed: "2026-01-31".
+    date: str
+    subject: str
+    #: Path, from the folder that was asked about → the object that it is now; None where it was removed.
+    files: dict[str, str | None] = field(default_factory=dict)
+    #: New path → old path, of files that moved.
+    moved: dict[str, str] = field(default_factory=dict)
+
+
+class Repository:
+    """The git repository around a folder, seen from that folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Find it.
+
+        Raises:
+            UsageError: there is no git, or no repository.
+        """
+        self._folder = folder
+        try:
+            found = self._git("rev-parse", "--is-inside-work-tree", "--is-shallow-repository").split()
+        except UsageError as error:
+            raise UsageError(f"{folder}: {error}; baselines have a past where they are committed") from error
+        #: Whether only the newest commits are here.
+        self.shallow = found[-1] == b"true"
+
+    def resolve(self, revision: str) -> str | None:
+        """The name of the commit that ``revision`` means; None where it means none."""
+        if revision.startswith("-"):
+            return None
+        try:
+            return self._git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}").decode().strip()
+        except UsageError:
+            return None
+
+    def merge_base(self, one: str, other: str) -> str:
+        """The commit from which two others come.
+
+        Raises:
+            UsageError: there is none.
+        """
+        try:
+            return self._git("merge-base", one, other).decode().split()[0]
+        except UsageError as error:
+            raise UsageError(f"{one[:10]} and {other[:10]} have no commit in common") from error
+
+    def baselines_of(self, commit: str) -> dict[str, str]:
+        """Path → object of the files in a ``__flops__`` folder below the folder, as they were at ``commit``."""
+        listed = self._git("ls-tree", "-r", "-z", commit)
+        found = {}
+        for row in listed.split(b"\0"):
+            about, _, path = row.partition(b"\t")
+            if b"__flops__/" in path and path.endswith(b".json"):
+                found[os.fsdecode(path)] = about.split()[2].decode()
+        return found
+
+    def log(self, revision: str = "HEAD") -> Iterator[Commit]:
+        """The commits that changed a baseline below the folder, newest first.
+
+        Of a merge it is what it brought to the branch that it was merged into: a branch's past is one line.
+
+        Raises:
+            UsageError: there are no commits yet.
+        """
+        options = ("--raw", "--no-abbrev", "-z", "--first-parent", "-m", "--find-renames", "--root", "--relative")
+        if self.resolve(revision) is None:
+            raise UsageError("there is no commit in this repository yet")
+        # Shortened here: where git shortens names, it shortens those of objects too.
+        length = len(self._git("rev-parse", "--short", revision).strip())
+        text = self._git(*_QUIET, "log", *options, "--encoding=UTF-8", _LOG_FORMAT, revision, "--", BASELINES)
+        return _commits(text, length)
+
+    def uncommitted(self) -> list[str]:
+        """Paths of the baselines below the folder that are not as they are in the newest commit."""
+        changed = self._git(*_QUIET, "diff", "--name-only", "--no-renames", "-z", "--relative", "HEAD", "--", BASELINES)
+        new = self._git("ls-files", "-z", "--others", "--exclude-standard", "--", BASELINES)
+        return [os.fsdecode(path) for path in (changed + new).split(b"\0") if path]
+
+    def files(self) -> list[str]:
+        """Paths of the baselines below the folder, as it is now."""
+        listed = self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", BASELINES)
+        return sorted({os.fsdecode(path) for path in listed.split(b"\0") if path})
+
+    def objects(self) -> Objects:
+        """A reader of objects."""
+        return Objects(self._folder)
+
+    def _git(self, *arguments: str) -> bytes:
+        try:
+            done = subprocess.run(  # noqa: S603 -- the arguments are this module's, and revisions that begin with no dash
+                ["git", *arguments],  # noqa: S607 -- the user's own git
+                cwd=self._folder,
+                env=os.environ | _PLAIN,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise UsageError("git cannot be found; install it, or put it on the PATH") from error
+        except OSError as error:
+            raise UsageError(f"git cannot be started: {error.strerror}") from error
+        if done.returncode:
+            told = done.stderr.decode(errors="replace").strip().splitlines()
+            raise UsageError(f"git: {told[0].removeprefix('fatal: ') if told else 'failed without a word'}")
+        return done.stdout
+
+
+class Objects:
+    """Reads objects, one after the other, from one process of git's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            ["git", "cat-file", "--batch"],  # noqa: S607 -- the user's own git
+            cwd=folder,
+            env=os.environ | _PLAIN,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def __enter__(self) -> Self:
+        """Read until the block ends."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End git's process."""
+        self._process.communicate()
+
+    def read(self, name: str) -> bytes:
+        """The content of an object.
+
+        Raises:
+            UsageError: git does not have it.
+        """
+        if self._process.stdin is None or self._process.stdout is None:
+            raise AssertionError("both are pipes")
+        self._process.stdin.write(name.encode() + b"\n")
+        self._process.stdin.flush()
+        head = self._process.stdout.readline().split()
+        if len(head) != 3:  # noqa: PLR2004 -- name, kind and size
+            raise UsageError(f"git does not have the object {name[:10]}; is the clone complete?")
+        data = self._process.stdout.read(int(head[2]))
+        self._process.stdout.read(1)
+        return data
+
+
+def _commits(text: bytes, length: int) -> Iterator[Commit]:
+    fields = iter(text.split(b"\0"))
+    commit: Commit | None = None
+    for token in fields:
+        word = token.lstrip(b"\n")
+        if word.startswith(b":") and commit is not None:
+            _, _, _, new, status = word.split()
+            path = os.fsdecode(next(fields))
+            if status[:1] in b"RC":
+                old, path = path, os.fsdecode(next(fields))
+                if status[:1] == b"R":
+                    commit.moved[path] = old
+                    commit.files[old] = None
+            commit.files[path] = None if set(new.decode()) == {_NOTHING} else new.decode()
+        elif word:
+            if commit is not None:
+                yield commit
+            name = word.decode()
+            date, subject = (next(fields).decode(errors="replace") for _ in range(2))
+            commit = Commit(name, name[:length], date, subject)
+    if commit is not None:
+        yield commit

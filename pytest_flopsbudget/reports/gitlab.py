@@ -1,0 +1,42 @@
+"""The report for GitLab's merge requests: metrics in the OpenMetrics text format.
+
+GitLab shows which metrics of a merge request differ from those of its target branch. It takes a line apart as a shell
+would: a metric's name with its labels, then its value, and nothing from a ``#`` on. Its reader is
+``Gitlab::Ci::Parsers::Metrics::Generic``; the format is specified at https://prometheus.io/docs/specs/om/open_metrics_spec/.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.results.metrics import METRICS, STORED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_flopsbudget.results.report import Report
+
+_PREFIX = "flops_budget_"
+
+#: As the format escapes them; and "#", from which on GitLab reads nothing, as in an address.
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\n", "#": "%23"})
+
+
+def text(report: Report) -> str:
+    """The report as OpenMetrics text: each metric with a value for each measurement that holds it."""
+    return "".join(f"{line}\n" for line in (*_lines(report), "# EOF"))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    measured = [(test.nodeid, one.name, one.complexity.metrics) for test in report.tests for one in test.measurements]
+    for key in STORED:
+        rows = [(nodeid, name, metrics[key]) for nodeid, name, metrics in measured if key in metrics]
+        if rows:
+            yield f"# TYPE {_PREFIX}{key} gauge"
+            yield f"# HELP {_PREFIX}{key} {METRICS[key].meaning}"
+        for nodeid, name, value in rows:
+            yield f'{_PREFIX}{key}{{test="{_escaped(nodeid)}",name="{_escaped(name)}"}} {value}'
+
+
+def _escaped(label: str) -> str:
+    return label.translate(_ESCAPES)

@@ -1,0 +1,126 @@
+"""The past of measurements, for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from pytest_flopsbudget.reports import cells
+from pytest_flopsbudget.reports.chart import chart, sparkline
+from pytest_flopsbudget.reports.screen import empty_table, end_of, start_of
+from pytest_flopsbudget.reports.text import visible
+from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.units import format_percent, format_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.table import Table
+
+    from pytest_flopsbudget.reports.screen import Screen
+    from pytest_flopsbudget.results.history import Point, Series
+    from pytest_flopsbudget.results.metrics import Metric
+
+#: Characters of a past that is told on one line.
+_SPARKS = 24
+
+
+def in_full(series: Series, points: Sequence[Point], metric: Metric, screen: Screen, *, limit: int) -> Iterator[str]:
+    """A chart and a table of one measurement.
+
+    Args:
+        series: its past.
+        points: those of its points that are to be shown.
+        metric: what of it; parameters are shown besides.
+        screen: where the lines will stand.
+        limit: the most rows, of which the newest are kept; 0 for all.
+    """
+    shown = points[-limit:]
+    yield from screen.lines(Text(_in_words(series.points[-1]), style="bold"))
+    valued = [
+        (point, value) for point in shown if point.totals and (value := point.totals.value(metric.key)) is not None
+    ]
+    if len(valued) > 1:
+        yield ""
+        dates = [point.revision.date or "now" for point, _ in valued]
+        yield from chart([value for _, value in valued], dates, metric, screen)
+    yield ""
+    before = points[-len(shown) - 1] if len(points) > len(shown) else None
+    yield from screen.lines(_table(shown, before, metric.key, screen))
+    if before is not None:
+        yield f"{len(points) - len(shown):,} earlier ones; --limit 0 shows all"
+    yield from (screen.text(line) for line in _renames(series))
+
+
+def overview(chosen: Iterable[Series], metric: Metric, screen: Screen) -> list[str]:
+    """A line for each of many measurements, with the shape of its past."""
+    heads = ("changes", "past", metric.title, "change", "since")
+    rows = []
+    for series in chosen:
+        points = series.changes([metric.key])
+        values = [value for point in points if point.totals and (value := point.totals.value(metric.key)) is not None]
+        if not values:
+            continue
+        last = format_value(values[-1], metric) if series.lives else "removed"
+        change = format_percent(values[0], values[-1]) if values[0] != values[-1] else "="
+        spark = sparkline(values, screen, _SPARKS)
+        rows.append(
+            (_in_words(series.points[-1]), (f"{len(points) - 1:,}", spark, last, change, points[0].revision.date))
+        )
+    widths = [max([len(head), *(len(row[i]) for _, row in rows)]) for i, head in enumerate(heads)]
+    room = screen.room_beside(widths)
+    table = empty_table(screen)
+    table.add_column("measurement", no_wrap=True, width=room)
+    for head, width in zip(heads, widths, strict=True):
+        left = head in {"past", "since"}
+        table.add_column(head, justify="left" if left else "right", no_wrap=True, width=width)
+    for label, row in rows:
+        table.add_row(end_of(label, room, screen), *row)
+    return screen.lines(table)
+
+
+def _table(points: Sequence[Point], before: Point | None, metric: str, screen: Screen) -> Table:
+    table = empty_table(screen)
+    keys = list(dict.fromkeys((metric, "params")))
+    heads = ["commit", "date", METRICS[metric].title, "change", *(METRICS[key].title for key in keys[1:])]
+    rows = []
+    for point in points:
+        values = [_value(point, key) for key in keys]
+        row = [point.revision.commit, point.revision.date, values[0], _change(before, point, metric), *values[1:]]
+        rows.append((row, point.revision.subject))
+        before = point
+    widths = [max(len(head), *(len(row[i]) for row, _ in rows)) for i, head in enumerate(heads)]
+    for head, width in zip(heads, widths, strict=True):
+        left = head in {"commit", "date"}
+        table.add_column(head, justify="left" if left else "right", no_wrap=True, width=width)
+    room = screen.room_beside(widths)
+    table.add_column("subject", no_wrap=True, width=room)
+    for row, subject in reversed(rows):
+        table.add_row(*row, start_of(subject, room, screen))
+    return table
+
+
+def _value(point: Point, metric: str) -> str:
+    if point.totals is None:
+        return "removed" if metric != "params" else ""
+    value = point.totals.value(metric)
+    return "not measured" if value is None else format_value(value, METRICS[metric])
+
+
+def _change(before: Point | None, point: Point, metric: str) -> str:
+    old = before.totals.value(metric) if before and before.totals else None
+    new = point.totals.value(metric) if point.totals else None
+    if new is None:
+        return ""
+    return "new" if old is None else "=" if old == new else format_percent(old, new)
+
+
+def _renames(series: Series) -> Iterator[str]:
+    for before, after in zip(series.points, series.points[1:], strict=False):
+        if before.address != after.address:
+            yield f"until {after.revision.commit} it was {_in_words(before)}"
+
+
+def _in_words(point: Point) -> str:
+    return visible(cells.label(point.address.nodeid, point.address.name, alone=True))

@@ -1,0 +1,34 @@
+"""What a test's entry in the JUnit report says of its measurements: properties, as ``record_property`` adds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.fixture import DEFAULT_NAME
+from pytest_flopsbudget.reports.text import visible
+from pytest_flopsbudget.results.metrics import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_flopsbudget.results.verdict import Verdict
+
+PREFIX = "flops_budget."
+
+
+def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
+    """Names and values: ``flops_budget.flops``, or ``flops_budget.student.flops`` for a measurement with a name.
+
+    Each stored metric that was measured, its baseline where it differs, the limits, and the verdict.
+    """
+    for verdict in verdicts:
+        prefix = PREFIX if verdict.name == DEFAULT_NAME else f"{PREFIX}{visible(verdict.name)}."
+        before = {change.metric: change.old for change in verdict.comparison.changes}
+        for key in METRICS:
+            if key in verdict.complexity.metrics:
+                yield f"{prefix}{key}", verdict.complexity.metrics[key]
+            if key in before:
+                yield f"{prefix}{key}.baseline", before[key]
+            if key in verdict.limits:
+                yield f"{prefix}{key}.limit", verdict.limits[key].most
+        yield f"{prefix}verdict", verdict.outcome

@@ -1,0 +1,125 @@
+"""Two sets of measurements → which are new, gone, renamed, dearer, cheaper."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import msgspec
+
+from pytest_flopsbudget.results.comparison import Comparison, compare
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.results.diff import Diff, diff, telling
+from pytest_flopsbudget.results.fold import natural_key
+from pytest_flopsbudget.results.orphans import likely_renames
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+#: "changed": the costs are the same, the inputs or the run are not. In the order in which they are shown.
+ChangeKind = Literal["regressed", "improved", "changed", "new", "removed", "renamed", "unchanged"]
+
+
+class Key(NamedTuple):
+    """One measurement of one test."""
+
+    nodeid: str
+    #: Its name within its test.
+    name: str
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one measurement."""
+
+    kind: ChangeKind
+    #: What it is called now, or was if it is gone.
+    key: Key
+    #: What a renamed one was called.
+    old_key: Key | None = None
+    #: None where it is new.
+    old: Complexity | None
+    #: None where it is gone.
+    new: Complexity | None
+    comparison: Comparison | None = None
+    #: Through what the metrics changed, for those whose modules tell something that no other's tell.
+    diffs: tuple[Diff, ...] = ()
+
+
+def changes(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> list[Change]:
+    """Hold two sets of measurements against each other, without any tolerance.
+
+    A test that is on one side only is taken to be one on the other side under another name where it costs the same, or
+    where it is the only one of its name and its file is another.
+
+    Returns:
+        One a measurement, by kind and node id.
+    """
+    old_tests, new_tests = _by_test(old), _by_test(new)
+    gone = {nodeid: entries for nodeid, entries in old_tests.items() if nodeid not in new_tests}
+    come = {nodeid: entries for nodeid, entries in new_tests.items() if nodeid not in old_tests}
+    renames = likely_renames(gone, come)
+    renames |= _moves(gone.keys() - renames.keys(), come.keys() - set(renames.values()))
+    now = {
+        Key(old_nodeid, name): Key(nodeid, name) for old_nodeid, nodeid in renames.items() for name in gone[old_nodeid]
+    }
+    before = {now.get(key, key): key for key in old}
+    found = [
+        _change(key, before.get(key), old[before[key]] if key in before else None, new.get(key))
+        for key in before.keys() | new.keys()
+    ]
+    return sorted(found, key=lambda change: (KINDS.index(change.kind), natural_key(change.key.nodeid), change.key.name))
+
+
+KINDS: tuple[ChangeKind, ...] = ("regressed", "improved", "changed", "new", "removed", "renamed", "unchanged")
+
+
+def _change(key: Key, old_key: Key | None, old: Complexity | None, new: Complexity | None) -> Change:
+    if old is None or new is None:
+        kind: ChangeKind = "new" if old is None else "removed"
+        return Change(kind=kind, key=key, old=old, new=new)
+    comparison = compare(old, new, {})
+    kind = _kind(comparison)
+    renamed = old_key != key
+    telling_metrics = telling({change.metric for change in comparison.changes})
+    return Change(
+        kind="renamed" if renamed and kind == "unchanged" else kind,
+        key=key,
+        old_key=old_key if renamed else None,
+        old=old,
+        new=new,
+        comparison=comparison,
+        diffs=tuple(diff(old, new, metric) for metric in telling_metrics),
+    )
+
+
+def _kind(comparison: Comparison) -> ChangeKind:
+    if comparison.status == "regressed":
+        return "regressed"
+    if comparison.status == "improved":
+        return "improved"
+    run = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    return "changed" if run or comparison.vanished else "unchanged"
+
+
+def _moves(gone: Iterable[str], come: Iterable[str]) -> dict[str, str]:
+    """Old node id → new node id, of tests whose name is one test's on either side."""
+    sides: list[dict[str, list[str]]] = []
+    for nodeids in (gone, come):
+        by_name: defaultdict[str, list[str]] = defaultdict(list)
+        for nodeid in nodeids:
+            by_name[nodeid.partition("::")[2]].append(nodeid)
+        sides.append(by_name)
+    old, new = sides
+    return {old[name][0]: new[name][0] for name in old if len(old[name]) == len(new.get(name, [])) == 1}
+
+
+def _by_test(entries: Mapping[Key, Complexity]) -> Mapping[str, Mapping[str, Complexity]]:
+    tests: defaultdict[str, dict[str, Complexity]] = defaultdict(dict)
+    for key, entry in entries.items():
+        tests[key.nodeid][key.name] = entry
+    return tests
+
+
+def differing(found: Iterable[Change]) -> list[Change]:
+    """Those that say something."""
+    return [change for change in found if change.kind != "unchanged"]

@@ -1,0 +1,136 @@
+"""Baseline entries whose test is gone, and the new tests that some of them may have become."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import itertools
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.names import FOLDER
+from pytest_flopsbudget.results.baseline import split_nodeid
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from pytest_flopsbudget.results.baseline import BaselineFile
+    from pytest_flopsbudget.results.complexity import Complexity
+
+#: Up to as many pairs of node ids are held against each other.
+_MOST_PAIRS = 10_000
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A baseline entry without its test."""
+
+    #: The node id that the test had.
+    nodeid: str
+    #: The baseline file.
+    path: Path
+    #: Name of the measurement → what it cost when it was accepted.
+    entries: Mapping[str, Complexity]
+
+
+def orphans(file: BaselineFile, file_nodeid: str, collected: Collection[str]) -> list[Orphan]:
+    """The entries of ``file`` whose test is not among those that were ``collected``, by test id."""
+    return [
+        Orphan(f"{file_nodeid}::{test_id}", file.path, entries)
+        for test_id, entries in sorted(file.tests.items())
+        if test_id not in collected
+    ]
+
+
+def without_test_file(folders: Iterable[Path], skipped: Sequence[str]) -> Iterator[Path]:
+    """The baseline files below ``folders`` beside which there is no file of their name.
+
+    Args:
+        folders: where to look.
+        skipped: patterns of folders' names, or of whole paths, in which pytest does not look for tests either.
+    """
+    seen = set()
+    for folder in folders:
+        for here, below, _ in os.walk(folder):
+            if here in seen:
+                below.clear()
+                continue
+            seen.add(here)
+            if FOLDER in below:
+                yield from _without_test_file(Path(here))
+            below[:] = sorted(name for name in below if not _is_skipped(here, name, skipped))
+
+
+def _without_test_file(folder: Path) -> Iterator[Path]:
+    # Of any suffix: tests need not be written in Python.
+    stems = {entry.stem for entry in folder.iterdir() if not entry.is_dir()}
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        if path.stem not in stems:
+            yield path
+
+
+def _is_skipped(folder: str, name: str, patterns: Sequence[str]) -> bool:
+    path = os.path.join(folder, name)  # noqa: PTH118 -- a folder of thousands need not become thousands of objects
+    return (
+        name == FOLDER
+        or any(fnmatch.fnmatchcase(path if os.sep in pattern else name, pattern) for pattern in patterns)
+        or os.path.exists(os.path.join(path, "pyvenv.cfg"))  # noqa: PTH110, PTH118
+    )
+
+
+def likely_renames(
+    gone: Mapping[str, Mapping[str, Complexity]], new: Mapping[str, Mapping[str, Complexity]]
+) -> dict[str, str]:
+    """Which tests that are gone are likely new ones under another name: those that cost the same.
+
+    Args:
+        gone: Node id → name of the measurement → what it cost.
+        new: The same for tests that have no baseline yet.
+
+    Returns:
+        Old node id → new node id. Of several that cost the same, those whose node ids look most alike are paired.
+    """
+    old_by_cost, new_by_cost = _by_cost(gone), _by_cost(new)
+    renames: dict[str, str] = {}
+    for cost in old_by_cost.keys() & new_by_cost.keys():
+        renames |= _paired(old_by_cost[cost], new_by_cost[cost])
+    return dict(sorted(renames.items()))
+
+
+def _paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
+    if len(old) * len(new) > _MOST_PAIRS:
+        # A parametrized test by the thousand, whose cost tells nothing apart: only moved ones can be told.
+        moved = {split_nodeid(nodeid)[1]: nodeid for nodeid in new}
+        return {nodeid: moved[test] for nodeid in old if (test := split_nodeid(nodeid)[1]) in moved}
+    pairs: dict[str, str] = {}
+    likest = sorted(itertools.product(old, new), key=lambda pair: (-_likeness(*pair), *pair))
+    for old_nodeid, new_nodeid in likest:
+        if old_nodeid not in pairs and new_nodeid not in pairs.values():
+            pairs[old_nodeid] = new_nodeid
+    return pairs
+
+
+def _by_cost(tests: Mapping[str, Mapping[str, Complexity]]) -> dict[frozenset[tuple[object, ...]], list[str]]:
+    by_cost = defaultdict(list)
+    for nodeid, entries in sorted(tests.items()):
+        by_cost[_cost(entries)].append(nodeid)
+    return by_cost
+
+
+def _cost(entries: Mapping[str, Complexity]) -> frozenset[tuple[object, ...]]:
+    """What stays as it is when a test is only renamed."""
+    return frozenset(
+        (name, entry.model, entry.inputs, entry.backward, frozenset(entry.metrics.items()))
+        for name, entry in entries.items()
+    )
+
+
+def _likeness(old: str, new: str) -> float:
+    (old_file, old_test), (new_file, new_test) = split_nodeid(old), split_nodeid(new)
+    # A test is renamed in its file, or moved to another under its name; parameters tell apart what costs the same.
+    test = difflib.SequenceMatcher(None, old_test, new_test, autojunk=False).ratio()
+    file = difflib.SequenceMatcher(None, old_file, new_file, autojunk=False).ratio()
+    return test + file

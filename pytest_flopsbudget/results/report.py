@@ -1,0 +1,146 @@
+"""What a whole run found, as data: the one model from which all reports are made. Needs neither torch nor pytest.
+
+Nothing in it hangs on how the run was made: tests stand in the order of their files, and there are no times.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from pytest_flopsbudget.results.comparison import Comparison
+from pytest_flopsbudget.results.complexity import Complexity, Count
+from pytest_flopsbudget.results.diff import Diff
+from pytest_flopsbudget.results.fold import natural_key
+from pytest_flopsbudget.results.limits import Limit, Share, UnmatchedPattern, Unmeasured, Violation
+from pytest_flopsbudget.results.verdict import Outcome, Verdict
+from pytest_flopsbudget.settings import Reaction, Shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: The version of the file's form.
+FORMAT: Literal[1] = 1
+
+Update = Literal["all", "new", "improved"]
+
+
+class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What made the report."""
+
+    #: Version of pytest-flopsbudget.
+    plugin: str
+    #: Version of pytest.
+    pytest: str
+    #: Version of PyTorch.
+    torch: str
+    #: Version of Python.
+    python: str
+    #: pytest's root folder, seen from the top of the repository; "." where it is that, or where there is none. Files
+    #: and node ids begin there.
+    root: str = "."
+    #: The unit of work that reports for people show, as the pyproject says.
+    show: Shown = "flops"
+    #: What the pyproject makes of a measurement without a baseline.
+    missing_baseline: Reaction = "warn"
+    #: What the pyproject makes of an operator that no formula covers.
+    unknown_operators: Reaction = "warn"
+    #: What the run ended with: 0 all passed, 1 some failed, 2 interrupted, 3 internal error, 4 usage error, 5 no tests.
+    exit_status: int = 0
+    #: Whether it ended before all of its tests ran, after a failure (``-x``) or an interrupt.
+    stopped: bool = False
+    #: What it accepted as the new baseline, of the tests that passed; null where it accepted nothing.
+    update: Update | None = None
+    #: Baseline files that it wrote, sorted.
+    written: tuple[str, ...] = ()
+    #: What went wrong with them, a sentence each.
+    errors: tuple[str, ...] = ()
+
+
+class ReportedMeasurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measurement and what became of it."""
+
+    #: Its name within its test.
+    name: str
+    #: The one word that says most.
+    outcome: Outcome
+    #: Whether the test fails for it.
+    fails: bool
+    #: How often it was measured; the largest measurement counts.
+    times: int = 1
+    #: Whether it was accepted as the new baseline, as far as the run's update goes.
+    accepted: bool = False
+    #: Which of the settings' reactions fail the test.
+    failing: tuple[Outcome, ...] = ()
+    #: Metric key → the limit of the whole model that holds.
+    limits: dict[str, Limit] = {}
+    #: Pattern of module paths → metric key → the limit that holds for every module that matches.
+    module_limits: dict[str, dict[str, Limit]] = {}
+    #: The limit that is used up most.
+    share: Share | None = None
+    #: Limits that were exceeded, or that hold for what was not measured.
+    broken: tuple[Violation | Unmeasured, ...] = ()
+    #: Module patterns that match nothing.
+    unmatched: tuple[UnmatchedPattern, ...] = ()
+    #: The measurement held against its baseline.
+    comparison: Comparison
+    #: Through what the metrics changed, module by module and operator by operator.
+    diffs: tuple[Diff, ...] = ()
+    #: What was measured. In a file, equal siblings among its modules stand on one line, "layers.{0-31}.mlp".
+    complexity: Complexity
+
+
+#: What the texts of reports are made from, in the process that measured and from a file.
+Judged = Verdict | ReportedMeasurement
+
+
+class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One test that measured something, or that no longer measured what its baseline holds."""
+
+    #: pytest's node id.
+    nodeid: str
+    #: The test's file, as seen from the root folder.
+    file: str
+    #: Its line, from 1 on.
+    line: Count
+    #: Whether all of its phases passed.
+    outcome: Literal["passed", "failed"]
+    #: Whether it failed for a reason of its own, instead of its budget or besides it.
+    own_failure: bool = False
+    #: What it measured, in its own order.
+    measurements: tuple[ReportedMeasurement, ...] = ()
+    #: Names in its baseline that it did not measure.
+    vanished: tuple[str, ...] = ()
+
+    @property
+    def fails(self) -> bool:
+        """Whether its budget fails it."""
+        return any(measurement.fails for measurement in self.measurements)
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A run of pytest: what was measured, what it was held to, and what became of it."""
+
+    #: The version of this form.
+    format: Literal[1] = 1
+    #: What made it.
+    run: Run
+    #: By file, line and node id.
+    tests: tuple[ReportedTest, ...] = ()
+
+
+def ordered(tests: Iterable[ReportedTest]) -> tuple[ReportedTest, ...]:
+    """The tests as they stand in their files."""
+
+    def place(test: ReportedTest) -> tuple[object, ...]:
+        return test.nodeid.partition("::")[0], test.line, natural_key(test.nodeid)
+
+    return tuple(sorted(tests, key=place))
+
+
+def reported(verdict: Verdict) -> ReportedMeasurement:
+    """A verdict as reports hold it."""
+    names = [field for field in ReportedMeasurement.__struct_fields__ if field not in {"outcome", "fails"}]
+    values = {name: getattr(verdict, name) for name in names}
+    return ReportedMeasurement(outcome=verdict.outcome, fails=verdict.fails, **values)

@@ -1,0 +1,54 @@
+"""A process that writes baselines, for tests that start several or kill them: what it does is its first argument."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from entries import net
+
+from pytest_flopsbudget.results import whole_file
+from pytest_flopsbudget.results.baseline import BaselineFile, change, updated
+
+
+def ready():
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+
+
+def many(width, count):
+    """A baseline that takes a while to write."""
+    return {f"test_{number:05}": {"model": net(width)} for number in range(count)}
+
+
+def back_and_forth(path, count):
+    """Write one content and another in turn, until somebody ends it."""
+    contents = [many(width, count) for width in (1, 2)]
+    ready()
+    while True:
+        for tests in contents:
+            change(path, lambda _, tests=tests: BaselineFile(path, tests))
+
+
+def add(path, who, count):
+    """Add ``count`` tests, one after the other, when told to begin."""
+    ready()
+    sys.stdin.readline()
+    for number in range(count):
+        change(path, lambda file, number=number: updated(file, {f"test_{who}_{number}": {"model": net()}}))
+
+
+def hold(path):
+    """Hold the lock beside ``path``, until somebody ends it."""
+    with whole_file.locked(path.parent, 10):
+        ready()
+        sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    what, file, *others = sys.argv[1:]
+    {
+        "back-and-forth": lambda: back_and_forth(Path(file), int(others[0])),
+        "add": lambda: add(Path(file), others[0], int(others[1])),
+        "hold": lambda: hold(Path(file)),
+    }[what]()

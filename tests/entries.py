@@ -1,0 +1,26 @@
+"""Entries of baselines, small and easy to tell apart."""
+
+from __future__ import annotations
+
+from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
+
+
+def net(width=1):
+    """Every line of its entry but the first hangs on ``width``."""
+    flops = {"flops": 10 * width, "params": width}
+    return Complexity(
+        model="Net",
+        inputs=(f"float32[1, {width}]",),
+        execution="shapes",
+        metrics=flops,
+        modules={
+            "": Module(type="Net", calls=1, metrics=flops),
+            "head": Module(type="Linear", shape=f"{width}->10", calls=1, metrics=flops),
+        },
+        operators={"aten.addmm": Operator(calls=1, metrics={"flops": 10 * width})},
+    )
+
+
+def width_of(entries):
+    """The width of the one net among a test's entries."""
+    return entries["model"].metrics["params"]

@@ -1,0 +1,198 @@
+"""A project of many tests, for runs whose way of being made is the subject. Its models cost what they say.
+
+Nothing in it imports PyTorch, so that a run takes a second: what is measured is a stand-in, and all behind it is the
+plugin itself. ``AGE=old`` are the models of the baseline, ``AGE=new`` those of today.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.results.baseline import load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+CONFTEST = """
+import os
+import sys
+import types
+
+import pytest
+
+from pytest_flopsbudget.results.complexity import Complexity, Module
+
+
+def measure(flops, args, kwargs, *, backward, shortcuts):
+    metrics = {"flops": flops(), "params": 7}
+    modules = {"": Module(type="Net", calls=1, metrics=metrics)}
+    return Complexity(model="Net", inputs=("float32[1]",), execution="shapes", metrics=metrics, modules=modules)
+
+
+def stand_in(name, **contents):
+    module = types.ModuleType(f"pytest_flopsbudget.counting.{name}")
+    vars(module).update(contents)
+    sys.modules[module.__name__] = module
+
+
+stand_in("measure", measure=measure)
+stand_in("structures", tensors_of=iter)
+stand_in("costs", flops_formula=None)
+
+
+@pytest.fixture
+def costs(flops_budget):
+    def costs(old, new, **name):
+        flops_budget(lambda: old if os.environ["AGE"] == "old" else new, ("an input",), **name)
+
+    return costs
+"""
+
+FILES = {
+    "test_a.py": """
+import os
+import pytest
+
+OLD = os.environ["AGE"] == "old"
+
+def test_same(costs):
+    costs(100, 100)
+
+def test_dearer(costs):
+    costs(100, 150)
+
+@pytest.mark.slow
+def test_cheaper(costs):
+    costs(100, 50)
+
+if OLD:
+    def test_gone(costs):
+        costs(100, 100)
+
+@pytest.mark.skipif(OLD, reason="not there yet")
+@pytest.mark.parametrize("x", [10, 2, 1])
+def test_added(costs, x):
+    costs(x, x)
+""",
+    "test_b.py": """
+import os
+import pytest
+
+OLD = os.environ["AGE"] == "old"
+
+class TestClass:
+    def test_names(self, costs):
+        costs(1, 1, name="kept")
+        costs(2, 2, name="before" if OLD else "after")
+
+    @pytest.mark.flops_budget(flops=120)
+    def test_over(self, costs):
+        costs(100, 150)
+
+    def test_fails(self, costs):
+        costs(100, 150)
+        assert OLD
+
+    @pytest.mark.skipif(not OLD, reason="no")
+    def test_skipped(self, costs):
+        costs(100, 150)
+
+    @pytest.mark.xfail(not OLD, reason="no", strict=True)
+    def test_fails_as_expected(self, costs):
+        costs(100, 150)
+
+def test_measures_nothing():
+    pass
+""",
+    "sub/test_c.py": """
+import pytest
+
+@pytest.mark.parametrize("letter", "zyx")
+def test_letters(costs, letter):
+    costs(10, 10 if letter == "y" else 5)
+
+@pytest.mark.slow
+def test_late(costs):
+    costs(100, 150)
+
+def test_last(costs):
+    costs(20, 20)
+""",
+}
+
+INI = "[pytest]\nmarkers = slow: takes long\nasyncio_default_fixture_loop_scope = function\n"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves behind."""
+
+    status: int
+    text: str
+    errors: str
+    #: Baseline file, as seen from the project → its bytes.
+    baselines: Mapping[str, bytes]
+    #: Node id → name of the measurement → FLOPs in the baseline.
+    flops: Mapping[str, Mapping[str, int]]
+
+    @property
+    def summary(self) -> list[str]:
+        """The lines of the plugin's part of the summary, without the time that counting took."""
+        lines = self.text.splitlines()
+        start = next((n for n, line in enumerate(lines) if re.fullmatch("=+ flops budgets =+", line)), len(lines))
+        end = next((n for n, line in enumerate(lines) if n > start and line.startswith("=====")), len(lines))
+        return [re.sub(r"counted in \d+\.\d\d s$", "counted", line) for line in lines[start + 1 : end]]
+
+
+class ManyTests:
+    """The project in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        for name, text in {"conftest.py": CONFTEST, "pytest.ini": INI, **FILES}.items():
+            path.joinpath(name).parent.mkdir(parents=True, exist_ok=True)
+            path.joinpath(name).write_text(text, encoding="utf-8")
+
+    def run(
+        self, *args: str, age: str = "new", cwd: Path | None = None, environment: Mapping[str, str] | None = None
+    ) -> Outcome:
+        """Run pytest in a process of its own."""
+        # What is imported here is what is under test there too, wherever pytest is started.
+        source = str(Path(__file__).parent.parent)
+        variables = {**os.environ, "AGE": age, "COLUMNS": "100", "PYTHONPATH": source, "PYTHONIOENCODING": "utf-8"}
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *args],
+            cwd=cwd or self.path,
+            env={**variables, **(environment or {})},
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+            timeout=120,
+        )
+        baselines = {path: path.read_bytes() for path in sorted(self.path.rglob("__flops__/*.json"))}
+        return Outcome(
+            done.returncode,
+            done.stdout,
+            done.stderr,
+            {path.relative_to(self.path).as_posix(): data for path, data in baselines.items()},
+            {
+                f"{path.parent.parent.joinpath(path.stem).relative_to(self.path).as_posix()}.py::{test}": {
+                    name: entry.flops for name, entry in entries.items()
+                }
+                for path in baselines
+                for test, entries in load(path).tests.items()
+            },
+        )
+
+    def restore(self, baselines: Mapping[str, bytes]) -> None:
+        """Put baselines back."""
+        for path in self.path.rglob("__flops__/*.json"):
+            path.unlink()
+        for name, data in baselines.items():
+            self.path.joinpath(name).write_bytes(data)

@@ -1,0 +1,109 @@
+"""Reports for tests: by hand, and any that hypothesis thinks of."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
+from pytest_flopsbudget.results.metrics import STORED
+from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered, reported
+from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.settings import Budget, Settings
+
+RUN = Run(plugin="0.1.0", pytest="9.2.0", torch="2.13.0", python="3.11.7")
+
+
+def complexity(flops=2000, params=20, **fields):
+    """A model of one layer, whose modules and operator follow from its two numbers."""
+    metrics = {"flops": flops, "params": params}
+    modules = {
+        "": Module(type="Net", calls=1, metrics=metrics),
+        "stem": Module(type="Conv2d", shape=f"3->{params}, 3x3", calls=1, metrics=metrics),
+    }
+    operators = {"aten.convolution": Operator(calls=1, metrics={"flops": flops})}
+    fields = {"inputs": ("float32[1]",), "execution": "shapes", "modules": modules, "operators": operators} | fields
+    return Complexity(model="Net", metrics=metrics, **fields)
+
+
+def measurement(new=None, old=None, *budgets, name="model", accepts=False, **settings):
+    one = Measurement(name=name, complexity=new or complexity())
+    return reported(judge(one, budgets, Settings(**settings), old, accepts=accepts))
+
+
+def a_test(*measurements, nodeid="tests/test_net.py::test_a", line=3, **fields):
+    """A test with these measurements, which failed if one of them does."""
+    failed = any(one.fails for one in measurements)
+    fields = {"outcome": "failed" if failed else "passed", "file": nodeid.partition("::")[0]} | fields
+    return ReportedTest(nodeid=nodeid, line=line, measurements=measurements, **fields)
+
+
+def report(*tests, run=RUN):
+    return Report(run=run, tests=ordered(tests))
+
+
+def over(limit=1000, **fields):
+    """A measurement over its limit that grew by a half."""
+    return measurement(complexity(3000), complexity(), Budget("here", {"flops": limit}), **fields)
+
+
+# Any report
+
+_texts = st.text(max_size=12)
+_paths = st.lists(st.sampled_from(["layers", "0", "1", "2", "{x", "mlp"]), max_size=3).map(".".join)
+_amounts = st.integers(min_value=0, max_value=2**80)
+_metrics = st.fixed_dictionaries(
+    {"flops": _amounts, "params": _amounts},
+    optional={key: _amounts for key in STORED if key not in {"flops", "params"}},
+)
+
+
+@st.composite
+def complexities(draw):
+    metrics = draw(_metrics)
+    values = st.fixed_dictionaries(dict.fromkeys(metrics, _amounts))
+    modules = st.builds(Module, type=_texts, shape=_texts, calls=st.integers(0, 9), metrics=values)
+    return draw(
+        st.builds(
+            Complexity,
+            model=_texts,
+            inputs=st.lists(_texts, max_size=2).map(tuple),
+            execution=st.sampled_from(["shapes", "real"]),
+            backward=st.booleans(),
+            metrics=st.just(metrics),
+            modules=st.dictionaries(_paths, modules, max_size=6).map(lambda found: dict(sorted(found.items()))),
+            operators=st.dictionaries(
+                _texts, st.builds(Operator, calls=st.integers(0, 9), metrics=st.just({"flops": 1})), max_size=2
+            ),
+            unknown_operators=st.dictionaries(
+                _texts, st.builds(UnknownOperator, calls=st.integers(1, 9), modules=st.just(("",))), max_size=2
+            ),
+            notes=st.lists(_texts, max_size=1).map(tuple),
+        )
+    )
+
+
+@st.composite
+def verdicts(draw):
+    limits = draw(st.dictionaries(st.sampled_from(STORED), _amounts, max_size=2))
+    modules = draw(st.dictionaries(_texts, st.just({"flops": 5}), max_size=1))
+    settings = Settings(
+        missing_baseline=draw(st.sampled_from(["fail", "warn"])),
+        unknown_operators=draw(st.sampled_from(["fail", "warn"])),
+    )
+    one = Measurement(name=draw(_texts), complexity=draw(complexities()), times=draw(st.integers(1, 3)))
+    baseline = draw(st.none() | complexities())
+    return judge(one, [Budget(draw(_texts), limits, modules)], settings, baseline, accepts=draw(st.booleans()))
+
+
+reported_tests = st.builds(
+    ReportedTest,
+    nodeid=_texts,
+    file=_texts,
+    line=st.integers(0, 99),
+    outcome=st.sampled_from(["passed", "failed"]),
+    own_failure=st.booleans(),
+    measurements=st.lists(verdicts().map(reported), max_size=2).map(tuple),
+    vanished=st.lists(_texts, max_size=1).map(tuple),
+)
+
+reports = st.builds(Report, run=st.just(RUN), tests=st.lists(reported_tests, max_size=3).map(ordered))

@@ -1,0 +1,113 @@
+"""Processes that write one baseline at once, or are killed while they write: it is the old or the new one, whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+from baseline_writer import many
+from conftest import MODELS
+from entries import net, width_of
+from long_runs import LONG, examples
+from test_baseline_writing import Writer
+
+from pytest_flopsbudget.results.baseline import BaselineFile, change, dumps, load, updated
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+
+#: Some 0.8 MB, of which writing takes tens of milliseconds.
+COUNT = 1000
+
+
+@pytest.fixture
+def path(tmp_path):
+    path = tmp_path / "__flops__" / "test_net.json"
+    path.parent.mkdir()
+    return path
+
+
+def leftovers(path):
+    return [entry for entry in path.parent.iterdir() if entry != path]
+
+
+def test_two_at_once(path):
+    """Two processes that add tests to one file: no test of either is lost."""
+    count = examples(10, of_many=50)
+    writers = [Writer("add", path, who, count) for who in "ab"]
+    for writer in writers:
+        writer.begin()
+    assert [writer.end() for writer in writers] == [0, 0]
+    assert load(path).tests.keys() == {f"test_{who}_{number}" for who in "ab" for number in range(count)}
+    assert leftovers(path) == []
+
+
+def test_killed(path):
+    """A process that does nothing but write, killed at any moment."""
+    contents = {dumps(BaselineFile(path, many(width, COUNT))).encode() for width in (1, 2)}
+    moments = random.Random(0)  # noqa: S311 -- no secret
+    seen = set()
+    before = None
+    for _ in range(examples(6, of_many=180)):
+        writer = Writer("back-and-forth", path, COUNT)
+        time.sleep(moments.uniform(0, 0.3))
+        assert writer.kill() < 0
+        if path.exists():
+            seen.add(path.read_bytes())
+        assert seen <= contents | {before}
+        # The next one finds nothing in its way, and clears up.
+        change(path, lambda file: updated(file, {"test_00000": {"model": net(3)}}))
+        assert width_of(load(path).tests["test_00000"]) == 3
+        assert leftovers(path) == []
+        before = path.read_bytes()
+    assert not LONG or contents <= seen
+
+
+TESTS = """
+import pytest
+from models import *
+
+@pytest.mark.parametrize("number", range({count}))
+def test_net(flops_budget, number):
+    flops_budget(Net(width={width}), IMAGE)
+"""
+
+
+def test_killed_run(path, tmp_path):
+    """A run of pytest with --flops-budget-update, killed at any moment of its life, half of the times as it writes."""
+    count = examples(100, of_many=1000)
+    (tmp_path / "models.py").write_text(MODELS, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    test_file = tmp_path / "test_net.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--flops-budget-update"]
+
+    def run(width):
+        test_file.write_text(TESTS.format(width=width, count=count), encoding="utf-8")
+        return subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def written(width):
+        # 27 weights and a bias a channel; 10 outputs, their weights and their biases.
+        return {f"test_net[{number}]": width * 28 + 10 * width + 10 for number in range(count)}
+
+    start = time.monotonic()
+    output, _ = run(4).communicate()
+    took = time.monotonic() - start
+    assert f"{count} passed" in output
+    moments = random.Random(1)  # noqa: S311 -- no secret
+    for number in range(examples(1, of_many=20)):
+        before = path.read_bytes()
+        width = number + 5
+        process = run(width)
+        if number % 2 == 0:
+            while process.poll() is None and not leftovers(path):
+                time.sleep(0.0005)
+            time.sleep(moments.uniform(0, 0.02))
+        else:
+            time.sleep(moments.uniform(0, took))
+        process.kill()
+        process.communicate()
+        if path.read_bytes() != before:
+            assert {test_id: width_of(entries) for test_id, entries in load(path).tests.items()} == written(width)

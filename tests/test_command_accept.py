@@ -1,0 +1,241 @@
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from samples import linear, report, reported_test, write_baseline
+
+from pytest_flopsbudget.results.baseline import baseline_path, load
+from pytest_flopsbudget.results.complexity import UnknownOperator
+from pytest_flopsbudget.results.report_file import save
+from pytest_flopsbudget.settings import Settings
+
+FILE = Path("tests/test_a.py")
+PATH = Path("tests/__flops__/test_a.json")
+
+
+@pytest.fixture(autouse=True)
+def project(command):
+    FILE.parent.mkdir()
+    FILE.touch()
+
+
+def write(*tests, name="report.json", **run):
+    save(report(*tests, **run), Path(name))
+
+
+def measured(test_id, *args, **kwargs):
+    return reported_test(f"{FILE}::{test_id}", *args, **kwargs)
+
+
+def widths(file=FILE):
+    """Test id → width of its layer, for the one measurement that it has."""
+    return {
+        test_id: int(entries["model"].modules["layer"].shape.partition("-")[0])
+        for test_id, entries in load(baseline_path(file)).tests.items()
+    }
+
+
+class TestWhatIsAccepted:
+    def test_a_regression_of_a_failing_run(self, command):
+        write_baseline(FILE, {"t": linear(4), "other": linear(7)})
+        write(measured("t", linear(5), linear(4)))
+        # 2·2·4·4 = 64 and 2·2·5·5 = 100 FLOPs; 4·4 + 4 = 20 and 5·5 + 5 = 30 parameters.
+        assert command("accept", "report.json") == [
+            f"{FILE}::t: regressed",
+            "    flops: 64 FLOPs → 100 FLOPs, +36 FLOPs (+56.2%)",
+            "    params: 20 → 30, +10 params (+50.0%)",
+            "1 regressed",
+            f"baseline written: {PATH}",
+        ]
+        assert command.code == 0
+        assert widths() == {"other": 7, "t": 5}
+
+    def test_the_baseline_is_the_one_that_an_update_writes(self, command):
+        write(measured("t", linear(5), linear(4)), measured("u", {"a": linear(6), "b": linear(7)}, linear(6)))
+        command("accept", "report.json")
+        accepted = PATH.read_bytes()
+        PATH.unlink()
+        write_baseline(FILE, {"t": linear(5), "u": {"a": linear(6), "b": linear(7)}})
+        assert PATH.read_bytes() == accepted
+
+    def test_a_new_test_a_cheaper_one_and_one_that_is_as_it_was(self, command):
+        write_baseline(FILE, {"cheaper": linear(4), "same": linear(6)})
+        write(
+            measured("new", linear(5)),
+            measured("cheaper", linear(3), linear(4)),
+            measured("same", linear(6), linear(6)),
+        )
+        lines = command("accept", "report.json")
+        assert "tests/test_a.py::new: new, 100 FLOPs" in lines
+        assert "1 improved, 1 new, 1 unchanged" in lines
+        assert widths() == {"cheaper": 3, "new": 5, "same": 6}
+
+    def test_where_a_missing_baseline_fails(self, command):
+        write(measured("new", linear(5), settings=Settings(missing_baseline="fail")))
+        command("accept", "report.json")
+        assert command.code == 0
+        assert widths() == {"new": 5}
+
+    def test_nothing_is_written_where_nothing_changed(self, command):
+        path = write_baseline(FILE, {"t": linear(4)})
+        before = path.stat().st_mtime_ns
+        write(measured("t", linear(4), linear(4)))
+        assert command("accept", "report.json") == ["1 unchanged"]
+        assert path.stat().st_mtime_ns == before
+
+    def test_names_that_the_test_no_longer_measures_go(self, command):
+        write_baseline(FILE, {"t": {"model": linear(4), "gone": linear(5)}})
+        write(replace(measured("t", linear(4), linear(4)), vanished=("gone",)))
+        command("accept", "report.json")
+        assert list(load(PATH).tests["t"]) == ["model"]
+
+    def test_twice_is_as_once(self, command):
+        write_baseline(FILE, {"t": linear(4)})
+        write(measured("t", linear(5), linear(4)))
+        command("accept", "report.json")
+        assert command("accept", "report.json") == ["1 unchanged"]
+        assert command.code == 0
+
+    def test_only_what_is_asked_for(self, command):
+        write(
+            measured("t[1]", linear(1)), measured("t[2]", linear(2)), measured("u", linear(3)), measured("v", linear(4))
+        )
+        command("accept", "report.json", "tests/test_a.py::t", "*::v")
+        assert widths() == {"t[1]": 1, "t[2]": 2, "v": 4}
+
+    def test_a_dry_run_writes_nothing(self, command):
+        write(measured("t", linear(5)))
+        assert command("accept", "report.json", "--dry-run") == [
+            "tests/test_a.py::t: new, 100 FLOPs",
+            "1 new",
+            f"baseline not written (--dry-run): {PATH}",
+        ]
+        assert not PATH.parent.exists()
+
+    def test_a_report_without_measurements(self, command):
+        write(exit_status=5)
+        assert command("accept", "report.json") == ["report.json holds no measurements: there is nothing to accept"]
+        assert command.code == 0
+
+
+UNKNOWN = replace(linear(5), unknown_operators={"mylib.op": UnknownOperator(calls=1)})
+
+
+class TestWhatIsNot:
+    @pytest.mark.parametrize(
+        ("failing", "reason"),
+        [
+            (
+                measured("t", linear(5), linear(4), flops_limit=99),
+                "over its limit, which has to be raised first: flops",
+            ),
+            (measured("t", linear(5), linear(4), own_failure=True), "it failed for a reason of its own"),
+            (replace(measured("t", linear(5)), outcome="failed"), "it failed for a reason of its own"),
+            (
+                measured("t", UNKNOWN, settings=Settings(unknown_operators="fail")),
+                "operators without a formula: mylib.op",
+            ),
+        ],
+        ids=["limit", "regressed and own failure", "own failure", "unknown operators"],
+    )
+    def test_what_an_update_would_not_accept_either(self, command, failing, reason):
+        write_baseline(FILE, {"t": linear(4)})
+        write(failing, measured("u", linear(7)))
+        assert f"not accepted: tests/test_a.py::t: {reason}" in command("accept", "report.json", "--force")
+        assert command.code == 1
+        assert widths() == {"t": 4, "u": 7}
+
+    @pytest.mark.parametrize(
+        ("then", "now"), [(linear(4), linear(3)), (None, linear(3)), (linear(5, batch=1), linear(4, batch=9))]
+    )
+    def test_a_baseline_that_the_run_did_not_see(self, command, then, now):
+        """Somebody accepted something else since: an old report must not overwrite that unnoticed."""
+        write_baseline(FILE, {"t": now})
+        write(measured("t", linear(5), then))
+        (line, *_) = command("accept", "report.json")
+        assert line == (
+            "not accepted: tests/test_a.py::t: its baseline is no longer the one that the run saw; run it again, or "
+            "give --force"
+        )
+        assert command.code == 1
+        assert load(PATH).tests["t"]["model"] == now
+        command("accept", "report.json", "--force")
+        assert command.code == 0
+        assert widths() == {"t": 5}
+
+    @pytest.mark.parametrize("file", ["tests/test_gone.py", "../outside.py", "/absolute/test_a.py", "C:/test_a.py"])
+    def test_a_file_that_is_not_here_or_not_below_the_root(self, command, file):
+        Path("../outside.py").touch()
+        write(measured("t", linear(5)), replace(reported_test("x.py::t", linear(4)), file=file))
+        assert f"not accepted: x.py::t: there is no {file} below ." in command("accept", "report.json")
+        assert command.code == 1
+        assert widths() == {"t": 5}
+        assert not Path("../__flops__").exists()
+
+
+def test_a_node_id_cannot_steer_the_terminal(command):
+    """A report may come from a stranger's pull request."""
+    write(measured("t[\x1b[2J\n]", linear(5)))
+    assert command("accept", "report.json")[0] == rf"{FILE}::t[\x1b[2J\n]: new, 100 FLOPs"
+
+
+class TestRoot:
+    def test_from_a_folder_below(self, command, monkeypatch):
+        write(measured("t", linear(5)))
+        monkeypatch.chdir("tests")
+        command("accept", "../report.json")
+        monkeypatch.chdir("..")
+        assert widths() == {"t": 5}
+
+    def test_of_two_packages_in_a_repository_the_reports_own(self, command, monkeypatch):
+        """Both have a test file of the same name; the report says where it was made."""
+        Path(".git").mkdir()
+        for package in ("one", "two"):
+            Path(package).mkdir()
+            Path(package, "test_a.py").touch()
+        write(reported_test("test_a.py::t", linear(5)), root="two")
+        monkeypatch.chdir("one")
+        command("accept", "../report.json")
+        monkeypatch.chdir("..")
+        assert not Path("one/__flops__").exists()
+        assert widths(Path("two/test_a.py")) == {"t": 5}
+
+    def test_given(self, command):
+        Path("sub").mkdir()
+        Path("sub/test_b.py").touch()
+        write(reported_test("test_b.py::t", linear(5)))
+        command("accept", "report.json", "--root", "sub")
+        assert widths(Path("sub/test_b.py")) == {"t": 5}
+
+
+@pytest.mark.parametrize(
+    ("argv", "told"),
+    [
+        (["gone.json"], "gone.json: cannot be read: No such file"),
+        (["broken.json"], "broken.json, line 1: "),
+        (["report.json", "test_b"], "no test in the report matches 'test_b'; there is tests/test_a.py::t"),
+        (["report.json", "--root", "gone"], "--root gone: no such folder"),
+        (["elsewhere.json"], "none of the report's test files is here: x/test_y.py; "),
+        (["report.json", "--dry"], "no option '--dry'; did you mean --dry-run?"),
+        ([], "REPORT"),
+    ],
+)
+def test_mistakes_are_one_line(command, argv, told):
+    write(measured("t", linear(5)))
+    write(reported_test("x/test_y.py::t", linear(5)), name="elsewhere.json")
+    Path("broken.json").write_text("{", encoding="utf-8")
+    assert command("accept", *argv) == []
+    assert command.code == 2
+    assert told in command.errors
+    assert command.errors.count("\n") == 1
+    assert not PATH.exists()
+
+
+def test_a_damaged_baseline_is_told_and_kept(command):
+    write_baseline(FILE, {"t": linear(4)})
+    PATH.write_text("{", encoding="utf-8")
+    write(measured("t", linear(5), linear(4)))
+    command("accept", "report.json")
+    assert command.code == 2
+    assert command.errors.startswith(f"error: {PATH}, line 1: ")
+    assert PATH.read_text(encoding="utf-8") == "{"

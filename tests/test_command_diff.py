@@ -1,0 +1,197 @@
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from samples import GitProject, linear, report, reported_test, write_baseline
+
+from pytest_flopsbudget.results.report_file import save
+
+
+@pytest.fixture
+def project(command, tmp_path):
+    """A branch that made one test dearer, added one and removed one."""
+    project = GitProject(tmp_path / "here")
+    project.commit("Main", {"tests/test_a.py": {"t": linear(4), "gone": linear(9)}, "test_b.py": {"u": linear(2)}})
+    project.git("switch", "-q", "-c", "branch")
+    project.commit("Branch", {"tests/test_a.py": {"t": linear(5), "come": linear(8)}})
+    return project
+
+
+def verdicts(lines):
+    """The table's first and last cells."""
+    found = {}
+    for line in lines[4:]:
+        if not line:
+            break
+        found[line.split()[0]] = line.split()[-1]
+    return found
+
+
+BRANCH = {
+    "tests/test_a.py::t": "regressed",
+    "tests/test_a.py::come": "new",
+    "tests/test_a.py::gone": "removed",
+}
+
+
+class TestRevisions:
+    @pytest.mark.parametrize(
+        "argv", [["main..HEAD"], ["main..branch"], ["main.."], ["main...branch"], ["main", "branch"], ["main"]]
+    )
+    def test_of_a_branch(self, project, command, argv):
+        lines = command("diff", *argv)
+        assert verdicts(lines) == BRANCH
+        assert lines[-1] == "4 measurements: 1 regressed, 1 new, 1 removed, 1 unchanged"
+        assert command.code == 0
+
+    def test_the_other_way_round(self, project, command):
+        assert verdicts(command("diff", "branch..main"))["tests/test_a.py::t"] == "improved"
+
+    def test_with_three_dots_it_is_what_the_branch_did(self, project, command):
+        project.git("switch", "-q", "main")
+        project.commit("Meanwhile", {"test_b.py": {"u": linear(3)}})
+        assert verdicts(command("diff", "main...branch")) == BRANCH
+        assert verdicts(command("diff", "main..branch")) == BRANCH | {"test_b.py::u": "improved"}
+
+    def test_what_is_not_committed(self, project, command):
+        assert command("diff")[-1] == "3 measurements: 3 unchanged"
+        write_baseline(project.path / "test_b.py", {"u": linear(3)})
+        lines = command("diff")
+        assert lines[0] == "HEAD → the working tree"
+        assert verdicts(lines) == {"test_b.py::u": "regressed"}
+
+    def test_a_new_file_and_a_removed_one(self, project, command):
+        write_baseline(project.path / "test_new.py", {"n": linear(7)})
+        (project.path / "__flops__/test_b.json").unlink()
+        assert verdicts(command("diff")) == {"test_new.py::n": "new", "test_b.py::u": "removed"}
+
+    def test_from_a_folder_below_only_what_is_below_it(self, project, command, monkeypatch):
+        monkeypatch.chdir(project.path / "tests")
+        assert list(verdicts(command("diff", "main"))) == ["test_a.py::t", "test_a.py::come", "test_a.py::gone"]
+
+    def test_a_damaged_file_of_a_revision(self, project, command):
+        (project.path / "__flops__/test_b.json").write_text("{\n", encoding="utf-8")
+        project.commit("Break it")
+        (project.path / "__flops__/test_b.json").unlink()
+        assert command("diff", "HEAD") == []
+        assert command.code == 2
+        assert command.errors.startswith("error: HEAD:__flops__/test_b.json, line 2: ")
+        assert command.errors.count("\n") == 1
+
+
+class TestFiles:
+    def test_two_folders(self, command):
+        write_baseline(folder("old") / "test_a.py", {"t": linear(4)})
+        write_baseline(folder("new") / "test_a.py", {"t": linear(5)})
+        assert verdicts(command("diff", "old", "new")) == {"test_a.py::t": "regressed"}
+        assert verdicts(command("diff", "old/__flops__", "new")) == {"test_a.py::t": "regressed"}
+
+    def test_two_files_whatever_they_are_called(self, command):
+        old = write_baseline(folder("old") / "test_a.py", {"t": linear(4)})
+        new = write_baseline(folder("new") / "test_b.py", {"t": linear(5)})
+        assert verdicts(command("diff", old, new)) == {"new/test_b.py::t": "regressed"}
+
+    @pytest.mark.parametrize("argv", [["main", "tests/__flops__/test_a.json"], ["tests/__flops__/test_a.json"]])
+    def test_one_file_is_compared_with_itself(self, project, command, argv):
+        """What a revision says of other files is beside the point."""
+        lines = command("diff", *argv)
+        assert "test_b.py" not in "".join(lines)
+        assert verdicts(lines) == (BRANCH if len(argv) == 2 else {})
+
+    def test_two_reports(self, command):
+        save(report(reported_test("a.py::t", linear(4)), reported_test("a.py::gone", linear(9))), Path("old.json"))
+        save(report(reported_test("a.py::t", linear(5)), reported_test("a.py::u", linear(8))), Path("new.json"))
+        lines = command("diff", "old.json", "new.json")
+        assert lines[0] == "old.json → new.json"
+        assert verdicts(lines) == {"a.py::t": "regressed", "a.py::u": "new", "a.py::gone": "removed"}
+
+    def test_a_run_against_a_revision(self, project, command):
+        """A report tells nothing of the tests that did not run."""
+        save(report(reported_test("tests/test_a.py::t", linear(6))), Path("report.json"))
+        lines = command("diff", "main", "report.json")
+        assert verdicts(lines) == {"tests/test_a.py::t": "regressed"}
+        assert lines[-1] == "2 more in main, which report.json does not tell of"
+
+
+class TestOptions:
+    @pytest.mark.parametrize(("argv", "code"), [(["main"], 1), ([], 0)])
+    def test_the_exit_code_tells_of_differences_if_asked(self, project, command, argv, code):
+        command("diff", *argv)
+        assert command.code == 0
+        command("diff", *argv, "--exit-code")
+        assert command.code == code
+
+    def test_markdown(self, project, command):
+        lines = command("diff", "main..HEAD", "--markdown")
+        assert lines[0] == "### Complexity: `main` → `HEAD`"
+        assert "| ⬆️ | `tests/test_a.py::t` | 64 FLOPs | 100 FLOPs | +56.2% | +50.0% | regressed |" in lines
+
+    def test_markdown_is_utf8_whatever_the_encoding_of_the_terminal_is(self, project, command, monkeypatch):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+        monkeypatch.setattr(sys, "stdout", stream)
+        command("diff", "main..HEAD", "--markdown")
+        assert stream.buffer.getvalue().decode("utf-8").startswith("### Complexity: `main` → `HEAD`")
+
+    @pytest.mark.parametrize(
+        ("variables", "argv", "coloured"),
+        [
+            ({}, [], False),
+            ({"FORCE_COLOR": "1"}, [], True),
+            ({"FORCE_COLOR": "1"}, ["--no-color"], False),
+            ({"FORCE_COLOR": "1"}, ["--no-color", "first"], False),
+            ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, [], False),
+        ],
+    )
+    def test_colour(self, project, command, monkeypatch, *, variables, argv, coloured):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        words = ["--no-color", "diff", "main"] if "first" in argv else ["diff", "main", *argv]
+        assert any("\x1b[" in line for line in command(*words)) == coloured
+
+
+def folder(name):
+    path = Path(name)
+    path.mkdir()
+    return path
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("argv", "told"),
+        [
+            (
+                ["mian"],
+                "mian: no such file, folder or revision; give a report, a baseline, a folder, a branch or a commit",
+            ),
+            (["mian..HEAD"], "mian: no such file, folder or revision"),
+            (["main...mian"], "mian: no such file, folder or revision"),
+            (["gone.json"], "gone.json: no such file"),
+            (["empty"], "empty: there are no baselines in this folder, nor below it"),
+            (["main", "broken.json"], "broken.json, line 1: "),
+            (["main", "--markdwon"], "no option '--markdwon'; did you mean --markdown?"),
+            (["a", "b", "c"], "one argument too many: 'c'"),
+        ],
+    )
+    def test_one_line(self, project, command, argv, told):
+        folder("empty")
+        Path("broken.json").write_text("{", encoding="utf-8")
+        assert command("diff", *argv) == []
+        assert told in command.errors
+        assert command.errors.count("\n") == 1
+        assert command.code == 2
+
+    def test_no_repository(self, command):
+        command("diff")
+        assert "not a git repository" in command.errors
+        command("diff", "main")
+        assert command.errors == (
+            "error: main: no such file or folder, and this is no git repository, where it might be a revision\n"
+        )
+
+    def test_branches_without_a_common_commit(self, project, command):
+        project.git("switch", "-q", "--orphan", "alone")
+        project.commit("Alone")
+        command("diff", "main...alone")
+        assert command.code == 2
+        assert "have no commit in common" in command.errors

@@ -1,0 +1,262 @@
+"""The report for pull requests: what it says, its size, and that nothing in it is read as Markdown."""
+
+from __future__ import annotations
+
+import html
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from msgspec.structs import replace
+from reporting import RUN, a_test, complexity, measurement, over, report, reports
+
+from pytest_flopsbudget.reports.markdown import text
+from pytest_flopsbudget.reports.markdown_text import COMMENT, STEP_SUMMARY
+from pytest_flopsbudget.results.complexity import UnknownOperator
+from pytest_flopsbudget.settings import Budget
+
+#: GitHub's own, which https://docs.github.com and https://github.github.com/gfm/ state.
+COMMENT_CHARACTERS = 65_536
+SUMMARY_BYTES = 1024 * 1024
+
+
+class Page(HTMLParser):
+    """What a reader of the page sees: rows of the table, and what is behind each title."""
+
+    def __init__(self, markdown):
+        super().__init__(convert_charrefs=True)
+        self.tags = []
+        self.rows = []
+        self.titles = []
+        self.behind = []
+        self.head = ""
+        self.known = set()
+        self.feed(MarkdownIt("commonmark", {"html": True}).enable("table").render(markdown))
+
+    def handle_starttag(self, tag, attrs):
+        self.known.add(tag)
+        self.tags.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in {"td", "th"}:
+            self.rows[-1].append("")
+        elif tag == "summary":
+            self.titles.append("")
+        elif tag == "pre":
+            self.behind.append("")
+
+    def handle_endtag(self, tag):
+        assert self.tags.pop() == tag
+
+    def handle_data(self, data):
+        if "td" in self.tags or "th" in self.tags:
+            self.rows[-1][-1] += data
+        elif "summary" in self.tags:
+            self.titles[-1] += data
+        elif "pre" in self.tags:
+            self.behind[-1] += data
+        elif "h3" in self.tags:
+            self.head += data
+
+
+def page(*tests, **fields):
+    return Page(text(report(*tests, **fields)))
+
+
+class TestVerdict:
+    def test_over(self):
+        tests = [
+            a_test(over(), nodeid="a.py::a"),
+            a_test(over(), over(name="b"), nodeid="a.py::b"),
+            a_test(measurement()),
+        ]
+        found = text(report(*tests))
+        assert found.startswith("### ❌ Complexity budgets: 2 of 3 tests over budget\n")
+        # 3 · 3,000 and 2,000.
+        assert "4 measurements: 3 over limit, 1 new; 11 kFLOPs counted.\n" in found
+
+    def test_within(self):
+        found = text(report(a_test(measurement(complexity(), complexity()))))
+        assert found.startswith("### ✅ Complexity budgets: 1 test within budget\n")
+
+    def test_nothing(self):
+        assert text(report()) == "### Complexity budgets: nothing was measured\n\n\n"
+
+    def test_what_else_happened(self):
+        run = replace(RUN, stopped=True, errors=("a.json: cannot be written: it is read-only",))
+        found = text(report(a_test(measurement(), own_failure=True, outcome="failed"), run=run))
+        assert "1 test failed for a reason of its own." in found
+        assert "The run stopped before all of its tests ran." in found
+        assert "`a.json: cannot be written: it is read-only`" in found
+
+
+class TestTable:
+    def test_rows(self):
+        """What fails first, then what changed, then the rest; within that as in the files."""
+        found = page(
+            a_test(measurement(complexity(), complexity()), line=1, nodeid="a.py::ok"),
+            a_test(
+                measurement(complexity(), complexity(), Budget("here", {"flops": 4000})), line=2, nodeid="a.py::half"
+            ),
+            a_test(measurement(complexity(1000), complexity()), line=3, nodeid="a.py::better"),
+            a_test(measurement(), line=4, nodeid="a.py::new"),
+            a_test(over(), over(name="b"), line=5, nodeid="a.py::over"),
+        )
+        assert found.rows == [
+            ["", "measurement", "FLOPs", "change", "budget", "params", "verdict"],
+            ["❌", "a.py::over model", "3 kFLOPs", "+50.0%", "300.0%", "20", "over limit"],
+            ["❌", "a.py::over b", "3 kFLOPs", "+50.0%", "300.0%", "20", "over limit"],
+            ["⬇️", "a.py::better", "1 kFLOPs", "-50.0%", "", "20", "improved"],
+            ["🆕", "a.py::new", "2 kFLOPs", "new", "", "20", "new"],
+            ["✅", "a.py::ok", "2 kFLOPs", "=", "", "20", "ok"],
+            ["✅", "a.py::half", "2 kFLOPs", "=", "50.0%", "20", "ok"],
+        ]
+
+    def test_macs(self):
+        found = page(a_test(measurement()), run=replace(RUN, show="macs"))
+        assert [row[2] for row in found.rows] == ["MACs", "1 kMACs"]
+
+
+class TestDetails:
+    def test_why_a_test_fails(self):
+        """The text of the failure, behind the test's name."""
+        found = page(a_test(over()))
+        assert found.titles == ["tests/test_net.py::test_a"]
+        lines = found.behind[0].splitlines()
+        assert lines[0] == "flops over its limit: 3 kFLOPs > 1 kFLOPs, +2 kFLOPs (+200.0%)"
+        assert "    stem: Conv2d, +1 kFLOPs" in lines
+        assert lines[-1] == "to accept: pytest --flops-budget-update tests/test_net.py::test_a"
+
+    def test_what_changed_without_failing(self):
+        lines = page(a_test(measurement(complexity(1000), complexity()))).behind[0].splitlines()
+        assert lines[0] == "flops: 2 kFLOPs → 1 kFLOPs, -1 kFLOPs (-50.0%)"
+        assert "    aten.convolution: -1 kFLOPs" in lines
+
+    def test_nothing_to_say(self):
+        assert page(a_test(measurement(complexity(), complexity()))).titles == []
+
+    @pytest.mark.parametrize(("reaction", "told"), [("warn", 2), ("ignore", 0)])
+    def test_unknown_operators(self, reaction, told):
+        """Behind the test, and once how to count them."""
+        unknown = {"mine.op": UnknownOperator(calls=2, modules=("stem",))}
+        one = measurement(complexity(unknown_operators=unknown), complexity())
+        found = page(a_test(one), run=replace(RUN, unknown_operators=reaction))
+        assert len(found.titles) == told
+        if told:
+            assert "    mine.op: 2 calls in stem" in found.behind[0]
+            assert '@flops_formula("mine::op")' in found.behind[1]
+
+    def test_no_longer_measured(self):
+        """A test that measures nothing any more has no row, but is told."""
+        found = page(a_test(vanished=("student",)))
+        assert found.behind == ["in the baseline, but no longer measured: student\n"]
+
+    def test_a_test_that_failed_by_itself(self):
+        found = page(a_test(measurement(complexity(), complexity()), own_failure=True, outcome="failed"))
+        assert found.behind == ["the test failed for a reason of its own, so its numbers may not be the real ones\n"]
+
+
+class TestAdvice:
+    def test_commands(self):
+        found = text(
+            report(a_test(measurement(complexity(1000), complexity())), a_test(measurement(), nodeid="b.py::b"))
+        )
+        assert "1 measurement improved; tighten the baseline: `pytest --flops-budget-update" in found
+        assert "1 measurement without a baseline; write it: `pytest --flops-budget-update" in found
+
+    def test_none_for_what_was_accepted(self):
+        found = text(report(a_test(measurement(complexity(1000), complexity(), accepts=True))))
+        assert "pytest" not in found
+
+    def test_none_where_the_pyproject_keeps_quiet(self):
+        found = text(report(a_test(measurement()), run=replace(RUN, missing_baseline="ignore")))
+        assert "pytest" not in found
+
+
+#: What Markdown and HTML would take for something else.
+HOSTILE = [
+    "a|b", "a`b", "``", "`a", "a\\", "a\\|b", "<img src=x onerror=alert(1)>", "</code>", "&amp;", "*a*", "_a_ __b__",
+    "[a](b)", "![a](b)", "</summary></details>", "```", "~~~", "# a", "@team", "a\nb", "a\r\n\r\n| b |", "\u202eabc",
+    "a\u2028b", "", " a ",
+    "$a$", "<!--", "]]>", "|", "\\`", "http://example.invalid", "\ud800", "~a~",
+]  # fmt: skip
+
+WRITTEN = {"h3", "p", "table", "thead", "tbody", "tr", "th", "td", "code", "strong", "details", "summary", "pre"}
+
+
+class TestSafety:
+    @given(st.text(max_size=30) | st.text("|`\\<>&*_[]()!#~\n -=$\"'", max_size=12))
+    @settings(max_examples=150)
+    @pytest.mark.filterwarnings("error")
+    def test_ids_are_shown_as_they_are(self, name):
+        """Any text as a parameter's id: it makes no tag and no other cell, and every letter of it is shown."""
+        self.check(name)
+
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_signs_of_markdown(self, name):
+        self.check(name)
+
+    def check(self, name):
+        nodeid = f"a.py::t[{name}]"
+        found = page(a_test(over(name=f"n{name}"), nodeid=nodeid))
+        assert found.known <= WRITTEN
+        assert len(found.rows) == 2
+        assert len(found.rows[1]) == 7
+        shown = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in f"{nodeid} n{name}")
+        assert found.rows[1][1] == shown
+        assert found.titles == [shown]
+
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_what_is_behind(self, name):
+        """Where limits come from and what modules are called is text too."""
+        broken = measurement(complexity(), complexity(1000), Budget(f"marker {name}", {"flops": 1}))
+        found = page(a_test(broken))
+        assert found.known <= WRITTEN
+        assert len(found.behind) == 1
+        visible = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in name)
+        if "\n" not in name:
+            assert f"    limit set by marker {visible}" in found.behind[0]
+
+
+class TestSize:
+    @pytest.mark.parametrize(("most", "limit"), [(COMMENT, COMMENT_CHARACTERS), (STEP_SUMMARY, SUMMARY_BYTES)])
+    def test_thousands_of_tests(self, most, limit):
+        """Within the limit; what fails is shown, and a line says what is not."""
+        many = [
+            a_test(measurement(complexity(1000), complexity()), nodeid=f"a.py::{'x' * 150}[{i}]") for i in range(2999)
+        ]
+        made = text(report(*many, a_test(over(), nodeid="z.py::test")), most)
+        assert len(made) <= len(made.encode()) <= most <= limit
+        assert len(made.encode()) > most * 0.7
+        found = Page(made)
+        assert found.rows[1][1] == "z.py::test"
+        assert found.titles[0] == "z.py::test"
+        rest = 3000 - (len(found.rows) - 1)
+        assert f"… and {rest:,} more measurements, left out to keep to GitHub's size: {rest:,} improved." in made
+        assert f"… and the details of {3000 - len(found.titles):,} more, left out" in made
+
+    @given(reports, st.integers(-5, 5000))
+    @settings(max_examples=30)
+    @example(report(a_test(over(), nodeid="a.py::" + "x" * 70_000)), 3000)
+    @example(report(a_test(over(name="é" * 70_000))), 65_000)
+    def test_any(self, given_report, most):
+        made = text(given_report, most)
+        assert len(made.encode("utf-8", "backslashreplace")) <= max(most, 0)
+        assert Page(made).known <= WRITTEN
+
+    def test_the_end_of_a_long_id_is_kept(self):
+        """It tells tests apart."""
+        nodeid = f"tests/{'deep/' * 100}test_net.py::test[end]"
+        (row,) = page(a_test(measurement(), nodeid=nodeid)).rows[1:]
+        assert row[1].startswith("…")
+        assert row[1].endswith("test_net.py::test[end]")
+
+
+def test_titles_are_html():
+    """They stand in a block of HTML, where nothing is read as Markdown."""
+    made = text(report(a_test(over(), nodeid="a.py::t[<b>]")))
+    assert f"<summary><code>{html.escape('a.py::t[<b>]')}</code></summary>" in made
+    assert re.search(r"^<details>", made, re.MULTILINE)

@@ -1,0 +1,165 @@
+"""``--flops-budget-update`` of all, of what is new, of what improved."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_flopsbudget.results.baseline import load
+
+#: 2·8·8·4·3·k·k for the convolution, 2·4·10 for the linear layer.
+FLOPS = {kernel: 2 * 8 * 8 * 4 * 3 * kernel * kernel + 80 for kernel in (1, 3, 5)}
+
+
+def measuring(**kernels):
+    """Tests by name, each of a model with that kernel."""
+    return "\n".join(
+        f"def test_{name}(flops_budget):\n    flops_budget(Net(kernel={kernel}), IMAGE)\n"
+        for name, kernel in kernels.items()
+    )
+
+
+def accepted(project):
+    """Test → kernel that its baseline is of."""
+    kernels = {flops: kernel for kernel, flops in FLOPS.items()}
+    tests = load(project.baseline).tests
+    return {test.removeprefix("test_"): kernels[names["model"].flops] for test, names in tests.items()}
+
+
+@pytest.fixture
+def changed(project):
+    """A project in which one test became dearer, one cheaper, one stayed and one is new."""
+    project.write(measuring(dearer=3, cheaper=3, same=3))
+    project.run("--flops-budget-update").assert_outcomes(passed=3)
+    project.write(measuring(dearer=5, cheaper=1, same=3, added=3))
+    return project
+
+
+def test_all(changed):
+    changed.run("--flops-budget-update").stdout.fnmatch_lines(
+        [
+            "4 measurements: 1 accepted, 1 improved, 1 new, 1 ok; *",
+            "baseline written: __flops__/test_net.json: 1 new, 1 regressed, 1 improved, 1 unchanged",
+        ]
+    )
+    assert accepted(changed) == {"dearer": 5, "cheaper": 1, "same": 3, "added": 3}
+
+
+def test_new(changed):
+    """What has a baseline is held to it."""
+    result = changed.run("--flops-budget-update=new")
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "flops regressed: *",
+            "4 measurements: 1 regressed, 1 improved, 1 new, 1 ok; *",
+            "1 test improved; tighten the baseline: pytest --flops-budget-update=improved test_net.py::test_cheaper",
+            "baseline written: __flops__/test_net.json: 1 new",
+        ]
+    )
+    assert accepted(changed) == {"dearer": 3, "cheaper": 3, "same": 3, "added": 3}
+
+
+def test_improved(changed):
+    """What regressed or has no baseline is treated as without the flag."""
+    result = changed.run("--flops-budget-update=improved")
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "1 test without a baseline; write it: pytest --flops-budget-update=new test_net.py::test_added",
+            "baseline written: __flops__/test_net.json: 1 improved",
+        ]
+    )
+    assert accepted(changed) == {"dearer": 3, "cheaper": 1, "same": 3}
+
+
+@pytest.mark.parametrize(
+    ("word", "failed"), [("new", ["test_dearer", "test_cheaper"]), ("improved", ["test_dearer", "test_added"])]
+)
+def test_strict_settings_hold_for_what_is_not_accepted(changed, word, failed):
+    changed.settings('[tool.pytest-flopsbudget]\nmissing-baseline = "fail"\nimproved-baseline = "fail"\n')
+    result = changed.run(f"--flops-budget-update={word}", "-rf")
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines([f"FAILED test_net.py::{name}*" for name in failed])
+
+
+def test_improved_does_not_take_another_input(project):
+    """Half the batch is half the work, but no better model; that is accepted by name only."""
+    project.write(measuring(net=3))
+    project.run("--flops-budget-update")
+    before = project.baseline.read_bytes()
+    project.write(measuring(net=3).replace("IMAGE", "torch.empty(1, 3, 4, 4)"))
+    project.run("--flops-budget-update=improved").stdout.fnmatch_lines(
+        [
+            "1 test improved, measured otherwise; to accept: pytest --flops-budget-update test_net.py::test_net",
+            "nothing to write",
+        ]
+    )
+    assert project.baseline.read_bytes() == before
+
+
+def test_improved_decides_for_whole_entries(project):
+    """Fewer FLOPs, more parameters: a regression, of which nothing is taken over."""
+    project.write(measuring(net=3))
+    project.run("--flops-budget-update")
+    before = project.baseline.read_bytes()
+    project.write(
+        "class Wide(Net):\n"
+        "    def __init__(self):\n        super().__init__(kernel=1)\n        self.more = nn.Linear(99, 99)\n\n"
+        + measuring(net=3).replace("Net(kernel=3)", "Wide()")
+    )
+    project.run("--flops-budget-update=improved").assert_outcomes(failed=1)
+    assert project.baseline.read_bytes() == before
+
+
+@pytest.mark.parametrize(("word", "names"), [("=new", {"old": 3, "other": 3, "gone": 3}), ("", {"old": 1, "other": 3})])
+def test_names_that_are_no_longer_measured(project, word, names):
+    """Only an update of all takes them out."""
+    body = "def test_net(flops_budget):\n    for name in ({}):\n        flops_budget(Net(kernel=3), IMAGE, name=name)\n"
+    project.write(body.format("'old', 'gone'"))
+    project.run("--flops-budget-update").assert_outcomes(passed=1)
+    project.write(body.format("'other',") + "    flops_budget(Net(kernel=1), IMAGE, name='old')\n")
+    project.run(f"--flops-budget-update{word}").assert_outcomes(passed=1)
+    assert {name: entry.flops for name, entry in load(project.baseline).tests["test_net"].items()} == {
+        name: FLOPS[kernel] for name, kernel in names.items()
+    }
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize("flag", ["--flops-budget-update", "--flops-budget-update=new"])
+    def test_a_path_behind_it(self, project, flag):
+        """An option with an optional value would take the path; a folder may even be called like a word of it."""
+        for folder in ("new", "other"):
+            project.path.joinpath(folder).mkdir()
+            project.write(measuring(net=3), name=f"{folder}/test_{folder}")
+        arguments = ["-o", f"pythonpath={project.path}"]
+        project.run(*arguments, flag, "new").assert_outcomes(passed=1)
+        assert not project.path.joinpath("other", "__flops__").exists()
+        project.run(*arguments, "other", flag, "new").assert_outcomes(passed=2)
+
+    @pytest.mark.parametrize(
+        ("argument", "hint"),
+        [("=nwe", "*did you mean --flops-budget-update=new[?]*"), ("=IMPROVE", "*=improved"), ("=", "*=improved")],
+    )
+    def test_a_typo(self, project, argument, hint):
+        project.write(measuring(net=3))
+        result = project.run(f"--flops-budget-update{argument}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"ERROR: --flops-budget-update{argument}: * nothing that can be accepted{hint}"])
+        assert not project.baseline.exists()
+
+    def test_a_typo_in_the_settings(self, project):
+        """There the words are named by argparse."""
+        project.pytester.makeini("[pytest]\naddopts = --flops-budget-update=nwe\n")
+        result = project.run()
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["*--flops-budget-update=new/--flops-budget-update=improved: *'nwe'*"])
+
+    def test_the_last_one_counts(self, changed):
+        changed.run("--flops-budget-update", "--flops-budget-update=new")
+        assert accepted(changed)["dearer"] == 3
+
+    @pytest.mark.parametrize("flag", ["--flops-budget-update=new", "--flops-budget-prune"])
+    def test_contradictions(self, project, flag):
+        result = project.run("--flops-budget-disable", flag)
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines([f"ERROR: {flag.partition('=')[0]} and --flops-budget-disable contradict *"])

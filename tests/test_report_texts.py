@@ -1,0 +1,238 @@
+"""CSV, GitLab's metrics, JUnit properties and GitHub's annotations: what stands in them, and how it is escaped."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shlex
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from reporting import RUN, a_test, complexity, measurement, over, report, reports
+
+from pytest_flopsbudget.reports import csv as csv_report
+from pytest_flopsbudget.reports import gitlab
+from pytest_flopsbudget.reports.github import commands
+from pytest_flopsbudget.reports.junit import properties
+from pytest_flopsbudget.results.complexity import UnknownOperator
+from pytest_flopsbudget.settings import Budget
+
+
+class TestCsv:
+    def rows(self, *tests):
+        return list(csv.DictReader(io.StringIO(csv_report.text(report(*tests)))))
+
+    def test_row(self):
+        """Whole numbers: measured, accepted before, allowed."""
+        one = measurement(complexity(3001, 20), complexity(2000, 20), Budget("here", {"macs": 1000}))
+        (row,) = self.rows(a_test(one, nodeid='a.py::t[x, "y"]', line=7))
+        expected = {
+            "nodeid": 'a.py::t[x, "y"]',
+            "name": "model",
+            "file": "a.py",
+            "line": "7",
+            "test_outcome": "failed",
+            "verdict": "over limit",
+            "fails": "true",
+            "inputs": "float32[1]",
+            "flops": "3001",
+            "flops_baseline": "2000",
+            "flops_limit": "",
+            # Half, rounded down.
+            "macs": "1500",
+            "macs_baseline": "1000",
+            "macs_limit": "1000",
+            "params": "20",
+            "params_baseline": "20",
+            "buffer_bytes": "",
+            "total_flops": "",
+        }
+        assert {key: row[key] for key in expected} == expected
+
+    def test_new(self):
+        """There is nothing before it."""
+        (row,) = self.rows(a_test(measurement()))
+        assert (row["verdict"], row["flops"], row["flops_baseline"]) == ("new", "2000", "")
+
+    def test_nothing_measured(self):
+        assert csv_report.text(report()) == ",".join(csv_report.COLUMNS) + "\n"
+
+    @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
+    def test_no_formulas(self, name):
+        """A spreadsheet must not compute what somebody called a measurement."""
+        (row,) = self.rows(a_test(measurement(name=name)))
+        assert row["name"] == f"'{name}"
+
+    @pytest.mark.parametrize("sign", ["\n", "\r", "\r\n", "\u2028", "\x00"])
+    def test_a_row_is_a_line(self, sign):
+        """Whatever a measurement is called."""
+        text = csv_report.text(report(a_test(measurement(name=f"a{sign}b"))))
+        assert len(text.splitlines()) == 2
+        assert ascii(f"a{sign}b")[1:-1] in text
+
+    def test_digits_beyond_floats(self):
+        (row,) = self.rows(a_test(measurement(complexity(2**70))))
+        assert row["flops"] == "1180591620717411303424"
+
+    @given(reports)
+    @settings(max_examples=20)
+    def test_any(self, given_report):
+        rows = list(csv.reader(io.StringIO(csv_report.text(given_report), newline="")))
+        assert len(rows) == 1 + sum(len(test.measurements) for test in given_report.tests)
+        assert {len(row) for row in rows} == {len(csv_report.COLUMNS)}
+
+
+def read_as_gitlab(text):
+    """What ``Gitlab::Ci::Parsers::Metrics::Generic`` reads: it drops what follows a "#" and splits like a shell."""
+    words = (shlex.split(re.sub("#.*$", "", line)) for line in text.split("\n"))
+    return {name: values[0] for name, *values in filter(None, words)}
+
+
+class TestGitlab:
+    def test_lines(self):
+        """All values of a metric stand together, as the format demands."""
+        made = gitlab.text(
+            report(a_test(measurement()), a_test(measurement(complexity(5, 6), name="b"), nodeid="b.py::b"))
+        )
+        assert made.splitlines() == [
+            "# TYPE flops_budget_flops gauge",
+            "# HELP flops_budget_flops sums of products, 2 per multiply-accumulate",
+            'flops_budget_flops{test="b.py::b",name="b"} 5',
+            'flops_budget_flops{test="tests/test_net.py::test_a",name="model"} 2000',
+            "# TYPE flops_budget_params gauge",
+            "# HELP flops_budget_params distinct parameters",
+            'flops_budget_params{test="b.py::b",name="b"} 6',
+            'flops_budget_params{test="tests/test_net.py::test_a",name="model"} 20',
+            "# EOF",
+        ]
+
+    def test_nothing_measured(self):
+        assert gitlab.text(report()) == "# EOF\n"
+
+    @pytest.mark.parametrize("name", ["a b", "a#b", 'a"b', "a\\b", "a\\", "a\nb", "a'b", "$a `b`", "{}", "a,b=c", "é"])
+    def test_both_read_it(self, name):
+        """GitLab, and what the format's own library makes of it."""
+        made = gitlab.text(report(a_test(measurement(name=name))))
+        assert list(read_as_gitlab(made).values()) == ["2000", "20"]
+        flops, params = text_string_to_metric_families(made)
+        assert (flops.name, params.name) == ("flops_budget_flops", "flops_budget_params")
+        (sample,) = flops.samples
+        assert sample.value == 2000
+        assert sample.labels == {"test": "tests/test_net.py::test_a", "name": name.replace("#", "%23")}
+
+    @given(st.lists(st.text(max_size=8), min_size=2, max_size=2, unique=True))
+    @settings(max_examples=100)
+    def test_names_stay_apart(self, names):
+        made = gitlab.text(report(a_test(*(measurement(name=name) for name in names))))
+        list(text_string_to_metric_families(made))
+        assert set(read_as_gitlab(made).values()) == {"2000", "20"}
+
+
+class TestJunit:
+    def test_pairs(self):
+        one = measurement(complexity(3000), complexity(2000), Budget("here", {"macs": 900}))
+        assert list(properties([one])) == [
+            ("flops_budget.flops", 3000),
+            ("flops_budget.flops.baseline", 2000),
+            ("flops_budget.macs.limit", 900),
+            ("flops_budget.params", 20),
+            ("flops_budget.verdict", "over limit"),
+        ]
+
+    def test_names(self):
+        """What XML cannot hold is written as its number."""
+        found = dict(properties([measurement(name="a"), measurement(name="\x00")]))
+        assert found["flops_budget.a.flops"] == 2000
+        assert found[r"flops_budget.\x00.flops"] == 2000
+
+
+def unescaped(command):
+    """Level, properties and message of a command, as the runner reads it."""
+    level, _, rest = command.removeprefix("::").partition(" ")
+    given, _, message = rest.partition("::")
+
+    def plain(text):
+        for code, sign in (("%2C", ","), ("%3A", ":"), ("%0A", "\n"), ("%0D", "\r"), ("%25", "%")):
+            text = text.replace(code, sign)
+        return text
+
+    pairs = (pair.partition("=") for pair in given.split(","))
+    return level, {key: plain(value) for key, _, value in pairs}, plain(message)
+
+
+class TestGithub:
+    def test_error(self):
+        """At the file and line, seen from the top of the repository; the message is that of the failure."""
+        (command,) = commands(report(a_test(over(), line=7)), "packages/net")
+        level, place, message = unescaped(command)
+        assert level == "error"
+        assert place == {
+            "file": "packages/net/tests/test_net.py",
+            "line": "7",
+            "title": "flops budget: over limit",
+        }
+        assert message.splitlines()[:2] == [
+            "tests/test_net.py::test_a",
+            "flops over its limit: 3 kFLOPs > 1 kFLOPs, +2 kFLOPs (+200.0%)",
+        ]
+
+    def test_a_root_beside_the_repository(self):
+        """The path leads there."""
+        (command,) = commands(report(a_test(over(), file="../other/test_net.py")), "packages/net")
+        assert unescaped(command)[1]["file"] == "packages/other/test_net.py"
+
+    @pytest.mark.parametrize("sign", ["%", ",", ":", "::", "\n", "\r", "%0A", "é", "=", "::error::"])
+    def test_escapes(self, sign):
+        """A command is a line, and what it says is what was meant."""
+        nodeid = f"a{sign}b.py::test"
+        (command,) = commands(report(a_test(over(), nodeid=nodeid, file=f"a{sign}b.py")), ".")
+        assert len(command.splitlines()) == 1
+        level, place, message = unescaped(command)
+        assert (level, place["file"]) == ("error", f"a{sign}b.py")
+        assert message.startswith(nodeid)
+
+    def test_warnings_and_notices(self):
+        unknown = {"mine.op": UnknownOperator(calls=2, modules=("stem",))}
+        tests = [
+            a_test(measurement(complexity(unknown_operators=unknown), complexity()), nodeid="a.py::unknown", line=1),
+            a_test(measurement(complexity(), complexity()), nodeid="a.py::gone", line=2, vanished=("b",)),
+            a_test(measurement(), nodeid="a.py::new", line=3),
+            a_test(measurement(complexity(1000), complexity()), nodeid="a.py::improved", line=4),
+            a_test(measurement(complexity(), complexity()), nodeid="a.py::ok", line=5),
+        ]
+        found = [unescaped(command) for command in commands(report(*tests), ".")]
+        assert [(level, place["title"], place["line"]) for level, place, _ in found] == [
+            ("warning", "flops budget: unknown operators", "1"),
+            ("warning", "flops budget: no longer measured", "2"),
+            ("notice", "flops budget: no baseline", "3"),
+            ("notice", "flops budget: improved", "4"),
+        ]
+        assert found[0][2].endswith("missing from the count: mine.op")
+
+    def test_what_the_pyproject_keeps_quiet_about(self):
+        unknown = {"mine.op": UnknownOperator(calls=2, modules=("stem",))}
+        run = replace(RUN, missing_baseline="ignore", unknown_operators="ignore")
+        assert commands(report(a_test(measurement(complexity(unknown_operators=unknown))), run=run), ".") == []
+
+    def test_a_test_that_failed_by_itself_is_not_told(self):
+        """pytest tells it."""
+        own = a_test(measurement(complexity(), complexity()), outcome="failed", own_failure=True)
+        assert commands(report(own), ".") == []
+
+    def test_more_than_github_shows(self):
+        """10 of each kind: the last one counts the rest."""
+        many = [a_test(over(), nodeid=f"a.py::test[{i}]") for i in range(12)]
+        found = [unescaped(command) for command in commands(report(*many), ".")]
+        assert len(found) == 10
+        assert found[-1][1]["title"] == "flops budget: 3 more tests like these"
+        assert found[-1][2].splitlines() == ["a.py::test[9]", "a.py::test[10]", "a.py::test[11]"]
+        assert len(commands(report(*many[:10]), ".")) == 10
+
+    @given(reports)
+    @settings(max_examples=20)
+    def test_any(self, given_report):
+        assert all(command.startswith("::") and "\n" not in command for command in commands(given_report, "."))

@@ -1,0 +1,120 @@
+"""The end of the summary: what became of baseline files, and what is left to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from pytest_flopsbudget.ledger import Ledger, packed
+from pytest_flopsbudget.reports.upkeep import upkeep
+from pytest_flopsbudget.results.complexity import Complexity, Module
+from pytest_flopsbudget.results.orphans import Orphan
+from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.settings import Settings
+
+FILE = Path("tests/__flops__/test_net.json")
+
+
+def complexity(flops):
+    metrics = {"flops": flops}
+    modules = {"": Module(type="Net", metrics=metrics)}
+    return Complexity(model="Net", inputs=(), execution="shapes", metrics=metrics, modules=modules)
+
+
+def orphan(name, flops=1):
+    return Orphan(f"tests/test_net.py::{name}", FILE, {"model": complexity(flops)})
+
+
+def measure(ledger, nodeid, flops, *, accepts=False):
+    measurement = Measurement(name="model", complexity=complexity(flops))
+    verdict = judge(measurement, [], Settings(), None, accepts=accepts)
+    ledger.record(nodeid, packed(nodeid, Path("test_net.py"), 0, [verdict], []), passed=True)
+
+
+def lines(ledger, *, updates=False, verbosity=0):
+    shown = upkeep(
+        ledger, updates=updates, verbosity=verbosity, shown_path=str, shown_nodeid=lambda nodeid: f"../{nodeid}"
+    )
+    return list(shown)
+
+
+def test_nothing_to_say():
+    assert lines(Ledger()) == []
+
+
+def test_written():
+    """File by file, what became of its entries."""
+    ledger = Ledger()
+    ledger.written = [Path("a.json"), Path("b.json")]
+    ledger.accepted = {Path("a.json"): Counter(new=1, improved=2), Path("b.json"): Counter(unchanged=1200)}
+    assert lines(ledger, updates=True) == [
+        "baseline written: a.json: 1 new, 2 improved",
+        "baseline written: b.json: 1,200 unchanged",
+    ]
+
+
+def test_nothing_to_write():
+    ledger = Ledger()
+    assert lines(ledger, updates=True) == ["nothing to write"]
+    ledger.accepted = {Path("a.json"): Counter(unchanged=1), Path("b.json"): Counter(unchanged=2)}
+    assert lines(ledger, updates=True) == ["nothing to write: 3 unchanged"]
+
+
+def test_what_could_not_be_written_is_told_elsewhere():
+    ledger = Ledger()
+    ledger.errors = ["a.json: cannot be written"]
+    assert lines(ledger, updates=True) == []
+
+
+def test_orphans():
+    ledger = Ledger()
+    ledger.orphans = [orphan("test_a")]
+    assert lines(ledger) == [
+        "1 baseline entry without a test; to remove: pytest --flops-budget-prune",
+        "    ../tests/test_net.py::test_a",
+    ]
+
+
+@pytest.mark.parametrize(("verbosity", "named"), [(-1, 0), (0, 10), (1, 12)])
+def test_many_orphans(verbosity, named):
+    """Ten are named, all of them with -v, none with -q."""
+    ledger = Ledger()
+    ledger.orphans = [orphan(f"test_{number}") for number in range(12)]
+    told = lines(ledger, verbosity=verbosity)
+    assert told[0] == "12 baseline entries without a test; to remove: pytest --flops-budget-prune"
+    assert sum("::" in line for line in told) == named
+    assert ("    and 2 more, which -v shows" in told) == (verbosity == 0)
+
+
+def test_renames():
+    """With the command that moves the baseline, fit for a shell."""
+    ledger = Ledger()
+    ledger.orphans = [orphan("test_old[a b]"), orphan("test_gone", 2)]
+    measure(ledger, "tests/test_net.py::test_new", 1)
+    assert lines(ledger) == [
+        "1 baseline entry without a test; to remove: pytest --flops-budget-prune",
+        "    ../tests/test_net.py::test_gone",
+        "1 test likely renamed, at the same cost; to move the baseline:",
+        "    python -m pytest_flopsbudget rename '../tests/test_net.py::test_old[a b]' ../tests/test_net.py::test_new",
+    ]
+    assert lines(ledger, verbosity=-1)[1:] == ["1 test likely renamed, at the same cost"]
+
+
+def test_a_baseline_that_the_run_wrote_is_not_to_be_moved():
+    """The new test has one of its own by now, so the old entry is one to remove."""
+    ledger = Ledger()
+    ledger.orphans = [orphan("test_old")]
+    measure(ledger, "tests/test_net.py::test_new", 1, accepts=True)
+    assert [line for line in lines(ledger) if "rename" in line] == []
+    assert "    ../tests/test_net.py::test_old" in lines(ledger)
+
+
+def test_pruned():
+    ledger = Ledger()
+    ledger.orphans = [orphan("test_a"), orphan("test_b")]
+    ledger.pruned = list(ledger.orphans)
+    assert lines(ledger) == [
+        f"baseline pruned: {FILE}: ../tests/test_net.py::test_a, ../tests/test_net.py::test_b",
+    ]

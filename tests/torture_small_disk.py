@@ -1,0 +1,43 @@
+"""A disk of a few KiB. Mounting one asks for root: `make torture` runs this; the tests proper limit files."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from entries import net
+
+from pytest_flopsbudget.errors import BaselineError
+from pytest_flopsbudget.results.baseline import BaselineFile, change, load, save, updated
+
+
+@pytest.fixture(params=["16k", "32k", "64k"])
+def disk(tmp_path, request):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", disk], check=True)
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_full(disk):
+    """Tests are added until the disk is full: what was written before is there, and is read."""
+    path = disk / "__flops__" / "test_net.json"
+
+    added = 0
+
+    def fill():
+        nonlocal added
+        while True:
+            test_id = f"test_{added}"
+            change(path, lambda file, test_id=test_id: updated(file, {test_id: {"model": net()}}))
+            added += 1
+
+    with pytest.raises(BaselineError) as caught:
+        fill()
+    assert str(caught.value) == f"{path}: cannot be written: No space left on device. The file is as it was."
+    assert load(path).tests.keys() == {f"test_{number}" for number in range(added)}
+    assert added > 1
+    assert [*path.parent.iterdir()] == [path]
+    # Room again, and all is well.
+    save(BaselineFile(path, {"test_0": {"model": net()}}))
