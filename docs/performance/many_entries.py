@@ -89,6 +89,7 @@ def _time(entries: Path) -> None:
     path = entries.parent / "__flops__" / "test_zoo.json"
     some = {test_id: _grown(measured) for test_id, measured in list(tests.items())[::100]}
     every = {test_id: _grown(measured) for test_id, measured in tests.items()}
+    unlike = {test_id: _grown(measured, number) for number, (test_id, measured) in enumerate(tests.items(), start=1)}
     times: dict[str, list[float]] = {}
 
     def timed(label: str, function: Callable[[], Any]) -> Any:
@@ -105,6 +106,8 @@ def _time(entries: Path) -> None:
         timed("update, of which 1% changed", lambda: change(path, partial(updated, measured=tests | some)))
         timed("update, nothing changed", lambda: change(path, partial(updated, measured=tests | some)))
         timed("update, everything changed", lambda: change(path, partial(updated, measured=every)))
+        change(path, partial(updated, measured=unlike))
+        timed("load, where no two are alike", lambda: load(path))
     # Watching slows everything down, so it has a round of its own.
     path.unlink()
     change(path, partial(updated, measured=tests))
@@ -122,16 +125,21 @@ def _time(entries: Path) -> None:
     for label in three:
         print(f"| {label} | {median[label]:.2f} |")
     print(f"| **these three together** | **{together:.2f}** |")
-    for label in ("update, nothing changed", "update, everything changed", "write the first baseline"):
+    for label in (
+        "update, nothing changed",
+        "update, everything changed",
+        "write the first baseline",
+        "load, where no two are alike",
+    ):
         print(f"| {label} | {median[label]:.2f} |")
     python = sys.version.split()[0]
     print(f"\nThese three need {peak:.0f} MB beside the measurements.")
     print(f"Medians of {ROUNDS} rounds in one process, Python {python}.")
 
 
-def _grown(measured: Mapping[str, Complexity]) -> dict[str, Complexity]:
+def _grown(measured: Mapping[str, Complexity], by: int = 1) -> dict[str, Complexity]:
     return {
-        name: replace(entry, metrics=entry.metrics | {"flops": entry.flops + 1}) for name, entry in measured.items()
+        name: replace(entry, metrics=entry.metrics | {"flops": entry.flops + by}) for name, entry in measured.items()
     }
 
 
