@@ -181,6 +181,16 @@ class ModuleTracker:
             for module in modules:
                 module.__dict__["_compiled_call_impl"] = None
 
+    @contextmanager
+    def credited(self, module: torch.nn.Module) -> Iterator[None]:
+        """Credit to ``module`` what runs within the context, whoever is running."""
+        depth = len(self._stack)
+        self._stack.append((self._node(module), True))
+        try:
+            yield
+        finally:
+            del self._stack[depth:]
+
     def current(self) -> Node:
         """The place that the operator being dispatched now belongs to."""
         node, within_backward = self._stack[-1]

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting.replaced import replaced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from contextlib import AbstractContextManager
 
 _TENSORS = "torch.distributed.tensor"
 _FSDP = "torch.distributed.fsdp"
@@ -50,26 +54,82 @@ def waited_for(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @contextmanager
-def local_work_only(doubles: Iterable[torch.nn.Module], *, on_meta: bool) -> Iterator[None]:
-    """Let only the work of this rank be seen, and sharded modules among the doubles find their way.
+def local_work_only(
+    doubles: Sequence[torch.nn.Module], credited: Callable[[Any], AbstractContextManager[None]], *, on_meta: bool
+) -> Iterator[None]:
+    """Let only the work of this rank be seen, and parallel modules among the doubles find their way.
 
     Args:
         doubles: of all modules.
+        credited: gives a context within which all work is that of a module.
         on_meta: whether their tensors are without data, which FSDP refuses.
     """
     with ExitStack() as stack:
+        for module in doubles if torch.distributed.is_available() else ():
+            if isinstance(module, DistributedDataParallel):
+                _reduce_by_hooks(module)
         tensors = sys.modules.get(_TENSORS)
         if tensors is not None:
             stack.enter_context(replaced(_unseen_propagation(tensors.DTensor._op_dispatcher.sharding_propagator)))  # noqa: SLF001
+            if on_meta:
+                from torch.distributed.tensor import placement_types  # noqa: PLC0415
+
+                stack.enter_context(replaced([(placement_types, "shard_dim_alltoall", _all_to_all)]))
         fsdp = sys.modules.get(_FSDP)
         sharded = [] if fsdp is None else [module for module in doubles if isinstance(module, fsdp.FSDPModule)]
         if sharded:
             _know_states(sharded)
-            if on_meta:
-                from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup  # noqa: PLC0415
+            from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup as Group  # noqa: PLC0415
 
-                stack.enter_context(replaced([(FSDPParamGroup, "_validate_no_meta_params", lambda _group: None)]))
+            stack.enter_context(
+                replaced(
+                    (Group, name, _credited_to_its_module(getattr(Group, name), credited)) for name in _COMMUNICATES
+                )
+            )
+            if on_meta:
+                stack.enter_context(replaced([(Group, "_validate_no_meta_params", lambda _group: None)]))
         yield
+
+
+#: What FSDP does for a group of parameters, whenever that is.
+_COMMUNICATES = ("unshard", "wait_for_unshard", "post_backward")
+
+
+def _credited_to_its_module(
+    method: Callable[..., Any], credited: Callable[[Any], AbstractContextManager[None]]
+) -> Callable[..., Any]:
+    """FSDP gathers ahead, while another module is running, and scatters what is left at the very end."""
+
+    def within(group: Any, *args: Any, **kwargs: Any) -> Any:
+        with credited(group.modules[0]):
+            return method(group, *args, **kwargs)
+
+    return within
+
+
+def _all_to_all(tensor: torch.Tensor, gather_dim: int, shard_dim: int, mesh: Any, mesh_dim: int) -> torch.Tensor:
+    """What it is on all devices but the CPU, whose backends have none."""
+    group = mesh.get_group(mesh_dim).group_name
+    output: torch.Tensor = torch.ops._dtensor.shard_dim_alltoall(tensor, gather_dim, shard_dim, group)  # noqa: SLF001
+    return output
+
+
+def _reduce_by_hooks(double: Any) -> None:
+    """Let gradients be summed by hooks of the double's own: the reducer in C++ is the model's, and would learn of it.
+
+    PyTorch does so itself under its compiler. There is a call a parameter, and not one a bucket of them; the bytes are
+    the same.
+    """
+    double.__dict__.update(
+        _use_python_reducer=True, _accum_grad_hooks=[], _pre_forward=partial(_buffers_synchronized, double)
+    )
+    double._register_accum_grad_hook()  # noqa: SLF001
+
+
+def _buffers_synchronized(double: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+    if double._check_sync_bufs_pre_fwd():  # noqa: SLF001
+        double._sync_buffers()  # noqa: SLF001
+    return args, kwargs
 
 
 def _unseen_propagation(propagator: Any) -> list[tuple[Any, str, Any]]:
