@@ -11,6 +11,7 @@ from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.verdict import Measurement
@@ -66,6 +67,19 @@ class FlopsBudget:
         complexity = measure(model, args, kwargs, backward=backward, shortcuts=self._shortcuts)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
+
+    @staticmethod
+    def world(size: int, rank: int = 0) -> AbstractContextManager[None]:
+        """Let this process stand for rank ``rank`` of ``size`` within the context: what is measured is that rank's.
+
+        See `pytest_flopsbudget.world`.
+
+        Raises:
+            UsageError: no such rank, or a process group is up already.
+        """
+        from pytest_flopsbudget.counting.world import world  # noqa: PLC0415 -- brings torch
+
+        return world(size, rank)
 
     def _check(self, name: object, model: object, args: object, kwargs: object) -> None:
         from pytest_flopsbudget.counting.structures import tensors_of  # noqa: PLC0415 -- brings torch

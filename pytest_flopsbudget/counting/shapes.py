@@ -105,17 +105,16 @@ class ShapesTracer(Tracer):
             output = self._written(info, args)
         return output, cost
 
-    def _answer_collective(
-        self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Any, Cost]:
-        """The same for an operator on several processes: not remembered, as it hangs on the group, and none is called."""
+    def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Cost]:
+        """The same for an operator on several processes, none of which hears of it; it hangs on how many there are."""
         written = tuple(info.writes_to(args, kwargs))
         if not all(tensor.is_meta for tensor in written):
             self.need_data(info.name)
         for tensor in written:
             self.constants.forget(tensor)
         if not is_in_place(info.name):
-            return self._run(info, args, kwargs)
+            output, cost = self._run(info, args, kwargs)
+            return self._written(info, args) if info.behaviour == "inplace" and info.returned else output, cost
         output = answer_in_place(info.operator, args)
         return output, info.cost_of_one(args, kwargs, output)
 

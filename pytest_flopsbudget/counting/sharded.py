@@ -12,11 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting.replaced import replaced
+from pytest_flopsbudget.counting.world import has_process_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,7 +35,7 @@ def is_sharded(value: Any) -> bool:
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """The part of a tensor that this rank holds: all of it, unless it is sharded."""
-    return tensor._local_tensor if is_sharded(tensor) else tensor  # type: ignore[attr-defined, no-any-return] # noqa: SLF001 -- `to_local` is an operation
+    return tensor._local_tensor if is_sharded(tensor) else tensor  # type: ignore[attr-defined] # noqa: SLF001 -- `to_local` is an operation
 
 
 def double_of(tensor: Any, double: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
@@ -45,7 +45,7 @@ def double_of(tensor: Any, double: Callable[[torch.Tensor], torch.Tensor]) -> to
 
 
 def waited_for(tensor: torch.Tensor) -> torch.Tensor:
-    """What a collective returns is a promise, which somebody has to call in: PyTorch warns of those that nobody does."""
+    """What a collective returned, once it is there: PyTorch warns of results that nobody waits for."""
     module = sys.modules.get(_ASYNC)
     if module is not None and type(tensor) is module.AsyncCollectiveTensor:
         value: torch.Tensor = tensor.trigger_wait()  # type: ignore[attr-defined]
@@ -65,7 +65,7 @@ def local_work_only(
         on_meta: whether their tensors are without data, which FSDP refuses.
     """
     with ExitStack() as stack:
-        for module in doubles if torch.distributed.is_available() else ():
+        for module in doubles if has_process_group() else ():
             if isinstance(module, DistributedDataParallel):
                 _reduce_by_hooks(module)
         tensors = sys.modules.get(_TENSORS)

@@ -23,8 +23,8 @@ def has_process_group() -> bool:
 def world(size: int, rank: int = 0) -> Iterator[None]:
     """Let this process stand for rank ``rank`` of ``size``, by PyTorch's fake process group.
 
-    Within it, device meshes, DTensors, FSDP and tensor parallelism can be set up as on a cluster, on ``"cpu"``. Collectives
-    return at once and pass nothing, so that numbers are not to be looked at: it is for measuring.
+    Within it, device meshes, DTensors, FSDP and tensor parallelism can be set up as on a cluster, on ``"cpu"``.
+    Collectives return at once and pass nothing, so that what a model returns means nothing: it is for measuring.
 
     Args:
         size: how many ranks there are.
@@ -36,12 +36,14 @@ def world(size: int, rank: int = 0) -> Iterator[None]:
     _check(size, rank)
     from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: PLC0415 -- nobody else needs it
 
+    hook = sys.excepthook
     torch.distributed.init_process_group("fake", rank=rank, world_size=size, store=FakeStore())
     try:
         yield
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
+        sys.excepthook = hook  # PyTorch puts the rank before tracebacks, once more each time, and for good
         _forget_ranks()
 
 
@@ -62,9 +64,15 @@ def _check(size: object, rank: object) -> None:
 
 def _forget_ranks() -> None:
     """What DTensors remember of operators holds for the rank that it was worked out on: another may come."""
-    tensors = sys.modules.get("torch.distributed.tensor")
-    if tensors is None:
+    if "torch.distributed.tensor" not in sys.modules:
         return
-    from torch.distributed.tensor.debug import _clear_sharding_prop_cache  # noqa: PLC0415
+    from torch.distributed.tensor import _redistribute, debug  # noqa: PLC0415
 
-    _clear_sharding_prop_cache()  # type: ignore[no-untyped-call]
+    clears = (
+        getattr(debug, "_clear_sharding_prop_cache", None),
+        getattr(_redistribute, "clear_redistribute_planner_cache", None),
+        getattr(getattr(_redistribute, "_gen_transform_infos", None), "cache_clear", None),
+    )
+    for clear in clears:  # which of them there are hangs on PyTorch's version
+        if clear is not None:
+            clear()

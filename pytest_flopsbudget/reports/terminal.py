@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pytest_flopsbudget.ledger import Entry
-    from pytest_flopsbudget.results.complexity import Module
+    from pytest_flopsbudget.results.complexity import Complexity, Module
     from pytest_flopsbudget.results.verdict import Only, Outcome, Verdict
     from pytest_flopsbudget.settings import Settings, Shown
 
@@ -60,6 +60,7 @@ def summary(
         for entry in entries:
             for verdict in entry.verdicts:
                 lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
+                lines += [screen.text(line) for line in _collectives(verdict.complexity)]
     if verbosity >= 0:
         lines.append("")
     lines += [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]
@@ -122,6 +123,15 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Tab
     for (path, _), row in zip(rows, cells, strict=True):
         table.add_row(end_of(path, room, screen), row[0][: widths[0]], *row[1:])
     return table
+
+
+def _collectives(complexity: Complexity) -> Iterator[str]:
+    """What this rank passed to others, by the operators that did; nothing where none did."""
+    metric = METRICS["communication"]
+    for name, operator in complexity.operators.items():
+        message = operator.metrics.get(metric.key, 0)
+        if message:
+            yield f"  {name}: {format_value(message, metric)} in {counted(operator.calls, 'call')}"
 
 
 def _calls(path: str, module: Module, screen: Screen) -> str:

@@ -29,7 +29,7 @@ class Metric:
     #: stored.
     derived: tuple[str, ...] = ()
     divisor: int = 1
-    #: The value where it is not stored: of what cannot be there, nothing needs to be written down. None: unknown.
+    #: What a measurement that does not store it may be taken to have; None where that is unknown.
     absent: int | None = None
 
 
@@ -43,7 +43,14 @@ _ROWS = (
     Metric("trainable_params", "trainable", "count", "distinct", "distinct parameters that require a gradient"),
     Metric("param_bytes", "param bytes", "bytes", "distinct", "bytes of the parameters as stored"),
     Metric("buffer_bytes", "buffer bytes", "bytes", "distinct", "bytes of the buffers as stored"),
-    Metric("communication", "communication", "bytes", "sum", "bytes of this rank's collective messages", absent=0),
+    Metric(
+        "communication",
+        "communication",
+        "bytes",
+        "sum",
+        "bytes exchanged with other processes",
+        absent=0,
+    ),
 )
 
 #: Every metric by its key, in the order in which tables show them.
@@ -55,11 +62,15 @@ STORED: tuple[str, ...] = tuple(metric.key for metric in _ROWS if not metric.der
 
 def value_of(metrics: Mapping[str, int], key: str) -> int | None:
     """The value of metric ``key`` among stored ``metrics``, derived where it has to be; None if it was not measured."""
-    if key not in METRICS:
+    if key not in METRICS or not METRICS[key].derived:
         return metrics.get(key)
     metric = METRICS[key]
-    if not metric.derived:
-        return metrics.get(key, metric.absent)
     if not all(part in metrics for part in metric.derived):
         return None
     return sum(metrics[part] for part in metric.derived) // metric.divisor
+
+
+def measured_value(metrics: Mapping[str, int], key: str) -> int | None:
+    """The same of a measurement, which may leave out what there is none of: without processes, communication is 0."""
+    value = value_of(metrics, key)
+    return METRICS[key].absent if value is None and key in METRICS else value

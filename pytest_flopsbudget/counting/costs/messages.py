@@ -2,7 +2,7 @@
 
 The message of a call is all of what a rank puts in or gets out, whichever is more: of an all-reduce the tensor, of an
 all-gather what was gathered, of a reduce-scatter what is to be scattered. It hangs neither on the algorithm nor on the
-network; what crosses a link of a ring follows from it by a factor, such as 2(n − 1)/n for an all-reduce of n ranks.
+network; what crosses a link of a ring follows from it by a factor, such as 2(n - 1)/n for an all-reduce of n ranks.
 A group of one passes nothing.
 
 Source: "size" in NVIDIA's nccl-tests, doc/PERFORMANCE.md, where the factors are derived.
@@ -72,10 +72,10 @@ def group_size(call: Call) -> int:
     if "group_size" in names:
         return int(call["group_size"])
     if "process_group" in names:
-        return int(c10d.ProcessGroup.unbox(call["process_group"]).size())  # type: ignore[attr-defined]
+        return int(c10d.ProcessGroup.unbox(call["process_group"]).size())
     if "group_name" in names:
-        group = call["group_name"]
-        return int((c10d._resolve_process_group(group) if isinstance(group, str) else group).size())  # noqa: SLF001
+        group: Any = call["group_name"]  # or the group itself
+        return int((c10d._resolve_process_group(group) if isinstance(group, str) else group).size())  # type: ignore[arg-type] # noqa: SLF001
     return _AT_LEAST
 
 
