@@ -40,8 +40,9 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 
 def double_of(tensor: Any, double: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """A DTensor with the same mesh and placements over the double of its local part."""
-    part: torch.Tensor = type(tensor)(double(tensor._local_tensor), tensor._spec, requires_grad=False)  # noqa: SLF001
-    return part
+    part = double(tensor._local_tensor).detach()  # noqa: SLF001 -- that of a whole one is without gradients too
+    whole: torch.Tensor = type(tensor)(part, tensor._spec, requires_grad=False)  # noqa: SLF001
+    return whole
 
 
 def waited_for(tensor: torch.Tensor) -> torch.Tensor:
