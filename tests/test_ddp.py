@@ -40,7 +40,7 @@ def test_a_forward_pass() -> None:
 
 
 def test_buffers() -> None:
-    """The first rank's are sent to the others before each forward pass: a mean and a variance, and a count of 8 bytes."""
+    """The first rank's are sent to all before each forward pass: a mean, a variance, and a count of 8 bytes."""
     with world(4):
         model = DistributedDataParallel(nn.BatchNorm1d(IN))
         found = messages(measure(model, torch.empty(ROWS, IN), backward=True))
@@ -66,4 +66,4 @@ def test_the_model_is_as_it_was() -> None:
         for_real(model, torch.ones(ROWS, IN), backward=True)
         assert vars(model) == before
         assert all(parameter.grad is None for parameter in model.parameters())
-        assert not any(parameter._post_accumulate_grad_hooks for parameter in model.parameters())  # noqa: SLF001
+        assert not any(parameter._post_accumulate_grad_hooks for parameter in model.parameters())

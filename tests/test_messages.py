@@ -1,4 +1,4 @@
-"""Collectives as a model calls them: the bytes of each one's message, on shapes and for real, for the first and last rank."""
+"""Collectives as a model calls them: the bytes of each one's message, on shapes and for real."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ CALLS: list[tuple[Callable[[torch.Tensor], object], dict[str, tuple[int, int]]]]
     (_all_reduce_functional, {"_c10d_functional.all_reduce": (1, OWN)}),
     (_coalesced, {"_c10d_functional.all_reduce_coalesced": (1, OWN + 2 * 4)}),
     (
-        lambda tensor: torch.ops._c10d_functional.all_gather_into_tensor(tensor, SIZE, WORLD),  # noqa: SLF001
+        lambda tensor: torch.ops._c10d_functional.all_gather_into_tensor(tensor, SIZE, WORLD),
         {"_c10d_functional.all_gather_into_tensor": (1, SIZE * OWN)},
     ),
     (
-        lambda tensor: torch.ops._c10d_functional.reduce_scatter_tensor(tensor, "sum", SIZE, WORLD),  # noqa: SLF001
+        lambda tensor: torch.ops._c10d_functional.reduce_scatter_tensor(tensor, "sum", SIZE, WORLD),
         {"_c10d_functional.reduce_scatter_tensor": (1, OWN)},
     ),
     (

@@ -44,7 +44,7 @@ class TestLinear:
         assert forward.param_bytes == FLOAT * forward.params
 
     def test_row_wise(self, size: int) -> None:
-        """A rank multiplies its columns of the input by its rows of the weight, and the ranks' products are summed up."""
+        """A rank multiplies its part of the input by its part of the weight, and the products are summed up."""
         with world(size, size - 1):
             layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(size), RowwiseParallel())
             inputs = torch.empty(ROWS, IN // size, requires_grad=True)
@@ -158,7 +158,7 @@ class TestSequenceParallel:
         gathered = PrepareModuleInput(input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),))
         plan = {
             **{name: SequenceParallel() for name in ("norm_1", "norm_2")},
-            **{name: gathered for name in ("attention", "mlp")},
+            **dict.fromkeys(("attention", "mlp"), gathered),
             **{name: ColwiseParallel() for name in _COLUMNS},
             **{name: RowwiseParallel(output_layouts=Shard(1)) for name in ("attention.o", "mlp.2")},
         }

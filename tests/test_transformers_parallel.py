@@ -15,7 +15,7 @@ BATCH, LENGTH = 1, 16
 
 def _llama(size: int, config: LlamaConfig) -> LlamaForCausalLM:
     model = LlamaForCausalLM(config)
-    plan = model._expand_parallel_plan(model.tp_plan)  # noqa: SLF001 -- what loading a checkpoint does with the plan
+    plan = model._expand_parallel_plan(model.tp_plan)
     apply_tensor_parallelism(model, mesh_of(size, names=("tp",)), plan)
     return model
 
@@ -75,7 +75,7 @@ class TestTiny:
         assert part["model.layers.0"].communication == 2 * activation
 
     def test_training_step(self, size: int, rank: int) -> None:
-        """Backward, the gradient of the input of each column-wise layer is summed up: five a layer, and that of the logits."""
+        """Backward, the gradient of each column-wise layer's input is summed up: five a layer, and the head's."""
         config = LlamaConfig(**_TINY)
         with world(size, rank):
             part = measure(_llama(size, config), torch.zeros(BATCH, LENGTH, dtype=torch.long), backward=True)

@@ -43,14 +43,7 @@ _ROWS = (
     Metric("trainable_params", "trainable", "count", "distinct", "distinct parameters that require a gradient"),
     Metric("param_bytes", "param bytes", "bytes", "distinct", "bytes of the parameters as stored"),
     Metric("buffer_bytes", "buffer bytes", "bytes", "distinct", "bytes of the buffers as stored"),
-    Metric(
-        "communication",
-        "communication",
-        "bytes",
-        "sum",
-        "bytes exchanged with other processes",
-        absent=0,
-    ),
+    Metric("communication", "communicated bytes", "bytes", "sum", "bytes exchanged with other processes", absent=0),
 )
 
 #: Every metric by its key, in the order in which tables show them.
