@@ -19,7 +19,7 @@ from pytest_flopsbudget.counting.recurrent import step_by_step
 from pytest_flopsbudget.counting.scripted import ReadsMemoryError
 from pytest_flopsbudget.counting.shadow import Shadow, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
-from pytest_flopsbudget.counting.sharded import is_sharded, local_work_only, reshard, waited_for
+from pytest_flopsbudget.counting.sharded import is_sharded, local_work_only, reshard, wait_for
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import uncollected, undisturbed
@@ -239,11 +239,10 @@ class _Run:
     ) -> None:
         with in_plain_pytorch(tracer), unseen_named(tracer), tracer, torch.set_grad_enabled(gradients):
             output = model(*args, **kwargs)
+            if has_process_group():
+                wait_for(tensors_of(output))
             if self._backward:
                 _backward(output)
-            elif has_process_group():
-                for tensor in tensors_of(output):
-                    waited_for(tensor)
 
     def _complexity(self, tracer: Tracer, execution: Execution) -> Complexity:
         return complexity(
@@ -258,9 +257,7 @@ class _Run:
 def _backward(outputs: Any) -> None:
     """Run the backward pass of the sum of all outputs that can be differentiated."""
     tensors = [
-        leaf
-        for leaf in map(waited_for, tensors_of(outputs))
-        if leaf.requires_grad and (leaf.is_floating_point() or leaf.is_complex())
+        leaf for leaf in tensors_of(outputs) if leaf.requires_grad and (leaf.is_floating_point() or leaf.is_complex())
     ]
     if not tensors:
         raise UsageError(

@@ -12,11 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting.replaced import replaced
 from pytest_flopsbudget.counting.world import has_process_group
+from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -45,13 +47,12 @@ def double_of(tensor: Any, double: Callable[[torch.Tensor], torch.Tensor]) -> to
     return whole
 
 
-def waited_for(tensor: torch.Tensor) -> torch.Tensor:
-    """What a collective returned, once it is there: PyTorch warns of results that nobody waits for."""
+def wait_for(tensors: Iterable[torch.Tensor]) -> None:
+    """Wait for what collectives returned: PyTorch warns of results that nobody waits for."""
     module = sys.modules.get(_ASYNC)
-    if module is not None and type(tensor) is module.AsyncCollectiveTensor:
-        value: torch.Tensor = tensor.trigger_wait()  # type: ignore[attr-defined]
-        return value
-    return tensor
+    for tensor in tensors if module is not None else ():
+        if type(tensor) is module.AsyncCollectiveTensor:  # type: ignore[union-attr]
+            tensor.trigger_wait()  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -75,9 +76,14 @@ def local_work_only(
             if on_meta:
                 from torch.distributed.tensor import placement_types  # noqa: PLC0415
 
-                stack.enter_context(replaced([(placement_types, "shard_dim_alltoall", _all_to_all)]))
+                stack.enter_context(replaced((placement_types, name, rule) for name, rule in _PLACED.items()))
         fsdp = sys.modules.get(_FSDP)
         sharded = [] if fsdp is None else [module for module in doubles if isinstance(module, fsdp.FSDPModule)]
+        if fsdp is not None and any(isinstance(module, fsdp.FullyShardedDataParallel) for module in doubles):
+            raise UsageError(
+                "FullyShardedDataParallel cannot be measured: its state is tied to the model, and running it would "
+                "change that; shard the model with torch.distributed.fsdp.fully_shard, which takes its place"
+            )
         if sharded:
             _know_states(sharded)
             from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup as Group  # noqa: PLC0415
@@ -115,6 +121,20 @@ def _all_to_all(tensor: torch.Tensor, gather_dim: int, shard_dim: int, mesh: Any
     return output
 
 
+def _scatter(output: torch.Tensor, parts: list[torch.Tensor], mesh: Any, mesh_dim: int = 0, **of: Any) -> None:
+    """What it is with data: PyTorch leaves it out on meta, as it does with a broadcast."""
+    group, root = mesh.get_group(mesh_dim), of.get("group_src", 0)
+    torch.distributed.scatter(output, parts if group.rank() == root else None, group=group, group_src=root)
+
+
+def _broadcast(tensor: torch.Tensor, mesh: Any, mesh_dim: int = 0, **of: Any) -> None:
+    torch.distributed.broadcast(tensor, group=mesh.get_group(mesh_dim), group_src=of.get("group_src", 0))
+
+
+#: How tensors are spread out, where PyTorch takes another way on the CPU or on meta than on the devices of a cluster.
+_PLACED = {"shard_dim_alltoall": _all_to_all, "mesh_scatter": _scatter, "mesh_broadcast": _broadcast}
+
+
 def _reduce_by_hooks(double: Any) -> None:
     """Let gradients be summed by hooks of the double's own: the reducer in C++ is the model's, and would learn of it.
 
@@ -141,8 +161,8 @@ def _unseen_propagation(propagator: Any) -> list[tuple[Any, str, Any]]:
 
         return propagated
 
-    names = ("propagate_op_sharding", "propagate_op_sharding_non_cached")
-    return [(propagator, name, unseen(getattr(propagator, name))) for name in names]
+    names = ("propagate_op_sharding", "propagate_op_sharding_non_cached", "_propagate_tensor_meta")
+    return [(propagator, name, unseen(getattr(propagator, name))) for name in names if hasattr(propagator, name)]
 
 
 def _know_states(sharded: Iterable[Any]) -> None:
