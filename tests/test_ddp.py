@@ -6,6 +6,7 @@ import pytest
 import torch
 from parallel import FLOAT, for_real, messages
 from torch import nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import fp16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
 from pytest_flopsbudget import measure, world
@@ -67,3 +68,22 @@ def test_the_model_is_as_it_was() -> None:
         assert vars(model) == before
         assert all(parameter.grad is None for parameter in model.parameters())
         assert not any(parameter._post_accumulate_grad_hooks for parameter in model.parameters())
+
+
+def test_communication_hooks() -> None:
+    """One that halves what travels is not called, which is said."""
+    with world(2):
+        model = _replicated()
+        model.register_comm_hook(None, fp16_compress_hook)
+        part = measure(model, torch.ones(ROWS, IN), backward=True)
+    assert part.communication == PARAMS * FLOAT
+    assert part.notes == ("communication hooks of DistributedDataParallel are not called: gradients count as they are",)
+
+
+def test_gradients_that_are_not_summed_up() -> None:
+    """While gradients accumulate, nothing is passed."""
+    with world(2):
+        model = _replicated()
+        with model.no_sync():
+            part = measure(model, torch.ones(ROWS, IN), backward=True)
+    assert (part.flops, part.communication) == (2 * PRODUCT, 0)

@@ -179,7 +179,7 @@ class _Run:
                 with (
                     step_by_step(one_for_all),
                     tracer.tracker.following(shadow.modules),
-                    local_work_only(shadow.modules, tracer.tracker.credited, on_meta=True),
+                    local_work_only(shadow.modules, tracer, on_meta=True),
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(shadow.modules)
@@ -217,7 +217,7 @@ class _Run:
             try:
                 with (
                     tracer.tracker.following(shadow.modules),
-                    local_work_only(shadow.modules, tracer.tracker.credited, on_meta=False),
+                    local_work_only(shadow.modules, tracer, on_meta=False),
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(shadow.modules)

@@ -22,7 +22,8 @@ from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from contextlib import AbstractContextManager
+
+    from pytest_flopsbudget.counting.tracer import Tracer
 
 _TENSORS = "torch.distributed.tensor"
 _FSDP = "torch.distributed.fsdp"
@@ -56,20 +57,18 @@ def wait_for(tensors: Iterable[torch.Tensor]) -> None:
 
 
 @contextmanager
-def local_work_only(
-    doubles: Sequence[torch.nn.Module], credited: Callable[[Any], AbstractContextManager[None]], *, on_meta: bool
-) -> Iterator[None]:
+def local_work_only(doubles: Sequence[torch.nn.Module], tracer: Tracer, *, on_meta: bool) -> Iterator[None]:
     """Let only the work of this rank be seen, and parallel modules among the doubles find their way.
 
     Args:
         doubles: of all modules.
-        credited: gives a context within which all work is that of a module.
+        tracer: counts them.
         on_meta: whether their tensors are without data, which FSDP refuses.
     """
     with ExitStack() as stack:
         for module in doubles if has_process_group() else ():
             if isinstance(module, DistributedDataParallel):
-                _reduce_by_hooks(module)
+                _reduce_by_hooks(module, tracer)
         tensors = sys.modules.get(_TENSORS)
         if tensors is not None:
             stack.enter_context(replaced(_unseen_propagation(tensors.DTensor._op_dispatcher.sharding_propagator)))  # noqa: SLF001
@@ -89,9 +88,7 @@ def local_work_only(
             from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup as Group  # noqa: PLC0415
 
             stack.enter_context(
-                replaced(
-                    (Group, name, _credited_to_its_module(getattr(Group, name), credited)) for name in _COMMUNICATES
-                )
+                replaced((Group, name, _credited_to_its_module(getattr(Group, name), tracer)) for name in _COMMUNICATES)
             )
             if on_meta:
                 stack.enter_context(replaced([(Group, "_validate_no_meta_params", lambda _group: None)]))
@@ -102,13 +99,11 @@ def local_work_only(
 _COMMUNICATES = ("unshard", "wait_for_unshard", "post_backward")
 
 
-def _credited_to_its_module(
-    method: Callable[..., Any], credited: Callable[[Any], AbstractContextManager[None]]
-) -> Callable[..., Any]:
+def _credited_to_its_module(method: Callable[..., Any], tracer: Tracer) -> Callable[..., Any]:
     """FSDP gathers ahead, while another module is running, and scatters what is left at the very end."""
 
     def within(group: Any, *args: Any, **kwargs: Any) -> Any:
-        with credited(group.modules[0]):
+        with tracer.tracker.credited(group.modules[0]):
             return method(group, *args, **kwargs)
 
     return within
@@ -135,14 +130,19 @@ def _broadcast(tensor: torch.Tensor, mesh: Any, mesh_dim: int = 0, **of: Any) ->
 _PLACED = {"shard_dim_alltoall": _all_to_all, "mesh_scatter": _scatter, "mesh_broadcast": _broadcast}
 
 
-def _reduce_by_hooks(double: Any) -> None:
+def _reduce_by_hooks(double: Any, tracer: Tracer) -> None:
     """Let gradients be summed by hooks of the double's own: the reducer in C++ is the model's, and would learn of it.
 
     PyTorch does so itself under its compiler. There is a call a parameter, and not one a bucket of them; the bytes are
     the same.
     """
+    if double._comm_hooks:  # noqa: SLF001
+        tracer.notes.add("communication hooks of DistributedDataParallel are not called: gradients count as they are")
     double.__dict__.update(
-        _use_python_reducer=True, _accum_grad_hooks=[], _pre_forward=partial(_buffers_synchronized, double)
+        _comm_hooks=[],
+        _use_python_reducer=True,
+        _accum_grad_hooks=[],
+        _pre_forward=partial(_buffers_synchronized, double),
     )
     double._register_accum_grad_hook()  # noqa: SLF001
 
