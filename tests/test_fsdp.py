@@ -87,6 +87,28 @@ class TestModules:
             part = measure(_sharded(4, reshard_after_forward=False), torch.empty(ROWS, IN), backward=True)
         assert messages(part) == {_GATHER: (2, PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
 
+    def test_parameters_that_stay_gathered_in_part(self) -> None:
+        """Kept by halves, they are whole again after the second gathering, which two ranks are enough for."""
+        with world(4):
+            part = measure(_sharded(4, reshard_after_forward=2), torch.empty(ROWS, IN), backward=True)
+        assert messages(part) == {_GATHER: (4, 2 * PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
+
+    def test_replicas_of_shards(self) -> None:
+        """Two groups of four: what is left of a gradient after it was scattered is summed up over both groups."""
+        with world(8, 5):
+            model, mesh = _model(), mesh_of(2, 4, names=("replicas", "shards"))
+            for layer in (model[0], model[2], model):
+                fully_shard(layer, mesh=mesh)
+            part = measure(model, torch.empty(ROWS, IN), backward=True)
+            real = for_real(model, torch.ones(ROWS, IN), backward=True)
+        assert (part.flops, part.params) == (BOTH, PARAMS // 4)
+        assert messages(part) == {
+            _GATHER: (4, 2 * PARAMS * FLOAT),
+            _SCATTER: (2, PARAMS * FLOAT),
+            "c10d.allreduce_": (2, PARAMS // 4 * FLOAT),
+        }
+        assert part.modules == real.modules
+
     def test_half_precision_on_the_way(self) -> None:
         """Parameters travel in two bytes each, gradients in four."""
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)

@@ -53,7 +53,7 @@ def _own(node: Node, held: list[int]) -> list[int]:
             for buffer in buffers.values():
                 if buffer is not None and type(buffer) not in _WITHOUT_SIZE:
                     held.append(id(buffer))
-                    buffer_bytes += local(buffer).nbytes
+                    buffer_bytes += (buffer if type(buffer) in PLAIN else local(buffer)).nbytes
     held_here = (params, trainable, param_bytes, buffer_bytes)
     return [node.flops, node.other_flops, node.recomputed_flops, node.communication, *held_here]
 
