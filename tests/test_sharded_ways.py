@@ -8,9 +8,10 @@ import pytest
 import torch
 from parallel import FLOAT, for_real, mesh_of, messages
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, loss_parallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from pytest_flopsbudget import UsageError, measure, world
@@ -100,3 +101,18 @@ def test_the_older_fsdp_is_refused() -> None:
         model = FullyShardedDataParallel(nn.Linear(WIDTH, WIDTH), device_id=torch.device("cpu"))
         with pytest.raises(UsageError, match=r"^FullyShardedDataParallel cannot be measured: .*fully_shard"):
             measure(model, torch.ones(ROWS, WIDTH))
+
+
+@pytest.mark.parametrize("kind", ["tensor", "fsdp", "ddp"])
+def test_where_its_world_is_gone(kind: str) -> None:
+    """Said in one line, and not measured as if nothing were passed."""
+    with world(SIZE):
+        model: nn.Module = nn.Linear(WIDTH, WIDTH)
+        if kind == "ddp":
+            model = DistributedDataParallel(model)
+        elif kind == "fsdp":
+            fully_shard(model, mesh=mesh_of(SIZE))
+        else:
+            parallelize_module(model, mesh_of(SIZE), ColwiseParallel())
+    with pytest.raises(UsageError, match="is measured where no process group is up; measure it within the world"):
+        measure(model, torch.ones(ROWS, WIDTH))

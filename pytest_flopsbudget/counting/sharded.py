@@ -42,7 +42,12 @@ def local(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def double_of(tensor: Any, double: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """A DTensor with the same mesh and placements over the double of its local part."""
+    """A DTensor with the same mesh and placements over the double of its local part.
+
+    Raises:
+        UsageError: no process group is up, so nobody knows which ranks there are.
+    """
+    _need_process_group("a DTensor")
     part = double(tensor._local_tensor).detach()  # noqa: SLF001 -- that of a whole one is without gradients too
     whole: torch.Tensor = type(tensor)(part, tensor._spec, requires_grad=False)  # noqa: SLF001
     return whole
@@ -56,6 +61,14 @@ def wait_for(tensors: Iterable[torch.Tensor]) -> None:
             tensor.trigger_wait()  # type: ignore[attr-defined]
 
 
+def _need_process_group(what: str) -> None:
+    if not has_process_group():
+        raise UsageError(
+            f"{what} is measured where no process group is up; measure it within the world that it was sharded in, "
+            "as in `with flops_budget.world(size=8): ...`"
+        )
+
+
 @contextmanager
 def local_work_only(doubles: Sequence[torch.nn.Module], tracer: Tracer, *, on_meta: bool) -> Iterator[None]:
     """Let only the work of this rank be seen, and parallel modules among the doubles find their way.
@@ -66,8 +79,9 @@ def local_work_only(doubles: Sequence[torch.nn.Module], tracer: Tracer, *, on_me
         on_meta: whether their tensors are without data, which FSDP refuses.
     """
     with ExitStack() as stack:
-        for module in doubles if has_process_group() else ():
+        for module in doubles:
             if isinstance(module, DistributedDataParallel):
+                _need_process_group("DistributedDataParallel")
                 _reduce_by_hooks(module, tracer)
         tensors = sys.modules.get(_TENSORS)
         if tensors is not None:
@@ -84,6 +98,7 @@ def local_work_only(doubles: Sequence[torch.nn.Module], tracer: Tracer, *, on_me
                 "change that; shard the model with torch.distributed.fsdp.fully_shard, which takes its place"
             )
         if sharded:
+            _need_process_group("a model sharded by FSDP")
             _know_states(sharded)
             from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup as Group  # noqa: PLC0415
 

@@ -150,7 +150,7 @@ def complexity(
     """What ``tracer`` saw, summed up."""
     nodes = _complete(tracer.tracker)
     totals = _totals(nodes)
-    alone = not has_process_group()
+    alone = not (has_process_group() or totals[""][_KEYS.index(_COMMUNICATION)])
     modules = {
         path: Module(
             type=node.type,
