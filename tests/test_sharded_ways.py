@@ -9,7 +9,7 @@ import torch
 from parallel import FLOAT, for_real, mesh_of, messages
 from torch import nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, loss_parallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
@@ -77,6 +77,17 @@ def test_a_loss_over_sharded_classes() -> None:
         part = _both_ways(loss, torch.ones(ROWS, WIDTH), torch.zeros(ROWS, dtype=torch.long))
     assert part.flops == 2 * ROWS * WIDTH * HIDDEN // SIZE
     assert messages(part) == {"_c10d_functional.all_reduce": (3, 3 * ROWS * FLOAT)}
+
+
+def test_another_way_of_sharding() -> None:
+    """From rows to columns is an exchange of all to all, also where a CPU's backend would gather everything."""
+
+    def by_columns(tensor: DTensor) -> torch.Tensor:
+        return tensor.redistribute(placements=[Shard(1)]).to_local()
+
+    with world(SIZE):
+        part = _both_ways(by_columns, distribute_tensor(torch.ones(8, WIDTH), mesh_of(SIZE), [Shard(0)]))
+    assert messages(part) == {"_dtensor.shard_dim_alltoall": (1, 8 * WIDTH * FLOAT // SIZE)}
 
 
 @pytest.mark.parametrize("rank", [0, 3])

@@ -200,16 +200,6 @@ class TestTensors:
             product = measure(torch.mm, (left, right), backward=True)
         assert product.flops == 3 * 2 * 8 * 16 * 2
 
-    def test_another_way_of_sharding(self) -> None:
-        """From rows to columns is an exchange of all to all, also where a CPU's backend would gather everything."""
-
-        def by_columns(tensor: DTensor) -> torch.Tensor:
-            return tensor.redistribute(placements=[Shard(1)]).to_local()
-
-        with world(4):
-            exchanged = measure(by_columns, distribute_tensor(torch.ones(8, 16), mesh_of(4), [Shard(0)]))
-        assert messages(exchanged) == {"_dtensor.shard_dim_alltoall": (1, 8 * 16 * FLOAT // 4)}
-
     def test_gathering(self) -> None:
         """The whole tensor is what an all-gather leaves."""
         with world(4):

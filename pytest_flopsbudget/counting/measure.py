@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
+from pytest_flopsbudget.counting.data_parallel import reshard
 from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
 from pytest_flopsbudget.counting.modules import ModuleTracker
@@ -19,7 +20,7 @@ from pytest_flopsbudget.counting.recurrent import step_by_step
 from pytest_flopsbudget.counting.scripted import ReadsMemoryError
 from pytest_flopsbudget.counting.shadow import Shadow, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
-from pytest_flopsbudget.counting.sharded import is_sharded, local_work_only, reshard, wait_for
+from pytest_flopsbudget.counting.sharded import is_sharded, local_work_only, wait_for
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import uncollected, undisturbed

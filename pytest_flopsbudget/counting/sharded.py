@@ -1,4 +1,4 @@
-"""Tensors and modules that are sharded over processes: what one rank holds and runs.
+"""Tensors that are sharded over processes: what one rank holds and runs.
 
 A DTensor takes an operator apart into one on its local part, and collectives. Before, it asks what the operator would
 give on the whole tensors; that is no work of the model's, and must not be seen.
@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack, contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import _disable_current_modes
 
+from pytest_flopsbudget.counting.data_parallel import data_parallel
 from pytest_flopsbudget.counting.replaced import replaced
-from pytest_flopsbudget.counting.world import has_process_group
-from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.counting.world import is_alone, need_process_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracer import Tracer
 
 _TENSORS = "torch.distributed.tensor"
-_FSDP = "torch.distributed.fsdp"
 _ASYNC = "torch.distributed._functional_collectives"
 
 
@@ -47,7 +44,7 @@ def double_of(tensor: Any, double: Callable[[torch.Tensor], torch.Tensor]) -> to
     Raises:
         UsageError: no process group is up, so nobody knows which ranks there are.
     """
-    _need_process_group("a DTensor")
+    need_process_group("a DTensor")
     part = double(tensor._local_tensor).detach()  # noqa: SLF001 -- that of a whole one is without gradients too
     whole: torch.Tensor = type(tensor)(part, tensor._spec, requires_grad=False)  # noqa: SLF001
     return whole
@@ -61,14 +58,6 @@ def wait_for(tensors: Iterable[torch.Tensor]) -> None:
             tensor.trigger_wait()  # type: ignore[attr-defined]
 
 
-def _need_process_group(what: str) -> None:
-    if not has_process_group():
-        raise UsageError(
-            f"{what} is measured where no process group is up; measure it within the world that it was sharded in, "
-            "as in `with flops_budget.world(size=8): ...`"
-        )
-
-
 @contextmanager
 def local_work_only(doubles: Sequence[torch.nn.Module], tracer: Tracer, *, on_meta: bool) -> Iterator[None]:
     """Let only the work of this rank be seen, and parallel modules among the doubles find their way.
@@ -79,49 +68,15 @@ def local_work_only(doubles: Sequence[torch.nn.Module], tracer: Tracer, *, on_me
         on_meta: whether their tensors are without data, which FSDP refuses.
     """
     with ExitStack() as stack:
-        for module in doubles:
-            if isinstance(module, DistributedDataParallel):
-                _need_process_group("DistributedDataParallel")
-                _reduce_by_hooks(module, tracer)
+        stack.enter_context(data_parallel(doubles, tracer, on_meta=on_meta))
         tensors = sys.modules.get(_TENSORS)
         if tensors is not None:
             stack.enter_context(replaced(_unseen_propagation(tensors.DTensor._op_dispatcher.sharding_propagator)))  # noqa: SLF001
-            if on_meta:
+            if on_meta or is_alone():  # real processes on CPUs could not do as those on other devices
                 from torch.distributed.tensor import placement_types  # noqa: PLC0415
 
                 stack.enter_context(replaced((placement_types, name, rule) for name, rule in _PLACED.items()))
-        fsdp = sys.modules.get(_FSDP)
-        sharded = [] if fsdp is None else [module for module in doubles if isinstance(module, fsdp.FSDPModule)]
-        if fsdp is not None and any(isinstance(module, fsdp.FullyShardedDataParallel) for module in doubles):
-            raise UsageError(
-                "FullyShardedDataParallel cannot be measured: its state is tied to the model, and running it would "
-                "change that; shard the model with torch.distributed.fsdp.fully_shard, which takes its place"
-            )
-        if sharded:
-            _need_process_group("a model sharded by FSDP")
-            _know_states(sharded)
-            from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup as Group  # noqa: PLC0415
-
-            stack.enter_context(
-                replaced((Group, name, _credited_to_its_module(getattr(Group, name), tracer)) for name in _COMMUNICATES)
-            )
-            if on_meta:
-                stack.enter_context(replaced([(Group, "_validate_no_meta_params", lambda _group: None)]))
         yield
-
-
-#: What FSDP does for a group of parameters, whenever that is.
-_COMMUNICATES = ("unshard", "wait_for_unshard", "post_backward")
-
-
-def _credited_to_its_module(method: Callable[..., Any], tracer: Tracer) -> Callable[..., Any]:
-    """FSDP gathers ahead, while another module is running, and scatters what is left at the very end."""
-
-    def within(group: Any, *args: Any, **kwargs: Any) -> Any:
-        with tracer.tracker.credited(group.modules[0]):
-            return method(group, *args, **kwargs)
-
-    return within
 
 
 def _all_to_all(tensor: torch.Tensor, gather_dim: int, shard_dim: int, mesh: Any, mesh_dim: int) -> torch.Tensor:
@@ -145,29 +100,6 @@ def _broadcast(tensor: torch.Tensor, mesh: Any, mesh_dim: int = 0, **of: Any) ->
 _PLACED = {"shard_dim_alltoall": _all_to_all, "mesh_scatter": _scatter, "mesh_broadcast": _broadcast}
 
 
-def _reduce_by_hooks(double: Any, tracer: Tracer) -> None:
-    """Let gradients be summed by hooks of the double's own: the reducer in C++ is the model's, and would learn of it.
-
-    PyTorch does so itself under its compiler. There is a call a parameter, and not one a bucket of them; the bytes are
-    the same.
-    """
-    if double._comm_hooks:  # noqa: SLF001
-        tracer.notes.add("communication hooks of DistributedDataParallel are not called: gradients count as they are")
-    double.__dict__.update(
-        _comm_hooks=[],
-        _use_python_reducer=True,
-        _accum_grad_hooks=[],
-        _pre_forward=partial(_buffers_synchronized, double),
-    )
-    double._register_accum_grad_hook()  # noqa: SLF001
-
-
-def _buffers_synchronized(double: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    if double._check_sync_bufs_pre_fwd():  # noqa: SLF001
-        double._sync_buffers()  # noqa: SLF001
-    return args, kwargs
-
-
 def _unseen_propagation(propagator: Any) -> list[tuple[Any, str, Any]]:
     def unseen(propagate: Callable[..., Any]) -> Callable[..., Any]:
         def propagated(*args: Any) -> Any:
@@ -178,34 +110,3 @@ def _unseen_propagation(propagator: Any) -> list[tuple[Any, str, Any]]:
 
     names = ("propagate_op_sharding", "propagate_op_sharding_non_cached", "_propagate_tensor_meta")
     return [(propagator, name, unseen(getattr(propagator, name))) for name in names if hasattr(propagator, name)]
-
-
-def _know_states(sharded: Iterable[Any]) -> None:
-    """FSDP finds a module's state by the module, weakly, so that this ends with the doubles."""
-    from torch.distributed._composable_state import _insert_module_state, _module_state_mapping  # noqa: PLC0415
-
-    for module in sharded:
-        if module not in _module_state_mapping:
-            state = _state_of(module)
-            for part in state._modules:  # noqa: SLF001
-                if part not in _module_state_mapping:
-                    _insert_module_state(part, state)
-
-
-def _state_of(module: Any) -> Any:
-    from torch.distributed.fsdp._fully_shard._fsdp_state import FSDPState  # noqa: PLC0415
-
-    for holder in vars(module).values():
-        if isinstance(holder, dict):
-            for state in holder.values():
-                if isinstance(state, FSDPState):
-                    return state
-    raise RuntimeError(f"no FSDP state in {type(module).__name__}")
-
-
-def reshard(doubles: Iterable[torch.nn.Module]) -> None:
-    """Free what FSDP gathered, so that modules hold this rank's parameters again."""
-    fsdp = sys.modules.get(_FSDP)
-    for module in doubles if fsdp is not None else ():
-        if isinstance(module, fsdp.FSDPModule):  # type: ignore[union-attr]
-            module.reshard()

@@ -19,6 +19,24 @@ def has_process_group() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
+def is_alone() -> bool:
+    """Whether the others of the process group are not there, so that nothing is really passed."""
+    return has_process_group() and torch.distributed.get_backend() == "fake"
+
+
+def need_process_group(what: str) -> None:
+    """Refuse to measure what is spread over ranks where nobody knows which there are.
+
+    Raises:
+        UsageError: no process group is up.
+    """
+    if not has_process_group():
+        raise UsageError(
+            f"{what} is measured where no process group is up; measure it within the world that it was sharded in, "
+            "as in `with flops_budget.world(size=8): ...`"
+        )
+
+
 @contextmanager
 def world(size: int, rank: int = 0) -> Iterator[None]:
     """Let this process stand for rank ``rank`` of ``size``, by PyTorch's fake process group.
