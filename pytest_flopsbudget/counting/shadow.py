@@ -69,8 +69,12 @@ class NoHooks(OrderedDict[int, Any]):
         self.wanted = True
         raise HooksWantedError
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoHooks:
+        return self  # copies of modules have none either
+
     def __reduce__(self) -> Any:
-        return OrderedDict, ()  # a copy belongs to somebody
+        self.wanted = True
+        raise HooksWantedError
 
     def copy(self) -> Any:
         """An empty dict for whoever asks."""
