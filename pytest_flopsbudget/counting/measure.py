@@ -16,6 +16,7 @@ from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.examples import inputs_of
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
+from pytest_flopsbudget.counting.lightning import without_logs
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.optimizers import know_steps, name_idle_steps, optimizers_in
 from pytest_flopsbudget.counting.real import RealTracer
@@ -249,7 +250,9 @@ class _Run:
         return self._complexity(tracer, "real")
 
     def _doubled(self, shadow: Shadow) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        return shadow.of(self._model), shadow.of(self._args), shadow.of(self._kwargs)
+        doubles = shadow.of(self._model), shadow.of(self._args), shadow.of(self._kwargs)
+        without_logs(shadow.modules)
+        return doubles
 
     def _traced(
         self,

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from pytest_flopsbudget.counting.frozen import in_sight, runs_unseen
-from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, twin_of
+from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, parts_of, twin_of, wraps_others
 from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, has_slots, is_plain, slots_of
 from pytest_flopsbudget.counting.scripted import independent_copy, refuse_memory_readers
 
@@ -448,7 +448,7 @@ class Shadow:
             return cast("torch.Tensor", self._remember(tensor, self._double(tensor)))
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             return self._uninitialized(tensor)
-        double = self._double(tensor)
+        double = self._wrapper(tensor) if wraps_others(tensor) else self._double(tensor)
         if kind not in PLAIN and has_no_dispatcher(kind):
             double = double.as_subclass(kind)
         if isinstance(tensor, torch.nn.Parameter):
@@ -459,6 +459,12 @@ class Shadow:
         if tensor.__dict__ and (kind in PLAIN or has_no_dispatcher(kind)):  # others hold their parts there
             double.__dict__.update((name, self._value(value)) for name, value in tensor.__dict__.items())
         return double
+
+    def _wrapper(self, tensor: Any) -> torch.Tensor:
+        """One of the same class around doubles, so that it computes as the original does."""
+        _, context = tensor.__tensor_flatten__()
+        doubles = {name: self._value(part) for name, part in parts_of(tensor).items()}
+        return cast("torch.Tensor", tensor.__tensor_unflatten__(doubles, context, tensor.shape, tensor.stride()))
 
     def _with_gradient(self, tensor: torch.Tensor, double: torch.Tensor) -> torch.Tensor:
         if self._gradients and tensor.is_leaf and tensor.grad is not None:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 #: Warnings about the way in which we run a model: where they are errors, they would stop it.
 _OUR_DOING = (
-    "You are trying to `self.log()`",  # of Lightning's modules, measured outside of a Trainer
     "flex_attention called without torch.compile",  # so that its operators are seen
     "`torch.jit.script.*` is deprecated",  # by PyTorch's own code, which some meta kernels load
 )
