@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.description import shape_of
+from pytest_flopsbudget.counting.metadata import bytes_of
 from pytest_flopsbudget.results.complexity import Complexity, Execution, Module, Operator, UnknownOperator
 
 if TYPE_CHECKING:
@@ -40,14 +41,14 @@ def _own(node: Node, held: list[int]) -> list[int]:
                     held.append(id(parameter))
                     count = parameter.numel()
                     params += count
-                    param_bytes += parameter.nbytes
+                    param_bytes += bytes_of(parameter)
                     if parameter.requires_grad:
                         trainable += count
         if buffers:
             for buffer in buffers.values():
                 if buffer is not None and type(buffer) not in _WITHOUT_SIZE:
                     held.append(id(buffer))
-                    buffer_bytes += buffer.nbytes
+                    buffer_bytes += bytes_of(buffer)
     return [node.flops, node.other_flops, node.recomputed_flops, params, trainable, param_bytes, buffer_bytes]
 
 
@@ -83,10 +84,10 @@ def _held_once(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) ->
             for parameter in node.module._parameters.values():  # noqa: SLF001
                 if parameter is not None and _has_size(parameter):
                     count = parameter.numel()
-                    own[id(parameter)] = (count, count if parameter.requires_grad else 0, parameter.nbytes, 0)
+                    own[id(parameter)] = (count, count if parameter.requires_grad else 0, bytes_of(parameter), 0)
             for buffer in node.module._buffers.values():  # noqa: SLF001
                 if buffer is not None and _has_size(buffer):
-                    own[id(buffer)] = (0, 0, 0, buffer.nbytes)
+                    own[id(buffer)] = (0, 0, 0, bytes_of(buffer))
     for path, parent in upwards:
         sizes[parent].update(sizes[path])
     nothing = (0,) * len(_HELD)
