@@ -154,7 +154,9 @@ def test_both_in_one(decoder):
             logits = model(input_ids=logits[:, -1:].argmax(-1), past_key_values=cache).logits
 
     counted = both(prefill_and_decode, tokens(6)["input_ids"])
-    assert without_rotary(counted) == decoder.macs(6, keys=6) + sum(decoder.macs(1, keys=past + 1) for past in (6, 7, 8))
+    assert without_rotary(counted) == decoder.macs(6, keys=6) + sum(
+        decoder.macs(1, keys=past + 1) for past in (6, 7, 8)
+    )
 
 
 @tiny

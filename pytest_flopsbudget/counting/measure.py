@@ -24,11 +24,13 @@ from pytest_flopsbudget.counting.recurrent import step_by_step
 from pytest_flopsbudget.counting.scripted import ReadsMemoryError
 from pytest_flopsbudget.counting.shadow import Shadow, runnable, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
+from pytest_flopsbudget.counting.sharded import is_sharded, local_work_only, reshard, waited_for
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.threads import other_threads_heard
 from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import uncollected, undisturbed
 from pytest_flopsbudget.counting.unseen import unseen_named
+from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -207,8 +209,13 @@ class _Run:
                 gradients = gradients or self._trains(shadow)
                 prepare(tracer.constants, shadow)
                 one_for_all = tracer if self._shortcuts else None
-                with step_by_step(one_for_all), tracer.tracker.following(shadow.modules):
+                with (
+                    step_by_step(one_for_all),
+                    tracer.tracker.following(shadow.modules),
+                    local_work_only(shadow.modules, tracer.tracker.credited, on_meta=True),
+                ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
+                reshard(shadow.modules)
             if tracer.asked_for_data is None:
                 return self._complexity(tracer, execution), None, shadow
             failure: Exception = NeedsDataError(tracer.asked_for_data[0])
@@ -243,8 +250,12 @@ class _Run:
             name_idle_steps(tracer, shadow)
             gradients = gradients or self._trains(shadow)
             try:
-                with tracer.tracker.following(shadow.modules):
+                with (
+                    tracer.tracker.following(shadow.modules),
+                    local_work_only(shadow.modules, tracer.tracker.credited, on_meta=False),
+                ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
+                reshard(shadow.modules)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")
@@ -268,6 +279,9 @@ class _Run:
             output = model(*args, **kwargs)
             if self._backward:
                 _backward(output)
+            elif has_process_group():
+                for tensor in tensors_of(output):
+                    waited_for(tensor)
 
     def _complexity(self, tracer: Tracer, execution: Execution) -> Complexity:
         return complexity(
@@ -282,7 +296,9 @@ class _Run:
 def _backward(outputs: Any) -> None:
     """Run the backward pass of the sum of all outputs that can be differentiated."""
     tensors = [
-        leaf for leaf in tensors_of(outputs) if leaf.requires_grad and (leaf.is_floating_point() or leaf.is_complex())
+        leaf
+        for leaf in map(waited_for, tensors_of(outputs))
+        if leaf.requires_grad and (leaf.is_floating_point() or leaf.is_complex())
     ]
     if not tensors:
         raise UsageError(
@@ -292,7 +308,7 @@ def _backward(outputs: Any) -> None:
     # Seeds of ones are what the sum's own backward would hand on.
     seeds = [
         torch.ones_like(item)
-        if item.is_nested
+        if item.is_nested or is_sharded(item)
         else torch.ones((), dtype=item.dtype, device=item.device).expand_as(item)
         for item in tensors
     ]

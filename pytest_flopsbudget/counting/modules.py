@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-_CREDITS = ("calls", "flops", "other_flops", "recomputed_flops")
+_CREDITS = ("calls", "flops", "other_flops", "recomputed_flops", "communication")
 _NOTHING = (0,) * len(_CREDITS)
 
 #: Where PyTorch's Python code enters a backward pass, called by a function that knows whether it makes a graph.
@@ -39,7 +39,17 @@ def _makes_graph(frame: FrameType | None) -> bool:
 class Node:
     """One place in the tree: a module under one of its names, or the function that was measured."""
 
-    __slots__ = ("calls", "flops", "module", "other_flops", "parent", "path", "recomputed_flops", "type")
+    __slots__ = (
+        "calls",
+        "communication",
+        "flops",
+        "module",
+        "other_flops",
+        "parent",
+        "path",
+        "recomputed_flops",
+        "type",
+    )
 
     def __init__(self, path: str, type_name: str, module: torch.nn.Module | None, parent: Node | None = None) -> None:
         self.path = path
@@ -53,6 +63,8 @@ class Node:
         self.other_flops = 0
         #: Of ``flops``, what the backward pass computed again.
         self.recomputed_flops = 0
+        #: Bytes of the messages between processes.
+        self.communication = 0
 
 
 class ModuleTracker:
@@ -182,6 +194,16 @@ class ModuleTracker:
             # Not to put anything back: a module that holds itself is freed by a garbage collection only.
             for module in modules:
                 module.__dict__["_compiled_call_impl"] = None
+
+    @contextmanager
+    def credited(self, module: torch.nn.Module) -> Iterator[None]:
+        """Credit to ``module`` what runs within the context, whoever is running."""
+        depth = len(self._stack)
+        self._stack.append((self._node(module), True))
+        try:
+            yield
+        finally:
+            del self._stack[depth:]
 
     def current(self) -> Node:
         """The place that the operator being dispatched now belongs to."""

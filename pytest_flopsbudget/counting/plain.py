@@ -10,7 +10,13 @@ from functools import lru_cache
 from typing import Any
 
 #: Parts of PyTorch whose objects hold a model's tensors; others (graphs, process groups, hook handles) stay themselves.
-_TORCH_STATE = ("torch.amp.grad_scaler.", "torch.distributions.", "torch.nn.", "torch.optim.")
+_TORCH_STATE = (
+    "torch.amp.grad_scaler.",
+    "torch.distributed.fsdp._fully_shard.",
+    "torch.distributions.",
+    "torch.nn.",
+    "torch.optim.",
+)
 
 #: The built-in class underneath, which has to make the object; the more special one first.
 _CONTAINERS: tuple[type, ...] = (OrderedDict, defaultdict, dict, list, set, deque)

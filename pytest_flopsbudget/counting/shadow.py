@@ -16,6 +16,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
+from pytest_flopsbudget.counting import sharded
 from pytest_flopsbudget.counting.frozen import in_sight, runs_unseen
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, parts_of, twin_of, wraps_others
 from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, has_slots, is_plain, slots_of
@@ -452,7 +453,12 @@ class Shadow:
             return cast("torch.Tensor", self._remember(tensor, self._double(tensor)))
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             return self._uninitialized(tensor)
-        double = self._wrapper(tensor) if wraps_others(tensor) else self._double(tensor)
+        if sharded.is_sharded(tensor):
+            double = sharded.double_of(tensor, self._value)
+        elif wraps_others(tensor):
+            double = self._wrapper(tensor)
+        else:
+            double = self._double(tensor)
         if kind not in PLAIN and has_no_dispatcher(kind):
             double = double.as_subclass(kind)
         if isinstance(tensor, torch.nn.Parameter):

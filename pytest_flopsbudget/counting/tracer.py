@@ -41,12 +41,14 @@ def _counts_by_metadata(kind: type) -> bool:
 class Tally:
     """Calls and work of one operator."""
 
-    __slots__ = ("calls", "flops", "other_flops", "paths")
+    __slots__ = ("calls", "communication", "flops", "other_flops", "paths")
 
     def __init__(self) -> None:
         self.calls = 0
         self.flops = 0
         self.other_flops = 0
+        #: Bytes of the messages between processes.
+        self.communication = 0
         #: Where it ran; kept only for unknown operators.
         self.paths: set[str] = set()
 
@@ -100,11 +102,22 @@ class Tracer(TorchDispatchMode):
             if output is not NotImplemented:
                 return output
         output, cost = self.answer(info, args, kwargs)
-        if cost is not FREE:
+        if info.message is not None:
+            self._credit_message(info.name, cost, info.communication(args, kwargs, output))
+        elif cost is not FREE:
             self.credit(info.name, cost)
         elif not info.known:
             self.note_unknown(info.name)
         return output
+
+    def _credit_message(self, name: str, cost: Cost, message: int) -> None:
+        """Add a call that passed ``message`` bytes between processes."""
+        if not message and cost is FREE:
+            return
+        self.credit(name, cost)
+        message *= self._times
+        self.tracker.current().communication += message
+        self.counted[name].communication += message
 
     def _part_of(self, cost: Cost) -> tuple[int, int]:
         flops, other_flops = (part * self._share for part in cost)

@@ -57,6 +57,11 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """Of `flops`, what the backward pass computed again, as activation checkpointing has it."""
         return self.value("recomputed_flops")
 
+    @property
+    def communication(self) -> int:
+        """Bytes of the messages of all collective calls of this rank; 0 without a process group."""
+        return self.value("communication")
+
 
 class _Parametrized(_Measured, frozen=True, kw_only=True):
     @property

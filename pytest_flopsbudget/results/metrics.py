@@ -29,6 +29,8 @@ class Metric:
     #: stored.
     derived: tuple[str, ...] = ()
     divisor: int = 1
+    #: The value where it is not stored: of what cannot be there, nothing needs to be written down. None: unknown.
+    absent: int | None = None
 
 
 _ROWS = (
@@ -41,6 +43,7 @@ _ROWS = (
     Metric("trainable_params", "trainable", "count", "distinct", "distinct parameters that require a gradient"),
     Metric("param_bytes", "param bytes", "bytes", "distinct", "bytes of the parameters as stored"),
     Metric("buffer_bytes", "buffer bytes", "bytes", "distinct", "bytes of the buffers as stored"),
+    Metric("communication", "communication", "bytes", "sum", "bytes of this rank's collective messages", absent=0),
 )
 
 #: Every metric by its key, in the order in which tables show them.
@@ -52,9 +55,11 @@ STORED: tuple[str, ...] = tuple(metric.key for metric in _ROWS if not metric.der
 
 def value_of(metrics: Mapping[str, int], key: str) -> int | None:
     """The value of metric ``key`` among stored ``metrics``, derived where it has to be; None if it was not measured."""
-    if key not in METRICS or not METRICS[key].derived:
+    if key not in METRICS:
         return metrics.get(key)
     metric = METRICS[key]
+    if not metric.derived:
+        return metrics.get(key, metric.absent)
     if not all(part in metrics for part in metric.derived):
         return None
     return sum(metrics[part] for part in metric.derived) // metric.divisor
