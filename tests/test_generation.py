@@ -115,7 +115,7 @@ def test_decode(decoder):
 @tiny
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_static_cache(decoder, attention):
-    """A token attends to all places, filled or not. So do those of prefill, but in sdpa, which leaves out empty ones."""
+    """A token attends to all places, filled or not. So do those of prefill, but sdpa leaves empty ones out."""
     model = decoder.build(attention=attention)
     cache = transformers.StaticCache(config=model.config, max_cache_len=16)
     counted = both(model, (), {**tokens(6), "past_key_values": cache})
@@ -154,7 +154,9 @@ def test_both_in_one(decoder):
             logits = model(input_ids=logits[:, -1:].argmax(-1), past_key_values=cache).logits
 
     counted = both(prefill_and_decode, tokens(6)["input_ids"])
-    assert without_rotary(counted) == decoder.macs(6, keys=6) + sum(decoder.macs(1, keys=past + 1) for past in (6, 7, 8))
+    assert without_rotary(counted) == decoder.macs(6, keys=6) + sum(
+        decoder.macs(1, keys=past + 1) for past in (6, 7, 8)
+    )
 
 
 @tiny

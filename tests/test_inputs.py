@@ -85,14 +85,18 @@ def test_a_list_in_a_tuple_is_one_argument():
     assert measure(lambda first, second: first @ second.T, [X, X]).flops == 2 * 3 * 3 * 4
 
 
+def by_the_fixture(*args, **options):
+    return FlopsBudget()(*args, **options)
+
+
 def gpt2():
     return transformers.GPT2Model(transformers.GPT2Config(vocab_size=50, n_embd=32, n_layer=1, n_head=4))
 
 
 class TestOwnExample:
-    @pytest.mark.parametrize("measured", [measure, lambda *args, **options: FlopsBudget()(*args, **options)])
+    @pytest.mark.parametrize("measured", [measure, by_the_fixture])
     def test_of_transformers(self, measured):
-        """Three texts of five tokens, with their scores and weighted sums; also of a compiled model and of `forward`."""
+        """Three texts of five tokens, with their scores and weighted sums; of a compiled model and `forward` too."""
         macs = 15 * 12 * 32 * 32 + 2 * 3 * 5 * 5 * 32
         model = gpt2()
         for one in (model, model.forward, torch.compile(model, backend="eager")):
@@ -122,10 +126,12 @@ class TestOwnExample:
         assert counted.inputs == ("input_ids=int64[1, 2]",)
         assert counted.notes == ()
 
-    @pytest.mark.parametrize("measured", [measure, lambda *args: FlopsBudget()(*args)])
+    @pytest.mark.parametrize("measured", [measure, by_the_fixture])
     def test_one_for_other_models_is_refused(self, measured):
         """Transformers carries token ids for models of images too."""
-        config = transformers.ViTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48)
+        config = transformers.ViTConfig(
+            hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48
+        )
         with pytest.raises(UsageError) as caught:
             measured(transformers.ViTModel(config))
         assert str(caught.value) == (

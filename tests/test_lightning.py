@@ -13,8 +13,6 @@ from zoo import both
 
 from pytest_flopsbudget.counting.measure import measure
 
-
-
 X, LABELS = torch.randn(3, 4), torch.tensor([0, 1, 2])
 BATCH = (X, LABELS)
 #: Products of two layers 4→6→5 on 3 rows, and all of a training step: the first layer's input has no gradient.

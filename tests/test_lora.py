@@ -1,4 +1,4 @@
-"""Models wrapped by peft: a low-rank adapter costs two thin layers beside the one that it adapts, until it is merged."""
+"""Models wrapped by peft: a low-rank adapter costs two thin layers beside the adapted one, until it is merged."""
 
 from __future__ import annotations
 

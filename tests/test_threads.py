@@ -125,3 +125,13 @@ class TestOwnThreads:
         measure(Calls(lambda layer, x: pool.submit(layer, x).result()), X)
         assert (threading.Thread.start, ThreadPoolExecutor.submit) == before
         assert pool.submit(torch.matmul, X, WEIGHT).result().shape == (3, 5)
+
+    def test_a_measurement_within_a_measurement(self, pool):
+        """The model waits for a thread that measures, which does not wait for the model's own measurement to end."""
+
+        def forward(layer, x):
+            counted = pool.submit(measure, nn.Linear(4, 6), X).result(timeout=60)
+            assert counted.flops == 2 * 3 * 4 * 6
+            return layer(x)
+
+        assert measure(Calls(forward), X).flops == LINEAR

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -25,7 +26,7 @@ from pytest_flopsbudget.counting.scripted import ReadsMemoryError
 from pytest_flopsbudget.counting.shadow import Shadow, runnable, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.structures import tensors_of
-from pytest_flopsbudget.counting.threads import other_threads_heard
+from pytest_flopsbudget.counting.threads import other_threads_heard, works_for_a_measurement
 from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import uncollected, undisturbed
 from pytest_flopsbudget.counting.unseen import unseen_named
@@ -79,7 +80,7 @@ def measure(
             "hand over a torch.nn.Module or a function"
         )
     inputs = inputs_of(model, args, kwargs)
-    with _ONE_AT_A_TIME:
+    with nullcontext() if works_for_a_measurement() else _ONE_AT_A_TIME:
         result = _measured(_Run(runnable(model), inputs.args, inputs.kwargs, backward, shortcuts=shortcuts))
     return replace(result, notes=(inputs.note, *result.notes)) if inputs.note else result
 

@@ -58,6 +58,14 @@ class _Listener(TorchDispatchMode):
         return output
 
 
+_LOCAL = threading.local()
+
+
+def works_for_a_measurement() -> bool:
+    """Whether this thread was started by a model that is being measured, and that may be waiting for it."""
+    return bool(getattr(_LOCAL, "works", False))
+
+
 @contextmanager
 def other_threads_heard(tracker: ModuleTracker) -> Iterator[None]:
     """Notice the work of threads that the model starts, and of what it hands to threads that wait for it."""
@@ -67,8 +75,13 @@ def other_threads_heard(tracker: ModuleTracker) -> Iterator[None]:
         listener = _Listener(tracker)
 
         def run_heard(*args: Any, **kwargs: Any) -> Any:
-            with listener:
-                return run(*args, **kwargs)
+            before = works_for_a_measurement()
+            _LOCAL.works = True
+            try:
+                with listener:
+                    return run(*args, **kwargs)
+            finally:
+                _LOCAL.works = before
 
         return run_heard
 
