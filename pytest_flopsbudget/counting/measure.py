@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -13,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.rnn import PackedSequence
 
 from pytest_flopsbudget.counting import flex
+from pytest_flopsbudget.counting.autocast import autocast_followed
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.examples import inputs_of
@@ -33,7 +35,7 @@ from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_flopsbudget.counting.constants import Constants
     from pytest_flopsbudget.counting.tracer import Tracer
@@ -208,7 +210,8 @@ class _Run:
                 gradients = gradients or self._trains(shadow)
                 prepare(tracer.constants, shadow)
                 one_for_all = tracer if self._shortcuts else None
-                with step_by_step(one_for_all), tracer.tracker.following(shadow.modules):
+                casting = autocast_followed(partial(_originals, shadow))
+                with step_by_step(one_for_all), tracer.tracker.following(shadow.modules), casting:
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
             if tracer.asked_for_data is None:
                 return self._complexity(tracer, execution), None, shadow
@@ -362,6 +365,10 @@ def _without_data(shadow: Shadow) -> str | None:
     if empty is None:
         return None
     return f"{names.get(id(empty), 'an input')} ({'a fake tensor' if _is_fake(empty) else 'on the meta device'})"
+
+
+def _originals(shadow: Shadow) -> Iterator[torch.Tensor]:
+    return (original for original, _ in shadow.doubles() if isinstance(original, torch.Tensor))
 
 
 def _is_fake(tensor: torch.Tensor) -> bool:
