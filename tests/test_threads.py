@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 
 import pytest
 import torch
@@ -99,6 +100,28 @@ class TestOwnThreads:
 
     def test_pools(self, pool):
         counted = measure(Calls(lambda layer, x: pool.submit(torch.matmul, x, WEIGHT).result() + layer(x)), X)
+        assert counted.flops == LINEAR
+        assert counted.unknown_operators["threading.Thread"].modules == ("",)
+
+    @pytest.mark.parametrize("there_before", [True, False])
+    @pytest.mark.parametrize("method", ["map", "starmap", "apply_async", "imap", "imap_unordered"])
+    def test_pools_of_multiprocessing(self, method, there_before):
+        """Threads of the other library's pools, made before or by the model."""
+
+        def handed_over(pool, x):
+            if method == "apply_async":
+                return pool.apply_async(torch.matmul, (x, WEIGHT)).get()
+            if method == "starmap":
+                return pool.starmap(torch.matmul, [(x, WEIGHT)])[0]
+            return next(iter(getattr(pool, method)(lambda weight: x @ weight, [WEIGHT])))
+
+        def makes_its_own(layer, x):
+            with ThreadPool(1) as pool:
+                return handed_over(pool, x) + layer(x)
+
+        with ThreadPool(1) as outer:
+            model = Calls((lambda layer, x: handed_over(outer, x) + layer(x)) if there_before else makes_its_own)
+            counted = measure(model, X)
         assert counted.flops == LINEAR
         assert counted.unknown_operators["threading.Thread"].modules == ("",)
 
