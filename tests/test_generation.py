@@ -9,6 +9,7 @@ import torch
 from zoo import both
 
 from pytest_flopsbudget.counting.measure import measure
+from pytest_flopsbudget.errors import UsageError
 
 transformers = pytest.importorskip("transformers")
 
@@ -115,7 +116,7 @@ def test_decode(decoder):
 @tiny
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_static_cache(decoder, attention):
-    """A token attends to all places, filled or not. So do those of prefill, but in sdpa, which leaves out empty ones."""
+    """A token attends to all places, filled or not. So do those of prefill, but sdpa leaves empty ones out."""
     model = decoder.build(attention=attention)
     cache = transformers.StaticCache(config=model.config, max_cache_len=16)
     counted = both(model, (), {**tokens(6), "past_key_values": cache})
@@ -159,18 +160,40 @@ def test_both_in_one(decoder):
     )
 
 
-@tiny
-def test_generate(decoder):
-    """Four new tokens are three steps after prefill, which brings its last token alone to the vocabulary.
+def generation(model, count, **options):
+    """Arguments of `generate` for four new tokens, greedily."""
+    inputs = {**tokens(count), "attention_mask": torch.ones(1, count, dtype=torch.long)}
+    return {**inputs, "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, **options}
 
-    It reads back whether it is done, and so runs for real.
-    """
+
+def generated_macs(decoder, count):
+    """Four new tokens are three steps after prefill, which brings its last token alone to the vocabulary."""
+    steps = sum(decoder.macs(1, keys=count + step) for step in (1, 2, 3))
+    return decoder.macs(count, keys=count, predicted=1) + steps
+
+
+@tiny
+@pytest.mark.parametrize("end", [None, 51])
+def test_generate(decoder, end):
+    """With a token that ends a text, which none of these is, or without."""
     model = decoder.build()
-    inputs = {**tokens(6), "attention_mask": torch.ones(1, 6, dtype=torch.long)}
-    options = {"max_new_tokens": 4, "do_sample": False, "pad_token_id": 0}
-    counted = measure(model.generate, (), {**inputs, **options})
-    assert without_rotary(counted) == decoder.macs(6, keys=6, predicted=1) + sum(
-        decoder.macs(1, keys=past + 1) for past in (6, 7, 8)
-    )
+    counted = measure(model.generate, (), generation(model, 6, eos_token_id=end))
+    assert without_rotary(counted) == generated_macs(decoder, 6)
     assert counted.execution == "real"
     assert not counted.unknown_operators
+
+
+@pytest.mark.parametrize("decoder", REAL.values(), ids=REAL)
+def test_generate_without_weights(decoder):
+    """On meta, where no token ends a text: the prompt's integers and its mask are enough."""
+    model = decoder.build("meta")
+    model.generation_config.eos_token_id = None
+    counted = measure(model.generate, (), generation(model, 32))
+    assert without_rotary(counted) == generated_macs(decoder, 32)
+
+
+def test_generate_that_reads_its_tokens():
+    """On meta, where one does, they have to be computed, and cannot be."""
+    model = TINY["llama"].build("meta")
+    with pytest.raises(UsageError, match=r"LlamaForCausalLM.generate needs data, and model.embed_tokens.weight"):
+        measure(model.generate, (), generation(model, 6, eos_token_id=51))

@@ -16,11 +16,11 @@ FIRST, SECOND = 2 * 3 * 4 * 6, 2 * 3 * 6 * 5
 PARAMETERS = 4 * 6 + 6 * 5
 #: All forward products, once for their weights and once for their inputs, of which the first layer's is not asked for.
 STEP = 3 * (FIRST + SECOND) - FIRST
-#: Mean squared error of 15 elements: difference, square and sum; the way back: difference, and a factor for all of them.
+#: Mean squared error of 15 elements: difference, square, sum; the way back: difference and a factor.
 LOSS = (3 + 2) * 15
 
-#: By parameter: g·η subtracted. AdamW decays (1), m += (g - m)(1 - β) 3, v·β + g·g·(1 - β) 4, √v / c + ε 3, m / that · η
-#: subtracted 3. Adam does not decay here. Both count their steps, a sum for each of the two tensors.
+#: By parameter: SGD subtracts g·η. AdamW decays (1), m += (g - m)(1 - β) 3, v·β + g·g·(1 - β) 4, √v / c + ε 3, and
+#: subtracts η·m / that, 3. Adam does not decay here. Both count their steps, a sum for each of the two tensors.
 OPTIMIZERS = {
     "sgd": (lambda parameters: torch.optim.SGD(parameters, 0.1), 2 * PARAMETERS),
     "adamw": (lambda parameters: torch.optim.AdamW(parameters, 0.1), 14 * PARAMETERS + 2),
@@ -128,7 +128,7 @@ def test_update_alone(make, update):
 
 
 def test_accumulated_gradients():
-    """Without zeroing, a step adds its gradients to those that are there; a backward pass that is asked for does not."""
+    """Without zeroing, a step adds its gradients to those that are there; the backward pass of a model does not."""
     model = layers()
 
     def step():

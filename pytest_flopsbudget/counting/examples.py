@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pytest_flopsbudget.counting.shadow import uncompiled
+from pytest_flopsbudget.counting.shadow import is_program, uncompiled
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Where models keep an example: Lightning's modules, then those of transformers and diffusers.
+#: Where models keep an example: Lightning's modules, then those of transformers.
 _ATTRIBUTES = ("example_input_array", "dummy_inputs")
 
 
@@ -51,11 +51,11 @@ def inputs_of(model: Callable[..., Any], args: Any, kwargs: Mapping[str, Any] | 
 
 
 def _example_of(model: Any) -> Inputs | None:
-    if isinstance(model, torch.export.ExportedProgram):
+    if is_program(model):
         known = model.example_inputs
         return None if known is None else Inputs(tuple(known[0]), dict(known[1]), "example_inputs")
     module = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
-    if not isinstance(module, torch.nn.Module) or (model is not module and model.__name__ != "forward"):
+    if not isinstance(module, torch.nn.Module) or (model is not module and getattr(model, "__name__", "") != "forward"):
         return None  # the example is what the model's call takes, and not its other methods
     for name in _ATTRIBUTES:
         example = getattr(module, name, None)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -12,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.utils.rnn import PackedSequence
 
 from pytest_flopsbudget.counting import flex
+from pytest_flopsbudget.counting.autocast import autocast_followed
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.examples import inputs_of
@@ -26,7 +29,7 @@ from pytest_flopsbudget.counting.shadow import Shadow, runnable, sharing_data, u
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.sharded import is_sharded, local_work_only, reshard, waited_for
 from pytest_flopsbudget.counting.structures import tensors_of
-from pytest_flopsbudget.counting.threads import other_threads_heard
+from pytest_flopsbudget.counting.threads import other_threads_heard, works_for_a_measurement
 from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import uncollected, undisturbed
 from pytest_flopsbudget.counting.unseen import unseen_named
@@ -34,7 +37,7 @@ from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_flopsbudget.counting.constants import Constants
     from pytest_flopsbudget.counting.tracer import Tracer
@@ -81,7 +84,7 @@ def measure(
             "hand over a torch.nn.Module or a function"
         )
     inputs = inputs_of(model, args, kwargs)
-    with _ONE_AT_A_TIME:
+    with nullcontext() if works_for_a_measurement() else _ONE_AT_A_TIME:
         result = _measured(_Run(runnable(model), inputs.args, inputs.kwargs, backward, shortcuts=shortcuts))
     return replace(result, notes=(inputs.note, *result.notes)) if inputs.note else result
 
@@ -209,10 +212,12 @@ class _Run:
                 gradients = gradients or self._trains(shadow)
                 prepare(tracer.constants, shadow)
                 one_for_all = tracer if self._shortcuts else None
+                casting = autocast_followed(partial(_originals, shadow))
                 with (
                     step_by_step(one_for_all),
                     tracer.tracker.following(shadow.modules),
                     local_work_only(shadow.modules, tracer.tracker.credited, on_meta=True),
+                    casting,
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(shadow.modules)
@@ -377,6 +382,10 @@ def _without_data(shadow: Shadow) -> str | None:
     if empty is None:
         return None
     return f"{names.get(id(empty), 'an input')} ({'a fake tensor' if _is_fake(empty) else 'on the meta device'})"
+
+
+def _originals(shadow: Shadow) -> Iterator[torch.Tensor]:
+    return (original for original, _ in shadow.doubles() if isinstance(original, torch.Tensor))
 
 
 def _is_fake(tensor: torch.Tensor) -> bool:

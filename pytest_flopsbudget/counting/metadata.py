@@ -34,7 +34,8 @@ def wraps_others(tensor: torch.Tensor) -> bool:
 
 def parts_of(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
     """The tensors that one which `wraps_others` consists of, by the attributes that hold them."""
-    return {name: getattr(tensor, name) for name in tensor.__tensor_flatten__()[0]}
+    wrapper: Any = tensor
+    return {name: getattr(tensor, name) for name in wrapper.__tensor_flatten__()[0]}
 
 
 def bytes_of(tensor: torch.Tensor) -> int:

@@ -18,6 +18,9 @@ _TORCH_STATE = (
     "torch.optim.",
 )
 
+#: What runs the tests holds no model of theirs, and has to be told what they do: a patch, say, to be taken back.
+_RUNNERS = frozenset(("_pytest", "pluggy"))
+
 #: The built-in class underneath, which has to make the object; the more special one first.
 _CONTAINERS: tuple[type, ...] = (OrderedDict, defaultdict, dict, list, set, deque)
 
@@ -32,7 +35,7 @@ def is_plain(kind: type) -> bool:
     package = home.partition(".")[0]
     if package == "torch":
         return f"{home}.".startswith(_TORCH_STATE)
-    return package not in sys.stdlib_module_names or package == "__main__"
+    return package == "__main__" or (package not in sys.stdlib_module_names and package not in _RUNNERS)
 
 
 #: CPython's Py_TPFLAGS_HEAPTYPE: the class was made by a ``class`` statement.

@@ -108,9 +108,15 @@ def uncompiled(value: Any) -> Any:
         value = original
 
 
+def is_program(model: Any) -> bool:
+    """Whether it is what `torch.export` gives, told without loading that."""
+    kind = type(model)
+    return kind.__name__ == "ExportedProgram" and kind.__module__.startswith("torch.export.")
+
+
 def runnable(model: Any) -> Any:
     """The module that an exported program stands for; anything else is itself."""
-    return model.module() if type(model).__name__ == "ExportedProgram" else model
+    return model.module() if is_program(model) else model
 
 
 class Shadow:

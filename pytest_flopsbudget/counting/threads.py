@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -58,34 +57,58 @@ class _Listener(TorchDispatchMode):
         return output
 
 
+_LOCAL = threading.local()
+
+
+def works_for_a_measurement() -> bool:
+    """Whether this thread was started by a model that is being measured, and that may be waiting for it."""
+    return bool(getattr(_LOCAL, "works", False))
+
+
+#: Where pools of threads come from, and in there: what their workers run, the pool, its methods that take a function.
+_POOLS = (
+    ("concurrent.futures.thread", "_worker", "ThreadPoolExecutor", ("submit",)),
+    ("multiprocessing.pool", "worker", "ThreadPool", ("apply_async", "_map_async", "imap", "imap_unordered")),
+)
+
+
 @contextmanager
 def other_threads_heard(tracker: ModuleTracker) -> Iterator[None]:
     """Notice the work of threads that the model starts, and of what it hands to threads that wait for it."""
-    start, submit = threading.Thread.start, ThreadPoolExecutor.submit
 
     def heard(run: Callable[..., Any]) -> Callable[..., Any]:
         listener = _Listener(tracker)
 
         def run_heard(*args: Any, **kwargs: Any) -> Any:
-            with listener:
-                return run(*args, **kwargs)
+            before = works_for_a_measurement()
+            _LOCAL.works = True
+            try:
+                with listener:
+                    return run(*args, **kwargs)
+            finally:
+                _LOCAL.works = before
 
         return run_heard
 
+    def handing_over(method: Callable[..., Any]) -> Callable[..., Any]:
+        def hand_over(pool: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+            return method(pool, heard(function), *args, **kwargs)
+
+        return on_this_thread(hand_over, method)
+
+    start, workers, replacements = threading.Thread.start, set(), []
+    for home, worker, pool, methods in _POOLS:
+        if home in sys.modules:
+            workers.add(getattr(sys.modules[home], worker, None))
+            kind = getattr(sys.modules[home], pool)
+            replacements += [(kind, name, handing_over(getattr(kind, name))) for name in methods]
+
     def start_heard(thread: threading.Thread) -> None:
         # A worker of a pool outlives the measurement, and is heard by what it is handed.
-        pools = sys.modules.get("concurrent.futures.thread")
-        if pools is None or getattr(thread, "_target", None) is not getattr(pools, "_worker", None):
+        target = getattr(thread, "_target", None)
+        if target is None or target not in workers:
             thread.run = heard(thread.run)  # type: ignore[method-assign]
         start(thread)
 
-    def submit_heard(pool: ThreadPoolExecutor, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        return submit(pool, heard(function), *args, **kwargs)
-
-    with replaced(
-        (
-            (threading.Thread, "start", on_this_thread(start_heard, start)),
-            (ThreadPoolExecutor, "submit", on_this_thread(submit_heard, submit)),
-        )
-    ):
+    with replaced([(threading.Thread, "start", on_this_thread(start_heard, start)), *replacements]):
         yield
