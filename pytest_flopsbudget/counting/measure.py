@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from msgspec.structs import replace
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.utils.rnn import PackedSequence
 
 from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.autocast import autocast_followed
@@ -347,9 +346,8 @@ def _know_block_masks(constants: Constants, shadow: Shadow) -> None:
 
 def _know_batch_sizes(constants: Constants, shadow: Shadow) -> None:
     """The batch sizes of packed sequences are real, and read by the layers that they are handed to."""
-    for _, double in shadow.doubles():
-        if isinstance(double, PackedSequence):
-            constants.on_cpu(double.batch_sizes)
+    for packed in shadow.packed:
+        constants.on_cpu(packed.batch_sizes)
 
 
 def _know_integers(constants: Constants, shadow: Shadow) -> None:

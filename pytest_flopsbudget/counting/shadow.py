@@ -143,6 +143,8 @@ class Shadow:
         #: The doubles of modules, and of objects that are none, these with the originals before.
         self.modules: list[torch.nn.Module] = []
         self.objects: list[tuple[Any, Any]] = []
+        #: The doubles of packed sequences.
+        self.packed: list[PackedSequence] = []
         self._namespaces: dict[int, dict[str, Any]] = {}
 
     def of(self, value: Any) -> Any:
@@ -379,7 +381,9 @@ class Shadow:
     def _packed(self, value: PackedSequence) -> Any:
         # The batch sizes say how often to step, and are read as numbers: they belong to the shapes.
         data, sizes, *indices = value
-        return self._remember(value, tuple.__new__(PackedSequence, (self._value(data), sizes.clone(), *indices)))
+        double = tuple.__new__(PackedSequence, (self._value(data), sizes.clone(), *indices))
+        self.packed.append(double)
+        return self._remember(value, double)
 
     def _handle(self, value: RemovableHandle) -> Any:
         """A hook that its owner takes off, as lazy modules do, goes from the double."""
