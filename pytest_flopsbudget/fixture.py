@@ -43,7 +43,9 @@ class FlopsBudget:
 
         Args:
             model: a module, a method of one, or a function that calls some.
-            args: the positional arguments; a single tensor stands for a tuple of it.
+            args: the positional arguments; a single tensor stands for a tuple of it. Where neither these nor keyword
+                arguments are given, the example that the model carries is used and named in the measurement's notes:
+                ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
             kwargs: the keyword arguments.
             name: tells several measurements of one test apart. The same name again (in a loop, under hypothesis)
                 keeps the largest measurement.
@@ -82,7 +84,8 @@ class FlopsBudget:
         return world(size, rank)
 
     def _check(self, name: object, model: object, args: object, kwargs: object) -> None:
-        from pytest_flopsbudget.counting.structures import tensors_of  # noqa: PLC0415 -- brings torch
+        from pytest_flopsbudget.counting.examples import inputs_of, required  # noqa: PLC0415 -- brings torch
+        from pytest_flopsbudget.counting.structures import tensors_of  # noqa: PLC0415
 
         if self._closed:
             raise UsageError(
@@ -101,11 +104,17 @@ class FlopsBudget:
                 f"flops_budget(model, args, kwargs): kwargs is a value of type {type(kwargs).__name__}, not a "
                 "dictionary; several inputs are a tuple, as in flops_budget(model, (image, mask))"
             )
-        if next(tensors_of((args, kwargs)), None) is None:
-            given = reprlib.repr(args) + (f", {reprlib.repr(kwargs)}" if kwargs else "")
+        inputs = inputs_of(model, args, kwargs)
+        given = inputs.args or inputs.kwargs
+        if (given or required(model)) and next(tensors_of((inputs.args, inputs.kwargs)), None) is None:
+            shown = reprlib.repr(args) + (f", {reprlib.repr(kwargs)}" if kwargs else "")
+            carried = (
+                "" if given else ", and the model carries no example of its own (dummy_inputs, example_input_array)"
+            )
             raise UsageError(
-                f"flops_budget(model, args): there is no tensor among the arguments, which are {given}; hand over the "
-                "model's input, as in flops_budget(model, torch.empty(1, 3, 224, 224))"
+                f"flops_budget(model, args): there is no tensor among the arguments, which are {shown}{carried}; hand "
+                "over the model's input, as in flops_budget(model, torch.empty(1, 3, 224, 224)); where it takes none, "
+                "flops_budget(lambda: model(...))"
             )
 
     def _keep(self, name: str, complexity: Complexity, seconds: float) -> None:

@@ -6,7 +6,6 @@ Nothing heavier than the standard library is imported until a test is marked or 
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from contextlib import suppress
 from traceback import walk_tb
@@ -75,6 +74,8 @@ def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
     for arg in config.invocation_params.args if isinstance(config, pytest.Config) else ():
         name, separator, word = str(arg).partition("=")
         if name == _UPDATE_OPTIONS[0] and separator and arg not in _UPDATE_OPTIONS:
+            import difflib  # noqa: PLC0415 -- for those who mistype
+
             words = [option.partition("=")[2] for option in _UPDATE_OPTIONS[1:]]
             near = difflib.get_close_matches(word, words, n=1)
             hint = f"; did you mean {name}={near[0]}?" if near else ";"

@@ -144,7 +144,7 @@ def _report(session: pytest.Session, settings: Settings, ledger: Ledger | None) 
             line=entry.line + 1,
             outcome="passed" if entry.passed else "failed",
             own_failure=entry.own_failure,
-            measurements=tuple(map(reported, entry.verdicts)),
+            measurements=tuple(map(reported, entry.whole())),
             vanished=entry.vanished,
         )
         for entry in ledger or ()

@@ -157,6 +157,13 @@ class TestDisabled:
         project.run("--flops-budget-disable").assert_outcomes(passed=1)
         assert project.baseline.read_text() == "{"
 
+    def test_damaged_pyproject(self, project):
+        """So it is when the pyproject is: a test that measures does, by the defaults."""
+        project.settings("[tool.pytest-flopsbudget]\nshortcut = 1\n")
+        project.write(MEASURING)
+        project.run("--flops-budget-disable").assert_outcomes(passed=1)
+        assert project.run().ret == pytest.ExitCode.USAGE_ERROR
+
     def test_contradicts_an_update(self, project):
         result = project.run("--flops-budget-disable", "--flops-budget-update")
         assert result.ret == pytest.ExitCode.USAGE_ERROR

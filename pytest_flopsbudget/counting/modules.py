@@ -81,7 +81,7 @@ class ModuleTracker:
     def __init__(self, root: torch.nn.Module | None, type_name: str) -> None:
         self.root = Node("", type_name, root)
         self.nodes: dict[str, Node] = {"": self.root}
-        #: Modules that were called on threads which the model started, where nobody counts.
+        #: Modules that were called on threads which the model started, where nobody counts, or that had them compute.
         self.unfollowed: set[str] = set()
         #: By identity, the nodes of modules under their first names; a node keeps its module, and so the identity.
         self._first: dict[int, Node] = {}
@@ -92,6 +92,7 @@ class ModuleTracker:
         self._numbers: list[int] = []
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
+        self._elsewhere = threading.local()
         if root is not None:
             self._adopt(root, "")
 
@@ -149,9 +150,7 @@ class ModuleTracker:
 
     def _call(self, module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() != self._thread:
-            if _running_node() is None:  # not one of autograd's own threads
-                self.unfollowed.update(node.path for node in [self._first.get(id(module))] if node is not None)
-            return module._call_impl(*args, **kwargs)  # noqa: SLF001
+            return self._called_elsewhere(module, *args, **kwargs)
         identity = id(module)
         node = self._first.get(identity)
         if node is None or identity in self._paths:
@@ -166,6 +165,21 @@ class ModuleTracker:
         finally:
             del stack[depth:]
             self._mark(stack[-1][0])
+
+    def _called_elsewhere(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """A call on a thread where nobody counts."""
+        if _running_node() is None:  # not one of autograd's own threads
+            self.unfollowed.update(node.path for node in [self._first.get(id(module))] if node is not None)
+        before = self.follows_elsewhere()
+        self._elsewhere.follows = True
+        try:
+            return module._call_impl(*args, **kwargs)  # noqa: SLF001
+        finally:
+            self._elsewhere.follows = before
+
+    def follows_elsewhere(self) -> bool:
+        """Whether this thread, which is another than the one that measures, runs a module that is known here."""
+        return bool(getattr(self._elsewhere, "follows", False))
 
     @contextmanager
     def following(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:

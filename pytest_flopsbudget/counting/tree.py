@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.description import shape_of
-from pytest_flopsbudget.counting.metadata import PLAIN
+from pytest_flopsbudget.counting.metadata import PLAIN, bytes_of
 from pytest_flopsbudget.counting.sharded import local
 from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.results.complexity import Complexity, Execution, Module, Operator, UnknownOperator
@@ -46,14 +46,14 @@ def _own(node: Node, held: list[int]) -> list[int]:
                     part = parameter if type(parameter) in PLAIN else local(parameter)
                     count = part.numel()
                     params += count
-                    param_bytes += part.nbytes
+                    param_bytes += bytes_of(part)
                     if parameter.requires_grad:
                         trainable += count
         if buffers:
             for buffer in buffers.values():
                 if buffer is not None and type(buffer) not in _WITHOUT_SIZE:
                     held.append(id(buffer))
-                    buffer_bytes += (buffer if type(buffer) in PLAIN else local(buffer)).nbytes
+                    buffer_bytes += bytes_of(buffer if type(buffer) in PLAIN else local(buffer))
     held_here = (params, trainable, param_bytes, buffer_bytes)
     return [node.flops, node.other_flops, node.recomputed_flops, node.communication, *held_here]
 
@@ -91,10 +91,10 @@ def _held_once(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) ->
                 if parameter is not None and _has_size(parameter):
                     part = local(parameter)
                     count = part.numel()
-                    own[id(parameter)] = (count, count if parameter.requires_grad else 0, part.nbytes, 0)
+                    own[id(parameter)] = (count, count if parameter.requires_grad else 0, bytes_of(part), 0)
             for buffer in node.module._buffers.values():  # noqa: SLF001
                 if buffer is not None and _has_size(buffer):
-                    own[id(buffer)] = (0, 0, 0, local(buffer).nbytes)
+                    own[id(buffer)] = (0, 0, 0, bytes_of(local(buffer)))
     for path, parent in upwards:
         sizes[parent].update(sizes[path])
     nothing = (0,) * len(_HELD)

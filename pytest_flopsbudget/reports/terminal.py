@@ -58,7 +58,7 @@ def summary(
         lines += screen.lines(_table(entries, screen, settings.show))
     if verbosity > 0:
         for entry in entries:
-            for verdict in entry.verdicts:
+            for verdict in entry.whole():
                 lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
                 lines += [screen.text(line) for line in _collectives(verdict.complexity)]
     if verbosity >= 0:
