@@ -14,6 +14,7 @@ from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
 from pytest_flopsbudget.counting.modules import ModuleTracker
+from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.real import RealTracer
 from pytest_flopsbudget.counting.recurrent import step_by_step
 from pytest_flopsbudget.counting.scripted import ReadsMemoryError
@@ -226,7 +227,13 @@ class _Run:
         *,
         gradients: bool,
     ) -> None:
-        with in_plain_pytorch(tracer), unseen_named(tracer), tracer, torch.set_grad_enabled(gradients):
+        with (
+            in_plain_pytorch(tracer),
+            unseen_named(tracer),
+            following_steps(tracer.steps),
+            tracer,
+            torch.set_grad_enabled(gradients),
+        ):
             output = model(*args, **kwargs)
             if self._backward:
                 _backward(output)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.description import shape_of
-from pytest_flopsbudget.results.complexity import Complexity, Execution, Module, Operator, UnknownOperator
+from pytest_flopsbudget.results.complexity import Complexity, PHASES, Execution, Module, Operator, Phase, UnknownOperator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.modules import ModuleTracker, Node
     from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.results.complexity import PhaseName
 
 
 #: Metrics that are sums of work; nodes and tallies keep each under its name.
@@ -124,6 +125,18 @@ def _unknown(tracer: Tracer) -> dict[str, UnknownOperator]:
     return unknown
 
 
+def _phases(tracer: Tracer) -> dict[PhaseName, Phase]:
+    """Work by phase; none where there is but the forward pass, whose work is the total."""
+    if not tracer.phases.keys() - {"forward"}:
+        return {}
+    nothing = dict.fromkeys(_SUMMED, 0)
+    phases = {}
+    for name in PHASES:
+        tally = tracer.phases.get(name)
+        phases[name] = Phase(metrics=nothing if tally is None else {key: getattr(tally, key) for key in _SUMMED})
+    return phases
+
+
 def complexity(
     tracer: Tracer, *, model: str, inputs: Sequence[str], execution: Execution, backward: bool
 ) -> Complexity:
@@ -151,5 +164,6 @@ def complexity(
             for name, tally in sorted(tracer.counted.items())
         },
         unknown_operators=_unknown(tracer),
+        phases=_phases(tracer),
         notes=tuple(sorted(tracer.notes)),
     )

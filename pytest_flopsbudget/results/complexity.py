@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
 from pytest_flopsbudget.results.metrics import METRICS, value_of
 
 Execution = Literal["shapes", "real"]
+PhaseName = Literal["forward", "backward", "optimizer"]
+PHASES: tuple[PhaseName, ...] = get_args(PhaseName)
 
 #: Nothing is measured below zero.
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -97,6 +99,10 @@ class Operator(_Measured, frozen=True, kw_only=True):
     calls: Count
 
 
+class Phase(_Measured, frozen=True, kw_only=True):
+    """The work of one phase: of the forward pass with losses and all else, of the backward pass, of optimizers."""
+
+
 class UnknownOperator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator that no formula covers: its work is missing from the totals."""
 
@@ -122,6 +128,8 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     operators: dict[str, Operator] = {}
     #: Operator → where it ran, for those that no formula covers.
     unknown_operators: dict[str, UnknownOperator] = {}
+    #: "forward", "backward", "optimizer" → the work of each; empty where all is forward work.
+    phases: dict[PhaseName, Phase] = {}
     #: What else a reader of the numbers should know, a sentence each.
     notes: tuple[str, ...] = ()
 
