@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.description import shape_of
-from pytest_flopsbudget.results.complexity import Complexity, PHASES, Execution, Module, Operator, Phase, UnknownOperator
+from pytest_flopsbudget.results.complexity import (
+    PHASES,
+    Complexity,
+    Execution,
+    Module,
+    Operator,
+    Phase,
+    UnknownOperator,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -26,7 +26,7 @@ from pytest_flopsbudget.counting.watched_modules import WatchedModules
 from pytest_flopsbudget.results.diff import own_values
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from typing_extensions import Self
 
@@ -231,7 +231,8 @@ class Watch:
             if measurements_around() != depth:
                 return before(module, *args, **kwargs)
             if _is_compiled(module):
-                return _beside(tracer, before, module, args, kwargs, shortcuts=shortcuts)
+                _count_beside(tracer, module, args, kwargs, shortcuts=shortcuts)
+                return _run_compiled(tracer, before, module, args, kwargs)
             if isinstance(module, torch.jit.ScriptModule) and _runs_unseen(module):
                 tracer.note_unknown("torch.jit.optimize_for_inference")
             return follow(before, module, args, kwargs)
@@ -264,13 +265,10 @@ def _runs_unseen(module: torch.jit.ScriptModule) -> bool:
     return runs_unseen(module)
 
 
-def _beside(
-    tracer: WatchTracer, before: Any, module: torch.nn.Module, args: Any, kwargs: Any, *, shortcuts: bool
-) -> Any:
-    """Run a compiled model as it is, where nobody sees into its kernels, and count what it was compiled from.
-
-    Its backward pass is compiled too, and named as unknown.
-    """
+def _count_beside(
+    tracer: WatchTracer, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, shortcuts: bool
+) -> None:
+    """Count what a compiled model was compiled from, on shapes: nobody sees into its kernels."""
     from pytest_flopsbudget.counting.measure import measure  # noqa: PLC0415 -- few models are compiled
 
     try:
@@ -279,6 +277,16 @@ def _beside(
         tracer.note_unknown("torch.compile")
     else:
         tracer.take_over(uncompiled(module), counted, args, kwargs)
+
+
+def _run_compiled(
+    tracer: WatchTracer,
+    before: Callable[..., Any],
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Run a compiled model as it is. Its backward pass is compiled too, and named as unknown where it runs."""
     if before is not _CALL:  # another watch around this one, which does the same
         output = before(module, *args, **kwargs)
     else:

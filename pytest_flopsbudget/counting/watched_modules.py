@@ -120,9 +120,9 @@ class WatchedModules(ModuleTracker):
 
     def inputs(self) -> tuple[str, ...]:
         """The inputs of the calls from outside, equal calls told once: "float32[8, 16] x3"."""
-        having = {
-            path for path, module in self._called.items() if next(module.parameters(), None) is not None
-        } or set(self._called)
+        having = {path for path, module in self._called.items() if next(module.parameters(), None) is not None} or set(
+            self._called
+        )
         return tuple(
             entry if times == 1 else f"{entry} x{times}"
             for (path, signature), times in self._calls.items()

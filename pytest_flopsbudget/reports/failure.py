@@ -84,7 +84,7 @@ def _reactions(verdict: Judged, label: str) -> Iterator[str]:
 
 
 def _broken(item: Violation | Unmeasured) -> str:
-    module = f" of {item.module}" if item.module else ""
+    module = f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
     if isinstance(item, Unmeasured):
         return f"{item.metric}{module} has a limit, but was not measured"
     measured, limit = format_pair(item.measured, item.limit, METRICS[item.metric])

@@ -133,6 +133,13 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     #: What else a reader of the numbers should know, a sentence each.
     notes: tuple[str, ...] = ()
 
+    def work_of(self, phase: str) -> dict[str, int] | None:
+        """The metrics of a phase's work; None where nothing ran in it."""
+        if not self.phases and phase == "forward":
+            return self.metrics
+        metrics = next((part.metrics for name, part in self.phases.items() if name == phase), None)
+        return metrics if metrics and (phase == "forward" or any(metrics.values())) else None
+
     def __getitem__(self, path: str) -> Module:
         """The module at ``path``, as in ``dict(model.named_modules())``.
 
