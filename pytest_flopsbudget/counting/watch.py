@@ -197,6 +197,10 @@ class Watch:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Stop counting, if it was not stopped before."""
         self._stack.close()
         tracer, self._tracer = self._tracer, None
         if tracer is not None:
@@ -206,9 +210,7 @@ class Watch:
     def ran(self) -> bool:
         """Whether anything ran that the dispatcher saw computing, or a module was called."""
         seen = self._complexity
-        return seen is not None and bool(
-            seen.operators or seen.unknown_operators or any(module.calls for module in seen.modules.values())
-        )
+        return seen is not None and (bool(seen.operators) or seen.runs_model)
 
     @property
     def complexity(self) -> Complexity:
@@ -228,6 +230,7 @@ class Watch:
         shortcuts, depth = self._shortcuts, measurements_around()
 
         def __call__(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 -- it is that method
+            __tracebackhide__ = True
             if measurements_around() != depth:
                 return before(module, *args, **kwargs)
             if _is_compiled(module):

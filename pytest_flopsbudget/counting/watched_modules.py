@@ -37,6 +37,7 @@ class WatchedModules(ModuleTracker):
         self, call: Callable[..., Any], module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Call a module, and credit what runs meanwhile to it."""
+        __tracebackhide__ = True
         if threading.get_ident() != self._thread:
             if _running_node() is None:  # not one of autograd's own threads
                 node = self._first.get(id(module))

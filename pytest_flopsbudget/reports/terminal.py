@@ -116,7 +116,7 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Tab
         rows.append(f"({name})")
         cells.append(("", "", format_value(phase.value(show), METRICS[show]), ""))
     heads = ("class", "calls", METRICS[show].title, "params")
-    widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(heads)]
+    widths = [max([len(head), *(len(row[i]) for row in cells)]) for i, head in enumerate(heads)]
     widths[0] = min(widths[0], max(LEAST_ROOM, screen.width // 4))
     room = screen.room_beside(widths)
     table.add_column(end_of(_label(entry, verdict, entry.nodeid), room, screen), no_wrap=True, width=room)

@@ -133,6 +133,12 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     #: What else a reader of the numbers should know, a sentence each.
     notes: tuple[str, ...] = ()
 
+    @property
+    def runs_model(self) -> bool:
+        """Whether a module was called, or something computed that a model is made of."""
+        called = any(module.calls for module in self.modules.values() if module.type != "function")
+        return called or bool(self.unknown_operators) or bool(self.metrics.get("flops"))
+
     def work_of(self, phase: str) -> dict[str, int] | None:
         """The metrics of a phase's work; None where nothing ran in it."""
         if not self.phases and phase == "forward":
