@@ -254,7 +254,7 @@ def _summed_up(tracer: WatchTracer) -> Complexity:
     for tally in tracer.unknown.values():
         tally.paths = {tracker.settled(path) for path in tally.paths}
     return complexity(
-        tracer, model=model, inputs=tracker.inputs(), execution="real", backward="backward" in tracer.phases
+        tracer, model=model, inputs=tracker.inputs(), execution="watched", backward="backward" in tracer.phases
     )
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from pytest_flopsbudget.results.metrics import METRICS, value_of
 
-Execution = Literal["shapes", "real"]
+Execution = Literal["shapes", "real", "watched"]
 PhaseName = Literal["forward", "backward", "optimizer"]
 PHASES: tuple[PhaseName, ...] = get_args(PhaseName)
 
@@ -118,7 +118,8 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     model: str
     #: The inputs' signature, one entry a tensor: "float32[1, 3, 224, 224]", "attention_mask=int64[1, 128]".
     inputs: tuple[str, ...]
-    #: "shapes" where nothing was computed; "real" where the model had to run on data, on which the count may then hang.
+    #: "shapes" where nothing was computed; "real" where the model had to run on data, on which the count may then hang;
+    #: "watched" where the test ran it itself.
     execution: Execution
     #: Whether the backward pass is in the numbers.
     backward: bool = False
