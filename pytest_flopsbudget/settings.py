@@ -166,7 +166,10 @@ def describe(settings: Settings) -> str:
         parts.append("1 budget" if len(settings.budgets) == 1 else f"{len(settings.budgets)} budgets")
     if settings.limits is not None:
         limited = [*settings.limits.limits, *(f"modules {pattern}" for pattern in settings.limits.modules)]
+        limited += [f"phase {phase}" for phase in settings.limits.phases]
         parts.append(f"limits on {', '.join(limited)}")
+    if settings.watch:
+        parts.append(f"watches {', '.join(settings.watch)}")
     return f"{_FILE}: {', '.join(parts)}" if parts else f"no budgets in {_FILE}"
 
 

@@ -124,7 +124,9 @@ WAYS += [evaluated(forward), evaluated(without_gradients), evaluated(inference)]
 def facts_of(model, inputs, outputs):
     """All that a test may see of a run."""
     tensors = [*outputs, *model.parameters(), *model.buffers(), inputs]
-    versions = [None if tensor.is_inference() else tensor._version for tensor in tensors]
+    # Not of gradients: under any dispatch mode, PyTorch's engine adds up into new tensors.
+    known = [*model.parameters(), *model.buffers(), inputs]
+    versions = [None if tensor.is_inference() else tensor._version for tensor in known]
     hooks = {name: [len(getattr(part, name)) for part in model.modules()] for name in ("_forward_hooks", "_buffers")}
     states = random.getstate(), torch.get_rng_state().tolist()
     return [tensor.detach().clone() for tensor in tensors], versions, hooks, states
@@ -203,9 +205,11 @@ class TestCount:
         assert seen.complexity.model == counted.model
         assert seen.complexity.inputs == counted.inputs
         assert not seen.complexity.unknown_operators
-        assert {path: module.flops for path, module in seen.complexity.modules.items()} == {
-            path: module.flops for path, module in counted.modules.items() if path in seen.complexity.modules
-        }
+        # PyTorch's fused kernel of a whole encoder layer calls no modules in it.
+        if "aten._transformer_encoder_layer_fwd" not in seen.complexity.operators:
+            assert {path: module.flops for path, module in seen.complexity.modules.items()} == {
+                path: module.flops for path, module in counted.modules.items()
+            }
         assert seen.complexity.metrics == counted.metrics
 
     def test_backward(self):
@@ -268,6 +272,7 @@ class TestCount:
         assert "threading.Thread" in seen.complexity.unknown_operators
         assert seen.ran
 
+    @pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
     def test_scripted(self):
         model, inputs = torch.jit.trace(mlp(), torch.randn(2, 8)), torch.randn(2, 8)
         with watch() as seen:
@@ -281,11 +286,12 @@ class TestCount:
         with watch() as seen:
             checkpoint(model, inputs, use_reentrant=False).sum().backward()
         forward_flops = 2 * MLP_FLOPS
-        # The gradient of the input is not asked for: 2·8·16 a row less.
-        assert seen.complexity.flops == 4 * forward_flops - 2 * 2 * 8 * 16
-        assert seen.complexity.recomputed_flops == forward_flops
+        first_layer = 2 * 2 * 8 * 16
+        # Nobody asks for the gradient of the input, and PyTorch stops before the last layer: it has all it needs.
+        assert seen.complexity.flops == forward_flops + (2 * forward_flops - first_layer) + first_layer
+        assert seen.complexity.recomputed_flops == first_layer
         assert seen.complexity.phases["forward"].flops == forward_flops
-        assert seen.complexity.phases["backward"].recomputed_flops == forward_flops
+        assert seen.complexity.phases["backward"].recomputed_flops == first_layer
 
 
 class TestModules:
@@ -347,7 +353,6 @@ class TestModules:
 
 
 class TestPhases:
-    #: Of a step of SGD without momentum: a product and a sum for each parameter.
     def test_training_step(self):
         """A closed form for each phase of a step of a linear regression."""
         rows, inputs, outputs = 5, 8, 3
@@ -489,7 +494,7 @@ class TestCompiled:
 
 
 def resnet_18():
-    """The architecture of He et al., 2015, table 1, with projections of 1×1 where the shape changes."""
+    """The architecture of He et al., 2015, table 1, with 1x1 projections where the shape changes."""
 
     class Block(nn.Module):
         def __init__(self, inputs, outputs, stride):

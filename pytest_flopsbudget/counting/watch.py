@@ -42,6 +42,7 @@ _MOST_COSTS = 200_000
 
 _INTEGERS = frozenset((int,))
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001 -- public in `torch.library` as a text only
+_VIEWS = torch._C.DispatchKey.ADInplaceOrView  # noqa: SLF001
 _has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key  # noqa: SLF001
 
 
@@ -69,7 +70,7 @@ class WatchTracer(Tracer):
             return self._taken_apart(func, args, kwargs)
         info = operator_info(func)
         if info.decomposes and info.registered is None and self._comes_apart(info) and not info.runs_nested(args):
-            with self:
+            with _tracking_views(), self:
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 -- the C++ that runs without us, too
         output = func(*args, **kwargs)
         if info.computes:
@@ -144,6 +145,15 @@ class WatchTracer(Tracer):
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """What the tensor holds; None if it is without data."""
         return None if tensor.is_meta else tensor
+
+
+def _tracking_views() -> Any:
+    """Let views be tracked as above the dispatch mode.
+
+    PyTorch's matrix product asks whether a view of a weight takes gradients, and takes another way if not.
+    """
+    excluded = torch._C._dispatch_tls_local_exclude_set().remove(_VIEWS)  # noqa: SLF001
+    return torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded)  # noqa: SLF001
 
 
 def _append_sizes(parts: list[Any], values: Any) -> bool:
