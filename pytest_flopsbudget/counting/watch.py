@@ -54,6 +54,8 @@ class WatchTracer(Tracer):
 
     def __init__(self, tracker: WatchedModules) -> None:
         super().__init__(tracker)
+        #: Operators that were met, which saves looking for new formulas each time.
+        self._infos: dict[Any, OperatorInfo] = {}
         #: Whether operators that arrive whole may be taken apart where they run.
         self._apart: dict[OperatorInfo, bool] = {}
 
@@ -66,9 +68,13 @@ class WatchTracer(Tracer):
         if kwargs is None:
             kwargs = {}
         self.seen += 1
-        if isinstance(func, HigherOrderOperator):
-            return self._taken_apart(func, args, kwargs)
-        info = operator_info(func)
+        info = self._infos.get(func)
+        if info is None:
+            if isinstance(func, HigherOrderOperator):
+                return self._taken_apart(func, args, kwargs)
+            info = operator_info(func)
+            if info.known:
+                self._infos[func] = info
         if info.decomposes and info.registered is None and self._comes_apart(info) and not info.runs_nested(args):
             with _tracking_views(), self:
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 -- the C++ that runs without us, too
@@ -236,17 +242,23 @@ class Watch:
     def _call_of(self, tracer: WatchTracer) -> Any:
         """What a call of any module is while the watch lasts."""
         before = torch.nn.Module.__call__
-        follow = tracer.tracker.follow
-        shortcuts, depth = self._shortcuts, measurements_around()
+        follow, depth = tracer.tracker.follow, measurements_around()
+        #: Classes whose modules are called like any.
+        plain: dict[type, bool] = {}
 
         def __call__(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 -- it is that method
             __tracebackhide__ = True
+            kind = type(module)
+            if kind not in plain:
+                plain[kind] = not (kind.__name__ == "OptimizedModule" or issubclass(kind, torch.jit.ScriptModule))
             if measurements_around() != depth:
                 return before(module, *args, **kwargs)
-            if _is_compiled(module):
-                _count_beside(tracer, module, args, kwargs, shortcuts=shortcuts)
+            if plain[kind] and module._compiled_call_impl is None:  # noqa: SLF001
+                return follow(before, module, args, kwargs)
+            if not isinstance(module, torch.jit.ScriptModule):
+                _count_beside(tracer, module, args, kwargs, shortcuts=self._shortcuts)
                 return _run_compiled(tracer, before, module, args, kwargs)
-            if isinstance(module, torch.jit.ScriptModule) and _runs_unseen(module):
+            if _runs_unseen(module):
                 tracer.note_unknown("torch.jit.optimize_for_inference")
             return follow(before, module, args, kwargs)
 
@@ -266,10 +278,6 @@ def _summed_up(tracer: WatchTracer) -> Complexity:
     return complexity(
         tracer, model=model, inputs=tracker.inputs(), execution="watched", backward="backward" in tracer.phases
     )
-
-
-def _is_compiled(module: torch.nn.Module) -> bool:
-    return module._compiled_call_impl is not None or type(module).__name__ == "OptimizedModule"  # noqa: SLF001
 
 
 def _runs_unseen(module: torch.jit.ScriptModule) -> bool:

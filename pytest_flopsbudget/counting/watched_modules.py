@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.description import signature_of
+from pytest_flopsbudget.counting.metadata import PLAIN
 from pytest_flopsbudget.counting.modules import ModuleTracker, Node
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ class WatchedModules(ModuleTracker):
         self._called: dict[str, torch.nn.Module] = {}
         #: Signatures of their calls → how often.
         self._calls: dict[tuple[str, tuple[str, ...]], int] = {}
+        #: What calls with plain tensors alone look like → their signatures.
+        self._signatures: dict[Any, tuple[str, tuple[str, ...]]] = {}
         self._renamed: dict[str, str] = {}
 
     def follow(
@@ -65,7 +68,13 @@ class WatchedModules(ModuleTracker):
         else:
             node = self._node(module)
             self._called.setdefault(node.path, module)
-            signature = (node.path, signature_of(args, kwargs))
+            looks: Any = (node.path, *((type(each), each.shape, each.dtype) for each in args if type(each) in PLAIN))
+            if kwargs or len(looks) != len(args) + 1 or looks not in self._signatures:
+                signature = (node.path, signature_of(args, kwargs))
+                if len(looks) == len(args) + 1 and not kwargs:
+                    self._signatures[looks] = signature
+            else:
+                signature = self._signatures[looks]
             self._calls[signature] = self._calls.get(signature, 0) + 1
         node.calls += 1
         return node
