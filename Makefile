@@ -4,12 +4,14 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture lint format demo demo-baseline report-schema comparison bench bench-page bench-baselines clean
+.PHONY: help test operators torture elsewhere watching-overhead lint format demo demo-baseline report-schema comparison bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
 	@echo "make operators  count every sample of PyTorch's operator database on shapes and for real (minutes)"
 	@echo "make torture    kill, fill, fuzz and merge: the tests of baseline files for longer, as root (10 minutes)"
+	@echo "make elsewhere  put the tests of another library under watch; takes it from the package index"
+	@echo "make watching-overhead  how much longer models run while they are watched"
 	@echo "make lint       linter, formatter check, type checker"
 	@echo "make format     let the linter and the formatter fix what they can"
 	@echo "make demo       budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
@@ -55,6 +57,12 @@ demo-baseline: .venv/installed
 	cd $(EXAMPLES) && BEFORE_THE_PULL_REQUEST=1 ../../$(BIN)/python -m pytest -q test_pull_request.py --flops-budget-update
 
 # When the result model changes; a test holds the file against the types.
+elsewhere: .venv/installed
+	$(BIN)/python docs/elsewhere.py
+
+watching-overhead: .venv/installed
+	$(BIN)/python docs/watching_overhead.py
+
 report-schema: .venv/installed
 	cd docs && ../$(BIN)/python -m report_schema
 

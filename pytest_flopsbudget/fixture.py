@@ -5,14 +5,16 @@ from __future__ import annotations
 import reprlib
 import time
 from collections.abc import Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from pytest_flopsbudget.counting.watch import Watch
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.verdict import Measurement
 
@@ -23,8 +25,11 @@ DEFAULT_NAME = "model"
 class FlopsBudget:
     """Measures models for one test; what it measured is held to the test's budget after the test's body ran."""
 
-    def __init__(self, prepare: Callable[[], object] = lambda: None, *, shortcuts: bool = True) -> None:
+    def __init__(
+        self, prepare: Callable[[], object] = lambda: None, *, shortcuts: bool = True, test: str = "test"
+    ) -> None:
         self._shortcuts = shortcuts
+        self._test = test
         # Called before each measurement: formulas from hooks and settings are not asked for until one is needed.
         self._prepare = prepare
         self._measurements: dict[str, Measurement] = {}
@@ -83,17 +88,67 @@ class FlopsBudget:
 
         return world(size, rank)
 
+    @contextmanager
+    def watch(self, name: str | None = None) -> Iterator[Watch]:
+        """Measure what runs for real in a ``with`` block: several calls, a training step, a loop.
+
+        Blocks may hold others, whose work counts in both. What is measured by calling the fixture counts in none.
+
+        Args:
+            name: as in a call of the fixture; the same name again keeps the largest measurement.
+
+        Yields:
+            What has the measurement behind the block, as its ``complexity``.
+
+        Raises:
+            UsageError: nothing was computed in the block, two different models under one name, or a block after the
+                test's body.
+        """
+        name = DEFAULT_NAME if name is None else name
+        self._check_open("flops_budget.watch(...)")
+        _check_name(name, f"flops_budget.watch({name!r})")
+        with self._watching(name) as (watch, seconds):
+            yield watch
+        if not watch.ran:
+            raise UsageError(
+                f"flops_budget.watch({name!r}): nothing was computed in the block; run the model inside of it, in this "
+                "thread"
+            )
+        self._keep(name, watch.complexity, seconds())
+
+    @contextmanager
+    def watch_test(self) -> Iterator[None]:
+        """Measure a test that never asked for it, or an example of it; the dearest one counts."""
+        with self._watching(self._test) as (watch, seconds):
+            try:
+                yield
+            finally:
+                watch.end()
+                if watch.ran:
+                    self._keep(DEFAULT_NAME, watch.complexity, seconds(), of_one_model=False)
+
+    @contextmanager
+    def _watching(self, name: str) -> Iterator[tuple[Watch, Callable[[], float]]]:
+        from pytest_flopsbudget.counting.watch import Watch  # noqa: PLC0415 -- brings torch
+
+        self._prepare()
+        start = time.perf_counter()
+        with Watch(name, shortcuts=self._shortcuts) as watch:
+            yield watch, lambda: time.perf_counter() - start
+
+    def _check_open(self, what: str) -> None:
+        if self._closed:
+            raise UsageError(
+                f"{what} was called after the test's body, where nothing holds it to the budget any more; "
+                "measure in the test, or in the part of a fixture before its yield"
+            )
+
     def _check(self, name: object, model: object, args: object, kwargs: object) -> None:
         from pytest_flopsbudget.counting.examples import inputs_of, required  # noqa: PLC0415 -- brings torch
         from pytest_flopsbudget.counting.structures import tensors_of  # noqa: PLC0415
 
-        if self._closed:
-            raise UsageError(
-                "flops_budget(...) was called after the test's body, where nothing holds it to the budget any more; "
-                "measure in the test, or in the part of a fixture before its yield"
-            )
-        if not isinstance(name, str) or not name:
-            raise UsageError(f"flops_budget(..., name={name!r}): a name is a text that is not empty")
+        self._check_open("flops_budget(...)")
+        _check_name(name, f"flops_budget(..., name={name!r})")
         if not callable(model):
             raise UsageError(
                 f"flops_budget(model, args): the model is a value of type {type(model).__name__}, which cannot be "
@@ -117,14 +172,14 @@ class FlopsBudget:
                 "flops_budget(lambda: model(...))"
             )
 
-    def _keep(self, name: str, complexity: Complexity, seconds: float) -> None:
+    def _keep(self, name: str, complexity: Complexity, seconds: float, *, of_one_model: bool = True) -> None:
         from pytest_flopsbudget.results.verdict import Measurement  # noqa: PLC0415 -- brings msgspec
 
         known = self._measurements.get(name)
         if known is None:
             self._measurements[name] = Measurement(name=name, complexity=complexity, seconds=seconds)
             return
-        if _identity(known.complexity) != _identity(complexity):
+        if of_one_model and _identity(known.complexity) != _identity(complexity):
             raise UsageError(
                 f"two different models were measured as {name!r}: {_in_words(known.complexity)}, then "
                 f'{_in_words(complexity)}; tell them apart with flops_budget(..., name="...")'
@@ -138,6 +193,11 @@ class FlopsBudget:
         """End the test: what was measured, a measurement a name. Nothing can be measured from now on."""
         self._closed = True
         return list(self._measurements.values())
+
+
+def _check_name(name: object, call: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{call}: a name is a text that is not empty")
 
 
 def _identity(complexity: Complexity) -> tuple[str, int]:

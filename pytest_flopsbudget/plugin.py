@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from pytest_flopsbudget.errors import BudgetExceededError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from _pytest._code.code import TerminalRepr
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.session import BudgetSession
 
 _MARKER = (
-    "flops_budget(**limits, modules=None, tolerance=None): hold what the test measures with the flops_budget fixture "
-    'to these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); see the README of pytest-flopsbudget.'
+    "flops_budget(**limits, modules=None, phases=None, tolerance=None): hold what the test computes, or measures with "
+    'the flops_budget fixture, to these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); see the README '
+    "of pytest-flopsbudget."
 )
 
 #: A table's head or a key with this plugin's name; not a requirement, with which a project asks for it to be installed.
@@ -45,14 +47,18 @@ _REPORTS = {
 }
 
 _SESSION: pytest.StashKey[BudgetSession] = pytest.StashKey()
+#: Whether the pyproject may hold a table for this plugin.
+_SAYS: pytest.StashKey[bool] = pytest.StashKey()
 _CENSUS: pytest.StashKey[Census] = pytest.StashKey()
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _FIXTURE: pytest.StashKey[FlopsBudget] = pytest.StashKey()
+#: Of a test that is watched; what it measures itself goes before that.
+_WATCHED: pytest.StashKey[FlopsBudget] = pytest.StashKey()
 #: What a test's report carries to the controlling process.
 _PAYLOAD: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 #: What is wrong with a test's measurements, which may fail for another reason before.
 _BROKEN: pytest.StashKey[str] = pytest.StashKey()
-_OF_AN_ATTEMPT: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _PAYLOAD, _BROKEN)
+_OF_AN_ATTEMPT: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _WATCHED, _PAYLOAD, _BROKEN)
 
 
 class _Update(argparse.Action):
@@ -177,7 +183,45 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def _uses_budget(item: pytest.Item) -> bool:
-    return "flops_budget" in getattr(item, "fixturenames", ()) or item.get_closest_marker("flops_budget") is not None
+    return _asks(item) or item.get_closest_marker("flops_budget") is not None or _matches_watch(item)
+
+
+def _asks(item: pytest.Item) -> bool:
+    return "flops_budget" in getattr(item, "fixturenames", ())
+
+
+def _matches_watch(item: pytest.Item) -> bool:
+    """Whether the pyproject says that the test is watched. Where it is wrong, that is told elsewhere."""
+    says = item.config.stash.get(_SAYS, None)
+    if says is None:
+        says = item.config.stash[_SAYS] = _says_something(item.config)
+    if not says:
+        return False
+    with suppress(UsageError):
+        return _session(item.config).watches(item)
+    return False
+
+
+def _watching(item: pytest.Item) -> AbstractContextManager[None]:
+    """Watch the test while the context lasts, if it is one to be watched."""
+    marked = item.get_closest_marker("flops_budget") is not None
+    if _asks(item) or item.config.getoption("--flops-budget-disable") or not (marked or _matches_watch(item)):
+        return nullcontext()
+    from pytest_flopsbudget.watching import watching  # noqa: PLC0415 -- see the module's docstring
+
+    budget = item.stash[_WATCHED] = _budget(item)
+    return watching(item, budget)
+
+
+def _budget(item: pytest.Item) -> FlopsBudget:
+    from pytest_flopsbudget.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
+
+    session = _session(item.config)
+    return FlopsBudget(
+        prepare=lambda: session.formulas,
+        shortcuts=session.settings.shortcuts == "on",
+        test=getattr(item, "originalname", None) or item.name,
+    )
 
 
 @pytest.hookimpl(trylast=True)
@@ -204,12 +248,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture
 def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
     """Measure models and hold them to the test's budget; call it with a model and its inputs."""
-    from pytest_flopsbudget.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
-
-    session = _session(request.config)
-    budget = request.node.stash[_FIXTURE] = FlopsBudget(
-        prepare=lambda: session.formulas, shortcuts=session.settings.shortcuts == "on"
-    )
+    budget = request.node.stash[_FIXTURE] = _budget(request.node)
     return budget
 
 
@@ -230,7 +269,8 @@ def _forget(item: pytest.Item) -> None:
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     """Fail the test in its call phase, after its body ran, where what it measured breaks its budget."""
     try:
-        result = yield
+        with _watching(item):
+            result = yield
     except (Exception, pytest.fail.Exception):
         # Judged even where the test fails by itself: its numbers belong into the summary and the reports. What is wrong
         # with its marker or its baseline waits until the test's own failure is out of the way.
@@ -245,10 +285,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 def _judge(item: pytest.Item) -> str:
     """Judge what a test measured, keep that for its report, and say why it fails, if it does."""
-    budget = item.stash.get(_FIXTURE, None)
-    if budget is None and item.get_closest_marker("flops_budget") is None:
+    budget, watched = item.stash.get(_FIXTURE, None), item.stash.get(_WATCHED, None)
+    if budget is None and watched is None and item.get_closest_marker("flops_budget") is None:
         return ""
-    payload, text = _session(item.config).judge(item, budget)
+    payload, text = _session(item.config).judge(item, budget, watched)
     if payload is not None:
         item.stash[_PAYLOAD] = payload
         item.stash[_BROKEN] = text

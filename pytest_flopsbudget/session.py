@@ -106,8 +106,14 @@ class BudgetSession:
             flops_formula(operator)(formula)
         return tuple(found)
 
-    def judge(self, item: pytest.Item, budget: FlopsBudget | None) -> tuple[dict[str, Any] | None, str]:
-        """Judge what a test measured.
+    def watches(self, item: pytest.Item) -> bool:
+        """Whether the pyproject has the test watched, marked or not."""
+        return bool(self.settings.watch) and self.settings.watches(own_nodeid(item))
+
+    def judge(
+        self, item: pytest.Item, budget: FlopsBudget | None, watched: FlopsBudget | None = None
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Judge what a test measured, or else what was ``watched`` of it.
 
         Returns:
             What its report carries, and why it fails; None and "" where there is nothing.
@@ -115,8 +121,11 @@ class BudgetSession:
         if self._config.getoption("--flops-budget-disable"):
             return None, ""
         measurements = [] if budget is None else budget.close()
-        if not measurements and item.get_closest_marker("flops_budget") is not None:
-            return None, _NOTHING_MEASURED
+        marked = item.get_closest_marker("flops_budget") is not None
+        if not measurements and watched is not None:
+            measurements = [one for one in watched.close() if marked or one.complexity.runs_model]
+        if not measurements and marked:
+            return None, _NOTHING_MEASURED if watched is None else _NOTHING_COMPUTED
         from pytest_flopsbudget.ledger import packed  # noqa: PLC0415 -- brings msgspec
         from pytest_flopsbudget.reports.failure import explain  # noqa: PLC0415
         from pytest_flopsbudget.reports.junit import properties  # noqa: PLC0415
@@ -183,6 +192,11 @@ class BudgetSession:
 _NOTHING_MEASURED = (
     "marked with flops_budget, but measured nothing: take the flops_budget fixture and call "
     "flops_budget(model, inputs), or remove the marker"
+)
+
+_NOTHING_COMPUTED = (
+    "marked with flops_budget, but computed nothing that PyTorch's dispatcher saw on the test's thread: run a model in "
+    "the test itself, not in its fixtures or in another process, or remove the marker"
 )
 
 

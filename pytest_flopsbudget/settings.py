@@ -46,7 +46,9 @@ _KEYS = (
     "shortcuts",
     "limits",
     "budgets",
+    "watch",
 )
+_PHASES = ("forward", "backward", "optimizer")
 
 _T = TypeVar("_T")
 
@@ -61,6 +63,8 @@ class Budget:
     limits: Mapping[str, int] = field(default_factory=dict)
     #: Pattern of module paths → metric key → most allowed, for every module that matches.
     modules: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    #: "forward", "backward" or "optimizer" → metric key → most allowed, for the work of that phase.
+    phases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     #: Metric key → growth over the baseline that still passes, for the metrics it was given for.
     tolerance: Mapping[str, Tolerance] = field(default_factory=dict)
     #: Patterns of the node ids it holds for; empty where it holds without a pattern.
@@ -99,6 +103,12 @@ class Settings:
     junit_properties: Switch = "on"
     #: Whether counting takes its shortcuts, or asks PyTorch about every operator anew: for bug reports.
     shortcuts: Switch = "on"
+    #: Patterns of the node ids of tests that are watched, marked or not.
+    watch: tuple[str, ...] = ()
+
+    def watches(self, nodeid: str) -> bool:
+        """Whether the test ``nodeid`` is watched without a marker."""
+        return any(matches_pattern(nodeid, pattern) for pattern in self.watch)
 
     def budgets_for(self, nodeid: str) -> tuple[Budget, ...]:
         """The budgets that hold for the test ``nodeid``, the closest last."""
@@ -127,7 +137,7 @@ def load_settings(rootpath: Path) -> Settings:
 
 
 def marker_budget(args: tuple[object, ...], kwargs: Mapping[str, object], source: str) -> Budget:
-    """The budget that ``@pytest.mark.flops_budget(*args, **kwargs)`` sets: metrics, ``modules`` and ``tolerance``.
+    """The budget that ``@pytest.mark.flops_budget(*args, **kwargs)`` sets, in metrics, modules and phases.
 
     Args:
         args: the marker's positional arguments, of which it takes none.
@@ -144,7 +154,7 @@ def marker_budget(args: tuple[object, ...], kwargs: Mapping[str, object], source
         mistakes.append(
             f'{source}: limits are keywords, not {shown}; write @pytest.mark.flops_budget(flops="8.2 GFLOPs")'
         )
-    budget = _read_budget(kwargs, place, source, besides=("modules", "tolerance"))
+    budget = _read_budget(kwargs, place, source, besides=("modules", "phases", "tolerance"))
     _raise(mistakes)
     return budget
 
@@ -156,7 +166,10 @@ def describe(settings: Settings) -> str:
         parts.append("1 budget" if len(settings.budgets) == 1 else f"{len(settings.budgets)} budgets")
     if settings.limits is not None:
         limited = [*settings.limits.limits, *(f"modules {pattern}" for pattern in settings.limits.modules)]
+        limited += [f"phase {phase}" for phase in settings.limits.phases]
         parts.append(f"limits on {', '.join(limited)}")
+    if settings.watch:
+        parts.append(f"watches {', '.join(settings.watch)}")
     return f"{_FILE}: {', '.join(parts)}" if parts else f"no budgets in {_FILE}"
 
 
@@ -230,7 +243,7 @@ def _find_table(tools: Mapping[str, object], mistakes: list[str]) -> Mapping[str
 def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings:
     place = _Place(f"{_FILE}: [tool.{_TABLE}]", mistakes)
     for key in table:
-        if key in METRICS or key == "modules":
+        if key in METRICS or key in {"modules", "phases"}:
             place.wrong(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
         elif key not in _KEYS:
             place.unknown(key, _KEYS)
@@ -246,6 +259,7 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings
         github=_read_choice(table, "github", _ON_GITHUB, Settings().github, place),
         junit_properties=_read_choice(table, "junit-properties", _SWITCHES, Settings().junit_properties, place),
         shortcuts=_read_choice(table, "shortcuts", _SWITCHES, Settings().shortcuts, place),
+        watch=_read_patterns(table.get("watch", []), place),
     )
 
 
@@ -268,6 +282,14 @@ def _read_operators(value: object, place: _Place) -> tuple[str, ...]:
     return ()
 
 
+def _read_patterns(value: object, place: _Place) -> tuple[str, ...]:
+    patterns = [value] if isinstance(value, str) else value
+    if isinstance(patterns, list) and all(isinstance(pattern, str) and pattern for pattern in patterns):
+        return tuple(patterns)
+    place.wrong("watch", f'{value!r} is not a pattern of node ids, nor a list of them; write ["tests/models/*"]')
+    return ()
+
+
 def _read_limits(value: object, place: _Place) -> Budget | None:
     if not isinstance(value, Mapping):
         place.wrong("limits", f"must be a table, not {value!r}; write {_LIMITS}")
@@ -276,8 +298,8 @@ def _read_limits(value: object, place: _Place) -> Budget | None:
     if "tolerance" in value:
         here.wrong("tolerance", f"stands one level higher, in [tool.{_TABLE}]")
     table = {key: entry for key, entry in value.items() if key != "tolerance"}
-    budget = _read_budget(table, here, f"{_FILE}, {_LIMITS}", besides=("modules",))
-    return budget if budget.limits or budget.modules else None
+    budget = _read_budget(table, here, f"{_FILE}, {_LIMITS}", besides=("modules", "phases"))
+    return budget if budget.limits or budget.modules or budget.phases else None
 
 
 def _read_budgets(value: object, place: _Place) -> tuple[Budget, ...]:
@@ -300,7 +322,7 @@ def _read_matching(table: Mapping[str, object], number: int, mistakes: list[str]
     if set(table) <= {"match"}:
         mistakes.append(f"{place.head}: sets neither a limit nor a tolerance; add one, or remove it")
     source = f"{_FILE}, {_BUDGETS} {number}"
-    return replace(_read_budget(table, place, source, besides=("match", "modules", "tolerance")), match=match)
+    return replace(_read_budget(table, place, source, besides=("match", "modules", "phases", "tolerance")), match=match)
 
 
 def _read_budget(table: Mapping[str, object], place: _Place, source: str, *, besides: tuple[str, ...]) -> Budget:
@@ -309,6 +331,7 @@ def _read_budget(table: Mapping[str, object], place: _Place, source: str, *, bes
         source=source,
         limits=_read_quantities(table, place, besides=besides),
         modules=_read_modules(table["modules"], place) if "modules" in table else {},
+        phases=_read_phases(table["phases"], place) if "phases" in table else {},
         tolerance=_read_tolerance(table, place),
     )
 
@@ -340,6 +363,32 @@ def _read_modules(value: object, place: _Place) -> Mapping[str, Mapping[str, int
         else:
             modules[pattern] = _read_module(pattern, limits, here)
     return modules
+
+
+def _read_phases(value: object, place: _Place) -> Mapping[str, Mapping[str, int]]:
+    if not isinstance(value, Mapping):
+        place.wrong("phases", f'{value!r} is not a table of limits by phase; write {{backward = {{flops = "20G"}}}}')
+        return {}
+    here = place.inside("phases")
+    phases = {}
+    for phase, limits in value.items():
+        if phase not in _PHASES:
+            here.unknown(phase, _PHASES)
+        elif not isinstance(limits, Mapping) or not limits:
+            here.wrong(phase, f'{limits!r} is not a table of limits; write {{flops = "20G"}}')
+        else:
+            phases[phase] = _read_phase(limits, here.inside(phase))
+    return phases
+
+
+def _read_phase(limits: Mapping[str, object], place: _Place) -> Mapping[str, int]:
+    """The limits of a phase, which works, and holds no parameters."""
+    of_work = [key for key, metric in METRICS.items() if metric.aggregation == "sum"]
+    for key in limits:
+        if key in METRICS and key not in of_work:
+            place.wrong(key, f"is no work, which a phase is limited in; there are {', '.join(of_work)}")
+    rest = {key: value for key, value in limits.items() if key not in METRICS or key in of_work}
+    return _read_quantities(rest, place)
 
 
 def _read_module(pattern: str, limits: Mapping[str, object], place: _Place) -> Mapping[str, int]:

@@ -50,6 +50,9 @@ class TestMessages:
         assert (part.execution, part.flops) == ("shapes", BOTH)
         passed = {_GATHER: (4, 2 * PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
         assert messages(part) == (passed if size > 1 else {})
+        ways = {name: phase.communication for name, phase in part.phases.items()}
+        once = PARAMS * FLOAT if size > 1 else 0
+        assert ways == {"forward": once, "backward": 2 * once, "optimizer": 0}
 
     def test_what_a_rank_holds(self, size: int) -> None:
         """An n-th of each parameter, before, between and after its runs."""

@@ -62,7 +62,7 @@ class TestMarkers:
         assert "passed" not in result.stdout.str()
 
     def test_measured_nothing(self, project):
-        project.write("@pytest.mark.flops_budget(flops=1)\ndef test_net(): pass\n")
+        project.write("@pytest.mark.flops_budget(flops=1)\ndef test_net(flops_budget): pass\n")
         result = project.run()
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(["marked with flops_budget, but measured nothing: take the flops_budget fixture *"])

@@ -201,7 +201,7 @@ def _own_reason(test: ReportedTest) -> str:
     for measurement in test.measurements:
         if measurement.broken:
             metrics = dict.fromkeys(
-                f"{item.metric} of {item.module}" if item.module else item.metric for item in measurement.broken
+                " of ".join(filter(None, (item.metric, item.module, item.phase))) for item in measurement.broken
             )
             return f"over its limit, which has to be raised first: {', '.join(metrics)}"
         if measurement.unmatched:

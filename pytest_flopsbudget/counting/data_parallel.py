@@ -74,11 +74,17 @@ _COMMUNICATES = ("unshard", "wait_for_unshard", "post_backward")
 
 
 def _credited_to_its_module(method: Callable[..., Any], tracer: Tracer) -> Callable[..., Any]:
-    """FSDP gathers ahead, while another module is running, and scatters what is left at the very end."""
+    """FSDP gathers ahead, while another module is running, and scatters what is left when autograd is done."""
 
     def within(group: Any, *args: Any, **kwargs: Any) -> Any:
-        with tracer.tracker.credited(group.modules[0]):
-            return method(group, *args, **kwargs)
+        before = tracer.phase
+        if method.__name__ == "post_backward":
+            tracer.phase = "backward"
+        try:
+            with tracer.tracker.credited(group.modules[0]):
+                return method(group, *args, **kwargs)
+        finally:
+            tracer.phase = before
 
     return within
 

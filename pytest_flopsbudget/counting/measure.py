@@ -22,6 +22,7 @@ from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
 from pytest_flopsbudget.counting.lightning import without_logs
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.optimizers import know_steps, name_idle_steps, optimizers_in
+from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.real import RealTracer
 from pytest_flopsbudget.counting.recurrent import step_by_step
 from pytest_flopsbudget.counting.scripted import ReadsMemoryError
@@ -279,8 +280,14 @@ class _Run:
         *,
         gradients: bool,
     ) -> None:
-        others = other_threads_heard(tracer.tracker)
-        with in_plain_pytorch(tracer), unseen_named(tracer), others, tracer, torch.set_grad_enabled(gradients):
+        with (
+            in_plain_pytorch(tracer),
+            unseen_named(tracer),
+            following_steps(tracer.steps),
+            other_threads_heard(tracer.tracker),
+            tracer,
+            torch.set_grad_enabled(gradients),
+        ):
             output = model(*args, **kwargs)
             if has_process_group():
                 wait_for(tensors_of(output))

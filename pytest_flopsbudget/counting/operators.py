@@ -48,6 +48,7 @@ class OperatorInfo:
 
     __slots__ = (
         "behaviour",
+        "computes",
         "decomposes",
         "formula",
         "has_device",
@@ -128,6 +129,9 @@ class OperatorInfo:
         #: All its other arithmetic.
         self.other_formula: Formula | None = other_formula_of(self.name) or self._rule_by_tags(tags)
         self.known = bool(self.registered or self.formula or self.other_formula) or self._is_free(schema, tags)
+
+        #: Whether anything counts it.
+        self.computes = bool(self.registered or self.formula or self.other_formula)
 
         #: Whether what it returns follows from its arguments' metadata, wherever they are.
         self.is_plain = (

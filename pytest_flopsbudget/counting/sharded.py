@@ -69,13 +69,11 @@ def local_work_only(doubles: Sequence[torch.nn.Module], tracer: Tracer, *, on_me
     """
     with ExitStack() as stack:
         stack.enter_context(data_parallel(doubles, tracer, on_meta=on_meta))
-        tensors = sys.modules.get(_TENSORS)
-        if tensors is not None:
-            stack.enter_context(replaced(_unseen_propagation(tensors.DTensor._op_dispatcher.sharding_propagator)))  # noqa: SLF001
-            if on_meta or is_alone():  # real processes on CPUs could not do as those on other devices
-                from torch.distributed.tensor import placement_types  # noqa: PLC0415
+        stack.enter_context(propagation_unseen())
+        if _TENSORS in sys.modules and (on_meta or is_alone()):  # real CPUs could not do as other devices
+            from torch.distributed.tensor import placement_types  # noqa: PLC0415
 
-                stack.enter_context(replaced((placement_types, name, rule) for name, rule in _PLACED.items()))
+            stack.enter_context(replaced((placement_types, name, rule) for name, rule in _PLACED.items()))
         yield
 
 
@@ -98,6 +96,17 @@ def _broadcast(tensor: torch.Tensor, mesh: Any, mesh_dim: int = 0, **of: Any) ->
 
 #: How tensors are spread out, where PyTorch takes another way on the CPU or on meta than on the devices of a cluster.
 _PLACED = {"shard_dim_alltoall": _all_to_all, "mesh_scatter": _scatter, "mesh_broadcast": _broadcast}
+
+
+@contextmanager
+def propagation_unseen() -> Iterator[None]:
+    """Hide what DTensors ask about whole tensors, and nothing else."""
+    tensors = sys.modules.get(_TENSORS)
+    if tensors is None:
+        yield
+        return
+    with replaced(_unseen_propagation(tensors.DTensor._op_dispatcher.sharding_propagator)):  # noqa: SLF001
+        yield
 
 
 def _unseen_propagation(propagator: Any) -> list[tuple[Any, str, Any]]:

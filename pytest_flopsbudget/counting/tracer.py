@@ -16,6 +16,7 @@ from pytest_flopsbudget.counting.costs import FREE
 from pytest_flopsbudget.counting.higher_order import RULES, body_of
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
 from pytest_flopsbudget.counting.operators import OperatorInfo, operator_info
+from pytest_flopsbudget.counting.phases import Steps, phase_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs import Cost
     from pytest_flopsbudget.counting.modules import ModuleTracker, Node
+    from pytest_flopsbudget.results.complexity import PhaseName
 
-    _Credits: TypeAlias = tuple[dict[Node, tuple[int, ...]], dict[str, "Tally"], dict[str, "Tally"]]
+    _Credits: TypeAlias = tuple[
+        dict[Node, tuple[int, ...]], dict[str, "Tally"], dict[str, "Tally"], dict[PhaseName, "Tally"]
+    ]
 
 
 _ALL = Fraction(1)
@@ -34,14 +38,15 @@ _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 _PLAIN = frozenset(PLAIN)
 
 
-def _counts_by_metadata(kind: type) -> bool:
+def counts_by_metadata(kind: type) -> bool:
+    """Whether tensors of this class are like plain ones to whoever counts."""
     return has_no_dispatcher(kind) or issubclass(kind, FakeTensor)
 
 
 class Tally:
     """Calls and work of one operator."""
 
-    __slots__ = ("calls", "communication", "flops", "other_flops", "paths")
+    __slots__ = ("calls", "communication", "flops", "other_flops", "paths", "recomputed_flops")
 
     def __init__(self) -> None:
         self.calls = 0
@@ -49,6 +54,7 @@ class Tally:
         self.other_flops = 0
         #: Bytes of the messages between processes.
         self.communication = 0
+        self.recomputed_flops = 0
         #: Where it ran; kept only for unknown operators.
         self.paths: set[str] = set()
 
@@ -67,6 +73,11 @@ class Tracer(TorchDispatchMode):
         self.seen = 0
         self.counted: dict[str, Tally] = {}
         self.unknown: dict[str, Tally] = {}
+        #: Work by phase, and the optimizers' steps, which are one.
+        self.phases: dict[PhaseName, Tally] = {}
+        #: The phase that work belongs to, where its surroundings do not tell.
+        self.phase: PhaseName | None = None
+        self.steps = Steps()
         #: What a reader of the numbers should know.
         self.notes: set[str] = set()
         #: The part of the work that counts: less than 1 where a mask leaves blocks out.
@@ -84,7 +95,7 @@ class Tracer(TorchDispatchMode):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Answer one operator and count it."""
-        if types and not (_PLAIN.issuperset(types) or all(map(_counts_by_metadata, types))):
+        if types and not (_PLAIN.issuperset(types) or all(map(counts_by_metadata, types))):
             # A subclass with a dispatcher of its own (nested, distributed, quantized tensors) takes the operator apart;
             # the operators on its parts come by here again.
             return NotImplemented
@@ -103,20 +114,21 @@ class Tracer(TorchDispatchMode):
                 return output
         output, cost = self.answer(info, args, kwargs)
         if info.message is not None:
-            self._credit_message(info.name, cost, info.communication(args, kwargs, output))
+            self.credit_message(info.name, cost, info.communication(args, kwargs, output))
         elif cost is not FREE:
             self.credit(info.name, cost)
         elif not info.known:
             self.note_unknown(info.name)
         return output
 
-    def _credit_message(self, name: str, cost: Cost, message: int) -> None:
+    def credit_message(self, name: str, cost: Cost, message: int) -> None:
         """Add a call that passed ``message`` bytes between processes."""
         if not message and cost is FREE:
             return
         self.credit(name, cost)
         message *= self._times
         self.tracker.current().communication += message
+        self.phases[self.phase or phase_of(self.steps)].communication += message
         self.counted[name].communication += message
 
     def _part_of(self, cost: Cost) -> tuple[int, int]:
@@ -197,12 +209,13 @@ class Tracer(TorchDispatchMode):
         return sum(tally.flops + tally.other_flops for tally in self.counted.values())
 
     def _save(self) -> _Credits:
-        return self.tracker.save(), copy.deepcopy(self.counted), copy.deepcopy(self.unknown)
+        return self.tracker.save(), copy.deepcopy(self.counted), copy.deepcopy(self.unknown), copy.deepcopy(self.phases)
 
     def _load(self, saved: _Credits) -> None:
-        nodes, counted, unknown = saved
+        nodes, counted, unknown, phases = saved
         self.tracker.load(nodes)
         self.counted, self.unknown = copy.deepcopy(counted), copy.deepcopy(unknown)
+        self.phases = copy.deepcopy(phases)
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
         """The output of one operator, and what it costs."""
@@ -217,8 +230,15 @@ class Tracer(TorchDispatchMode):
         node = self.tracker.current()
         node.flops += flops
         node.other_flops += other_flops
-        if flops and self.tracker.recomputes():
+        of_phase = self.phase or phase_of(self.steps)
+        phase = self.phases.get(of_phase)
+        if phase is None:
+            phase = self.phases[of_phase] = Tally()
+        phase.flops += flops
+        phase.other_flops += other_flops
+        if flops and of_phase == "backward" and self.tracker.recomputes():
             node.recomputed_flops += flops
+            phase.recomputed_flops += flops
         tally = self.counted.get(name)
         if tally is None:
             tally = self.counted[name] = Tally()

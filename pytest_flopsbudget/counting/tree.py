@@ -11,7 +11,15 @@ from pytest_flopsbudget.counting.description import shape_of
 from pytest_flopsbudget.counting.metadata import PLAIN, bytes_of
 from pytest_flopsbudget.counting.sharded import local
 from pytest_flopsbudget.counting.world import has_process_group
-from pytest_flopsbudget.results.complexity import Complexity, Execution, Module, Operator, UnknownOperator
+from pytest_flopsbudget.results.complexity import (
+    PHASES,
+    Complexity,
+    Execution,
+    Module,
+    Operator,
+    Phase,
+    UnknownOperator,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.modules import ModuleTracker, Node
     from pytest_flopsbudget.counting.tracer import Tally, Tracer
+    from pytest_flopsbudget.results.complexity import PhaseName
 
 
 #: Metrics that are sums of work; nodes and tallies keep each under its name.
@@ -144,6 +153,19 @@ def _operator_metrics(tally: Tally) -> dict[str, int]:
     return metrics | {_COMMUNICATION: tally.communication} if tally.communication else metrics
 
 
+def _phases(tracer: Tracer, *, alone: bool) -> dict[PhaseName, Phase]:
+    """Work by phase; none where there is but the forward pass, whose work is the total."""
+    if not tracer.phases.keys() - {"forward"}:
+        return {}
+    keys = [key for key in _SUMMED if not alone or key != _COMMUNICATION]
+    nothing = dict.fromkeys(keys, 0)
+    phases = {}
+    for name in PHASES:
+        tally = tracer.phases.get(name)
+        phases[name] = Phase(metrics=nothing if tally is None else {key: getattr(tally, key) for key in keys})
+    return phases
+
+
 def complexity(
     tracer: Tracer, *, model: str, inputs: Sequence[str], execution: Execution, backward: bool
 ) -> Complexity:
@@ -172,5 +194,6 @@ def complexity(
             for name, tally in sorted(tracer.counted.items())
         },
         unknown_operators=_unknown(tracer),
+        phases=_phases(tracer, alone=alone),
         notes=tuple(sorted(tracer.notes)),
     )

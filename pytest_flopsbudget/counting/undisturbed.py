@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import random
 import sys
+import threading
 import warnings
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -24,10 +25,26 @@ _OUR_DOING = (
 )
 
 
+class _Measurements(threading.local):
+    """How many measurements are being made on this thread, one within the other."""
+
+    depth = 0
+
+
+_MEASUREMENTS = _Measurements()
+
+
+def measurements_around() -> int:
+    """How many measurements are being made here and now, on this thread."""
+    return _MEASUREMENTS.depth
+
+
 @contextmanager
 def undisturbed() -> Iterator[None]:
     """Take the same path in every mode, and leave the modes and the random states as they were."""
     with ExitStack() as stack:
+        stack.callback(setattr, _MEASUREMENTS, "depth", _MEASUREMENTS.depth)
+        _MEASUREMENTS.depth += 1
         _keep_random_states(stack)
         stack.callback(torch.set_default_dtype, torch.get_default_dtype())
         grad = torch.is_grad_enabled()

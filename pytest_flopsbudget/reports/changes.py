@@ -78,7 +78,7 @@ def detail_lines(change: Change) -> Iterator[str]:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
     if comparison.execution_changed:
-        yield "ran on {}, then on {}".format(*(_RAN[execution] for execution in comparison.execution_changed))
+        yield "ran {}, then {}".format(*(_RAN[execution] for execution in comparison.execution_changed))
     if comparison.backward_changed:
         yield "measured {} the backward pass, then {}".format(
             *("with" if backward else "without" for backward in comparison.backward_changed)
@@ -92,7 +92,7 @@ def detail_lines(change: Change) -> Iterator[str]:
     yield from what_grew(change.diffs)
 
 
-_RAN = {"shapes": "shapes alone", "real": "real data"}
+_RAN = {"shapes": "on shapes alone", "real": "on real data", "watched": "as the test ran it"}
 
 
 def _table(differences: Sequence[Change], screen: Screen) -> Table:

@@ -84,7 +84,7 @@ def _reactions(verdict: Judged, label: str) -> Iterator[str]:
 
 
 def _broken(item: Violation | Unmeasured) -> str:
-    module = f" of {item.module}" if item.module else ""
+    module = f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
     if isinstance(item, Unmeasured):
         return f"{item.metric}{module} has a limit, but was not measured"
     measured, limit = format_pair(item.measured, item.limit, METRICS[item.metric])
@@ -121,7 +121,7 @@ def run_changes(comparison: Comparison) -> Iterator[str]:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
     if comparison.execution_changed:
-        yield "the baseline was measured on {}, this on {}".format(*map(_execution, comparison.execution_changed))
+        yield "the baseline was measured {}, this {}".format(*map(_execution, comparison.execution_changed))
     if comparison.backward_changed:
         old_pass, new_pass = ("with" if passed else "without" for passed in comparison.backward_changed)
         yield f"the baseline was measured {old_pass} the backward pass, this {new_pass} it"
@@ -129,8 +129,11 @@ def run_changes(comparison: Comparison) -> Iterator[str]:
         yield f"{metric} is in the baseline and was not measured now"
 
 
+_EXECUTIONS = {"shapes": "on shapes alone", "real": "on real data", "watched": "as the test ran it"}
+
+
 def _execution(execution: str) -> str:
-    return "shapes alone" if execution == "shapes" else "real data"
+    return _EXECUTIONS[execution]
 
 
 def what_grew(differences: Iterable[Diff]) -> Iterator[str]:

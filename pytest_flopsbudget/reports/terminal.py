@@ -103,24 +103,28 @@ def _cells(verdict: Verdict, show: Shown) -> tuple[str, ...]:
 
 def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Table:
     table = empty_table(screen)
-    rows = [
+    modules = [
         (path or "(model)", module)
         for path, module in fold(verdict.complexity.modules).items()
         if module.value(show) or module.params
     ]
     cells = [
         (module.type, _calls(path, module, screen), format_value(module.value(show), METRICS[show]), _params(module))
-        for path, module in rows
+        for path, module in modules
     ]
+    rows = [path for path, _ in modules]
+    for name, phase in verdict.complexity.phases.items():
+        rows.append(f"({name})")
+        cells.append(("", "", format_value(phase.value(show), METRICS[show]), ""))
     heads = ("class", "calls", METRICS[show].title, "params")
-    widths = [max(len(head), *(len(row[i]) for row in cells)) for i, head in enumerate(heads)]
+    widths = [max([len(head), *(len(row[i]) for row in cells)]) for i, head in enumerate(heads)]
     widths[0] = min(widths[0], max(LEAST_ROOM, screen.width // 4))
     room = screen.room_beside(widths)
     table.add_column(end_of(_label(entry, verdict, entry.nodeid), room, screen), no_wrap=True, width=room)
     for head, width in zip(heads, widths, strict=True):
         justify: JustifyMethod = "left" if head == "class" else "right"
         table.add_column(head, justify=justify, no_wrap=True, width=width, overflow="crop")
-    for (path, _), row in zip(rows, cells, strict=True):
+    for path, row in zip(rows, cells, strict=True):
         table.add_row(end_of(path, room, screen), row[0][: widths[0]], *row[1:])
     return table
 

@@ -9,6 +9,7 @@ An entry, which is one measurement of one test, is these lines, and a blank one 
     {"module": "block.{0-1}", "type": "Linear", "shape": "8->8", "calls": 1, …},
     {"operator": "aten.mm", "calls": 3, "flops": 384, "test": …, "name": …},
     {"unknown_operator": "mylib.op", "calls": 1, "modules": ["block.0"], "test": …, "name": …},
+    {"phase": "backward", "flops": 256, "other_flops": 16, …},
     {"end": true, "test": …, "name": …},
 
 The first line, its title, and the last never change, and there are no others like them: between what changes in an
@@ -23,7 +24,16 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import msgspec
 
-from pytest_flopsbudget.results.complexity import Complexity, Execution, Module, Operator, UnknownOperator
+from pytest_flopsbudget.results.complexity import (
+    PHASES,
+    Complexity,
+    Execution,
+    Module,
+    Operator,
+    Phase,
+    PhaseName,
+    UnknownOperator,
+)
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import STORED
 from pytest_flopsbudget.results.strict_json import FaultError, convert, parse
@@ -59,6 +69,7 @@ def write_entry(key: Key, entry: Complexity) -> list[str]:
             {"unknown_operator": name, "calls": operator.calls, "modules": operator.modules}
             for name, operator in sorted(entry.unknown_operators.items())
         ),
+        *({"phase": name} | _phase(phase) for name, phase in entry.phases.items()),
         {"end": True},
     ]
     return [title, *(as_json(line)[:-1] + tail for line in lines)]
@@ -80,6 +91,10 @@ def _module(module: Module) -> _Line:
 
 def _operator(operator: Operator) -> _Line:
     return {"calls": operator.calls} | {key: operator.metrics[key] for key in STORED if key in operator.metrics}
+
+
+def _phase(phase: Phase) -> _Line:
+    return {key: phase.metrics[key] for key in STORED if key in phase.metrics}
 
 
 def _implied(key: str, values: Mapping[str, int]) -> int:
@@ -137,6 +152,10 @@ class _OperatorFields(_Title):
     calls: _Count
 
 
+class _PhaseFields(_Title):
+    phase: PhaseName
+
+
 _VALUES = [(key, _Count | msgspec.UnsetType, msgspec.UNSET) for key in STORED]
 _L = TypeVar("_L", bound=msgspec.Struct)
 
@@ -155,6 +174,7 @@ _KINDS: Mapping[str, type[_Title]] = {
     "metrics": _METRICS,
     "model": _Run,
     "unknown_operator": _UnknownOperator,
+    "phase": _with(_VALUES, _PhaseFields),
     "end": _End,
 }
 
@@ -357,6 +377,7 @@ def _build(entry: _Entry) -> Complexity:
             name: UnknownOperator(calls=line.calls, modules=line.modules)
             for name, line in parts["unknown_operator"].items()
         },
+        phases={name: Phase(metrics=_values(parts["phase"][name])) for name in PHASES if name in parts["phase"]},
     )
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import msgspec
 
 from pytest_flopsbudget.results.metrics import METRICS, measured_value
 
-Execution = Literal["shapes", "real"]
+Execution = Literal["shapes", "real", "watched"]
+PhaseName = Literal["forward", "backward", "optimizer"]
+PHASES: tuple[PhaseName, ...] = get_args(PhaseName)
 
 #: Nothing is measured below zero.
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -102,6 +104,10 @@ class Operator(_Measured, frozen=True, kw_only=True):
     calls: Count
 
 
+class Phase(_Measured, frozen=True, kw_only=True):
+    """The work of one phase: of the forward pass with losses and all else, of the backward pass, of optimizers."""
+
+
 class UnknownOperator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator that no formula covers: its work is missing from the totals."""
 
@@ -117,7 +123,8 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     model: str
     #: The inputs' signature, one entry a tensor: "float32[1, 3, 224, 224]", "attention_mask=int64[1, 128]".
     inputs: tuple[str, ...]
-    #: "shapes" where nothing was computed; "real" where the model had to run on data, on which the count may then hang.
+    #: "shapes" where nothing was computed; "real" where the model had to run on data, on which the count may then hang;
+    #: "watched" where the test ran it itself.
     execution: Execution
     #: Whether the backward pass is in the numbers.
     backward: bool = False
@@ -127,8 +134,23 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     operators: dict[str, Operator] = {}
     #: Operator → where it ran, for those that no formula covers.
     unknown_operators: dict[str, UnknownOperator] = {}
+    #: "forward", "backward", "optimizer" → the work of each; empty where all is forward work.
+    phases: dict[PhaseName, Phase] = {}
     #: What else a reader of the numbers should know, a sentence each.
     notes: tuple[str, ...] = ()
+
+    @property
+    def runs_model(self) -> bool:
+        """Whether a module was called, or something computed that a model is made of."""
+        called = any(module.calls for module in self.modules.values() if module.type != "function")
+        return called or bool(self.unknown_operators) or bool(self.metrics.get("flops"))
+
+    def work_of(self, phase: str) -> dict[str, int] | None:
+        """The metrics of a phase's work; None where nothing ran in it."""
+        if not self.phases and phase == "forward":
+            return self.metrics
+        metrics = next((part.metrics for name, part in self.phases.items() if name == phase), None)
+        return metrics if metrics and (phase == "forward" or any(metrics.values())) else None
 
     def __getitem__(self, path: str) -> Module:
         """The module at ``path``, as in ``dict(model.named_modules())``.

@@ -37,6 +37,8 @@ class Effective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: dict[str, Limit] = {}
     #: Pattern of module paths → metric key → limit of every module that matches.
     modules: dict[str, dict[str, Limit]] = {}
+    #: Phase → metric key → limit of its work.
+    phases: dict[str, dict[str, Limit]] = {}
 
 
 class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
@@ -49,6 +51,8 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkn
     limit: int
     #: Where the limit was written.
     source: str
+    #: "forward", "backward", "optimizer"; None for all of them together.
+    phase: str | None = None
 
     @property
     def excess(self) -> int:
@@ -63,6 +67,8 @@ class Unmeasured(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unk
     #: The pattern of module paths, as written; None for the whole model.
     module: str | None
     source: str
+    #: The phase that there was none of; None for all of them together.
+    phase: str | None = None
 
 
 class UnmatchedPattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -96,11 +102,14 @@ def merge(budgets: Sequence[Budget]) -> Effective:
     """
     limits: dict[str, Limit] = {}
     modules: dict[str, dict[str, Limit]] = {}
+    phases: dict[str, dict[str, Limit]] = {}
     for budget in budgets:
         limits = _replaced(limits, budget.limits, budget.source)
         for pattern, closer in budget.modules.items():
             modules[pattern] = _replaced(modules.get(pattern, {}), closer, budget.source)
-    return Effective(limits, modules)
+        for phase, closer in budget.phases.items():
+            phases[phase] = _replaced(phases.get(phase, {}), closer, budget.source)
+    return Effective(limits, modules, phases)
 
 
 def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str, Tolerance]:
@@ -112,8 +121,12 @@ def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str,
 
 
 def check(complexity: Complexity, effective: Effective) -> list[Violation | Unmeasured]:
-    """What keeps ``complexity`` from being within its limits: the whole model first, then pattern by pattern."""
-    return [*_check_model(complexity, effective.limits), *_check_modules(complexity, effective.modules)]
+    """What keeps ``complexity`` from being within its limits: the model, its modules, its phases."""
+    return [
+        *_check_model(complexity, effective.limits),
+        *_check_modules(complexity, effective.modules),
+        *_check_phases(complexity, effective.phases),
+    ]
 
 
 def unmatched(complexity: Complexity, effective: Effective) -> list[UnmatchedPattern]:
@@ -173,6 +186,21 @@ def _check_modules(
             for path, value in values.items():
                 if value is not None and value > limit.most:
                     yield Violation(metric=metric, module=path, measured=value, limit=limit.most, source=limit.source)
+
+
+def _check_phases(
+    complexity: Complexity, phases: Mapping[str, Mapping[str, Limit]]
+) -> Iterator[Violation | Unmeasured]:
+    for phase, limits in phases.items():
+        metrics = complexity.work_of(phase)
+        for metric, limit in _in_order(limits):
+            measured = None if metrics is None else measured_value(metrics, metric)
+            if measured is None:
+                yield Unmeasured(metric=metric, module=None, source=limit.source, phase=phase)
+            elif measured > limit.most:
+                yield Violation(
+                    metric=metric, module=None, measured=measured, limit=limit.most, source=limit.source, phase=phase
+                )
 
 
 def _matching(complexity: Complexity, pattern: str) -> list[str]:

@@ -77,6 +77,8 @@ class ReportedMeasurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     limits: dict[str, Limit] = {}
     #: Pattern of module paths → metric key → the limit that holds for every module that matches.
     module_limits: dict[str, dict[str, Limit]] = {}
+    #: Phase → metric key → the limit that holds for its work.
+    phase_limits: dict[str, dict[str, Limit]] = {}
     #: The limit that is used up most.
     share: Share | None = None
     #: Limits that were exceeded, or that hold for what was not measured.

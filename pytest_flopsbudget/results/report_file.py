@@ -32,7 +32,7 @@ _MOST_DIGITS = 100
 #: Keys whose values are laid out over several lines.
 _OPENED = frozenset({
     "run", "tests", "measurements", "broken", "comparison", "changes", "diffs",
-    "complexity", "modules", "operators", "unknown_operators",
+    "complexity", "modules", "operators", "unknown_operators", "phases",
 })  # fmt: skip
 
 
@@ -163,9 +163,10 @@ def _named_metrics(report: Report) -> Iterator[tuple[Place, str, Collection[str]
 def _of_verdict(measurement: ReportedMeasurement) -> Iterator[tuple[Place, str]]:
     for key in measurement.limits:
         yield ("limits",), key
-    for pattern, limits in measurement.module_limits.items():
-        for key in limits:
-            yield ("module_limits", pattern), key
+    for table, limited in (("module_limits", measurement.module_limits), ("phase_limits", measurement.phase_limits)):
+        for pattern, limits in limited.items():
+            for key in limits:
+                yield (table, pattern), key
     for place, items in (
         (("broken",), measurement.broken),
         (("comparison", "changes"), measurement.comparison.changes),
@@ -179,7 +180,11 @@ def _of_verdict(measurement: ReportedMeasurement) -> Iterator[tuple[Place, str]]
 def _of_complexity(complexity: Complexity) -> Iterator[tuple[Place, str]]:
     for key in complexity.metrics:
         yield ("metrics",), key
-    for table, measured in (("modules", complexity.modules), ("operators", complexity.operators)):
+    for table, measured in (
+        ("modules", complexity.modules),
+        ("operators", complexity.operators),
+        ("phases", complexity.phases),
+    ):
         for name, one in measured.items():
             for key in one.metrics:
                 yield (table, name, "metrics"), key

@@ -46,6 +46,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     limits: dict[str, Limit] = {}
     #: Pattern of module paths → metric key → the limit that holds for every module that matches.
     module_limits: dict[str, dict[str, Limit]] = {}
+    #: Phase → metric key → the limit that holds for its work.
+    phase_limits: dict[str, dict[str, Limit]] = {}
     #: Limits that were exceeded, or that hold for what was not measured.
     broken: tuple[Violation | Unmeasured, ...] = ()
     #: Module patterns that match nothing.
@@ -128,8 +130,13 @@ def judge(
         seconds=measurement.seconds,
         limits=effective.limits,
         module_limits=effective.modules,
-        broken=tuple(check(complexity, effective)),
-        # What holds for all models need not name a module of each of them.
+        phase_limits=effective.phases,
+        # What holds for all models need not name a module, or a phase, of each of them.
+        broken=tuple(
+            item
+            for item in check(complexity, effective)
+            if not (isinstance(item, Unmeasured) and item.phase and item.source == everywhere)
+        ),
         unmatched=tuple(item for item in unmatched(complexity, effective) if item.source != everywhere),
         comparison=comparison,
         diffs=_diffs(baseline, complexity, comparison),

@@ -1,0 +1,521 @@
+"""Watching what runs for real: it counts what `measure` counts, and changes nothing."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from pytest_flopsbudget import measure
+from pytest_flopsbudget.counting.watch import watch
+
+
+def mlp():
+    """8·16 + 16 and 16·4 + 4 parameters."""
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+
+#: Parameters of it, and FLOPs of its forward pass for one row: 2·8·16 + 2·16·4.
+MLP_PARAMS, MLP_FLOPS = 212, 384
+
+
+class Lstm(nn.Module):
+    def __init__(self, kind=nn.LSTM):
+        super().__init__()
+        self.layer = kind(8, 16, num_layers=2, batch_first=True)
+
+    def forward(self, steps):
+        return self.layer(steps)[0]
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, tokens):
+        return self.layer(tokens, tokens, tokens, need_weights=False)[0]
+
+
+class Product(nn.Module):
+    """What is made of operators that arrive whole under inference mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(16, 16))
+
+    def forward(self, tokens):
+        scores = torch.matmul(tokens, self.weight) @ tokens.mT
+        mixed = functional.scaled_dot_product_attention(tokens, tokens, tokens)
+        return torch.einsum("bij,bjk->bik", scores, mixed)
+
+
+def encoder(**kwargs):
+    return nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, **kwargs)
+
+
+MODELS = {
+    "mlp": (mlp, (3, 8)),
+    "cnn": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.LazyLinear(4)
+        ),
+        (2, 3, 8, 8),
+    ),
+    "dropout": (lambda: nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.GELU()), (4, 8)),
+    "lstm": (Lstm, (2, 5, 8)),
+    "gru": (lambda: Lstm(nn.GRU), (2, 5, 8)),
+    "attention": (Attention, (2, 5, 16)),
+    "encoder": (encoder, (2, 5, 16)),
+    "encoder, norm first": (lambda: encoder(norm_first=True), (2, 5, 16)),
+    "product": (Product, (2, 5, 16)),
+    "transposed": (lambda: nn.ConvTranspose2d(4, 6, 3, stride=2), (1, 4, 5, 5)),
+    "norms": (lambda: nn.Sequential(nn.GroupNorm(2, 4), nn.InstanceNorm1d(4), nn.LayerNorm(6)), (3, 4, 6)),
+}
+
+
+def forward(model, inputs):
+    return [model(inputs)]
+
+
+def without_gradients(model, inputs):
+    with torch.no_grad():
+        return [model(inputs)]
+
+
+def inference(model, inputs):
+    with torch.inference_mode():
+        return [model(inputs)]
+
+
+def training(model, inputs):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+    losses = []
+    for _ in range(2):
+        optimizer.zero_grad()
+        losses.append(model(inputs).square().mean())
+        losses[-1].backward()
+        optimizer.step()
+    return [*losses, *(parameter.grad for parameter in model.parameters())]
+
+
+def autocast(model, inputs):
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        return [model(inputs)]
+
+
+def evaluated(how):
+    def run(model, inputs):
+        return how(model.eval(), inputs)
+
+    run.__name__ = f"{how.__name__}_in_evaluation"
+    return run
+
+
+WAYS = [forward, without_gradients, inference, training, autocast]
+WAYS += [evaluated(forward), evaluated(without_gradients), evaluated(inference)]
+
+
+def facts_of(model, inputs, outputs):
+    """All that a test may see of a run."""
+    tensors = [*outputs, *model.parameters(), *model.buffers(), inputs]
+    # Not of gradients: under any dispatch mode, PyTorch's engine adds up into new tensors.
+    known = [*model.parameters(), *model.buffers(), inputs]
+    versions = [None if tensor.is_inference() else tensor._version for tensor in known]
+    hooks = {name: [len(getattr(part, name)) for part in model.modules()] for name in ("_forward_hooks", "_buffers")}
+    states = random.getstate(), torch.get_rng_state().tolist()
+    return [tensor.detach().clone() for tensor in tensors], versions, hooks, states
+
+
+class TestNothingChanges:
+    @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+    @pytest.mark.parametrize("name", MODELS)
+    def test_bit_for_bit(self, name, way):
+        """Results, gradients, weights, versions, random states: the same with and without."""
+        make, shape = MODELS[name]
+        seen = []
+        for watched in (False, True):
+            torch.manual_seed(0)
+            random.seed(0)
+            model, inputs = make(), torch.randn(shape)
+            model(inputs)  # what is lazy takes its shape
+            if watched:
+                with watch():
+                    outputs = way(model, inputs)
+            else:
+                outputs = way(model, inputs)
+            seen.append(facts_of(model, inputs, outputs))
+        (plain, *plain_facts), (beside, *beside_facts) = seen
+        assert all(map(torch.equal, plain, beside))
+        assert len(plain) == len(beside)
+        assert plain_facts == beside_facts
+
+    def test_exception(self):
+        """The model's own, as it was raised; the next calls are nobody's."""
+        error = RuntimeError("its own")
+
+        class Failing(nn.Module):
+            def forward(self, inputs):
+                raise error
+
+        call, model = nn.Module.__call__, nn.Sequential(nn.Linear(8, 8), Failing())
+        seen = watch()
+        with pytest.raises(RuntimeError) as raised, seen:
+            model(torch.randn(2, 8))
+        assert raised.value is error
+        assert nn.Module.__call__ is call
+        assert torch._C._len_torch_dispatch_stack() == 0
+        model[0](torch.randn(2, 8))
+        assert seen.complexity.flops == 2 * 2 * 8 * 8
+
+    def test_optimizers_keep_no_hooks(self):
+        from torch.optim import optimizer
+
+        before = dict(optimizer._global_optimizer_pre_hooks)
+        with watch():
+            assert len(optimizer._global_optimizer_pre_hooks) == len(before) + 1
+        assert dict(optimizer._global_optimizer_pre_hooks) == before
+
+    def test_entered_once(self):
+        seen = watch()
+        with seen, pytest.raises(RuntimeError, match="entered once"):
+            seen.__enter__()
+
+    def test_read_too_early(self):
+        with watch() as seen, pytest.raises(RuntimeError, match="behind the block"):
+            _ = seen.complexity
+
+
+class TestCount:
+    @pytest.mark.parametrize("way", [forward, without_gradients, inference, *WAYS[-3:]], ids=lambda way: way.__name__)
+    @pytest.mark.parametrize("name", MODELS)
+    def test_same_as_measured(self, name, way):
+        """A watched run counts what a measurement on shapes does, module by module, in every mode."""
+        make, shape = MODELS[name]
+        model, inputs = make(), torch.randn(shape)
+        model(inputs)
+        with watch() as seen:
+            way(model, inputs)
+        counted = measure(model, inputs)
+        assert seen.complexity.model == counted.model
+        assert seen.complexity.inputs == counted.inputs
+        assert not seen.complexity.unknown_operators
+        # PyTorch's fused kernel of a whole encoder layer calls no modules in it.
+        if "aten._transformer_encoder_layer_fwd" not in seen.complexity.operators:
+            assert {path: module.flops for path, module in seen.complexity.modules.items()} == {
+                path: module.flops for path, module in counted.modules.items()
+            }
+        assert seen.complexity.metrics == counted.metrics
+
+    def test_backward(self):
+        """The same as a measurement with a backward pass, module by module."""
+        model, inputs = mlp(), torch.randn(3, 8)
+        with watch() as seen:
+            model(inputs).backward(torch.ones(3, 4))
+        counted = measure(model, inputs, backward=True)
+        assert seen.complexity.backward
+        assert seen.complexity.modules == counted.modules
+        assert seen.complexity.phases == counted.phases
+        assert seen.complexity.operators == counted.operators
+
+    def test_resnet_18(self):
+        """PyTorch's own literal, of its tests of `FlopCounterMode`: forward and backward, the input's gradient too."""
+        image = torch.randn(1, 3, 224, 224, requires_grad=True)
+        model = resnet_18()
+        with watch() as seen:
+            model(image).sum().backward()
+        assert seen.complexity.flops == 10_884_440_064
+        # All convolutions and the linear layer take two products of the same size on the way back.
+        assert seen.complexity.phases["backward"].flops == 2 * seen.complexity.phases["forward"].flops
+        assert seen.complexity.params == 11_689_512
+
+    def test_functions_only(self):
+        """Without any module, the measurement is named as the watch is."""
+        with watch("product") as seen:
+            torch.randn(2, 3) @ torch.randn(3, 5)
+        assert (seen.complexity.model, seen.complexity.inputs) == ("product", ())
+        assert seen.complexity.flops == 2 * 2 * 3 * 5
+
+    def test_nothing(self):
+        with watch() as seen:
+            torch.zeros(2)
+        assert not seen.ran
+
+    def test_custom_operator(self):
+        """An operator without a formula is named, with its module."""
+
+        @torch.library.custom_op("flopsbudget_watch::twice", mutates_args=())
+        def twice(value: torch.Tensor) -> torch.Tensor:
+            return 2 * value
+
+        class Twice(nn.Module):
+            def forward(self, value):
+                return twice(value)
+
+        with watch() as seen:
+            nn.Sequential(nn.Linear(8, 8), Twice())(torch.randn(2, 8))
+        unknown = seen.complexity.unknown_operators["flopsbudget_watch.twice"]
+        assert (unknown.calls, unknown.modules) == (1, ("1",))
+
+    def test_other_thread(self):
+        """A model that runs on another thread is named, as nobody counts there."""
+        model, inputs = mlp(), torch.randn(2, 8)
+        with watch() as seen:
+            thread = threading.Thread(target=model, args=(inputs,))
+            thread.start()
+            thread.join()
+        assert "threading.Thread" in seen.complexity.unknown_operators
+        assert seen.ran
+
+    @pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
+    def test_scripted(self):
+        model, inputs = torch.jit.trace(mlp(), torch.randn(2, 8)), torch.randn(2, 8)
+        with watch() as seen:
+            for _ in range(3):
+                model(inputs)
+        assert seen.complexity.flops == 3 * 2 * MLP_FLOPS
+
+    def test_recomputed(self):
+        """What a checkpoint computes again belongs to the backward pass."""
+        model, inputs = mlp(), torch.randn(2, 8)
+        with watch() as seen:
+            checkpoint(model, inputs, use_reentrant=False).sum().backward()
+        forward_flops = 2 * MLP_FLOPS
+        first_layer = 2 * 2 * 8 * 16
+        # Nobody asks for the gradient of the input, and PyTorch stops before the last layer: it has all it needs.
+        assert seen.complexity.flops == forward_flops + (2 * forward_flops - first_layer) + first_layer
+        assert seen.complexity.recomputed_flops == first_layer
+        assert seen.complexity.phases["forward"].flops == forward_flops
+        assert seen.complexity.phases["backward"].recomputed_flops == first_layer
+
+
+class TestModules:
+    def test_one_model(self):
+        """It is the root, and its paths are those of `named_modules`."""
+        model = mlp()
+        with watch() as seen:
+            for _ in range(3):
+                model(torch.randn(2, 8))
+        assert seen.complexity.model == "Sequential"
+        assert seen.complexity.inputs == ("float32[2, 8] x3",)
+        assert list(seen.complexity.modules) == list(dict(model.named_modules()))
+        assert seen.complexity[""].calls == seen.complexity["0"].calls == 3
+        assert seen.complexity.params == MLP_PARAMS
+
+    def test_loss_beside_it(self):
+        """What holds no parameters does not make two models of one."""
+        with watch() as seen:
+            nn.MSELoss()(mlp()(torch.randn(2, 8)), torch.randn(2, 4))
+        assert seen.complexity.model == "Sequential"
+        assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
+        assert seen.complexity["MSELoss"].other_flops > 0
+        assert seen.complexity.inputs == ("float32[2, 8]",)
+
+    def test_part_first(self):
+        """A part that is called by itself stands where the model holds it."""
+        model = mlp()
+        with watch() as seen:
+            model[2](torch.randn(5, 16))
+            model(torch.randn(2, 8))
+        assert list(seen.complexity.modules) == ["", "2", "0", "1"]
+        assert seen.complexity["2"].flops == (5 + 2) * 2 * 16 * 4
+        assert seen.complexity.params == MLP_PARAMS
+
+    def test_two_models(self):
+        """Each under its class's name, and all of their parameters, each once."""
+        first, second = mlp(), nn.Sequential(nn.Linear(4, 4))
+        second.append(nn.Linear(4, 4))
+        second[1].weight = second[0].weight
+        with watch("pair") as seen:
+            second(first(torch.randn(2, 8)))
+            first(torch.randn(2, 8))
+        assert seen.complexity.model == "pair"
+        assert seen.complexity["Sequential"].flops == 2 * 2 * MLP_FLOPS
+        assert seen.complexity["Sequential_2.0"].flops == 2 * 2 * 4 * 4
+        assert seen.complexity.params == MLP_PARAMS + 4 * 4 + 4 + 4
+        assert seen.complexity.inputs == ("float32[2, 8] x2", "float32[2, 4]")
+
+    def test_made_meanwhile(self):
+        """A module that a model makes as it runs has a place below it."""
+
+        class Making(nn.Module):
+            def forward(self, inputs):
+                return nn.Linear(8, 8, bias=False)(inputs)
+
+        with watch() as seen:
+            Making()(torch.randn(2, 8))
+        assert seen.complexity["Linear"].flops == 2 * 2 * 8 * 8
+
+
+class TestPhases:
+    def test_training_step(self):
+        """A closed form for each phase of a step of a linear regression."""
+        rows, inputs, outputs = 5, 8, 3
+        model = nn.Linear(inputs, outputs)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        data, target = torch.randn(rows, inputs), torch.randn(rows, outputs)
+        with watch() as seen:
+            loss = functional.mse_loss(model(data), target)
+            loss.backward()
+            optimizer.step()
+        phases = seen.complexity.phases
+        product = 2 * rows * inputs * outputs
+        assert [phases[name].flops for name in ("forward", "backward", "optimizer")] == [product, product, 0]
+        # The bias, and of the loss a difference, a square, a sum.
+        assert phases["forward"].other_flops == rows * outputs + 3 * rows * outputs
+        # A product and a sum a parameter.
+        assert phases["optimizer"].other_flops == 2 * (inputs * outputs + outputs)
+        assert sum(phase.total_flops for phase in phases.values()) == seen.complexity.total_flops
+
+    @pytest.mark.parametrize("options", [{"foreach": True}, {"foreach": False}, {"fused": True}])
+    def test_adamw(self, options):
+        """14 FLOPs a parameter, as the table in docs/counting.md says, in each of its implementations."""
+        model = nn.Linear(64, 64)
+        optimizer = torch.optim.AdamW(model.parameters(), **options)
+        model(torch.randn(2, 64)).sum().backward()
+        with watch() as seen:
+            optimizer.step()
+        phases = seen.complexity.phases
+        assert phases["forward"].total_flops == phases["backward"].total_flops == 0
+        # And the number of steps that each of two tensors keeps.
+        assert phases["optimizer"].other_flops == 14 * (64 * 64 + 64) + 2
+
+    def test_closure(self):
+        """What a closure runs in a step is forward and backward work."""
+        model = mlp()
+        optimizer = torch.optim.LBFGS(model.parameters(), max_iter=1)
+        inputs = torch.randn(2, 8)
+
+        def closure():
+            optimizer.zero_grad()
+            loss = model(inputs).square().sum()
+            loss.backward()
+            return loss
+
+        with watch() as seen:
+            optimizer.step(closure)
+        calls = seen.complexity[""].calls
+        assert seen.complexity.phases["forward"].flops == calls * 2 * MLP_FLOPS
+        assert seen.complexity.phases["backward"].flops == calls * (4 * MLP_FLOPS - 2 * 2 * 8 * 16)
+        assert seen.complexity.phases["optimizer"].total_flops > 0
+
+    def test_step_that_fails(self):
+        """After it, work is forward work again."""
+
+        class Failing(torch.optim.SGD):
+            def step(self, closure=None):
+                raise ArithmeticError
+
+        model = mlp()
+        with watch() as seen:
+            with pytest.raises(ArithmeticError):
+                Failing(model.parameters(), lr=0.1).step()
+            with torch.no_grad():
+                model(torch.randn(2, 8))
+        assert seen.complexity.phases == {}
+        assert seen.complexity.flops == 2 * MLP_FLOPS
+
+    def test_measured_training_step(self):
+        """A measured function tells its phases apart just so."""
+        model = mlp()
+
+        def step(inputs):
+            model(inputs).sum().backward()
+            torch.optim.SGD(model.parameters(), lr=0.1).step()
+
+        inputs = torch.randn(2, 8)
+        counted = measure(model, inputs, backward=True)
+        with watch() as seen:
+            step(inputs)
+        assert counted.phases["forward"].flops == 2 * MLP_FLOPS
+        assert counted.phases["backward"].flops == seen.complexity.phases["backward"].flops
+        assert seen.complexity.phases["optimizer"].other_flops == 2 * MLP_PARAMS
+
+
+class TestNested:
+    def test_inner_counts_in_outer(self):
+        model = mlp()
+        with watch() as outer:
+            model(torch.randn(1, 8))
+            with watch() as inner:
+                model(torch.randn(2, 8)).sum().backward()
+            model(torch.randn(4, 8))
+        backward = 4 * MLP_FLOPS - 2 * 2 * 8 * 16
+        assert inner.complexity.flops == 2 * MLP_FLOPS + backward
+        assert outer.complexity.flops == 7 * MLP_FLOPS + backward
+        assert outer.complexity["0"].calls == 3
+
+    def test_measurement_inside(self):
+        """What is measured meanwhile, on shapes or for real, counts in no watch."""
+        model, inputs = mlp(), torch.randn(2, 8)
+
+        def selecting(value):
+            return model(value[value[:, 0] > float(value.min()) - 1])
+
+        with watch() as seen:
+            model(inputs)
+            assert measure(model, inputs, backward=True).flops > 0
+            assert measure(selecting, inputs).execution == "real"
+        assert seen.complexity.flops == 2 * MLP_FLOPS
+        assert seen.complexity[""].calls == 1
+
+
+class TestCompiled:
+    def test_model(self):
+        """It runs compiled, and counts what it was compiled from."""
+        compiled = []
+
+        def backend(graph, _inputs):
+            compiled.append(graph)
+            return graph.forward
+
+        model, inputs = mlp(), torch.randn(2, 8)
+        fast = torch.compile(model, backend=backend)
+        expected = model(inputs)
+        with watch() as outer, watch() as seen:
+            output = fast(inputs)
+        assert len(compiled) == 1
+        assert torch.equal(output, expected)
+        assert seen.complexity.flops == outer.complexity.flops == 2 * MLP_FLOPS
+        assert not seen.complexity.unknown_operators
+        assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
+
+    def test_backward_is_unknown(self):
+        model, inputs = mlp(), torch.randn(2, 8)
+        fast = torch.compile(model, backend="aot_eager")
+        with watch() as seen:
+            fast(inputs).sum().backward()
+        assert "torch.compile" in seen.complexity.unknown_operators
+
+
+def resnet_18():
+    """The architecture of He et al., 2015, table 1, with 1x1 projections where the shape changes."""
+
+    class Block(nn.Module):
+        def __init__(self, inputs, outputs, stride):
+            super().__init__()
+            self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+            self.bn1 = nn.BatchNorm2d(outputs)
+            self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+            self.bn2 = nn.BatchNorm2d(outputs)
+            self.shortcut = nn.Identity()
+            if inputs != outputs:
+                self.shortcut = nn.Sequential(
+                    nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                )
+
+        def forward(self, image):
+            out = functional.relu(self.bn1(self.conv1(image)))
+            return functional.relu(self.bn2(self.conv2(out)) + self.shortcut(image))
+
+    layers = [nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+    width = 64
+    for outputs in (64, 128, 256, 512):
+        layers += [Block(width, outputs, 1 if outputs == width else 2), Block(outputs, outputs, 1)]
+        width = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
