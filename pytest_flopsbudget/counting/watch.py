@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._ops import HigherOrderOperator
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting.costs import FREE
+from pytest_flopsbudget.counting.metadata import has_no_dispatcher
 from pytest_flopsbudget.counting.operators import operator_info
 from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.replaced import replaced
 from pytest_flopsbudget.counting.shadow import uncompiled
 from pytest_flopsbudget.counting.sharded import propagation_unseen
 from pytest_flopsbudget.counting.structures import tensors_of
-from pytest_flopsbudget.counting.tracer import Tally, Tracer, counts_by_metadata
+from pytest_flopsbudget.counting.tracer import Tally, Tracer
 from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import measurements_around
 from pytest_flopsbudget.counting.unseen import unseen_named
@@ -64,10 +66,13 @@ class WatchTracer(Tracer):
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run one operator and count it."""
-        if types and not all(map(counts_by_metadata, types)):
-            return NotImplemented
         if kwargs is None:
             kwargs = {}
+        if types:
+            if any(issubclass(kind, FakeTensor) for kind in types):
+                return func(*args, **kwargs)  # a model that is traced or exported, which computes nothing
+            if not all(map(has_no_dispatcher, types)):
+                return NotImplemented
         self.seen += 1
         info = self._infos.get(func)
         if info is None:
