@@ -53,6 +53,8 @@ class Controller:
         self._commands: list[str] = []
         self._ledger: Ledger | None = None
         self._mistakes: list[str] = []
+        #: Tests of which a part failed that has a report of its own, before or after the one of the whole.
+        self._failed_in_part: set[str] = set()
         #: The exit code does not tell: pytest.exit() sets any.
         self._ran_through = False
 
@@ -62,9 +64,13 @@ class Controller:
         payload = report.__dict__.pop("flops_budget", None)
         if payload is not None and report.outcome in {"passed", "failed"}:
             self._known_ledger().record(report.nodeid, payload, passed=report.passed)
-        elif self._ledger is not None and report.when == "setup":
-            self._ledger.forget(report.nodeid)
-        elif self._ledger is not None and report.failed:
+        elif report.when == "setup":
+            self._failed_in_part.discard(report.nodeid)
+            if self._ledger is not None:
+                self._ledger.forget(report.nodeid)
+        elif report.failed:
+            self._failed_in_part.add(report.nodeid)
+        if self._ledger is not None and report.nodeid in self._failed_in_part:
             self._ledger.fail(report.nodeid)
 
     @pytest.hookimpl(optionalhook=True)
