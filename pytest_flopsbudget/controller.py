@@ -61,17 +61,19 @@ class Controller:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what the test measured; its last attempt counts, and it has passed only if its teardown did too."""
         # pytest keeps every report to the end of the run; what is taken over need not stay there too.
+        # Outside of the root folder two files may have tests of one node id.
+        key = report.__dict__.get("flops_budget_file", "") + report.nodeid
         payload = report.__dict__.pop("flops_budget", None)
         if payload is not None and report.outcome in {"passed", "failed"}:
-            self._known_ledger().record(report.nodeid, payload, passed=report.passed)
+            self._known_ledger().record(key, payload, passed=report.passed)
         elif report.when == "setup":
-            self._failed_in_part.discard(report.nodeid)
+            self._failed_in_part.discard(key)
             if self._ledger is not None:
-                self._ledger.forget(report.nodeid)
+                self._ledger.forget(key)
         elif report.failed:
-            self._failed_in_part.add(report.nodeid)
-        if self._ledger is not None and report.nodeid in self._failed_in_part:
-            self._ledger.fail(report.nodeid)
+            self._failed_in_part.add(key)
+        if self._ledger is not None and key in self._failed_in_part:
+            self._ledger.fail(key)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

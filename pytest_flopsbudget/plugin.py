@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flopsbudget.census import Census
+from pytest_flopsbudget.census import Census, is_outside
 from pytest_flopsbudget.errors import BudgetExceededError, UsageError
 
 if TYPE_CHECKING:
@@ -263,6 +263,8 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "teardown":
         _forget(item)
+    if is_outside(item):
+        report.__dict__["flops_budget_file"] = str(item.path)
     if call.when == "call" and _PAYLOAD in item.stash:
         own = call.excinfo is not None and not isinstance(call.excinfo.value, BudgetExceededError)
         item.stash[_PAYLOAD]["own_failure"] = own
