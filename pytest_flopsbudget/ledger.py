@@ -219,7 +219,7 @@ class Ledger:
                 by_file.setdefault(orphan.path, []).append(orphan)
         for path, gone in by_file.items():
             with self._told():
-                change(path, partial(_without, gone=[split_nodeid(orphan.nodeid)[1] for orphan in gone]))
+                change(path, partial(_without, gone={split_nodeid(orphan.nodeid)[1] for orphan in gone}))
                 self.pruned += gone
 
     @contextmanager

@@ -41,6 +41,13 @@ def rows(*entries, **screen):
 
 
 class TestTable:
+    @pytest.mark.parametrize("verbosity", [0, 1])
+    def test_a_name_that_cannot_be_seen(self, verbosity):
+        """It neither breaks its line nor steers the terminal."""
+        found = lines(entry(name="a\nb\x1b[2J\0"), verbosity=verbosity)
+        assert found[3].startswith(r"  test_a a\nb\x1b[2J\x00 ")
+        assert all(line.isprintable() for line in found)
+
     def test_rows(self):
         """A row a measurement: 2,000 FLOPs are all of one limit and half of another."""
         assert rows(

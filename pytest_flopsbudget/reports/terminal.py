@@ -10,7 +10,7 @@ from rich.text import Text
 from pytest_flopsbudget.reports.cells import change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.screen import LEAST_ROOM, Screen, empty_table, end_of
-from pytest_flopsbudget.reports.text import counted, update_command
+from pytest_flopsbudget.reports.text import counted, update_command, visible
 from pytest_flopsbudget.results.baseline import split_nodeid
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import METRICS
@@ -88,7 +88,7 @@ def _table(entries: Iterable[Entry], screen: Screen, show: Shown) -> Table:
 
 
 def _label(entry: Entry, verdict: Verdict, test_id: str) -> str:
-    return label(test_id, verdict.name, alone=len(entry.verdicts) == 1)
+    return visible(label(test_id, verdict.name, alone=len(entry.verdicts) == 1))
 
 
 def _cells(verdict: Verdict, show: Shown) -> tuple[str, ...]:
