@@ -85,13 +85,14 @@ class WatchTracer(Tracer):
             with _tracking_views(), self:
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 -- the C++ that runs without us, too
         output = func(*args, **kwargs)
-        if info.computes or info.is_collective:
+        if info.computes or info.is_collective or not info.known:
             self._credit_call(info, args, kwargs, output)
-        elif not info.known:
-            self.note_unknown(info.name)
         return output
 
     def _credit_call(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not info.known:
+            self.note_unknown(info.name)
+            return
         cost = self._cost(info, args, kwargs, output)
         if info.message is not None:
             self.credit_message(info.name, cost, info.communication(args, kwargs, output))
