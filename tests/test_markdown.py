@@ -128,7 +128,9 @@ class TestDetails:
         lines = found.behind[0].splitlines()
         assert lines[0] == "flops over its limit: 3 kFLOPs > 1 kFLOPs, +2 kFLOPs (+200.0%)"
         assert "    stem: Conv2d, +1 kFLOPs" in lines
-        assert lines[-1] == "to accept: pytest --flops-budget-update tests/test_net.py::test_a"
+        assert (
+            lines[-1] == "to accept, once the limits allow it: pytest --flops-budget-update tests/test_net.py::test_a"
+        )
 
     def test_what_changed_without_failing(self):
         lines = page(a_test(measurement(complexity(1000), complexity()))).behind[0].splitlines()

@@ -19,7 +19,7 @@ def test_groups(project):
         [
             "flops over its limit: 38.48 kFLOPs > 20 kFLOPs, *",
             "flops regressed: *",
-            "to accept: pytest --flops-budget-update test_net.py::test_net",
+            "to accept, once the limits allow it: pytest --flops-budget-update test_net.py::test_net",
         ]
     )
 

@@ -51,7 +51,9 @@ def _explain_one(nodeid: str, verdict: Judged, label: str) -> Iterator[str]:
         for metric in telling(broken):
             yield from _largest(verdict.complexity, metric)
     if verdict.failing and verdict.failing != ("unknown operators",):
-        yield f"to accept: {update_command(nodeid)}"
+        # An update accepts growth, and holds to limits all the same.
+        held = ", once the limits allow it" if verdict.broken or verdict.unmatched else ""
+        yield f"to accept{held}: {update_command(nodeid)}"
 
 
 def _limits(verdict: Judged, label: str) -> Iterator[str]:
