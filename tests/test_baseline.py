@@ -274,7 +274,12 @@ class TestRefusals:
                 10,
                 'module "scale" of "TestX::test_y[a]": Object missing required field `type`.',
             ),
-            ('"execution": "shapes"', '"execution": "guess"', 6, 'enum value \'guess\'; allowed: "shapes", "real", "watched".'),
+            (
+                '"execution": "shapes"',
+                '"execution": "guess"',
+                6,
+                'enum value \'guess\'; allowed: "shapes", "real", "watched".',
+            ),
             ('"inputs": [', '"inputs": [1, ', 6, '"inputs": Expected `str`, got `int`.'),
             ('"inputs"', '"input"', 6, '"input": unknown key (did you mean "inputs"?).'),
             (

@@ -75,7 +75,12 @@ class TestRefusals:
                 '"metrics": "param": unknown key (did you mean "params"?).',
             ),
             ('"type": "Scale", ', "", 12, '"modules": "scale": Object missing required field `type`.'),
-            ('"execution": "shapes"', '"execution": "guess"', 6, 'enum value \'guess\'; allowed: "shapes", "real", "watched".'),
+            (
+                '"execution": "shapes"',
+                '"execution": "guess"',
+                6,
+                'enum value \'guess\'; allowed: "shapes", "real", "watched".',
+            ),
             ('"inputs": [', '"inputs": [1, ', 7, '"inputs": Expected `str`, got `int`.'),
             ('"inputs"', '"input"', 7, '"model": "input": unknown key (did you mean "inputs"?).'),
             ('"calls": 3', '"calls": "3"', 15, '"operators": "aten.mm": "calls": Expected `int`, got `str`.'),
