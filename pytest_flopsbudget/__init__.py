@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.building import shape_only
     from pytest_flopsbudget.counting.costs.registry import Call, flops_formula
     from pytest_flopsbudget.counting.measure import measure
+    from pytest_flopsbudget.counting.world import world
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
@@ -27,6 +28,7 @@ _HOMES = {
     "flops_formula": "counting.costs.registry",
     "measure": "counting.measure",
     "shape_only": "counting.building",
+    "world": "counting.world",
 }
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "flops_formula",
     "measure",
     "shape_only",
+    "world",
 ]
 
 

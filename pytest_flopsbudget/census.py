@@ -5,7 +5,7 @@ Baseline entries whose test is not there are orphans. Only a complete collection
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,23 @@ CENSUS = "flopsbudget_census"
 
 def own_nodeid(item: pytest.Item) -> str:
     """The item's node id as it is without pytest-xdist, which may append the name of a group to it."""
-    return f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
+    nodeid = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
+    return nodeid if not is_outside(item) else f"{own_file(item)}::{nodeid.partition('::')[2]}"
+
+
+def is_outside(node: pytest.Item | pytest.Collector) -> bool:
+    """Whether its file is not below pytest's root folder, so that two files' node ids may be the same."""
+    return not node.path.is_relative_to(node.config.rootpath)
+
+
+def own_file(node: pytest.Item | pytest.Collector) -> str:
+    """The node id of its file; of one outside of pytest's root folder pytest leaves folders or all of it out."""
+    if not is_outside(node):
+        return node.nodeid.partition("::")[0]
+    try:
+        return Path(os.path.relpath(node.path, node.config.rootpath)).as_posix()
+    except ValueError:  # on another drive
+        return node.path.as_posix()
 
 
 def refusal(why: str) -> str:
@@ -33,16 +49,24 @@ def refusal(why: str) -> str:
     )
 
 
-@dataclass
 class Collected:
-    """What was collected, of the test files beside which there are baselines."""
+    """What was collected, of the test files beside which there are baselines.
 
-    #: Test file → its node id, and the ids of the tests in it.
-    files: dict[Path, tuple[str, set[str]]] = field(default_factory=dict)
-    #: Test files whose tests are not all known, as they were skipped while being imported, for instance.
-    unfinished: set[Path] = field(default_factory=set)
-    #: Why these are not all the tests in the files and folders that were asked for; "" where they are.
-    partial: str = "nothing was collected"
+    No dataclass: making one takes longer than everything else that a run without measurements pays.
+    """
+
+    def __init__(
+        self,
+        files: dict[Path, tuple[str, set[str]]] | None = None,
+        unfinished: set[Path] | None = None,
+        partial: str = "nothing was collected",
+    ) -> None:
+        #: Test file → its node id, and the ids of the tests in it.
+        self.files = files or {}
+        #: Test files whose tests are not all known, as they were skipped while being imported, for instance.
+        self.unfinished = unfinished or set()
+        #: Why these are not all the tests in the files and folders that were asked for; "" where they are.
+        self.partial = partial
 
     def packed(self) -> dict[str, Any]:
         """Plain builtins, which reach another process."""
@@ -80,7 +104,7 @@ class Census:
             if not report.passed:
                 self.collected.unfinished.add(collector.path)
             elif isinstance(collector, pytest.File):
-                self.collected.files.setdefault(collector.path, (collector.nodeid, set()))
+                self.collected.files.setdefault(collector.path, (own_file(collector), set()))
         return report
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:

@@ -53,19 +53,27 @@ class Controller:
         self._commands: list[str] = []
         self._ledger: Ledger | None = None
         self._mistakes: list[str] = []
+        #: Tests of which a part failed that has a report of its own, before or after the one of the whole.
+        self._failed_in_part: set[str] = set()
         #: The exit code does not tell: pytest.exit() sets any.
         self._ran_through = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keep what the test measured; its last attempt counts, and it has passed only if its teardown did too."""
         # pytest keeps every report to the end of the run; what is taken over need not stay there too.
+        # Outside of the root folder two files may have tests of one node id.
+        key = report.__dict__.get("flops_budget_file", "") + report.nodeid
         payload = report.__dict__.pop("flops_budget", None)
         if payload is not None and report.outcome in {"passed", "failed"}:
-            self._known_ledger().record(report.nodeid, payload, passed=report.passed)
-        elif self._ledger is not None and report.when == "setup":
-            self._ledger.forget(report.nodeid)
-        elif self._ledger is not None and report.failed:
-            self._ledger.fail(report.nodeid)
+            self._known_ledger().record(key, payload, passed=report.passed)
+        elif report.when == "setup":
+            self._failed_in_part.discard(key)
+            if self._ledger is not None:
+                self._ledger.forget(key)
+        elif report.failed:
+            self._failed_in_part.add(key)
+        if self._ledger is not None and key in self._failed_in_part:
+            self._ledger.fail(key)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:

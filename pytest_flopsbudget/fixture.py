@@ -12,6 +12,7 @@ from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from pytest_flopsbudget.counting.watch import Watch
     from pytest_flopsbudget.results.complexity import Complexity
@@ -47,7 +48,9 @@ class FlopsBudget:
 
         Args:
             model: a module, a method of one, or a function that calls some.
-            args: the positional arguments; a single tensor stands for a tuple of it.
+            args: the positional arguments; a single tensor stands for a tuple of it. Where neither these nor keyword
+                arguments are given, the example that the model carries is used and named in the measurement's notes:
+                ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
             kwargs: the keyword arguments.
             name: tells several measurements of one test apart. The same name again (in a loop, under hypothesis)
                 keeps the largest measurement.
@@ -71,6 +74,19 @@ class FlopsBudget:
         complexity = measure(model, args, kwargs, backward=backward, shortcuts=self._shortcuts)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
+
+    @staticmethod
+    def world(size: int, rank: int = 0) -> AbstractContextManager[None]:
+        """Let this process stand for rank ``rank`` of ``size`` within the context: what is measured is that rank's.
+
+        See `pytest_flopsbudget.world`.
+
+        Raises:
+            UsageError: no such rank, or a process group is up already.
+        """
+        from pytest_flopsbudget.counting.world import world  # noqa: PLC0415 -- brings torch
+
+        return world(size, rank)
 
     @contextmanager
     def watch(self, name: str | None = None) -> Iterator[Watch]:
@@ -128,7 +144,8 @@ class FlopsBudget:
             )
 
     def _check(self, name: object, model: object, args: object, kwargs: object) -> None:
-        from pytest_flopsbudget.counting.structures import tensors_of  # noqa: PLC0415 -- brings torch
+        from pytest_flopsbudget.counting.examples import inputs_of, required  # noqa: PLC0415 -- brings torch
+        from pytest_flopsbudget.counting.structures import tensors_of  # noqa: PLC0415
 
         self._check_open("flops_budget(...)")
         _check_name(name, f"flops_budget(..., name={name!r})")
@@ -142,11 +159,17 @@ class FlopsBudget:
                 f"flops_budget(model, args, kwargs): kwargs is a value of type {type(kwargs).__name__}, not a "
                 "dictionary; several inputs are a tuple, as in flops_budget(model, (image, mask))"
             )
-        if next(tensors_of((args, kwargs)), None) is None:
-            given = reprlib.repr(args) + (f", {reprlib.repr(kwargs)}" if kwargs else "")
+        inputs = inputs_of(model, args, kwargs)
+        given = inputs.args or inputs.kwargs
+        if (given or required(model)) and next(tensors_of((inputs.args, inputs.kwargs)), None) is None:
+            shown = reprlib.repr(args) + (f", {reprlib.repr(kwargs)}" if kwargs else "")
+            carried = (
+                "" if given else ", and the model carries no example of its own (dummy_inputs, example_input_array)"
+            )
             raise UsageError(
-                f"flops_budget(model, args): there is no tensor among the arguments, which are {given}; hand over the "
-                "model's input, as in flops_budget(model, torch.empty(1, 3, 224, 224))"
+                f"flops_budget(model, args): there is no tensor among the arguments, which are {shown}{carried}; hand "
+                "over the model's input, as in flops_budget(model, torch.empty(1, 3, 224, 224)); where it takes none, "
+                "flops_budget(lambda: model(...))"
             )
 
     def _keep(self, name: str, complexity: Complexity, seconds: float, *, of_one_model: bool = True) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import marshal
+import zlib
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -63,13 +65,33 @@ class Entry:
     test_file: Path
     #: Where it stands in its file.
     line: int
+    #: Without their modules and operators, which `whole` has.
     verdicts: tuple[Verdict, ...]
+    #: With them, packed: the tree of a large model takes megabytes, and there may be thousands of tests.
+    packed: bytes
     #: Names in its baseline that it did not measure.
     vanished: tuple[str, ...]
     #: Whether all phases of the test passed so far.
     passed: bool
     #: Whether it failed for a reason of its own, instead of its budget or besides it.
     own_failure: bool = False
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], *, passed: bool) -> Entry:
+        """What `packed` made plain."""
+        entry = cls(
+            nodeid=data["nodeid"],
+            test_file=Path(data["file"]),
+            line=data["line"],
+            verdicts=msgspec.convert([*map(_without_parts, data["verdicts"])], tuple[Verdict, ...]),
+            packed=zlib.compress(marshal.dumps(data["verdicts"]), 1),
+            vanished=tuple(data["vanished"]),
+            passed=passed,
+            own_failure=data.get("own_failure", False),
+        )
+        if not passed:
+            entry.fail()
+        return entry
 
     @property
     def needs_attention(self) -> bool:
@@ -79,7 +101,23 @@ class Entry:
     def fail(self) -> None:
         """The test did not pass: nothing that it measured is accepted."""
         self.passed = False
-        self.verdicts = tuple(msgspec.structs.replace(verdict, accepted=False) for verdict in self.verdicts)
+        self.verdicts = _refused(self.verdicts)
+
+    def whole(self) -> tuple[Verdict, ...]:
+        """The verdicts with all that was measured."""
+        data = marshal.loads(zlib.decompress(self.packed))  # noqa: S302 -- what this process packed itself
+        verdicts = msgspec.convert(data, tuple[Verdict, ...])
+        return verdicts if self.passed else _refused(verdicts)
+
+
+def _refused(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    return tuple(msgspec.structs.replace(verdict, accepted=False) for verdict in verdicts)
+
+
+def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
+    complexity = verdict["complexity"]
+    root = {path: module for path, module in complexity["modules"].items() if not path}
+    return {**verdict, "complexity": {**complexity, "modules": root, "operators": {}}}
 
 
 class Ledger:
@@ -106,17 +144,7 @@ class Ledger:
             data: the packed verdicts.
             passed: whether the test's phases passed so far.
         """
-        self._entries[key] = entry = Entry(
-            nodeid=data["nodeid"],
-            test_file=Path(data["file"]),
-            line=data["line"],
-            verdicts=msgspec.convert(data["verdicts"], tuple[Verdict, ...]),
-            vanished=tuple(data["vanished"]),
-            passed=passed,
-            own_failure=data.get("own_failure", False),
-        )
-        if not passed:
-            entry.fail()
+        self._entries[key] = Entry.of(data, passed=passed)
 
     def forget(self, key: str) -> None:
         """The test starts again."""
@@ -191,7 +219,7 @@ class Ledger:
                 by_file.setdefault(orphan.path, []).append(orphan)
         for path, gone in by_file.items():
             with self._told():
-                change(path, partial(_without, gone=[split_nodeid(orphan.nodeid)[1] for orphan in gone]))
+                change(path, partial(_without, gone={split_nodeid(orphan.nodeid)[1] for orphan in gone}))
                 self.pruned += gone
 
     @contextmanager
@@ -209,7 +237,7 @@ def _with_accepted(file: BaselineFile, entries: Sequence[Entry], only: Only | No
     for entry in entries:
         test_id = split_nodeid(entry.nodeid)[1]
         others = {} if only is None else file.tests.get(test_id, {})
-        measured[test_id] = others | {v.name: v.complexity for v in entry.verdicts if v.accepted}
+        measured[test_id] = others | {v.name: v.complexity for v in entry.whole() if v.accepted}
     return updated(file, measured)
 
 

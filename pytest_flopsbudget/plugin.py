@@ -6,7 +6,6 @@ Nothing heavier than the standard library is imported until a test is marked or 
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 from contextlib import nullcontext, suppress
 from traceback import walk_tb
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flopsbudget.census import Census
+from pytest_flopsbudget.census import Census, is_outside
 from pytest_flopsbudget.errors import BudgetExceededError, UsageError
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ _MARKER = (
 )
 
 #: A table's head or a key with this plugin's name; not a requirement, with which a project asks for it to be installed.
-_TABLE = re.compile(rb"""(?im)^[ \t]*(?:\[[^\n]*flops|[\w.\-"' ]*flops[\w.\-"' ]*=(?!=))""")
+_TABLE = re.compile(rb"""(?im)^[ \t]*(?:\[[^\n]*flop|[\w.\-"' ]*flop[\w.\-"' ]*=(?!=))""")
 
 _UPDATE_OPTIONS = ("--flops-budget-update", "--flops-budget-update=new", "--flops-budget-update=improved")
 
@@ -81,9 +80,11 @@ def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
     for arg in config.invocation_params.args if isinstance(config, pytest.Config) else ():
         name, separator, word = str(arg).partition("=")
         if name == _UPDATE_OPTIONS[0] and separator and arg not in _UPDATE_OPTIONS:
+            import difflib  # noqa: PLC0415 -- for those who mistype
+
             words = [option.partition("=")[2] for option in _UPDATE_OPTIONS[1:]]
             near = difflib.get_close_matches(word, words, n=1)
-            hint = f"; did you mean {name}={near[0]}?" if near else ";"
+            hint = f"; did you mean {name}={near[0]}?" if near else "."
             raise pytest.UsageError(
                 f"{arg}: {word!r} is nothing that can be accepted{hint} There are {', '.join(_UPDATE_OPTIONS)}"
             )
@@ -302,9 +303,9 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "teardown":
         _forget(item)
-    if call.when != "call":
-        return report
-    if _PAYLOAD in item.stash:
+    if is_outside(item):
+        report.__dict__["flops_budget_file"] = str(item.path)
+    if call.when == "call" and _PAYLOAD in item.stash:
         own = call.excinfo is not None and not isinstance(call.excinfo.value, BudgetExceededError)
         item.stash[_PAYLOAD]["own_failure"] = own
         # A plain attribute: reports carry what they are given, between processes too.
@@ -314,7 +315,7 @@ def pytest_runtest_makereport(
         return report
     if isinstance(call.excinfo.value, (BudgetExceededError, UsageError)):
         report.longrepr = _without_traceback(call.excinfo.value, item)
-    elif item.stash.get(_BROKEN, ""):
+    elif call.when == "call" and item.stash.get(_BROKEN, ""):
         report.sections.append(("flops budget", item.stash[_BROKEN]))
     return report
 

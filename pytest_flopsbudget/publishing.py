@@ -34,9 +34,12 @@ def checked_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
     """
     paths: dict[str, Path] = {}
     mistakes = []
+    files: dict[str, str] = {}
     for flag, typed in given.items():
         path = folder / os.path.expanduser(typed)  # noqa: PTH111 -- Path's own raises where it knows no such user
-        twin = next((other for other, known in paths.items() if known == path), None)
+        file = os.path.realpath(path) if "\0" not in typed else typed
+        twin = next((other for other, known in files.items() if known == file), None)
+        files[flag] = file
         if typed in {"", "-"}:
             mistakes.append(f"{flag}={typed}: names no file; write {flag}=PATH")
         elif twin:
@@ -144,7 +147,7 @@ def _report(session: pytest.Session, settings: Settings, ledger: Ledger | None) 
             line=entry.line + 1,
             outcome="passed" if entry.passed else "failed",
             own_failure=entry.own_failure,
-            measurements=tuple(map(reported, entry.verdicts)),
+            measurements=tuple(map(reported, entry.whole())),
             vanished=entry.vanished,
         )
         for entry in ledger or ()

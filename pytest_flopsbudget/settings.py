@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import re
 import sys
@@ -130,7 +131,7 @@ def load_settings(rootpath: Path) -> Settings:
     """
     path = rootpath / _FILE
     mistakes: list[str] = []
-    table = _find_table(_read_tools(path), mistakes)
+    table = _find_table(_read_document(path), mistakes)
     settings = Settings() if table is None else replace(_read_settings(table, mistakes), path=path)
     _raise(mistakes)
     return settings
@@ -201,22 +202,21 @@ def _raise(mistakes: Sequence[str]) -> None:
         raise UsageError("\n".join(mistakes))
 
 
-def _read_tools(path: Path) -> Mapping[str, object]:
-    """What ``[tool]`` holds, by tool."""
+def _read_document(path: Path) -> Mapping[str, object]:
+    """What the file holds."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UsageError(f"{path.name}: cannot be read: {error.strerror}") from error
-    if b"flops" not in data.lower():
+    if b"flop" not in data.lower():
         # A file without a word of this plugin costs no parsing, and its mistakes are not this plugin's to tell.
         return {}
     try:
-        tools = _parse_toml(data.decode()).get("tool")
+        return _parse_toml(data.decode())
     except ValueError as error:
         raise UsageError(f"{path.name}: is not valid TOML: {error}; correct it and run again") from error
-    return tools if isinstance(tools, Mapping) else {}
 
 
 def _parse_toml(text: str) -> Mapping[str, object]:
@@ -228,16 +228,23 @@ def _parse_toml(text: str) -> Mapping[str, object]:
     return tomllib.loads(text)
 
 
-def _find_table(tools: Mapping[str, object], mistakes: list[str]) -> Mapping[str, object] | None:
-    for name in tools:
-        letters = re.sub("[^a-z]", "", name.lower())
-        if name != _TABLE and letters in {"pytestflopsbudget", "flopsbudget"}:
-            mistakes.append(f"{_FILE}: [tool.{name}]: nothing reads this table; rename it to [tool.{_TABLE}]")
+def _find_table(document: Mapping[str, object], mistakes: list[str]) -> Mapping[str, object] | None:
+    found = document.get("tool")
+    tools = found if isinstance(found, Mapping) else {}
+    misspelled = [name for name in document if _is_meant(name)]
+    misspelled += [f"tool.{name}" for name in tools if name != _TABLE and _is_meant(name)]
+    mistakes += (f"{_FILE}: [{name}]: nothing reads this table; rename it to [tool.{_TABLE}]" for name in misspelled)
     table = tools.get(_TABLE)
     if table is None or isinstance(table, Mapping):
         return table
     mistakes.append(f"{_FILE}: tool.{_TABLE}: must be a table, not {table!r}; write [tool.{_TABLE}]")
     return None
+
+
+def _is_meant(name: str) -> bool:
+    """Whether who wrote a table of this name most likely meant this plugin's."""
+    letters = re.sub("[^a-z]", "", name.lower())
+    return bool(difflib.get_close_matches(letters, ["pytestflopsbudget", "flopsbudget"], n=1, cutoff=0.9))
 
 
 def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings:

@@ -239,3 +239,31 @@ def test_a_damaged_baseline_is_told_and_kept(command):
     assert command.code == 2
     assert command.errors.startswith(f"error: {PATH}, line 1: ")
     assert PATH.read_text(encoding="utf-8") == "{"
+
+
+def test_a_baseline_in_place_of_a_report(command):
+    """It is of a higher format, but that is not what is wrong with it."""
+    write_baseline(FILE, {"t": linear(4)})
+    assert command("accept", PATH) == []
+    assert command.code == 2
+    assert f"{PATH}, line 1: a baseline, and no report" in command.errors
+
+
+def test_reads_a_baseline_once(command, monkeypatch):
+    """A file may hold thousands of tests, and reading it for each would take hours."""
+    write_baseline(FILE, {"t": linear(4), "u": linear(5)})
+    write(measured("t", linear(5), linear(4)), measured("u", linear(4), linear(5)))
+    read = []
+
+    def counting(path, **kwargs):
+        read.append(path)
+        return load(path, **kwargs)
+
+    monkeypatch.setattr("pytest_flopsbudget.results.baseline.load", counting)
+    assert command("accept", "report.json", "--dry-run")[-2] == "1 regressed, 1 improved"
+    assert read == [PATH]
+
+
+def test_patterns_are_not_asked_for(command):
+    assert command("accept") == []
+    assert command.errors.startswith("error: the following arguments are required: REPORT (see")

@@ -1,4 +1,5 @@
 import io
+import subprocess
 import sys
 from pathlib import Path
 
@@ -195,3 +196,10 @@ class TestMistakes:
         command("diff", "main...alone")
         assert command.code == 2
         assert "have no commit in common" in command.errors
+
+
+def test_a_repository_without_commits(command):
+    """Nothing is wrong with what was typed."""
+    subprocess.run(["git", "init", "-q"], check=True)
+    assert command("diff") == []
+    assert command.errors == "error: there is no commit in this repository yet\n"

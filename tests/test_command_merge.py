@@ -71,6 +71,7 @@ def test_nothing_is_written_where_they_do_not_fit(command):
         (["one.json"], "-o/--output"),
         (["-o", "x"], "REPORT"),
         (["one.json", "-o", "."], ".: cannot be written: "),
+        (["one.json", "-o", "-"], "-o -: names no file; write -o REPORT"),
     ],
 )
 def test_mistakes_are_one_line(command, argv, told):

@@ -43,6 +43,15 @@ def contiguous(tensor):
     return tensor
 
 
+def mixed():
+    """Each tensor laid out in another way than the one before it."""
+    for first in range(2):
+        ways = itertools.cycle((contiguous, reversed_dimensions, channels_last, with_gaps))
+        for _ in range(first):
+            next(ways)
+        yield lambda tensor, ways=ways: next(ways)(tensor)
+
+
 def channels_last(tensor):
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
@@ -55,6 +64,11 @@ def reversed_dimensions(tensor):
 
 def with_gaps(tensor):
     return torch.empty((*tensor.shape, 2), dtype=tensor.dtype, device="meta")[..., 0]
+
+
+def spread(tensor):
+    """The same row again and again, as the gradient of a sum is."""
+    return tensor[:1].expand(tensor.shape) if tensor.ndim > 1 else tensor
 
 
 def on_meta(value, lay_out):
@@ -75,7 +89,7 @@ def test_equals_the_meta_kernels(dtype):
         ):
             continue
         for sample in itertools.islice(op.sample_inputs("cpu", dtype), SAMPLES):
-            for lay_out in (contiguous, channels_last, reversed_dimensions, with_gaps):
+            for lay_out in (contiguous, channels_last, reversed_dimensions, with_gaps, spread, *mixed()):
                 args = [on_meta(value, lay_out) for value in (sample.input, *sample.args)]
                 kwargs = {name: on_meta(value, lay_out) for name, value in sample.kwargs.items()}
                 try:

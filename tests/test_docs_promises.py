@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
-import re
-from functools import cache
 from pathlib import Path
 
 import pytest
+from named_tests import check_named
 
 TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "promises.md"
@@ -19,18 +17,6 @@ ROWS = [
 ]
 
 
-@cache
-def nodeids(file):
-    """The node ids of a file's tests, without parameters."""
-    found = set()
-    for node in ast.parse(TESTS.joinpath(file).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef):
-            found.add(f"{file}::{node.name}")
-        elif isinstance(node, ast.ClassDef):
-            found |= {f"{file}::{node.name}::{own.name}" for own in node.body if isinstance(own, ast.FunctionDef)}
-    return found
-
-
 def test_every_lesson_has_a_row():
     """Twelve about baselines, seven about limits, ten about runs; each cell says something."""
     assert len(ROWS) == 12 + 7 + 10
@@ -39,9 +25,4 @@ def test_every_lesson_has_a_row():
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0][:40])
 def test_names_tests_that_exist(row):
-    named = re.findall(r"`([^`]+)`", row[3])
-    assert named
-    for nodeid in named:
-        file, _, name = nodeid.partition("::")
-        assert nodeid in nodeids(file), f"{file} has no test {name}"
-        assert name.rpartition("::")[2].startswith("test_")
+    check_named(row[3])

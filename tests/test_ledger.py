@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 
 from pytest_flopsbudget.errors import BaselineError
@@ -89,8 +90,22 @@ class TestRecord:
         ledger = Ledger()
         record(ledger, verdicts=[verdict(2**70, old=3)], vanished=["x"], line=7)
         (entry,) = ledger
-        assert entry.verdicts == (verdict(2**70, old=3),)
+        assert entry.whole() == (verdict(2**70, old=3),)
         assert (entry.nodeid, entry.vanished, entry.line) == ("tests/test_net.py::test_a", ("x",), 7)
+
+    def test_trees_are_kept_packed(self, record):
+        """A thousand tests of large models fit into memory; totals are at hand."""
+        modules = {f"layers.{i}": Module(type="Linear", calls=1, metrics={"flops": i}) for i in range(2000)}
+        whole = verdict(3)
+        complexity = msgspec.structs.replace(whole.complexity, modules=whole.complexity.modules | modules)
+        whole = msgspec.structs.replace(whole, complexity=complexity)
+        ledger = Ledger()
+        record(ledger, verdicts=[whole])
+        (entry,) = ledger
+        assert entry.whole() == (whole,)
+        assert entry.verdicts[0].complexity.flops == 3
+        assert set(entry.verdicts[0].complexity.modules) <= {""}
+        assert len(entry.packed) < 20 * len(modules)
 
     def test_the_last_attempt_counts(self, record):
         ledger = Ledger()

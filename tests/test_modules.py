@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -388,3 +391,73 @@ class TestBackward:
         forward = both(nn.Sequential(Penalty()), X)
         assert flops_of(forward) == {"": 2 * SQUARE, "0": 2 * SQUARE, "0.layer": 2 * SQUARE}
         assert measure(nn.Sequential(Penalty()), X, backward=True).flops > forward.flops
+
+
+class TestHooksFromWithin:
+    """Doubles of modules without hooks share an empty dict; a model that puts a hook on one gets it all the same."""
+
+    @staticmethod
+    def work(_module, _args, output):
+        return output @ torch.ones(4, 4)
+
+    @pytest.mark.parametrize("swallows", [False, True], ids=["raises", "swallows"])
+    def test_forward_hook(self, swallows):
+        class Hooking(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer, self.other = square(), square()
+
+            def forward(self, x):
+                handle = None
+                try:
+                    handle = self.layer.register_forward_hook(TestHooksFromWithin.work)
+                except Exception:
+                    if not swallows:
+                        raise
+                output = self.other(self.layer(x))
+                if handle is not None:
+                    handle.remove()
+                return output
+
+        model = Hooking()
+        counted = both(model, X)
+        assert counted.flops == 3 * SQUARE  # two layers, and the hook's product
+        assert counted.execution == "shapes"
+        assert not model.layer._forward_hooks
+
+    @pytest.mark.parametrize(
+        "copied",
+        [copy.deepcopy, lambda layer: pickle.loads(pickle.dumps(layer))],  # noqa: S301 -- its own
+        ids=["deepcopy", "pickle"],
+    )
+    def test_copies(self, copied):
+        """A copy that a model makes of a part of itself has hooks of its own."""
+
+        class Copying(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = square()
+
+            def forward(self, x):
+                part = copied(self.layer)
+                part.register_forward_hook(TestHooksFromWithin.work)
+                return part(x) + self.layer(x)
+
+        counted = both(Copying(), X)
+        assert counted.flops == 3 * SQUARE
+        assert counted["layer"].flops == SQUARE
+
+    def test_backward_hook(self):
+        class Hooking(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.layer = square()
+
+            def forward(self, x):
+                self.layer.register_full_backward_hook(
+                    lambda _module, _inputs, outputs: (outputs[0] @ torch.ones(4, 4),)
+                )
+                return self.layer(x)
+
+        # Forward, both gradients, and the hook's product.
+        assert both(Hooking(), X.clone().requires_grad_(), backward=True).flops == 4 * SQUARE

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pytest_flopsbudget.results.report_file import load
+
 BROKEN = "@pytest.mark.flops_budget(flops=1)\n"
 MEASURING = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
 UNITTEST = """
@@ -100,7 +102,18 @@ def test_a_fixture_that_measures_too_late(project):
     )
     result = project.run()
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*UsageError: flops_budget(...) was called after the test's body*"])
+    # Without a traceback into the plugin; the line is the fixture's.
+    result.stdout.fnmatch_lines(["test_net.py:7: flops_budget(...) was called after the test's body*"])
+    assert "_closed" not in result.stdout.str()
+
+
+def test_a_fixture_that_measures_wrongly(project):
+    """It is told in one line, as in the test's body."""
+    project.write("@pytest.fixture\ndef net(flops_budget):\n    flops_budget(Net())\n\ndef test_net(net):\n    pass\n")
+    result = project.run()
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(["test_net.py:6: flops_budget(model, args): there is no tensor *"])
+    assert "reprlib" not in result.stdout.str()
 
 
 def test_an_update_does_not_accept_what_it_does_not_write(project):
@@ -147,6 +160,22 @@ class TestSubtests:
         assert result.ret == pytest.ExitCode.TESTS_FAILED
         assert project.baseline.read_bytes() == before
 
+    def test_of_unittest(self, project):
+        """The whole has a report of its own, which says that it passed; nothing of it is accepted all the same."""
+        pytest.importorskip("_pytest.subtests")
+        project.write(MEASURING)
+        project.run("--flops-budget-update")
+        before = project.baseline.read_bytes()
+        project.write(
+            UNITTEST + "    def test_parts(self):\n        with self.subTest('wide'):\n"
+            "            self.flops_budget(Net(width=8), IMAGE)\n            assert 0\n"
+        )
+        result = project.run("--flops-budget-update", "--flops-budget-json=run.json")
+        assert result.ret == pytest.ExitCode.TESTS_FAILED
+        assert project.baseline.read_bytes() == before
+        (test,) = load(project.path / "run.json").tests
+        assert (test.outcome, test.own_failure) == ("failed", True)
+
 
 class TestDisabled:
     def test_holds_nothing_wrong_against_the_run(self, project):
@@ -156,6 +185,13 @@ class TestDisabled:
         project.write("@pytest.mark.flops_budget(flop=1)\n" + MEASURING)
         project.run("--flops-budget-disable").assert_outcomes(passed=1)
         assert project.baseline.read_text() == "{"
+
+    def test_damaged_pyproject(self, project):
+        """So it is when the pyproject is: a test that measures does, by the defaults."""
+        project.settings("[tool.pytest-flopsbudget]\nshortcut = 1\n")
+        project.write(MEASURING)
+        project.run("--flops-budget-disable").assert_outcomes(passed=1)
+        assert project.run().ret == pytest.ExitCode.USAGE_ERROR
 
     def test_contradicts_an_update(self, project):
         result = project.run("--flops-budget-disable", "--flops-budget-update")

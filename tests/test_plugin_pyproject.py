@@ -17,6 +17,8 @@ NOTHING = "def test_nothing(): pass\n"
         "[tool]\npytest-flopsbudget = {tolerence = 1}",
         'tool.pytest-flopsbudget.tolerence = "1"',
         "[[tool.pytest-flopsbudget.budgets]]\nflop = 1",
+        "[tool.pytest-flopbudget]\nshow = 'macs'",
+        "[pytest-flopsbudget]\nshow = 'macs'",
     ],
 )
 def test_a_mistake_is_told_though_nothing_is_measured(project, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -230,6 +231,26 @@ class TestPaths:
         project.write("def test_nothing():\n    pass\n")
         assert project.run("--flops-budget-csv=/dev/null").ret == pytest.ExitCode.OK
         assert Path("/dev/null").is_char_device()
+
+    def test_a_pipe(self, project):
+        """As a shell's `>(...)` and /dev/stdout hand it over: its own name leads nowhere."""
+        project.write("def test_nothing():\n    pass\n")
+        reading, writing = os.pipe()
+        try:
+            assert project.run(f"--flops-budget-csv=/dev/fd/{writing}").ret == pytest.ExitCode.OK
+            assert os.read(reading, 7) == b"nodeid,"
+        finally:
+            os.close(reading)
+            os.close(writing)
+
+    @pytest.mark.parametrize("other", ["sub/../run", "link"])
+    def test_one_file_by_two_names(self, project, other):
+        """One report does not replace the other."""
+        project.path.joinpath("sub").mkdir()
+        project.path.joinpath("link").symlink_to("run")
+        result = project.run("--flops-budget-json=run", f"--flops-budget-csv={other}")
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(["ERROR: *csv=*: --flops-budget-json writes to the same file; name another one"])
 
     def test_a_symbolic_link(self, project):
         """It stays one."""

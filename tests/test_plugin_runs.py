@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pytest_flopsbudget.results.baseline import baseline_path, load
+
 GROWN = """
 @pytest.mark.flops_budget(flops="1M")
 def test_a(flops_budget):
@@ -142,3 +144,44 @@ class TestNothingToMeasure:
         imported = [line.rpartition("|")[2].strip() for line in result.errlines]
         assert "_pytest.config" in imported
         assert "torch" not in imported
+
+
+class TestOutsideOfTheRootFolder:
+    """pytest leaves out of a node id there where the file is: two tests may have the same."""
+
+    def outside(self, project):
+        test = "from models import *\n\ndef test_net(flops_budget):\n    flops_budget(Net(width={}), IMAGE)\n"
+        files = []
+        for folder, width in (("one", 4), ("two", 5)):
+            file = project.path / folder / "test_net.py"
+            file.parent.mkdir()
+            file.write_text(test.format(width), encoding="utf-8")
+            files.append(file)
+        root = project.path / "root"
+        root.mkdir()
+        root.joinpath("pytest.ini").write_text("[pytest]\npythonpath = ..\n", encoding="utf-8")
+        return [
+            "-p",
+            "no:asyncio",
+            f"--rootdir={root}",
+            f"-c={root / 'pytest.ini'}",
+            "--import-mode=importlib",
+            *map(str, files),
+        ], files
+
+    @pytest.mark.parametrize("workers", [(), ("-n2",)])
+    def test_each_has_its_baseline(self, project, workers):
+        args, files = self.outside(project)
+        result = project.run_apart("--flops-budget-update", *args, *workers)
+        result.stdout.fnmatch_lines(["2 measurements: 2 new; *"])
+        for file in files:
+            assert load(baseline_path(file)).tests.keys() == {"test_net"}
+
+    def test_commands_can_be_typed(self, project):
+        args, files = self.outside(project)
+        result = project.run_apart(*args[:-1])
+        result.stdout.fnmatch_lines(["*; write it: pytest --flops-budget-update=new one/test_net.py::test_net"])
+        project.run_apart("--flops-budget-update", *args)
+        files[0].write_text("", encoding="utf-8")
+        result = project.run_apart(*args)
+        result.stdout.fnmatch_lines(["1 baseline entry without a test; *", "    one/test_net.py::test_net"])

@@ -24,6 +24,7 @@ def test_names():
         "flops_formula",
         "measure",
         "shape_only",
+        "world",
     ]
     assert dir(pytest_flopsbudget) == pytest_flopsbudget.__all__
 

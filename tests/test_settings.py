@@ -255,13 +255,26 @@ class TestLoadSettings:
         assert len(lines) == 1
 
     @pytest.mark.parametrize(
-        "name", ["flopsbudget", "flops-budget", "pytest_flopsbudget", "pytest-flops-budget", "Pytest-FlopsBudget"]
+        "name",
+        [
+            *("flopsbudget", "flops-budget", "pytest_flopsbudget", "pytest-flops-budget", "Pytest-FlopsBudget"),
+            *("pytest-flopsbudgets", "pytest-flopbudget", "pytest-flopsbuget", "flops-budgets"),
+        ],
     )
     def test_finds_a_misspelled_table(self, mistakes, name):
         """A table under a name that is almost right is not ignored."""
         assert mistakes(f"[tool.{name}]\nshow = 'macs'") == [
             f"pyproject.toml: [tool.{name}]: nothing reads this table; rename it to [tool.pytest-flopsbudget]"
         ]
+
+    def test_finds_a_table_outside_of_tool(self, mistakes):
+        assert mistakes("[pytest-flopsbudget]\nshow = 'macs'") == [
+            "pyproject.toml: [pytest-flopsbudget]: nothing reads this table; rename it to [tool.pytest-flopsbudget]"
+        ]
+
+    @pytest.mark.parametrize("name", ["pytest", "pytest-flops", "budget", "flopscope"])
+    def test_leaves_tables_of_others_alone(self, load, name):
+        assert load(f"[tool.{name}]\nflops = 1") == Settings()
 
     def test_refuses_a_value_in_place_of_the_table(self, mistakes):
         """The table has to be one."""

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flopsbudget.results.strict_json import FaultError, convert, line_of, parse
+from pytest_flopsbudget.results.strict_json import FaultError, convert, line_of, lines_of, parse
 
 TEXT = """{
   "a": [
@@ -46,6 +46,11 @@ class TestLineOf:
     def test_what_is_missing(self, place, line):
         """The nearest place above it."""
         assert line_of(TEXT, place) == line
+
+    def test_many_in_one_pass(self):
+        """Each has the line that it has alone, whatever the order in which they are asked for."""
+        places = [("d", "f"), ("a", 1, "c"), ("a", 7), (), ("a", 1, "missing"), ("missing", "b")]
+        assert lines_of(TEXT, places) == dict(zip(places, [8, 5, 2, 1, 4, 1], strict=True))
 
     @given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
     def test_a_line_a_token(self, value):

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from pytest_flopsbudget.ledger import Entry
+from pytest_flopsbudget.ledger import Entry, packed
 from pytest_flopsbudget.reports.screen import Screen
 from pytest_flopsbudget.reports.terminal import summary
 from pytest_flopsbudget.reports.text import can_show_signs, counted, from_to, with_signs
@@ -26,9 +26,7 @@ def complexity(flops=2000, params=20, modules=None, **fields):
 def entry(new=None, old=None, *budgets, nodeid="test_net.py::test_a", name="model", accepts=False, vanished=()):
     measurement = Measurement(name=name, complexity=new or complexity(), seconds=0.25)
     verdict = judge(measurement, budgets, Settings(), old, accepts=accepts)
-    return Entry(
-        nodeid=nodeid, test_file=Path("test_net.py"), line=0, verdicts=(verdict,), vanished=vanished, passed=True
-    )
+    return Entry.of(packed(nodeid, Path("test_net.py"), 0, [verdict], vanished), passed=True)
 
 
 def lines(*entries, width=80, encoding="utf-8", colour=False, settings=None, verbosity=0, accepts=False):
@@ -43,6 +41,13 @@ def rows(*entries, **screen):
 
 
 class TestTable:
+    @pytest.mark.parametrize("verbosity", [0, 1])
+    def test_a_name_that_cannot_be_seen(self, verbosity):
+        """It neither breaks its line nor steers the terminal."""
+        found = lines(entry(name="a\nb\x1b[2J\0"), verbosity=verbosity)
+        assert found[3].startswith(r"  test_a a\nb\x1b[2J\x00 ")
+        assert all(line.isprintable() for line in found)
+
     def test_rows(self):
         """A row a measurement: 2,000 FLOPs are all of one limit and half of another."""
         assert rows(
@@ -190,14 +195,7 @@ class TestClosing:
 
     def test_nothing_measured_any_more(self):
         """There is no table and no total then."""
-        gone = Entry(
-            nodeid="test_net.py::test_a",
-            test_file=Path("test_net.py"),
-            line=0,
-            verdicts=(),
-            vanished=("model",),
-            passed=True,
-        )
+        gone = Entry.of(packed("test_net.py::test_a", Path("test_net.py"), 0, [], ["model"]), passed=True)
         assert lines(gone, verbosity=1) == ["test_net.py::test_a: in the baseline, but no longer measured: model"]
 
 

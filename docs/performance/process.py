@@ -47,6 +47,11 @@ class Sample:
     number: float | None
 
 
+def begin() -> None:
+    """Start the process from which the others fork, which imports what they need."""
+    isolated(own_memory)
+
+
 def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
     """A sample, and what is to be said of its number: nothing where there is none to judge."""
     ended: Ended[Sample] = isolated(_sample, runner.name, model.name, seconds=SECONDS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from performance.process import measured
+from performance.process import begin, measured
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -23,6 +23,7 @@ def in_turn(
     models: Sequence[Model], runners: Iterable[Runner], rounds: int, results: Results, save: Callable[[], None]
 ) -> None:
     """Each runner on each model in a fresh process, then all of them again."""
+    begin()
     pairs = [(model, runner) for model in models for runner in runners if runner.answers(model)]
     for number in range(rounds):
         for model, runner in pairs:

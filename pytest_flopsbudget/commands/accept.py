@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.commands.output import Output
+    from pytest_flopsbudget.results.baseline import BaselineFile
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest
 
@@ -35,7 +36,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     parser.add_argument("report", metavar="REPORT", help="a report that --flops-budget-json wrote")
-    parser.add_argument("patterns", metavar="PATTERN", nargs="*", help="which tests; all if there is none")
+    parser.add_argument("patterns", metavar="PATTERN", nargs="*", default=(), help="which tests; all if there is none")
     parser.add_argument("--dry-run", action="store_true", help="say what would be accepted, and write nothing")
     parser.add_argument("--force", action="store_true", help="even where the baseline changed since the run")
     parser.add_argument(
@@ -117,6 +118,8 @@ class _Acceptance:
     def __init__(self, root: Path, *, force: bool) -> None:
         self._root = root
         self._force = force
+        #: Baseline file → what it holds.
+        self._baselines: dict[Path, BaselineFile] = {}
         #: Test file → test id → name → measurement.
         self._accepted: dict[Path, dict[str, dict[str, Complexity]]] = {}
         self._lines: list[str] = []
@@ -132,7 +135,10 @@ class _Acceptance:
             self._refused.append(f"{test.nodeid}: there is no {test.file} below {self._root}")
             return
         test_id = baseline.split_nodeid(test.nodeid)[1]
-        known = baseline.load(baseline.baseline_path(test_file)).tests.get(test_id, {})
+        path = baseline.baseline_path(test_file)
+        if path not in self._baselines:
+            self._baselines[path] = baseline.load(path)
+        known = self._baselines[path].tests.get(test_id, {})
         reason = _own_reason(test) or ("" if self._force else _stale(test, known))
         if reason:
             self._refused.append(f"{test.nodeid}: {reason}")

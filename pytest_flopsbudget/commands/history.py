@@ -148,7 +148,7 @@ def _read_file(file: Path, path: str, output: Output) -> Tests | None:
 def _chosen(series: Sequence[Series], pattern: str) -> list[Series]:
     """What ``pattern`` means among the tests that there are, or else among those that there were."""
     for known in ([one for one in series if one.lives], series):
-        nodeids = matching(dict.fromkeys(one.address.nodeid for one in known), pattern)
+        nodeids = set(matching(dict.fromkeys(one.address.nodeid for one in known), pattern))
         if nodeids:
             return [one for one in known if one.address.nodeid in nodeids]
     former = matching(dict.fromkeys(nodeid for one in series for nodeid in one.nodeids), pattern)

@@ -42,6 +42,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from pytest_flopsbudget.reports.text import counted  # noqa: PLC0415 -- what brings msgspec is not needed for --help
     from pytest_flopsbudget.results import merging, report_file  # noqa: PLC0415
 
+    if arguments.output in {"", "-"}:
+        raise UsageError(f"-o {arguments.output or repr('')}: names no file; write -o REPORT")
     paths = list(dict.fromkeys(arguments.reports))
     if len(paths) < len(arguments.reports):
         twice = next(path for path in paths if arguments.reports.count(path) > 1)

@@ -101,6 +101,8 @@ def _source(word: str) -> Source:
 
 def _commit(repository: git.Repository, word: str) -> str:
     commit = repository.resolve(word)
+    if commit is None and word == _HEAD:
+        raise UsageError("there is no commit in this repository yet")
     if commit is None:
         raise UsageError(
             f"{word}: no such file, folder or revision; give a report, a baseline, a folder, a branch or a commit"

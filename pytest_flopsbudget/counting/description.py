@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.metadata import PLAIN
+from pytest_flopsbudget.counting.sharded import is_sharded, local
 from pytest_flopsbudget.counting.structures import tensors_of
 
 if TYPE_CHECKING:
@@ -18,7 +20,24 @@ def _by(sizes: Sequence[int]) -> str:
 
 
 def shape_of(module: torch.nn.Module) -> str:
-    """What the module's cost hangs on: "64->128, 3x3, stride 2x2", "4096->1000"; else the shapes of its parameters."""
+    """What the module's cost hangs on: "64->128, 3x3, stride 2x2", "4096->1000"; else the shapes of its parameters.
+
+    Of a sharded module the shapes of what this rank holds too: "4096->1000, local weight 250x4096".
+    """
+    shape, parts = _whole_shape_of(module), _local_parts(module)
+    return ", local ".join(filter(None, (shape, parts)))
+
+
+def _local_parts(module: torch.nn.Module) -> str:
+    parts = [
+        (name, local(parameter).shape)
+        for name, parameter in module._parameters.items()  # noqa: SLF001
+        if parameter is not None and type(parameter) not in PLAIN and is_sharded(parameter)
+    ]
+    return _parameters(tuple(parts)) if parts else ""
+
+
+def _whole_shape_of(module: torch.nn.Module) -> str:
     if isinstance(module, torch.nn.modules.conv._ConvNd):  # noqa: SLF001 -- the base class of all convolutions
         channels = (module.in_channels, module.out_channels, module.groups)
         return _convolution(*channels, tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation))
@@ -56,7 +75,10 @@ def _convolution(  # noqa: PLR0913, PLR0917 -- what tells convolutions apart
 
 
 def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-    """One entry a tensor: "float32[1, 3, 224, 224]", "mask=int64[1, 128]", and "float32[2, *, 8] of 64" if nested."""
+    """One entry a tensor: "float32[1, 3, 224, 224]", "mask=int64[1, 128]".
+
+    Of a nested one all elements: "float32[2, *, 8] of 64"; of a sharded one the rank's: "float32[2, 8] of [8, 8]".
+    """
     entries = [_entry(tensor) for tensor in tensors_of(args)]
     for name, value in kwargs.items():
         entries += [f"{name}={_entry(tensor)}" for tensor in tensors_of(value)]
@@ -68,6 +90,8 @@ def _entry(tensor: torch.Tensor) -> str:
     if tensor.is_nested:
         sizes = ", ".join(_size(tensor, dim) for dim in range(tensor.dim()))
         return f"{dtype}[{sizes}] of {tensor.values().numel()}"
+    if is_sharded(tensor):
+        return f"{dtype}{list(local(tensor).shape)} of {list(tensor.shape)}"
     return f"{dtype}{list(tensor.shape)}"
 
 

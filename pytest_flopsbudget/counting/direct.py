@@ -102,7 +102,7 @@ def _element_by_element(tensors: Sequence[torch.Tensor], dtype: torch.dtype) -> 
     layouts = {tensor.stride() if tensor.shape == shape else None for tensor in tensors if tensor.ndim}
     stride: Sequence[int] | None = layouts.pop() if len(layouts) == 1 else None
     if stride is None or not _is_dense(shape, stride):
-        if len(tensors) == 1:
+        if len(tensors) == 1 and 0 in tensors[0].stride():
             return None
         stride = _common_stride(tensors, shape)
     return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
@@ -346,6 +346,30 @@ def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return _empty((inputs.shape[0], weight.shape[0], *positions), inputs.dtype)
 
 
+def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The gradients of input, weight and bias, those that are asked for, in order where these are."""
+    gradient, inputs, weight, bias_sizes, *_, mask = args
+    plain = inputs.is_contiguous() and weight.is_contiguous() and inputs.ndim < 5  # noqa: PLR2004 -- as for `_convolution`
+    if kwargs or not plain or gradient.dtype not in _FLOATS:
+        return None
+    shapes = (inputs.shape, weight.shape, bias_sizes)
+    if any(asked and shape is None for asked, shape in zip(mask, shapes, strict=True)):
+        return None
+    return tuple(_empty(shape, gradient.dtype) if asked else None for asked, shape in zip(mask, shapes, strict=True))
+
+
+def _batch_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    gradient, inputs, weight, *_, mask = args
+    tensors = [item for item in args if isinstance(item, torch.Tensor)]
+    if kwargs or not _plain_float32(*tensors) or inputs.ndim < 3 or gradient.shape != inputs.shape:  # noqa: PLR2004 -- positions
+        return None
+    if any(mask[1:]) and weight is None:
+        return None
+    channels = (inputs.shape[1],)
+    parameters = (_empty(channels, torch.float32) if asked else None for asked in mask[1:])
+    return _empty(inputs.shape, torch.float32), *parameters
+
+
 def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """A sum or a mean over some dimensions."""
     if len(args) == 1:
@@ -393,7 +417,7 @@ def _asks_for_no_format(tensor: torch.Tensor) -> bool:
     if tensor.ndim < 4:  # noqa: PLR2004 -- images
         return True
     # With the channels last, the last dimension's elements are apart.
-    return tensor.ndim == 4 and tensor.stride(-1) == 1 and min(tensor.shape) > 1 and min(tensor.stride()) > 0  # noqa: PLR2004
+    return tensor.ndim == 4 and tensor.stride(-1) == 1 and tensor.shape[1] > 1  # noqa: PLR2004
 
 
 def _chosen(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -483,6 +507,7 @@ _RULES: Mapping[str, Rule] = {
     "aten.embedding": _embedding,
     "aten.where": _chosen,
     "aten.convolution": _convolution,
+    "aten.convolution_backward": _convolution_backward,
     "aten.mean": _over_dimensions,
     "aten.sum": _over_dimensions,
     "aten.mm": _product,
@@ -499,6 +524,7 @@ _RULES: Mapping[str, Rule] = {
     "aten.triu": _triangle,
     "aten.native_batch_norm": _batch_norm,
     "aten._native_batch_norm_legit": _batch_norm,
+    "aten.native_batch_norm_backward": _batch_norm_backward,
     "aten._softmax": _softmax,
     "aten._softmax_backward_data": _softmax_backward,
     "aten._log_softmax": _softmax,

@@ -9,6 +9,7 @@ import torch
 
 from pytest_flopsbudget.counting import flex, triton
 from pytest_flopsbudget.counting.replaced import replaced
+from pytest_flopsbudget.counting.threads import on_this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -54,15 +55,16 @@ def in_plain_pytorch(tracer: Tracer) -> Iterator[None]:
         "map_impl": _map,
     }
     loaded = torch._ops._higher_order_ops  # noqa: SLF001
-    with replaced((type(loaded[name]), "__call__", _instead(body)) for name, body in bodies.items() if name in loaded):
+    kinds = ((type(loaded[name]), body) for name, body in bodies.items() if name in loaded)
+    with replaced((kind, "__call__", _instead(body, kind.__call__)) for kind, body in kinds):
         yield
 
 
-def _instead(body: Callable[..., Any]) -> Callable[..., Any]:
+def _instead(body: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
     def call(_operator: object, *args: Any, **kwargs: Any) -> Any:
         return body(*args, **kwargs)
 
-    return call
+    return on_this_thread(call, original)
 
 
 def _while_loop(

@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 import sys
+import threading
+from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from msgspec.structs import replace
 from torch._subclasses.fake_tensor import FakeTensor
-from torch.nn.utils.rnn import PackedSequence
 
 from pytest_flopsbudget.counting import flex
+from pytest_flopsbudget.counting.autocast import autocast_followed
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
+from pytest_flopsbudget.counting.data_parallel import reshard
 from pytest_flopsbudget.counting.description import name_of, signature_of
+from pytest_flopsbudget.counting.examples import inputs_of
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
+from pytest_flopsbudget.counting.lightning import without_logs
 from pytest_flopsbudget.counting.modules import ModuleTracker
+from pytest_flopsbudget.counting.optimizers import know_steps, name_idle_steps, optimizers_in
 from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.real import RealTracer
 from pytest_flopsbudget.counting.recurrent import step_by_step
 from pytest_flopsbudget.counting.scripted import ReadsMemoryError
-from pytest_flopsbudget.counting.shadow import Shadow, sharing_data, uncompiled, without_data
+from pytest_flopsbudget.counting.shadow import Shadow, runnable, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
+from pytest_flopsbudget.counting.sharded import is_sharded, local_work_only, wait_for
 from pytest_flopsbudget.counting.structures import tensors_of
+from pytest_flopsbudget.counting.threads import other_threads_heard, works_for_a_measurement
 from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import uncollected, undisturbed
 from pytest_flopsbudget.counting.unseen import unseen_named
+from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_flopsbudget.counting.constants import Constants
     from pytest_flopsbudget.counting.tracer import Tracer
@@ -35,6 +46,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 _COMPILER = "torch._dynamo"
+#: A measurement changes modes and attributes that all threads of the process share.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def measure(
@@ -53,14 +66,17 @@ def measure(
 
     Args:
         model: a module, a method of one, or a function that calls some.
-        args: the positional arguments; a single tensor stands for a tuple of it.
+        args: the positional arguments; a single tensor stands for a tuple of it. Where neither these nor keyword
+            arguments are given, the example that the model carries is used and named in the notes:
+            ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
         kwargs: the keyword arguments.
         backward: count the backward pass of the summed outputs too.
         shortcuts: remember how operators were answered, work common answers out, and leave gradients out of a forward
             pass. Without, PyTorch is asked about every call of every operator, which is slow and counts the same.
 
     Raises:
-        UsageError: ``model`` is no callable, it needs data and has none, or no output of it can be differentiated.
+        UsageError: ``model`` is no callable, it needs data and has none, no output of it can be differentiated, or the
+            example that it carries is not for it.
         Exception: whatever the model itself raises, as it raised it.
     """
     if not callable(model):
@@ -68,9 +84,14 @@ def measure(
             f"measure(model, args): the model is a value of type {type(model).__name__}, which cannot be called; "
             "hand over a torch.nn.Module or a function"
         )
-    # Of these types exactly: a packed sequence, say, is a tuple too.
-    args = tuple(args) if type(args) in (tuple, list) else (args,)
-    run = _Run(model, args, dict(kwargs or {}), backward, shortcuts=shortcuts)
+    inputs = inputs_of(model, args, kwargs)
+    with nullcontext() if works_for_a_measurement() else _ONE_AT_A_TIME:
+        result = _measured(_Run(runnable(model), inputs.args, inputs.kwargs, backward, shortcuts=shortcuts))
+    return replace(result, notes=(inputs.note, *result.notes)) if inputs.note else result
+
+
+def _measured(run: _Run) -> Complexity:
+    """On shapes where they are enough, with the values of integers where these are, else for real."""
     with uncollected():
         result, failure = _uncompiled(run.on_shapes)
         if result is None and run.asked_for_data is not None:
@@ -83,7 +104,7 @@ def measure(
         raise failure
     operator, path = run.asked_for_data or ("an operator", "")
     raise UsageError(
-        f"{name_of(model)} needs data, and {run.without_data} has none: {operator} in {path or 'the model itself'!r} "
+        f"{run.name} needs data, and {run.without_data} has none: {operator} in {path or 'the model itself'!r} "
         "returns sizes or values that depend on it; hand over real inputs (for masks that is often enough), "
         "or build the model on a real device too"
     ) from failure
@@ -118,6 +139,7 @@ class _Run:
         self._shortcuts = shortcuts
         self._model: Callable[..., Any] = uncompiled(model)
         self._args, self._kwargs, self._backward = args, kwargs, backward
+        self.name = name_of(self._model)
         #: (operator, module) that could not do with shapes.
         self.asked_for_data: tuple[str, str] | None = None
         #: The first tensor that holds no data, in words; known after a run on shapes.
@@ -156,6 +178,19 @@ class _Run:
     def _takes_gradients(self) -> bool:
         return self._backward or (not self._shortcuts and torch.is_grad_enabled())
 
+    def _has_gradients(self) -> bool:
+        """Whether the gradients that are there already are a part of what is measured.
+
+        A training step may go on from them. A model by itself does not, and a backward pass that was asked for has to
+        count the same whatever was run before.
+        """
+        return not (self._backward or isinstance(self._model, torch.nn.Module))
+
+    @staticmethod
+    def _trains(shadow: Shadow) -> bool:
+        """Whether there is a step of an optimizer in what is measured, which does nothing without gradients."""
+        return torch.is_grad_enabled() and bool(optimizers_in(shadow))
+
     def _may_take_gradients(self) -> bool:
         """Whether a forward pass that failed without gradients may be one that takes some on its way.
 
@@ -166,17 +201,27 @@ class _Run:
     def _on_twins_once(
         self, execution: Execution, prepare: Callable[[Constants, Shadow], None], *, gradients: bool
     ) -> tuple[Complexity | None, Exception | None, Shadow]:
-        shadow = Shadow(without_data, own_hooks=self._own_hooks)
+        shadow = Shadow(without_data, own_hooks=self._own_hooks, gradients=self._has_gradients())
         tracer = None
         try:
             with undisturbed(), flex.countable(on_meta=True):
                 model, args, kwargs = self._doubled(shadow)
                 tracer = ShapesTracer(_tracker_of(model), shortcuts=self._shortcuts)
                 _know_batch_sizes(tracer.constants, shadow)
+                know_steps(tracer.constants, shadow)
+                name_idle_steps(tracer, shadow)
+                gradients = gradients or self._trains(shadow)
                 prepare(tracer.constants, shadow)
                 one_for_all = tracer if self._shortcuts else None
-                with step_by_step(one_for_all), tracer.tracker.following(shadow.modules):
+                casting = autocast_followed(partial(_originals, shadow))
+                with (
+                    step_by_step(one_for_all),
+                    tracer.tracker.following(shadow.modules),
+                    local_work_only(shadow.modules, tracer, on_meta=True),
+                    casting,
+                ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
+                reshard(shadow.modules)
             if tracer.asked_for_data is None:
                 return self._complexity(tracer, execution), None, shadow
             failure: Exception = NeedsDataError(tracer.asked_for_data[0])
@@ -205,18 +250,26 @@ class _Run:
 
     def _for_real_once(self, *, gradients: bool) -> Complexity:
         with undisturbed(), flex.countable(on_meta=False):
-            shadow = Shadow(sharing_data)
+            shadow = Shadow(sharing_data, gradients=self._has_gradients())
             model, args, kwargs = self._doubled(shadow)
             tracer = RealTracer(_tracker_of(model))
+            name_idle_steps(tracer, shadow)
+            gradients = gradients or self._trains(shadow)
             try:
-                with tracer.tracker.following(shadow.modules):
+                with (
+                    tracer.tracker.following(shadow.modules),
+                    local_work_only(shadow.modules, tracer, on_meta=False),
+                ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
+                reshard(shadow.modules)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")
 
     def _doubled(self, shadow: Shadow) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        return shadow.of(self._model), shadow.of(self._args), shadow.of(self._kwargs)
+        doubles = shadow.of(self._model), shadow.of(self._args), shadow.of(self._kwargs)
+        without_logs(shadow.modules)
+        return doubles
 
     def _traced(
         self,
@@ -231,17 +284,20 @@ class _Run:
             in_plain_pytorch(tracer),
             unseen_named(tracer),
             following_steps(tracer.steps),
+            other_threads_heard(tracer.tracker),
             tracer,
             torch.set_grad_enabled(gradients),
         ):
             output = model(*args, **kwargs)
+            if has_process_group():
+                wait_for(tensors_of(output))
             if self._backward:
                 _backward(output)
 
     def _complexity(self, tracer: Tracer, execution: Execution) -> Complexity:
         return complexity(
             tracer,
-            model=name_of(self._model),
+            model=self.name,
             inputs=signature_of(self._args, self._kwargs),
             execution=execution,
             backward=self._backward,
@@ -261,7 +317,7 @@ def _backward(outputs: Any) -> None:
     # Seeds of ones are what the sum's own backward would hand on.
     seeds = [
         torch.ones_like(item)
-        if item.is_nested
+        if item.is_nested or is_sharded(item)
         else torch.ones((), dtype=item.dtype, device=item.device).expand_as(item)
         for item in tensors
     ]
@@ -295,9 +351,8 @@ def _know_block_masks(constants: Constants, shadow: Shadow) -> None:
 
 def _know_batch_sizes(constants: Constants, shadow: Shadow) -> None:
     """The batch sizes of packed sequences are real, and read by the layers that they are handed to."""
-    for _, double in shadow.doubles():
-        if isinstance(double, PackedSequence):
-            constants.on_cpu(double.batch_sizes)
+    for packed in shadow.packed:
+        constants.on_cpu(packed.batch_sizes)
 
 
 def _know_integers(constants: Constants, shadow: Shadow) -> None:
@@ -330,6 +385,10 @@ def _without_data(shadow: Shadow) -> str | None:
     if empty is None:
         return None
     return f"{names.get(id(empty), 'an input')} ({'a fake tensor' if _is_fake(empty) else 'on the meta device'})"
+
+
+def _originals(shadow: Shadow) -> Iterator[torch.Tensor]:
+    return (original for original, _ in shadow.doubles() if isinstance(original, torch.Tensor))
 
 
 def _is_fake(tensor: torch.Tensor) -> bool:

@@ -27,6 +27,24 @@ def has_no_dispatcher(kind: type) -> bool:
     return rule is torch._C._disabled_torch_dispatch_impl  # noqa: SLF001
 
 
+def wraps_others(tensor: torch.Tensor) -> bool:
+    """Whether the tensor consists of others that its class can be taken apart into: quantized weights of torchao."""
+    return type(tensor) not in PLAIN and hasattr(tensor, "__tensor_flatten__") and not tensor.is_nested
+
+
+def parts_of(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The tensors that one which `wraps_others` consists of, by the attributes that hold them."""
+    wrapper: Any = tensor
+    return {name: getattr(tensor, name) for name in wrapper.__tensor_flatten__()[0]}
+
+
+def bytes_of(tensor: torch.Tensor) -> int:
+    """As stored: where it wraps others, theirs."""
+    if type(tensor) in PLAIN or not wraps_others(tensor):
+        return tensor.nbytes
+    return sum(map(bytes_of, parts_of(tensor).values()))
+
+
 class NoTwinError(Exception):
     """A tensor that has no twin on the meta device: sparse, nested, quantized, or of a subclass with its own rules."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-_CREDITS = ("calls", "flops", "other_flops", "recomputed_flops")
+_CREDITS = ("calls", "flops", "other_flops", "recomputed_flops", "communication")
 _NOTHING = (0,) * len(_CREDITS)
 
 #: Where PyTorch's Python code enters a backward pass, called by a function that knows whether it makes a graph.
@@ -39,7 +39,17 @@ def _makes_graph(frame: FrameType | None) -> bool:
 class Node:
     """One place in the tree: a module under one of its names, or the function that was measured."""
 
-    __slots__ = ("calls", "flops", "module", "other_flops", "parent", "path", "recomputed_flops", "type")
+    __slots__ = (
+        "calls",
+        "communication",
+        "flops",
+        "module",
+        "other_flops",
+        "parent",
+        "path",
+        "recomputed_flops",
+        "type",
+    )
 
     def __init__(self, path: str, type_name: str, module: torch.nn.Module | None, parent: Node | None = None) -> None:
         self.path = path
@@ -53,6 +63,8 @@ class Node:
         self.other_flops = 0
         #: Of ``flops``, what the backward pass computed again.
         self.recomputed_flops = 0
+        #: Bytes of the messages between processes.
+        self.communication = 0
 
 
 class ModuleTracker:
@@ -69,7 +81,7 @@ class ModuleTracker:
     def __init__(self, root: torch.nn.Module | None, type_name: str) -> None:
         self.root = Node("", type_name, root)
         self.nodes: dict[str, Node] = {"": self.root}
-        #: Modules that were called on threads which the model started, where nobody counts.
+        #: Modules that were called on threads which the model started, where nobody counts, or that had them compute.
         self.unfollowed: set[str] = set()
         #: By identity, the nodes of modules under their first names; a node keeps its module, and so the identity.
         self._first: dict[int, Node] = {}
@@ -80,6 +92,7 @@ class ModuleTracker:
         self._numbers: list[int] = []
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
+        self._elsewhere = threading.local()
         if root is not None:
             self._adopt(root, "")
 
@@ -137,9 +150,7 @@ class ModuleTracker:
 
     def _call(self, module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() != self._thread:
-            if _running_node() is None:  # not one of autograd's own threads
-                self.unfollowed.update(node.path for node in [self._first.get(id(module))] if node is not None)
-            return module._call_impl(*args, **kwargs)  # noqa: SLF001
+            return self._called_elsewhere(module, *args, **kwargs)
         identity = id(module)
         node = self._first.get(identity)
         if node is None or identity in self._paths:
@@ -155,6 +166,21 @@ class ModuleTracker:
             del stack[depth:]
             self._mark(stack[-1][0])
 
+    def _called_elsewhere(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+        """A call on a thread where nobody counts."""
+        if _running_node() is None:  # not one of autograd's own threads
+            self.unfollowed.update(node.path for node in [self._first.get(id(module))] if node is not None)
+        before = self.follows_elsewhere()
+        self._elsewhere.follows = True
+        try:
+            return module._call_impl(*args, **kwargs)  # noqa: SLF001
+        finally:
+            self._elsewhere.follows = before
+
+    def follows_elsewhere(self) -> bool:
+        """Whether this thread, which is another than the one that measures, runs a module that is known here."""
+        return bool(getattr(self._elsewhere, "follows", False))
+
     @contextmanager
     def following(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
         """Follow the calls of these modules, which must be doubles, on this thread while the context lasts."""
@@ -168,6 +194,16 @@ class ModuleTracker:
             # Not to put anything back: a module that holds itself is freed by a garbage collection only.
             for module in modules:
                 module.__dict__["_compiled_call_impl"] = None
+
+    @contextmanager
+    def credited(self, module: torch.nn.Module) -> Iterator[None]:
+        """Credit to ``module`` what runs within the context, whoever is running."""
+        depth = len(self._stack)
+        self._stack.append((self._node(module), True))
+        try:
+            yield
+        finally:
+            del self._stack[depth:]
 
     def current(self) -> Node:
         """The place that the operator being dispatched now belongs to."""

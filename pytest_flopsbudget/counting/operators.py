@@ -18,6 +18,8 @@ from pytest_flopsbudget.counting.costs import (
     reduction,
     registered_formula,
 )
+from pytest_flopsbudget.counting.costs.communication import COLLECTIVES
+from pytest_flopsbudget.counting.costs.messages import message_of
 from pytest_flopsbudget.counting.metadata import tensors_in
 
 if TYPE_CHECKING:
@@ -51,12 +53,14 @@ class OperatorInfo:
         "formula",
         "has_device",
         "has_nested_kernel",
+        "is_collective",
         "is_constant",
         "is_plain",
         "is_pointwise",
         "is_random",
         "is_view",
         "known",
+        "message",
         "name",
         "needs_data",
         "only_makes",
@@ -109,6 +113,12 @@ class OperatorInfo:
             for index, argument in enumerate(arguments)
             if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in _STATISTICS
         )
+        #: Whether it deals with other processes, so that what it returns hangs on their number.
+        self.is_collective = self.name.rstrip("_") in COLLECTIVES
+        #: The bytes that it passes to or gets from them.
+        self.message = message_of(self.name)
+        if self.name.startswith("c10d.") and self.name.endswith("_"):
+            self.written = (0,)  # their schemas do not say so
         #: Whether it writes to nothing, and what it makes is where its arguments are.
         self.only_makes = not (self.has_device or self.written)
         self.behaviour, self.returned = self._behaviour(schema, tags)
@@ -127,7 +137,7 @@ class OperatorInfo:
         self.is_plain = (
             self.behaviour != "alias"
             and self.known
-            and not (self.needs_data or self.is_random or self.is_constant)
+            and not (self.needs_data or self.is_random or self.is_constant or self.is_collective)
             and self.name not in ("aten.index", "aten.lift_fresh")
         )
 
@@ -191,6 +201,10 @@ class OperatorInfo:
     def runs_nested(self, args: Sequence[Any]) -> bool:
         """Whether the operator runs as one on nested tensors, though it is made of others for plain ones."""
         return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
+
+    def communication(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
+        """Bytes of the message of one call."""
+        return 0 if self.message is None else self.message(Call(self.operator, args, kwargs, output))
 
     def cost(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
         """What one call costs; `FREE` where no formula applies."""

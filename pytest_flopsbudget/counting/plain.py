@@ -10,7 +10,16 @@ from functools import lru_cache
 from typing import Any
 
 #: Parts of PyTorch whose objects hold a model's tensors; others (graphs, process groups, hook handles) stay themselves.
-_TORCH_STATE = ("torch.distributions.", "torch.nn.", "torch.optim.")
+_TORCH_STATE = (
+    "torch.amp.grad_scaler.",
+    "torch.distributed.fsdp._fully_shard.",
+    "torch.distributions.",
+    "torch.nn.",
+    "torch.optim.",
+)
+
+#: What runs the tests holds no model of theirs, and has to be told what they do: a patch, say, to be taken back.
+_RUNNERS = frozenset(("_pytest", "pluggy"))
 
 #: The built-in class underneath, which has to make the object; the more special one first.
 _CONTAINERS: tuple[type, ...] = (OrderedDict, defaultdict, dict, list, set, deque)
@@ -18,7 +27,7 @@ _CONTAINERS: tuple[type, ...] = (OrderedDict, defaultdict, dict, list, set, dequ
 
 def is_plain(kind: type) -> bool:
     """Whether an instance of this class is safe to double by its attributes alone."""
-    if not kind.__flags__ & _HEAP_TYPE or issubclass(kind, (type, Enum)):
+    if not kind.__flags__ & _HEAP_TYPE or issubclass(kind, (type, Enum, types.ModuleType)):
         return False
     if hasattr(kind, "__deepcopy__") or hasattr(kind, "__del__"):
         return False  # it has its own idea of a copy, or of its end
@@ -26,7 +35,7 @@ def is_plain(kind: type) -> bool:
     package = home.partition(".")[0]
     if package == "torch":
         return f"{home}.".startswith(_TORCH_STATE)
-    return package not in sys.stdlib_module_names or package == "__main__"
+    return package == "__main__" or (package not in sys.stdlib_module_names and package not in _RUNNERS)
 
 
 #: CPython's Py_TPFLAGS_HEAPTYPE: the class was made by a ``class`` statement.

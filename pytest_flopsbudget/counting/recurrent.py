@@ -16,6 +16,7 @@ import torch
 from torch.nn import functional
 
 from pytest_flopsbudget.counting.replaced import replaced
+from pytest_flopsbudget.counting.threads import on_this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -153,4 +154,4 @@ def _instead_of(original: Callable[..., Any], cell: Cell, tracer: Tracer | None)
         # Packed sequences have an argument more before the weights, which come before whether there are biases.
         return _stack(cell, tracer, *args) if isinstance(args[3], bool) else original(*args)
 
-    return run
+    return on_this_thread(run, original)

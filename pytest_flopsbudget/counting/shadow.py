@@ -16,8 +16,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
+from pytest_flopsbudget.counting import sharded
 from pytest_flopsbudget.counting.frozen import in_sight, runs_unseen
-from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, twin_of
+from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, parts_of, twin_of, wraps_others
 from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, has_slots, is_plain, slots_of
 from pytest_flopsbudget.counting.scripted import independent_copy, refuse_memory_readers
 
@@ -69,8 +70,12 @@ class NoHooks(OrderedDict[int, Any]):
         self.wanted = True
         raise HooksWantedError
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> NoHooks:
+        return self  # copies of modules have none either
+
     def __reduce__(self) -> Any:
-        return OrderedDict, ()  # a copy belongs to somebody
+        self.wanted = True
+        raise HooksWantedError
 
     def copy(self) -> Any:
         """An empty dict for whoever asks."""
@@ -103,12 +108,32 @@ def uncompiled(value: Any) -> Any:
         value = original
 
 
+def is_program(model: Any) -> bool:
+    """Whether it is what `torch.export` gives, told without loading that."""
+    kind = type(model)
+    return kind.__name__ == "ExportedProgram" and kind.__module__.startswith("torch.export.")
+
+
+def runnable(model: Any) -> Any:
+    """The module that an exported program stands for; anything else is itself."""
+    return model.module() if is_program(model) else model
+
+
 class Shadow:
     """Doubles of modules, tensors and what holds them; each thing has one double, so ties between them last."""
 
-    def __init__(self, double: Callable[[torch.Tensor], torch.Tensor], *, own_hooks: bool = True) -> None:
-        """`own_hooks`: whether doubles of modules without hooks get dicts of their own to put some in."""
+    def __init__(
+        self, double: Callable[[torch.Tensor], torch.Tensor], *, own_hooks: bool = True, gradients: bool = False
+    ) -> None:
+        """Make no double yet.
+
+        Args:
+            double: of a plain tensor.
+            own_hooks: whether doubles of modules without hooks get dicts of their own to put some in.
+            gradients: whether doubles of tensors that have a gradient have its double.
+        """
         self._double = double
+        self._gradients = gradients
         self._hooks = NoHooks()
         self._shares_hooks = not own_hooks
         self._anew = _ANEW if own_hooks else _ANEW | dict.fromkeys(_HOOKS, self._hooks)
@@ -118,6 +143,8 @@ class Shadow:
         #: The doubles of modules, and of objects that are none, these with the originals before.
         self.modules: list[torch.nn.Module] = []
         self.objects: list[tuple[Any, Any]] = []
+        #: The doubles of packed sequences.
+        self.packed: list[PackedSequence] = []
         self._namespaces: dict[int, dict[str, Any]] = {}
 
     def of(self, value: Any) -> Any:
@@ -293,13 +320,16 @@ class Shadow:
             if container is defaultdict:
                 double.default_factory = original.default_factory
             for key, item in container.items(original):
-                container.__setitem__(double, self._known(key), self._value(item))
+                container.__setitem__(double, self._key(key), self._value(item))
         elif container is set:
-            set.update(double, map(self._known, set.__iter__(original)))
+            set.update(double, map(self._key, set.__iter__(original)))
         else:
             container.extend(double, map(self._value, container.__iter__(original)))
 
-    def _known(self, key: Any) -> Any:
+    def _key(self, key: Any) -> Any:
+        """What is looked up by identity has to be the double, even where it is met here first."""
+        if isinstance(key, (torch.Tensor, torch.nn.Module)):
+            return self._value(key)
         return self._doubles.get(id(key), key)
 
     def _dict(self, value: dict[Any, Any]) -> Any:
@@ -307,7 +337,7 @@ class Shadow:
             return self._remember(value, value.copy())  # such as the names of a thousand classes
         double = self._remember(value, type(value)())
         for key, item in value.items():
-            double[key if type(key) in _ATOMS else self._known(key)] = self._value(item)
+            double[key if type(key) in _ATOMS else self._key(key)] = self._value(item)
         return double
 
     def _defaultdict(self, value: defaultdict[Any, Any]) -> Any:
@@ -341,7 +371,7 @@ class Shadow:
         return self._remember(value, double)
 
     def _set(self, value: set[Any]) -> Any:
-        return self._remember(value, set(map(self._known, value)))
+        return self._remember(value, set(map(self._key, value)))
 
     def _deque(self, value: deque[Any]) -> Any:
         double = self._remember(value, deque(maxlen=value.maxlen))
@@ -351,7 +381,9 @@ class Shadow:
     def _packed(self, value: PackedSequence) -> Any:
         # The batch sizes say how often to step, and are read as numbers: they belong to the shapes.
         data, sizes, *indices = value
-        return self._remember(value, tuple.__new__(PackedSequence, (self._value(data), sizes.clone(), *indices)))
+        double = tuple.__new__(PackedSequence, (self._value(data), sizes.clone(), *indices))
+        self.packed.append(double)
+        return self._remember(value, double)
 
     def _handle(self, value: RemovableHandle) -> Any:
         """A hook that its owner takes off, as lazy modules do, goes from the double."""
@@ -381,6 +413,8 @@ class Shadow:
         original = uncompiled(function)
         if original is not function:
             return self._value(original)
+        if not _is_of_torch(function) and _reaches_state(function):
+            return self._function(function, self._namespace)
         return self._function(function) if function.__closure__ else function
 
     def _function(
@@ -409,12 +443,12 @@ class Shadow:
         return double
 
     def _namespace(self, function: types.FunctionType) -> dict[str, Any]:
-        """The function's global names, with doubles of the modules and tensors that it uses."""
+        """The function's global names, with doubles of the models and whatever may hold some that it uses."""
         originals = function.__globals__
         namespace = self._namespaces.setdefault(id(originals), dict(originals))
         for name in _names(function.__code__):
             value = originals.get(name)
-            if issubclass(type(value), (torch.nn.Module, torch.Tensor, torch.jit.ScriptFunction)):
+            if _is_state(value):
                 namespace[name] = self._value(value)
             elif type(value) is types.FunctionType and value.__globals__ is originals and namespace[name] is value:
                 namespace[name] = None  # in the making, should it call itself
@@ -424,21 +458,37 @@ class Shadow:
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         kind = type(tensor)
         if kind is torch.nn.Parameter and not tensor.__dict__:
-            return cast("torch.Tensor", self._remember(tensor, self._parameter(tensor)))
+            return self._with_gradient(tensor, self._remember(tensor, self._parameter(tensor)))
         if kind is torch.Tensor and not tensor.requires_grad and not tensor.__dict__:
             return cast("torch.Tensor", self._remember(tensor, self._double(tensor)))
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             return self._uninitialized(tensor)
-        double = self._double(tensor)
+        if sharded.is_sharded(tensor):
+            double = sharded.double_of(tensor, self._value)
+        elif wraps_others(tensor):
+            double = self._wrapper(tensor)
+        else:
+            double = self._double(tensor)
         if kind not in PLAIN and has_no_dispatcher(kind):
             double = double.as_subclass(kind)
         if isinstance(tensor, torch.nn.Parameter):
             double = torch.nn.Parameter(double, requires_grad=tensor.requires_grad)
         elif tensor.requires_grad:
             double.requires_grad_()
-        self._remember(tensor, double)
+        self._with_gradient(tensor, self._remember(tensor, double))
         if tensor.__dict__ and (kind in PLAIN or has_no_dispatcher(kind)):  # others hold their parts there
             double.__dict__.update((name, self._value(value)) for name, value in tensor.__dict__.items())
+        return double
+
+    def _wrapper(self, tensor: Any) -> torch.Tensor:
+        """One of the same class around doubles, so that it computes as the original does."""
+        _, context = tensor.__tensor_flatten__()
+        doubles = {name: self._value(part) for name, part in parts_of(tensor).items()}
+        return cast("torch.Tensor", tensor.__tensor_unflatten__(doubles, context, tensor.shape, tensor.stride()))
+
+    def _with_gradient(self, tensor: torch.Tensor, double: torch.Tensor) -> torch.Tensor:
+        if self._gradients and tensor.is_leaf and tensor.grad is not None:
+            double.grad = self._value(tensor.grad)
         return double
 
     def _parameter(self, parameter: torch.Tensor) -> torch.Tensor:
@@ -490,6 +540,30 @@ def _names(code: types.CodeType) -> Iterator[str]:
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _names(constant)
+
+
+def _is_state(value: Any) -> bool:
+    """Whether a global name's value is a model, or an object that may hold one: an optimizer, a trainer."""
+    kind = type(value)
+    return issubclass(kind, (torch.nn.Module, torch.Tensor, torch.jit.ScriptFunction)) or is_plain(kind)
+
+
+def _reaches_state(function: types.FunctionType) -> bool:
+    """Whether the function uses such by a global name, itself or by another function of its file."""
+    names = function.__globals__
+    waiting, seen = [function.__code__], set[types.CodeType]()
+    while waiting:
+        code = waiting.pop()
+        if code in seen:
+            continue
+        seen.add(code)
+        for name in _names(code):
+            value = names.get(name)
+            if _is_state(value):
+                return True
+            if type(value) is types.FunctionType and value.__globals__ is names:
+                waiting.append(value.__code__)
+    return False
 
 
 def _is_of_torch(function: types.FunctionType) -> bool:

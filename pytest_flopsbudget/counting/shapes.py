@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting import direct
+from pytest_flopsbudget.counting.collectives import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.constants import Constants
 from pytest_flopsbudget.counting.costs import FREE
 from pytest_flopsbudget.counting.metadata import PLAIN, append_key, make, spec_of, to_meta
@@ -75,6 +76,8 @@ class ShapesTracer(Tracer):
 
     def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Cost]:
         """The same for any operator and any arguments."""
+        if info.is_collective:
+            return self._answer_collective(info, args, kwargs)
         if info.name == "aten.index":
             args = (args[0], self._without_masks(args[1]))
         wants_cpu = False
@@ -101,6 +104,19 @@ class ShapesTracer(Tracer):
         if info.behaviour == "inplace":
             output = self._written(info, args)
         return output, cost
+
+    def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Cost]:
+        """The same for an operator on several processes, none of which hears of it; it hangs on how many there are."""
+        written = tuple(info.writes_to(args, kwargs))
+        if not all(tensor.is_meta for tensor in written):
+            self.need_data(info.name)
+        for tensor in written:
+            self.constants.forget(tensor)
+        if not is_in_place(info.name):
+            output, cost = self._run(info, args, kwargs)
+            return self._written(info, args) if info.behaviour == "inplace" and info.returned else output, cost
+        output = answer_in_place(info.operator, args)
+        return output, info.cost_of_one(args, kwargs, output)
 
     def _may_be_known(self, info: OperatorInfo, args: tuple[Any, ...]) -> bool:
         """Whether the answer may follow from known values, or make some unknown."""

@@ -46,12 +46,14 @@ def counts_by_metadata(kind: type) -> bool:
 class Tally:
     """Calls and work of one operator."""
 
-    __slots__ = ("calls", "flops", "other_flops", "paths", "recomputed_flops")
+    __slots__ = ("calls", "communication", "flops", "other_flops", "paths", "recomputed_flops")
 
     def __init__(self) -> None:
         self.calls = 0
         self.flops = 0
         self.other_flops = 0
+        #: Bytes of the messages between processes.
+        self.communication = 0
         self.recomputed_flops = 0
         #: Where it ran; kept only for unknown operators.
         self.paths: set[str] = set()
@@ -73,6 +75,8 @@ class Tracer(TorchDispatchMode):
         self.unknown: dict[str, Tally] = {}
         #: Work by phase, and the optimizers' steps, which are one.
         self.phases: dict[PhaseName, Tally] = {}
+        #: The phase that work belongs to, where its surroundings do not tell.
+        self.phase: PhaseName | None = None
         self.steps = Steps()
         #: What a reader of the numbers should know.
         self.notes: set[str] = set()
@@ -109,11 +113,23 @@ class Tracer(TorchDispatchMode):
             if output is not NotImplemented:
                 return output
         output, cost = self.answer(info, args, kwargs)
-        if cost is not FREE:
+        if info.message is not None:
+            self.credit_message(info.name, cost, info.communication(args, kwargs, output))
+        elif cost is not FREE:
             self.credit(info.name, cost)
         elif not info.known:
             self.note_unknown(info.name)
         return output
+
+    def credit_message(self, name: str, cost: Cost, message: int) -> None:
+        """Add a call that passed ``message`` bytes between processes."""
+        if not message and cost is FREE:
+            return
+        self.credit(name, cost)
+        message *= self._times
+        self.tracker.current().communication += message
+        self.phases[self.phase or phase_of(self.steps)].communication += message
+        self.counted[name].communication += message
 
     def _part_of(self, cost: Cost) -> tuple[int, int]:
         flops, other_flops = (part * self._share for part in cost)
@@ -214,7 +230,7 @@ class Tracer(TorchDispatchMode):
         node = self.tracker.current()
         node.flops += flops
         node.other_flops += other_flops
-        of_phase = phase_of(self.steps)
+        of_phase = self.phase or phase_of(self.steps)
         phase = self.phases.get(of_phase)
         if phase is None:
             phase = self.phases[of_phase] = Tally()

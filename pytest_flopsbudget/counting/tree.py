@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.description import shape_of
+from pytest_flopsbudget.counting.metadata import PLAIN, bytes_of
+from pytest_flopsbudget.counting.sharded import local
+from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.results.complexity import (
     PHASES,
     Complexity,
@@ -24,13 +27,15 @@ if TYPE_CHECKING:
     import torch
 
     from pytest_flopsbudget.counting.modules import ModuleTracker, Node
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracer import Tally, Tracer
     from pytest_flopsbudget.results.complexity import PhaseName
 
 
 #: Metrics that are sums of work; nodes and tallies keep each under its name.
-_SUMMED = ("flops", "other_flops", "recomputed_flops")
+_SUMMED = ("flops", "other_flops", "recomputed_flops", "communication")
 _OF_OPERATORS = ("flops", "other_flops")
+#: Measured only where there may be other processes.
+_COMMUNICATION = "communication"
 #: Metrics of what modules hold, after those: a parameter that several hold is held once by what is above them.
 _HELD = ("params", "trainable_params", "param_bytes", "buffer_bytes")
 _KEYS = (*_SUMMED, *_HELD)
@@ -47,17 +52,19 @@ def _own(node: Node, held: list[int]) -> list[int]:
             for parameter in parameters.values():
                 if parameter is not None and type(parameter) not in _WITHOUT_SIZE:
                     held.append(id(parameter))
-                    count = parameter.numel()
+                    part = parameter if type(parameter) in PLAIN else local(parameter)
+                    count = part.numel()
                     params += count
-                    param_bytes += parameter.nbytes
+                    param_bytes += bytes_of(part)
                     if parameter.requires_grad:
                         trainable += count
         if buffers:
             for buffer in buffers.values():
                 if buffer is not None and type(buffer) not in _WITHOUT_SIZE:
                     held.append(id(buffer))
-                    buffer_bytes += buffer.nbytes
-    return [node.flops, node.other_flops, node.recomputed_flops, params, trainable, param_bytes, buffer_bytes]
+                    buffer_bytes += bytes_of(buffer if type(buffer) in PLAIN else local(buffer))
+    held_here = (params, trainable, param_bytes, buffer_bytes)
+    return [node.flops, node.other_flops, node.recomputed_flops, node.communication, *held_here]
 
 
 def _totals(nodes: Mapping[str, Node]) -> dict[str, list[int]]:
@@ -91,11 +98,12 @@ def _held_once(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) ->
         if node.module is not None:
             for parameter in node.module._parameters.values():  # noqa: SLF001
                 if parameter is not None and _has_size(parameter):
-                    count = parameter.numel()
-                    own[id(parameter)] = (count, count if parameter.requires_grad else 0, parameter.nbytes, 0)
+                    part = local(parameter)
+                    count = part.numel()
+                    own[id(parameter)] = (count, count if parameter.requires_grad else 0, bytes_of(part), 0)
             for buffer in node.module._buffers.values():  # noqa: SLF001
                 if buffer is not None and _has_size(buffer):
-                    own[id(buffer)] = (0, 0, 0, buffer.nbytes)
+                    own[id(buffer)] = (0, 0, 0, bytes_of(local(buffer)))
     for path, parent in upwards:
         sizes[parent].update(sizes[path])
     nothing = (0,) * len(_HELD)
@@ -133,15 +141,28 @@ def _unknown(tracer: Tracer) -> dict[str, UnknownOperator]:
     return unknown
 
 
-def _phases(tracer: Tracer) -> dict[PhaseName, Phase]:
+def _metrics(totals: Sequence[int], *, alone: bool) -> dict[str, int]:
+    metrics = dict(zip(_KEYS, totals))  # noqa: B905 -- as many, and asked for often
+    if alone:
+        del metrics[_COMMUNICATION]
+    return metrics
+
+
+def _operator_metrics(tally: Tally) -> dict[str, int]:
+    metrics = {key: getattr(tally, key) for key in _OF_OPERATORS}
+    return metrics | {_COMMUNICATION: tally.communication} if tally.communication else metrics
+
+
+def _phases(tracer: Tracer, *, alone: bool) -> dict[PhaseName, Phase]:
     """Work by phase; none where there is but the forward pass, whose work is the total."""
     if not tracer.phases.keys() - {"forward"}:
         return {}
-    nothing = dict.fromkeys(_SUMMED, 0)
+    keys = [key for key in _SUMMED if not alone or key != _COMMUNICATION]
+    nothing = dict.fromkeys(keys, 0)
     phases = {}
     for name in PHASES:
         tally = tracer.phases.get(name)
-        phases[name] = Phase(metrics=nothing if tally is None else {key: getattr(tally, key) for key in _SUMMED})
+        phases[name] = Phase(metrics=nothing if tally is None else {key: getattr(tally, key) for key in keys})
     return phases
 
 
@@ -151,12 +172,13 @@ def complexity(
     """What ``tracer`` saw, summed up."""
     nodes = _complete(tracer.tracker)
     totals = _totals(nodes)
+    alone = not (has_process_group() or totals[""][_KEYS.index(_COMMUNICATION)])
     modules = {
         path: Module(
             type=node.type,
             shape="" if node.module is None else shape_of(node.module),
             calls=node.calls,
-            metrics=dict(zip(_KEYS, totals[path])),  # noqa: B905 -- as many, and asked for often
+            metrics=_metrics(totals[path], alone=alone),
         )
         for path, node in nodes.items()
     }
@@ -168,10 +190,10 @@ def complexity(
         metrics=modules[""].metrics,
         modules=modules,
         operators={
-            name: Operator(calls=tally.calls, metrics={key: getattr(tally, key) for key in _OF_OPERATORS})
+            name: Operator(calls=tally.calls, metrics=_operator_metrics(tally))
             for name, tally in sorted(tracer.counted.items())
         },
         unknown_operators=_unknown(tracer),
-        phases=_phases(tracer),
+        phases=_phases(tracer, alone=alone),
         notes=tuple(sorted(tracer.notes)),
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 #: Warnings about the way in which we run a model: where they are errors, they would stop it.
 _OUR_DOING = (
     "flex_attention called without torch.compile",  # so that its operators are seen
+    "DTensor random operators may not have complete support on cpu",  # where one process stands for a rank of many
     "`torch.jit.script.*` is deprecated",  # by PyTorch's own code, which some meta kernels load
 )
 

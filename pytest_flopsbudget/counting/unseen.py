@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.replaced import replaced
+from pytest_flopsbudget.counting.threads import on_this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,4 +41,4 @@ def _named(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[
         tracer.note_unknown(f"torch.{name}")
         return function(*args, **kwargs)
 
-    return named
+    return on_this_thread(named, function)

@@ -23,6 +23,7 @@ from pytest_flopsbudget.counting.operators import operator_info
 from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.replaced import replaced
 from pytest_flopsbudget.counting.shadow import uncompiled
+from pytest_flopsbudget.counting.sharded import propagation_unseen
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.tracer import Tally, Tracer
 from pytest_flopsbudget.counting.tree import complexity
@@ -83,12 +84,8 @@ class WatchTracer(Tracer):
             with _tracking_views(), self:
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 -- the C++ that runs without us, too
         output = func(*args, **kwargs)
-        if info.computes:
-            cost = self._cost(info, args, kwargs, output)
-            if cost is not FREE:
-                self.credit(info.name, cost)
-        elif not info.known:
-            self.note_unknown(info.name)
+        if info.computes or info.is_collective or not info.known:
+            self._credit_call(info, args, kwargs, output)
         return output
 
     def _met(self, func: Any) -> OperatorInfo | None:
@@ -107,6 +104,16 @@ class WatchTracer(Tracer):
         with self:
             return body(*args, **kwargs)
 
+    def _credit_call(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        if not info.known:
+            self.note_unknown(info.name)
+            return
+        cost = self._cost(info, args, kwargs, output)
+        if info.message is not None:
+            self.credit_message(info.name, cost, info.communication(args, kwargs, output))
+        elif cost is not FREE:
+            self.credit(info.name, cost)
+
     def _comes_apart(self, info: OperatorInfo) -> bool:
         """Whether the operator has no kernel of its own, so that its parts are what runs anyway."""
         known = self._apart.get(info)
@@ -121,7 +128,7 @@ class WatchTracer(Tracer):
         return output, self._cost(info, args, kwargs, output)
 
     def _cost(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Cost:
-        if info.needs_data or not info.known:
+        if info.needs_data or info.is_collective or not info.known:
             return info.cost(args, kwargs, output)
         parts: list[Any] = [info]
         if not _append_sizes(parts, args):
@@ -148,7 +155,7 @@ class WatchTracer(Tracer):
         """Credit a call of ``module`` with what a measurement of it counted."""
         place = self.tracker.called(module, args, kwargs)
         place.calls -= 1
-        for key in ("flops", "other_flops"):
+        for key in ("flops", "other_flops", "communication"):
             for path, own in own_values(counted.modules, key).items():
                 node = self.tracker.place(place, path, counted.modules[path].type)
                 setattr(node, key, getattr(node, key) + own)
@@ -157,11 +164,13 @@ class WatchTracer(Tracer):
         phase = self.phases.setdefault("forward", Tally())
         phase.flops += counted.flops
         phase.other_flops += counted.other_flops
+        phase.communication += counted.communication
         for name, operator in counted.operators.items():
             tally = self.counted.setdefault(name, Tally())
             tally.calls += operator.calls
             tally.flops += operator.flops
             tally.other_flops += operator.other_flops
+            tally.communication += operator.value("communication")
         for name, unknown in counted.unknown_operators.items():
             tally = self.unknown.setdefault(name, Tally())
             tally.calls += unknown.calls
@@ -236,6 +245,7 @@ class Watch:
                 # Only a loaded compiler can be told to stay out.
                 stack.enter_context(replaced([(torch, "compile", self._compile_of(torch.compile))]))
             stack.enter_context(following_steps(tracer.steps))
+            stack.enter_context(propagation_unseen())
             stack.enter_context(replaced([(torch.nn.Module, "__call__", self._call_of(tracer))]))
             stack.enter_context(tracer)
             self._stack = stack.pop_all()

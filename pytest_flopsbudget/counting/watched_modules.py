@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _running_node = torch._C._current_autograd_node  # noqa: SLF001 -- the one way to ask for it
-_CREDITS = ("calls", "flops", "other_flops", "recomputed_flops")
+_CREDITS = ("calls", "flops", "other_flops", "recomputed_flops", "communication")
 
 
 class WatchedModules(ModuleTracker):

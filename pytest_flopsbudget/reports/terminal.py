@@ -10,7 +10,7 @@ from rich.text import Text
 from pytest_flopsbudget.reports.cells import change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.screen import LEAST_ROOM, Screen, empty_table, end_of
-from pytest_flopsbudget.reports.text import counted, update_command
+from pytest_flopsbudget.reports.text import counted, update_command, visible
 from pytest_flopsbudget.results.baseline import split_nodeid
 from pytest_flopsbudget.results.fold import fold, unfold
 from pytest_flopsbudget.results.metrics import METRICS
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pytest_flopsbudget.ledger import Entry
-    from pytest_flopsbudget.results.complexity import Module
+    from pytest_flopsbudget.results.complexity import Complexity, Module
     from pytest_flopsbudget.results.verdict import Only, Outcome, Verdict
     from pytest_flopsbudget.settings import Settings, Shown
 
@@ -58,8 +58,9 @@ def summary(
         lines += screen.lines(_table(entries, screen, settings.show))
     if verbosity > 0:
         for entry in entries:
-            for verdict in entry.verdicts:
+            for verdict in entry.whole():
                 lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
+                lines += [screen.text(line) for line in _collectives(verdict.complexity)]
     if verbosity >= 0:
         lines.append("")
     lines += [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]
@@ -87,7 +88,7 @@ def _table(entries: Iterable[Entry], screen: Screen, show: Shown) -> Table:
 
 
 def _label(entry: Entry, verdict: Verdict, test_id: str) -> str:
-    return label(test_id, verdict.name, alone=len(entry.verdicts) == 1)
+    return visible(label(test_id, verdict.name, alone=len(entry.verdicts) == 1))
 
 
 def _cells(verdict: Verdict, show: Shown) -> tuple[str, ...]:
@@ -126,6 +127,15 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Tab
     for path, row in zip(rows, cells, strict=True):
         table.add_row(end_of(path, room, screen), row[0][: widths[0]], *row[1:])
     return table
+
+
+def _collectives(complexity: Complexity) -> Iterator[str]:
+    """What this rank passed to others, by the operators that did; nothing where none did."""
+    metric = METRICS["communication"]
+    for name, operator in complexity.operators.items():
+        message = operator.metrics.get(metric.key, 0)
+        if message:
+            yield f"  {name}: {format_value(message, metric)} in {counted(operator.calls, 'call')}"
 
 
 def _calls(path: str, module: Module, screen: Screen) -> str:

@@ -339,6 +339,8 @@ def _distribute(
     about: Callable[[Any], str] = attrgetter(kind) if kind not in _ALONE else lambda _: ""
     key: Key = ("", "")
     parts: dict[str, Any] | None = None
+    # Line → its number, made when it is first asked for.
+    places: dict[int, int] = {}
     for number, line in zip(numbers, lines, strict=True):
         if parts is None or line.test != key[0] or line.name != key[1]:
             key = line.test, line.name
@@ -349,7 +351,8 @@ def _distribute(
         path = about(line)
         earlier = parts.setdefault(path, line)
         if earlier is not line and earlier != line:
-            before = numbers[next(index for index, other in enumerate(lines) if other is earlier)]
+            places = places or {id(other): place for other, place in zip(lines, numbers, strict=True)}
+            before = places[id(earlier)]
             reason = "another line says otherwise; a merge kept both sides"
             torn.setdefault(key, FaultError(reason, ("lines", number), other=("lines", before), remedy=_TORN))
 

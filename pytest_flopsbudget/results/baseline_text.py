@@ -10,13 +10,14 @@ import msgspec
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.results import baseline_format_1, baseline_lines
 from pytest_flopsbudget.results.complexity import Complexity
-from pytest_flopsbudget.results.strict_json import FaultError, convert, line_at, line_of, parse
+from pytest_flopsbudget.results.strict_json import FaultError, convert, line_at, lines_of, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from pytest_flopsbudget.results.baseline_lines import Key
+    from pytest_flopsbudget.results.strict_json import Place
 
 FORMAT = 2
 
@@ -87,7 +88,7 @@ def read(text: str, path: Path) -> Content:
             line = line_at(text, conflict.start())
             remedy = "delete the lines with markers, keep those of both sides, then run with --flops-budget-update"
             raise BaselineError(f"{path}: conflict marker, line {line}: {remedy}.") from fault
-        raise BaselineError(_told(fault, data, text, path)) from fault
+        raise BaselineError(_told([fault], data, text, path)[0]) from fault
 
 
 class _FileTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -107,8 +108,8 @@ def _read(data: object, text: str, path: Path) -> Content:
     lines = convert(data, _FileTable).lines
     entries, faults = baseline_lines.read(lines)
     torn: dict[str, str] = {}
-    for (test_id, _), fault in faults.items():
-        torn.setdefault(test_id, _told(fault, data, text, path))
+    for (test_id, _), reason in zip(faults, _told([*faults.values()], data, text, path), strict=True):
+        torn.setdefault(test_id, reason)
     tests: Tests = {}
     for (test_id, name), entry in entries.items():
         if test_id not in torn:
@@ -116,11 +117,17 @@ def _read(data: object, text: str, path: Path) -> Content:
     return Content(tests, torn)
 
 
-def _told(fault: FaultError, data: object, text: str, path: Path) -> str:
-    """One line on a fault: where it is, what it is about, what is wrong, what to do."""
-    line = str(fault.line or line_of(text, fault.place))
+def _told(faults: Sequence[FaultError], data: object, text: str, path: Path) -> list[str]:
+    """One line on each fault: where it is, what it is about, what is wrong, what to do."""
+    places = {place for fault in faults if not fault.line for place in (fault.place, fault.other)}
+    lines = lines_of(text, places) if places else {}
+    return [_in_words(fault, data, path, lines) for fault in faults]
+
+
+def _in_words(fault: FaultError, data: object, path: Path, lines: Mapping[Place, int]) -> str:
+    line = str(fault.line or lines[fault.place])
     if fault.other:
-        line += f" (and line {line_of(text, fault.other)})"
+        line += f" (and line {lines[fault.other]})"
     place = fault.place
     about = ""
     if isinstance(data, dict) and place[:1] == ("lines",) and len(place) > 1:

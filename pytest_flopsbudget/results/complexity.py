@@ -7,7 +7,7 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from pytest_flopsbudget.results.metrics import METRICS, value_of
+from pytest_flopsbudget.results.metrics import METRICS, measured_value
 
 Execution = Literal["shapes", "real", "watched"]
 PhaseName = Literal["forward", "backward", "optimizer"]
@@ -29,7 +29,7 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         Raises:
             KeyError: no such metric, or it was not measured.
         """
-        value = value_of(self.metrics, key)
+        value = measured_value(self.metrics, key)
         if value is None:
             raise KeyError(f"metric {key!r} was not measured; there are {', '.join(METRICS)}")
         return value
@@ -58,6 +58,11 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def recomputed_flops(self) -> int:
         """Of `flops`, what the backward pass computed again, as activation checkpointing has it."""
         return self.value("recomputed_flops")
+
+    @property
+    def communication(self) -> int:
+        """Bytes of the messages of all collective calls of this rank; 0 without a process group."""
+        return self.value("communication")
 
 
 class _Parametrized(_Measured, frozen=True, kw_only=True):
@@ -125,7 +130,7 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     backward: bool = False
     #: Path → module, "" for the model itself, in the model's own order.
     modules: dict[str, Module]
-    #: Operator ("aten.mm") → its calls and metrics, for those that do arithmetic.
+    #: Operator ("aten.mm") → its calls and metrics, for those that do arithmetic or pass bytes to other processes.
     operators: dict[str, Operator] = {}
     #: Operator → where it ran, for those that no formula covers.
     unknown_operators: dict[str, UnknownOperator] = {}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pytest_flopsbudget.results.metrics import METRICS, value_of
+from pytest_flopsbudget.results.metrics import METRICS, measured_value
 from pytest_flopsbudget.settings import matches_pattern
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def share(complexity: Complexity, effective: Effective) -> Share | None:
     """The limit of the whole model that is used up most; None where none is set on what was measured."""
     shares = []
     for metric, limit in _in_order(effective.limits):
-        measured = value_of(complexity.metrics, metric)
+        measured = measured_value(complexity.metrics, metric)
         if measured is not None:
             shares.append(Share(metric=metric, measured=measured, limit=limit.most, source=limit.source))
     return max(shares, key=lambda one: _used(one.measured, one.limit), default=None)
@@ -167,7 +167,7 @@ def _in_order(limits: Mapping[str, Limit]) -> list[tuple[str, Limit]]:
 
 def _check_model(complexity: Complexity, limits: Mapping[str, Limit]) -> Iterator[Violation | Unmeasured]:
     for metric, limit in _in_order(limits):
-        measured = value_of(complexity.metrics, metric)
+        measured = measured_value(complexity.metrics, metric)
         if measured is None:
             yield Unmeasured(metric=metric, module=None, source=limit.source)
         elif measured > limit.most:
@@ -180,7 +180,7 @@ def _check_modules(
     for pattern, limits in patterns.items():
         paths = _matching(complexity, pattern)
         for metric, limit in _in_order(limits):
-            values = {path: value_of(complexity.modules[path].metrics, metric) for path in paths}
+            values = {path: measured_value(complexity.modules[path].metrics, metric) for path in paths}
             if None in values.values():
                 yield Unmeasured(metric=metric, module=pattern, source=limit.source)
             for path, value in values.items():
@@ -194,7 +194,7 @@ def _check_phases(
     for phase, limits in phases.items():
         metrics = complexity.work_of(phase)
         for metric, limit in _in_order(limits):
-            measured = None if metrics is None else value_of(metrics, metric)
+            measured = None if metrics is None else measured_value(metrics, metric)
             if measured is None:
                 yield Unmeasured(metric=metric, module=None, source=limit.source, phase=phase)
             elif measured > limit.most:

@@ -29,6 +29,8 @@ class Metric:
     #: stored.
     derived: tuple[str, ...] = ()
     divisor: int = 1
+    #: What a measurement that does not store it may be taken to have; None where that is unknown.
+    absent: int | None = None
 
 
 _ROWS = (
@@ -41,6 +43,7 @@ _ROWS = (
     Metric("trainable_params", "trainable", "count", "distinct", "distinct parameters that require a gradient"),
     Metric("param_bytes", "param bytes", "bytes", "distinct", "bytes of the parameters as stored"),
     Metric("buffer_bytes", "buffer bytes", "bytes", "distinct", "bytes of the buffers as stored"),
+    Metric("communication", "communicated bytes", "bytes", "sum", "bytes exchanged with other processes", absent=0),
 )
 
 #: Every metric by its key, in the order in which tables show them.
@@ -58,3 +61,9 @@ def value_of(metrics: Mapping[str, int], key: str) -> int | None:
     if not all(part in metrics for part in metric.derived):
         return None
     return sum(metrics[part] for part in metric.derived) // metric.divisor
+
+
+def measured_value(metrics: Mapping[str, int], key: str) -> int | None:
+    """The same of a measurement, which may leave out what there is none of: without processes, communication is 0."""
+    value = value_of(metrics, key)
+    return METRICS[key].absent if value is None and key in METRICS else value

@@ -134,12 +134,12 @@ def _amount(digits: str) -> int:
 def _read(data: object) -> Report:
     if not isinstance(data, dict):
         raise strict_json.FaultError("no report, which is a JSON object", line=1)
+    if "run" not in data and ("lines" in data or isinstance(data.get("tests"), dict)):
+        raise strict_json.FaultError("a baseline, and no report", line=1)
     written = data.get("format")
     if isinstance(written, int) and written > FORMAT:
         reason = f"written by a newer pytest-flopsbudget: it is {written}, and this version reads {FORMAT}"
         raise strict_json.FaultError(reason, ("format",), remedy="Upgrade pytest-flopsbudget.")
-    if "run" not in data and isinstance(data.get("tests"), dict):
-        raise strict_json.FaultError("a baseline, and no report", line=1)
     if written is None:
         raise strict_json.FaultError('the key "format" is missing', line=1)
     report = strict_json.convert(data, Report)

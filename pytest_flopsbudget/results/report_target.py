@@ -22,8 +22,9 @@ def write_whole(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         # A symbolic link stays one: the file that it points to is replaced.
         target = path.resolve()
-        if target.exists() and not target.is_file():
-            target.write_bytes(data)
+        # By its own name: that of a pipe, to which /dev/stdout may lead, is no path.
+        if path.exists() and not target.is_file():
+            path.write_bytes(data)
         elif target.exists() and not os.access(target, os.W_OK):
             raise ReportError(f"{path}: cannot be written: it is read-only; make it writable or name another file")
         else:

@@ -148,10 +148,25 @@ def in_words(place: Place) -> str:
 
 def line_of(text: str, place: Place) -> int:
     """The line of ``place`` in valid JSON or, where it is missing, of the nearest one above it."""
+    return lines_of(text, [place])[place]
+
+
+def lines_of(text: str, places: Iterable[Place]) -> dict[Place, int]:
+    """:func:`line_of` for many places, of which a large file may have thousands, in one pass."""
+    places = list(places)
+    wanted = {place[:depth] for place in places for depth in range(len(place) + 1)}
     # Of a key that is there twice, the second is the fault.
-    offsets: dict[Place, int] = {(): 0, **dict(_places(text))}
-    known = next(place[:depth] for depth in range(len(place), -1, -1) if place[:depth] in offsets)
-    return line_at(text, offsets[known])
+    offsets: dict[Place, int] = {(): 0, **{place: offset for place, offset in _places(text) if place in wanted}}
+    lines: dict[Place, int] = {}
+    line, counted = 1, 0
+    for place, offset in sorted(offsets.items(), key=lambda item: item[1]):
+        line += text.count("\n", counted, offset)
+        lines[place], counted = line, offset
+
+    def nearest(place: Place) -> int:
+        return next(lines[place[:depth]] for depth in range(len(place), -1, -1) if place[:depth] in lines)
+
+    return {place: nearest(place) for place in places}
 
 
 def line_at(text: str, offset: int) -> int:

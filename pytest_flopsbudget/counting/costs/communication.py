@@ -1,7 +1,7 @@
 """Operators that pass tensors between processes: free, but for the products that some of them are fused with.
 
 A sum over processes is communication, not the model's arithmetic: what it costs hangs on how many there are and on how
-the network is built.
+the network is built. What it passes is the metric ``communication``, from `messages`.
 
 Source of the products: as in `products`.
 """

@@ -1,0 +1,174 @@
+"""Bytes that collective operators pass between processes: the size of the message, as benchmarks of them have it.
+
+The message of a call is all of what a rank puts in or gets out, whichever is more: of an all-reduce the tensor, of an
+all-gather what was gathered, of a reduce-scatter what is to be scattered. It hangs neither on the algorithm nor on the
+network; what crosses a link of a ring follows from it by a factor, such as 2(n - 1)/n for an all-reduce of n ranks.
+A group of one passes nothing.
+
+Source: "size" in NVIDIA's nccl-tests, doc/PERFORMANCE.md, where the factors are derived.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_flopsbudget.counting.metadata import tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_flopsbudget.counting.costs.registry import Call
+
+
+def _bytes(value: Any) -> int:
+    return sum(tensor.nbytes for tensor in tensors_in(value))
+
+
+def _of(*names: str) -> Callable[[Call], int]:
+    """The argument of one of these names; old and new operators name the same one differently."""
+
+    def message(call: Call) -> int:
+        return _bytes(call[next(name for name in names if name in call.names)])
+
+    return message
+
+
+def _output(call: Call) -> int:
+    return _bytes(call.output)
+
+
+def _exchanged(call: Call) -> int:
+    """What is sent or what is received, whichever is more: with uneven splits they differ."""
+    sent = next(name for name in ("input_tensors", "input") if name in call.names)
+    received = next((name for name in ("output_tensors", "output") if name in call.names), None)
+    return max(_bytes(call[sent]), _bytes(call.output if received is None else call[received]))
+
+
+def _parts(name: str) -> Callable[[Call], int]:
+    """As many of it as there are ranks: only the root has them all."""
+
+    def message(call: Call) -> int:
+        return _bytes(call[name]) * group_size(call)
+
+    return message
+
+
+def _gathered_product(call: Call) -> int:
+    """The left operand of all ranks, which may not be returned."""
+    return call.tensor("A").nbytes * group_size(call)
+
+
+def _scattered_product(call: Call) -> int:
+    """The product before its sum: the rows of A by the columns of B, in the output's dtype."""
+    left, right = call.tensor("A"), call.tensor("B")
+    return left.shape[:-1].numel() * right.shape[-1] * call.first_output.element_size()
+
+
+def group_size(call: Call) -> int:
+    """Of how many ranks the group is that the call is for."""
+    from torch._C import _distributed_c10d as c10d  # noqa: PLC0415 -- not every PyTorch is built with it
+
+    names = call.names
+    if "group_size" in names:
+        return int(call["group_size"])
+    if "process_group" in names:
+        return int(c10d.ProcessGroup.unbox(call["process_group"]).size())
+    if "group_name" in names:
+        group: Any = call["group_name"]  # or the group itself
+        return int((c10d._resolve_process_group(group) if isinstance(group, str) else group).size())  # type: ignore[arg-type] # noqa: SLF001
+    return _AT_LEAST
+
+
+#: Of how many ranks a group is where an operator sends to another one without naming any.
+_AT_LEAST = 2
+
+_C10D: Mapping[str, Callable[[Call], int]] = {
+    "_allgather_base": _of("output_tensor"),
+    "_reduce_scatter_base": _of("input_tensor"),
+    "allgather": _of("output_tensors"),
+    "allgather_coalesced": _of("output_lists"),
+    "allgather_into_tensor_coalesced": _of("outputs"),
+    "allreduce": _of("tensors"),
+    "allreduce_coalesced": _of("tensors"),
+    "alltoall": _exchanged,
+    "alltoall_base": _exchanged,
+    "broadcast": _of("tensors"),
+    "gather": _parts("input_tensors"),
+    "recv": _of("tensors"),
+    "recv_any_source": _of("tensors"),
+    "reduce": _of("tensors"),
+    "reduce_scatter": _of("input_tensors"),
+    "reduce_scatter_tensor_coalesced": _of("inputs"),
+    "scatter": _parts("output_tensors"),
+    "send": _of("tensors"),
+}
+
+_FUNCTIONAL: Mapping[str, Callable[[Call], int]] = {
+    "all_gather_into_tensor": _output,
+    "all_gather_into_tensor_coalesced": _output,
+    "all_gather_into_tensor_out": _output,
+    "all_reduce": _of("input", "self"),
+    "all_reduce_coalesced": _of("inputs", "self"),
+    "all_to_all_single": _exchanged,
+    "batch_p2p_ops": _of("tensors"),
+    "broadcast": _of("input", "self"),
+    "irecv": _of("tensor", "self"),
+    "isend": _of("tensor", "self"),
+    "reduce_scatter_tensor": _of("input"),
+    "reduce_scatter_tensor_coalesced": _of("inputs"),
+    "reduce_scatter_tensor_out": _of("input"),
+}
+
+_SYMMETRIC_MEMORY: Mapping[str, Callable[[Call], int]] = {
+    "_low_contention_all_gather": _output,
+    "_low_contention_reduce_scatter": _of("tensor"),
+    "all_to_all_vdev": _of("input"),
+    "all_to_all_vdev_2d": _of("input"),
+    "all_to_all_vdev_2d_offset": _of("input"),
+    "fused_all_gather_matmul": _gathered_product,
+    "fused_all_gather_scaled_matmul": _gathered_product,
+    "fused_matmul_reduce_scatter": _scattered_product,
+    "fused_scaled_matmul_reduce_scatter": _scattered_product,
+    "multi_root_tile_reduce": _of("in_tiles"),
+    "multimem_all_gather_out": _of("out"),
+    "multimem_all_reduce": _of("input"),
+    "multimem_one_shot_all_reduce": _of("input"),
+    "multimem_one_shot_all_reduce_out": _of("input"),
+    "multimem_one_shot_reduce_out": _of("input"),
+    "nccl_get": _of("tensor"),
+    "nccl_put": _of("tensor"),
+    "nccl_put_with_signal": _of("tensor"),
+    "nccl_reduce_scatter_offset": _of("input"),
+    "nvshmem_all_to_all": _of("input"),
+    "nvshmem_broadcast": _of("input"),
+    "nvshmem_get": _of("tensor"),
+    "nvshmem_put": _of("tensor"),
+    "nvshmem_put_with_signal": _of("tensor"),
+    "one_shot_all_reduce": _of("input"),
+    "one_shot_all_reduce_copy": _of("local_input"),
+    "one_shot_all_reduce_copy_out": _of("local_input"),
+    "one_shot_all_reduce_out": _of("input"),
+    "reduce_scatter_out": _of("input"),
+    "tile_reduce": _of("in_tile"),
+    "two_shot_all_reduce": _of("input"),
+    "two_shot_all_reduce_out": _of("input"),
+}
+
+_MESSAGES = {
+    f"{namespace}.{name}": message
+    for namespace, messages in (
+        ("c10d", _C10D),
+        ("_c10d_functional", _FUNCTIONAL),
+        ("_c10d_functional_autograd", _FUNCTIONAL),
+        ("c10d_functional", _FUNCTIONAL),
+        ("symm_mem", _SYMMETRIC_MEMORY),
+        ("_dtensor", {"shard_dim_alltoall": _of("input")}),
+    )
+    for name, message in messages.items()
+}
+
+
+def message_of(operator: str) -> Callable[[Call], int] | None:
+    """A function from a call of an operator like "c10d.allreduce_" to its message in bytes; None if it passes none."""
+    message = _MESSAGES.get(operator.rstrip("_"))
+    return None if message is None else lambda call: message(call) if group_size(call) > 1 else 0

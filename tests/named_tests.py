@@ -1,0 +1,32 @@
+"""Tests that pages of the documentation name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+
+
+@cache
+def nodeids(file):
+    """The node ids of a file's tests, without parameters."""
+    found = set()
+    for node in ast.parse(TESTS.joinpath(file).read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            found.add(f"{file}::{node.name}")
+        elif isinstance(node, ast.ClassDef):
+            found |= {f"{file}::{node.name}::{own.name}" for own in node.body if isinstance(own, ast.FunctionDef)}
+    return found
+
+
+def check_named(cell):
+    """A table's cell names tests, and all of them exist."""
+    named = re.findall(r"`([^`]+)`", cell)
+    assert named
+    for nodeid in named:
+        file, _, name = nodeid.partition("::")
+        assert nodeid in nodeids(file), f"{file} has no test {name}"
+        assert name.rpartition("::")[2].startswith("test_")

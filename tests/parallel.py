@@ -1,0 +1,72 @@
+"""Models that are spread over ranks in the tests, and what one rank of them is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from pytest_flopsbudget.counting.measure import _Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_flopsbudget import Complexity
+
+#: Bytes of a float32.
+FLOAT = 4
+
+
+def mesh_of(*sizes: int, names: tuple[str, ...] | None = None) -> DeviceMesh:
+    """A mesh over all ranks."""
+    return init_device_mesh("cpu", sizes, mesh_dim_names=names)
+
+
+def for_real(model: Callable[..., Any], *args: Any, backward: bool = False) -> Complexity:
+    """What the model costs when it is run on its data, though shapes would do."""
+    return _Run(model, args, {}, backward).for_real()
+
+
+def messages(complexity: Complexity) -> dict[str, tuple[int, int]]:
+    """Operator → its calls and the bytes of their messages."""
+    return {
+        name: (operator.calls, operator.communication)
+        for name, operator in complexity.operators.items()
+        if operator.value("communication")
+    }
+
+
+class Attention(nn.Module):
+    """Heads are as many as the projections of this rank give."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.size = width // heads
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        batch, length, _ = inputs.shape
+        q, k, v = (part(inputs).view(batch, length, -1, self.size).transpose(1, 2) for part in (self.q, self.k, self.v))
+        outputs = nn.functional.scaled_dot_product_attention(q, k, v)
+        outputs = self.o(outputs.transpose(1, 2).reshape(batch, length, -1))
+        assert isinstance(outputs, torch.Tensor)
+        return outputs
+
+
+class Block(nn.Module):
+    """A transformer block: (batch, length, width) → the same."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm_1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm_2 = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden, bias=False), nn.ReLU(), nn.Linear(hidden, width, bias=False))
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        inputs = inputs + self.attention(self.norm_1(inputs))
+        outputs = inputs + self.mlp(self.norm_2(inputs))
+        assert isinstance(outputs, torch.Tensor)
+        return outputs

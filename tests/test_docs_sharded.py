@@ -1,0 +1,24 @@
+"""The page about sharded models shows a test that passes, and what pytest says of it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+PAGE = Path(__file__).parent.parent / "docs" / "sharded.md"
+
+
+def _block(language: str) -> str:
+    return re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[0]
+
+
+def test_example(project, monkeypatch):
+    """Line by line, on a terminal as wide as the page."""
+    monkeypatch.setenv("COLUMNS", "100")
+    project.path.joinpath("test_parallel.py").write_text(_block("python"), encoding="utf-8")
+    result = project.run("-v", "test_parallel.py")
+    result.assert_outcomes(passed=2)
+    said = [line.rstrip() for line in result.stdout.lines]
+    start = said.index("test_parallel.py")
+    shown = _block("text").splitlines()
+    assert said[start - 2 : start - 2 + len(shown)] == shown

@@ -1,0 +1,39 @@
+"""The page on other tools names tests that exist, and its examples run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from named_tests import check_named
+
+from pytest_flopsbudget import FlopsBudget
+
+PAGE = (Path(__file__).parent.parent / "docs" / "tools.md").read_text(encoding="utf-8")
+ROWS = [
+    [cell.strip() for cell in line.strip("|").split(" | ")]
+    for line in PAGE.splitlines()
+    if line.startswith("| ") and not line.startswith("| tool |")
+]
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_names_tests_that_exist(row):
+    assert len(row) == 4
+    check_named(row[3])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of what transformers loads
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.partition("(")[0].removeprefix("def "))
+def test_examples(example):
+    """What they assert holds, and the fixture accepts what they hand over."""
+    names = {"torch": torch, "transformers": transformers}
+    exec(example, names)  # noqa: S102 -- our own page
+    (test,) = (value for name, value in names.items() if name.startswith("test_"))
+    budget = FlopsBudget()
+    test(budget)
+    assert all(kept.complexity.execution == "shapes" for kept in budget.close())

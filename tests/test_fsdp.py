@@ -1,0 +1,186 @@
+"""FSDP2, measured as one rank of it: all the work on this rank's batch, an n-th of the parameters, and its messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from parallel import FLOAT, Block, for_real, mesh_of, messages
+from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
+
+from pytest_flopsbudget import measure, world
+
+IN, HIDDEN, OUT, ROWS = 16, 32, 8, 4
+FIRST, LAST = IN * HIDDEN + HIDDEN, HIDDEN * OUT + OUT
+PARAMS = FIRST + LAST
+#: Products of the forward pass, and of both: the input takes no gradient.
+FORWARD = 2 * ROWS * (IN * HIDDEN + HIDDEN * OUT)
+BOTH = FORWARD + 2 * ROWS * (IN * HIDDEN + 2 * HIDDEN * OUT)
+_GATHER, _SCATTER = "c10d._allgather_base_", "c10d._reduce_scatter_base_"
+
+
+def _model() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(IN, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, OUT))
+
+
+def _sharded(size: int, **settings: Any) -> nn.Sequential:
+    """Each linear layer a group of its own, which is freed after its forward pass."""
+    model, mesh = _model(), mesh_of(size)
+    for layer in (model[0], model[2], model):
+        fully_shard(layer, mesh=mesh, **settings)
+    return model
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 8])
+class TestMessages:
+    def test_forward(self, size: int) -> None:
+        """Every parameter is gathered once."""
+        with world(size, size - 1):
+            part = measure(_sharded(size), torch.empty(ROWS, IN))
+        assert (part.execution, part.flops) == ("shapes", FORWARD)
+        assert messages(part) == ({_GATHER: (2, PARAMS * FLOAT)} if size > 1 else {})
+
+    def test_training_step(self, size: int) -> None:
+        """Every parameter is gathered twice, and its gradient scattered once."""
+        with world(size, size - 1):
+            part = measure(_sharded(size), torch.empty(ROWS, IN), backward=True)
+        assert (part.execution, part.flops) == ("shapes", BOTH)
+        passed = {_GATHER: (4, 2 * PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
+        assert messages(part) == (passed if size > 1 else {})
+        ways = {name: phase.communication for name, phase in part.phases.items()}
+        once = PARAMS * FLOAT if size > 1 else 0
+        assert ways == {"forward": once, "backward": 2 * once, "optimizer": 0}
+
+    def test_what_a_rank_holds(self, size: int) -> None:
+        """An n-th of each parameter, before, between and after its runs."""
+        with world(size, size - 1):
+            model = _sharded(size)
+            held = [measure(model, torch.empty(ROWS, IN), backward=backward).params for backward in (False, True)]
+            model(torch.ones(ROWS, IN))
+            held.append(measure(model, torch.empty(ROWS, IN)).params)
+        assert held == [PARAMS // size] * 3
+
+    def test_for_real(self, size: int) -> None:
+        """Running it on data gives the same, module by module."""
+        with world(size, size - 1):
+            model, inputs = _sharded(size), torch.ones(ROWS, IN)
+            for backward in (False, True):
+                on_shapes, real = (
+                    measure(model, inputs, backward=backward),
+                    for_real(model, inputs, backward=backward),
+                )
+                assert (on_shapes.modules, on_shapes.operators) == (real.modules, real.operators)
+
+
+class TestModules:
+    def test_messages_stand_under_the_module_whose_parameters_they_are(self) -> None:
+        """Though FSDP gathers the first layer's while the last one runs backward, and scatters them at the very end."""
+        with world(4):
+            part = measure(_sharded(4), torch.empty(ROWS, IN), backward=True)
+        assert part["0"].communication == 3 * FIRST * FLOAT
+        assert part["1"].communication == 0
+        assert part["2"].communication == 3 * LAST * FLOAT
+
+    def test_parameters_that_stay_gathered(self) -> None:
+        """Not freed after the forward pass, they are gathered once."""
+        with world(4):
+            part = measure(_sharded(4, reshard_after_forward=False), torch.empty(ROWS, IN), backward=True)
+        assert messages(part) == {_GATHER: (2, PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
+
+    def test_parameters_that_stay_gathered_in_part(self) -> None:
+        """Kept by halves, they are whole again after the second gathering, which two ranks are enough for."""
+        with world(4):
+            part = measure(_sharded(4, reshard_after_forward=2), torch.empty(ROWS, IN), backward=True)
+        assert messages(part) == {_GATHER: (4, 2 * PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
+
+    def test_replicas_of_shards(self) -> None:
+        """Two groups of four: what is left of a gradient after it was scattered is summed up over both groups."""
+        with world(8, 5):
+            model, mesh = _model(), mesh_of(2, 4, names=("replicas", "shards"))
+            for layer in (model[0], model[2], model):
+                fully_shard(layer, mesh=mesh)
+            part = measure(model, torch.empty(ROWS, IN), backward=True)
+            real = for_real(model, torch.ones(ROWS, IN), backward=True)
+        assert (part.flops, part.params) == (BOTH, PARAMS // 4)
+        assert messages(part) == {
+            _GATHER: (4, 2 * PARAMS * FLOAT),
+            _SCATTER: (2, PARAMS * FLOAT),
+            "c10d.allreduce_": (2, PARAMS // 4 * FLOAT),
+        }
+        assert part.modules == real.modules
+
+    def test_half_precision_on_the_way(self) -> None:
+        """Parameters travel in two bytes each, gradients in four."""
+        policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        with world(4):
+            part = measure(_sharded(4, mp_policy=policy), torch.empty(ROWS, IN), backward=True)
+        assert messages(part) == {_GATHER: (4, 2 * PARAMS * 2), _SCATTER: (2, PARAMS * FLOAT)}
+        assert part.param_bytes == PARAMS // 4 * FLOAT
+
+    def test_uneven_shards(self) -> None:
+        """Of 6 rows, four ranks have 2, 2, 2 and 0; messages are as long as if the last one had as many."""
+        held = []
+        for rank in (0, 3):
+            with world(4, rank):
+                layer = fully_shard(nn.Linear(10, 6, bias=False), mesh=mesh_of(4))
+                part = measure(layer, torch.empty(3, 10), backward=True)
+            held.append(part.params)
+            assert part.flops == 2 * 2 * 3 * 10 * 6
+            assert messages(part) == {_GATHER: (1, 4 * 2 * 10 * FLOAT), _SCATTER: (1, 4 * 2 * 10 * FLOAT)}
+        assert held == [20, 0]
+
+
+def test_a_model_on_meta() -> None:
+    """FSDP itself refuses to run one; shapes are enough."""
+    with world(4):
+        with torch.device("meta"):
+            model = _sharded(4)
+        part = measure(model, torch.empty(ROWS, IN, device="meta"), backward=True)
+    assert (part.execution, part.flops, part.communication) == ("shapes", BOTH, 3 * PARAMS * FLOAT)
+
+
+def test_the_model_trains_as_if_it_had_not_been_measured() -> None:
+    """Between two steps, or before the first one: the same gradients, bit for bit."""
+    with world(2, 1):
+        gradients = []
+        for times in (0, 1):
+            torch.manual_seed(0)
+            model = _sharded(2)
+            steps = []
+            for _ in range(2):
+                for _ in range(times):
+                    measure(model, torch.ones(ROWS, IN), backward=True)
+                    for_real(model, torch.ones(ROWS, IN), backward=True)
+                    measure(model, torch.ones(ROWS, IN))
+                model.zero_grad()
+                model(torch.ones(ROWS, IN)).sum().backward()
+                steps += [parameter.grad.to_local().clone() for parameter in model.parameters()]
+            gradients.append(steps)
+    assert all(map(torch.equal, *gradients))
+
+
+def test_two_dimensions() -> None:
+    """Tensor parallelism within a node, FSDP between nodes: each has its part, and its messages."""
+    batch, length, width, heads, hidden = 2, 16, 32, 8, 64
+    columns = {name: ColwiseParallel() for name in ("attention.q", "attention.k", "attention.v", "mlp.0")}
+    rows = {name: RowwiseParallel() for name in ("attention.o", "mlp.2")}
+    with world(8, 6):
+        mesh = mesh_of(2, 4, names=("data", "tensor"))
+        block = parallelize_module(Block(width, heads, hidden), mesh["tensor"], columns | rows)
+        fully_shard(block, mesh=mesh["data"])
+        inputs = torch.ones(batch, length, width, requires_grad=True)
+        part, real = measure(block, inputs, backward=True), for_real(block, inputs, backward=True)
+    products = 2 * batch * length * (4 * width * width + 2 * width * hidden) + 2 * batch * length * length * 2 * width
+    matrices, norms = 4 * width * width + 2 * width * hidden, 2 * 2 * width
+    held = matrices // 4 + norms
+    assert part.flops == 3 * products // 4
+    assert part.params == held // 2
+    assert messages(part) == {
+        "_c10d_functional.all_reduce": (6, 6 * batch * length * width * FLOAT),
+        _GATHER: (1, held * FLOAT),
+        _SCATTER: (1, held * FLOAT),
+    }
+    assert part.modules == real.modules

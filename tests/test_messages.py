@@ -1,0 +1,165 @@
+"""Collectives as a model calls them: the bytes of each one's message, on shapes and for real."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from parallel import for_real, messages
+from torch import distributed as dist
+from torch import nn
+from torch.distributed import _functional_collectives as functional
+
+from pytest_flopsbudget import measure, world
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SIZE, LENGTH = 4, 8
+#: Bytes of the tensor that each rank has.
+OWN = LENGTH * 4
+#: The name that PyTorch gives to the first process group.
+WORLD = "0"
+
+
+def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    return [torch.empty_like(tensor) for _ in range(SIZE)]
+
+
+def _root(tensor: torch.Tensor) -> list[torch.Tensor] | None:
+    return _parts(tensor) if dist.get_rank() == 0 else None
+
+
+def _all_to_all(tensor: torch.Tensor) -> None:
+    dist.all_to_all(list(torch.empty_like(tensor).chunk(SIZE)), list(tensor.chunk(SIZE)))
+
+
+def _uneven(tensor: torch.Tensor) -> None:
+    """Each rank sends all that it has, and gets twice as much."""
+    dist.all_to_all_single(tensor.new_empty(2 * LENGTH), tensor, [4] * SIZE, [2] * SIZE)
+
+
+def _passed_on(tensor: torch.Tensor) -> None:
+    neighbour = (dist.get_rank() + 1) % SIZE
+    dist.send(tensor, neighbour)
+    dist.recv(tensor, neighbour)
+
+
+def _all_reduce_functional(tensor: torch.Tensor) -> torch.Tensor:
+    return functional.all_reduce(tensor, "sum", dist.group.WORLD)
+
+
+def _coalesced(tensor: torch.Tensor) -> object:
+    return functional.all_reduce_coalesced([tensor, tensor[:2]], "sum", dist.group.WORLD)
+
+
+#: What a model does, the operators that it reaches, and the bytes of their messages.
+CALLS: list[tuple[Callable[[torch.Tensor], object], dict[str, tuple[int, int]]]] = [
+    (dist.all_reduce, {"c10d.allreduce_": (1, OWN)}),
+    (lambda tensor: dist.broadcast(tensor, 0), {"c10d.broadcast_": (1, OWN)}),
+    (lambda tensor: dist.reduce(tensor, 0), {"c10d.reduce_": (1, OWN)}),
+    (lambda tensor: dist.all_gather(_parts(tensor), tensor), {"c10d.allgather_": (1, SIZE * OWN)}),
+    (lambda tensor: dist.gather(tensor, _root(tensor)), {"c10d.gather_": (1, SIZE * OWN)}),
+    (lambda tensor: dist.scatter(tensor, _root(tensor)), {"c10d.scatter_": (1, SIZE * OWN)}),
+    (lambda tensor: dist.reduce_scatter(tensor, _parts(tensor)), {"c10d.reduce_scatter_": (1, SIZE * OWN)}),
+    (_all_to_all, {"c10d.alltoall_": (1, OWN)}),
+    (_uneven, {"c10d.alltoall_base_": (1, 2 * OWN)}),
+    (_passed_on, {"c10d.send": (1, OWN), "c10d.recv_": (1, OWN)}),
+    (lambda _: dist.barrier(), {}),
+    (_all_reduce_functional, {"_c10d_functional.all_reduce": (1, OWN)}),
+    (_coalesced, {"_c10d_functional.all_reduce_coalesced": (1, OWN + 2 * 4)}),
+    (
+        lambda tensor: torch.ops._c10d_functional.all_gather_into_tensor(tensor, SIZE, WORLD),
+        {"_c10d_functional.all_gather_into_tensor": (1, SIZE * OWN)},
+    ),
+    (
+        lambda tensor: torch.ops._c10d_functional.reduce_scatter_tensor(tensor, "sum", SIZE, WORLD),
+        {"_c10d_functional.reduce_scatter_tensor": (1, OWN)},
+    ),
+    (
+        lambda tensor: functional.all_to_all_single(tensor, None, None, dist.group.WORLD),
+        {"_c10d_functional.all_to_all_single": (1, OWN)},
+    ),
+    (
+        lambda tensor: functional.broadcast(tensor, 0, dist.group.WORLD),
+        {"_c10d_functional.broadcast": (1, OWN)},
+    ),
+]
+_NAMES = ["+".join(expected) or "barrier" for _, expected in CALLS]
+
+
+@pytest.mark.parametrize("rank", [0, SIZE - 1])
+@pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
+def test_message(call: Callable[[torch.Tensor], object], expected: dict[str, tuple[int, int]], rank: int) -> None:
+    """The same on every rank, the root or not; no arithmetic, and nothing is unknown."""
+    with world(SIZE, rank):
+        on_shapes, real = measure(call, torch.ones(LENGTH)), for_real(call, torch.ones(LENGTH))
+    assert on_shapes.execution == "shapes"
+    assert messages(on_shapes) == messages(real) == expected
+    assert on_shapes.total_flops == 0
+    assert not on_shapes.unknown_operators
+    assert not real.unknown_operators
+
+
+@pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
+def test_what_is_written_to_is_put_back(call: Callable[[torch.Tensor], object], expected: object) -> None:
+    """On shapes nothing is called, and for real the input has its values afterwards."""
+    with world(SIZE):
+        tensor = torch.arange(float(LENGTH))
+        measure(call, tensor)
+        for_real(call, tensor)
+    assert torch.equal(tensor, torch.arange(float(LENGTH))), expected
+
+
+def test_a_group_of_some_ranks() -> None:
+    """The group's size counts, and not the world's."""
+    with world(SIZE):
+        pair, alone = dist.new_group([0, 1]), dist.new_group([0])
+
+        def passed(tensor: torch.Tensor) -> object:
+            functional.all_reduce(tensor, "sum", alone)
+            dist.all_gather([torch.empty_like(tensor) for _ in range(2)], tensor, pair)
+            return functional.all_reduce(tensor, "sum", pair)
+
+        found = measure(passed, torch.empty(LENGTH))
+    assert messages(found) == {"_c10d_functional.all_reduce": (1, OWN), "c10d.allgather_": (1, 2 * OWN)}
+
+
+class _Summed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(LENGTH, LENGTH)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        outputs = self.layer(inputs)
+        dist.all_reduce(outputs)
+        assert isinstance(outputs, torch.Tensor)
+        return outputs
+
+
+def test_of_modules() -> None:
+    """A message stands under the module that passed it, and under all above it."""
+    with world(SIZE):
+        found = measure(nn.Sequential(_Summed(), _Summed()), torch.empty(2, LENGTH))
+    assert {path: module.communication for path, module in found.modules.items()} == {
+        "": 4 * OWN,
+        "0": 2 * OWN,
+        "0.layer": 0,
+        "1": 2 * OWN,
+        "1.layer": 0,
+    }
+
+
+def test_without_processes() -> None:
+    """Nothing is stored, so that results are what they were; and it is 0."""
+    found = measure(nn.Linear(LENGTH, LENGTH), torch.empty(2, LENGTH))
+    assert "communication" not in found.metrics
+    assert (found.communication, found[""].communication) == (0, 0)
+
+
+def test_one_of_one() -> None:
+    """A world of one passes nothing, and says so."""
+    with world(1):
+        found = measure(_Summed(), torch.empty(2, LENGTH))
+    assert found.metrics["communication"] == 0

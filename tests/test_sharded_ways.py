@@ -1,0 +1,129 @@
+"""Ways of running sharded models that take other paths through PyTorch: on shapes and for real they cost the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from parallel import FLOAT, for_real, mesh_of, messages
+from torch import nn
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, loss_parallel, parallelize_module
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from pytest_flopsbudget import UsageError, measure, world
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_flopsbudget import Complexity
+
+SIZE, ROWS, WIDTH, HIDDEN = 4, 4, 16, 32
+
+
+def _both_ways(model: Callable[..., Any], *args: Any, backward: bool = False) -> Complexity:
+    """What it costs on shapes, which is what it costs for real."""
+    on_shapes, real = measure(model, args, backward=backward), for_real(model, *args, backward=backward)
+    assert on_shapes.execution == "shapes"
+    assert (on_shapes.modules, messages(on_shapes)) == (real.modules, messages(real))
+    assert on_shapes.modules == measure(model, args, backward=backward).modules  # PyTorch remembers more by now
+    return on_shapes
+
+
+def _pair(*between: nn.Module) -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(WIDTH, HIDDEN), *between, nn.Linear(HIDDEN, WIDTH))
+    plan = {"0": ColwiseParallel(use_local_output=False), str(len(between) + 1): RowwiseParallel()}
+    return parallelize_module(model, mesh_of(SIZE), plan)
+
+
+class _Checkpointed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.pair = _pair(nn.ReLU())
+
+    def forward(self, inputs: torch.Tensor) -> Any:
+        return checkpoint(self.pair, inputs, use_reentrant=False)
+
+
+def test_checkpoints() -> None:
+    """The first product is done again; the second one's output, and its sum over the ranks, are not needed again."""
+    with world(SIZE):
+        part = _both_ways(_Checkpointed(), torch.ones(ROWS, WIDTH, requires_grad=True), backward=True)
+    product = 2 * ROWS * WIDTH * HIDDEN // SIZE
+    assert (part.flops, part.recomputed_flops) == (3 * 2 * product + product, product)
+    assert messages(part) == {"_c10d_functional.all_reduce": (2, 2 * ROWS * WIDTH * FLOAT)}
+
+
+def test_random_operators() -> None:
+    """PyTorch's warning about meshes of CPUs is not the model's."""
+    with world(SIZE):
+        part = _both_ways(_pair(nn.Dropout()), torch.ones(ROWS, WIDTH))
+    assert part.flops == 2 * 2 * ROWS * WIDTH * HIDDEN // SIZE
+    assert part["1"].other_flops == 2 * ROWS * HIDDEN // SIZE
+
+
+def test_a_loss_over_sharded_classes() -> None:
+    """For each row the ranks agree on a maximum, a sum and the logit that was asked for."""
+    with world(SIZE):
+        head = parallelize_module(nn.Linear(WIDTH, HIDDEN), mesh_of(SIZE), ColwiseParallel(use_local_output=False))
+
+        def loss(inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            with loss_parallel():
+                return nn.functional.cross_entropy(head(inputs), labels)
+
+        part = _both_ways(loss, torch.ones(ROWS, WIDTH), torch.zeros(ROWS, dtype=torch.long))
+    assert part.flops == 2 * ROWS * WIDTH * HIDDEN // SIZE
+    assert messages(part) == {"_c10d_functional.all_reduce": (3, 3 * ROWS * FLOAT)}
+
+
+def test_another_way_of_sharding() -> None:
+    """From rows to columns is an exchange of all to all, also where a CPU's backend would gather everything."""
+
+    def by_columns(tensor: DTensor) -> torch.Tensor:
+        return tensor.redistribute(placements=[Shard(1)]).to_local()
+
+    with world(SIZE):
+        part = _both_ways(by_columns, distribute_tensor(torch.ones(8, WIDTH), mesh_of(SIZE), [Shard(0)]))
+    assert messages(part) == {"_dtensor.shard_dim_alltoall": (1, 8 * WIDTH * FLOAT // SIZE)}
+
+
+@pytest.mark.parametrize("rank", [0, 3])
+@pytest.mark.parametrize(
+    ("placement", "operator"), [(Shard(0), "c10d.scatter_"), (Replicate(), "c10d.broadcast_")], ids=["shard", "whole"]
+)
+def test_tensors_that_are_spread_out_on_the_way(placement: Any, operator: str, rank: int) -> None:
+    """The first rank's tensor travels; PyTorch itself leaves that out where tensors are on meta."""
+    with world(SIZE, rank):
+        mesh = mesh_of(SIZE)
+
+        def spread(inputs: torch.Tensor) -> torch.Tensor:
+            return distribute_tensor(inputs, mesh, [placement]).to_local()
+
+        part = _both_ways(spread, torch.ones(8, WIDTH))
+    assert messages(part) == {operator: (1, 8 * WIDTH * FLOAT)}
+
+
+def test_the_older_fsdp_is_refused() -> None:
+    """Its gradients' messages would not be seen, so it is not measured at all."""
+    with world(SIZE):
+        model = FullyShardedDataParallel(nn.Linear(WIDTH, WIDTH), device_id=torch.device("cpu"))
+        with pytest.raises(UsageError, match=r"^FullyShardedDataParallel cannot be measured: .*fully_shard"):
+            measure(model, torch.ones(ROWS, WIDTH))
+
+
+@pytest.mark.parametrize("kind", ["tensor", "fsdp", "ddp"])
+def test_where_its_world_is_gone(kind: str) -> None:
+    """Said in one line, and not measured as if nothing were passed."""
+    with world(SIZE):
+        model: nn.Module = nn.Linear(WIDTH, WIDTH)
+        if kind == "ddp":
+            model = DistributedDataParallel(model)
+        elif kind == "fsdp":
+            fully_shard(model, mesh=mesh_of(SIZE))
+        else:
+            parallelize_module(model, mesh_of(SIZE), ColwiseParallel())
+    with pytest.raises(UsageError, match="is measured where no process group is up; measure it within the world"):
+        measure(model, torch.ones(ROWS, WIDTH))

@@ -1,0 +1,241 @@
+"""Tensor parallelism, measured as one rank of it: closed forms of its products and of its messages."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from parallel import FLOAT, Block, for_real, mesh_of, messages
+from torch import nn
+from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.parallel import (
+    ColwiseParallel,
+    PrepareModuleInput,
+    RowwiseParallel,
+    SequenceParallel,
+    parallelize_module,
+)
+
+from pytest_flopsbudget import measure, world
+
+SIZES = [1, 2, 4, 8]
+IN, OUT, ROWS = 16, 32, 6
+_ALL_REDUCE, _ALL_GATHER = "_c10d_functional.all_reduce", "_c10d_functional.all_gather_into_tensor"
+_REDUCE_SCATTER = "_c10d_functional.reduce_scatter_tensor"
+
+
+def _if_several(size: int, operators: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+    """A group of one passes nothing."""
+    return operators if size > 1 else {}
+
+
+@pytest.mark.parametrize("size", SIZES)
+class TestLinear:
+    def test_column_wise(self, size: int) -> None:
+        """A rank makes its columns of the output; backward, the ranks' gradients of the input are summed up."""
+        with world(size, size - 1):
+            layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(size), ColwiseParallel())
+            inputs = torch.empty(ROWS, IN, requires_grad=True)
+            forward, both = measure(layer, inputs), measure(layer, inputs, backward=True)
+        product = 2 * ROWS * IN * (OUT // size)
+        assert (forward.execution, forward.flops, forward.communication) == ("shapes", product, 0)
+        assert both.flops == 3 * product
+        assert messages(both) == _if_several(size, {_ALL_REDUCE: (1, ROWS * IN * FLOAT)})
+        assert forward.params == (IN + 1) * (OUT // size)
+        assert forward.param_bytes == FLOAT * forward.params
+
+    def test_row_wise(self, size: int) -> None:
+        """A rank multiplies its part of the input by its part of the weight, and the products are summed up."""
+        with world(size, size - 1):
+            layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(size), RowwiseParallel())
+            inputs = torch.empty(ROWS, IN // size, requires_grad=True)
+            forward, both = measure(layer, inputs), measure(layer, inputs, backward=True)
+        product = 2 * ROWS * (IN // size) * OUT
+        summed = _if_several(size, {_ALL_REDUCE: (1, ROWS * OUT * FLOAT)})
+        assert (forward.execution, forward.flops, messages(forward)) == ("shapes", product, summed)
+        assert (both.flops, messages(both)) == (3 * product, summed)
+        assert forward.params == (IN // size) * OUT + OUT  # each rank has the bias
+
+    def test_one_after_the_other(self, size: int) -> None:
+        """All ranks together do the products of the whole model, and none twice."""
+        model = nn.Sequential(nn.Linear(IN, OUT), nn.ReLU(), nn.Linear(OUT, IN))
+        inputs = torch.empty(ROWS, IN)
+        whole = [measure(model, inputs, backward=backward).flops for backward in (False, True)]
+        parts = [0, 0]
+        for rank in range(size):
+            with world(size, rank):
+                model = nn.Sequential(nn.Linear(IN, OUT), nn.ReLU(), nn.Linear(OUT, IN))
+                parallelize_module(model, mesh_of(size), {"0": ColwiseParallel(), "2": RowwiseParallel()})
+                for backward in (False, True):
+                    parts[backward] += measure(model, inputs, backward=backward).flops
+        forward = 2 * 2 * ROWS * IN * OUT
+        assert whole == parts == [forward, 3 * forward - 2 * ROWS * IN * OUT]  # the input takes no gradient
+
+
+class TestUnevenShards:
+    """Of 7 columns, four ranks have 2, 2, 2 and 1."""
+
+    COLUMNS = (2, 2, 2, 1)
+
+    @pytest.mark.parametrize("backward", [False, True])
+    def test_products(self, backward: bool) -> None:
+        """Each rank does its own, whichever one this process stood for before."""
+        for rank in (0, 3, 1, 3, 2, 0):
+            with world(4, rank):
+                model = nn.Sequential(nn.Linear(10, 7), nn.ReLU(), nn.Linear(7, 6))
+                plan = {"0": ColwiseParallel(use_local_output=False), "2": RowwiseParallel()}
+                parallelize_module(model, mesh_of(4), plan)
+                part = measure(model, torch.empty(3, 10), backward=backward)
+            columns = self.COLUMNS[rank]
+            first, second = 2 * 3 * 10 * columns, 2 * 3 * columns * 6
+            assert part.flops == (2 * first + 3 * second if backward else first + second)
+            assert part.params == 10 * columns + columns + columns * 6 + 6
+            assert messages(part) == {_ALL_REDUCE: (1, 3 * 6 * FLOAT)}
+
+
+class TestReplicated:
+    def test_replicated_work_is_that_of_every_rank(self) -> None:
+        """What the ranks do together exceeds the whole by the layer that each of them does."""
+        replicated, sharded = 2 * ROWS * IN * OUT, 2 * ROWS * OUT * IN
+        total = 0
+        for rank in range(4):
+            with world(4, rank):
+                model = nn.Sequential(nn.Linear(IN, OUT), nn.Linear(OUT, IN))
+                parallelize_module(model, mesh_of(4), {"1": ColwiseParallel()})
+                total += measure(model, torch.empty(ROWS, IN)).flops
+        assert total == replicated + sharded + 3 * replicated
+
+
+BATCH, LENGTH, WIDTH, HEADS, HIDDEN = 2, 16, 32, 8, 64
+#: Products of the whole block, in one direction.
+BLOCK = 2 * BATCH * LENGTH * (4 * WIDTH * WIDTH + 2 * WIDTH * HIDDEN) + 2 * BATCH * LENGTH * LENGTH * 2 * WIDTH
+ACTIVATION = BATCH * LENGTH * WIDTH * FLOAT
+_COLUMNS = ("attention.q", "attention.k", "attention.v", "mlp.0")
+_NORMS = 2 * 2 * WIDTH
+
+
+@pytest.mark.parametrize("size", SIZES)
+class TestBlock:
+    """Shoeybi et al., Megatron-LM, 2019, §3: attention by heads, the MLP by hidden units."""
+
+    def _block(self, size: int) -> nn.Module:
+        plan = {name: ColwiseParallel() for name in _COLUMNS}
+        rows = {name: RowwiseParallel() for name in ("attention.o", "mlp.2")}
+        return parallelize_module(Block(WIDTH, HEADS, HIDDEN), mesh_of(size), plan | rows)
+
+    def test_forward(self, size: int) -> None:
+        """An n-th of the products, and two activations summed up over the ranks."""
+        with world(size):
+            part = measure(self._block(size), torch.empty(BATCH, LENGTH, WIDTH))
+        assert (part.execution, part.flops) == ("shapes", BLOCK // size)
+        assert messages(part) == _if_several(size, {_ALL_REDUCE: (2, 2 * ACTIVATION)})
+        assert part.params == _NORMS + (4 * WIDTH * WIDTH + 2 * WIDTH * HIDDEN) // size
+
+    def test_backward(self, size: int) -> None:
+        """Twice the forward; and the input of each column-wise layer gets a gradient that is summed up."""
+        with world(size):
+            inputs = torch.empty(BATCH, LENGTH, WIDTH, requires_grad=True)
+            part = measure(self._block(size), inputs, backward=True)
+        assert part.flops == 3 * BLOCK // size
+        assert messages(part) == _if_several(size, {_ALL_REDUCE: (6, 6 * ACTIVATION)})
+
+    @pytest.mark.parametrize("backward", [False, True])
+    def test_any_rank_and_for_real(self, size: int, backward: bool) -> None:
+        """Ranks with equal shards cost the same, and so does running them."""
+        found = []
+        for rank in {0, size // 2, size - 1}:
+            with world(size, rank):
+                block, inputs = self._block(size), torch.ones(BATCH, LENGTH, WIDTH)
+                found += [measure(block, inputs, backward=backward), for_real(block, inputs, backward=backward)]
+                found.append(measure(block, inputs, backward=backward, shortcuts=False))
+        assert all(one.modules == found[0].modules for one in found)
+        assert all(messages(one) == messages(found[0]) for one in found)
+
+
+class TestSequenceParallel:
+    """Korthikanti et al., 2022, §4.2: an all-gather and a reduce-scatter in place of each all-reduce."""
+
+    def _block(self, size: int) -> nn.Module:
+        gathered = PrepareModuleInput(input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),))
+        plan = {
+            **{name: SequenceParallel() for name in ("norm_1", "norm_2")},
+            **dict.fromkeys(("attention", "mlp"), gathered),
+            **{name: ColwiseParallel() for name in _COLUMNS},
+            **{name: RowwiseParallel(output_layouts=Shard(1)) for name in ("attention.o", "mlp.2")},
+        }
+        return parallelize_module(Block(WIDTH, HEADS, HIDDEN), mesh_of(size), plan)
+
+    @pytest.mark.parametrize("size", [2, 4])
+    def test_block(self, size: int) -> None:
+        """The same products and the same bytes of messages; what crosses a link is the same too."""
+        with world(size, 1):
+            inputs = torch.empty(BATCH, LENGTH // size, WIDTH)
+            forward = measure(self._block(size), inputs)
+            both = measure(self._block(size), inputs.requires_grad_(), backward=True)
+        assert (forward.flops, both.flops) == (BLOCK // size, 3 * BLOCK // size)
+        assert messages(forward) == {_ALL_GATHER: (2, 2 * ACTIVATION), _REDUCE_SCATTER: (2, 2 * ACTIVATION)}
+        assert messages(both) == {_ALL_GATHER: (4, 4 * ACTIVATION), _REDUCE_SCATTER: (4, 4 * ACTIVATION)}
+        norm = "norm_1"
+        whole = measure(Block(WIDTH, HEADS, HIDDEN), torch.empty(BATCH, LENGTH, WIDTH))
+        assert forward[norm].other_flops == whole[norm].other_flops // size
+
+
+class TestTensors:
+    """DTensors without any module."""
+
+    def test_products_of_sharded_tensors(self) -> None:
+        """Rows of the left operand: each rank multiplies its own, and nothing is passed."""
+        with world(4, 2):
+            mesh = mesh_of(4)
+            left, right = (distribute_tensor(torch.ones(8, 16), mesh, [Shard(0)]), torch.ones(16, 8))
+            product = measure(torch.mm, (left, distribute_tensor(right, mesh, [Replicate()])))
+        assert (product.execution, product.flops, product.communication) == ("shapes", 2 * 2 * 16 * 8, 0)
+        assert product.inputs == ("float32[2, 16] of [8, 16]", "float32[16, 8] of [16, 8]")
+
+    def test_a_backward_pass_from_sharded_outputs(self) -> None:
+        """A product by a part of the right operand, and two more for the gradients."""
+        with world(4, 2):
+            mesh = mesh_of(4)
+            left = distribute_tensor(torch.ones(8, 16, requires_grad=True), mesh, [Replicate()])
+            right = distribute_tensor(torch.ones(16, 8, requires_grad=True), mesh, [Shard(1)])
+            product = measure(torch.mm, (left, right), backward=True)
+        assert product.flops == 3 * 2 * 8 * 16 * 2
+
+    def test_gathering(self) -> None:
+        """The whole tensor is what an all-gather leaves."""
+        with world(4):
+            gathered = measure(DTensor.full_tensor, distribute_tensor(torch.ones(8, 16), mesh_of(4), [Shard(0)]))
+        assert messages(gathered) == {_ALL_GATHER: (1, 8 * 16 * FLOAT)}
+
+
+def test_a_model_without_memory() -> None:
+    """A model on meta is sharded and measured without a weight in memory."""
+    with world(8, 5):
+        with torch.device("meta"):
+            layer = nn.Linear(1 << 16, 1 << 16, bias=False)
+        parallelize_module(layer, mesh_of(8), ColwiseParallel())
+        part = measure(layer, torch.empty(1, 1 << 16, device="meta"))
+    assert (part.flops, part.params) == (1 << 30, 1 << 29)
+
+
+def test_the_model_is_as_it_was() -> None:
+    """Its parameters stay the same objects with the same values, and get no gradient."""
+    with world(2):
+        layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(2), ColwiseParallel())
+        before = dict(layer.named_parameters())
+        values = {name: parameter.to_local().clone() for name, parameter in before.items()}  # type: ignore[attr-defined]
+        measure(layer, torch.ones(ROWS, IN), backward=True)
+        for_real(layer, torch.ones(ROWS, IN), backward=True)
+        for name, parameter in layer.named_parameters():
+            assert parameter is before[name]
+            assert parameter.grad is None
+            assert torch.equal(parameter.to_local(), values[name])  # type: ignore[attr-defined]
+
+
+def test_what_a_module_holds_is_told() -> None:
+    """The layer's size, and the part of it that is here."""
+    with world(4):
+        model = nn.Sequential(nn.Linear(IN, OUT), nn.Linear(OUT, IN))
+        parallelize_module(model, mesh_of(4), {"0": ColwiseParallel(output_layouts=Replicate())})
+        part = measure(model, torch.ones(ROWS, IN))
+    assert part["0"].shape == "16->32, local weight 8x16, bias 8"
+    assert part["1"].shape == "32->16"

@@ -1,0 +1,79 @@
+"""Weights that torchao quantized: tensors of its own classes, which compute by operators on what they wrap."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+
+import pytest
+import torch
+from torch import nn
+from zoo import both
+
+from pytest_flopsbudget.counting.measure import measure
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of what torchao loads
+    from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+ROWS = 3
+X = torch.randn(ROWS, 64)
+WEIGHTS, OUTPUTS = 64 * 32 + 32 * 16, 32 + 16
+FLOPS = 2 * ROWS * WEIGHTS
+#: Biases and ReLU.
+OTHER = ROWS * (OUTPUTS + 32)
+
+each_way = pytest.mark.parametrize("config", [Int8WeightOnlyConfig, Int8DynamicActivationInt8WeightConfig])
+
+
+def quantized(config):
+    model = nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 16)).eval()
+    quantize_(model, config())
+    return model
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_weights_alone(mode):
+    """What comes out of a product is scaled, channel by channel."""
+    model = quantized(Int8WeightOnlyConfig)
+    with mode():
+        counted = both(model, X)
+    assert (counted.flops, counted.other_flops) == (FLOPS, OTHER + ROWS * OUTPUTS)
+
+
+@pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
+def test_activations_too(mode):
+    """Integers are multiplied; bringing the activations there starts with the extremes of each row."""
+    model = quantized(Int8DynamicActivationInt8WeightConfig)
+    with mode():
+        counted = both(model, X)
+    assert counted.flops == FLOPS
+    for extreme in ("amin", "amax"):
+        assert counted.operators[f"aten.{extreme}"].other_flops == ROWS * (64 - 1 + 32 - 1)
+    assert counted.other_flops > OTHER
+
+
+@each_way
+def test_stored(config):
+    """Weights take a byte each, and as many parameters as before; scales, and zero points if any, are beside them."""
+    model = quantized(config)
+    counted = measure(model, X)
+    assert counted.params == WEIGHTS + OUTPUTS
+    scales_and_biases = 4 * 2 * OUTPUTS
+    assert WEIGHTS + scales_and_biases <= counted.param_bytes <= WEIGHTS + scales_and_biases + OUTPUTS
+
+
+@each_way
+def test_on_meta(config):
+    assert measure(copy.deepcopy(quantized(config)).to("meta"), X) == measure(quantized(config), X)
+
+
+@each_way
+def test_it_stays_as_it_was(config):
+    model = quantized(config)
+    before = model(X)
+    both(model, X)
+    assert torch.equal(model(X), before)
+    assert type(model[0].weight) is type(quantized(config)[0].weight)

@@ -1,0 +1,88 @@
+"""One process that stands for a rank of many, and what is left of it afterwards."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+import pytest
+import torch
+from parallel import mesh_of
+from torch import distributed as dist
+
+from pytest_flopsbudget import FlopsBudget, UsageError, world
+
+
+def test_stands_for_a_rank() -> None:
+    """PyTorch takes it for that rank, also in meshes of several dimensions."""
+    with world(size=8, rank=5):
+        assert (dist.get_rank(), dist.get_world_size()) == (5, 8)
+        mesh = mesh_of(2, 4, names=("data", "tensor"))
+        assert tuple(mesh.get_coordinate() or ()) == (1, 1)
+        assert mesh["tensor"].size() == 4
+
+
+def test_rank_0_without_saying_so() -> None:
+    """Most tests look at one rank, and it does not matter which."""
+    with world(2):
+        assert dist.get_rank() == 0
+
+
+def test_nothing_is_left() -> None:
+    """No process group, no variable in the environment, no other hook for tracebacks; and another world can follow."""
+    before = dict(os.environ), sys.excepthook, torch.get_rng_state()
+    for rank in range(2):
+        with world(2, rank):
+            mesh_of(2)
+            assert dist.is_initialized()
+        assert not dist.is_initialized()
+    assert (dict(os.environ), sys.excepthook) == before[:2]
+    assert torch.equal(torch.get_rng_state(), before[2])
+
+
+def test_ends_with_an_exception() -> None:
+    """A test that fails within leaves nothing either."""
+    with pytest.raises(ZeroDivisionError), world(2):
+        raise ZeroDivisionError
+    assert not dist.is_initialized()
+
+
+def test_may_be_ended_within() -> None:
+    """Code that destroys its process group at the end is no error."""
+    with world(2):
+        dist.destroy_process_group()
+    assert not dist.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("size", "rank", "message"),
+    [
+        (0, 0, "world(size=0): how many ranks there are is a whole number from 1 on"),
+        (True, 0, "world(size=True): how many ranks there are is a whole number from 1 on"),
+        ("8", 0, "world(size='8'): how many ranks there are is a whole number from 1 on"),
+        (8, 8, "world(size=8, rank=8): the ranks are 0 to 7"),
+        (8, -1, "world(size=8, rank=-1): the ranks are 0 to 7"),
+        (8, 0.0, "world(size=8, rank=0.0): the ranks are 0 to 7"),
+    ],
+)
+def test_no_such_rank(size: int, rank: int, message: str) -> None:
+    """Said before anything is set up."""
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"), world(size, rank):
+        pass
+    assert not dist.is_initialized()
+
+
+def test_a_process_group_is_up_already() -> None:
+    """It is not touched."""
+    with world(4, 1):
+        with pytest.raises(UsageError, match="a process group of 4 is up already"), world(8):
+            pass
+        assert (dist.get_rank(), dist.get_world_size()) == (1, 4)
+
+
+def test_of_the_fixture() -> None:
+    """The fixture has it, so that a test needs no import."""
+    with FlopsBudget().world(size=4, rank=2):
+        assert (dist.get_rank(), dist.get_world_size()) == (2, 4)
+    assert not dist.is_initialized()
