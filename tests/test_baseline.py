@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.results.baseline import (
@@ -18,7 +19,7 @@ from pytest_flopsbudget.results.baseline import (
     split_nodeid,
     updated,
 )
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
+from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase, UnknownOperator
 from pytest_flopsbudget.results.metrics import STORED
 
 #: What each line of EXAMPLE ends with, as "@" there.
@@ -502,3 +503,22 @@ class TestUpdated:
         """A test that passed and measured nothing has no entry."""
         file = BaselineFile(path, {"test_a": {"model": small()}})
         assert updated(file, {"test_a": {}}) == BaselineFile(path, {})
+
+
+def test_phases(tmp_path):
+    """A line a phase, read back as written; entries without such lines have none."""
+    path = tmp_path / "__flops__" / "test_net.json"
+    phases = {
+        "forward": Phase(metrics={"flops": 100, "other_flops": 7, "recomputed_flops": 0}),
+        "backward": Phase(metrics={"flops": 200, "other_flops": 9, "recomputed_flops": 50}),
+        "optimizer": Phase(metrics={"flops": 0, "other_flops": 272, "recomputed_flops": 0}),
+    }
+    entry = replace(net(), phases=phases)
+    text = dumps(BaselineFile(path, {"test_net": {"model": entry}}))
+    assert '{"phase": "backward", "flops": 200, "other_flops": 9, "recomputed_flops": 50, "test": "test_net"' in text
+    path.parent.mkdir()
+    path.write_text(text, encoding="utf-8")
+    assert load(path).tests["test_net"]["model"].phases == phases
+    path.write_text(text.replace('"phase": "backward"', '"phase": "backwards"'), encoding="utf-8")
+    with pytest.raises(BaselineError, match='allowed: "forward", "backward", "optimizer"'):
+        load(path)

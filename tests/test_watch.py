@@ -485,6 +485,40 @@ class TestCompiled:
         assert not seen.complexity.unknown_operators
         assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
 
+    def test_function(self):
+        """It runs eagerly, as under any dispatch mode, is counted, and is compiled when nobody watches any more."""
+        compiled = []
+
+        def backend(graph, _inputs):
+            compiled.append(graph)
+            return graph.forward
+
+        weight = torch.randn(8, 4)
+        fast = torch.compile(lambda value: value @ weight, backend=backend)
+        with watch() as seen:
+            fast(torch.randn(2, 8))
+        assert seen.complexity.flops == 2 * 2 * 8 * 4
+        assert not compiled
+        fast(torch.randn(2, 8))
+        assert len(compiled) == 1
+
+    def test_branch(self):
+        """Of a branch, what was taken."""
+        value = torch.ones(2, 8)
+        with watch() as seen:
+            torch.cond(value.sum() > 0, lambda one: one @ one.mT, lambda one: one.mT @ one, (value,))
+        assert seen.complexity.flops == 2 * 2 * 2 * 8
+
+    def test_export(self):
+        """To trace a model computes nothing; to run what came of it does."""
+        model, inputs = mlp(), torch.randn(2, 8)
+        with watch() as seen:
+            exported = torch.export.export(model, (inputs,))
+        assert seen.complexity.flops == 0
+        with watch() as seen:
+            exported.module()(inputs)
+        assert seen.complexity.flops == 2 * MLP_FLOPS
+
     def test_backward_is_unknown(self):
         model, inputs = mlp(), torch.randn(2, 8)
         fast = torch.compile(model, backend="aot_eager")

@@ -92,3 +92,16 @@ def _scan(
 def _map(function: Any, xs: Sequence[torch.Tensor], pos_args: Sequence[Any] = ()) -> tuple[Any, ...]:
     results = [function(*slices, *pos_args) for slices in zip(*xs, strict=True)]
     return tuple(torch.stack(output) for output in zip(*results, strict=True))
+
+
+def _taken(predicate: Any, if_true: Any, if_false: Any, operands: Sequence[Any] = ()) -> Any:
+    return (if_true if predicate else if_false)(*operands)
+
+
+#: What those operators run with data, for who watches: PyTorch's own bodies refuse to be watched.
+RUN: Mapping[str, Callable[..., Any]] = {
+    "cond": _taken,
+    "while_loop": _while_loop,
+    "scan": _scan,
+    "map_impl": _map,
+}

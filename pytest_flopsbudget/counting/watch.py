@@ -5,6 +5,8 @@ No double, no shapes, nothing put back: operators run as they are, and pass by a
 
 from __future__ import annotations
 
+import functools
+import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,9 @@ from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.costs import FREE
+from pytest_flopsbudget.counting.higher_order import RUN
 from pytest_flopsbudget.counting.metadata import has_no_dispatcher
 from pytest_flopsbudget.counting.operators import operator_info
 from pytest_flopsbudget.counting.phases import following_steps
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.operators import OperatorInfo
     from pytest_flopsbudget.results.complexity import Complexity
 
+_COMPILER = "torch._dynamo"
 #: What a call of a module is when nobody watches.
 _CALL = torch.nn.Module.__call__
 #: Call → what it costs. Facts about PyTorch only, so nothing ever has to reset it.
@@ -68,19 +73,13 @@ class WatchTracer(Tracer):
         """Run one operator and count it."""
         if kwargs is None:
             kwargs = {}
-        if types:
-            if any(issubclass(kind, FakeTensor) for kind in types):
-                return func(*args, **kwargs)  # a model that is traced or exported, which computes nothing
-            if not all(map(has_no_dispatcher, types)):
-                return NotImplemented
+        if types and not all(map(has_no_dispatcher, types)):
+            # Fake tensors are those of a model that is traced or exported, which computes nothing.
+            return func(*args, **kwargs) if any(map(_is_fake, types)) else NotImplemented
         self.seen += 1
-        info = self._infos.get(func)
+        info = self._infos.get(func) or self._met(func)
         if info is None:
-            if isinstance(func, HigherOrderOperator):
-                return self._taken_apart(func, args, kwargs)
-            info = operator_info(func)
-            if info.known:
-                self._infos[func] = info
+            return self._taken_apart(func, args, kwargs)
         if info.decomposes and info.registered is None and self._comes_apart(info) and not info.runs_nested(args):
             with _tracking_views(), self:
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 -- the C++ that runs without us, too
@@ -88,6 +87,22 @@ class WatchTracer(Tracer):
         if info.computes or info.is_collective or not info.known:
             self._credit_call(info, args, kwargs, output)
         return output
+
+    def _met(self, func: Any) -> OperatorInfo | None:
+        """What is known of an operator that is met for the first time; None of one that takes functions."""
+        if isinstance(func, HigherOrderOperator):
+            return None
+        info = operator_info(func)
+        if info.known:
+            self._infos[func] = info
+        return info
+
+    def _taken_apart(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        body = RUN.get(operator.name())
+        if body is None:
+            return super()._taken_apart(operator, args, kwargs)
+        with self:
+            return body(*args, **kwargs)
 
     def _credit_call(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         if not info.known:
@@ -167,6 +182,10 @@ class WatchTracer(Tracer):
         return None if tensor.is_meta else tensor
 
 
+def _is_fake(kind: type) -> bool:
+    return issubclass(kind, FakeTensor)
+
+
 def _tracking_views() -> Any:
     """Let views be tracked as above the dispatch mode.
 
@@ -210,6 +229,7 @@ class Watch:
         self._name = name
         self._shortcuts = shortcuts
         self._stack = ExitStack()
+        self._out = False
         self._tracer: WatchTracer | None = None
         self._complexity: Complexity | None = None
 
@@ -220,12 +240,38 @@ class Watch:
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
             stack.enter_context(unseen_named(tracer))
+            stack.enter_context(flex.countable(on_meta=False))
+            if _COMPILER not in sys.modules:
+                # Only a loaded compiler can be told to stay out.
+                stack.enter_context(replaced([(torch, "compile", self._compile_of(torch.compile))]))
             stack.enter_context(following_steps(tracer.steps))
             stack.enter_context(propagation_unseen())
             stack.enter_context(replaced([(torch.nn.Module, "__call__", self._call_of(tracer))]))
             stack.enter_context(tracer)
             self._stack = stack.pop_all()
+        if _COMPILER in sys.modules:
+            self._keep_compiler_out()
         return self
+
+    def _keep_compiler_out(self) -> None:
+        """Let functions run eagerly that were compiled.
+
+        Under a dispatch mode they do so anyway, and PyTorch would not compile them afterwards either; and its branches
+        and loops would be compiled with what counts them.
+        """
+        if not self._out:
+            self._out = True
+            self._stack.enter_context(torch.compiler.set_stance("force_eager"))
+
+    def _compile_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(original)
+        def compiling(*args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
+            if self._tracer is not None:
+                self._keep_compiler_out()
+            return result
+
+        return compiling
 
     def __exit__(self, *exception: object) -> None:
         self.end()
@@ -326,7 +372,8 @@ def _run_compiled(
     if before is not _CALL:  # another watch around this one, which does the same
         output = before(module, *args, **kwargs)
     else:
-        with replaced([(torch.nn.Module, "__call__", _CALL)]), _disable_current_modes():
+        stance = torch.compiler.set_stance("default")
+        with stance, replaced([(torch.nn.Module, "__call__", _CALL)]), _disable_current_modes():
             output = before(module, *args, **kwargs)
     for node in {tensor.grad_fn for tensor in tensors_of(output) if tensor.grad_fn is not None}:
         node.register_prehook(lambda _gradients: tracer.note_unknown("torch.compile"))
