@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-Unit = Literal["FLOPs", "MACs", "count", "bytes"]
+Unit = Literal["FLOPs", "MACs", "count", "bytes", "ns", "FLOPs/byte", "FLOPs/step"]
 Aggregation = Literal["sum", "distinct", "peak"]
 
 
