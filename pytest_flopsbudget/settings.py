@@ -10,14 +10,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
+from pytest_flopsbudget.device_settings import read_devices, read_time_on
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.hardware import devices as known_devices
+from pytest_flopsbudget.mistakes import Place as _Place
 from pytest_flopsbudget.names import OPERATOR
 from pytest_flopsbudget.results.metrics import METRICS
 from pytest_flopsbudget.units import Tolerance, nearest_spelling, parse_percent, parse_quantity, parse_tolerance
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from pytest_flopsbudget.hardware.device import Device
 
 Reaction = Literal["fail", "warn", "ignore"]
 Improvement = Literal["pass", "fail"]
@@ -48,6 +53,8 @@ _KEYS = (
     "limits",
     "budgets",
     "watch",
+    "time-on",
+    "devices",
 )
 _PHASES = ("forward", "backward", "optimizer")
 
@@ -106,6 +113,10 @@ class Settings:
     shortcuts: Switch = "on"
     #: Patterns of the node ids of tests that are watched, marked or not.
     watch: tuple[str, ...] = ()
+    #: Names of the devices for which the time of every measurement is estimated.
+    time_on: tuple[str, ...] = ()
+    #: Name → profile of a device, of the project's own ones.
+    devices: Mapping[str, Device] = field(default_factory=dict)
 
     def watches(self, nodeid: str) -> bool:
         """Whether the test ``nodeid`` is watched without a marker."""
@@ -160,6 +171,15 @@ def marker_budget(args: tuple[object, ...], kwargs: Mapping[str, object], source
     return budget
 
 
+def device_named(settings: Settings, name: str) -> Device:
+    """The device that is called ``name``, in whatever case: one of the project's own, or a known one.
+
+    Raises:
+        ValueError: there is none. The message names what is near and all that there are.
+    """
+    return known_devices.device_named(name, settings.devices)
+
+
 def describe(settings: Settings) -> str:
     """One line on what the pyproject holds: "pyproject.toml: 3 budgets, limits on params"."""
     parts = []
@@ -171,30 +191,9 @@ def describe(settings: Settings) -> str:
         parts.append(f"limits on {', '.join(limited)}")
     if settings.watch:
         parts.append(f"watches {', '.join(settings.watch)}")
+    if settings.time_on:
+        parts.append(f"estimates time on {', '.join(settings.time_on)}")
     return f"{_FILE}: {', '.join(parts)}" if parts else f"no budgets in {_FILE}"
-
-
-class _Place:
-    """A table that is being read, and the list in which the mistakes of its file or marker gather."""
-
-    def __init__(self, head: str, mistakes: list[str], parents: tuple[str, ...] = ()) -> None:
-        self.head = head
-        self.mistakes = mistakes
-        self.parents = parents
-
-    def inside(self, key: object) -> _Place:
-        return _Place(self.head, self.mistakes, (*self.parents, str(key)))
-
-    def wrong(self, key: object, why: object) -> None:
-        keys = (*self.parents, str(key))
-        path = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
-        self.mistakes.append(f"{self.head} {path}: {why}")
-
-    def unknown(self, key: object, allowed: Iterable[str]) -> None:
-        keys = list(allowed)
-        near = nearest_spelling(str(key), keys)
-        hint = f"; did you mean {near}?" if near else "."
-        self.wrong(key, f"no such key{hint} There are {', '.join(keys)}")
 
 
 def _raise(mistakes: Sequence[str]) -> None:
@@ -254,6 +253,7 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings
             place.wrong(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
         elif key not in _KEYS:
             place.unknown(key, _KEYS)
+    devices = read_devices(table.get("devices", {}), place)
     return Settings(
         limits=_read_limits(table["limits"], place) if "limits" in table else None,
         budgets=_read_budgets(table["budgets"], place) if "budgets" in table else (),
@@ -267,6 +267,8 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings
         junit_properties=_read_choice(table, "junit-properties", _SWITCHES, Settings().junit_properties, place),
         shortcuts=_read_choice(table, "shortcuts", _SWITCHES, Settings().shortcuts, place),
         watch=_read_patterns(table.get("watch", []), place),
+        time_on=read_time_on(table.get("time-on", []), devices, place),
+        devices=devices,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.settings import load_settings
 
 DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
@@ -39,3 +40,14 @@ def test_a_row_by_hand():
 def test_a_page_without_its_markers():
     with pytest.raises(ValueError, match="lacks"):
         hardware_table.page("a")
+
+
+def test_its_examples_are_read(tmp_path):
+    """Estimating, and profiles of one's own."""
+    examples = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "pyproject.toml").write_text("\n".join(examples), encoding="utf-8")
+    settings = load_settings(tmp_path)
+    assert settings.time_on == ("A100", "raspberry-pi-5")
+    camera, half = settings.devices.values()
+    assert (camera.rate("float32"), camera.vector_rate("float32")) == (50 * 10**9, 25 * 10**9)
+    assert (half.rates, half.bandwidth) == (DEVICES["A100"].rates, 777 * 10**9)
