@@ -14,7 +14,8 @@ def times(compute, memory, launch, device="A100"):
 
 def net(stem=None, head=None, **metrics):
     """A model of two layers, of which each has metrics of its own; the model has their sum, and ``metrics`` besides."""
-    stem, head = stem or {}, head or {}
+    keys = dict.fromkeys((*(stem or {}), *(head or {})), 0)
+    stem, head = keys | (stem or {}), keys | (head or {})
     total = {key: stem.get(key, 0) + head.get(key, 0) for key in (*stem, *head)} | metrics
     return Complexity(
         model="Net",
