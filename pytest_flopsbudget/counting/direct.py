@@ -498,9 +498,24 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return _empty(shape, out_dtype or left.dtype)
 
 
+def _fused_attention(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
+    """The CPU's: its output is laid out as the query, (batch, heads, length, width); the scores' sums length first."""
+    query = args[0]
+    batch, heads, length, _ = query.shape
+    dtype = torch.float64 if query.dtype is torch.float64 else torch.float32
+    return torch.empty_like(query), _empty((batch, length, heads), dtype).transpose(1, 2)
+
+
+def _fused_attention_backward(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
+    """The gradients of query, key and value, in memory (batch, length, heads, width)."""
+    return tuple(_empty(item.transpose(1, 2).shape, item.dtype).transpose(1, 2) for item in args[1:4])
+
+
 _ONLY_RULES: Mapping[str, Rule] = {"aten._grouped_mm": _grouped_product, **no_meta_kernel.OUTPUTS}
 _RULES: Mapping[str, Rule] = {
     **_ONLY_RULES,
+    "aten._scaled_dot_product_flash_attention_for_cpu": _fused_attention,
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward": _fused_attention_backward,
     "aten.arange": _range,
     "aten.cat": _joined,
     "aten.cumsum": _accumulated,
