@@ -230,16 +230,14 @@ def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _layer_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The gradients of input, weight and bias, those that are asked for."""
-    if len(args) != 8 or kwargs or not _plain_float32(*args[:2], *args[5:7]):  # noqa: PLR2004 -- all of its arguments
+    """The gradients of input, weight and bias, those that are asked for, each without gaps and in order."""
+    if len(args) != 8 or kwargs:  # noqa: PLR2004 -- all of its arguments
         return None
     gradient, inputs, normalized, _, _, weight, bias, mask = args
     given = (inputs, weight, bias)
     if gradient.shape != inputs.shape or tuple(inputs.shape[-len(normalized) :]) != tuple(normalized):
         return None
-    if any(
-        asked and (item is None or item.dtype is not torch.float32) for asked, item in zip(mask, given, strict=True)
-    ):
+    if any(asked and (item is None or item.dtype not in _FLOATS) for asked, item in zip(mask, given, strict=True)):
         return None
     return tuple(_empty(item.shape, item.dtype) if asked else None for asked, item in zip(mask, given, strict=True))
 

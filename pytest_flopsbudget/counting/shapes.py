@@ -99,6 +99,8 @@ class ShapesTracer(Tracer):
         if kwargs:
             parts.extend(kwargs)
             append_key(parts, tensors, kwargs.values())
+        if info.by_gradients:
+            parts += [tensor.requires_grad for tensor in tensors]
         if tensors and (self.constants or info.name == "aten.lift_fresh"):
             found, output = self._from_constants(info, args, kwargs, tensors, wants_cpu)
             if found:
