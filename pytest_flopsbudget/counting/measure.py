@@ -18,6 +18,7 @@ from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.data_parallel import reshard
 from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.examples import inputs_of
+from pytest_flopsbudget.counting.fused_attention import attention_as_on_cpu
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
 from pytest_flopsbudget.counting.lightning import without_logs
 from pytest_flopsbudget.counting.modules import ModuleTracker
@@ -216,6 +217,7 @@ class _Run:
                 casting = autocast_followed(partial(_originals, shadow))
                 with (
                     step_by_step(one_for_all),
+                    attention_as_on_cpu(),
                     tracer.tracker.following(shadow.modules),
                     local_work_only(shadow.modules, tracer, on_meta=True),
                     casting,

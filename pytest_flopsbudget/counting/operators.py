@@ -18,6 +18,7 @@ from pytest_flopsbudget.counting.costs import (
     reduction,
     registered_formula,
 )
+from pytest_flopsbudget.counting.costs.attention import BY_GRADIENTS
 from pytest_flopsbudget.counting.costs.communication import COLLECTIVES
 from pytest_flopsbudget.counting.costs.messages import message_of
 from pytest_flopsbudget.counting.metadata import tensors_in
@@ -48,6 +49,7 @@ class OperatorInfo:
 
     __slots__ = (
         "behaviour",
+        "by_gradients",
         "computes",
         "decomposes",
         "formula",
@@ -122,6 +124,8 @@ class OperatorInfo:
         #: Whether it writes to nothing, and what it makes is where its arguments are.
         self.only_makes = not (self.has_device or self.written)
         self.behaviour, self.returned = self._behaviour(schema, tags)
+        #: Whether its cost hangs on which of its arguments take gradients.
+        self.by_gradients = self.name in BY_GRADIENTS
         #: What somebody said from outside, which goes before the rest.
         self.registered = registered_formula(self.name)
         #: Its sums of products.
@@ -138,6 +142,7 @@ class OperatorInfo:
             self.behaviour != "alias"
             and self.known
             and not (self.needs_data or self.is_random or self.is_constant or self.is_collective)
+            and not self.by_gradients
             and self.name not in ("aten.index", "aten.lift_fresh")
         )
 

@@ -14,11 +14,14 @@ from pytest_flopsbudget.counting import direct
 from pytest_flopsbudget.counting.collectives import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.constants import Constants
 from pytest_flopsbudget.counting.costs import FREE
+from pytest_flopsbudget.counting.fused_attention import ATTENTION, attention
 from pytest_flopsbudget.counting.metadata import PLAIN, append_key, make, spec_of, to_meta
 from pytest_flopsbudget.counting.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from torch._ops import OpOverload
 
     from pytest_flopsbudget.counting.costs import Cost
     from pytest_flopsbudget.counting.modules import ModuleTracker
@@ -49,6 +52,12 @@ class ShapesTracer(Tracer):
         #: (operator, path of the module) that asked for data first. Kept, since a model may catch the exception and go
         #: another way than it goes with data.
         self.asked_for_data: tuple[str, str] | None = None
+
+    def decomposed(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator that arrived whole as those that it is made of on the CPU."""
+        if operator is ATTENTION and args[0].is_meta:
+            return attention(*args, **kwargs)
+        return super().decomposed(operator, args, kwargs)
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
         """The output's twin, and what the operator would have cost.
@@ -90,6 +99,8 @@ class ShapesTracer(Tracer):
         if kwargs:
             parts.extend(kwargs)
             append_key(parts, tensors, kwargs.values())
+        if info.by_gradients:
+            parts += [tensor.requires_grad for tensor in tensors]
         if tensors and (self.constants or info.name == "aten.lift_fresh"):
             found, output = self._from_constants(info, args, kwargs, tensors, wants_cpu)
             if found:

@@ -109,7 +109,7 @@ class Tracer(TorchDispatchMode):
         info = operator_info(func)
         if info.decomposes and info.registered is None and not info.runs_nested(args):
             with self:
-                output = func.decompose(*args, **kwargs)
+                output = self.decomposed(func, args, kwargs)
             if output is not NotImplemented:
                 return output
         output, cost = self.answer(info, args, kwargs)
@@ -150,6 +150,10 @@ class Tracer(TorchDispatchMode):
         if self.seen == before and rule is None:
             self.note_unknown(f"higher_order.{operator.name()}")
         return output
+
+    def decomposed(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run an operator that arrived whole as those that it is made of."""
+        return operator.decompose(*args, **kwargs)
 
     def need_data(self, name: str) -> None:
         """Say that the operator ``name`` is about to read data.
