@@ -38,7 +38,7 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator's schema
     value: torch.Tensor,
     attn_mask: torch.Tensor | None = None,
     dropout_p: float = 0.0,
-    is_causal: bool = False,  # noqa: FBT001, FBT002
+    is_causal: bool = False,
     *,
     scale: float | None = None,
     enable_gqa: bool = False,
@@ -99,7 +99,7 @@ class _Threads:
         thread = threading.get_ident()
         with self._lock:
             if not self._depths:
-                self._library = torch.library.Library("aten", "IMPL")  # noqa: TOR901 -- taken back in `leave`
+                self._library = torch.library.Library("aten", "IMPL")
                 self._library.impl(ATTENTION, _on_meta, "AutogradMeta")
             self._depths[thread] = self._depths.get(thread, 0) + 1
 

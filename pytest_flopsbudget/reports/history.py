@@ -37,9 +37,7 @@ def in_full(series: Series, points: Sequence[Point], key: str, screen: Screen, *
     """
     shown = points[-limit:]
     yield from screen.lines(Text(_in_words(series.points[-1]), style="bold"))
-    valued = [
-        (point, value) for point in shown if point.totals and (value := point.totals.value(key)) is not None
-    ]
+    valued = [(point, value) for point in shown if point.totals and (value := point.totals.value(key)) is not None]
     if len(valued) > 1:
         yield ""
         dates = [point.revision.date or "now" for point, _ in valued]

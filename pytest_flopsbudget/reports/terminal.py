@@ -110,8 +110,7 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table
         if measured_value(module.metrics, show) or module.params
     ]
     cells = [
-        (module.type, _calls(path, module, screen), _amount(module, show), _params(module))
-        for path, module in modules
+        (module.type, _calls(path, module, screen), _amount(module, show), _params(module)) for path, module in modules
     ]
     rows = [path for path, _ in modules]
     for name, phase in verdict.complexity.phases.items():

@@ -44,11 +44,7 @@ def unjudged(complexity: Complexity, tolerance: Mapping[str, Tolerance]) -> tupl
     if measured.spread_ns <= allowed:
         return ()
     metric = key_for("latency", measured.machine)
-    return (
-        Unjudged(
-            metric=metric, median_ns=measured.median_ns, spread_ns=measured.spread_ns, allowed_ns=allowed
-        ),
-    )
+    return (Unjudged(metric=metric, median_ns=measured.median_ns, spread_ns=measured.spread_ns, allowed_ns=allowed),)
 
 
 def without_metrics(complexity: Complexity, metrics: Collection[str]) -> Complexity:
@@ -62,4 +58,8 @@ def with_latencies_of(complexity: Complexity, old: Complexity | None) -> Complex
     """``complexity`` with the latencies that ``old`` holds besides: of other machines, or of this one where it was not
     measured anew."""
     kept = {} if old is None else {key: value for key, value in old.metrics.items() if base_of(key) == "latency"}
-    return replace(complexity, metrics=kept | complexity.metrics) if kept.keys() - complexity.metrics.keys() else complexity
+    return (
+        replace(complexity, metrics=kept | complexity.metrics)
+        if kept.keys() - complexity.metrics.keys()
+        else complexity
+    )

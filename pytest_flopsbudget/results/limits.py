@@ -196,9 +196,7 @@ def share(complexity: Complexity, effective: Effective) -> Share | None:
     for metric, limit in _in_order(effective.limits):
         measured = measured_value(complexity.metrics, metric)
         if measured is not None:
-            share = Share(
-                metric=metric, measured=written(measured), limit=written(limit.bound), source=limit.source
-            )
+            share = Share(metric=metric, measured=written(measured), limit=written(limit.bound), source=limit.source)
             shares.append(share)
     return max(shares, key=lambda one: one.used, default=None)
 

@@ -124,8 +124,7 @@ def _by_cost(tests: Mapping[str, Mapping[str, Complexity]]) -> dict[frozenset[tu
 def _cost(entries: Mapping[str, Complexity]) -> frozenset[tuple[object, ...]]:
     """What stays as it is when a test is only renamed."""
     return frozenset(
-        (name, entry.model, entry.inputs, entry.backward, identifying(entry.metrics))
-        for name, entry in entries.items()
+        (name, entry.model, entry.inputs, entry.backward, identifying(entry.metrics)) for name, entry in entries.items()
     )
 
 
