@@ -170,7 +170,9 @@ def _places(call: Call, target: torch.Tensor) -> int:
     """How many elements of ``target`` are written to; of a mask, as many as it has."""
     if "indices" in call.names:
         indices = [index for index in call["indices"] if index is not None]
-        positions = torch.broadcast_shapes(*(index.shape for index in indices if index.dtype not in _MASKS)).numel()
+        positions: int = torch.broadcast_shapes(
+            *(index.shape for index in indices if index.dtype not in _MASKS)
+        ).numel()
         for index in indices:
             positions *= index.numel() if index.dtype in _MASKS else 1
         gone = _indexed_sizes(call["indices"], target)
