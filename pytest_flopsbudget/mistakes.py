@@ -8,20 +8,34 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.units import nearest_spelling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+    from pytest_flopsbudget.hardware.device import Device
 
 
 class Place:
     """A table that is being read, and the list in which the mistakes of its file or marker gather."""
 
-    def __init__(self, head: str, mistakes: list[str], parents: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        head: str,
+        mistakes: list[str],
+        parents: tuple[str, ...] = (),
+        devices: Mapping[str, Device] | None = None,
+    ) -> None:
         self.head = head
         self.mistakes = mistakes
         self.parents = parents
+        #: The project's own profiles, which may be named besides those that everybody has.
+        self.devices = devices or {}
 
     def inside(self, key: object) -> Place:
         """The table that stands in this one under ``key``."""
-        return Place(self.head, self.mistakes, (*self.parents, str(key)))
+        return Place(self.head, self.mistakes, (*self.parents, str(key)), self.devices)
+
+    def at(self, head: str) -> Place:
+        """Another table of the same file, which messages call ``head``."""
+        return Place(head, self.mistakes, devices=self.devices)
 
     def wrong(self, key: object, why: object) -> None:
         """Note what is wrong with the value of ``key``."""

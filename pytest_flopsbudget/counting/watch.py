@@ -170,7 +170,7 @@ class WatchTracer(Tracer):
             tally.calls += operator.calls
             tally.flops += operator.flops
             tally.other_flops += operator.other_flops
-            tally.communication += operator.value("communication")
+            tally.communication += operator.communication
         for name, unknown in counted.unknown_operators.items():
             tally = self.unknown.setdefault(name, Tally())
             tally.calls += unknown.calls

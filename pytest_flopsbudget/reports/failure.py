@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.reports.text import amount, counted, from_to, growth, update_command
 from pytest_flopsbudget.results.diff import own_values, shape_change, telling
-from pytest_flopsbudget.results.fold import fold, unfold
-from pytest_flopsbudget.results.limits import Unmeasured, Violation
-from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
+from pytest_flopsbudget.results.limits import Unmeasured, Violation, plain
+from pytest_flopsbudget.results.metrics import metric_of, title_of
 from pytest_flopsbudget.units import format_pair, format_percent
 
 if TYPE_CHECKING:
@@ -89,8 +89,13 @@ def _broken(item: Violation | Unmeasured) -> str:
     module = f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
     if isinstance(item, Unmeasured):
         return f"{item.metric}{module} has a limit, but was not measured"
-    measured, limit = format_pair(item.measured, item.limit, METRICS[item.metric])
-    percent = format_percent(item.limit, item.measured) if item.limit else "the limit is 0"
+    row = metric_of(item.metric)
+    amounts = plain(item.measured), plain(item.limit)
+    measured, limit = format_pair(*amounts, row)
+    if row.better == "more":
+        percent = format_percent(amounts[1], amounts[0])
+        return f"{item.metric}{module} under its limit: {measured} < {limit} ({percent})"
+    percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
     return f"{item.metric}{module} over its limit: {measured} > {limit}, {growth(item.excess, item.metric)} ({percent})"
 
 
@@ -197,13 +202,17 @@ def operator_rows(difference: Diff) -> Iterator[str]:
 
 def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
     """Where a metric's value comes from, for a reader who has no baseline to compare with, or an equal one."""
-    own = own_values(complexity.modules, metric)
+    row = metric_of(metric)
+    if row.over or row.aggregation == "whole":
+        return
+    modules = complexity.modules if row.aggregation == "peak" else without_peaks(complexity.modules)
+    own = own_values(modules, metric)
     rows = [
         (sum(own[path] for path in unfold({folded: module})), folded, module)
-        for folded, module in fold(complexity.modules).items()
+        for folded, module in fold(modules).items()
     ]
     rows = sorted((row for row in rows if row[0] > 0), key=lambda row: -row[0])
     if rows:
-        yield f"where the {METRICS[metric].title} are:"
+        yield f"where the {title_of(metric)} {'are' if row.title.endswith('s') else 'is'}:"
     for value, folded, module in rows[:_MOST_PLACES]:
         yield f"    {folded or 'the model itself'}: {_words(module.type, module.shape)}, {amount(value, metric)}"

@@ -12,8 +12,8 @@ from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.screen import LEAST_ROOM, Screen, empty_table, end_of
 from pytest_flopsbudget.reports.text import counted, update_command, visible
 from pytest_flopsbudget.results.baseline import split_nodeid
-from pytest_flopsbudget.results.fold import fold, unfold
-from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
+from pytest_flopsbudget.results.metrics import METRICS, measured_value, metric_of, title_of
 from pytest_flopsbudget.results.verdict import tightens
 from pytest_flopsbudget.units import format_value
 
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pytest_flopsbudget.ledger import Entry
-    from pytest_flopsbudget.results.complexity import Complexity, Module
+    from pytest_flopsbudget.results.complexity import Complexity, Module, Phase
     from pytest_flopsbudget.results.verdict import Only, Outcome, Verdict
-    from pytest_flopsbudget.settings import Settings, Shown
+    from pytest_flopsbudget.settings import Settings
 
 _STYLES: dict[Outcome, str] = {
     "over limit": "red",
@@ -67,8 +67,8 @@ def summary(
     return lines
 
 
-def _table(entries: Iterable[Entry], screen: Screen, show: Shown) -> Table:
-    heads = (METRICS[show].title, "change", "budget", "params", "verdict")
+def _table(entries: Iterable[Entry], screen: Screen, show: str) -> Table:
+    heads = (title_of(show), "change", "budget", "params", "verdict")
     rows = [(entry, verdict, _cells(verdict, show)) for entry in entries for verdict in entry.verdicts]
     widths = [max(len(head), *(len(cells[i]) for *_, cells in rows)) for i, head in enumerate(heads)]
     room = screen.room_beside(widths)
@@ -91,32 +91,32 @@ def _label(entry: Entry, verdict: Verdict, test_id: str) -> str:
     return visible(label(test_id, verdict.name, alone=len(entry.verdicts) == 1))
 
 
-def _cells(verdict: Verdict, show: Shown) -> tuple[str, ...]:
+def _cells(verdict: Verdict, show: str) -> tuple[str, ...]:
     return (
-        format_value(verdict.complexity.value(show), METRICS[show]),
-        change(verdict.comparison),
+        _amount(verdict.complexity, show),
+        change(verdict.comparison, show),
         used(verdict.share),
         format_value(verdict.complexity.params, METRICS["params"]),
         verdict.outcome,
     )
 
 
-def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Table:
+def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table:
     table = empty_table(screen)
+    shown = verdict.complexity.modules
     modules = [
         (path or "(model)", module)
-        for path, module in fold(verdict.complexity.modules).items()
-        if module.value(show) or module.params
+        for path, module in fold(shown if metric_of(show).aggregation == "peak" else without_peaks(shown)).items()
+        if measured_value(module.metrics, show) or module.params
     ]
     cells = [
-        (module.type, _calls(path, module, screen), format_value(module.value(show), METRICS[show]), _params(module))
-        for path, module in modules
+        (module.type, _calls(path, module, screen), _amount(module, show), _params(module)) for path, module in modules
     ]
     rows = [path for path, _ in modules]
     for name, phase in verdict.complexity.phases.items():
         rows.append(f"({name})")
-        cells.append(("", "", format_value(phase.value(show), METRICS[show]), ""))
-    heads = ("class", "calls", METRICS[show].title, "params")
+        cells.append(("", "", _amount(phase, show), ""))
+    heads = ("class", "calls", title_of(show), "params")
     widths = [max([len(head), *(len(row[i]) for row in cells)]) for i, head in enumerate(heads)]
     widths[0] = min(widths[0], max(LEAST_ROOM, screen.width // 4))
     room = screen.room_beside(widths)
@@ -127,6 +127,12 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Tab
     for path, row in zip(rows, cells, strict=True):
         table.add_row(end_of(path, room, screen), row[0][: widths[0]], *row[1:])
     return table
+
+
+def _amount(measured: Complexity | Module | Phase, show: str) -> str:
+    """What is shown of it; nothing where that was not measured, as of a module's depth."""
+    value = measured_value(measured.metrics, show)
+    return "" if value is None else format_value(value, metric_of(show))
 
 
 def _collectives(complexity: Complexity) -> Iterator[str]:
