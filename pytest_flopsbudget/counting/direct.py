@@ -230,16 +230,14 @@ def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _layer_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The gradients of input, weight and bias, those that are asked for."""
-    if len(args) != 8 or kwargs or not _plain_float32(*args[:2], *args[5:7]):  # noqa: PLR2004 -- all of its arguments
+    """The gradients of input, weight and bias, those that are asked for, each without gaps and in order."""
+    if len(args) != 8 or kwargs:  # noqa: PLR2004 -- all of its arguments
         return None
     gradient, inputs, normalized, _, _, weight, bias, mask = args
     given = (inputs, weight, bias)
     if gradient.shape != inputs.shape or tuple(inputs.shape[-len(normalized) :]) != tuple(normalized):
         return None
-    if any(
-        asked and (item is None or item.dtype is not torch.float32) for asked, item in zip(mask, given, strict=True)
-    ):
+    if any(asked and (item is None or item.dtype not in _FLOATS) for asked, item in zip(mask, given, strict=True)):
         return None
     return tuple(_empty(item.shape, item.dtype) if asked else None for asked, item in zip(mask, given, strict=True))
 
@@ -498,9 +496,24 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return _empty(shape, out_dtype or left.dtype)
 
 
+def _fused_attention(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
+    """The CPU's: its output is laid out as the query, (batch, heads, length, width); the scores' sums length first."""
+    query = args[0]
+    batch, heads, length, _ = query.shape
+    dtype = torch.float64 if query.dtype is torch.float64 else torch.float32
+    return torch.empty_like(query), _empty((batch, length, heads), dtype).transpose(1, 2)
+
+
+def _fused_attention_backward(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
+    """The gradients of query, key and value, in memory (batch, length, heads, width)."""
+    return tuple(_empty(item.transpose(1, 2).shape, item.dtype).transpose(1, 2) for item in args[1:4])
+
+
 _ONLY_RULES: Mapping[str, Rule] = {"aten._grouped_mm": _grouped_product, **no_meta_kernel.OUTPUTS}
 _RULES: Mapping[str, Rule] = {
     **_ONLY_RULES,
+    "aten._scaled_dot_product_flash_attention_for_cpu": _fused_attention,
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward": _fused_attention_backward,
     "aten.arange": _range,
     "aten.cat": _joined,
     "aten.cumsum": _accumulated,

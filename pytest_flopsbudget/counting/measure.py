@@ -18,7 +18,9 @@ from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.data_parallel import reshard
 from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.examples import inputs_of
+from pytest_flopsbudget.counting.fused_attention import attention_as_on_cpu
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
+from pytest_flopsbudget.counting.holdings import name_holdings
 from pytest_flopsbudget.counting.lightning import without_logs
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.optimizers import know_steps, name_idle_steps, optimizers_in
@@ -79,6 +81,18 @@ def measure(
             example that it carries is not for it.
         Exception: whatever the model itself raises, as it raised it.
     """
+    return measure_traced(model, args, kwargs, backward=backward, shortcuts=shortcuts)[0]
+
+
+def measure_traced(
+    model: Callable[..., Any],
+    args: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    backward: bool = False,
+    shortcuts: bool = True,
+) -> tuple[Complexity, Tracer]:
+    """The same, and what counted it."""
     if not callable(model):
         raise UsageError(
             f"measure(model, args): the model is a value of type {type(model).__name__}, which cannot be called; "
@@ -86,8 +100,11 @@ def measure(
         )
     inputs = inputs_of(model, args, kwargs)
     with nullcontext() if works_for_a_measurement() else _ONE_AT_A_TIME:
-        result = _measured(_Run(runnable(model), inputs.args, inputs.kwargs, backward, shortcuts=shortcuts))
-    return replace(result, notes=(inputs.note, *result.notes)) if inputs.note else result
+        run = _Run(runnable(model), inputs.args, inputs.kwargs, backward, shortcuts=shortcuts)
+        result = _measured(run)
+    if inputs.note:
+        result = replace(result, notes=(inputs.note, *result.notes))
+    return result, run.tracer
 
 
 def _measured(run: _Run) -> Complexity:
@@ -140,6 +157,8 @@ class _Run:
         self._model: Callable[..., Any] = uncompiled(model)
         self._args, self._kwargs, self._backward = args, kwargs, backward
         self.name = name_of(self._model)
+        #: What counted; there once it has.
+        self.tracer: Tracer
         #: (operator, module) that could not do with shapes.
         self.asked_for_data: tuple[str, str] | None = None
         #: The first tensor that holds no data, in words; known after a run on shapes.
@@ -216,12 +235,14 @@ class _Run:
                 casting = autocast_followed(partial(_originals, shadow))
                 with (
                     step_by_step(one_for_all),
+                    attention_as_on_cpu(),
                     tracer.tracker.following(shadow.modules),
                     local_work_only(shadow.modules, tracer, on_meta=True),
                     casting,
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(shadow.modules)
+                name_holdings(tracer.memory, shadow)
             if tracer.asked_for_data is None:
                 return self._complexity(tracer, execution), None, shadow
             failure: Exception = NeedsDataError(tracer.asked_for_data[0])
@@ -262,6 +283,7 @@ class _Run:
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(shadow.modules)
+                name_holdings(tracer.memory, shadow)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")
@@ -295,6 +317,7 @@ class _Run:
                 _backward(output)
 
     def _complexity(self, tracer: Tracer, execution: Execution) -> Complexity:
+        self.tracer = tracer
         return complexity(
             tracer,
             model=self.name,
