@@ -14,12 +14,13 @@ from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import pytest
     from _pytest.nodes import Node
 
     from pytest_flopsbudget.fixture import FlopsBudget
+    from pytest_flopsbudget.hardware.device import Device
     from pytest_flopsbudget.ledger import Baselines, Ledger
     from pytest_flopsbudget.results.verdict import Only, Verdict
 
@@ -85,9 +86,17 @@ class BudgetSession:
     def _marker_budget(self, item: pytest.Item, node: Node, mark: pytest.Mark) -> Budget:
         if id(mark) not in self._budgets:
             place = _place_of(mark, item) if node is item else node.nodeid
-            budget = marker_budget(mark.args, mark.kwargs, f"@pytest.mark.flops_budget on {place}")
+            source = f"@pytest.mark.flops_budget on {place}"
+            budget = marker_budget(mark.args, mark.kwargs, source, self._own_devices())
             self._budgets[id(mark)] = mark, budget
         return self._budgets[id(mark)][1]
+
+    def _own_devices(self) -> Mapping[str, Device]:
+        try:
+            return self.settings.devices
+        except UsageError:
+            # Told by itself; what a marker says is checked all the same.
+            return {}
 
     @cached_property
     def formulas(self) -> tuple[str, ...]:

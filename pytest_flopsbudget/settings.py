@@ -11,21 +11,25 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
+from pytest_flopsbudget.device_settings import read_devices, read_time_on
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.hardware import devices as known_devices
+from pytest_flopsbudget.limit_settings import device_in, read_modules, read_phases, read_quantities
+from pytest_flopsbudget.mistakes import Place as _Place
 from pytest_flopsbudget.names import OPERATOR
-from pytest_flopsbudget.results.metrics import METRICS, Amount, Metric, base_of, is_key, key_for, name_in
+from pytest_flopsbudget.results.metrics import METRICS, Amount, base_of, is_key, key_for, name_in
 from pytest_flopsbudget.units import (
     Tolerance,
     nearest_spelling,
     parse_percent,
-    parse_quantity,
-    parse_ratio,
     parse_tolerance,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from pytest_flopsbudget.hardware.device import Device
 
 Reaction = Literal["fail", "warn", "ignore"]
 Improvement = Literal["pass", "fail"]
@@ -54,18 +58,14 @@ _KEYS = (
     "limits",
     "budgets",
     "watch",
+    "time-on",
+    "devices",
 )
-_PHASES = ("forward", "backward", "optimizer")
 
 #: What a clock measures is never twice the same.
 LATENCY_TOLERANCE = Tolerance(relative=Fraction(1, 10))
 
 _T = TypeVar("_T")
-
-if TYPE_CHECKING:
-    #: The name of a device as someone wrote it → as its profile has it. Raises ValueError where there is none of that
-    #: name; its message lists near ones, and does not say where the name stands.
-    DeviceNames = Callable[[str], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,10 @@ class Settings:
     shortcuts: Switch = "on"
     #: Patterns of the node ids of tests that are watched, marked or not.
     watch: tuple[str, ...] = ()
+    #: Names of the devices for which the time of every measurement is estimated.
+    time_on: tuple[str, ...] = ()
+    #: Name → profile of a device, of the project's own ones.
+    devices: Mapping[str, Device] = field(default_factory=dict)
 
     def watches(self, nodeid: str) -> bool:
         """Whether the test ``nodeid`` is watched without a marker."""
@@ -138,12 +142,8 @@ def matches_pattern(text: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
-def load_settings(rootpath: Path, devices: DeviceNames | None = None) -> Settings:
+def load_settings(rootpath: Path) -> Settings:
     """What ``pyproject.toml`` in ``rootpath`` says; the defaults where it or its table is missing.
-
-    Args:
-        rootpath: pytest's root folder.
-        devices: what devices are called; None where any name may be one.
 
     Raises:
         UsageError: the file cannot be read, or says something wrong; names every mistake, one or two lines each.
@@ -151,13 +151,13 @@ def load_settings(rootpath: Path, devices: DeviceNames | None = None) -> Setting
     path = rootpath / _FILE
     mistakes: list[str] = []
     table = _find_table(_read_document(path), mistakes)
-    settings = Settings() if table is None else replace(_read_settings(table, mistakes, devices), path=path)
+    settings = Settings() if table is None else replace(_read_settings(table, mistakes), path=path)
     _raise(mistakes)
     return settings
 
 
 def marker_budget(
-    args: tuple[object, ...], kwargs: Mapping[str, object], source: str, devices: DeviceNames | None = None
+    args: tuple[object, ...], kwargs: Mapping[str, object], source: str, devices: Mapping[str, Device] | None = None
 ) -> Budget:
     """The budget that ``@pytest.mark.flops_budget(*args, **kwargs)`` sets, in metrics, modules and phases.
 
@@ -165,13 +165,13 @@ def marker_budget(
         args: the marker's positional arguments, of which it takes none.
         kwargs: its keywords.
         source: where it stands, for messages: "marker on test_backbone".
-        devices: what devices are called; None where any name may be one.
+        devices: the project's own profiles of devices, by name.
 
     Raises:
         UsageError: names every mistake, one or two lines each.
     """
     mistakes: list[str] = []
-    place = _Place(f"{source}:", mistakes, devices=devices)
+    place = _Place(f"{source}:", mistakes, devices=devices or {})
     if args:
         shown = ", ".join(map(repr, args))
         mistakes.append(
@@ -180,6 +180,15 @@ def marker_budget(
     budget = _read_budget(kwargs, place, source, besides=("modules", "phases", "tolerance"))
     _raise(mistakes)
     return budget
+
+
+def device_named(settings: Settings, name: str) -> Device:
+    """The device that is called ``name``, in whatever case: one of the project's own, or a known one.
+
+    Raises:
+        ValueError: there is none. The message names what is near and all that there are.
+    """
+    return known_devices.device_named(name, settings.devices)
 
 
 def describe(settings: Settings) -> str:
@@ -193,37 +202,9 @@ def describe(settings: Settings) -> str:
         parts.append(f"limits on {', '.join(limited)}")
     if settings.watch:
         parts.append(f"watches {', '.join(settings.watch)}")
+    if settings.time_on:
+        parts.append(f"estimates time on {', '.join(settings.time_on)}")
     return f"{_FILE}: {', '.join(parts)}" if parts else f"no budgets in {_FILE}"
-
-
-class _Place:
-    """A table that is being read, and the list in which the mistakes of its file or marker gather."""
-
-    def __init__(
-        self, head: str, mistakes: list[str], parents: tuple[str, ...] = (), devices: DeviceNames | None = None
-    ) -> None:
-        self.head = head
-        self.mistakes = mistakes
-        self.parents = parents
-        self.devices = devices
-
-    def inside(self, key: object) -> _Place:
-        return _Place(self.head, self.mistakes, (*self.parents, str(key)), self.devices)
-
-    def at(self, head: str) -> _Place:
-        """Another table of the same file."""
-        return _Place(head, self.mistakes, devices=self.devices)
-
-    def wrong(self, key: object, why: object) -> None:
-        keys = (*self.parents, str(key))
-        path = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
-        self.mistakes.append(f"{self.head} {path}: {why}")
-
-    def unknown(self, key: object, allowed: Iterable[str]) -> None:
-        keys = list(allowed)
-        near = nearest_spelling(str(key), keys)
-        hint = f"; did you mean {near}?" if near else "."
-        self.wrong(key, f"no such key{hint} There are {', '.join(keys)}")
 
 
 def _raise(mistakes: Sequence[str]) -> None:
@@ -276,7 +257,8 @@ def _is_meant(name: str) -> bool:
     return bool(difflib.get_close_matches(letters, ["pytestflopsbudget", "flopsbudget"], n=1, cutoff=0.9))
 
 
-def _read_settings(table: Mapping[str, object], mistakes: list[str], devices: DeviceNames | None) -> Settings:
+def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings:
+    devices = read_devices(table.get("devices", {}), _Place(f"{_FILE}: [tool.{_TABLE}]", mistakes))
     place = _Place(f"{_FILE}: [tool.{_TABLE}]", mistakes, devices=devices)
     for key in table:
         if key in METRICS or key in {"modules", "phases"}:
@@ -296,6 +278,8 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str], devices: De
         junit_properties=_read_choice(table, "junit-properties", _SWITCHES, Settings().junit_properties, place),
         shortcuts=_read_choice(table, "shortcuts", _SWITCHES, Settings().shortcuts, place),
         watch=_read_patterns(table.get("watch", []), place),
+        time_on=read_time_on(table.get("time-on", []), devices, place),
+        devices=devices,
     )
 
 
@@ -315,7 +299,7 @@ def _read_shown(value: object, place: _Place) -> str:
     base, name = (base_of(value), name_in(value)) if isinstance(value, str) else ("", None)
     per = METRICS[base].per if base in METRICS else None
     if isinstance(value, str) and is_key(value):
-        return key_for(base, _device(name, place, "show") or name) if name and per == "device" else value
+        return key_for(base, device_in(name, place, "show") or name) if name and per == "device" else value
     if per == "device":
         place.wrong("show", f'{value!r} has a value for each device; name one, like "{key_for(base, "A100")}"')
         return "flops"
@@ -380,120 +364,11 @@ def _read_budget(table: Mapping[str, object], place: _Place, source: str, *, bes
     """The budget in ``table``, which may hold keys ``besides`` metrics."""
     return Budget(
         source=source,
-        limits=_read_quantities(table, place, besides=besides),
-        modules=_read_modules(table["modules"], place) if "modules" in table else {},
-        phases=_read_phases(table["phases"], place) if "phases" in table else {},
+        limits=read_quantities(table, place, besides=besides),
+        modules=read_modules(table["modules"], place) if "modules" in table else {},
+        phases=read_phases(table["phases"], place) if "phases" in table else {},
         tolerance=_read_tolerance(table, place),
     )
-
-
-def _read_quantities(
-    table: Mapping[str, object], place: _Place, *, besides: tuple[str, ...] = ()
-) -> Mapping[str, Amount]:
-    quantities: dict[str, Amount] = {}
-    for key, value in table.items():
-        if key in METRICS and METRICS[key].per == "device":
-            quantities.update(_read_by_device(key, value, place))
-        elif key in METRICS:
-            try:
-                quantities[key] = _parse_limit(value, METRICS[key])
-            except ValueError as error:
-                place.wrong(key, error)
-        elif key not in besides:
-            place.unknown(key, (*METRICS, *besides))
-    return quantities
-
-
-def _parse_limit(value: object, metric: Metric) -> Amount:
-    return parse_ratio(value, metric) if metric.over else parse_quantity(value, metric)
-
-
-def _read_by_device(key: str, value: object, place: _Place) -> Mapping[str, Amount]:
-    """The limits of ``key``, by the names of devices."""
-    if not isinstance(value, Mapping) or not value:
-        place.wrong(key, f'{value!r} is not a table of limits by device; write {{A100 = "3 ms"}}')
-        return {}
-    here = place.inside(key)
-    quantities = {}
-    for written, limit in value.items():
-        name = _device(written, here, written)
-        if name is None:
-            continue
-        if key_for(key, name) in quantities:
-            here.wrong(written, f"is {name}, which has a limit in this table already")
-            continue
-        try:
-            quantities[key_for(key, name)] = _parse_limit(limit, METRICS[key])
-        except ValueError as error:
-            here.wrong(written, error)
-    return quantities
-
-
-def _device(written: object, place: _Place, key: object) -> str | None:
-    """The device's name as its profile has it; None where there is none, which is told."""
-    if not isinstance(written, str) or not written or "]" in written:
-        place.wrong(key, 'is no name of a device; write one like "A100"')
-        return None
-    try:
-        return written if place.devices is None else place.devices(written)
-    except ValueError as error:
-        place.wrong(key, error)
-        return None
-
-
-def _read_modules(value: object, place: _Place) -> Mapping[str, Mapping[str, Amount]]:
-    if not isinstance(value, Mapping):
-        place.wrong("modules", f'{value!r} is not a table of limits by module; write {{layer4 = {{flops = "1.7G"}}}}')
-        return {}
-    here = place.inside("modules")
-    modules = {}
-    for pattern, limits in value.items():
-        if not isinstance(pattern, str):
-            here.wrong(pattern, 'is not text; write a pattern of module paths, like "layer4*"')
-        elif not isinstance(limits, Mapping) or not limits:
-            here.wrong(pattern, f'{limits!r} is not a table of limits; write {{flops = "1.7G"}}')
-        else:
-            modules[pattern] = _read_module(pattern, limits, here)
-    return modules
-
-
-def _read_phases(value: object, place: _Place) -> Mapping[str, Mapping[str, Amount]]:
-    if not isinstance(value, Mapping):
-        place.wrong("phases", f'{value!r} is not a table of limits by phase; write {{backward = {{flops = "20G"}}}}')
-        return {}
-    here = place.inside("phases")
-    phases = {}
-    for phase, limits in value.items():
-        if phase not in _PHASES:
-            here.unknown(phase, _PHASES)
-        elif not isinstance(limits, Mapping) or not limits:
-            here.wrong(phase, f'{limits!r} is not a table of limits; write {{flops = "20G"}}')
-        else:
-            phases[phase] = _read_phase(limits, here.inside(phase))
-    return phases
-
-
-def _read_phase(limits: Mapping[str, object], place: _Place) -> Mapping[str, Amount]:
-    """The limits of a phase, which works, and holds no parameters."""
-    of_work = [key for key, metric in METRICS.items() if metric.aggregation in {"sum", "ratio"}]
-    for key in limits:
-        if key in METRICS and key not in of_work:
-            place.wrong(key, f"is no work, which a phase is limited in; there are {', '.join(of_work)}")
-    rest = {key: value for key, value in limits.items() if key not in METRICS or key in of_work}
-    return _read_quantities(rest, place)
-
-
-def _read_module(pattern: str, limits: Mapping[str, object], place: _Place) -> Mapping[str, Amount]:
-    nested = next((key for key, value in limits.items() if key not in METRICS and isinstance(value, Mapping)), None)
-    if nested is None:
-        here = place.inside(pattern)
-        of_whole = [key for key in limits if key in METRICS and METRICS[key].aggregation == "whole"]
-        for key in of_whole:
-            here.wrong(key, "is of the model as a whole, and no module has it; limit it beside modules")
-        return _read_quantities({key: value for key, value in limits.items() if key not in of_whole}, here)
-    # TOML reads layer4.0.flops as three nested tables.
-    place.inside(pattern).wrong(nested, f'is a table; a module path needs quotes, like "{pattern}.{nested}"')
-    return {}
 
 
 def _read_tolerance(table: Mapping[str, object], place: _Place) -> Mapping[str, Tolerance]:

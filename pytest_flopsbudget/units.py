@@ -81,9 +81,13 @@ class Tolerance:
     #: An amount in the metric's own unit.
     absolute: int = 0
 
+    def growth(self, old: int) -> int:
+        """The most growth from ``old`` that passes: the larger of the two allowances."""
+        return max(math.floor(old * self.relative), self.absolute)
+
     def allows(self, old: int, new: int) -> bool:
         """Whether growth from ``old`` to ``new`` is within the larger of the two allowances, compared exactly."""
-        return new - old <= max(math.floor(old * self.relative), self.absolute)
+        return new - old <= self.growth(old)
 
 
 def parse_quantity(value: object, metric: Metric) -> int:

@@ -20,7 +20,7 @@ from pytest_flopsbudget.results.baseline import (
     updated,
 )
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase, UnknownOperator
-from pytest_flopsbudget.results.metrics import STORED
+from pytest_flopsbudget.results.metrics import STORED, key_for, metric_of
 
 #: What each line of EXAMPLE ends with, as "@" there.
 TAIL = ', "test": "TestX::test_y[a]", "name": "model"},'
@@ -452,7 +452,8 @@ class TestSave:
 
 
 counts = st.integers(0, 3) | st.integers(0, 2**80)
-keys = st.sets(st.sampled_from(STORED), min_size=1)
+stored = (*STORED, key_for("compute_time", "A100"), key_for("compute_time", 'T4 "x" [1'), key_for("latency", "box"))
+keys = st.sets(st.sampled_from(stored), min_size=1)
 names = st.text(max_size=8)
 paths = st.lists(st.sampled_from(["0", "1", "2", "10", "a", "{0-1}", "\\", "é\u2028"]), max_size=3).map(".".join)
 
@@ -461,7 +462,10 @@ paths = st.lists(st.sampled_from(["0", "1", "2", "10", "a", "{0-1}", "\\", "é\u
 def complexities(draw):
     measured = sorted(draw(keys))
     values = st.fixed_dictionaries(dict.fromkeys(measured, counts))
-    modules = st.builds(Module, type=names, shape=names, calls=counts, metrics=values)
+    # Of modules, baselines hold neither peaks nor what only the whole model has.
+    of_modules = [key for key in measured if metric_of(key).aggregation in {"sum", "distinct"}]
+    own = st.fixed_dictionaries(dict.fromkeys(of_modules, counts))
+    modules = st.builds(Module, type=names, shape=names, calls=counts, metrics=own)
     operators = st.builds(Operator, calls=counts, metrics=st.dictionaries(st.sampled_from(STORED), counts))
     unknown = st.builds(UnknownOperator, calls=counts, modules=st.lists(paths, max_size=2).map(tuple))
     return Complexity(

@@ -46,6 +46,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     changes: tuple[MetricChange, ...] = ()
     #: Stored metrics that changed as parts of one that is judged in their place: of time, compute_time and others.
     parts: tuple[MetricChange, ...] = ()
+    #: Measured latencies that differ from the baseline's by no more than their tolerance, which is not told.
+    steady: tuple[str, ...] = ()
     #: The old and the new signature, where they differ: then the costs differ for that reason too.
     inputs_changed: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     #: How the model ran, old and new, where that differs.
@@ -74,6 +76,11 @@ def compare(old: Complexity | None, new: Complexity, tolerance: Mapping[str, Tol
     return Comparison(
         status=_status(changes),
         changes=changes,
+        steady=tuple(
+            key
+            for key in in_order(both)
+            if base_of(key) == "latency" and key not in {change.metric for change in changes}
+        ),
         parts=tuple(
             MetricChange(key, old.metrics[key], new.metrics[key], allowed=True)
             for key in in_order(parts)

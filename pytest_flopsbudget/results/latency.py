@@ -55,8 +55,10 @@ def without_metrics(complexity: Complexity, metrics: Collection[str]) -> Complex
 
 
 def with_latencies_of(complexity: Complexity, old: Complexity | None) -> Complexity:
-    """``complexity`` with the latencies that ``old`` holds besides: of other machines, or of this one where it was not
-    measured anew."""
+    """``complexity`` with the latencies that ``old`` holds besides.
+
+    They are of other machines, or of this one where it was not measured anew.
+    """
     kept = {} if old is None else {key: value for key, value in old.metrics.items() if base_of(key) == "latency"}
     return (
         replace(complexity, metrics=kept | complexity.metrics)

@@ -40,7 +40,7 @@ class Ratio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def plain(amount: int | Ratio) -> Amount:
     """The number that is written."""
-    return amount if isinstance(amount, int) else Fraction(amount.numerator, amount.denominator)
+    return Fraction(amount.numerator, amount.denominator) if isinstance(amount, Ratio) else amount
 
 
 def written(amount: Amount) -> int | Ratio:
@@ -98,7 +98,8 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkn
     @property
     def excess(self) -> Amount:
         """By how much it is beyond the limit, in the metric's own unit."""
-        return abs(plain(self.measured) - plain(self.limit))
+        excess: Amount = plain(self.measured) - plain(self.limit)
+        return excess if excess > 0 else -excess
 
 
 class Unmeasured(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
@@ -147,8 +148,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 def merge(budgets: Sequence[Budget]) -> Effective:
     """The limits that hold where ``budgets`` meet, the closest last: it wins, metric by metric.
 
-    Times of several devices are several metrics. FLOPs and MACs are one quantity: a closer limit on either replaces farther ones on both. Limits of modules are
-    compared per pattern, as written; different patterns hold side by side.
+    FLOPs and MACs are one quantity: a closer limit on either replaces farther ones on both. Times on several devices
+    are several. Limits of modules are compared per pattern, as written; different patterns hold side by side.
     """
     limits: dict[str, Limit] = {}
     modules: dict[str, dict[str, Limit]] = {}

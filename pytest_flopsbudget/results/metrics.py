@@ -1,7 +1,7 @@
 """The table of metrics: a new metric is one row here and the place that measures it.
 
-A key names a value: "flops". Some metrics have a value for each of several devices or machines, whose name the key carries
-in brackets: "time[A100]". The row of all of them stands under what is before the brackets.
+A key names a value: "flops". Some metrics have a value for each of several devices or machines, whose name the key
+carries in brackets: "time[A100]". The row of all of them stands under what is before the brackets.
 """
 
 from __future__ import annotations

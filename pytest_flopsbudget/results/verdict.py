@@ -26,7 +26,7 @@ from pytest_flopsbudget.results.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pytest_flopsbudget.results.report import ReportedMeasurement
     from pytest_flopsbudget.settings import Budget, Settings
@@ -156,7 +156,7 @@ def judge(
     )
 
 
-def _names(uneven: Sequence[Unjudged]) -> set[str]:
+def _names(uneven: Iterable[Unjudged]) -> set[str]:
     return {one.metric for one in uneven}
 
 
@@ -167,8 +167,11 @@ def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> t
 
 
 def to_accept(judged: Verdict | ReportedMeasurement) -> Complexity:
-    """What becomes the baseline where a measurement is accepted: all of it but what was too uneven to be judged."""
-    return without_metrics(judged.complexity, _names(judged.unjudged))
+    """What becomes the baseline where a measurement is accepted: all of it but the latencies that tell nothing new.
+
+    Those were too uneven to be judged, or differ from the baseline's by no more than a clock does.
+    """
+    return without_metrics(judged.complexity, {*_names(judged.unjudged), *judged.comparison.steady})
 
 
 def tightens(comparison: Comparison) -> bool:
