@@ -6,10 +6,13 @@ import math
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.fixture import DEFAULT_NAME
-from pytest_flopsbudget.results.metrics import base_of, metric_of
-from pytest_flopsbudget.units import format_percent
+from pytest_flopsbudget.reports.text import is_estimate
+from pytest_flopsbudget.results.metrics import base_of, measured_value, metric_of
+from pytest_flopsbudget.units import format_percent, format_value
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pytest_flopsbudget.results.comparison import Comparison
     from pytest_flopsbudget.results.limits import Share
 
@@ -32,6 +35,15 @@ def change(comparison: Comparison, show: str = "flops") -> str:
     if work:
         return format_percent(work[0].old, work[0].new)
     return "(other)" if comparison.changes else "="
+
+
+def amount(metrics: Mapping[str, int], show: str) -> str:
+    """What is shown of a measurement, a module or a phase; empty where that was not measured of it."""
+    value = measured_value(metrics, show)
+    if value is None:
+        return ""
+    # An estimated time is a lower bound, which a column has no room to say in words.
+    return f"{'>=' if is_estimate(show) else ''}{format_value(value, metric_of(show))}"
 
 
 def used(share: Share | None) -> str:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.reports.text import visible
 from pytest_flopsbudget.results.comparison import before
-from pytest_flopsbudget.results.metrics import METRICS, Amount, devices_in, in_order, key_for, name_in, value_of
+from pytest_flopsbudget.results.metrics import (
+    METRICS,
+    Amount,
+    devices_in,
+    in_order,
+    key_for,
+    metric_of,
+    name_in,
+    value_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -34,7 +43,7 @@ def text(report: Report) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     keys = (*_ALWAYS, *_named(report))
-    columns = (*_TEST, *_RUN, *(f"{key}{part}" for key in keys for part in _PARTS))
+    columns = (*_TEST, *_RUN, *(f"{key}{part}" for key in keys for part in _parts(key)))
     writer.writerow(columns)
     for test in report.tests:
         for measurement in test.measurements:
@@ -54,7 +63,7 @@ def text(report: Report) -> str:
                 "times": str(measurement.times),
             }
             cells = {key: _as_text(word) for key, word in words.items()} | _amounts(measurement, keys)
-            writer.writerow([cells[column] for column in columns])
+            writer.writerow([cells.get(column, "") for column in columns])
     return stream.getvalue()
 
 
@@ -65,6 +74,11 @@ def _truth(value: bool) -> str:
 def _as_text(word: str) -> str:
     word = visible(word)
     return f"'{word}" if word.startswith(_FORMULA) else word
+
+
+def _parts(key: str) -> tuple[str, ...]:
+    # What a clock measures may be too uneven to be judged.
+    return (*_PARTS, "_judged") if metric_of(key).per == "machine" else _PARTS
 
 
 def _named(report: Report) -> list[str]:
@@ -84,6 +98,8 @@ def _amounts(measurement: ReportedMeasurement, keys: Iterable[str]) -> dict[str,
         limit = measurement.limits.get(key)
         amounts[key] = _digits(value_of(measurement.complexity.metrics, key))
         amounts[f"{key}_baseline"] = _digits(value_of(accepted, key))
+        if metric_of(key).per == "machine" and amounts[key]:
+            amounts[f"{key}_judged"] = _truth(key not in {one.metric for one in measurement.unjudged})
         amounts[f"{key}_limit"] = _digits(limit.bound if limit else None)
     return amounts
 

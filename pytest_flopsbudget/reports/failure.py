@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.text import amount, counted, from_to, growth, update_command
+from pytest_flopsbudget.reports import beyond
+from pytest_flopsbudget.reports.text import amount, counted, estimated, from_to, growth, is_estimate, update_command
 from pytest_flopsbudget.results.diff import own_values, shape_change, telling
 from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
 from pytest_flopsbudget.results.limits import Unmeasured, Violation, plain
@@ -42,8 +43,10 @@ def _explain_one(nodeid: str, verdict: Judged, label: str) -> Iterator[str]:
     yield from _limits(verdict, label)
     yield from _reactions(verdict, label)
     yield from run_changes(verdict.comparison)
+    yield from beyond.unjudged(verdict)
     if verdict.times > 1:
         yield f"the largest of {verdict.times:,} measurements"
+    yield from _reasons(verdict)
     if verdict.diffs:
         yield from what_grew(verdict.diffs)
     else:
@@ -85,6 +88,16 @@ def _reactions(verdict: Judged, label: str) -> Iterator[str]:
         yield from formula_hint([verdict.complexity])
 
 
+def _reasons(verdict: Judged) -> Iterator[str]:
+    """What filled the memory and what bounds the times, where those are what is wrong."""
+    wrong = {item.metric for item in verdict.broken}
+    wrong |= {change.metric for change in verdict.comparison.changes if not change.allowed}
+    if "peak_memory" in wrong:
+        yield from beyond.at_peak(verdict.complexity)
+    if any(is_estimate(metric) for metric in wrong):
+        yield from beyond.times(verdict.complexity)
+
+
 def _broken(item: Violation | Unmeasured) -> str:
     module = f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
     if isinstance(item, Unmeasured):
@@ -96,7 +109,8 @@ def _broken(item: Violation | Unmeasured) -> str:
         percent = format_percent(amounts[1], amounts[0])
         return f"{item.metric}{module} under its limit: {measured} < {limit} ({percent})"
     percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
-    return f"{item.metric}{module} over its limit: {measured} > {limit}, {growth(item.excess, item.metric)} ({percent})"
+    words = f"{measured} > {limit}, {growth(item.excess, item.metric)} ({percent})"
+    return f"{item.metric}{module} over its limit: {estimated(words, item.metric)}"
 
 
 def unknown_operators(complexity: Complexity) -> Iterator[str]:

@@ -14,7 +14,7 @@ from pytest_flopsbudget.results.metrics import devices_in, in_order, key_for, me
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_flopsbudget.results.report import Report
+    from pytest_flopsbudget.results.report import Report, ReportedMeasurement
 
 _PREFIX = "flops_budget_"
 
@@ -28,7 +28,8 @@ def text(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    measured = [(test.nodeid, one.name, one.complexity.metrics) for test in report.tests for one in test.measurements]
+    # A latency that is too uneven to be judged would differ in every merge request.
+    measured = [(test.nodeid, one.name, _judged(one)) for test in report.tests for one in test.measurements]
     keys = {key for *_, metrics in measured for key in metrics}
     keys |= {key_for("time", device) for device in devices_in(keys)}
     head = ""
@@ -43,6 +44,11 @@ def _lines(report: Report) -> Iterator[str]:
         for nodeid, name, value in rows:
             if value is not None:
                 yield f'{_PREFIX}{head}{{test="{_escaped(nodeid)}",name="{_escaped(name)}"{place}}} {value}'
+
+
+def _judged(measurement: ReportedMeasurement) -> dict[str, int]:
+    uneven = {one.metric for one in measurement.unjudged}
+    return {key: value for key, value in measurement.complexity.metrics.items() if key not in uneven}
 
 
 def _escaped(label: str) -> str:

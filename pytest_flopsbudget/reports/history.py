@@ -59,7 +59,12 @@ def overview(chosen: Iterable[Series], key: str, screen: Screen) -> list[str]:
         values = [value for point in points if point.totals and (value := point.totals.value(key)) is not None]
         if not values:
             continue
-        last = format_value(values[-1], metric_of(key)) if series.lives else "removed"
+        totals = series.points[-1].totals
+        last = (
+            "removed"
+            if totals is None
+            else cells.amount(totals.metrics, key) or format_value(values[-1], metric_of(key))
+        )
         change = format_percent(values[0], values[-1]) if values[0] != values[-1] else "="
         spark = sparkline(values, screen, _SPARKS)
         rows.append(
@@ -101,8 +106,7 @@ def _table(points: Sequence[Point], before: Point | None, metric: str, screen: S
 def _value(point: Point, metric: str) -> str:
     if point.totals is None:
         return "removed" if metric != "params" else ""
-    value = point.totals.value(metric)
-    return "not measured" if value is None else format_value(value, metric_of(metric))
+    return cells.amount(point.totals.metrics, metric) or "not measured"
 
 
 def _change(before: Point | None, point: Point, metric: str) -> str:

@@ -35,6 +35,8 @@ def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
                 yield f"{prefix}{key}.baseline", before[key]
             if key in verdict.limits:
                 yield f"{prefix}{key}.limit", _number(verdict.limits[key].bound)
+        for uneven in verdict.unjudged:
+            yield f"{prefix}{uneven.metric}.judged", "false"
         yield f"{prefix}verdict", verdict.outcome
 
 

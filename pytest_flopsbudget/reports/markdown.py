@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
-from pytest_flopsbudget.reports.cells import change, label, used
+from pytest_flopsbudget.reports import beyond
+from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.markdown_text import COMMENT, LONGEST_LINE, code, folded, size
 from pytest_flopsbudget.reports.text import counted, from_to, update_command
-from pytest_flopsbudget.results.metrics import METRICS, Amount, count_of, measured_value, metric_of, title_of, value_of
+from pytest_flopsbudget.results.metrics import METRICS, count_of, metric_of, title_of
 from pytest_flopsbudget.results.verdict import Outcome, tightens
 from pytest_flopsbudget.units import format_value
 
@@ -149,10 +150,10 @@ def _cells(report: Report, test: ReportedTest, measurement: ReportedMeasurement)
     return (
         "❌" if measurement.fails else _SIGNS[measurement.outcome],
         code(_label(test, measurement)),
-        _amount(measured_value(metrics, show), show),
+        amount(metrics, show).replace(">=", "≥"),
         change(measurement.comparison, show),
         used(measurement.share),
-        _amount(value_of(metrics, "params"), "params"),
+        amount(metrics, "params"),
         f"**{measurement.outcome}**" if measurement.fails else measurement.outcome,
     )
 
@@ -164,10 +165,6 @@ def _label(test: ReportedTest, measurement: ReportedMeasurement) -> str:
 def _end_of(text: str) -> str:
     """``text``, its beginning cut off if it has to be: the end tells tests apart."""
     return text if len(text) <= _LONGEST_ID else f"…{text[1 - _LONGEST_ID :]}"
-
-
-def _amount(value: Amount | None, metric: str) -> str:
-    return "" if value is None else format_value(value, metric_of(metric))
 
 
 def _left_out(rows: Sequence[_Row]) -> str:
@@ -202,8 +199,10 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
         if test.nodeid not in told:
             lines += _of_test(report, test)
         told.add(test.nodeid)
-        if lines:
-            yield _label(test, measurement), lines
+        # What filled the memory alone is no news that each measurement needs a fold for.
+        more = list(beyond.lines(measurement.complexity))
+        if lines or len(more) > len(list(beyond.at_peak(measurement.complexity))):
+            yield _label(test, measurement), lines + more
     for test in report.tests:
         lines = list(_of_test(report, test))
         if lines and test.nodeid not in told:
@@ -223,6 +222,8 @@ def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iter
     if complexity.execution == "real":
         yield "ran on real data, as shapes do not tell its way; the count may hang on that data"
     yield from complexity.notes
+    if not measurement.fails:
+        yield from beyond.unjudged(measurement)
     reported = "unknown operators" in measurement.failing or report.run.unknown_operators == "ignore"
     if complexity.unknown_operators and not reported:
         yield "operators without a formula, missing from the count:"

@@ -33,13 +33,24 @@ def amount(value: Amount, metric: str) -> str:
     """An amount with its unit: "8.178 GFLOPs", "25.56 M params"."""
     unit = metric_of(metric)
     text = format_value(value, unit)
-    return f"{text} {unit.title}" if unit.unit == "count" else text
+    return f"{text} {unit.title}" if unit.unit == "count" else estimated(text, metric)
 
 
 def from_to(old: Amount, new: Amount, metric: str) -> str:
     """A change: "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)"; exact where the two would print alike."""
     before, after = format_pair(old, new, metric_of(metric))
-    return f"{before} -> {after}, {growth(new - old, metric)} ({format_percent(old, new)})"
+    words = f"{before} -> {after}, {growth(new - old, metric)} ({format_percent(old, new)})"
+    return estimated(words, metric)
+
+
+def is_estimate(metric: str) -> bool:
+    """Whether values of ``metric`` are estimates, and lower bounds, so that readers have to be told."""
+    return metric_of(metric).per == "device"
+
+
+def estimated(words: str, metric: str) -> str:
+    """``words`` on a value of ``metric``, with what has to be said of estimates: "at least 1.31 ms (estimate)"."""
+    return f"at least {words} (estimate)" if is_estimate(metric) else words
 
 
 def growth(delta: Amount, metric: str) -> str:

@@ -32,9 +32,11 @@ _NEAR_NAMES = 3
 
 
 class Ratio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A ratio as it is written to files, which hold it exactly."""
+    """A ratio as it is written to files, which hold it exactly, in lowest terms."""
 
+    #: What is divided.
     numerator: int
+    #: By what; one or more.
     denominator: Annotated[int, msgspec.Meta(ge=1)]
 
 
