@@ -24,7 +24,7 @@ from pytest_flopsbudget.counting.costs.communication import COLLECTIVES
 from pytest_flopsbudget.counting.costs.messages import message_of
 from pytest_flopsbudget.counting.metadata import tensors_in
 from pytest_flopsbudget.counting.traffic import launches, memory_traffic, moves_nothing
-from pytest_flopsbudget.counting.work import NOTHING, Work, dtype_of
+from pytest_flopsbudget.counting.work import NOTHING, Work, dtype_of, precision_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -259,7 +259,7 @@ class OperatorInfo:
             activations=products_outputs(Call(self.operator, args, kwargs, output)) if cost.flops else 0,
             memory_traffic=memory_traffic(self, args, kwargs, output) if launched else 0,
             launches=launched,
-            dtype=dtype_of(args, kwargs.values(), output),
+            dtype=precision_of(self.name, dtype_of(args, kwargs.values(), output)),
         )
 
 

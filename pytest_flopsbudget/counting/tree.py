@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from pytest_flopsbudget.counting.description import shape_of
 from pytest_flopsbudget.counting.metadata import PLAIN, bytes_of
 from pytest_flopsbudget.counting.sharded import local
-from pytest_flopsbudget.counting.sums import KEYS, Sums
+from pytest_flopsbudget.counting.sums import Sums
 from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.results.complexity import (
     MEMORY_KINDS,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.memory import Allocation, Memory
     from pytest_flopsbudget.counting.modules import ModuleTracker, Node
     from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.hardware.device import Device
     from pytest_flopsbudget.results.complexity import PhaseName
 
 
@@ -41,13 +42,11 @@ _OF_OPERATORS = ("flops", "other_flops")
 _COMMUNICATION = "communication"
 #: Metrics of what modules hold, after those: a parameter that several hold is held once by what is above them.
 _HELD = ("params", "trainable_params", "param_bytes", "buffer_bytes")
-_KEYS = (*KEYS, *_HELD)
-_NO_WORK = (0,) * len(KEYS)
 _WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
 def _own(node: Node, work: Sequence[int], held: list[int]) -> list[int]:
-    """The node's own part of each of `_KEYS`; the identities of what it holds are added to ``held``."""
+    """The node's own part of each of ``sums.keys`` and `_HELD`; the ids of what it holds are added to ``held``."""
     params = trainable = param_bytes = buffer_bytes = 0
     module = node.module
     if module is not None:
@@ -70,17 +69,15 @@ def _own(node: Node, work: Sequence[int], held: list[int]) -> list[int]:
     return [*work, params, trainable, param_bytes, buffer_bytes]
 
 
-def _totals(
-    nodes: Mapping[str, Node], work: Mapping[str, Sequence[int]], upwards: Sequence[tuple[str, str]]
-) -> dict[str, list[int]]:
-    """For each path, its own part of each of `_KEYS` and those below it."""
+def _totals(nodes: Mapping[str, Node], sums: Sums, upwards: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
+    """For each path, its own part of each of ``sums.keys`` and `_HELD`, and those below it."""
     held: list[int] = []
-    totals = {path: _own(node, work.get(path, _NO_WORK), held) for path, node in nodes.items()}
+    totals = {path: _own(node, sums.by_path.get(path, sums.nothing), held) for path, node in nodes.items()}
     for path, parent in upwards:
         totals[parent] = list(map(operator.add, totals[parent], totals[path]))
     if len(set(held)) < len(held):
-        for path, sums in _held_once(nodes, upwards).items():
-            totals[path][len(KEYS) :] = sums
+        for path, of_held in _held_once(nodes, upwards).items():
+            totals[path][len(sums.keys) :] = of_held
     return totals
 
 
@@ -153,8 +150,8 @@ def _rises(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) -> dic
     return rises
 
 
-def _metrics(totals: Sequence[int], rise: int, *, alone: bool) -> dict[str, int]:
-    metrics = dict(zip(_KEYS, totals))  # noqa: B905 -- as many, and asked for often
+def _metrics(keys: Sequence[str], totals: Sequence[int], rise: int, *, alone: bool) -> dict[str, int]:
+    metrics = dict(zip(keys, totals))  # noqa: B905 -- as many, and asked for often
     if alone:
         del metrics[_COMMUNICATION]
     # As it would be by itself: what it holds, and what a call of it needs beyond that.
@@ -166,7 +163,7 @@ def _operators(tracer: Tracer, sums: Sums) -> dict[str, Operator]:
     operators = {}
     for name, values in sorted(sums.by_operator.items()):
         if name not in tracer.unknown:
-            metrics = dict(zip(KEYS, values, strict=True))
+            metrics = dict(zip(sums.keys, values, strict=True))
             kept = {key: value for key, value in metrics.items() if value or key in _OF_OPERATORS}
             operators[name] = Operator(calls=sums.calls[name], metrics=kept)
     return operators
@@ -178,7 +175,7 @@ def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
         return {}
     phases = {}
     for name in PHASES:
-        metrics = dict(zip(KEYS, sums.by_phase.get(name, _NO_WORK), strict=True))
+        metrics = dict(zip(sums.keys, sums.by_phase.get(name, sums.nothing), strict=True))
         if alone:
             del metrics[_COMMUNICATION]
         phases[name] = Phase(metrics=metrics)
@@ -201,20 +198,27 @@ def _kind_by_making(allocation: Allocation) -> str:
     return "activations" if allocation.phase == "forward" else "temporaries"
 
 
-def complexity(
-    tracer: Tracer, *, model: str, inputs: Sequence[str], execution: Execution, backward: bool
+def complexity(  # noqa: PLR0913 -- what is said of a run
+    tracer: Tracer,
+    *,
+    model: str,
+    inputs: Sequence[str],
+    execution: Execution,
+    backward: bool,
+    devices: Sequence[Device] = (),
 ) -> Complexity:
-    """What ``tracer`` saw, summed up."""
+    """What ``tracer`` saw, summed up; the time on ``devices`` with it."""
     nodes = _complete(tracer.tracker)
-    sums, upwards, at_peak = Sums(tracer.credits), _upwards(nodes), _memory_at_peak(tracer.memory)
-    totals, rises = _totals(nodes, sums.by_path, upwards), _rises(nodes, upwards)
-    alone = not (has_process_group() or totals[""][_KEYS.index(_COMMUNICATION)])
+    sums, upwards, at_peak = Sums(tracer.credits, devices), _upwards(nodes), _memory_at_peak(tracer.memory)
+    totals, rises = _totals(nodes, sums, upwards), _rises(nodes, upwards)
+    keys = (*sums.keys, *_HELD)
+    alone = not (has_process_group() or totals[""][keys.index(_COMMUNICATION)])
     modules = {
         path: Module(
             type=node.type,
             shape="" if node.module is None else shape_of(node.module),
             calls=node.calls,
-            metrics=_metrics(totals[path], rises[path], alone=alone),
+            metrics=_metrics(keys, totals[path], rises[path], alone=alone),
         )
         for path, node in nodes.items()
     }

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting import flex
+from pytest_flopsbudget.counting.devices import devices_of
 from pytest_flopsbudget.counting.higher_order import RUN
 from pytest_flopsbudget.counting.holdings import name_modules
 from pytest_flopsbudget.counting.metadata import has_no_dispatcher
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from pytest_flopsbudget.counting.operators import OperatorInfo
-    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.results.complexity import Complexity, Operator
 
 _COMPILER = "torch._dynamo"
 #: What a call of a module is when nobody watches.
@@ -206,10 +208,12 @@ class Watch:
     Args:
         name: what is watched, in words; the name of the measurement where several models are called, or none.
         shortcuts: as `measure` has them, for what has to be counted on shapes beside the run.
+        devices: for which to estimate the time.
     """
 
-    def __init__(self, name: str, *, shortcuts: bool = True) -> None:
+    def __init__(self, name: str, *, shortcuts: bool = True, devices: Sequence[Device] = ()) -> None:
         self._name = name
+        self._devices = devices
         self._shortcuts = shortcuts
         self._stack = ExitStack()
         self._out = False
@@ -264,13 +268,13 @@ class Watch:
         self._stack.close()
         tracer, self._tracer = self._tracer, None
         if tracer is not None:
-            self._complexity = _summed_up(tracer)
+            self._complexity = _summed_up(tracer, self._devices)
 
     @property
     def ran(self) -> bool:
         """Whether anything ran that the dispatcher saw computing, or a module was called."""
         seen = self._complexity
-        return seen is not None and (bool(seen.operators) or seen.runs_model)
+        return seen is not None and (seen.runs_model or any(map(_computes, seen.operators.values())))
 
     @property
     def complexity(self) -> Complexity:
@@ -309,12 +313,20 @@ class Watch:
         return __call__
 
 
-def watch(name: str = "watch", *, shortcuts: bool = True) -> Watch:
-    """Count all that runs in a ``with`` block; see `Watch`."""
-    return Watch(name, shortcuts=shortcuts)
+def _computes(operator: Operator) -> bool:
+    return any(operator.metrics.get(key) for key in ("flops", "other_flops", "communication"))
 
 
-def _summed_up(tracer: WatchTracer) -> Complexity:
+def watch(name: str = "watch", *, shortcuts: bool = True, devices: Sequence[str | Device] = ()) -> Watch:
+    """Count all that runs in a ``with`` block; see `Watch`.
+
+    Raises:
+        UsageError: no device has one of the names.
+    """
+    return Watch(name, shortcuts=shortcuts, devices=devices_of(devices))
+
+
+def _summed_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     tracker = tracer.tracker
     model = tracker.settle()
     modules = [node.module for node in tracker.nodes.values() if node.module is not None]
@@ -328,6 +340,7 @@ def _summed_up(tracer: WatchTracer) -> Complexity:
         inputs=tracker.inputs(),
         execution="watched",
         backward=any(when in {"backward", "recomputed"} for _, _, when in tracer.credits),
+        devices=devices,
     )
 
 

@@ -82,6 +82,17 @@ class Work:
 NOTHING = Work("")
 
 
+#: Of these, PyTorch computes the products of float32 in TF32 where a device has it, unless it is told not to.
+_IN_TF32 = ("conv", "cudnn_", "_cudnn_rnn", "miopen_rnn")
+
+
+def precision_of(name: str, dtype: str) -> str:
+    """In what an operator of this name multiplies: TF32 for float32 in convolutions and recurrent layers of cuDNN."""
+    if dtype == "float32" and name.removeprefix("aten.").startswith(_IN_TF32):
+        return "tfloat32"
+    return dtype
+
+
 def dtype_of(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> str:
     """The dtype that an operator computes in: that of its first operand that is no integer, else of its first."""
     first: torch.dtype | None = None
