@@ -17,7 +17,15 @@ PATH = Path(__file__).with_name("hardware.md")
 BEGIN, END = "<!-- devices: begin -->", "<!-- devices: end -->"
 
 _LAUNCH = "launch: "
-_SHORT = {"float64": "FP64", "float32": "FP32", "bfloat16": "BF16", "float16": "FP16", "float8": "FP8", "int8": "INT8"}
+_SHORT = {
+    "float64": "FP64",
+    "float32": "FP32",
+    "tfloat32": "TF32",
+    "bfloat16": "BF16",
+    "float16": "FP16",
+    "float8": "FP8",
+    "int8": "INT8",
+}
 
 
 def tables() -> str:

@@ -115,6 +115,18 @@ class BudgetSession:
             flops_formula(operator)(formula)
         return tuple(found)
 
+    def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
+        """The devices for which the item's measurements estimate the time: those that are asked for, or limited."""
+        from pytest_flopsbudget.results.limits import limited_devices  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.settings import device_named  # noqa: PLC0415
+
+        names = (*self.settings.time_on, *limited_devices(self.budgets_for(item)))
+        return tuple(device_named(self.settings, name) for name in dict.fromkeys(names))
+
+    def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
+        """The budgets of the item, the closest last."""
+        return (*self.settings.budgets_for(own_nodeid(item)), *self._marker_budgets(item))
+
     def watches(self, item: pytest.Item) -> bool:
         """Whether the pyproject has the test watched, marked or not."""
         return bool(self.settings.watch) and self.settings.watches(own_nodeid(item))
@@ -142,7 +154,7 @@ class BudgetSession:
         from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
 
         nodeid = own_nodeid(item)
-        budgets = (*self.settings.budgets_for(nodeid), *self._marker_budgets(item))
+        budgets = self.budgets_for(item)
         try:
             baseline = self.baselines.entries(item.path, nodeid)
         except BaselineError as error:

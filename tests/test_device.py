@@ -27,6 +27,7 @@ class TestRate:
             ("complex64", 10),
             ("complex32", 40),
             ("float64", 10),
+            ("tfloat32", 10),
             ("complex128", 10),
             ("int64", 90),
             ("bool", 90),
@@ -62,6 +63,12 @@ class TestRate:
     def test_of_vectors_is_that_of_products_where_there_is_no_other(self):
         """A profile may leave it out."""
         assert device({"float32": 10}).vector_rate("float32") == 10
+
+
+def test_tf32_is_asked_for_by_name():
+    """FP32 does not become faster by it, and neither does what is no product."""
+    found = device({"float32": 10, "tfloat32": 80}, {"float32": 10})
+    assert (found.rate("float32"), found.rate("tfloat32"), found.vector_rate("tfloat32")) == (10, 80, 10)
 
 
 def test_devices_go_into_sets_and_tables():

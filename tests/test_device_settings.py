@@ -96,6 +96,7 @@ class TestProfiles:
             profile("""
                 float64 = "1 GFLOP/s"
                 float32 = "50 GFLOP/s"
+                tfloat32 = "60 GFLOP/s"
                 bfloat16 = "70 GFLOPS"
                 float16 = "0.1T"
                 float8 = "150 GFLOP/s"
@@ -113,6 +114,7 @@ class TestProfiles:
                 rates={
                     "float64": 10**9,
                     "float32": 50 * 10**9,
+                    "tfloat32": 60 * 10**9,
                     "bfloat16": 70 * 10**9,
                     "float16": 100 * 10**9,
                     "float8": 150 * 10**9,

@@ -49,6 +49,8 @@ class TestTimes:
         bytes_moved = 4 * (3 * 224 * 224 + 64 * 3 * 7 * 7 + 64 * 112 * 112)
         # 236,027,904 / 19.5e12 = 12.104 us; 3,850,752 / 1.555e12 = 2.476 us
         assert times(DEVICES["A100"], flops, 0, bytes_moved, "float32") == Times(12_103, 0, 900)
+        # As cuDNN does it unless told otherwise, in TF32: 236,027,904 / 156e12 = 1.513 us
+        assert times(DEVICES["A100"], flops, 0, bytes_moved, "tfloat32") == Times(0, 2_476, 900)
         # In bfloat16: 236,027,904 / 312e12 = 0.756 us; half of the bytes, 1.238 us
         assert times(DEVICES["A100"], flops, 0, bytes_moved // 2, "bfloat16") == Times(0, 1_238, 900)
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-#: The dtypes for which profiles hold rates.
-DTYPES = ("float64", "float32", "bfloat16", "float16", "float8", "int8")
+#: The dtypes for which profiles hold rates. "tfloat32" is FP32 with products in TF32, as PyTorch lets cuDNN compute
+#: convolutions and recurrent layers unless it is told otherwise, and matrix products only where it is told to.
+DTYPES = ("float64", "float32", "tfloat32", "bfloat16", "float16", "float8", "int8")
 
 #: dtype without a rate of its own → those that it may be computed in instead, of which the fastest counts. What no
 #: device computes natively is converted first, and never takes less time for it.
 _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "float64": ("float32",),
+    "tfloat32": ("float32",),
     "bfloat16": ("float16", "float32"),
     "float16": ("bfloat16", "float32"),
     "float8": ("float16", "bfloat16", "float32"),
@@ -36,15 +38,15 @@ _KINDS: Mapping[str, str] = {
 class Device:
     """What a device can do at best, so that no work takes less time on it than follows from this.
 
-    Rates are published peaks, without sparsity, at PyTorch's default precision: products in FP32 are computed in FP32
-    and not in TF32, products of halves are summed up in FP32.
+    Rates are published peaks, without sparsity, at PyTorch's default precision: products of halves are summed up in
+    FP32, and products in FP32 are computed in FP32 unless they are asked for as "tfloat32".
     """
 
     #: As it is written in the pyproject and in reports: "A100", "raspberry-pi-5".
     name: str
     #: dtype → FLOPs a second in matrix products and convolutions (for integers, operations).
     rates: Mapping[str, int]
-    #: dtype → FLOPs a second in everything else, which matrix units cannot do.
+    #: dtype → FLOPs a second in everything else, which matrix units cannot do. There is no TF32 in it.
     vector_rates: Mapping[str, int]
     #: Bytes a second between the device's memory and its cores.
     bandwidth: int

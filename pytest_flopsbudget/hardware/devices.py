@@ -33,6 +33,7 @@ _CUDA_GUIDE = "CUDA C++ Programming Guide, throughput of native arithmetic instr
 _A100_RATES = {
     "float64": 19_500 * _G,
     "float32": 19_500 * _G,
+    "tfloat32": 156_000 * _G,
     "bfloat16": 312_000 * _G,
     "float16": 312_000 * _G,
     "int8": 624_000 * _G,
@@ -47,6 +48,7 @@ _A100_SOURCES = (
 _HOPPER_RATES = {
     "float64": 67_000 * _G,
     "float32": 67_000 * _G,
+    "tfloat32": 989_000 * _G // 2,
     "bfloat16": 1_979_000 * _G // 2,
     "float16": 1_979_000 * _G // 2,
     "float8": 3_958_000 * _G // 2,
@@ -78,12 +80,12 @@ _EPYC = _per_cycle(64, 3_500, {"float64": 16, "float32": 32, "int8": 128})
 _XEON = _per_cycle(40, 3_400, {"float64": 32, "float32": 64, "int8": 256})
 # 1024 ALUs in 8 cores, in FP16 as in FP32.
 _M1 = _per_cycle(1_024, 1_278, {"float32": 2, "float16": 2})
-# Tensor cores of Ampere: 512 FLOPs a cycle in halves, 1024 operations on bytes; 128 ALUs to 4 tensor cores.
+# Tensor cores of Ampere: 256 FLOPs a cycle in TF32, 512 in halves, 1024 operations on bytes; 32 ALUs beside each.
 _ORIN_VECTOR = {"float32": 2 * 32, "bfloat16": 2 * 2 * 32, "float16": 2 * 2 * 32}
-_ORIN = {"float32": 2 * 32, "bfloat16": 512, "float16": 512, "int8": 1_024}
+_ORIN = {"float32": 2 * 32, "tfloat32": 256, "bfloat16": 512, "float16": 512, "int8": 1_024}
 _ORIN_SOURCES = (
     "vector rates of halves: assumed, twice FP32",
-    "rates of halves: NVIDIA Ampere architecture, 512 FLOPs a cycle and tensor core, half of those of bytes",
+    "rates of halves and TF32: those of A100's tensor cores, a half and a quarter of the rate of bytes",
     _CUDA_LAUNCH,
 )
 
@@ -146,6 +148,7 @@ _PROFILES = (
         rates={
             "float64": 30_300 * _G // 64,
             "float32": 30_300 * _G,
+            "tfloat32": 120_000 * _G // 2,
             "bfloat16": 242_000 * _G // 2,
             "float16": 242_000 * _G // 2,
             "float8": 485_000 * _G // 2,
@@ -195,6 +198,7 @@ _PROFILES = (
         rates={
             "float64": 163_400 * _G,
             "float32": 163_400 * _G,
+            "tfloat32": 653_700 * _G,
             "bfloat16": 1_307_400 * _G,
             "float16": 1_307_400 * _G,
             "float8": 2_614_900 * _G,
@@ -212,6 +216,7 @@ _PROFILES = (
         names=("MI300X",),
         sources=(
             "rates, memory, bandwidth (8 stacks, 1024 bits at 5.2 Gbit/s): AMD CDNA 3 white paper, 2023, table 1",
+            "rate in TF32: AMD Instinct MI300X accelerator data sheet, 2023",
             "vector rates of halves: assumed, twice FP32",
             _OTHER_GPU_LAUNCH,
         ),
@@ -221,6 +226,7 @@ _PROFILES = (
         rates={
             "float64": 35_600 * _G // 64,
             "float32": 35_600 * _G,
+            "tfloat32": 35_600 * _G,
             "bfloat16": 71_000 * _G,
             "float16": 71_000 * _G,
             "int8": 284_000 * _G,
@@ -244,6 +250,7 @@ _PROFILES = (
         rates={
             "float64": 82_600 * _G // 64,
             "float32": 82_600 * _G,
+            "tfloat32": 82_600 * _G,
             "bfloat16": 165_200 * _G,
             "float16": 165_200 * _G,
             "float8": 330_300 * _G,

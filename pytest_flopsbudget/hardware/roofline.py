@@ -38,7 +38,7 @@ def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype:
         flops: of its products.
         other_flops: of all else that it computes.
         bytes_moved: that it reads and writes.
-        dtype: in which it computes, as PyTorch writes it: "float32".
+        dtype: in which it computes, as PyTorch writes it, "float32"; or "tfloat32", FP32 with products in TF32.
         launches: how many operators the device sees.
     """
     compute = max(

@@ -2,14 +2,15 @@
 
 Source: Q·Kᵀ sums Dqk products for each of Lq·Lk scores of a head, the weighted sum of V Lk products for each of Lq·Dv
 outputs (Vaswani et al., "Attention Is All You Need", 2017, §3.2.1). The backward pass is four such products, twice the
-forward; the score product that a fused kernel computes once more is its own choice and not counted.
+forward; the score product that a fused kernel computes once more is its own choice and not counted. Nor are gradients
+that nobody asked for, which a fused kernel computes all the same: the plain form leaves them out.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
 
@@ -41,15 +42,49 @@ def _triton_attention(call: Call) -> int:
     return _heads_first(call.tensor("q"), call.tensor("k"), call.tensor("v"))
 
 
-@formula(
-    "aten._scaled_dot_product_flash_attention_backward",
-    "aten._scaled_dot_product_flash_attention_for_cpu_backward",
-    "aten._scaled_dot_product_efficient_attention_backward",
-    "aten._scaled_dot_product_cudnn_attention_backward",
-    "aten._scaled_dot_product_fused_attention_overrideable_backward",
+class _Asked(NamedTuple):
+    """Of which operands the gradient is asked for."""
+
+    query: bool
+    key: bool
+    value: bool
+    #: Whether the scores' is needed on the way.
+    scores: bool
+
+
+def _asked(call: Call) -> _Asked:
+    """By the call's mask where it has one, else by what takes gradients; of all where nothing does (compiled code)."""
+    mask = _argument(call, "grad_input_mask")
+    if mask is not None:
+        query, key, value, bias = mask
+        return _Asked(query, key, value, query or key or bias)
+    query, key, value = (call.tensor(name).requires_grad for name in ("query", "key", "value"))
+    if not (query or key or value):
+        return _Asked(query=True, key=True, value=True, scores=True)
+    return _Asked(query, key, value, query or key)
+
+
+_FUSED_BACKWARD = tuple(
+    f"aten._scaled_dot_product_{kind}_backward"
+    for kind in (
+        "cudnn_attention",
+        "efficient_attention",
+        "flash_attention",
+        "flash_attention_for_cpu",
+        "fused_attention_overrideable",
+    )
 )
+#: Operators whose cost hangs on which of their arguments take gradients.
+BY_GRADIENTS = frozenset(_FUSED_BACKWARD)
+
+
+@formula(*_FUSED_BACKWARD)
 def _attention_backward(call: Call) -> int:
-    return 2 * _attention(call)
+    """The scores' gradient and the value's sum over or make Dv, the query's and the key's Dqk."""
+    query, value = call.tensor("query"), call.tensor("value")
+    asked = _asked(call)
+    width = query.shape[-1] * (asked.query + asked.key) + value.shape[-1] * (asked.scores + asked.value)
+    return per_mac(query) * _scores(query, call.tensor("key")) * width
 
 
 def _ends(offsets: torch.Tensor | None) -> list[int] | None:
@@ -164,14 +199,16 @@ def _around_triton(call: Call) -> int:
     return _around_products(call, call.tensor("q"), call.tensor("k"))
 
 
-@other_formula(*(f"aten.{name}_backward" for name in _FUSED.split() if not name.endswith("_mps")))
+@other_formula(*_FUSED_BACKWARD)
 def _around_backward(call: Call) -> int:
     """Softmax backward, 4 an element; both scales again; dropout 1; the sums over heads that share a key."""
     query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
+    asked = _asked(call)
     dropped = 1 if _argument(call, "dropout_p") else 0
     shared = query.shape[-3] // key.shape[-3] if query.ndim > 2 else 1  # noqa: PLR2004 -- heads, length, width
-    sums = (shared - 1) * (key.numel() + value.numel())
-    return _scaled(query, key) + (4 + dropped) * _scores(query, key) + sums
+    sums = (shared - 1) * (asked.key * key.numel() + asked.value * value.numel())
+    scales = asked.query * query.numel() + asked.key * (_scaled(query, key) - query.numel())
+    return scales + asked.scores * (4 + dropped) * _scores(query, key) + sums
 
 
 _PACKED = ("_flash_attention", "_efficient_attention")
