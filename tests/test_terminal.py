@@ -268,12 +268,13 @@ class TestBeyondWork:
 
     def test_times_of_modules(self):
         """A column for each device that there is room for beside the paths; wider terminals have more."""
-        one = net(times(5, 0, 1, "A100") | times(0, 7, 1, "T4") | {"flops": 1, "params": 1})
+        devices = times(5, 0, 1, "A100") | times(0, 7, 1, "T4") | times(1, 1, 9, "V100")
+        one = net(devices | {"flops": 1, "params": 1})
         narrow, wide = (lines(entry(one), verbosity=1, width=width) for width in (80, 160))
         row = next(line for line in narrow if line.startswith("stem"))
-        assert row.split() == ["stem", "Conv2d", "1", "1", "FLOPs", "1", ">=6", "ns", "compute"]
+        assert row.split() == ["stem", "Conv2d", "1", "1", "FLOPs", "1", ">=6", "ns", "compute", ">=8", "ns", "memory"]
         row = next(line for line in wide if line.startswith("stem"))
-        assert row.split()[-6:] == [">=6", "ns", "compute", ">=8", "ns", "memory"]
+        assert row.split()[-6:] == [">=8", "ns", "memory", ">=11", "ns", "launch"]
         assert max(len(line) for line in narrow if line.startswith(("stem", "head"))) <= 80
 
     def test_equal_layers_are_one_row(self):
