@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture elsewhere watching-overhead lint format demo demo-baseline report-schema comparison bench bench-page bench-baselines clean
+.PHONY: help test operators torture elsewhere watching-overhead lint format demo demo-baseline report-schema hardware-page comparison bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
@@ -65,6 +65,10 @@ watching-overhead: .venv/installed
 
 report-schema: .venv/installed
 	cd docs && ../$(BIN)/python -m report_schema
+
+# When a profile changes; a test holds the page against the profiles.
+hardware-page: .venv/installed
+	cd docs && ../$(BIN)/python -m hardware_table
 
 # An environment of its own: nothing else here needs these counters.
 .venv-comparison/installed: docs/comparison/requirements.txt pyproject.toml constraints.txt

@@ -6,12 +6,15 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import msgspec
 
 from pytest_flopsbudget.results import report
-from pytest_flopsbudget.results.metrics import METRICS, STORED
+from pytest_flopsbudget.results.metrics import METRICS, STORED, STORED_BY_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 PATH = Path(report.__file__).with_name("report.schema.json")
 
@@ -62,17 +65,31 @@ def _descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
     return found
 
 
+def _keys(plain: Iterable[str], by_name: Iterable[str]) -> dict[str, Any]:
+    """What may stand where a metric is named: a key, or one with the name of a device or a machine in brackets."""
+    return {"anyOf": [{"enum": list(plain)}, {"pattern": rf"^({'|'.join(by_name)})\[[^\]]+\]$"}]}
+
+
+_ANY = _keys(
+    (key for key, metric in METRICS.items() if metric.per != "device"),
+    (key for key, metric in METRICS.items() if metric.per is not None),
+)
+
+
 def _name_metrics(schema: dict[str, Any]) -> None:
     """Say which metrics there are: msgspec knows them as texts."""
     for definition in schema["$defs"].values():
         properties = definition.get("properties", {})
         if "metrics" in properties:
-            properties["metrics"]["propertyNames"] = {"enum": list(STORED)}
+            properties["metrics"]["propertyNames"] = _keys(STORED, STORED_BY_NAME)
         if "limits" in properties:
-            properties["limits"]["propertyNames"] = {"enum": list(METRICS)}
-            properties["module_limits"]["additionalProperties"]["propertyNames"] = {"enum": list(METRICS)}
+            properties["limits"]["propertyNames"] = _ANY
+            properties["module_limits"]["additionalProperties"]["propertyNames"] = _ANY
+            properties["phase_limits"]["additionalProperties"]["propertyNames"] = _ANY
         if "metric" in properties:
-            properties["metric"]["enum"] = list(METRICS)
+            properties["metric"] |= _ANY
+        if "show" in properties:
+            properties["show"] |= _ANY
 
 
 if __name__ == "__main__":

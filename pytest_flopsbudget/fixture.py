@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from pytest_flopsbudget.counting.watch import Watch
+    from pytest_flopsbudget.hardware.device import Device
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.verdict import Measurement
 
@@ -26,9 +27,16 @@ class FlopsBudget:
     """Measures models for one test; what it measured is held to the test's budget after the test's body ran."""
 
     def __init__(
-        self, prepare: Callable[[], object] = lambda: None, *, shortcuts: bool = True, test: str = "test"
+        self,
+        prepare: Callable[[], object] = lambda: None,
+        *,
+        shortcuts: bool = True,
+        test: str = "test",
+        devices: Sequence[Device] = (),
     ) -> None:
         self._shortcuts = shortcuts
+        # For which the time is estimated.
+        self._devices = devices
         self._test = test
         # Called before each measurement: formulas from hooks and settings are not asked for until one is needed.
         self._prepare = prepare
@@ -71,7 +79,7 @@ class FlopsBudget:
         self._check(name, model, args, kwargs)
         self._prepare()
         start = time.perf_counter()
-        complexity = measure(model, args, kwargs, backward=backward, shortcuts=self._shortcuts)
+        complexity = measure(model, args, kwargs, backward=backward, shortcuts=self._shortcuts, devices=self._devices)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
 
@@ -133,7 +141,7 @@ class FlopsBudget:
 
         self._prepare()
         start = time.perf_counter()
-        with Watch(name, shortcuts=self._shortcuts) as watch:
+        with Watch(name, shortcuts=self._shortcuts, devices=self._devices) as watch:
             yield watch, lambda: time.perf_counter() - start
 
     def _check_open(self, what: str) -> None:

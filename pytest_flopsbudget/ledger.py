@@ -17,7 +17,7 @@ from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.results.baseline import baseline_path, change, load, split_nodeid, updated
 from pytest_flopsbudget.results.fold import natural_key
 from pytest_flopsbudget.results.orphans import likely_renames, orphans
-from pytest_flopsbudget.results.verdict import Verdict
+from pytest_flopsbudget.results.verdict import Verdict, to_accept
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -237,7 +237,7 @@ def _with_accepted(file: BaselineFile, entries: Sequence[Entry], only: Only | No
     for entry in entries:
         test_id = split_nodeid(entry.nodeid)[1]
         others = {} if only is None else file.tests.get(test_id, {})
-        measured[test_id] = others | {v.name: v.complexity for v in entry.whole() if v.accepted}
+        measured[test_id] = others | {v.name: to_accept(v) for v in entry.whole() if v.accepted}
     return updated(file, measured)
 
 

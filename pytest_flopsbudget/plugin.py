@@ -221,6 +221,7 @@ def _budget(item: pytest.Item) -> FlopsBudget:
         prepare=lambda: session.formulas,
         shortcuts=session.settings.shortcuts == "on",
         test=getattr(item, "originalname", None) or item.name,
+        devices=session.devices_for(item),
     )
 
 

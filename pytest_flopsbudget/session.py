@@ -14,12 +14,13 @@ from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     import pytest
     from _pytest.nodes import Node
 
     from pytest_flopsbudget.fixture import FlopsBudget
+    from pytest_flopsbudget.hardware.device import Device
     from pytest_flopsbudget.ledger import Baselines, Ledger
     from pytest_flopsbudget.results.verdict import Only, Verdict
 
@@ -85,9 +86,17 @@ class BudgetSession:
     def _marker_budget(self, item: pytest.Item, node: Node, mark: pytest.Mark) -> Budget:
         if id(mark) not in self._budgets:
             place = _place_of(mark, item) if node is item else node.nodeid
-            budget = marker_budget(mark.args, mark.kwargs, f"@pytest.mark.flops_budget on {place}")
+            source = f"@pytest.mark.flops_budget on {place}"
+            budget = marker_budget(mark.args, mark.kwargs, source, self._own_devices())
             self._budgets[id(mark)] = mark, budget
         return self._budgets[id(mark)][1]
+
+    def _own_devices(self) -> Mapping[str, Device]:
+        try:
+            return self.settings.devices
+        except UsageError:
+            # Told by itself; what a marker says is checked all the same.
+            return {}
 
     @cached_property
     def formulas(self) -> tuple[str, ...]:
@@ -105,6 +114,18 @@ class BudgetSession:
         for operator, formula in found.items():
             flops_formula(operator)(formula)
         return tuple(found)
+
+    def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
+        """The devices for which the item's measurements estimate the time: those that are asked for, or limited."""
+        from pytest_flopsbudget.results.limits import limited_devices  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.settings import device_named  # noqa: PLC0415
+
+        names = (*self.settings.time_on, *limited_devices(self.budgets_for(item)))
+        return tuple(device_named(self.settings, name) for name in dict.fromkeys(names))
+
+    def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
+        """The budgets of the item, the closest last."""
+        return (*self.settings.budgets_for(own_nodeid(item)), *self._marker_budgets(item))
 
     def watches(self, item: pytest.Item) -> bool:
         """Whether the pyproject has the test watched, marked or not."""
@@ -133,7 +154,7 @@ class BudgetSession:
         from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
 
         nodeid = own_nodeid(item)
-        budgets = (*self.settings.budgets_for(nodeid), *self._marker_budgets(item))
+        budgets = self.budgets_for(item)
         try:
             baseline = self.baselines.entries(item.path, nodeid)
         except BaselineError as error:

@@ -8,26 +8,36 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
+from pytest_flopsbudget.device_settings import read_devices, read_time_on
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.hardware import devices as known_devices
+from pytest_flopsbudget.limit_settings import device_in, read_modules, read_phases, read_quantities
+from pytest_flopsbudget.mistakes import Place as _Place
 from pytest_flopsbudget.names import OPERATOR
-from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.units import Tolerance, nearest_spelling, parse_percent, parse_quantity, parse_tolerance
+from pytest_flopsbudget.results.metrics import METRICS, Amount, base_of, is_key, key_for, name_in
+from pytest_flopsbudget.units import (
+    Tolerance,
+    nearest_spelling,
+    parse_percent,
+    parse_tolerance,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from pytest_flopsbudget.hardware.device import Device
 
 Reaction = Literal["fail", "warn", "ignore"]
 Improvement = Literal["pass", "fail"]
-Shown = Literal["flops", "macs", "total_flops"]
 Switch = Literal["on", "off"]
 OnGitHub = Literal["auto", "off"]
 
 _REACTIONS: tuple[Reaction, ...] = ("fail", "warn", "ignore")
 _IMPROVEMENTS: tuple[Improvement, ...] = ("pass", "fail")
-_SHOWN: tuple[Shown, ...] = get_args(Shown)
 _SWITCHES: tuple[Switch, ...] = get_args(Switch)
 _ON_GITHUB: tuple[OnGitHub, ...] = get_args(OnGitHub)
 
@@ -48,8 +58,12 @@ _KEYS = (
     "limits",
     "budgets",
     "watch",
+    "time-on",
+    "devices",
 )
-_PHASES = ("forward", "backward", "optimizer")
+
+#: What a clock measures is never twice the same.
+LATENCY_TOLERANCE = Tolerance(relative=Fraction(1, 10))
 
 _T = TypeVar("_T")
 
@@ -60,12 +74,13 @@ class Budget:
 
     #: "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 2", "marker on test_backbone": for messages.
     source: str
-    #: Metric key → most allowed, for the whole model.
-    limits: Mapping[str, int] = field(default_factory=dict)
-    #: Pattern of module paths → metric key → most allowed, for every module that matches.
-    modules: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    #: "forward", "backward" or "optimizer" → metric key → most allowed, for the work of that phase.
-    phases: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    #: Metric key → most allowed for the whole model, or the least where more is better. A time's key carries the name
+    #: of the device, "time[A100]"; a latency's none, as it holds on whichever machine measures.
+    limits: Mapping[str, Amount] = field(default_factory=dict)
+    #: Pattern of module paths → metric key → the same for every module that matches.
+    modules: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict)
+    #: "forward", "backward" or "optimizer" → metric key → the same for the work of that phase.
+    phases: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict)
     #: Metric key → growth over the baseline that still passes, for the metrics it was given for.
     tolerance: Mapping[str, Tolerance] = field(default_factory=dict)
     #: Patterns of the node ids it holds for; empty where it holds without a pattern.
@@ -73,7 +88,7 @@ class Budget:
 
 
 def _exact() -> Mapping[str, Tolerance]:
-    return dict.fromkeys(METRICS, Tolerance())
+    return {**dict.fromkeys(METRICS, Tolerance()), "latency": LATENCY_TOLERANCE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +111,8 @@ class Settings:
     improved_baseline: Improvement = "pass"
     #: Operators that count nothing here, as "namespace::name".
     free_operators: tuple[str, ...] = ()
-    #: The unit of work in the summary.
-    show: Shown = "flops"
+    #: The metric that summaries and tables show first.
+    show: str = "flops"
     #: "auto": on GitHub Actions, write to the job's summary and annotate the tests.
     github: OnGitHub = "off"
     #: Whether what was measured becomes properties of the tests in JUnit reports.
@@ -106,6 +121,10 @@ class Settings:
     shortcuts: Switch = "on"
     #: Patterns of the node ids of tests that are watched, marked or not.
     watch: tuple[str, ...] = ()
+    #: Names of the devices for which the time of every measurement is estimated.
+    time_on: tuple[str, ...] = ()
+    #: Name → profile of a device, of the project's own ones.
+    devices: Mapping[str, Device] = field(default_factory=dict)
 
     def watches(self, nodeid: str) -> bool:
         """Whether the test ``nodeid`` is watched without a marker."""
@@ -137,19 +156,22 @@ def load_settings(rootpath: Path) -> Settings:
     return settings
 
 
-def marker_budget(args: tuple[object, ...], kwargs: Mapping[str, object], source: str) -> Budget:
+def marker_budget(
+    args: tuple[object, ...], kwargs: Mapping[str, object], source: str, devices: Mapping[str, Device] | None = None
+) -> Budget:
     """The budget that ``@pytest.mark.flops_budget(*args, **kwargs)`` sets, in metrics, modules and phases.
 
     Args:
         args: the marker's positional arguments, of which it takes none.
         kwargs: its keywords.
         source: where it stands, for messages: "marker on test_backbone".
+        devices: the project's own profiles of devices, by name.
 
     Raises:
         UsageError: names every mistake, one or two lines each.
     """
     mistakes: list[str] = []
-    place = _Place(f"{source}:", mistakes)
+    place = _Place(f"{source}:", mistakes, devices=devices or {})
     if args:
         shown = ", ".join(map(repr, args))
         mistakes.append(
@@ -158,6 +180,15 @@ def marker_budget(args: tuple[object, ...], kwargs: Mapping[str, object], source
     budget = _read_budget(kwargs, place, source, besides=("modules", "phases", "tolerance"))
     _raise(mistakes)
     return budget
+
+
+def device_named(settings: Settings, name: str) -> Device:
+    """The device that is called ``name``, in whatever case: one of the project's own, or a known one.
+
+    Raises:
+        ValueError: there is none. The message names what is near and all that there are.
+    """
+    return known_devices.device_named(name, settings.devices)
 
 
 def describe(settings: Settings) -> str:
@@ -171,30 +202,9 @@ def describe(settings: Settings) -> str:
         parts.append(f"limits on {', '.join(limited)}")
     if settings.watch:
         parts.append(f"watches {', '.join(settings.watch)}")
+    if settings.time_on:
+        parts.append(f"estimates time on {', '.join(settings.time_on)}")
     return f"{_FILE}: {', '.join(parts)}" if parts else f"no budgets in {_FILE}"
-
-
-class _Place:
-    """A table that is being read, and the list in which the mistakes of its file or marker gather."""
-
-    def __init__(self, head: str, mistakes: list[str], parents: tuple[str, ...] = ()) -> None:
-        self.head = head
-        self.mistakes = mistakes
-        self.parents = parents
-
-    def inside(self, key: object) -> _Place:
-        return _Place(self.head, self.mistakes, (*self.parents, str(key)))
-
-    def wrong(self, key: object, why: object) -> None:
-        keys = (*self.parents, str(key))
-        path = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
-        self.mistakes.append(f"{self.head} {path}: {why}")
-
-    def unknown(self, key: object, allowed: Iterable[str]) -> None:
-        keys = list(allowed)
-        near = nearest_spelling(str(key), keys)
-        hint = f"; did you mean {near}?" if near else "."
-        self.wrong(key, f"no such key{hint} There are {', '.join(keys)}")
 
 
 def _raise(mistakes: Sequence[str]) -> None:
@@ -248,7 +258,8 @@ def _is_meant(name: str) -> bool:
 
 
 def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings:
-    place = _Place(f"{_FILE}: [tool.{_TABLE}]", mistakes)
+    devices = read_devices(table.get("devices", {}), _Place(f"{_FILE}: [tool.{_TABLE}]", mistakes))
+    place = _Place(f"{_FILE}: [tool.{_TABLE}]", mistakes, devices=devices)
     for key in table:
         if key in METRICS or key in {"modules", "phases"}:
             place.wrong(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
@@ -262,11 +273,13 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings
         unknown_operators=_read_choice(table, "unknown-operators", _REACTIONS, Settings().unknown_operators, place),
         improved_baseline=_read_choice(table, "improved-baseline", _IMPROVEMENTS, Settings().improved_baseline, place),
         free_operators=_read_operators(table.get("free-operators", []), place),
-        show=_read_choice(table, "show", _SHOWN, Settings().show, place),
+        show=_read_shown(table.get("show", Settings().show), place),
         github=_read_choice(table, "github", _ON_GITHUB, Settings().github, place),
         junit_properties=_read_choice(table, "junit-properties", _SWITCHES, Settings().junit_properties, place),
         shortcuts=_read_choice(table, "shortcuts", _SWITCHES, Settings().shortcuts, place),
         watch=_read_patterns(table.get("watch", []), place),
+        time_on=read_time_on(table.get("time-on", []), devices, place),
+        devices=devices,
     )
 
 
@@ -280,6 +293,21 @@ def _read_choice(table: Mapping[str, object], key: str, allowed: tuple[_T, ...],
     choices = ", ".join(f'"{choice}"' for choice in allowed)
     place.wrong(key, f"{value!r} is none of {choices}{hint}")
     return default
+
+
+def _read_shown(value: object, place: _Place) -> str:
+    base, name = (base_of(value), name_in(value)) if isinstance(value, str) else ("", None)
+    per = METRICS[base].per if base in METRICS else None
+    if isinstance(value, str) and is_key(value):
+        return key_for(base, device_in(name, place, "show") or name) if name and per == "device" else value
+    if per == "device":
+        place.wrong("show", f'{value!r} has a value for each device; name one, like "{key_for(base, "A100")}"')
+        return "flops"
+    near = nearest_spelling(value, METRICS) if isinstance(value, str) else None
+    hint = f'; did you mean "{near}"?' if near else ""
+    choices = ", ".join(f'"{key}"' for key in METRICS)
+    place.wrong("show", f"{value!r} is none of {choices}{hint}")
+    return "flops"
 
 
 def _read_operators(value: object, place: _Place) -> tuple[str, ...]:
@@ -301,7 +329,7 @@ def _read_limits(value: object, place: _Place) -> Budget | None:
     if not isinstance(value, Mapping):
         place.wrong("limits", f"must be a table, not {value!r}; write {_LIMITS}")
         return None
-    here = _Place(f"{_FILE}: {_LIMITS}", place.mistakes)
+    here = place.at(f"{_FILE}: {_LIMITS}")
     if "tolerance" in value:
         here.wrong("tolerance", f"stands one level higher, in [tool.{_TABLE}]")
     table = {key: entry for key, entry in value.items() if key != "tolerance"}
@@ -313,11 +341,11 @@ def _read_budgets(value: object, place: _Place) -> tuple[Budget, ...]:
     if not isinstance(value, list) or not all(isinstance(table, Mapping) for table in value):
         place.wrong("budgets", f"must be an array of tables; write {_BUDGETS} above each")
         return ()
-    return tuple(_read_matching(table, number, place.mistakes) for number, table in enumerate(value, start=1))
+    return tuple(_read_matching(table, number, place) for number, table in enumerate(value, start=1))
 
 
-def _read_matching(table: Mapping[str, object], number: int, mistakes: list[str]) -> Budget:
-    place = _Place(f"{_FILE}: {_BUDGETS} {number}", mistakes)
+def _read_matching(table: Mapping[str, object], number: int, around: _Place) -> Budget:
+    place = around.at(f"{_FILE}: {_BUDGETS} {number}")
     value = table.get("match")
     patterns = [value] if isinstance(value, str) else value
     match: tuple[str, ...] = ()
@@ -327,7 +355,7 @@ def _read_matching(table: Mapping[str, object], number: int, mistakes: list[str]
         wrong = "is missing" if value is None else f"{value!r} is not a pattern of node ids, nor a list of them"
         place.wrong("match", f'{wrong}; write match = ["tests/test_backbone.py::*"]')
     if set(table) <= {"match"}:
-        mistakes.append(f"{place.head}: sets neither a limit nor a tolerance; add one, or remove it")
+        place.mistakes.append(f"{place.head}: sets neither a limit nor a tolerance; add one, or remove it")
     source = f"{_FILE}, {_BUDGETS} {number}"
     return replace(_read_budget(table, place, source, besides=("match", "modules", "phases", "tolerance")), match=match)
 
@@ -336,75 +364,11 @@ def _read_budget(table: Mapping[str, object], place: _Place, source: str, *, bes
     """The budget in ``table``, which may hold keys ``besides`` metrics."""
     return Budget(
         source=source,
-        limits=_read_quantities(table, place, besides=besides),
-        modules=_read_modules(table["modules"], place) if "modules" in table else {},
-        phases=_read_phases(table["phases"], place) if "phases" in table else {},
+        limits=read_quantities(table, place, besides=besides),
+        modules=read_modules(table["modules"], place) if "modules" in table else {},
+        phases=read_phases(table["phases"], place) if "phases" in table else {},
         tolerance=_read_tolerance(table, place),
     )
-
-
-def _read_quantities(table: Mapping[str, object], place: _Place, *, besides: tuple[str, ...] = ()) -> Mapping[str, int]:
-    quantities = {}
-    for key, value in table.items():
-        if key in METRICS:
-            try:
-                quantities[key] = parse_quantity(value, METRICS[key])
-            except ValueError as error:
-                place.wrong(key, error)
-        elif key not in besides:
-            place.unknown(key, (*METRICS, *besides))
-    return quantities
-
-
-def _read_modules(value: object, place: _Place) -> Mapping[str, Mapping[str, int]]:
-    if not isinstance(value, Mapping):
-        place.wrong("modules", f'{value!r} is not a table of limits by module; write {{layer4 = {{flops = "1.7G"}}}}')
-        return {}
-    here = place.inside("modules")
-    modules = {}
-    for pattern, limits in value.items():
-        if not isinstance(pattern, str):
-            here.wrong(pattern, 'is not text; write a pattern of module paths, like "layer4*"')
-        elif not isinstance(limits, Mapping) or not limits:
-            here.wrong(pattern, f'{limits!r} is not a table of limits; write {{flops = "1.7G"}}')
-        else:
-            modules[pattern] = _read_module(pattern, limits, here)
-    return modules
-
-
-def _read_phases(value: object, place: _Place) -> Mapping[str, Mapping[str, int]]:
-    if not isinstance(value, Mapping):
-        place.wrong("phases", f'{value!r} is not a table of limits by phase; write {{backward = {{flops = "20G"}}}}')
-        return {}
-    here = place.inside("phases")
-    phases = {}
-    for phase, limits in value.items():
-        if phase not in _PHASES:
-            here.unknown(phase, _PHASES)
-        elif not isinstance(limits, Mapping) or not limits:
-            here.wrong(phase, f'{limits!r} is not a table of limits; write {{flops = "20G"}}')
-        else:
-            phases[phase] = _read_phase(limits, here.inside(phase))
-    return phases
-
-
-def _read_phase(limits: Mapping[str, object], place: _Place) -> Mapping[str, int]:
-    """The limits of a phase, which works, and holds no parameters."""
-    of_work = [key for key, metric in METRICS.items() if metric.aggregation == "sum"]
-    for key in limits:
-        if key in METRICS and key not in of_work:
-            place.wrong(key, f"is no work, which a phase is limited in; there are {', '.join(of_work)}")
-    rest = {key: value for key, value in limits.items() if key not in METRICS or key in of_work}
-    return _read_quantities(rest, place)
-
-
-def _read_module(pattern: str, limits: Mapping[str, object], place: _Place) -> Mapping[str, int]:
-    nested = next((key for key, value in limits.items() if key not in METRICS and isinstance(value, Mapping)), None)
-    if nested is None:
-        return _read_quantities(limits, place.inside(pattern))
-    # TOML reads layer4.0.flops as three nested tables.
-    place.inside(pattern).wrong(nested, f'is a table; a module path needs quotes, like "{pattern}.{nested}"')
-    return {}
 
 
 def _read_tolerance(table: Mapping[str, object], place: _Place) -> Mapping[str, Tolerance]:
@@ -416,7 +380,11 @@ def _read_tolerance(table: Mapping[str, object], place: _Place) -> Mapping[str, 
     for key, growth in value.items():
         if key not in METRICS:
             here.unknown(key, METRICS)
-        elif len(METRICS[key].derived) > 1:
+        elif METRICS[key].over:
+            here.wrong(key, "is a ratio, which is held to limits only; give what it follows from a tolerance")
+        elif key in METRICS["time"].derived:
+            here.wrong(key, "is a part of time, which is judged as a whole; give that a tolerance")
+        elif len(METRICS[key].derived) > 1 and METRICS[key].per is None:
             here.wrong(key, f"is the sum of {' and '.join(METRICS[key].derived)}; give those a tolerance")
         elif key in tolerances:
             here.wrong(key, "is one quantity with another key of this table; give one of the two")
@@ -435,7 +403,7 @@ def _read_common_tolerance(value: object, place: _Place) -> Mapping[str, Toleran
         place.wrong("tolerance", f'{value!r} does not fit every metric; write "1%", or {{flops = "1%", params = 0}}')
         return {}
     try:
-        return dict.fromkeys(METRICS, Tolerance(relative=parse_percent(value)))
+        return {**dict.fromkeys(METRICS, Tolerance(relative=parse_percent(value))), "latency": LATENCY_TOLERANCE}
     except ValueError as error:
         place.wrong("tolerance", error)
         return {}
@@ -443,6 +411,8 @@ def _read_common_tolerance(value: object, place: _Place) -> Mapping[str, Toleran
 
 def _with_derived(key: str, tolerance: Tolerance) -> Mapping[str, Tolerance]:
     """The tolerance of ``key`` and of the metrics that are the same quantity in another unit."""
+    if METRICS[key].per:
+        return {key: tolerance}
     (source,) = METRICS[key].derived or (key,)
     absolute = tolerance.absolute * METRICS[key].divisor
     same = {source: replace(tolerance, absolute=absolute)}

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget, matches_pattern
+from pytest_flopsbudget.settings import (
+    LATENCY_TOLERANCE,
+    Budget,
+    Settings,
+    describe,
+    load_settings,
+    marker_budget,
+    matches_pattern,
+)
 from pytest_flopsbudget.units import Tolerance
 
 ONE_PERCENT = Tolerance(relative=Fraction(1, 100))
@@ -47,7 +55,7 @@ class TestLoadSettings:
             path=None,
             limits=None,
             budgets=(),
-            tolerance=dict.fromkeys(METRICS, Tolerance()),
+            tolerance={**dict.fromkeys(METRICS, Tolerance()), "latency": LATENCY_TOLERANCE},
             missing_baseline="warn",
             unknown_operators="warn",
             improved_baseline="pass",
@@ -108,7 +116,7 @@ class TestLoadSettings:
                     match=("tests/test_b.py::*", "*::test_c"),
                 ),
             ),
-            tolerance=dict.fromkeys(METRICS, ONE_PERCENT),
+            tolerance={**dict.fromkeys(METRICS, ONE_PERCENT), "latency": LATENCY_TOLERANCE},
             missing_baseline="fail",
             unknown_operators="ignore",
             improved_baseline="fail",
@@ -137,7 +145,7 @@ class TestLoadSettings:
         """It is another quantity than FLOPs, and leaves the sum of both exact."""
         tolerance = load("[tool.pytest-flopsbudget]\ntolerance = {other_flops = 5}").tolerance
         assert tolerance["other_flops"] == Tolerance(absolute=5)
-        assert {key for key in METRICS if tolerance[key] != Tolerance()} == {"other_flops"}
+        assert {key for key in METRICS if tolerance[key] != Tolerance()} == {"other_flops", "latency"}
 
     @pytest.mark.parametrize("metric", ["other_flops", "total_flops"])
     def test_limits_on_other_work(self, load, metric):

@@ -19,6 +19,8 @@ import pytest
         ("pytest_flopsbudget.reports.csv, pytest_flopsbudget.reports.gitlab", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.results.report_file", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.commands.main", ["torch", "pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.hardware.roofline", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
+        ("pytest_flopsbudget.hardware.devices", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
         ("pytest_flopsbudget.settings", ["torch", "pytest", "msgspec", "rich"]),
     ],
 )

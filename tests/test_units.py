@@ -17,16 +17,25 @@ from pytest_flopsbudget.units import (
     format_pair,
     format_percent,
     format_value,
+    is_ratio,
     nearest_spelling,
     parse_percent,
     parse_quantity,
+    parse_ratio,
     parse_tolerance,
 )
 
 FLOPS, MACS, PARAMS, BYTES = (METRICS[key] for key in ("flops", "macs", "params", "param_bytes"))
 
-metrics = st.sampled_from(list(METRICS.values()))
+#: Metrics in units of their own, whatever the table of metrics has of them.
+TIME = Metric("time", "time", "ns", "sum", "a time")
+INTENSITY = Metric("intensity", "intensity", "FLOPs/byte", "sum", "work over bytes")
+PARALLELISM = Metric("parallelism", "parallelism", "FLOPs/step", "sum", "work over steps")
+
+metrics = st.sampled_from([*METRICS.values(), TIME, INTENSITY, PARALLELISM])
 amounts = st.integers(min_value=0, max_value=10**21)
+ratio_metrics = st.sampled_from([INTENSITY, PARALLELISM])
+ratios = st.fractions(min_value=0, max_value=10**15, max_denominator=10**15)
 
 
 class TestParseQuantity:
@@ -202,6 +211,45 @@ class TestParseQuantity:
         with pytest.raises(ValueError, match="has no unit and is not whole"):
             parse_quantity(value, FLOPS)
 
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("3 ms", 3_000_000),
+            ("400 us", 400_000),
+            ("400 \N{MICRO SIGN}s", 400_000),
+            ("400 \N{GREEK SMALL LETTER MU}s", 400_000),
+            ("1.2 s", 1_200_000_000),
+            ("1.2s", 1_200_000_000),
+            ("850 ns", 850),
+            ("1,850 ns", 1_850),
+            ("0.3 us", 300),
+            ("1.9 ns", 1),
+            ("2e-3 s", 2_000_000),
+            (0, 0),
+            ("0", 0),
+        ],
+    )
+    def test_reads_times(self, text, expected):
+        """Times are whole nanoseconds; zero is zero in any unit."""
+        assert parse_quantity(text, TIME) == expected
+
+    @pytest.mark.parametrize("value", [3, 3.5, "3", "3.5", "3k", "3M"])
+    def test_refuses_times_without_a_unit(self, value):
+        """Nobody knows what 3 is: seconds or nanoseconds."""
+        with pytest.raises(ValueError, match=f'{value}\'? has no unit of time; write "3 ms" or "400 us"'):
+            parse_quantity(value, TIME)
+
+    @pytest.mark.parametrize("text", ["2 min", "2 h", "2 Ms", "2 MS", "2 sec", "2 ks", "2 m"])
+    def test_refuses_other_units_of_time(self, text):
+        """Minutes are written in seconds, and letters as they are."""
+        with pytest.raises(ValueError, match=f"'{text}': unknown unit .*Allowed: s, ms, us, ns"):
+            parse_quantity(text, TIME)
+
+    def test_refuses_a_time_with_a_comma_that_may_be_decimal(self):
+        """1,500 us may be a millisecond and a half, or one and a half microseconds."""
+        with pytest.raises(ValueError, match=r'"1500 us" or "1\.500 us"'):
+            parse_quantity("1,500 us", TIME)
+
     @given(value=amounts, metric=metrics)
     def test_reads_back_the_exact_form(self, value, metric):
         """What format_exact prints may be pasted into a budget."""
@@ -226,6 +274,58 @@ class TestParseQuantity:
         assume(not re.fullmatch("[kKMGTPE]?(FLOPs?|MACs?)?", unit))
         with pytest.raises(ValueError, match=re.escape(repr(digits + unit))):
             parse_quantity(digits + unit, FLOPS)
+
+
+class TestParseRatio:
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (10, 10),
+            (0.1, Fraction(1, 10)),
+            ("0.5", Fraction(1, 2)),
+            ("10 FLOPs/B", 10),
+            ("10 FLOPs/byte", 10),
+            ("10 FLOP / byte", 10),
+            ("4 MACs/byte", 8),
+            ("1.25 kFLOPs/B", 1_250),
+            ("2e-3", Fraction(1, 500)),
+        ],
+    )
+    def test_reads_flops_a_byte(self, value, expected):
+        """Ratios are exact, bare numbers are in the ratio's own unit."""
+        assert parse_ratio(value, INTENSITY) == expected
+
+    @pytest.mark.parametrize(("value", "expected"), [("1.2k FLOPs/step", 1_200), ("3M", 3_000_000), (7, 7)])
+    def test_reads_flops_a_step(self, value, expected):
+        """The same over the longest chain of operators."""
+        assert parse_ratio(value, PARALLELISM) == expected
+
+    @pytest.mark.parametrize(
+        ("value", "metric"),
+        [
+            ("10 FLOPs/step", INTENSITY),
+            ("10 FLOPs/byte", PARALLELISM),
+            ("10 FLOPs", INTENSITY),
+            ("10 MB", INTENSITY),
+            (-1, INTENSITY),
+            ("much", PARALLELISM),
+            (None, PARALLELISM),
+            (float("nan"), INTENSITY),
+        ],
+    )
+    def test_refuses_anything_else(self, value, metric):
+        """What is no ratio, or one over something else, is told with what to write."""
+        with pytest.raises(ValueError, match=r"write|did you mean"):
+            parse_ratio(value, metric)
+
+    def test_only_ratios_are_ratios(self):
+        """Everything else is a whole number."""
+        assert [is_ratio(metric) for metric in (INTENSITY, PARALLELISM, TIME, FLOPS)] == [True, True, False, False]
+
+    @given(value=ratios, metric=ratio_metrics)
+    def test_reads_back_the_short_form(self, value, metric):
+        """Four significant digits are within 0.05 %, however small the ratio."""
+        assert abs(parse_ratio(format_value(value, metric), metric) - value) <= value / 2000
 
 
 class TestParsePercent:
@@ -321,6 +421,17 @@ class TestFormatValue:
             (1_023, BYTES, "1023 B"),
             (1_024, BYTES, "1 KiB"),
             (1_023 * 1024, BYTES, "1023 KiB"),
+            (850, TIME, "850 ns"),
+            (812_500, TIME, "812.5 us"),
+            (3_214_159, TIME, "3.214 ms"),
+            (1_200_000_000, TIME, "1.2 s"),
+            (7_200 * 10**9, TIME, "7200 s"),
+            (Fraction(49, 6), INTENSITY, "8.167 FLOPs/byte"),
+            (Fraction(1, 12), INTENSITY, "0.08333 FLOPs/byte"),
+            (Fraction(1, 10), INTENSITY, "0.1 FLOPs/byte"),
+            (Fraction(99_999, 100_000), INTENSITY, "1.000 FLOPs/byte"),
+            (Fraction(0), INTENSITY, "0 FLOPs/byte"),
+            (Fraction(1_200), PARALLELISM, "1.2 kFLOPs/step"),
         ],
     )
     def test_shows_four_digits(self, value, metric, expected):
@@ -335,6 +446,8 @@ class TestFormatValue:
             (999_999, PARAMS, "1.000 M"),
             (9_999_600, PARAMS, "10.00 M"),
             (2**20 - 1, BYTES, "1.000 MiB"),
+            (2**20 - 400, BYTES, "1.000 MiB"),
+            (999_950, TIME, "1.000 ms"),
         ],
     )
     def test_rounds_into_the_next_prefix(self, value, metric, expected):
@@ -347,7 +460,8 @@ class TestFormatValue:
 
     @given(value=amounts, metric=metrics)
     def test_is_short_ascii(self, value, metric):
-        """Four digits and a unit, in characters that every terminal and file has."""
+        """Four digits and a unit, in characters that every terminal and file has; beyond 9,999 s, seconds grow."""
+        assume(metric.unit != "ns" or value < 9_999 * 10**9)
         text = format_value(value, metric)
         assert text.isascii()
         assert sum(character.isdigit() for character in text) <= 4
@@ -361,6 +475,9 @@ class TestFormatExact:
             (25_557_032, PARAMS, "25,557,032"),
             (102_228_128, BYTES, "102,228,128 B"),
             (0, MACS, "0 MACs"),
+            (3_214_159, TIME, "3,214,159 ns"),
+            (Fraction(8_000), INTENSITY, "8,000 FLOPs/byte"),
+            (Fraction(2_500, 3), INTENSITY, "2,500/3 FLOPs/byte"),
         ],
     )
     def test_shows_every_digit(self, value, metric, expected):
@@ -381,6 +498,23 @@ class TestFormatPair:
         """A rounded number beside the round one that it looks like."""
         assert format_pair(8_200_000_001, 8_200_000_000, FLOPS) == ("8,200,000,001 FLOPs", "8,200,000,000 FLOPs")
         assert format_pair(10_000_001, 10_000_000, FLOPS) == ("10,000,001 FLOPs", "10,000,000 FLOPs")
+
+    def test_ratios_have_as_many_digits_as_it_takes(self):
+        """A fraction beside the round number that it looks like."""
+        below = Fraction(9_999_999, 1_000_000)
+        assert format_pair(below, Fraction(10), INTENSITY) == ("9.999999 FLOPs/byte", "10 FLOPs/byte")
+        third = Fraction(1, 3)
+        assert format_pair(third, Fraction(33_333, 100_000), INTENSITY) == ("0.333333 FLOPs/byte", "0.33333 FLOPs/byte")
+
+    @given(a=ratios, b=ratios, metric=ratio_metrics)
+    def test_never_prints_different_ratios_alike(self, a, b, metric):
+        """The two texts are equal exactly where the ratios are."""
+        first, second = format_pair(a, b, metric)
+        assert (first == second) is (a == b)
+
+    def test_times_are_exact_where_short_forms_agree(self):
+        """To the nanosecond."""
+        assert format_pair(3_214_159, 3_214_160, TIME) == ("3,214,159 ns", "3,214,160 ns")
 
     def test_equal_values_stay_short(self):
         """There is nothing to tell apart."""
@@ -424,6 +558,7 @@ class TestFormatPercent:
             (0, 5, "new"),
             (5, 5, "0%"),
             (0, 0, "0%"),
+            (Fraction(1, 3), Fraction(2, 3), "+100.0%"),
         ],
     )
     def test_shows_the_change(self, old, new, expected):

@@ -143,24 +143,26 @@ class _Acceptance:
         if reason:
             self._refused.append(f"{test.nodeid}: {reason}")
             return
-        measured = {measurement.name: measurement.complexity for measurement in test.measurements}
+        from pytest_flopsbudget.results.verdict import to_accept  # noqa: PLC0415 -- see run
+
+        measured = {measurement.name: to_accept(measurement) for measurement in test.measurements}
         changed = list(self._changes(test, known))
         if changed or known.keys() - measured.keys():
             self._accepted.setdefault(test_file, {})[test_id] = measured
         self._lines += changed
 
     def _changes(self, test: ReportedTest, known: Mapping[str, Complexity]) -> Iterator[str]:
-        from msgspec.structs import replace  # noqa: PLC0415 -- see run
-
         from pytest_flopsbudget.reports.text import amount, from_to  # noqa: PLC0415
+        from pytest_flopsbudget.results.baseline import as_stored  # noqa: PLC0415
         from pytest_flopsbudget.results.comparison import compare  # noqa: PLC0415
         from pytest_flopsbudget.results.diff import telling  # noqa: PLC0415
+        from pytest_flopsbudget.results.verdict import to_accept  # noqa: PLC0415
 
         for measurement in test.measurements:
             name = "" if len(test.measurements) == 1 else f" {measurement.name}"
-            old, new = known.get(measurement.name), measurement.complexity
-            # Notes are for the reader of a run; baselines do not keep them.
-            if old == replace(new, notes=()):
+            old = known.get(measurement.name)
+            new = as_stored(to_accept(measurement), old)
+            if old == new:
                 self._kinds["unchanged"] += 1
                 continue
             comparison = compare(old, new, {})
@@ -221,14 +223,20 @@ def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
     """Why the test's baseline cannot be replaced by what the run measured against another one; empty where it can."""
     for measurement in test.measurements:
         old = known.get(measurement.name)
-        if old is not None and old.metrics != measurement.complexity.metrics and not _was_seen(measurement, old):
+        if old is not None and not _was_seen(measurement, old):
             return "its baseline is no longer the one that the run saw; run it again, or give --force"
     return ""
 
 
 def _was_seen(measurement: ReportedMeasurement, baseline: Complexity) -> bool:
     """Whether the run held the measurement against this baseline."""
+    from pytest_flopsbudget.results.comparison import before  # noqa: PLC0415 -- see run
+    from pytest_flopsbudget.results.metrics import identifying  # noqa: PLC0415
+
+    new = measurement.complexity.metrics
+    if identifying(baseline.metrics) == identifying(new):
+        return True
     if measurement.comparison.status == "new":
         return False
-    then = measurement.complexity.metrics | {change.metric: change.old for change in measurement.comparison.changes}
-    return all(then.get(metric, value) == value for metric, value in baseline.metrics.items())
+    then = before(measurement.comparison, new)
+    return all(then.get(metric, value) == value for metric, value in identifying(baseline.metrics))

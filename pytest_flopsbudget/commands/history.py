@@ -12,7 +12,7 @@ from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.reports.text import visible
 from pytest_flopsbudget.results import baseline_text
 from pytest_flopsbudget.results.history import Revision, Step, trace
-from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.results.metrics import METRICS, base_of, is_key, key_for
 from pytest_flopsbudget.results.totals import read_totals
 from pytest_flopsbudget.units import nearest_spelling
 
@@ -69,21 +69,24 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     chosen = _chosen(series, arguments.pattern)
     if repository.shallow:
         output.error("the clone is shallow, and so is its past; git fetch --unshallow brings the rest")
-    metric = METRICS[arguments.metric]
     if len(chosen) > _MOST_CHARTS:
-        output.lines(shown.overview(chosen, metric, output.screen))
+        output.lines(shown.overview(chosen, arguments.metric, output.screen))
         return 0
     for number, one in enumerate(chosen):
-        points = one.points if arguments.all else one.changes({metric.key, "params"})
+        points = one.points if arguments.all else one.changes({arguments.metric, "params"})
         if number:
             output.line()
-        output.lines(shown.in_full(one, points, metric, output.screen, limit=arguments.limit))
+        output.lines(shown.in_full(one, points, arguments.metric, output.screen, limit=arguments.limit))
     return 0
 
 
 def _metric(text: str) -> str:
-    if text not in METRICS:
-        near_one = nearest_spelling(text, METRICS)
+    per = METRICS[text].per if text in METRICS else None
+    if per:
+        example = key_for(text, "A100" if per == "device" else "machine")
+        raise argparse.ArgumentTypeError(f"{text!r} has a value for each {per}; name one, like {example}")
+    if not is_key(text):
+        near_one = nearest_spelling(base_of(text), METRICS)
         hint = f"did you mean {near_one}? " if near_one else ""
         raise argparse.ArgumentTypeError(f"no metric {text!r}; {hint}There are {', '.join(METRICS)}")
     return text

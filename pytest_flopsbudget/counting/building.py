@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from pytest_flopsbudget.counting.costs import Cost
+    from pytest_flopsbudget.counting.operators import OperatorInfo
+    from pytest_flopsbudget.counting.work import Work
 
 
 class _Builder(ShapesTracer):
@@ -21,11 +22,10 @@ class _Builder(ShapesTracer):
     def __init__(self) -> None:
         super().__init__(ModuleTracker(None, "building"))
 
-    def credit(self, name: str, cost: Cost) -> None:
+    def follow(
+        self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
+    ) -> None:
         """Nothing: building a model is no work of its."""
-
-    def note_unknown(self, name: str) -> None:
-        """Nothing."""
 
 
 @contextmanager

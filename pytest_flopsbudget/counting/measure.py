@@ -17,9 +17,11 @@ from pytest_flopsbudget.counting.autocast import autocast_followed
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.data_parallel import reshard
 from pytest_flopsbudget.counting.description import name_of, signature_of
+from pytest_flopsbudget.counting.devices import devices_of
 from pytest_flopsbudget.counting.examples import inputs_of
 from pytest_flopsbudget.counting.fused_attention import attention_as_on_cpu
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
+from pytest_flopsbudget.counting.holdings import name_holdings
 from pytest_flopsbudget.counting.lightning import without_logs
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.optimizers import know_steps, name_idle_steps, optimizers_in
@@ -39,10 +41,11 @@ from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.counting.constants import Constants
     from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.hardware.device import Device
     from pytest_flopsbudget.results.complexity import Complexity, Execution
 
 _T = TypeVar("_T")
@@ -58,6 +61,7 @@ def measure(
     *,
     backward: bool = False,
     shortcuts: bool = True,
+    devices: Sequence[str | Device] = (),
 ) -> Complexity:
     """Run ``model(*args, **kwargs)`` once and say what it costs.
 
@@ -74,21 +78,38 @@ def measure(
         backward: count the backward pass of the summed outputs too.
         shortcuts: remember how operators were answered, work common answers out, and leave gradients out of a forward
             pass. Without, PyTorch is asked about every call of every operator, which is slow and counts the same.
+        devices: for which to estimate the time, by name or with figures of one's own.
 
     Raises:
-        UsageError: ``model`` is no callable, it needs data and has none, no output of it can be differentiated, or the
-            example that it carries is not for it.
+        UsageError: ``model`` is no callable, it needs data and has none, no output of it can be differentiated, the
+            example that it carries is not for it, or no device has one of the names.
         Exception: whatever the model itself raises, as it raised it.
     """
+    return measure_traced(model, args, kwargs, backward=backward, shortcuts=shortcuts, devices=devices)[0]
+
+
+def measure_traced(
+    model: Callable[..., Any],
+    args: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    backward: bool = False,
+    shortcuts: bool = True,
+    devices: Sequence[str | Device] = (),
+) -> tuple[Complexity, Tracer]:
+    """The same, and what counted it."""
     if not callable(model):
         raise UsageError(
             f"measure(model, args): the model is a value of type {type(model).__name__}, which cannot be called; "
             "hand over a torch.nn.Module or a function"
         )
-    inputs = inputs_of(model, args, kwargs)
+    known, inputs = devices_of(devices), inputs_of(model, args, kwargs)
     with nullcontext() if works_for_a_measurement() else _ONE_AT_A_TIME:
-        result = _measured(_Run(runnable(model), inputs.args, inputs.kwargs, backward, shortcuts=shortcuts))
-    return replace(result, notes=(inputs.note, *result.notes)) if inputs.note else result
+        run = _Run(runnable(model), inputs.args, inputs.kwargs, backward, shortcuts=shortcuts, devices=known)
+        result = _measured(run)
+    if inputs.note:
+        result = replace(result, notes=(inputs.note, *result.notes))
+    return result, run.tracer
 
 
 def _measured(run: _Run) -> Complexity:
@@ -128,7 +149,7 @@ def _uncompiled(attempt: Callable[[], _T]) -> _T:
 class _Run:
     """One model with its arguments, to be run in one way or the other."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- as `measure` is called
         self,
         model: Callable[..., Any],
         args: tuple[Any, ...],
@@ -136,11 +157,14 @@ class _Run:
         backward: bool,
         *,
         shortcuts: bool = True,
+        devices: Sequence[Device] = (),
     ) -> None:
-        self._shortcuts = shortcuts
+        self._shortcuts, self._devices = shortcuts, devices
         self._model: Callable[..., Any] = uncompiled(model)
         self._args, self._kwargs, self._backward = args, kwargs, backward
         self.name = name_of(self._model)
+        #: What counted; there once it has.
+        self.tracer: Tracer
         #: (operator, module) that could not do with shapes.
         self.asked_for_data: tuple[str, str] | None = None
         #: The first tensor that holds no data, in words; known after a run on shapes.
@@ -224,6 +248,7 @@ class _Run:
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(shadow.modules)
+                name_holdings(tracer.memory, shadow)
             if tracer.asked_for_data is None:
                 return self._complexity(tracer, execution), None, shadow
             failure: Exception = NeedsDataError(tracer.asked_for_data[0])
@@ -264,6 +289,7 @@ class _Run:
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(shadow.modules)
+                name_holdings(tracer.memory, shadow)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")
@@ -287,6 +313,7 @@ class _Run:
             unseen_named(tracer),
             following_steps(tracer.steps),
             other_threads_heard(tracer.tracker),
+            tracer.memory.following_resizes(),
             tracer,
             torch.set_grad_enabled(gradients),
         ):
@@ -297,12 +324,14 @@ class _Run:
                 _backward(output)
 
     def _complexity(self, tracer: Tracer, execution: Execution) -> Complexity:
+        self.tracer = tracer
         return complexity(
             tracer,
             model=self.name,
             inputs=signature_of(self._args, self._kwargs),
             execution=execution,
             backward=self._backward,
+            devices=self._devices,
         )
 
 

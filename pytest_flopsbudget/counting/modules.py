@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.memory import Memory
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
-
-_CREDITS = ("calls", "flops", "other_flops", "recomputed_flops", "communication")
-_NOTHING = (0,) * len(_CREDITS)
 
 #: Where PyTorch's Python code enters a backward pass, called by a function that knows whether it makes a graph.
 _RUNS_BACKWARD = torch.autograd.graph._engine_run_backward.__code__  # noqa: SLF001
@@ -39,17 +38,7 @@ def _makes_graph(frame: FrameType | None) -> bool:
 class Node:
     """One place in the tree: a module under one of its names, or the function that was measured."""
 
-    __slots__ = (
-        "calls",
-        "communication",
-        "flops",
-        "module",
-        "other_flops",
-        "parent",
-        "path",
-        "recomputed_flops",
-        "type",
-    )
+    __slots__ = ("calls", "module", "parent", "path", "rise", "type")
 
     def __init__(self, path: str, type_name: str, module: torch.nn.Module | None, parent: Node | None = None) -> None:
         self.path = path
@@ -58,13 +47,8 @@ class Node:
         #: The place above, where it is known already.
         self.parent = parent
         self.calls = 0
-        #: Work of the operators that ran here and in no module below.
-        self.flops = 0
-        self.other_flops = 0
-        #: Of ``flops``, what the backward pass computed again.
-        self.recomputed_flops = 0
-        #: Bytes of the messages between processes.
-        self.communication = 0
+        #: The most bytes that a call had alive at once beyond those that were when it began.
+        self.rise = 0
 
 
 class ModuleTracker:
@@ -78,7 +62,7 @@ class ModuleTracker:
     them, so noting that counter wherever a module begins or ends tells, of every node, which module made it.
     """
 
-    def __init__(self, root: torch.nn.Module | None, type_name: str) -> None:
+    def __init__(self, root: torch.nn.Module | None, type_name: str, *, finds: bool = False) -> None:
         self.root = Node("", type_name, root)
         self.nodes: dict[str, Node] = {"": self.root}
         #: Modules that were called on threads which the model started, where nobody counts, or that had them compute.
@@ -93,6 +77,8 @@ class ModuleTracker:
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
         self._elsewhere = threading.local()
+        #: What is alive.
+        self.memory = Memory(finds=finds)
         if root is not None:
             self._adopt(root, "")
 
@@ -160,11 +146,14 @@ class ModuleTracker:
         depth = len(stack)
         stack.append((node, _running_node() is not None))
         self._mark(node)
+        memory = self.memory
+        before, highest = memory.begin()
         try:
             return module._call_impl(*args, **kwargs)  # noqa: SLF001 -- what a call is when nothing has taken its place
         finally:
             del stack[depth:]
             self._mark(stack[-1][0])
+            node.rise = max(node.rise, memory.end(before, highest))
 
     def _called_elsewhere(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         """A call on a thread where nobody counts."""
@@ -232,12 +221,11 @@ class ModuleTracker:
             frame = frame.f_back
         return torch.is_grad_enabled() and (self._stack[-1][1] or not _makes_graph(frame))
 
-    def save(self) -> dict[Node, tuple[int, ...]]:
-        """What has been credited so far."""
-        return {node: tuple(getattr(node, key) for key in _CREDITS) for node in self.nodes.values()}
+    def calls(self) -> dict[Node, int]:
+        """How often each was called so far."""
+        return {node: node.calls for node in self.nodes.values()}
 
-    def load(self, saved: dict[Node, tuple[int, ...]]) -> None:
-        """Go back to what `save` gave."""
+    def set_calls(self, calls: dict[Node, int]) -> None:
+        """Go back to what `calls` gave."""
         for node in self.nodes.values():
-            for key, value in zip(_CREDITS, saved.get(node, _NOTHING), strict=True):
-                setattr(node, key, value)
+            node.calls = calls.get(node, 0)

@@ -18,10 +18,13 @@ from pytest_flopsbudget.counting.costs import (
     reduction,
     registered_formula,
 )
+from pytest_flopsbudget.counting.costs.activations import products_outputs
 from pytest_flopsbudget.counting.costs.attention import BY_GRADIENTS
 from pytest_flopsbudget.counting.costs.communication import COLLECTIVES
 from pytest_flopsbudget.counting.costs.messages import message_of
 from pytest_flopsbudget.counting.metadata import tensors_in
+from pytest_flopsbudget.counting.traffic import launches, memory_traffic, moves_nothing
+from pytest_flopsbudget.counting.work import NOTHING, Work, dtype_of, precision_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,6 +38,9 @@ Behaviour = Literal["functional", "inplace", "alias"]
 #: Arguments that batch norms write to, which their schemas do not say.
 _STATISTICS = frozenset({"running_mean", "running_var"})
 
+
+#: Operators that return views, which their schemas do not say.
+_VIEWS_UNSAID = frozenset({"aten._unsafe_view"})
 
 #: Tags that older versions of PyTorch do not know.
 _REDUCTION, _VIEW_COPY = (getattr(torch.Tag, name, None) for name in ("reduction", "view_copy"))
@@ -63,6 +69,7 @@ class OperatorInfo:
         "is_view",
         "known",
         "message",
+        "moves_nothing",
         "name",
         "needs_data",
         "only_makes",
@@ -72,6 +79,7 @@ class OperatorInfo:
         "registered",
         "returned",
         "takes_tensors",
+        "writes_out",
         "written",
     )
 
@@ -115,6 +123,8 @@ class OperatorInfo:
             for index, argument in enumerate(arguments)
             if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in _STATISTICS
         )
+        #: Whether what it writes to is given for its results.
+        self.writes_out = any(argument.is_out for argument in arguments)
         #: Whether it deals with other processes, so that what it returns hangs on their number.
         self.is_collective = self.name.rstrip("_") in COLLECTIVES
         #: The bytes that it passes to or gets from them.
@@ -153,8 +163,12 @@ class OperatorInfo:
             and arguments[0].type.isSubtypeOf(torch._C.TensorType.get())  # noqa: SLF001
             and self._is_free(schema, tags)
         )
+        #: Whether it computes nothing and moves no data either.
+        self.moves_nothing = moves_nothing(self)
 
     def _behaviour(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> tuple[Behaviour, tuple[int, ...]]:
+        if self.name in _VIEWS_UNSAID:
+            return "alias", ()
         aliased = [result.alias_info for result in schema.returns]
         if not any(aliased):
             # A functional operator may still note statistics in its arguments (batch norm); their metadata stay.
@@ -228,6 +242,24 @@ class OperatorInfo:
         else:
             cost = Cost(formula(call) if formula else 0, other_formula(call) if other_formula else 0)
         return cost if any(cost) else FREE
+
+    def work(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Work:
+        """What one call is in all respects; `NOTHING` where nothing runs."""
+        launched = launches(self, args, kwargs, output)
+        cost = self.cost(args, kwargs, output)
+        message = self.communication(args, kwargs, output)
+        if not (launched or message) and cost is FREE:
+            return NOTHING
+        return Work(
+            self.name,
+            flops=cost.flops,
+            other_flops=cost.other_flops,
+            communication=message,
+            activations=products_outputs(Call(self.operator, args, kwargs, output)) if cost.flops else 0,
+            memory_traffic=memory_traffic(self, args, kwargs, output) if launched else 0,
+            launches=launched,
+            dtype=precision_of(self.name, dtype_of(args, kwargs.values(), output)),
+        )
 
 
 def _components(

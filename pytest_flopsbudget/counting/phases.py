@@ -13,15 +13,31 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.undisturbed import measurements_around
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
+    from pytest_flopsbudget.counting.memory import Memory
     from pytest_flopsbudget.results.complexity import PhaseName
 
 _running_node = torch._C._current_autograd_node  # noqa: SLF001 -- the one way to ask for it
+
+
+def gradients_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
+    """The gradients by which an optimizer changes parameters."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                yield parameter.grad
+
+
+def states_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
+    """The tensors that an optimizer keeps between steps."""
+    for state in optimizer.state.values():
+        yield from tensors_of(state)
 
 
 class Steps:
@@ -30,17 +46,20 @@ class Steps:
     PyTorch calls its hooks before and after a step; but not after one that raised, so a step is its frame too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory) -> None:
         self._running: list[tuple[FrameType, bool]] = []
+        self._memory = memory
 
     def begin(self, optimizer: Optimizer, frame: FrameType) -> None:
         """A step of ``optimizer`` begins, in this frame."""
         self._running.append((frame, bool(optimizer.defaults.get("differentiable"))))
+        self._memory.holds("gradients", gradients_of(optimizer))
 
-    def end(self, frame: FrameType) -> None:
-        """The step in this frame ended."""
+    def end(self, optimizer: Optimizer, frame: FrameType) -> None:
+        """The step of ``optimizer`` in this frame ended."""
         while self._running and self._running.pop()[0] is not frame:
             pass
+        self._memory.holds("optimizer_state", states_of(optimizer))
 
     def running(self) -> bool:
         """Whether what runs now is the optimizer's own work, and not that of a closure, which takes gradients."""
@@ -77,9 +96,9 @@ def following_steps(steps: Steps) -> Iterator[None]:
         if measurements_around() == depth:
             steps.begin(optimizer, sys._getframe(1))  # noqa: SLF001 -- that of the step
 
-    def end(_optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+    def end(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         if measurements_around() == depth:
-            steps.end(sys._getframe(1))  # noqa: SLF001
+            steps.end(optimizer, sys._getframe(1))  # noqa: SLF001
 
     hooks = [register_optimizer_step_pre_hook(begin), register_optimizer_step_post_hook(end)]
     try:

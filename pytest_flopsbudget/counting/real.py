@@ -12,9 +12,9 @@ from pytest_flopsbudget.counting.tracer import Tracer
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_flopsbudget.counting.costs import Cost
     from pytest_flopsbudget.counting.modules import ModuleTracker
     from pytest_flopsbudget.counting.operators import OperatorInfo
+    from pytest_flopsbudget.counting.work import Work
 
 
 class RealTracer(Tracer):
@@ -27,7 +27,7 @@ class RealTracer(Tracer):
         self._made: set[int] = set()
         self._copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
-    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
         """The output, computed, and what it costs."""
         for tensor in info.writes_to(args, kwargs):
             self._keep(tensor)
@@ -36,7 +36,7 @@ class RealTracer(Tracer):
             for tensor in tensors_in(output):
                 if _has_storage(tensor):
                     self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- the storage's identity
-        return output, info.cost(args, kwargs, output)
+        return output, info.work(args, kwargs, output)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """What the tensor holds; None if it is without data."""

@@ -13,22 +13,22 @@ import torch
 from pytest_flopsbudget.counting import direct
 from pytest_flopsbudget.counting.collectives import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.constants import Constants
-from pytest_flopsbudget.counting.costs import FREE
 from pytest_flopsbudget.counting.fused_attention import ATTENTION, attention
 from pytest_flopsbudget.counting.metadata import PLAIN, append_key, make, spec_of, tensors_in, to_meta
 from pytest_flopsbudget.counting.tracer import Tracer
+from pytest_flopsbudget.counting.work import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch._ops import OpOverload
 
-    from pytest_flopsbudget.counting.costs import Cost
     from pytest_flopsbudget.counting.modules import ModuleTracker
     from pytest_flopsbudget.counting.operators import OperatorInfo
+    from pytest_flopsbudget.counting.work import Work
 
-#: Call → (what its output looks like, what it costs). Holds facts about PyTorch only, so nothing ever has to reset it.
-_ANSWERS: dict[tuple[Any, ...], tuple[Any, Cost]] = {}
+#: Call → (what its output looks like, what the call is). Facts about PyTorch only, so nothing ever has to reset it.
+_ANSWERS: dict[tuple[Any, ...], tuple[Any, Work]] = {}
 #: Where the memory is emptied: a process that meets this many different calls is not served by remembering them.
 _MOST_ANSWERS = 200_000
 
@@ -59,8 +59,8 @@ class ShapesTracer(Tracer):
             return attention(*args, **kwargs)
         return super().decomposed(operator, args, kwargs)
 
-    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
-        """The output's twin, and what the operator would have cost.
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
+        """The output's twin, and what the call would have been.
 
         Raises:
             NeedsDataError: the result depends on values that are not known.
@@ -68,7 +68,7 @@ class ShapesTracer(Tracer):
         if not self._shortcuts:
             return self._answer(info, args, dict(kwargs))
         if info.is_view and args and type(args[0]) in PLAIN and args[0].is_meta:
-            return info.operator(*args, **kwargs), FREE
+            return info.operator(*args, **kwargs), NOTHING
         if (
             info.is_plain
             and not (self.constants and self._may_be_known(info, args))
@@ -79,11 +79,11 @@ class ShapesTracer(Tracer):
             if kwargs:
                 parts.extend(kwargs)
                 append_key(parts, [], kwargs.values())
-            output, cost = self._remembered(tuple(parts), info, args, kwargs)
-            return self._written(info, args) if info.behaviour == "inplace" else output, cost
+            output, work = self._remembered(tuple(parts), info, args, kwargs)
+            return self._written(info, args) if info.behaviour == "inplace" else output, work
         return self._answer(info, args, dict(kwargs))
 
-    def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Cost]:
+    def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
         """The same for any operator and any arguments."""
         if info.is_collective:
             return self._answer_collective(info, args, kwargs)
@@ -102,19 +102,19 @@ class ShapesTracer(Tracer):
         if tensors and (self.constants or info.name == "aten.lift_fresh"):
             found, output = self._from_constants(info, args, kwargs, tensors, wants_cpu)
             if found:
-                return output, info.cost_of_one(args, kwargs, output)
+                return output, info.work(args, kwargs, output)
         self._refuse_without_data(info, args, kwargs)
         if info.behaviour == "alias" or not info.known or not self._shortcuts:
-            output, cost = self._run(info, args, kwargs)
+            output, work = self._run(info, args, kwargs)
         else:
-            output, cost = self._remembered(tuple(parts), info, args, kwargs)
+            output, work = self._remembered(tuple(parts), info, args, kwargs)
         if info.is_constant and isinstance(output, torch.Tensor) and output.numel() <= self.constants.largest:
             self.constants.remember_made(output, info, args, kwargs)
         if info.behaviour == "inplace":
             output = self._written(info, args)
-        return output, cost
+        return output, work
 
-    def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Cost]:
+    def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
         """The same for an operator on several processes, none of which hears of it; it hangs on how many there are."""
         written = tuple(info.writes_to(args, kwargs))
         if not all(tensor.is_meta for tensor in written):
@@ -122,10 +122,10 @@ class ShapesTracer(Tracer):
         for tensor in written:
             self.constants.forget(tensor)
         if not is_in_place(info.name):
-            output, cost = self._run(info, args, kwargs)
-            return self._written(info, args) if info.behaviour == "inplace" and info.returned else output, cost
+            output, work = self._run(info, args, kwargs)
+            return self._written(info, args) if info.behaviour == "inplace" and info.returned else output, work
         output = answer_in_place(info.operator, args)
-        return output, info.cost_of_one(args, kwargs, output)
+        return output, info.work(args, kwargs, output)
 
     def _may_be_known(self, info: OperatorInfo, args: tuple[Any, ...]) -> bool:
         """Whether the answer may follow from known values, or make some unknown."""
@@ -145,7 +145,7 @@ class ShapesTracer(Tracer):
 
     def _remembered(
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[Any, Cost]:
+    ) -> tuple[Any, Work]:
         """The output of a call that may have been seen before; None for what an in-place operator returns."""
         if info.by_gradients:
             key += tuple(tensor.requires_grad for tensor in tensors_in(args))
@@ -154,13 +154,13 @@ class ShapesTracer(Tracer):
         except (TypeError, NotImplementedError):  # an argument that cannot be hashed, or compared
             return self._run(info, args, kwargs)
         if known is not None:
-            spec, cost = known
-            return make(spec), cost
-        output, cost = self._run(info, args, kwargs)
+            spec, work = known
+            return make(spec), work
+        output, work = self._run(info, args, kwargs)
         if len(_ANSWERS) >= _MOST_ANSWERS:
             _ANSWERS.clear()
-        _ANSWERS[key] = (spec_of(output) if info.behaviour == "functional" else None, cost)
-        return output, cost
+        _ANSWERS[key] = (spec_of(output) if info.behaviour == "functional" else None, work)
+        return output, work
 
     def _without_masks(self, indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
         """Indices with the positions in place of masks whose values are known."""
@@ -183,14 +183,14 @@ class ShapesTracer(Tracer):
         if kwargs.get("generator") is not None:
             kwargs["generator"] = None  # it belongs to the device that it was made on
 
-    def _run(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
+    def _run(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
         """Work the output out, or ask PyTorch's meta kernel for it."""
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
         output = direct.answer(info, args, kwargs) if self._shortcuts else direct.only_answer(info, args, kwargs)
         if output is None:
             output = to_meta(info.operator(*args, **kwargs))
-        return output, info.cost_of_one(args, kwargs, output)
+        return output, info.work(args, kwargs, output)
 
     @staticmethod
     def _written(info: OperatorInfo, args: Sequence[Any]) -> Any:

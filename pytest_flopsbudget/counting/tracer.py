@@ -12,25 +12,26 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pytest_flopsbudget.counting.costs import FREE
 from pytest_flopsbudget.counting.higher_order import RULES, body_of
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
 from pytest_flopsbudget.counting.operators import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.phases import Steps, phase_of
+from pytest_flopsbudget.counting.work import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import TypeAlias
+    from typing import Literal, TypeAlias
 
     import torch
 
-    from pytest_flopsbudget.counting.costs import Cost
     from pytest_flopsbudget.counting.modules import ModuleTracker, Node
+    from pytest_flopsbudget.counting.work import Work
     from pytest_flopsbudget.results.complexity import PhaseName
 
-    _Credits: TypeAlias = tuple[
-        dict[Node, tuple[int, ...]], dict[str, "Tally"], dict[str, "Tally"], dict[PhaseName, "Tally"]
-    ]
+    #: When work was done; recomputed work is backward work too.
+    When: TypeAlias = PhaseName | Literal["recomputed"]
+    #: Where, what and when → how often.
+    _Credits: TypeAlias = dict[tuple[Node, Work, When], int]
 
 
 _ALL = Fraction(1)
@@ -43,19 +44,14 @@ def counts_by_metadata(kind: type) -> bool:
     return has_no_dispatcher(kind) or issubclass(kind, FakeTensor)
 
 
-class Tally:
-    """Calls and work of one operator."""
+class Unknown:
+    """The calls of an operator that no formula covers."""
 
-    __slots__ = ("calls", "communication", "flops", "other_flops", "paths", "recomputed_flops")
+    __slots__ = ("calls", "paths")
 
     def __init__(self) -> None:
         self.calls = 0
-        self.flops = 0
-        self.other_flops = 0
-        #: Bytes of the messages between processes.
-        self.communication = 0
-        self.recomputed_flops = 0
-        #: Where it ran; kept only for unknown operators.
+        #: Where it ran.
         self.paths: set[str] = set()
 
 
@@ -71,13 +67,15 @@ class Tracer(TorchDispatchMode):
         self.tracker = tracker
         #: Operators seen so far.
         self.seen = 0
-        self.counted: dict[str, Tally] = {}
-        self.unknown: dict[str, Tally] = {}
-        #: Work by phase, and the optimizers' steps, which are one.
-        self.phases: dict[PhaseName, Tally] = {}
+        #: What was counted. Sums are made at the end: equal calls in one place are one entry until then.
+        self.credits: _Credits = {}
+        self.unknown: dict[str, Unknown] = {}
+        #: What is alive, and the longest chain of operators.
+        self.memory = tracker.memory
+        #: The optimizers' steps, which are a phase of their own.
         #: The phase that work belongs to, where its surroundings do not tell.
         self.phase: PhaseName | None = None
-        self.steps = Steps()
+        self.steps = Steps(self.memory)
         #: What a reader of the numbers should know.
         self.notes: set[str] = set()
         #: The part of the work that counts: less than 1 where a mask leaves blocks out.
@@ -112,28 +110,19 @@ class Tracer(TorchDispatchMode):
                 output = self.decomposed(func, args, kwargs)
             if output is not NotImplemented:
                 return output
-        output, cost = self.answer(info, args, kwargs)
-        if info.message is not None:
-            self.credit_message(info.name, cost, info.communication(args, kwargs, output))
-        elif cost is not FREE:
-            self.credit(info.name, cost)
-        elif not info.known:
-            self.note_unknown(info.name)
+        output, work = self.answer(info, args, kwargs)
+        if not info.is_view:
+            self.follow(info, args, kwargs, output, work)
         return output
 
-    def credit_message(self, name: str, cost: Cost, message: int) -> None:
-        """Add a call that passed ``message`` bytes between processes."""
-        if not message and cost is FREE:
-            return
-        self.credit(name, cost)
-        message *= self._times
-        self.tracker.current().communication += message
-        self.phases[self.phase or phase_of(self.steps)].communication += message
-        self.counted[name].communication += message
-
-    def _part_of(self, cost: Cost) -> tuple[int, int]:
-        flops, other_flops = (part * self._share for part in cost)
-        return int(flops), int(other_flops)
+    def follow(
+        self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
+    ) -> None:
+        """Count a call, and note what it made of which."""
+        if not info.known:
+            self.note_unknown(info.name)
+        node, phase = self.credit(work)
+        self.memory.ran(info, args, kwargs, output, node, phase, work.launches * self._times)
 
     def _taken_apart(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator on functions in plain PyTorch, whose operators are seen."""
@@ -195,63 +184,45 @@ class Tracer(TorchDispatchMode):
         Returns:
             The output of that branch.
         """
-        start, best = self._save(), None
-        unknown: dict[str, Tally] = {}
+        calls, counts, noted = self.tracker.calls(), self.credits, self.unknown
+        best: tuple[int, dict[Node, int], _Credits, Any] | None = None
+        unknown = dict(noted)
         for branch in branches:
-            self._load(start)
+            self.tracker.set_calls(calls)
+            self.credits, self.unknown = dict(counts), copy.deepcopy(noted)
             output = branch()
-            unknown = {**unknown, **self.unknown}
-            if best is None or self._work() > best[0]:
-                best = (self._work(), self._save(), output)
+            unknown |= self.unknown
+            dearness = sum((work.flops + work.other_flops) * times for (_, work, _), times in self.credits.items())
+            if best is None or dearness > best[0]:
+                best = dearness, self.tracker.calls(), self.credits, output
         if best is None:
             raise ValueError("no branches")
-        self._load(best[1])
-        self.unknown = {**unknown, **self.unknown}
-        return best[2]
+        _, calls, self.credits, output = best
+        self.tracker.set_calls(calls)
+        self.unknown = unknown
+        return output
 
-    def _work(self) -> int:
-        return sum(tally.flops + tally.other_flops for tally in self.counted.values())
-
-    def _save(self) -> _Credits:
-        return self.tracker.save(), copy.deepcopy(self.counted), copy.deepcopy(self.unknown), copy.deepcopy(self.phases)
-
-    def _load(self, saved: _Credits) -> None:
-        nodes, counted, unknown, phases = saved
-        self.tracker.load(nodes)
-        self.counted, self.unknown = copy.deepcopy(counted), copy.deepcopy(unknown)
-        self.phases = copy.deepcopy(phases)
-
-    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
-        """The output of one operator, and what it costs."""
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
+        """The output of one operator, and what the call was."""
         raise NotImplementedError
 
-    def credit(self, name: str, cost: Cost) -> None:
-        """Add a call of the operator ``name`` to what has been counted."""
-        flops, other_flops = cost if self._share is _ALL else self._part_of(cost)
-        times = self._times
-        if times != 1:
-            flops, other_flops = flops * times, other_flops * times
+    def credit(self, work: Work) -> tuple[Node, PhaseName]:
+        """Add a call to what has been counted; says where and when it ran."""
         node = self.tracker.current()
-        node.flops += flops
-        node.other_flops += other_flops
-        of_phase = self.phase or phase_of(self.steps)
-        phase = self.phases.get(of_phase)
-        if phase is None:
-            phase = self.phases[of_phase] = Tally()
-        phase.flops += flops
-        phase.other_flops += other_flops
-        if flops and of_phase == "backward" and self.tracker.recomputes():
-            node.recomputed_flops += flops
-            phase.recomputed_flops += flops
-        tally = self.counted.get(name)
-        if tally is None:
-            tally = self.counted[name] = Tally()
-        tally.calls += times
-        tally.flops += flops
-        tally.other_flops += other_flops
+        phase = self.phase or phase_of(self.steps)
+        if work is not NOTHING:
+            when: When = phase
+            if work.flops and phase == "backward" and self.tracker.recomputes():
+                when = "recomputed"
+            if self._share is not _ALL:
+                work = work.part(self._share)
+            key = (node, work, when)
+            counts = self.credits
+            counts[key] = counts.get(key, 0) + self._times
+        return node, phase
 
     def note_unknown(self, name: str) -> None:
         """Name an operator that no formula covers, and where it ran."""
-        tally = self.unknown.setdefault(name, Tally())
+        tally = self.unknown.setdefault(name, Unknown())
         tally.calls += self._times
         tally.paths.add(self.tracker.current().path)

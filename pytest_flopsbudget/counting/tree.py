@@ -10,11 +10,14 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from pytest_flopsbudget.counting.description import shape_of
 from pytest_flopsbudget.counting.metadata import PLAIN, bytes_of
 from pytest_flopsbudget.counting.sharded import local
+from pytest_flopsbudget.counting.sums import Sums
 from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.results.complexity import (
+    MEMORY_KINDS,
     PHASES,
     Complexity,
     Execution,
+    MemoryAtPeak,
     Module,
     Operator,
     Phase,
@@ -26,24 +29,24 @@ if TYPE_CHECKING:
 
     import torch
 
+    from pytest_flopsbudget.counting.memory import Allocation, Memory
     from pytest_flopsbudget.counting.modules import ModuleTracker, Node
-    from pytest_flopsbudget.counting.tracer import Tally, Tracer
+    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.hardware.device import Device
     from pytest_flopsbudget.results.complexity import PhaseName
 
 
-#: Metrics that are sums of work; nodes and tallies keep each under its name.
-_SUMMED = ("flops", "other_flops", "recomputed_flops", "communication")
+#: What every operator has, be it 0.
 _OF_OPERATORS = ("flops", "other_flops")
 #: Measured only where there may be other processes.
 _COMMUNICATION = "communication"
 #: Metrics of what modules hold, after those: a parameter that several hold is held once by what is above them.
 _HELD = ("params", "trainable_params", "param_bytes", "buffer_bytes")
-_KEYS = (*_SUMMED, *_HELD)
 _WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
-def _own(node: Node, held: list[int]) -> list[int]:
-    """The node's own part of each of `_KEYS`; the identities of what it holds are added to ``held``."""
+def _own(node: Node, work: Sequence[int], held: list[int]) -> list[int]:
+    """The node's own part of each of ``sums.keys`` and `_HELD`; the ids of what it holds are added to ``held``."""
     params = trainable = param_bytes = buffer_bytes = 0
     module = node.module
     if module is not None:
@@ -63,20 +66,18 @@ def _own(node: Node, held: list[int]) -> list[int]:
                 if buffer is not None and type(buffer) not in _WITHOUT_SIZE:
                     held.append(id(buffer))
                     buffer_bytes += bytes_of(buffer if type(buffer) in PLAIN else local(buffer))
-    held_here = (params, trainable, param_bytes, buffer_bytes)
-    return [node.flops, node.other_flops, node.recomputed_flops, node.communication, *held_here]
+    return [*work, params, trainable, param_bytes, buffer_bytes]
 
 
-def _totals(nodes: Mapping[str, Node]) -> dict[str, list[int]]:
-    """For each path, its own part of each of `_KEYS` and those below it."""
+def _totals(nodes: Mapping[str, Node], sums: Sums, upwards: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
+    """For each path, its own part of each of ``sums.keys`` and `_HELD`, and those below it."""
     held: list[int] = []
-    totals = {path: _own(node, held) for path, node in nodes.items()}
-    upwards = _upwards(nodes)
+    totals = {path: _own(node, sums.by_path.get(path, sums.nothing), held) for path, node in nodes.items()}
     for path, parent in upwards:
         totals[parent] = list(map(operator.add, totals[parent], totals[path]))
     if len(set(held)) < len(held):
-        for path, sums in _held_once(nodes, upwards).items():
-            totals[path][len(_SUMMED) :] = sums
+        for path, of_held in _held_once(nodes, upwards).items():
+            totals[path][len(sums.keys) :] = of_held
     return totals
 
 
@@ -141,59 +142,97 @@ def _unknown(tracer: Tracer) -> dict[str, UnknownOperator]:
     return unknown
 
 
-def _metrics(totals: Sequence[int], *, alone: bool) -> dict[str, int]:
-    metrics = dict(zip(_KEYS, totals))  # noqa: B905 -- as many, and asked for often
+def _rises(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """For each path, the most bytes that a call of it or of a module below it had alive at once."""
+    rises = {path: node.rise for path, node in nodes.items()}
+    for path, parent in upwards:
+        rises[parent] = max(rises[parent], rises[path])
+    return rises
+
+
+def _metrics(keys: Sequence[str], totals: Sequence[int], rise: int, *, alone: bool) -> dict[str, int]:
+    metrics = dict(zip(keys, totals))  # noqa: B905 -- as many, and asked for often
     if alone:
         del metrics[_COMMUNICATION]
+    # As it would be by itself: what it holds, and what a call of it needs beyond that.
+    metrics["peak_memory"] = metrics["param_bytes"] + metrics["buffer_bytes"] + rise
     return metrics
 
 
-def _operator_metrics(tally: Tally) -> dict[str, int]:
-    metrics = {key: getattr(tally, key) for key in _OF_OPERATORS}
-    return metrics | {_COMMUNICATION: tally.communication} if tally.communication else metrics
+def _operators(tracer: Tracer, sums: Sums) -> dict[str, Operator]:
+    operators = {}
+    for name, values in sorted(sums.by_operator.items()):
+        if name not in tracer.unknown:
+            metrics = dict(zip(sums.keys, values, strict=True))
+            kept = {key: value for key, value in metrics.items() if value or key in _OF_OPERATORS}
+            operators[name] = Operator(calls=sums.calls[name], metrics=kept)
+    return operators
 
 
-def _phases(tracer: Tracer, *, alone: bool) -> dict[PhaseName, Phase]:
+def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
     """Work by phase; none where there is but the forward pass, whose work is the total."""
-    if not tracer.phases.keys() - {"forward"}:
+    if not sums.by_phase.keys() - {"forward"}:
         return {}
-    keys = [key for key in _SUMMED if not alone or key != _COMMUNICATION]
-    nothing = dict.fromkeys(keys, 0)
     phases = {}
     for name in PHASES:
-        tally = tracer.phases.get(name)
-        phases[name] = Phase(metrics=nothing if tally is None else {key: getattr(tally, key) for key in keys})
+        metrics = dict(zip(sums.keys, sums.by_phase.get(name, sums.nothing), strict=True))
+        if alone:
+            del metrics[_COMMUNICATION]
+        phases[name] = Phase(metrics=metrics)
     return phases
 
 
-def complexity(
-    tracer: Tracer, *, model: str, inputs: Sequence[str], execution: Execution, backward: bool
+def _memory_at_peak(memory: Memory) -> MemoryAtPeak:
+    kinds = dict.fromkeys(MEMORY_KINDS, 0)
+    for allocation in memory.at_peak():
+        kinds[allocation.kind or _kind_by_making(allocation)] += allocation.size
+    peak = memory.peak
+    return MemoryAtPeak(
+        total=sum(kinds.values()), operator=peak.operator, module="" if peak.node is None else peak.node.path, **kinds
+    )
+
+
+def _kind_by_making(allocation: Allocation) -> str:
+    if not allocation.made:
+        return "inputs"
+    return "activations" if allocation.phase == "forward" else "temporaries"
+
+
+def complexity(  # noqa: PLR0913 -- what is said of a run
+    tracer: Tracer,
+    *,
+    model: str,
+    inputs: Sequence[str],
+    execution: Execution,
+    backward: bool,
+    devices: Sequence[Device] = (),
 ) -> Complexity:
-    """What ``tracer`` saw, summed up."""
+    """What ``tracer`` saw, summed up; the time on ``devices`` with it."""
     nodes = _complete(tracer.tracker)
-    totals = _totals(nodes)
-    alone = not (has_process_group() or totals[""][_KEYS.index(_COMMUNICATION)])
+    sums, upwards, at_peak = Sums(tracer.credits, devices), _upwards(nodes), _memory_at_peak(tracer.memory)
+    totals, rises = _totals(nodes, sums, upwards), _rises(nodes, upwards)
+    keys = (*sums.keys, *_HELD)
+    alone = not (has_process_group() or totals[""][keys.index(_COMMUNICATION)])
     modules = {
         path: Module(
             type=node.type,
             shape="" if node.module is None else shape_of(node.module),
             calls=node.calls,
-            metrics=_metrics(totals[path], alone=alone),
+            metrics=_metrics(keys, totals[path], rises[path], alone=alone),
         )
         for path, node in nodes.items()
     }
+    modules[""].metrics["peak_memory"] = at_peak.total
     return Complexity(
         model=model,
         inputs=tuple(inputs),
         execution=execution,
         backward=backward,
-        metrics=modules[""].metrics,
+        metrics={**modules[""].metrics, "depth": tracer.memory.depth},
         modules=modules,
-        operators={
-            name: Operator(calls=tally.calls, metrics=_operator_metrics(tally))
-            for name, tally in sorted(tracer.counted.items())
-        },
+        operators=_operators(tracer, sums),
         unknown_operators=_unknown(tracer),
-        phases=_phases(tracer, alone=alone),
+        phases=_phases(sums, alone=alone),
+        memory_at_peak=at_peak,
         notes=tuple(sorted(tracer.notes)),
     )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.costs import Call, Cost, registered_formula
+from pytest_flopsbudget.counting.traffic import bytes_touched
+from pytest_flopsbudget.counting.work import Work, dtype_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +41,17 @@ def kernel(tracer: Tracer, operator: HigherOrderOperator, **call: Any) -> Any:
     if cost is None:
         tracer.note_unknown(name)
     else:
-        tracer.credit(name, cost)
+        tensors = [value for value in arguments.values() if isinstance(value, torch.Tensor)]
+        tracer.credit(
+            Work(
+                name,
+                flops=cost.flops,
+                other_flops=cost.other_flops,
+                memory_traffic=sum(map(bytes_touched, tensors)),
+                launches=1,
+                dtype=dtype_of(tensors, (), ()),
+            )
+        )
     if tracer.has_data:
         return operator.py_kernels[torch._C.DispatchKey.CompositeExplicitAutograd](**call)  # noqa: SLF001
     return _untouched(arguments, call.get("tensors_to_clone"))

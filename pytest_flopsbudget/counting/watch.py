@@ -16,8 +16,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting import flex
-from pytest_flopsbudget.counting.costs import FREE
+from pytest_flopsbudget.counting.devices import devices_of
 from pytest_flopsbudget.counting.higher_order import RUN
+from pytest_flopsbudget.counting.holdings import name_modules
 from pytest_flopsbudget.counting.metadata import has_no_dispatcher
 from pytest_flopsbudget.counting.operators import operator_info
 from pytest_flopsbudget.counting.phases import following_steps
@@ -25,28 +26,28 @@ from pytest_flopsbudget.counting.replaced import replaced
 from pytest_flopsbudget.counting.shadow import uncompiled
 from pytest_flopsbudget.counting.sharded import propagation_unseen
 from pytest_flopsbudget.counting.structures import tensors_of
-from pytest_flopsbudget.counting.tracer import Tally, Tracer
+from pytest_flopsbudget.counting.tracer import Tracer, Unknown
 from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import measurements_around
 from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.counting.watched_modules import WatchedModules
-from pytest_flopsbudget.results.diff import own_values
+from pytest_flopsbudget.counting.work import NOTHING, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from typing_extensions import Self
 
-    from pytest_flopsbudget.counting.costs import Cost
     from pytest_flopsbudget.counting.operators import OperatorInfo
-    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.results.complexity import Complexity, Operator
 
 _COMPILER = "torch._dynamo"
 #: What a call of a module is when nobody watches.
 _CALL = torch.nn.Module.__call__
-#: Call → what it costs. Facts about PyTorch only, so nothing ever has to reset it.
-_COSTS: dict[tuple[Any, ...], Cost] = {}
-_MOST_COSTS = 200_000
+#: Call → what it is. Facts about PyTorch only, so nothing ever has to reset it.
+_WORK: dict[tuple[Any, ...], Work] = {}
+_MOST_WORK = 200_000
 
 _INTEGERS = frozenset((int,))
 _COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001 -- public in `torch.library` as a text only
@@ -84,8 +85,8 @@ class WatchTracer(Tracer):
             with _tracking_views(), self:
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 -- the C++ that runs without us, too
         output = func(*args, **kwargs)
-        if info.computes or info.is_collective or not info.known:
-            self._credit_call(info, args, kwargs, output)
+        if not info.is_view:
+            self.follow(info, args, kwargs, output, self._work(info, args, kwargs, output))
         return output
 
     def _met(self, func: Any) -> OperatorInfo | None:
@@ -104,16 +105,6 @@ class WatchTracer(Tracer):
         with self:
             return body(*args, **kwargs)
 
-    def _credit_call(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-        if not info.known:
-            self.note_unknown(info.name)
-            return
-        cost = self._cost(info, args, kwargs, output)
-        if info.message is not None:
-            self.credit_message(info.name, cost, info.communication(args, kwargs, output))
-        elif cost is not FREE:
-            self.credit(info.name, cost)
-
     def _comes_apart(self, info: OperatorInfo) -> bool:
         """Whether the operator has no kernel of its own, so that its parts are what runs anyway."""
         known = self._apart.get(info)
@@ -122,59 +113,53 @@ class WatchTracer(Tracer):
             known = self._apart[info] = not (_has_kernel(name, "CPU") or _has_kernel(name, "CUDA"))
         return known
 
-    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Cost]:
-        """The output, computed, and what it costs."""
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
+        """The output, computed, and what the call was."""
         output = info.operator(*args, **kwargs)
-        return output, self._cost(info, args, kwargs, output)
+        return output, self._work(info, args, kwargs, output)
 
-    def _cost(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Cost:
+    def _work(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Work:
+        if info.moves_nothing:
+            return NOTHING
         if info.needs_data or info.is_collective or not info.known:
-            return info.cost(args, kwargs, output)
+            return info.work(args, kwargs, output)
         parts: list[Any] = [info]
         if not _append_sizes(parts, args):
-            return info.cost(args, kwargs, output)
+            return info.work(args, kwargs, output)
         if kwargs:
             parts.extend(kwargs)
             if not _append_sizes(parts, kwargs.values()):
-                return info.cost(args, kwargs, output)
+                return info.work(args, kwargs, output)
         key = tuple(parts)
         try:
-            cost = _COSTS.get(key)
+            work = _WORK.get(key)
         except (TypeError, NotImplementedError):  # an argument that cannot be hashed, or compared
-            return info.cost(args, kwargs, output)
-        if cost is None:
-            cost = info.cost(args, kwargs, output)
-            if len(_COSTS) >= _MOST_COSTS:
-                _COSTS.clear()
-            _COSTS[key] = cost
-        return cost
+            return info.work(args, kwargs, output)
+        if work is None:
+            work = info.work(args, kwargs, output)
+            if len(_WORK) >= _MOST_WORK:
+                _WORK.clear()
+            _WORK[key] = work
+        return work
 
     def take_over(
-        self, module: torch.nn.Module, counted: Complexity, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, module: torch.nn.Module, counted: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Credit a call of ``module`` with what a measurement of it counted."""
+        """Credit a call of ``module`` with what another tracer counted of it."""
         place = self.tracker.called(module, args, kwargs)
         place.calls -= 1
-        for key in ("flops", "other_flops", "communication"):
-            for path, own in own_values(counted.modules, key).items():
-                node = self.tracker.place(place, path, counted.modules[path].type)
-                setattr(node, key, getattr(node, key) + own)
-        for path, part in counted.modules.items():
-            self.tracker.place(place, path, part.type).calls += part.calls
-        phase = self.phases.setdefault("forward", Tally())
-        phase.flops += counted.flops
-        phase.other_flops += counted.other_flops
-        phase.communication += counted.communication
-        for name, operator in counted.operators.items():
-            tally = self.counted.setdefault(name, Tally())
-            tally.calls += operator.calls
-            tally.flops += operator.flops
-            tally.other_flops += operator.other_flops
-            tally.communication += operator.value("communication")
-        for name, unknown in counted.unknown_operators.items():
-            tally = self.unknown.setdefault(name, Tally())
-            tally.calls += unknown.calls
-            tally.paths.update(self.tracker.place(place, path, "").path for path in unknown.modules)
+        places = {path: self.tracker.place(place, path, node.type) for path, node in counted.tracker.nodes.items()}
+        for path, node in counted.tracker.nodes.items():
+            places[path].calls += node.calls
+            places[path].rise = max(places[path].rise, node.rise)
+        for (node, work, when), times in counted.credits.items():
+            key = (places[node.path], work, when)
+            self.credits[key] = self.credits.get(key, 0) + times
+        for name, unknown in counted.unknown.items():
+            known = self.unknown.setdefault(name, Unknown())
+            known.calls += unknown.calls
+            known.paths.update(places[path].path for path in unknown.paths)
+        self.memory.depth = max(self.memory.depth, counted.memory.depth)
         self.notes.update(counted.notes)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
@@ -202,7 +187,7 @@ def _append_sizes(parts: list[Any], values: Any) -> bool:
         if isinstance(value, torch.Tensor):
             if value.layout is not torch.strided or value.is_nested:
                 return False
-            parts += (value.shape, value.dtype)
+            parts += (value.shape, value.stride(), value.dtype)
         elif kind is int or value is None:
             parts.append(value)
         elif kind is list or kind is tuple:
@@ -223,10 +208,12 @@ class Watch:
     Args:
         name: what is watched, in words; the name of the measurement where several models are called, or none.
         shortcuts: as `measure` has them, for what has to be counted on shapes beside the run.
+        devices: for which to estimate the time.
     """
 
-    def __init__(self, name: str, *, shortcuts: bool = True) -> None:
+    def __init__(self, name: str, *, shortcuts: bool = True, devices: Sequence[Device] = ()) -> None:
         self._name = name
+        self._devices = devices
         self._shortcuts = shortcuts
         self._stack = ExitStack()
         self._out = False
@@ -245,6 +232,7 @@ class Watch:
                 # Only a loaded compiler can be told to stay out.
                 stack.enter_context(replaced([(torch, "compile", self._compile_of(torch.compile))]))
             stack.enter_context(following_steps(tracer.steps))
+            stack.enter_context(tracer.memory.following_resizes())
             stack.enter_context(propagation_unseen())
             stack.enter_context(replaced([(torch.nn.Module, "__call__", self._call_of(tracer))]))
             stack.enter_context(tracer)
@@ -281,13 +269,13 @@ class Watch:
         self._stack.close()
         tracer, self._tracer = self._tracer, None
         if tracer is not None:
-            self._complexity = _summed_up(tracer)
+            self._complexity = _summed_up(tracer, self._devices)
 
     @property
     def ran(self) -> bool:
         """Whether anything ran that the dispatcher saw computing, or a module was called."""
         seen = self._complexity
-        return seen is not None and (bool(seen.operators) or seen.runs_model)
+        return seen is not None and (seen.runs_model or any(map(_computes, seen.operators.values())))
 
     @property
     def complexity(self) -> Complexity:
@@ -326,18 +314,34 @@ class Watch:
         return __call__
 
 
-def watch(name: str = "watch", *, shortcuts: bool = True) -> Watch:
-    """Count all that runs in a ``with`` block; see `Watch`."""
-    return Watch(name, shortcuts=shortcuts)
+def _computes(operator: Operator) -> bool:
+    return any(operator.metrics.get(key) for key in ("flops", "other_flops", "communication"))
 
 
-def _summed_up(tracer: WatchTracer) -> Complexity:
+def watch(name: str = "watch", *, shortcuts: bool = True, devices: Sequence[str | Device] = ()) -> Watch:
+    """Count all that runs in a ``with`` block; see `Watch`.
+
+    Raises:
+        UsageError: no device has one of the names.
+    """
+    return Watch(name, shortcuts=shortcuts, devices=devices_of(devices))
+
+
+def _summed_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     tracker = tracer.tracker
     model = tracker.settle()
+    modules = [node.module for node in tracker.nodes.values() if node.module is not None]
+    name_modules(tracer.memory, modules)
+    tracer.memory.close()
     for tally in tracer.unknown.values():
         tally.paths = {tracker.settled(path) for path in tally.paths}
     return complexity(
-        tracer, model=model, inputs=tracker.inputs(), execution="watched", backward="backward" in tracer.phases
+        tracer,
+        model=model,
+        inputs=tracker.inputs(),
+        execution="watched",
+        backward=any(when in {"backward", "recomputed"} for _, _, when in tracer.credits),
+        devices=devices,
     )
 
 
@@ -351,10 +355,10 @@ def _count_beside(
     tracer: WatchTracer, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, shortcuts: bool
 ) -> None:
     """Count what a compiled model was compiled from, on shapes: nobody sees into its kernels."""
-    from pytest_flopsbudget.counting.measure import measure  # noqa: PLC0415 -- few models are compiled
+    from pytest_flopsbudget.counting.measure import measure_traced  # noqa: PLC0415 -- few models are compiled
 
     try:
-        counted = measure(module, args, kwargs, shortcuts=shortcuts)
+        _, counted = measure_traced(module, args, kwargs, shortcuts=shortcuts)
     except Exception:  # noqa: BLE001 -- the run itself shows what is wrong with the call
         tracer.note_unknown("torch.compile")
     else:

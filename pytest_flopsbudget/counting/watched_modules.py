@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _running_node = torch._C._current_autograd_node  # noqa: SLF001 -- the one way to ask for it
-_CREDITS = ("calls", "flops", "other_flops", "recomputed_flops", "communication")
 
 
 class WatchedModules(ModuleTracker):
@@ -26,7 +25,7 @@ class WatchedModules(ModuleTracker):
     """
 
     def __init__(self, name: str) -> None:
-        super().__init__(None, "function")
+        super().__init__(None, "function", finds=True)
         self._name = name
         #: Modules that were called by no module, in the order of their first calls.
         self._called: dict[str, torch.nn.Module] = {}
@@ -51,11 +50,14 @@ class WatchedModules(ModuleTracker):
         depth = len(stack)
         stack.append((node, _running_node() is not None))
         self._mark(node)
+        memory = self.memory
+        before, highest = memory.begin()
         try:
             return call(module, *args, **kwargs)
         finally:
             del stack[depth:]
             self._mark(stack[-1][0])
+            node.rise = max(node.rise, memory.end(before, highest))
 
     def called(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
         """The place of a module that is about to be called."""
@@ -101,8 +103,8 @@ class WatchedModules(ModuleTracker):
             into = self.nodes.setdefault(node.path, node)
             if into is not node:
                 into.type, into.module = node.type, node.module
-                for key in _CREDITS:
-                    setattr(into, key, getattr(into, key) + getattr(node, key))
+                into.calls += node.calls
+                into.rise = max(into.rise, node.rise)
         return self.root.type
 
     def _model(self) -> torch.nn.Module | None:

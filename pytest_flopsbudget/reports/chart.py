@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_flopsbudget.units import format_exact, format_value
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_flopsbudget.reports.screen import Screen
-    from pytest_flopsbudget.results.metrics import Metric
+    from pytest_flopsbudget.results.metrics import Amount, Metric
 
 #: Rows between the highest value and the lowest, both with them.
 _HEIGHT = 7
@@ -36,7 +37,7 @@ _UNICODE = _Pens("\u2524", "\u2500", "\u2502", "\u256f", "\u256e", "\u256d", "\u
 _ASCII = _Pens("|", "-", "|", "'", ".", ".", "'", ".:-=+*#@")
 
 
-def chart(values: Sequence[int], dates: Sequence[str], metric: Metric, screen: Screen) -> list[str]:
+def chart(values: Sequence[Amount], dates: Sequence[str], metric: Metric, screen: Screen) -> list[str]:
     """A line through ``values``, each drawn at its height between the lowest and the highest.
 
     Args:
@@ -69,7 +70,7 @@ def chart(values: Sequence[int], dates: Sequence[str], metric: Metric, screen: S
     return [row.rstrip() for row in [*rows, f"{'':{margin + 2}}{first}{below}"]]
 
 
-def sparkline(values: Sequence[int], screen: Screen, width: int) -> str:
+def sparkline(values: Sequence[Amount], screen: Screen, width: int) -> str:
     """``values`` as one character each, the last ``width`` of them, between the lowest and the highest."""
     levels = (_UNICODE if screen.unicode else _ASCII).levels
     values = values[-width:]
@@ -77,15 +78,16 @@ def sparkline(values: Sequence[int], screen: Screen, width: int) -> str:
     return "".join(levels[-1 - _row(value, low, high, len(levels))] for value in values)
 
 
-def _row(value: int, low: int, high: int, height: int) -> int:
+def _row(value: Amount, low: Amount, high: Amount, height: int) -> int:
     """The row of a value, from 0 at the top; in whole numbers, as a float does not hold all of them."""
     span = high - low
-    return ((high - value) * (height - 1) + span // 2) // span if span else height - 1
+    return int(((high - value) * (height - 1) + span // 2) // span) if span else height - 1
 
 
-def _labels(low: int, high: int, height: int, metric: Metric) -> dict[int, str]:
+def _labels(low: Amount, high: Amount, height: int, metric: Metric) -> dict[int, str]:
     """Row → its value, for the first, the middle and the last; exact where they would read alike."""
-    values = {height - 1: low} if height == 1 else {0: high, height // 2: (low + high) // 2, height - 1: low}
+    middle = (low + high) // 2 if metric.unit != "FLOPs/byte" else Fraction(low + high) / 2
+    values: dict[int, Amount] = {height - 1: low} if height == 1 else {0: high, height // 2: middle, height - 1: low}
     short = {row: format_value(value, metric) for row, value in values.items()}
     if len(set(short.values())) == len(short):
         return short

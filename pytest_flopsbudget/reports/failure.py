@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.text import amount, counted, from_to, growth, update_command
+from pytest_flopsbudget.reports import beyond
+from pytest_flopsbudget.reports.text import amount, counted, estimated, from_to, growth, is_estimate, update_command
 from pytest_flopsbudget.results.diff import own_values, shape_change, telling
-from pytest_flopsbudget.results.fold import fold, unfold
-from pytest_flopsbudget.results.limits import Unmeasured, Violation
-from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
+from pytest_flopsbudget.results.limits import Unmeasured, Violation, plain
+from pytest_flopsbudget.results.metrics import metric_of, title_of
 from pytest_flopsbudget.units import format_pair, format_percent
 
 if TYPE_CHECKING:
@@ -42,8 +43,10 @@ def _explain_one(nodeid: str, verdict: Judged, label: str) -> Iterator[str]:
     yield from _limits(verdict, label)
     yield from _reactions(verdict, label)
     yield from run_changes(verdict.comparison)
+    yield from beyond.unjudged(verdict)
     if verdict.times > 1:
         yield f"the largest of {verdict.times:,} measurements"
+    yield from _reasons(verdict)
     if verdict.diffs:
         yield from what_grew(verdict.diffs)
     else:
@@ -85,13 +88,29 @@ def _reactions(verdict: Judged, label: str) -> Iterator[str]:
         yield from formula_hint([verdict.complexity])
 
 
+def _reasons(verdict: Judged) -> Iterator[str]:
+    """What filled the memory and what bounds the times, where those are what is wrong."""
+    wrong = {item.metric for item in verdict.broken}
+    wrong |= {change.metric for change in verdict.comparison.changes if not change.allowed}
+    if "peak_memory" in wrong:
+        yield from beyond.at_peak(verdict.complexity)
+    if any(is_estimate(metric) for metric in wrong):
+        yield from beyond.times(verdict.complexity)
+
+
 def _broken(item: Violation | Unmeasured) -> str:
     module = f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
     if isinstance(item, Unmeasured):
         return f"{item.metric}{module} has a limit, but was not measured"
-    measured, limit = format_pair(item.measured, item.limit, METRICS[item.metric])
-    percent = format_percent(item.limit, item.measured) if item.limit else "the limit is 0"
-    return f"{item.metric}{module} over its limit: {measured} > {limit}, {growth(item.excess, item.metric)} ({percent})"
+    row = metric_of(item.metric)
+    amounts = plain(item.measured), plain(item.limit)
+    measured, limit = format_pair(*amounts, row)
+    if row.better == "more":
+        percent = format_percent(amounts[1], amounts[0])
+        return f"{item.metric}{module} under its limit: {measured} < {limit} ({percent})"
+    percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
+    words = f"{measured} > {limit}, {growth(item.excess, item.metric)} ({percent})"
+    return f"{item.metric}{module} over its limit: {estimated(words, item.metric)}"
 
 
 def unknown_operators(complexity: Complexity) -> Iterator[str]:
@@ -197,13 +216,17 @@ def operator_rows(difference: Diff) -> Iterator[str]:
 
 def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
     """Where a metric's value comes from, for a reader who has no baseline to compare with, or an equal one."""
-    own = own_values(complexity.modules, metric)
+    row = metric_of(metric)
+    if row.over or row.aggregation == "whole":
+        return
+    modules = complexity.modules if row.aggregation == "peak" else without_peaks(complexity.modules)
+    own = own_values(modules, metric)
     rows = [
         (sum(own[path] for path in unfold({folded: module})), folded, module)
-        for folded, module in fold(complexity.modules).items()
+        for folded, module in fold(modules).items()
     ]
     rows = sorted((row for row in rows if row[0] > 0), key=lambda row: -row[0])
     if rows:
-        yield f"where the {METRICS[metric].title} are:"
+        yield f"where the {title_of(metric)} {'are' if row.title.endswith('s') else 'is'}:"
     for value, folded, module in rows[:_MOST_PLACES]:
         yield f"    {folded or 'the model itself'}: {_words(module.type, module.shape)}, {amount(value, metric)}"

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.results.metrics import METRICS, STORED
+from pytest_flopsbudget.results.metrics import devices_in, in_order, key_for, metric_of, name_in, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_flopsbudget.results.report import Report
+    from pytest_flopsbudget.results.report import Report, ReportedMeasurement
 
 _PREFIX = "flops_budget_"
 
@@ -28,14 +28,27 @@ def text(report: Report) -> str:
 
 
 def _lines(report: Report) -> Iterator[str]:
-    measured = [(test.nodeid, one.name, one.complexity.metrics) for test in report.tests for one in test.measurements]
-    for key in STORED:
-        rows = [(nodeid, name, metrics[key]) for nodeid, name, metrics in measured if key in metrics]
-        if rows:
-            yield f"# TYPE {_PREFIX}{key} gauge"
-            yield f"# HELP {_PREFIX}{key} {METRICS[key].meaning}"
+    # A latency that is too uneven to be judged would differ in every merge request.
+    measured = [(test.nodeid, one.name, _judged(one)) for test in report.tests for one in test.measurements]
+    keys = {key for *_, metrics in measured for key in metrics}
+    keys |= {key_for("time", device) for device in devices_in(keys)}
+    head = ""
+    for key in in_order(keys):
+        row = metric_of(key)
+        rows = [(nodeid, name, value_of(metrics, key)) for nodeid, name, metrics in measured]
+        if row.key != head:
+            head = row.key
+            yield f"# TYPE {_PREFIX}{head} gauge"
+            yield f"# HELP {_PREFIX}{head} {row.meaning}"
+        place = f',{row.per}="{_escaped(name_in(key) or "")}"' if row.per else ""
         for nodeid, name, value in rows:
-            yield f'{_PREFIX}{key}{{test="{_escaped(nodeid)}",name="{_escaped(name)}"}} {value}'
+            if value is not None:
+                yield f'{_PREFIX}{head}{{test="{_escaped(nodeid)}",name="{_escaped(name)}"{place}}} {value}'
+
+
+def _judged(measurement: ReportedMeasurement) -> dict[str, int]:
+    uneven = {one.metric for one in measurement.unjudged}
+    return {key: value for key, value in measurement.complexity.metrics.items() if key not in uneven}
 
 
 def _escaped(label: str) -> str:

@@ -10,7 +10,7 @@ from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.chart import chart, sparkline
 from pytest_flopsbudget.reports.screen import empty_table, end_of, start_of
 from pytest_flopsbudget.reports.text import visible
-from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.results.metrics import METRICS, metric_of, title_of
 from pytest_flopsbudget.units import format_percent, format_value
 
 if TYPE_CHECKING:
@@ -20,49 +20,51 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.reports.screen import Screen
     from pytest_flopsbudget.results.history import Point, Series
-    from pytest_flopsbudget.results.metrics import Metric
 
 #: Characters of a past that is told on one line.
 _SPARKS = 24
 
 
-def in_full(series: Series, points: Sequence[Point], metric: Metric, screen: Screen, *, limit: int) -> Iterator[str]:
+def in_full(series: Series, points: Sequence[Point], key: str, screen: Screen, *, limit: int) -> Iterator[str]:
     """A chart and a table of one measurement.
 
     Args:
         series: its past.
         points: those of its points that are to be shown.
-        metric: what of it; parameters are shown besides.
+        key: what of it; parameters are shown besides.
         screen: where the lines will stand.
         limit: the most rows, of which the newest are kept; 0 for all.
     """
     shown = points[-limit:]
     yield from screen.lines(Text(_in_words(series.points[-1]), style="bold"))
-    valued = [
-        (point, value) for point in shown if point.totals and (value := point.totals.value(metric.key)) is not None
-    ]
+    valued = [(point, value) for point in shown if point.totals and (value := point.totals.value(key)) is not None]
     if len(valued) > 1:
         yield ""
         dates = [point.revision.date or "now" for point, _ in valued]
-        yield from chart([value for _, value in valued], dates, metric, screen)
+        yield from chart([value for _, value in valued], dates, metric_of(key), screen)
     yield ""
     before = points[-len(shown) - 1] if len(points) > len(shown) else None
-    yield from screen.lines(_table(shown, before, metric.key, screen))
+    yield from screen.lines(_table(shown, before, key, screen))
     if before is not None:
         yield f"{len(points) - len(shown):,} earlier ones; --limit 0 shows all"
     yield from (screen.text(line) for line in _renames(series))
 
 
-def overview(chosen: Iterable[Series], metric: Metric, screen: Screen) -> list[str]:
+def overview(chosen: Iterable[Series], key: str, screen: Screen) -> list[str]:
     """A line for each of many measurements, with the shape of its past."""
-    heads = ("changes", "past", metric.title, "change", "since")
+    heads = ("changes", "past", title_of(key), "change", "since")
     rows = []
     for series in chosen:
-        points = series.changes([metric.key])
-        values = [value for point in points if point.totals and (value := point.totals.value(metric.key)) is not None]
+        points = series.changes([key])
+        values = [value for point in points if point.totals and (value := point.totals.value(key)) is not None]
         if not values:
             continue
-        last = format_value(values[-1], metric) if series.lives else "removed"
+        totals = series.points[-1].totals
+        last = (
+            "removed"
+            if totals is None
+            else cells.amount(totals.metrics, key) or format_value(values[-1], metric_of(key))
+        )
         change = format_percent(values[0], values[-1]) if values[0] != values[-1] else "="
         spark = sparkline(values, screen, _SPARKS)
         rows.append(
@@ -83,7 +85,7 @@ def overview(chosen: Iterable[Series], metric: Metric, screen: Screen) -> list[s
 def _table(points: Sequence[Point], before: Point | None, metric: str, screen: Screen) -> Table:
     table = empty_table(screen)
     keys = list(dict.fromkeys((metric, "params")))
-    heads = ["commit", "date", METRICS[metric].title, "change", *(METRICS[key].title for key in keys[1:])]
+    heads = ["commit", "date", title_of(metric), "change", *(METRICS[key].title for key in keys[1:])]
     rows = []
     for point in points:
         values = [_value(point, key) for key in keys]
@@ -104,8 +106,7 @@ def _table(points: Sequence[Point], before: Point | None, metric: str, screen: S
 def _value(point: Point, metric: str) -> str:
     if point.totals is None:
         return "removed" if metric != "params" else ""
-    value = point.totals.value(metric)
-    return "not measured" if value is None else format_value(value, METRICS[metric])
+    return cells.amount(point.totals.metrics, metric) or "not measured"
 
 
 def _change(before: Point | None, point: Point, metric: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.fixture import DEFAULT_NAME
 from pytest_flopsbudget.reports.text import visible
-from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.results.metrics import Amount, devices_in, in_order, key_for, metric_of, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,11 +24,21 @@ def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
     for verdict in verdicts:
         prefix = PREFIX if verdict.name == DEFAULT_NAME else f"{PREFIX}{visible(verdict.name)}."
         before = {change.metric: change.old for change in verdict.comparison.changes}
-        for key in METRICS:
-            if key in verdict.complexity.metrics:
-                yield f"{prefix}{key}", verdict.complexity.metrics[key]
+        metrics = verdict.complexity.metrics
+        told = {*metrics, *(key_for("time", device) for device in devices_in(metrics))}
+        for key in in_order({*told, *before, *verdict.limits}):
+            value = value_of(metrics, key)
+            # Of what derives from stored metrics, what has a limit is told.
+            if value is not None and (key in told or metric_of(key).over):
+                yield f"{prefix}{key}", _number(value)
             if key in before:
                 yield f"{prefix}{key}.baseline", before[key]
             if key in verdict.limits:
-                yield f"{prefix}{key}.limit", verdict.limits[key].most
+                yield f"{prefix}{key}.limit", _number(verdict.limits[key].bound)
+        for uneven in verdict.unjudged:
+            yield f"{prefix}{uneven.metric}.judged", "false"
         yield f"{prefix}verdict", verdict.outcome
+
+
+def _number(value: Amount) -> int | str:
+    return value if isinstance(value, int) else str(float(value))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
-from pytest_flopsbudget.reports.cells import change, label, used
+from pytest_flopsbudget.reports import beyond
+from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.markdown_text import COMMENT, LONGEST_LINE, code, folded, size
 from pytest_flopsbudget.reports.text import counted, from_to, update_command
-from pytest_flopsbudget.results.metrics import METRICS, value_of
+from pytest_flopsbudget.results.metrics import METRICS, count_of, metric_of, title_of
 from pytest_flopsbudget.results.verdict import Outcome, tightens
 from pytest_flopsbudget.units import format_value
 
@@ -79,8 +80,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     if rows:
         outcomes = Counter(measurement.outcome for _, measurement in rows)
         words = ", ".join(f"{outcomes[outcome]:,} {outcome}" for outcome in _SIGNS if outcomes[outcome])
-        total = sum(value_of(measurement.complexity.metrics, report.run.show) or 0 for _, measurement in rows)
-        yield f"{counted(len(rows), 'measurement')}: {words}; {format_value(total, METRICS[report.run.show])} counted."
+        yield f"{counted(len(rows), 'measurement')}: {words}{_counted(report, rows)}."
     own = sum(test.own_failure for test in report.tests)
     if own:
         yield f"{counted(own, 'test')} failed for a reason of {'its' if own == 1 else 'their'} own."
@@ -89,6 +89,15 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     for error in report.run.errors[:_MOST_ERRORS]:
         yield f"⚠️ {code(error[:LONGEST_LINE])}"
     yield ""
+
+
+def _counted(report: Report, rows: Sequence[_Row]) -> str:
+    """How much was counted in all, of what adds up."""
+    show = report.run.show
+    if metric_of(show).aggregation != "sum" or metric_of(show).per:
+        show = "flops"
+    total = sum(count_of(measurement.complexity.metrics, show) or 0 for _, measurement in rows)
+    return f"; {format_value(total, METRICS[show])} counted"
 
 
 def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
@@ -118,7 +127,7 @@ def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
     if not rows:
         return ""
     lines = [
-        f"| | measurement | {METRICS[report.run.show].title} | change | budget | params | verdict |\n",
+        f"| | measurement | {title_of(report.run.show)} | change | budget | params | verdict |\n",
         "|---|---|---:|---:|---:|---:|---|\n",
     ]
     left = room * _TABLE_SHARE
@@ -141,10 +150,10 @@ def _cells(report: Report, test: ReportedTest, measurement: ReportedMeasurement)
     return (
         "❌" if measurement.fails else _SIGNS[measurement.outcome],
         code(_label(test, measurement)),
-        _amount(value_of(metrics, show), show),
-        change(measurement.comparison),
+        amount(metrics, show).replace(">=", "≥"),
+        change(measurement.comparison, show),
         used(measurement.share),
-        _amount(value_of(metrics, "params"), "params"),
+        amount(metrics, "params"),
         f"**{measurement.outcome}**" if measurement.fails else measurement.outcome,
     )
 
@@ -156,10 +165,6 @@ def _label(test: ReportedTest, measurement: ReportedMeasurement) -> str:
 def _end_of(text: str) -> str:
     """``text``, its beginning cut off if it has to be: the end tells tests apart."""
     return text if len(text) <= _LONGEST_ID else f"…{text[1 - _LONGEST_ID :]}"
-
-
-def _amount(value: int | None, metric: str) -> str:
-    return "" if value is None else format_value(value, METRICS[metric])
 
 
 def _left_out(rows: Sequence[_Row]) -> str:
@@ -194,8 +199,10 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
         if test.nodeid not in told:
             lines += _of_test(report, test)
         told.add(test.nodeid)
-        if lines:
-            yield _label(test, measurement), lines
+        # What filled the memory alone is no news that each measurement needs a fold for.
+        more = list(beyond.lines(measurement.complexity))
+        if lines or len(more) > len(list(beyond.at_peak(measurement.complexity))):
+            yield _label(test, measurement), lines + more
     for test in report.tests:
         lines = list(_of_test(report, test))
         if lines and test.nodeid not in told:
@@ -215,6 +222,8 @@ def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iter
     if complexity.execution == "real":
         yield "ran on real data, as shapes do not tell its way; the count may hang on that data"
     yield from complexity.notes
+    if not measurement.fails:
+        yield from beyond.unjudged(measurement)
     reported = "unknown operators" in measurement.failing or report.run.unknown_operators == "ignore"
     if complexity.unknown_operators and not reported:
         yield "operators without a formula, missing from the count:"

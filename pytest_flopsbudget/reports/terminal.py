@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from pytest_flopsbudget.reports.cells import change, label, used
+from pytest_flopsbudget.reports import beyond
+from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.screen import LEAST_ROOM, Screen, empty_table, end_of
 from pytest_flopsbudget.reports.text import counted, update_command, visible
 from pytest_flopsbudget.results.baseline import split_nodeid
-from pytest_flopsbudget.results.fold import fold, unfold
-from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
+from pytest_flopsbudget.results.metrics import METRICS, devices_in, measured_value, metric_of, title_of
 from pytest_flopsbudget.results.verdict import tightens
 from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from rich.console import JustifyMethod
     from rich.table import Table
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.ledger import Entry
     from pytest_flopsbudget.results.complexity import Complexity, Module
     from pytest_flopsbudget.results.verdict import Only, Outcome, Verdict
-    from pytest_flopsbudget.settings import Settings, Shown
+    from pytest_flopsbudget.settings import Settings
+
+#: Characters that paths of modules keep beside columns of times.
+_ROOM_FOR_PATHS = 24
 
 _STYLES: dict[Outcome, str] = {
     "over limit": "red",
@@ -61,14 +65,15 @@ def summary(
             for verdict in entry.whole():
                 lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
                 lines += [screen.text(line) for line in _collectives(verdict.complexity)]
+                lines += [screen.text(f"  {line}") for line in beyond.lines(verdict.complexity)]
     if verbosity >= 0:
         lines.append("")
     lines += [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]
     return lines
 
 
-def _table(entries: Iterable[Entry], screen: Screen, show: Shown) -> Table:
-    heads = (METRICS[show].title, "change", "budget", "params", "verdict")
+def _table(entries: Iterable[Entry], screen: Screen, show: str) -> Table:
+    heads = (title_of(show), "change", "budget", "params", "verdict")
     rows = [(entry, verdict, _cells(verdict, show)) for entry in entries for verdict in entry.verdicts]
     widths = [max(len(head), *(len(cells[i]) for *_, cells in rows)) for i, head in enumerate(heads)]
     room = screen.room_beside(widths)
@@ -91,34 +96,47 @@ def _label(entry: Entry, verdict: Verdict, test_id: str) -> str:
     return visible(label(test_id, verdict.name, alone=len(entry.verdicts) == 1))
 
 
-def _cells(verdict: Verdict, show: Shown) -> tuple[str, ...]:
+def _cells(verdict: Verdict, show: str) -> tuple[str, ...]:
     return (
-        format_value(verdict.complexity.value(show), METRICS[show]),
-        change(verdict.comparison),
+        amount(verdict.complexity.metrics, show),
+        change(verdict.comparison, show),
         used(verdict.share),
         format_value(verdict.complexity.params, METRICS["params"]),
         verdict.outcome,
     )
 
 
-def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Table:
+def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table:
     table = empty_table(screen)
+    shown = verdict.complexity.modules
     modules = [
         (path or "(model)", module)
-        for path, module in fold(verdict.complexity.modules).items()
-        if module.value(show) or module.params
-    ]
-    cells = [
-        (module.type, _calls(path, module, screen), format_value(module.value(show), METRICS[show]), _params(module))
-        for path, module in modules
+        for path, module in fold(
+            shown if metric_of(show).aggregation in {"peak", "whole"} else without_peaks(shown)
+        ).items()
+        if measured_value(module.metrics, show) or module.params
     ]
     rows = [path for path, _ in modules]
+    cells = [
+        [module.type, _calls(path, module, screen), amount(module.metrics, show), _params(module)]
+        for path, module in modules
+    ]
     for name, phase in verdict.complexity.phases.items():
         rows.append(f"({name})")
-        cells.append(("", "", format_value(phase.value(show), METRICS[show]), ""))
-    heads = ("class", "calls", METRICS[show].title, "params")
-    widths = [max([len(head), *(len(row[i]) for row in cells)]) for i, head in enumerate(heads)]
+        cells.append(["", "", amount(phase.metrics, show), ""])
+    heads = ["class", "calls", title_of(show), "params"]
+    widths = _widths(heads, cells)
     widths[0] = min(widths[0], max(LEAST_ROOM, screen.width // 4))
+    parts = [*(module.metrics for _, module in modules), *(one.metrics for one in verdict.complexity.phases.values())]
+    for head, column in _time_columns(verdict.complexity, parts):
+        wide = max(map(len, (head, *column)))
+        # Paths need room too; the lines below the table tell of all devices.
+        if screen.room_beside([*widths, wide]) < _ROOM_FOR_PATHS:
+            break
+        heads.append(head)
+        widths.append(wide)
+        for row, cell in zip(cells, column, strict=True):
+            row.append(cell)
     room = screen.room_beside(widths)
     table.add_column(end_of(_label(entry, verdict, entry.nodeid), room, screen), no_wrap=True, width=room)
     for head, width in zip(heads, widths, strict=True):
@@ -127,6 +145,16 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: Shown) -> Tab
     for path, row in zip(rows, cells, strict=True):
         table.add_row(end_of(path, room, screen), row[0][: widths[0]], *row[1:])
     return table
+
+
+def _widths(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max([len(head), *(len(row[i]) for row in rows)]) for i, head in enumerate(heads)]
+
+
+def _time_columns(complexity: Complexity, parts: Sequence[Mapping[str, int]]) -> Iterator[tuple[str, list[str]]]:
+    """Head and cells of a column for each device: the time of each of the ``parts``, and what bounds it."""
+    for device in devices_in(complexity.metrics):
+        yield f"{device} (est.)", [beyond.bounded_time(metrics, device) for metrics in parts]
 
 
 def _collectives(complexity: Complexity) -> Iterator[str]:
@@ -187,7 +215,7 @@ def _is_otherwise_improved(verdict: Verdict) -> bool:
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
     if verdict.complexity.execution == "real":
         yield f"{entry.nodeid}: ran on real data, as shapes do not tell its way; the count may hang on that data"
-    for note in verdict.complexity.notes:
+    for note in (*verdict.complexity.notes, *beyond.unjudged(verdict)):
         yield f"{entry.nodeid}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
         yield f"{entry.nodeid}: operators without a formula, missing from the count:"

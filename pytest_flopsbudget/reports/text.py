@@ -6,7 +6,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.results.metrics import Amount, metric_of
 from pytest_flopsbudget.units import format_delta, format_pair, format_percent, format_value
 
 if TYPE_CHECKING:
@@ -29,22 +29,33 @@ def with_signs(text: str) -> str:
     return _TIMES.sub("\u00d7", text.replace("->", "\u2192"))
 
 
-def amount(value: int, metric: str) -> str:
+def amount(value: Amount, metric: str) -> str:
     """An amount with its unit: "8.178 GFLOPs", "25.56 M params"."""
-    unit = METRICS[metric]
+    unit = metric_of(metric)
     text = format_value(value, unit)
-    return f"{text} {unit.title}" if unit.unit == "count" else text
+    return f"{text} {unit.title}" if unit.unit == "count" else estimated(text, metric)
 
 
-def from_to(old: int, new: int, metric: str) -> str:
+def from_to(old: Amount, new: Amount, metric: str) -> str:
     """A change: "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)"; exact where the two would print alike."""
-    before, after = format_pair(old, new, METRICS[metric])
-    return f"{before} -> {after}, {growth(new - old, metric)} ({format_percent(old, new)})"
+    before, after = format_pair(old, new, metric_of(metric))
+    words = f"{before} -> {after}, {growth(new - old, metric)} ({format_percent(old, new)})"
+    return estimated(words, metric)
 
 
-def growth(delta: int, metric: str) -> str:
+def is_estimate(metric: str) -> bool:
+    """Whether values of ``metric`` are estimates, and lower bounds, so that readers have to be told."""
+    return metric_of(metric).per == "device"
+
+
+def estimated(words: str, metric: str) -> str:
+    """``words`` on a value of ``metric``, with what has to be said of estimates: "at least 1.31 ms (estimate)"."""
+    return f"at least {words} (estimate)" if is_estimate(metric) else words
+
+
+def growth(delta: Amount, metric: str) -> str:
     """A difference with its unit: "+411 MFLOPs"."""
-    unit = METRICS[metric]
+    unit = metric_of(metric)
     text = format_delta(delta, unit)
     return f"{text} {unit.title}" if unit.unit == "count" else text
 

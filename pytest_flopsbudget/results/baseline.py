@@ -7,9 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.names import FOLDER
 from pytest_flopsbudget.results import baseline_text, whole_file
+from pytest_flopsbudget.results.fold import without_peaks
+from pytest_flopsbudget.results.latency import with_latencies_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,10 +117,25 @@ def updated(file: BaselineFile, measured: Mapping[str, Mapping[str, Complexity]]
     Args:
         file: What was accepted so far.
         measured: Test id → name → measurement, for the tests that ran and passed. Each of them loses the names that it
-            did not measure; all other tests keep their entries.
+            did not measure; all other tests keep their entries. Latencies of other machines stay in an entry.
     """
-    tests = file.tests | {test_id: dict(entries) for test_id, entries in measured.items()}
+    tests = file.tests | {
+        test_id: {name: as_stored(entry, file.tests.get(test_id, {}).get(name)) for name, entry in entries.items()}
+        for test_id, entries in measured.items()
+    }
     return replace(file, tests={test_id: entries for test_id, entries in tests.items() if entries})
+
+
+def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
+    """What a baseline keeps of a measurement, given the entry that it had so far.
+
+    Notes, what was alive at the peak of memory and the runs behind a latency are for the reader of a run; and where its
+    modules reach their own peaks says nothing that lasts, see `without_peaks`.
+    """
+    kept = msgspec.structs.replace(
+        measured, modules=without_peaks(measured.modules), notes=(), memory_at_peak=None, latency=None
+    )
+    return with_latencies_of(kept, old)
 
 
 def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:

@@ -12,6 +12,8 @@ An entry, which is one measurement of one test, is these lines, and a blank one 
     {"phase": "backward", "flops": 256, "other_flops": 16, …},
     {"end": true, "test": …, "name": …},
 
+What was measured for several devices or machines stands by their names: `"compute_time": {"A100": 812, "T4": 4060}`.
+
 The first line, its title, and the last never change, and there are no others like them: between what changes in an
 entry and a new entry beside it there is always a line that git finds on both sides.
 """
@@ -19,6 +21,7 @@ entry and a new entry beside it there is always a line that git finds on both si
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
@@ -34,12 +37,12 @@ from pytest_flopsbudget.results.complexity import (
     PhaseName,
     UnknownOperator,
 )
-from pytest_flopsbudget.results.fold import fold, unfold
-from pytest_flopsbudget.results.metrics import STORED
+from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
+from pytest_flopsbudget.results.metrics import METRICS, STORED, STORED_BY_NAME, key_for, metric_of
 from pytest_flopsbudget.results.strict_json import FaultError, convert, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 #: Test id and name of the measurement.
 Key = tuple[str, str]
@@ -62,8 +65,8 @@ def write_entry(key: Key, entry: Complexity) -> list[str]:
             "backward": entry.backward,
             "inputs": entry.inputs,
         },
-        {"metrics": {key: entry.metrics[key] for key in STORED if key in entry.metrics}},
-        *({"module": path} | _module(module) for path, module in fold(entry.modules).items()),
+        {"metrics": _by_row(entry.metrics)},
+        *({"module": path} | _module(module) for path, module in fold(without_peaks(entry.modules)).items()),
         *({"operator": name} | _operator(operator) for name, operator in sorted(entry.operators.items())),
         *(
             {"unknown_operator": name, "calls": operator.calls, "modules": operator.modules}
@@ -85,16 +88,38 @@ def _module(module: Module) -> _Line:
         named["shape"] = module.shape
     named["calls"] = module.calls
     values = module.metrics
-    named.update((key, values[key]) for key in STORED if key in values and values[key] != _implied(key, values))
-    return named
+    return named | _by_row({key: value for key, value in values.items() if value != _implied(key, values)})
 
 
 def _operator(operator: Operator) -> _Line:
-    return {"calls": operator.calls} | {key: operator.metrics[key] for key in STORED if key in operator.metrics}
+    return {"calls": operator.calls} | _by_row(operator.metrics)
 
 
 def _phase(phase: Phase) -> _Line:
-    return {key: phase.metrics[key] for key in STORED if key in phase.metrics}
+    return _by_row(phase.metrics)
+
+
+def _by_row(metrics: Mapping[str, int]) -> _Line:
+    """Stored metrics in the order of the table, those of several devices or machines by their names."""
+    line: _Line = {key: metrics[key] for key in STORED if key in metrics}
+    named = sorted(key for key in metrics if key.endswith("]"))
+    for base in STORED_BY_NAME:
+        start = f"{base}["
+        values = {key[len(start) : -1]: metrics[key] for key in named if key.startswith(start)}
+        if values:
+            line[base] = values
+    return line
+
+
+def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
+    """Stored metrics by their keys, as a line of metrics holds them by row and name."""
+    metrics: dict[str, int] = {}
+    for key, value in line.items():
+        if isinstance(value, Mapping):
+            metrics.update((key_for(key, name), own) for name, own in value.items())
+        else:
+            metrics[key] = value
+    return metrics
 
 
 def _implied(key: str, values: Mapping[str, int]) -> int:
@@ -156,7 +181,11 @@ class _PhaseFields(_Title):
     phase: PhaseName
 
 
-_VALUES = [(key, _Count | msgspec.UnsetType, msgspec.UNSET) for key in STORED]
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[^\]]+$")]
+_VALUES: list[tuple[str, Any, Any]] = [
+    *((key, _Count | msgspec.UnsetType, msgspec.UNSET) for key in STORED),
+    *((key, dict[_Name, _Count] | msgspec.UnsetType, msgspec.UNSET) for key in STORED_BY_NAME),
+]
 _L = TypeVar("_L", bound=msgspec.Struct)
 
 
@@ -188,10 +217,15 @@ _TORN = (
 )
 
 _values_of = attrgetter(*STORED)
+_named_values_of = attrgetter(*STORED_BY_NAME)
 
 
 def _values(line: object) -> dict[str, int]:
-    return {key: value for key, value in zip(STORED, _values_of(line), strict=True) if value is not msgspec.UNSET}
+    values = {key: value for key, value in zip(STORED, _values_of(line), strict=True) if value is not msgspec.UNSET}
+    for base, named in zip(STORED_BY_NAME, _named_values_of(line), strict=True):
+        if named is not msgspec.UNSET:
+            values.update((key_for(base, name), value) for name, value in named.items())
+    return values
 
 
 class _Entry:
@@ -361,7 +395,7 @@ def _build(entry: _Entry) -> Complexity:
     parts = entry.parts
     run = parts["model"][""]
     metrics = _values(parts["metrics"][""].metrics)
-    zeros = dict.fromkeys(metrics, 0)
+    zeros = {key: 0 for key in metrics if metric_of(key).aggregation in _OF_MODULES}
     modules = {path: _read_module(line, zeros) for path, line in parts["module"].items()}
     if any("{" in path or "\\" in path for path in modules):
         try:
@@ -382,6 +416,10 @@ def _build(entry: _Entry) -> Complexity:
         },
         phases={name: Phase(metrics=_values(parts["phase"][name])) for name in PHASES if name in parts["phase"]},
     )
+
+
+#: How metrics aggregate that modules have; see `without_peaks` for the one that is left out.
+_OF_MODULES = {METRICS["flops"].aggregation, METRICS["params"].aggregation}
 
 
 def _read_module(line: Any, zeros: Mapping[str, int]) -> Module:

@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from pytest_flopsbudget.results.complexity import Complexity, Execution
-from pytest_flopsbudget.results.metrics import STORED
+from pytest_flopsbudget.results.metrics import (
+    METRICS,
+    base_of,
+    count_of,
+    devices_in,
+    in_order,
+    is_optional,
+    key_for,
+)
+from pytest_flopsbudget.settings import LATENCY_TOLERANCE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_flopsbudget.units import Tolerance
 
@@ -35,13 +44,17 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     status: Status
     #: The metrics that changed, in the order in which tables show them.
     changes: tuple[MetricChange, ...] = ()
+    #: Stored metrics that changed as parts of one that is judged in their place: of time, compute_time and others.
+    parts: tuple[MetricChange, ...] = ()
+    #: Measured latencies that differ from the baseline's by no more than their tolerance, which is not told.
+    steady: tuple[str, ...] = ()
     #: The old and the new signature, where they differ: then the costs differ for that reason too.
     inputs_changed: tuple[tuple[str, ...], tuple[str, ...]] | None = None
     #: How the model ran, old and new, where that differs.
     execution_changed: tuple[Execution, Execution] | None = None
     #: Whether the backward pass was in the numbers, old and new, where that differs.
     backward_changed: tuple[bool, bool] | None = None
-    #: Metrics in the baseline that were not measured now.
+    #: Metrics in the baseline that were not measured now, of those that every run measures.
     vanished: tuple[str, ...] = ()
 
 
@@ -51,24 +64,65 @@ def compare(old: Complexity | None, new: Complexity, tolerance: Mapping[str, Tol
     Args:
         old: The baseline; None if there is none.
         new: The measurement.
-        tolerance: Stored metric key → the growth that passes; none passes for a metric that is not among them.
+        tolerance: Metric key, without names of devices or machines → the growth that passes; none passes for a metric
+            that is not among them, but for a latency the default one. Parts of a time are held by that of `time`.
     """
     if old is None:
         return Comparison(status="new")
-    changes = tuple(
-        MetricChange(key, before, after, after < before or (key in tolerance and tolerance[key].allows(before, after)))
-        for key in STORED
-        if key in old.metrics and key in new.metrics
-        if (before := old.metrics[key]) != (after := new.metrics[key])
-    )
+    both = old.metrics.keys() & new.metrics.keys()
+    parts = {key for key in both if base_of(key) in _PARTS}
+    times = {key_for("time", device) for device in devices_in(parts)}
+    changes = tuple(_changes(old.metrics, new.metrics, in_order(both - parts | times), tolerance))
     return Comparison(
         status=_status(changes),
         changes=changes,
+        steady=tuple(
+            key
+            for key in in_order(both)
+            if base_of(key) == "latency" and key not in {change.metric for change in changes}
+        ),
+        parts=tuple(
+            MetricChange(key, old.metrics[key], new.metrics[key], allowed=True)
+            for key in in_order(parts)
+            if old.metrics[key] != new.metrics[key]
+        ),
         inputs_changed=(old.inputs, new.inputs) if old.inputs != new.inputs else None,
         execution_changed=(old.execution, new.execution) if old.execution != new.execution else None,
         backward_changed=(old.backward, new.backward) if old.backward != new.backward else None,
-        vanished=tuple(key for key in old.metrics if key not in new.metrics),
+        vanished=tuple(key for key in old.metrics if key not in new.metrics and not is_optional(key)),
     )
+
+
+def before(comparison: Comparison, metrics: Mapping[str, int]) -> dict[str, int]:
+    """The stored metrics of the baseline, of those that were measured again as ``metrics``; none where it is new.
+
+    A latency that is told to be unchanged is the same within its tolerance.
+    """
+    if comparison.status == "new":
+        return {}
+    changed = (*comparison.changes, *comparison.parts)
+    return {**metrics, **{change.metric: change.old for change in changed if change.metric in metrics}}
+
+
+_PARTS = METRICS["time"].derived
+
+
+def _changes(
+    old: Mapping[str, int], new: Mapping[str, int], keys: Iterable[str], tolerance: Mapping[str, Tolerance]
+) -> Iterator[MetricChange]:
+    for key in keys:
+        before, after = count_of(old, key), count_of(new, key)
+        if before is None or after is None or before == after:
+            continue
+        base = base_of(key)
+        if base == "latency":
+            # What is measured with a clock is never twice the same: within its tolerance, it has not changed.
+            own = tolerance.get(base, LATENCY_TOLERANCE)
+            if not own.allows(min(before, after), max(before, after)):
+                yield MetricChange(key, before, after, after < before)
+        else:
+            allowed = after < before or (base in tolerance and tolerance[base].allows(before, after))
+            yield MetricChange(key, before, after, allowed)
 
 
 def _status(changes: Iterable[MetricChange]) -> Status:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated, Literal, get_args
+from fractions import Fraction
+from typing import Annotated, Literal, cast, get_args
 
 import msgspec
 
-from pytest_flopsbudget.results.metrics import METRICS, measured_value
+from pytest_flopsbudget.results.metrics import METRICS, Amount, is_measured, key_for, measured_value
 
 Execution = Literal["shapes", "real", "watched"]
 PhaseName = Literal["forward", "backward", "optimizer"]
@@ -23,68 +24,104 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     #: Stored metric key → value. A key that is absent was not measured.
     metrics: dict[str, Count]
 
-    def value(self, key: str) -> int:
-        """The value of metric ``key``.
+    def value(self, key: str) -> Amount:
+        """The value of metric ``key``: a whole number, or a fraction of a ratio.
+
+        Args:
+            key: as in limits; "time[A100]" for one device, "latency" for the machine that measured.
 
         Raises:
-            KeyError: no such metric, or it was not measured.
+            KeyError: no such metric, it was not measured, or it is a ratio over nothing.
         """
         value = measured_value(self.metrics, key)
-        if value is None:
-            raise KeyError(f"metric {key!r} was not measured; there are {', '.join(METRICS)}")
-        return value
+        if value is not None:
+            return value
+        if is_measured(self.metrics, key):
+            raise KeyError(f"metric {key!r} has no value: what it is divided by is 0")
+        raise KeyError(f"metric {key!r} was not measured; there are {', '.join(METRICS)}")
+
+    def _count(self, key: str) -> int:
+        return cast("int", self.value(key))
 
     @property
     def flops(self) -> int:
         """FLOPs of the sums of products, 2 per MAC."""
-        return self.value("flops")
+        return self._count("flops")
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates."""
-        return self.value("macs")
+        return self._count("macs")
 
     @property
     def other_flops(self) -> int:
         """FLOPs of all other arithmetic on floating-point numbers."""
-        return self.value("other_flops")
+        return self._count("other_flops")
 
     @property
     def total_flops(self) -> int:
         """FLOPs of everything that computes on floating-point numbers."""
-        return self.value("total_flops")
+        return self._count("total_flops")
 
     @property
     def recomputed_flops(self) -> int:
         """Of `flops`, what the backward pass computed again, as activation checkpointing has it."""
-        return self.value("recomputed_flops")
+        return self._count("recomputed_flops")
 
     @property
     def communication(self) -> int:
         """Bytes of the messages of all collective calls of this rank; 0 without a process group."""
-        return self.value("communication")
+        return self._count("communication")
+
+    @property
+    def activations(self) -> int:
+        """Elements that convolutions and matrix products put out in the forward pass."""
+        return self._count("activations")
+
+    @property
+    def memory_traffic(self) -> int:
+        """Bytes that operators read and write."""
+        return self._count("memory_traffic")
+
+    @property
+    def arithmetic_intensity(self) -> Fraction:
+        """`total_flops` per byte of `memory_traffic`, exactly."""
+        return Fraction(self.value("arithmetic_intensity"))
+
+    def time(self, device: str) -> int:
+        """The least time on ``device`` in nanoseconds: an estimate, and a lower bound.
+
+        Raises:
+            KeyError: it was not estimated for that device.
+        """
+        return self._count(key_for("time", device))
 
 
 class _Parametrized(_Measured, frozen=True, kw_only=True):
     @property
     def params(self) -> int:
         """Distinct parameters."""
-        return self.value("params")
+        return self._count("params")
 
     @property
     def trainable_params(self) -> int:
         """Distinct parameters that require a gradient."""
-        return self.value("trainable_params")
+        return self._count("trainable_params")
 
     @property
     def param_bytes(self) -> int:
         """Bytes of the parameters, as stored."""
-        return self.value("param_bytes")
+        return self._count("param_bytes")
 
     @property
     def buffer_bytes(self) -> int:
         """Bytes of the buffers, as stored."""
-        return self.value("buffer_bytes")
+        return self._count("buffer_bytes")
+
+    @property
+    def peak_memory(self) -> int:
+        """Most bytes alive at once while it ran."""
+        return self._count("peak_memory")
 
 
 class Module(_Parametrized, frozen=True, kw_only=True):
@@ -116,6 +153,69 @@ class UnknownOperator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     modules: tuple[str, ...] = ()
 
 
+class MemoryAtPeak(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was alive when most bytes were; all amounts are bytes."""
+
+    #: All of the kinds together: `peak_memory`.
+    total: Count
+    #: The operator that ran then: "aten.convolution".
+    operator: str
+    #: Path of the module that it ran in; "" is the model itself.
+    module: str
+    #: What the model learns, once for all that share it.
+    parameters: Count = 0
+    #: What else the model keeps.
+    buffers: Count = 0
+    #: What it was handed.
+    inputs: Count = 0
+    #: Gradients of parameters.
+    gradients: Count = 0
+    #: What optimizers keep.
+    optimizer_state: Count = 0
+    #: What was made on the way and is still needed.
+    activations: Count = 0
+    #: What the operator itself held for as long as it ran.
+    temporaries: Count = 0
+
+
+#: The kinds of bytes in `MemoryAtPeak`.
+MEMORY_KINDS: tuple[str, ...] = (
+    "parameters",
+    "buffers",
+    "inputs",
+    "gradients",
+    "optimizer_state",
+    "activations",
+    "temporaries",
+)
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the model took for real on the machine at hand; all times are nanoseconds."""
+
+    #: What the machine is called: of its processor or its GPU.
+    machine: str
+    #: Half of the runs took at most as long.
+    median_ns: Count
+    #: A quarter of the runs took at most as long.
+    q1_ns: Count
+    #: Three quarters of the runs took at most as long.
+    q3_ns: Count
+    #: How many runs were timed.
+    runs: Count
+    #: How many threads each of them had.
+    threads: Count
+    #: The least time that the roofline allows on this machine, over the median; null where the machine is not known.
+    share_of_roofline: float | None = None
+    #: FLOPs of products a second, over the machine's rate of them; null likewise. "Model FLOPs utilization".
+    mfu: float | None = None
+
+    @property
+    def spread_ns(self) -> int:
+        """The interquartile range."""
+        return self.q3_ns - self.q1_ns
+
+
 class Complexity(_Parametrized, frozen=True, kw_only=True):
     """What one run of a model costs. Plain data: needs neither torch nor pytest."""
 
@@ -136,8 +236,22 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     unknown_operators: dict[str, UnknownOperator] = {}
     #: "forward", "backward", "optimizer" → the work of each; empty where all is forward work.
     phases: dict[PhaseName, Phase] = {}
+    #: What was alive at the peak of memory; null where that was not followed.
+    memory_at_peak: MemoryAtPeak | None = None
+    #: How long it took for real; null where that was not asked for.
+    latency: Latency | None = None
     #: What else a reader of the numbers should know, a sentence each.
     notes: tuple[str, ...] = ()
+
+    @property
+    def depth(self) -> int:
+        """Length of the longest chain of operators that depend on each other."""
+        return self._count("depth")
+
+    @property
+    def average_parallelism(self) -> Fraction:
+        """`total_flops` per step of the longest chain, exactly."""
+        return Fraction(self.value("average_parallelism"))
 
     @property
     def runs_model(self) -> bool:

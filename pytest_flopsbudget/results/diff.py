@@ -7,9 +7,10 @@ from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from pytest_flopsbudget.results.fold import identities, is_number, natural_key, write_segment
-from pytest_flopsbudget.results.metrics import METRICS, value_of
+from pytest_flopsbudget.results.metrics import count_of, in_order, metric_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -88,24 +89,31 @@ def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
     Args:
         old: The complexity before.
         new: The complexity after.
-        metric: Key of a metric that both hold, stored or derived.
+        metric: Key of a metric that both hold, stored or derived, and no ratio: a ratio is no sum of parts.
 
     Raises:
         KeyError: no such metric, or one of the two does not hold it.
     """
     return Diff(
         metric=metric,
-        old=old.value(metric),
-        new=new.value(metric),
+        old=_total(old, metric),
+        new=_total(new, metric),
         modules=_module_changes(old.modules, new.modules, metric),
         operators=_operator_changes(old, new, metric),
         inputs_changed=(old.inputs, new.inputs) if old.inputs != new.inputs else None,
     )
 
 
+def _total(complexity: Complexity, metric: str) -> int:
+    value = complexity.value(metric)
+    if not isinstance(value, int):
+        raise KeyError(f"metric {metric!r} is a ratio, and no sum of parts")
+    return value
+
+
 def telling(metrics: Collection[str]) -> list[str]:
     """Those of ``metrics`` whose lists of modules say something that no other's says."""
-    return [metric for metric in METRICS if metric in metrics and _FOLLOWS.get(metric) not in metrics]
+    return [metric for metric in in_order(metrics) if _FOLLOWS.get(metric) not in metrics]
 
 
 def own_values(modules: Mapping[str, Module], metric: str) -> dict[str, int]:
@@ -130,7 +138,7 @@ class _Tree:
 
     def __init__(self, modules: Mapping[str, Module], metric: str) -> None:
         self.modules = modules
-        self.totals = {path: value_of(module.metrics, metric) or 0 for path, module in modules.items()}
+        self.totals = {path: count_of(module.metrics, metric) or 0 for path, module in modules.items()}
         self.parents = {path: next((up for up in _above(path) if up in modules), None) for path in modules}
 
     def side(self, path: str, value: int) -> Side:
@@ -139,7 +147,7 @@ class _Tree:
 
     def own(self, metric: str) -> dict[str, int]:
         """Path → the part of its value that does not come from the modules below it."""
-        aggregation = METRICS[metric].aggregation
+        aggregation = metric_of(metric).aggregation
         below = dict.fromkeys(self.modules, 0)
         for path, parent in self.parents.items():
             if parent is not None:
@@ -169,6 +177,8 @@ class _Change(msgspec.Struct, frozen=True):
 def _module_changes(
     old_modules: Mapping[str, Module], new_modules: Mapping[str, Module], metric: str
 ) -> tuple[ModuleChange, ...]:
+    if any(modules and not _held(modules, metric) for modules in (old_modules, new_modules)):
+        return ()
     old, new = _Tree(old_modules, metric), _Tree(new_modules, metric)
     # Dicts, since they keep their order.
     removed = {path: old.totals[path] for path in old.modules if path not in new.modules}
@@ -182,6 +192,10 @@ def _module_changes(
     ]
     changes.sort(key=lambda change: natural_key(change[0]))
     return tuple(sorted(_folded(changes), key=lambda change: -abs(change.change)))
+
+
+def _held(modules: Mapping[str, Module], metric: str) -> bool:
+    return any(count_of(module.metrics, metric) is not None for module in modules.values())
 
 
 def _changed(old: _Tree, new: _Tree, metric: str) -> Iterator[tuple[str, _Change]]:
@@ -227,7 +241,9 @@ def _moves(old: _Tree, new: _Tree, removed: Mapping[str, int], added: Mapping[st
     if not removed or not added:
         return {}
     known: dict[object, int] = {}
-    old_identities, new_identities = identities(old.modules, known), identities(new.modules, known)
+    # A baseline may lack what is measured by now, or asked for by now.
+    both = _keys(old.modules) & _keys(new.modules)
+    old_identities, new_identities = (identities(_with_only(tree.modules, both), known) for tree in (old, new))
     sources = sorted((path for path in removed if removed[path]), key=natural_key)
     sources.sort(key=lambda path: -removed[path])
     targets = sorted((path for path in added if added[path]), key=natural_key)
@@ -248,6 +264,17 @@ def _moves(old: _Tree, new: _Tree, removed: Mapping[str, int], added: Mapping[st
                 left.claim(path)
                 right.claim(moves[path])
     return moves
+
+
+def _keys(modules: Mapping[str, Module]) -> set[str]:
+    return {key for module in modules.values() for key in module.metrics}
+
+
+def _with_only(modules: Mapping[str, Module], keys: Collection[str]) -> Mapping[str, Module]:
+    return {
+        path: replace(module, metrics={key: value for key, value in module.metrics.items() if key in keys})
+        for path, module in modules.items()
+    }
 
 
 _LIKENESSES: tuple[Callable[[str], str], ...] = (
@@ -315,7 +342,7 @@ def _operator_changes(old: Complexity, new: Complexity, metric: str) -> tuple[Op
     changes = []
     for name in sorted(old.operators.keys() | new.operators.keys(), key=natural_key):
         before, after = old.operators.get(name), new.operators.get(name)
-        values = [value_of(operator.metrics, metric) if operator else None for operator in (before, after)]
+        values = [count_of(operator.metrics, metric) if operator else None for operator in (before, after)]
         change = OperatorChange(
             operator=name,
             old_calls=before.calls if before else 0,

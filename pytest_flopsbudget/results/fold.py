@@ -13,6 +13,10 @@ import math
 import re
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from pytest_flopsbudget.results.metrics import METRICS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 
@@ -58,6 +62,23 @@ def fold(modules: Mapping[str, Module]) -> dict[str, Module]:
             folded[path] = node.module
         stack.extend((f"{path}.{segment}" if path else segment, child) for segment, child in reversed(node.rows))
     return folded
+
+
+_OF_A_RUN = frozenset(key for key, metric in METRICS.items() if metric.aggregation in {"peak", "whole"})
+
+
+def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
+    """The modules without their highest points, which hang on what was alive around them.
+
+    Equal siblings reach different ones: of a training step, each layer adds what it keeps for the backward pass. What
+    is of the whole model goes too, which some hold of the module that is the model.
+    """
+    if not any(_OF_A_RUN & module.metrics.keys() for module in modules.values()):
+        return modules
+    return {
+        path: replace(module, metrics={key: value for key, value in module.metrics.items() if key not in _OF_A_RUN})
+        for path, module in modules.items()
+    }
 
 
 def unfold(folded: Mapping[str, Module]) -> dict[str, Module]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from pytest_flopsbudget.results.metrics import Amount
     from pytest_flopsbudget.results.totals import Tests, Totals
 
 
@@ -123,7 +124,7 @@ def trace(steps: Iterable[Step]) -> list[Series]:
     return sorted(found, key=lambda series: series.address)
 
 
-def _values(point: Point, metrics: tuple[str, ...]) -> tuple[int | None, ...] | None:
+def _values(point: Point, metrics: tuple[str, ...]) -> tuple[Amount | None, ...] | None:
     return None if point.totals is None else tuple(point.totals.value(metric) for metric in metrics)
 
 

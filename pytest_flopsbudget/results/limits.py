@@ -5,15 +5,24 @@ from __future__ import annotations
 import difflib
 import math
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from pytest_flopsbudget.results.metrics import METRICS, measured_value
+from pytest_flopsbudget.results.metrics import (
+    Amount,
+    base_of,
+    devices_in,
+    in_order,
+    is_measured,
+    measured_key,
+    measured_value,
+    metric_of,
+)
 from pytest_flopsbudget.settings import matches_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.settings import Budget, Settings
@@ -22,12 +31,46 @@ if TYPE_CHECKING:
 _NEAR_NAMES = 3
 
 
-class Limit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The most that a metric may be, in its own unit."""
+class Ratio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A ratio as it is written to files, which hold it exactly, in lowest terms."""
 
-    most: int
+    #: What is divided.
+    numerator: int
+    #: By what; one or more.
+    denominator: Annotated[int, msgspec.Meta(ge=1)]
+
+
+def plain(amount: int | Ratio) -> Amount:
+    """The number that is written."""
+    return Fraction(amount.numerator, amount.denominator) if isinstance(amount, Ratio) else amount
+
+
+def written(amount: Amount) -> int | Ratio:
+    """The number as it is written."""
+    return amount if isinstance(amount, int) else Ratio(amount.numerator, amount.denominator)
+
+
+class Limit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The most that a metric may be, in its own unit, or the least where more is better."""
+
+    #: Null where it is a least value.
+    most: int | None
     #: Where it was written.
     source: str
+    #: Only where more is better.
+    least: Ratio | None = None
+
+    @property
+    def bound(self) -> Amount:
+        """The value that may just be reached."""
+        return plain(self.least) if self.least is not None else self.most or 0
+
+
+def limit_on(metric: str, bound: Amount, source: str) -> Limit:
+    """A limit on ``metric``, whose value may just be ``bound``."""
+    if metric_of(metric).better == "less":
+        return Limit(math.floor(bound), source)
+    return Limit(None, source, Ratio(bound.numerator, bound.denominator))
 
 
 class Effective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -47,17 +90,18 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkn
     metric: str
     #: Path of the module; None for the whole model.
     module: str | None
-    measured: int
-    limit: int
+    measured: int | Ratio
+    limit: int | Ratio
     #: Where the limit was written.
     source: str
     #: "forward", "backward", "optimizer"; None for all of them together.
     phase: str | None = None
 
     @property
-    def excess(self) -> int:
-        """By how much, in the metric's own unit."""
-        return self.measured - self.limit
+    def excess(self) -> Amount:
+        """By how much it is beyond the limit, in the metric's own unit."""
+        excess: Amount = plain(self.measured) - plain(self.limit)
+        return excess if excess > 0 else -excess
 
 
 class Unmeasured(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
@@ -84,21 +128,30 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """How much of a limit is used."""
 
     metric: str
-    measured: int
-    limit: int
+    measured: int | Ratio
+    limit: int | Ratio
     source: str
 
     @property
+    def used(self) -> Fraction | float:
+        """1 is all of it; a limit of 0 is used up by 0 and exceeded without end by more.
+
+        Of a least value, it is how much of what was measured the limit takes.
+        """
+        measured, limit = plain(self.measured), plain(self.limit)
+        return _used(measured, limit) if metric_of(self.metric).better == "less" else _used(limit, measured)
+
+    @property
     def fraction(self) -> float:
-        """1.0 is all of it; a limit of 0 is used up by 0 and exceeded without end by more."""
-        return float(_used(self.measured, self.limit))
+        """`used`, as nearly as a float holds it."""
+        return float(self.used)
 
 
 def merge(budgets: Sequence[Budget]) -> Effective:
     """The limits that hold where ``budgets`` meet, the closest last: it wins, metric by metric.
 
-    FLOPs and MACs are one quantity: a closer limit on either replaces farther ones on both. Limits of modules are
-    compared per pattern, as written; different patterns hold side by side.
+    FLOPs and MACs are one quantity: a closer limit on either replaces farther ones on both. Times on several devices
+    are several. Limits of modules are compared per pattern, as written; different patterns hold side by side.
     """
     limits: dict[str, Limit] = {}
     modules: dict[str, dict[str, Limit]] = {}
@@ -146,32 +199,77 @@ def share(complexity: Complexity, effective: Effective) -> Share | None:
     for metric, limit in _in_order(effective.limits):
         measured = measured_value(complexity.metrics, metric)
         if measured is not None:
-            shares.append(Share(metric=metric, measured=measured, limit=limit.most, source=limit.source))
-    return max(shares, key=lambda one: _used(one.measured, one.limit), default=None)
+            share = Share(metric=metric, measured=written(measured), limit=written(limit.bound), source=limit.source)
+            shares.append(share)
+    return max(shares, key=lambda one: one.used, default=None)
+
+
+def named(effective: Effective, complexity: Complexity) -> Effective:
+    """The limits with the name of the machine that measured ``complexity``, where they hold for whichever that is."""
+    limits = {measured_key(complexity.metrics, metric): limit for metric, limit in effective.limits.items()}
+    return msgspec.structs.replace(effective, limits=limits)
+
+
+def without(effective: Effective, metrics: Collection[str]) -> Effective:
+    """The limits of the whole model but for those on ``metrics``, and all others."""
+    limits = {metric: limit for metric, limit in effective.limits.items() if metric not in metrics}
+    return msgspec.structs.replace(effective, limits=limits)
+
+
+def limited_devices(budgets: Iterable[Budget]) -> tuple[str, ...]:
+    """The devices on whose times ``budgets`` set a limit, sorted: a measurement has to estimate them."""
+    return tuple(devices_in(metric for budget in budgets for metric in _limited(budget)))
+
+
+def limits_latency(budgets: Iterable[Budget]) -> bool:
+    """Whether ``budgets`` limit the latency, so that it has to be measured."""
+    return any(base_of(metric) == "latency" for budget in budgets for metric in budget.limits)
+
+
+def _limited(budget: Budget) -> Iterator[str]:
+    for limits in (budget.limits, *budget.modules.values(), *budget.phases.values()):
+        yield from limits
 
 
 def _quantity(metric: str) -> str:
-    derived = METRICS[metric].derived
+    derived = metric_of(metric).derived
     return derived[0] if len(derived) == 1 else metric
 
 
-def _replaced(farther: Mapping[str, Limit], closer: Mapping[str, int], source: str) -> dict[str, Limit]:
+def _replaced(farther: Mapping[str, Limit], closer: Mapping[str, Amount], source: str) -> dict[str, Limit]:
     quantities = {_quantity(metric) for metric in closer}
     kept = {metric: limit for metric, limit in farther.items() if _quantity(metric) not in quantities}
-    return kept | {metric: Limit(most, source) for metric, most in closer.items()}
+    return kept | {metric: limit_on(metric, bound, source) for metric, bound in closer.items()}
 
 
 def _in_order(limits: Mapping[str, Limit]) -> list[tuple[str, Limit]]:
-    return [(metric, limits[metric]) for metric in METRICS if metric in limits]
+    return [(metric, limits[metric]) for metric in in_order(limits)]
+
+
+def _is_beyond(metric: str, measured: Amount, limit: Limit) -> bool:
+    return measured > limit.bound if metric_of(metric).better == "less" else measured < limit.bound
+
+
+def _violation(
+    metric: str, measured: Amount, limit: Limit, *, module: str | None = None, phase: str | None = None
+) -> Violation:
+    return Violation(
+        metric=metric,
+        module=module,
+        measured=written(measured),
+        limit=written(limit.bound),
+        source=limit.source,
+        phase=phase,
+    )
 
 
 def _check_model(complexity: Complexity, limits: Mapping[str, Limit]) -> Iterator[Violation | Unmeasured]:
     for metric, limit in _in_order(limits):
         measured = measured_value(complexity.metrics, metric)
-        if measured is None:
+        if not is_measured(complexity.metrics, metric):
             yield Unmeasured(metric=metric, module=None, source=limit.source)
-        elif measured > limit.most:
-            yield Violation(metric=metric, module=None, measured=measured, limit=limit.most, source=limit.source)
+        elif measured is not None and _is_beyond(metric, measured, limit):
+            yield _violation(metric, measured, limit)
 
 
 def _check_modules(
@@ -181,11 +279,11 @@ def _check_modules(
         paths = _matching(complexity, pattern)
         for metric, limit in _in_order(limits):
             values = {path: measured_value(complexity.modules[path].metrics, metric) for path in paths}
-            if None in values.values():
+            if not all(is_measured(complexity.modules[path].metrics, metric) for path in paths):
                 yield Unmeasured(metric=metric, module=pattern, source=limit.source)
             for path, value in values.items():
-                if value is not None and value > limit.most:
-                    yield Violation(metric=metric, module=path, measured=value, limit=limit.most, source=limit.source)
+                if value is not None and _is_beyond(metric, value, limit):
+                    yield _violation(metric, value, limit, module=path)
 
 
 def _check_phases(
@@ -195,12 +293,10 @@ def _check_phases(
         metrics = complexity.work_of(phase)
         for metric, limit in _in_order(limits):
             measured = None if metrics is None else measured_value(metrics, metric)
-            if measured is None:
+            if metrics is None or not is_measured(metrics, metric):
                 yield Unmeasured(metric=metric, module=None, source=limit.source, phase=phase)
-            elif measured > limit.most:
-                yield Violation(
-                    metric=metric, module=None, measured=measured, limit=limit.most, source=limit.source, phase=phase
-                )
+            elif measured is not None and _is_beyond(metric, measured, limit):
+                yield _violation(metric, measured, limit, phase=phase)
 
 
 def _matching(complexity: Complexity, pattern: str) -> list[str]:
@@ -215,7 +311,7 @@ def _near_paths(complexity: Complexity, pattern: str) -> tuple[str, ...]:
     return tuple(ends[:_NEAR_NAMES] or difflib.get_close_matches(pattern, paths, n=_NEAR_NAMES, cutoff=0.5))
 
 
-def _used(measured: int, limit: int) -> Fraction | float:
-    if limit:
-        return Fraction(measured, limit)
-    return math.inf if measured else 1.0
+def _used(part: Amount, whole: Amount) -> Fraction | float:
+    if whole:
+        return Fraction(part) / whole
+    return math.inf if part else 1.0

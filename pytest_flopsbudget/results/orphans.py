@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.names import FOLDER
 from pytest_flopsbudget.results.baseline import split_nodeid
+from pytest_flopsbudget.results.metrics import identifying
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -123,8 +124,7 @@ def _by_cost(tests: Mapping[str, Mapping[str, Complexity]]) -> dict[frozenset[tu
 def _cost(entries: Mapping[str, Complexity]) -> frozenset[tuple[object, ...]]:
     """What stays as it is when a test is only renamed."""
     return frozenset(
-        (name, entry.model, entry.inputs, entry.backward, frozenset(entry.metrics.items()))
-        for name, entry in entries.items()
+        (name, entry.model, entry.inputs, entry.backward, identifying(entry.metrics)) for name, entry in entries.items()
     )
 
 

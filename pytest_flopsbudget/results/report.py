@@ -13,9 +13,10 @@ from pytest_flopsbudget.results.comparison import Comparison
 from pytest_flopsbudget.results.complexity import Complexity, Count
 from pytest_flopsbudget.results.diff import Diff
 from pytest_flopsbudget.results.fold import natural_key
+from pytest_flopsbudget.results.latency import Unjudged
 from pytest_flopsbudget.results.limits import Limit, Share, UnmatchedPattern, Unmeasured, Violation
 from pytest_flopsbudget.results.verdict import Outcome, Verdict
-from pytest_flopsbudget.settings import Reaction, Shown
+from pytest_flopsbudget.settings import Reaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -40,8 +41,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     #: pytest's root folder, seen from the top of the repository; "." where it is that, or where there is none. Files
     #: and node ids begin there.
     root: str = "."
-    #: The unit of work that reports for people show, as the pyproject says.
-    show: Shown = "flops"
+    #: The metric that reports for people show first, as the pyproject says.
+    show: str = "flops"
     #: What the pyproject makes of a measurement without a baseline.
     missing_baseline: Reaction = "warn"
     #: What the pyproject makes of an operator that no formula covers.
@@ -87,6 +88,8 @@ class ReportedMeasurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     unmatched: tuple[UnmatchedPattern, ...] = ()
     #: The measurement held against its baseline.
     comparison: Comparison
+    #: Latencies that are too uneven to be judged.
+    unjudged: tuple[Unjudged, ...] = ()
     #: Through what the metrics changed, module by module and operator by operator.
     diffs: tuple[Diff, ...] = ()
     #: What was measured. In a file, equal siblings among its modules stand on one line, "layers.{0-31}.mlp".

@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from pytest_flopsbudget.errors import ReportError
 from pytest_flopsbudget.results import strict_json
 from pytest_flopsbudget.results.fold import fold, unfold
-from pytest_flopsbudget.results.metrics import METRICS, STORED
+from pytest_flopsbudget.results.metrics import METRICS, STORED, STORED_BY_NAME, is_key, is_stored
 from pytest_flopsbudget.results.report import FORMAT, Report
 from pytest_flopsbudget.results.report_target import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_flopsbudget.results.complexity import Complexity
@@ -31,7 +31,7 @@ _MOST_DIGITS = 100
 
 #: Keys whose values are laid out over several lines.
 _OPENED = frozenset({
-    "run", "tests", "measurements", "broken", "comparison", "changes", "diffs",
+    "run", "tests", "measurements", "broken", "comparison", "changes", "parts", "diffs", "unjudged",
     "complexity", "modules", "operators", "unknown_operators", "phases",
 })  # fmt: skip
 
@@ -143,21 +143,23 @@ def _read(data: object) -> Report:
     if written is None:
         raise strict_json.FaultError('the key "format" is missing', line=1)
     report = strict_json.convert(data, Report)
-    for place, key, known in _named_metrics(report):
-        if key not in known:
+    for place, key, stored in _named_metrics(report):
+        if not (is_stored(key) if stored else is_key(key)):
+            known = (*STORED, *STORED_BY_NAME) if stored else METRICS
             raise strict_json.FaultError(f"no such metric; there are {', '.join(known)}", (*place, key))
     return _each(report, _unfolded)
 
 
-def _named_metrics(report: Report) -> Iterator[tuple[Place, str, Collection[str]]]:
-    """All metrics that the report names, each with its place and those that may stand there."""
+def _named_metrics(report: Report) -> Iterator[tuple[Place, str, bool]]:
+    """All metrics that the report names, each with its place and whether it has to be a stored one."""
+    yield ("run", "show"), report.run.show, False
     for number, test in enumerate(report.tests):
         for own_number, measurement in enumerate(test.measurements):
             place: Place = ("tests", number, "measurements", own_number)
             for below, key in _of_verdict(measurement):
-                yield (*place, *below), key, METRICS
+                yield (*place, *below), key, False
             for below, key in _of_complexity(measurement.complexity):
-                yield (*place, "complexity", *below), key, STORED
+                yield (*place, "complexity", *below), key, True
 
 
 def _of_verdict(measurement: ReportedMeasurement) -> Iterator[tuple[Place, str]]:
@@ -170,7 +172,9 @@ def _of_verdict(measurement: ReportedMeasurement) -> Iterator[tuple[Place, str]]
     for place, items in (
         (("broken",), measurement.broken),
         (("comparison", "changes"), measurement.comparison.changes),
+        (("comparison", "parts"), measurement.comparison.parts),
         (("diffs",), measurement.diffs),
+        (("unjudged",), measurement.unjudged),
         (("share",), [measurement.share] if measurement.share else []),
     ):
         for item in items:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pytest_flopsbudget.results import baseline, baseline_text
-from pytest_flopsbudget.results.metrics import value_of
+from pytest_flopsbudget.results.baseline_lines import flat
+from pytest_flopsbudget.results.metrics import Amount, identifying, value_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,14 +22,14 @@ class Totals(msgspec.Struct, frozen=True):
     metrics: dict[str, int]
     backward: bool = False
 
-    def value(self, metric: str) -> int | None:
+    def value(self, metric: str) -> Amount | None:
         """The value of a metric, stored or derived; None where it was not measured."""
         return value_of(self.metrics, metric)
 
     @property
     def identity(self) -> object:
         """Equal where two are likely of one model."""
-        return self.model, self.inputs, self.backward, tuple(sorted(self.metrics.items()))
+        return self.model, self.inputs, self.backward, identifying(self.metrics)
 
 
 #: Test id → name of the measurement → its totals: one baseline file.
@@ -43,7 +44,7 @@ class _Line(msgspec.Struct):
     model: str | None = None
     inputs: tuple[str, ...] = ()
     backward: bool = False
-    metrics: dict[str, int] | None = None
+    metrics: dict[str, int | dict[str, int]] | None = None
 
 
 class _File(msgspec.Struct):
@@ -80,7 +81,7 @@ def read_totals(data: bytes, path: Path) -> Tests:
 def _gather(lines: list[_Line]) -> Tests | None:
     """The totals that the lines tell; None where they do not tell one thing of each measurement."""
     runs: dict[tuple[str, str], _Line] = {}
-    metrics: dict[tuple[str, str], dict[str, int]] = {}
+    metrics: dict[tuple[str, str], dict[str, int | dict[str, int]]] = {}
     for line in lines:
         key = line.test, line.name
         if line.model is not None and runs.setdefault(key, line) != line:
@@ -91,5 +92,6 @@ def _gather(lines: list[_Line]) -> Tests | None:
         return None
     tests: Tests = {}
     for (test_id, name), run in runs.items():
-        tests.setdefault(test_id, {})[name] = Totals(run.model or "", run.inputs, metrics[test_id, name], run.backward)
+        values = flat(metrics[test_id, name])
+        tests.setdefault(test_id, {})[name] = Totals(run.model or "", run.inputs, values, run.backward)
     return tests

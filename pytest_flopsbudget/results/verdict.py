@@ -9,6 +9,7 @@ import msgspec
 from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.diff import Diff, diff, telling
+from pytest_flopsbudget.results.latency import Unjudged, unjudged, without_metrics
 from pytest_flopsbudget.results.limits import (
     Limit,
     Share,
@@ -17,14 +18,17 @@ from pytest_flopsbudget.results.limits import (
     Violation,
     check,
     merge,
+    named,
     share,
     tolerance_for,
     unmatched,
+    without,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from pytest_flopsbudget.results.report import ReportedMeasurement
     from pytest_flopsbudget.settings import Budget, Settings
 
 Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "new", "ok"]
@@ -57,6 +61,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     diffs: tuple[Diff, ...] = ()
     #: The limit that is used up most.
     share: Share | None = None
+    #: Latencies that are too uneven to be judged.
+    unjudged: tuple[Unjudged, ...] = ()
     #: Whether the run accepts this measurement as the new baseline.
     accepted: bool = False
     #: Which of the settings' reactions fail the test: "regressed", "new", "improved", "unknown operators".
@@ -109,8 +115,11 @@ def judge(
             same.
     """
     complexity = measurement.complexity
-    effective = merge(budgets)
-    comparison = compare(baseline, complexity, tolerance_for(budgets, settings))
+    effective = named(merge(budgets), complexity)
+    tolerance = tolerance_for(budgets, settings)
+    uneven = unjudged(complexity, tolerance)
+    comparison = compare(baseline, without_metrics(complexity, _names(uneven)), tolerance)
+    held = without(effective, _names(uneven))
     everywhere = settings.limits.source if settings.limits is not None else None
     accepted = _is_accepted(comparison, accepts)
     failing: list[Outcome] = []
@@ -134,22 +143,35 @@ def judge(
         # What holds for all models need not name a module, or a phase, of each of them.
         broken=tuple(
             item
-            for item in check(complexity, effective)
+            for item in check(complexity, held)
             if not (isinstance(item, Unmeasured) and item.phase and item.source == everywhere)
         ),
         unmatched=tuple(item for item in unmatched(complexity, effective) if item.source != everywhere),
         comparison=comparison,
         diffs=_diffs(baseline, complexity, comparison),
-        share=share(complexity, effective),
+        share=share(complexity, held),
+        unjudged=uneven,
         accepted=accepted,
         failing=tuple(failing),
     )
+
+
+def _names(uneven: Iterable[Unjudged]) -> set[str]:
+    return {one.metric for one in uneven}
 
 
 def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> tuple[Diff, ...]:
     if old is None:
         return ()
     return tuple(diff(old, new, metric) for metric in telling({change.metric for change in comparison.changes}))
+
+
+def to_accept(judged: Verdict | ReportedMeasurement) -> Complexity:
+    """What becomes the baseline where a measurement is accepted: all of it but the latencies that tell nothing new.
+
+    Those were too uneven to be judged, or differ from the baseline's by no more than a clock does.
+    """
+    return without_metrics(judged.complexity, {*_names(judged.unjudged), *judged.comparison.steady})
 
 
 def tightens(comparison: Comparison) -> bool:

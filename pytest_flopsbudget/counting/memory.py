@@ -1,0 +1,284 @@
+"""Bytes alive at once, and the longest chain of operators: both follow storages, not tensors.
+
+A storage lives as long as anything holds it: a view, an attribute, a variable of a frame, autograd for the backward
+pass. So each storage that an operator makes is given a token that ends with it. What holds tensors in a measured run is
+what holds them in eager mode, so that they end when they would end there.
+"""
+
+from __future__ import annotations
+
+import weakref
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.metadata import tensors_in
+from pytest_flopsbudget.counting.replaced import replaced
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from pytest_flopsbudget.counting.modules import Node
+    from pytest_flopsbudget.counting.operators import OperatorInfo
+    from pytest_flopsbudget.results.complexity import PhaseName
+
+#: Where a storage keeps its token.
+_TOKEN = "_flopsbudget"  # noqa: S105 -- no password
+_Tensor = torch.Tensor
+_SEQUENCES = (list, tuple)
+
+
+class Allocation:
+    """The memory behind a storage."""
+
+    __slots__ = ("depth", "kind", "made", "phase", "size")
+
+    def __init__(self, size: int, made: int, kind: str, phase: PhaseName, depth: int) -> None:
+        #: Bytes.
+        self.size = size
+        #: The number of the operator that made it; 0 where it was there before.
+        self.made = made
+        #: What it holds where that is known, one of `MEMORY_KINDS`; else empty.
+        self.kind = kind
+        #: When it was made.
+        self.phase: PhaseName = phase
+        #: Operators in the longest chain that led to what it holds.
+        self.depth = depth
+
+
+class _Token:
+    """Ends with the storage that it is put on."""
+
+    __slots__ = ("allocation", "memory", "other")
+
+    def __init__(self, allocation: Allocation, memory: Memory, other: _Token | None) -> None:
+        self.allocation, self.memory = allocation, memory
+        #: That of a watch around this one, which sees the storage too.
+        self.other = other
+
+    def __del__(self) -> None:
+        self.memory.freed(self.allocation)
+
+
+class Peak:
+    """The moment at which most bytes were alive."""
+
+    __slots__ = ("clock", "node", "operator", "size")
+
+    def __init__(self) -> None:
+        #: Beyond what was there before.
+        self.size = self.clock = 0
+        #: What ran then, and in which module.
+        self.operator = ""
+        self.node: Node | None = None
+
+
+class Memory:
+    """Follows what is alive while operators run, and how they depend on each other.
+
+    Args:
+        finds: whether what an operator reads is noted as having been there. Without, `holds` has to be told all of it.
+    """
+
+    def __init__(self, *, finds: bool = False) -> None:
+        #: Bytes alive now of what was made meanwhile, and the most of them since the call of a module began.
+        self.current = self.highest = 0
+        #: The longest chain of operators so far.
+        self.depth = 0
+        self.peak = Peak()
+        self._finds = finds
+        self._clock = 0
+        self._alive: dict[Allocation, None] = {}
+        #: What was alive at the peak, and is not any more.
+        self._gone: list[Allocation] = []
+        self._closed = False
+        #: What was there before: it counts from the beginning to the end, whenever it is met first.
+        self._before: list[Allocation] = []
+        #: By identity, the storages of those: they are others', and get no token.
+        self._others: dict[int, tuple[Allocation, Any]] = {}
+
+    def holds(self, kind: str, tensors: Iterable[torch.Tensor]) -> None:
+        """Say what these are, which were there before or were made meanwhile; what has been said stays."""
+        for tensor in tensors:
+            holder = _holder(tensor)
+            allocation = self._of(holder) or self._found(holder, tensor)
+            allocation.kind = allocation.kind or kind
+
+    def ran(  # noqa: PLR0913, PLR0917 -- all that is known of a call
+        self,
+        info: OperatorInfo,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        output: Any,
+        node: Node,
+        phase: PhaseName,
+        steps: int,
+    ) -> None:
+        """Follow a call of an operator.
+
+        Args:
+            info: the operator.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+            output: what it returned.
+            node: where it ran.
+            phase: when it ran.
+            steps: how many operators it is in a chain: 0 where it computes and moves nothing.
+        """
+        self._clock += 1
+        depth = steps + self._deepest(args, 0)
+        if kwargs:
+            depth = max(depth, steps + self._deepest(kwargs.values(), 0))
+        self.depth = max(self.depth, depth)
+        if info.written:
+            for tensor in info.writes_to(args, kwargs):
+                self._wrote(tensor, depth, resized=info.behaviour == "alias")
+        if info.behaviour == "inplace":
+            return
+        if type(output) is _Tensor:
+            self._made(output, depth, phase)
+        else:
+            for tensor in tensors_in(output):
+                self._made(tensor, depth, phase)
+        current = self.current
+        if current > self.highest:
+            self.highest = current
+            peak = self.peak
+            if current > peak.size:
+                peak.size, peak.clock, peak.operator, peak.node = current, self._clock, info.name, node
+                if self._gone:
+                    self._gone.clear()
+
+    def begin(self) -> tuple[int, int]:
+        """A call of a module begins: what is alive now, and what `highest` was, both for `end`."""
+        before = self.current, self.highest
+        self.highest = self.current
+        return before
+
+    def end(self, current: int, highest: int) -> int:
+        """The call has ended: the most bytes that it had alive at once beyond those that were when it began."""
+        rise = self.highest - current
+        self.highest = max(self.highest, highest)
+        return rise
+
+    def _deepest(self, values: Iterable[Any], depth: int) -> int:
+        """The longest chain that led to one of these, or ``depth`` where that is longer."""
+        for value in values:
+            if isinstance(value, _Tensor):
+                holder = _holder(value)
+                token = getattr(holder, _TOKEN, None)
+                if token is not None and token.memory is self:
+                    reached = token.allocation.depth
+                elif self._finds:
+                    reached = (self._of(holder) or self._found(holder, value)).depth
+                elif self._others:
+                    known = self._of(holder)
+                    reached = 0 if known is None else known.depth
+                else:
+                    continue
+                depth = max(depth, reached)
+            elif type(value) in _SEQUENCES:
+                depth = self._deepest(value, depth)
+        return depth
+
+    def _made(self, tensor: torch.Tensor, depth: int, phase: PhaseName) -> None:
+        """Note what an operator returned: memory of its own, or of something that was there."""
+        holder = _holder(tensor)
+        token: _Token | None = getattr(holder, _TOKEN, None)
+        known = token.allocation if token is not None and token.memory is self else self._of(holder)
+        if known is not None:
+            known.depth = max(known.depth, depth)
+            return
+        size = tensor.nbytes if holder is tensor else holder.nbytes()
+        allocation = Allocation(size, self._clock, "", phase, depth)
+        self._alive[allocation] = None
+        self.current += size
+        setattr(holder, _TOKEN, _Token(allocation, self, token))
+
+    def _wrote(self, tensor: torch.Tensor, depth: int, *, resized: bool) -> None:
+        """Note what an operator wrote to."""
+        holder = _holder(tensor)
+        allocation = self._of(holder) or self._found(holder, tensor)
+        allocation.depth = max(allocation.depth, depth)
+        if resized and holder is not tensor:
+            self._resized(holder)
+
+    def _resized(self, storage: torch.UntypedStorage) -> None:
+        """Note the size of a storage that may have another than before."""
+        allocation = self._of(storage)
+        if allocation is not None and allocation.made:
+            size = storage.nbytes()
+            self.current += size - allocation.size
+            allocation.size = size
+
+    @contextmanager
+    def following_resizes(self) -> Iterator[None]:
+        """Notice storages that are given another size by themselves, as FSDP frees gathered parameters."""
+        resize = torch.UntypedStorage.resize_
+
+        def resized(storage: torch.UntypedStorage, size: int) -> Any:
+            result = resize(storage, size)
+            self._resized(storage)
+            return result
+
+        with replaced([(torch.UntypedStorage, "resize_", resized)]):
+            yield
+
+    def _of(self, holder: Any) -> Allocation | None:
+        """The allocation behind what holds a tensor's data; None where it is not known yet."""
+        token: _Token | None = getattr(holder, _TOKEN, None)
+        while token is not None:
+            if token.memory is self:
+                return token.allocation
+            token = token.other
+        known = self._others.get(holder._cdata)  # noqa: SLF001 -- its identity
+        return None if known is None else known[0]
+
+    def _found(self, holder: Any, tensor: torch.Tensor) -> Allocation:
+        """Note what was there before."""
+        size = tensor.nbytes if holder is tensor else min(tensor.nbytes, holder.nbytes())
+        allocation = Allocation(size, 0, "", "forward", 0)
+        identity = holder._cdata  # noqa: SLF001
+        # While it is referred to, its identity is not given to another. What is watched must not live longer for it.
+        kept = weakref.ref(holder, lambda _: self._others.pop(identity, None)) if self._finds else holder
+        self._others[identity] = allocation, kept
+        self._before.append(allocation)
+        return allocation
+
+    def freed(self, allocation: Allocation) -> None:
+        """An allocation has ended."""
+        if not self._closed:
+            self.current -= allocation.size
+            self._alive.pop(allocation, None)
+            if allocation.made <= self.peak.clock:
+                self._gone.append(allocation)
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count ``size`` bytes more while the context lasts: what stands for several holds as much as all of them."""
+        allocation = Allocation(size, self._clock, "", "forward", 0)
+        self._alive[allocation] = None
+        self.current += size
+        try:
+            yield
+        finally:
+            self.freed(allocation)
+
+    def close(self) -> None:
+        """Follow no longer: what ends from now on does not matter."""
+        self._closed = True
+        self._others.clear()
+
+    def at_peak(self) -> list[Allocation]:
+        """What was alive when most was."""
+        clock = self.peak.clock
+        return [*self._before, *(made for made in (*self._alive, *self._gone) if made.made <= clock)]
+
+
+def _holder(tensor: torch.Tensor) -> Any:
+    """What lives as long as the tensor's data: its storage, or itself where it has none."""
+    try:
+        return tensor.untyped_storage()
+    except (NotImplementedError, RuntimeError):  # sparse ones consist of others
+        return tensor

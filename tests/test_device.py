@@ -1,0 +1,78 @@
+"""The profile of a device: which rate holds for which dtype."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_flopsbudget.hardware.device import Device
+
+
+def device(rates, vector_rates=None):
+    return Device("d", rates, vector_rates or {}, bandwidth=1, memory=1, launch=1)
+
+
+class TestRate:
+    @pytest.mark.parametrize(
+        ("dtype", "expected"),
+        [
+            ("float32", 10),
+            ("float16", 40),
+            ("bfloat16", 40),
+            ("float8_e4m3fn", 40),
+            ("float8_e5m2", 40),
+            ("int8", 90),
+            ("uint8", 90),
+            ("qint8", 90),
+            ("quint8", 90),
+            ("complex64", 10),
+            ("complex32", 40),
+            ("float64", 10),
+            ("tfloat32", 10),
+            ("complex128", 10),
+            ("int64", 90),
+            ("bool", 90),
+            ("float4_e2m1fn_x2", 90),
+        ],
+    )
+    def test_falls_back_to_the_fastest_that_may_apply(self, dtype, expected):
+        """Of a dtype without a rate of its own: never slower than what it may be computed in."""
+        assert device({"float32": 10, "float16": 40, "int8": 90}).rate(dtype) == expected
+
+    @pytest.mark.parametrize(
+        ("rates", "dtype", "expected"),
+        [
+            ({"float32": 10, "bfloat16": 30, "float16": 40}, "float8", 40),
+            ({"float32": 10, "bfloat16": 30}, "float16", 30),
+            ({"float32": 10}, "int8", 10),
+            ({"float64": 5, "float16": 40}, "float32", 40),
+            ({"int8": 90}, "float32", 90),
+            ({"float32": 10, "float8": 80}, "float8_e5m2fnuz", 80),
+            ({"float32": 10, "uint8": 70}, "uint8", 70),
+        ],
+    )
+    def test_of_few_rates(self, rates, dtype, expected):
+        """Where nothing that it may be computed in has a rate, the fastest of all holds."""
+        assert device(rates).rate(dtype) == expected
+
+    def test_of_vectors_has_rates_of_its_own(self):
+        """Work besides products does not run on matrix units."""
+        found = device({"float32": 10, "float16": 400}, {"float32": 10, "float16": 20})
+        assert found.vector_rate("float16") == 20
+        assert found.vector_rate("bfloat16") == 20
+
+    def test_of_vectors_is_that_of_products_where_there_is_no_other(self):
+        """A profile may leave it out."""
+        assert device({"float32": 10}).vector_rate("float32") == 10
+
+
+def test_tf32_is_asked_for_by_name():
+    """FP32 does not become faster by it, and neither does what is no product."""
+    found = device({"float32": 10, "tfloat32": 80}, {"float32": 10})
+    assert (found.rate("float32"), found.rate("tfloat32"), found.vector_rate("tfloat32")) == (10, 80, 10)
+
+
+def test_devices_go_into_sets_and_tables():
+    """By name, though their rates are tables."""
+    one, same = device({"float32": 10}), device({"float32": 10})
+    assert one == same
+    assert len({one, same}) == 1

@@ -1,0 +1,53 @@
+"""docs/hardware.md shows the profiles as they are, and its examples are read."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.settings import load_settings
+
+DOCS = Path(__file__).parent.parent / "docs"
+sys.path.append(str(DOCS))
+
+import hardware_table  # noqa: E402 -- the path first
+
+PAGE = hardware_table.PATH.read_text(encoding="utf-8")
+
+
+def test_the_page_shows_the_profiles():
+    """Where this fails: make hardware-page."""
+    assert hardware_table.page(PAGE) == PAGE
+
+
+def test_every_device_has_a_row_and_sources():
+    rows = re.findall(r"^\| ([\w-]+) \| .* \|$", PAGE, re.MULTILINE)
+    sources = re.findall(r"^- \*\*([\w-]+)\*\*: \w", PAGE, re.MULTILINE)
+    assert list(DEVICES) == [name for name in rows if name in DEVICES]
+    assert list(DEVICES) == sources
+
+
+def test_a_row_by_hand():
+    """Figures are in the units that the page says."""
+    row = "| A100 | 19.5 | 19.5 | 156 | 312 | 312 |  | 624 | 19.5, 78 | 1,555 | 40 | 0.9 |"
+    assert row in PAGE
+
+
+def test_a_page_without_its_markers():
+    with pytest.raises(ValueError, match="lacks"):
+        hardware_table.page("a")
+
+
+def test_its_examples_are_read(tmp_path):
+    """Estimating, and profiles of one's own."""
+    examples = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    (tmp_path / "pyproject.toml").write_text("\n".join(examples), encoding="utf-8")
+    settings = load_settings(tmp_path)
+    assert settings.time_on == ("A100", "raspberry-pi-5")
+    camera, half = settings.devices.values()
+    assert (camera.rate("float32"), camera.vector_rate("float32")) == (50 * 10**9, 25 * 10**9)
+    assert (half.rates, half.bandwidth) == (DEVICES["A100"].rates, 777 * 10**9)

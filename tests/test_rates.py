@@ -1,0 +1,90 @@
+"""Speeds of devices, as people write them and as they are shown."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pytest_flopsbudget.rates import format_rate, parse_rate
+
+speeds = st.sampled_from(["FLOP/s", "B/s"])
+
+
+class TestParseRate:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("312 TFLOP/s", 312 * 10**12),
+            ("312 TFLOPS", 312 * 10**12),
+            ("312 TFLOPs/s", 312 * 10**12),
+            ("19.5T", 19_500_000_000_000),
+            ("26 TOPS", 26 * 10**12),
+            ("26 TOP/s", 26 * 10**12),
+            ("13 TMAC/s", 26 * 10**12),
+            ("153.6 GFLOP/s", 153_600_000_000),
+            ("500 FLOP/s", 500),
+            ("1.5 FLOP/s", 2),
+        ],
+    )
+    def test_reads_work_a_second(self, text, expected):
+        """FLOPs and operations count one each, a multiply-accumulate two; a part of one is rounded up."""
+        assert parse_rate(text, "FLOP/s") == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [("1555 GB/s", 1_555_000_000_000), ("1.5 TiB/s", 3 * 2**39), ("17GB/s", 17 * 10**9), ("12 B / s", 12)],
+    )
+    def test_reads_bytes_a_second(self, text, expected):
+        """Powers of 1000 and of 1024, as written."""
+        assert parse_rate(text, "B/s") == expected
+
+    @pytest.mark.parametrize("speed", ["FLOP/s", "B/s"])
+    @pytest.mark.parametrize("value", ["", "fast", 5, 1.5, None, True, [], "1..2 GB/s"])
+    def test_refuses_what_is_no_speed(self, value, speed):
+        """Whatever is not a number and its unit, bare numbers included, is told what to write."""
+        with pytest.raises(ValueError, match=r"is not a speed; write \""):
+            parse_rate(value, speed)
+
+    @pytest.mark.parametrize(
+        ("text", "speed", "message"),
+        [
+            ("312 TFLOPs", "FLOP/s", r'unknown unit \'TFLOPs\'; did you mean "312 TFLOPS"\? Allowed: FLOP/s'),
+            ("50 gflop/s", "FLOP/s", r'did you mean "50 GFLOP/s"\?'),
+            ("1555 GB", "B/s", r'did you mean "1555 GB/s"\? Allowed: B/s'),
+            ("1555 GBps", "B/s", r"unknown unit 'GBps'.*Allowed: B/s"),
+            ("1555 GB/s", "FLOP/s", "is a speed in B/s, and not in FLOP/s"),
+            ("19.5 TFLOPS", "B/s", "is a speed in FLOP/s, and not in B/s"),
+            ("1555", "B/s", "has no unit; write"),
+            ("1555", "FLOP/s", "has no unit; write"),
+            ("0 GB/s", "B/s", "is no speed above zero"),
+            ("-3 GFLOPS", "FLOP/s", "is no speed above zero"),
+            ("1,555 GB/s", "B/s", 'Write "1555 GB/s" or "1.555 GB/s"'),
+        ],
+    )
+    def test_refuses_other_units(self, text, speed, message):
+        """An amount, a speed of something else, or a letter that is wrong, each with what was likely meant."""
+        with pytest.raises(ValueError, match=message):
+            parse_rate(text, speed)
+
+
+class TestFormatRate:
+    @pytest.mark.parametrize(
+        ("rate", "speed", "expected"),
+        [
+            (19_500_000_000_000, "FLOP/s", "19.5 TFLOP/s"),
+            (153_600_000_000, "FLOP/s", "153.6 GFLOP/s"),
+            (1_307_400_000_000_000, "FLOP/s", "1.3074 PFLOP/s"),
+            (1_555_000_000_000, "B/s", "1555 GB/s"),
+            (17_068_000_000, "B/s", "17.068 GB/s"),
+            (999, "B/s", "999 B/s"),
+        ],
+    )
+    def test_is_exact(self, rate, speed, expected):
+        """Every digit, and none more."""
+        assert format_rate(rate, speed) == expected
+
+    @given(rate=st.integers(1, 10**20), speed=speeds)
+    def test_reads_back(self, rate, speed):
+        """What is shown may be pasted into a profile."""
+        assert parse_rate(format_rate(rate, speed), speed) == rate
