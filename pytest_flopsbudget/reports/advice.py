@@ -41,7 +41,8 @@ _HALVES = ("bfloat16", "float16")
 _BATCHED = ("bmm", "baddbmm")
 #: Names of operators that are libraries' have one of these in them.
 _LIBRARIES = ("fft", "linalg", "cholesky", "lu_", "sort", "topk", "scan")
-_RATE_NAMES = {"tfloat32": "TF32"}
+#: What people call a dtype that PyTorch has no name for.
+NAMES = {"tfloat32": "TF32"}
 
 
 @dataclass(frozen=True)
@@ -292,8 +293,8 @@ def _faster_products(site: Site) -> str | None:
     others = _faster_than(site.device, now) if now else {}
     if not others:
         return None
-    words = ", ".join(f"{_RATE_NAMES.get(dtype, dtype)} {float(times):.3g}x" for dtype, times in others.items())
-    own = _RATE_NAMES.get(now or "", now)
+    words = ", ".join(f"{NAMES.get(dtype, dtype)} {float(times):.3g}x" for dtype, times in others.items())
+    own = NAMES.get(now or "", now)
     return f"its products run in {own}; {site.device.name} multiplies faster in others: {words}"
 
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from pytest_flopsbudget.fixture import DEFAULT_NAME
 from pytest_flopsbudget.hardware.roofline import bound_of
 from pytest_flopsbudget.reports import beyond
-from pytest_flopsbudget.reports.advice import Site, sentence
+from pytest_flopsbudget.reports.advice import NAMES, Site, sentence
 from pytest_flopsbudget.reports.cells import change, percent, used
 from pytest_flopsbudget.reports.explain_tables import modules, operators, phases
 from pytest_flopsbudget.reports.failure import unknown_operators
@@ -102,11 +102,11 @@ def _head(nodeid: str, verdict: Verdict, screen: Screen) -> Iterator[RenderableT
 
 def _outcome(verdict: Verdict) -> str:
     share_used = used(verdict.share)
-    budget = f"{share_used} of the limit that is used up most" if share_used else "no limits"
+    budget = f"{share_used} of the limit that is used up most" if share_used else "held to no limit"
     changed = change(verdict.comparison)
     against = {"new": "no baseline", "=": "as in the baseline"}.get(changed, f"{changed} FLOPs against the baseline")
     if changed == "(other)":
-        against = "as many FLOPs as in the baseline, and others"
+        against = "as many FLOPs as in the baseline, but others changed"
     return f"{verdict.outcome}: {budget}, {against}"
 
 
@@ -171,7 +171,7 @@ def _balance(complexity: Complexity, device: Device) -> str:
     """From which intensity on products wait for arithmetic and no longer for memory."""
     row = METRICS["arithmetic_intensity"]
     rates = {dtype: device.rate(dtype) for dtype in _BALANCES if dtype != "tfloat32" or dtype in device.rates}
-    words = ", ".join(f"{rate / device.bandwidth:.3g} ({dtype})" for dtype, rate in rates.items())
+    words = ", ".join(f"{rate / device.bandwidth:.3g} ({NAMES.get(dtype, dtype)})" for dtype, rate in rates.items())
     intensity = measured_value(complexity.metrics, row.key)
     beside = f"; all operators together have {format_value(intensity, row)}" if intensity is not None else ""
     return f"products are compute-bound from {words} FLOPs/byte on{beside}"
@@ -227,8 +227,8 @@ def _figures(place: Place, complexity: Complexity, device: str | None) -> Iterat
         key = key_for("time", device)
         time = count_of(place.own, key)
         if time is not None:
-            part = percent(share(place.own, complexity.metrics, key))
-            yield f">={format_value(time, METRICS['time'])}, {part or '0%'} of time"
+            of_time = percent(share(place.own, complexity.metrics, key))
+            yield f">={format_value(time, METRICS['time'])}, {of_time or '0%'} of time"
     for key, word in keys.items():
         part = share(place.own, complexity.metrics, key)
         if part is not None:

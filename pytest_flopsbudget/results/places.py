@@ -88,7 +88,8 @@ def weight(part: Mapping[str, int], total: Mapping[str, int], device: str | None
     of_time = None if device is None else share(part, total, key_for("time", device))
     if of_time is not None:
         return of_time
-    shares = [share(part, total, key) for key in ("total_flops", "flops", "memory_traffic")]
+    work = "total_flops" if count_of(total, "total_flops") is not None else "flops"
+    shares = [share(part, total, key) for key in (work, "memory_traffic")]
     return max((one for one in shares if one is not None), default=Fraction(0))
 
 
