@@ -32,9 +32,24 @@ def both(model, args=(), kwargs=None, *, backward=False):
     assert (shapes.execution, real.execution) == ("shapes", "real")
     assert not shapes.unknown_operators
     assert not real.unknown_operators
-    assert shapes.modules == real.modules
-    assert slow.modules == real.modules
+    assert differences(shapes, real) == {}, differences(shapes, real)
+    # Without shortcuts gradients are on, and what a backward pass would need stays alive.
+    assert differences(slow, real, without=("peak_memory",)) == {}, differences(slow, real)
     return shapes
+
+
+def differences(one, other, *, without=()):
+    """(path, metric) → the two values, where two measurements differ: in modules, their types, calls and metrics."""
+    left, right = _values_of(one, without), _values_of(other, without)
+    return {key: (left.get(key), right.get(key)) for key in {**left, **right} if left.get(key) != right.get(key)}
+
+
+def _values_of(counted, without):
+    flat = {}
+    for path, module in counted.modules.items():
+        flat[path] = (module.type, module.shape, module.calls)
+        flat |= {(path, key): value for key, value in module.metrics.items() if key not in without}
+    return flat
 
 
 def metadata(output):

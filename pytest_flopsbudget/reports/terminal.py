@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.settings import Settings
 
 #: Characters that paths of modules keep beside columns of times.
-_ROOM_FOR_PATHS = 24
+_ROOM_FOR_PATHS = 20
 
 #: How verdicts are coloured.
 STYLES: dict[Outcome, str] = {
@@ -66,7 +67,15 @@ def summary(
             for verdict in entry.whole():
                 lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
                 lines += [screen.text(line) for line in _collectives(verdict.complexity)]
-                lines += [screen.text(f"  {line}") for line in beyond.lines(verdict.complexity)]
+                for line in beyond.lines(verdict.complexity):
+                    lines += wrap(
+                        screen.text(visible(line)),
+                        screen.width,
+                        initial_indent="  ",
+                        subsequent_indent="      ",
+                        break_long_words=False,
+                        break_on_hyphens=False,
+                    )
     if verbosity >= 0:
         lines.append("")
     lines += [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]
@@ -112,7 +121,9 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table
     shown = verdict.complexity.modules
     modules = [
         (path or "(model)", module)
-        for path, module in fold(shown if metric_of(show).aggregation == "peak" else without_peaks(shown)).items()
+        for path, module in fold(
+            shown if metric_of(show).aggregation in {"peak", "whole"} else without_peaks(shown)
+        ).items()
         if measured_value(module.metrics, show) or module.params
     ]
     rows = [path for path, _ in modules]
@@ -129,9 +140,12 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table
     parts = [*(module.metrics for _, module in modules), *(one.metrics for one in verdict.complexity.phases.values())]
     for head, column in _time_columns(verdict.complexity, parts):
         wide = max(map(len, (head, *column)))
-        # Paths need room too; the lines below the table tell of all devices.
         if screen.room_beside([*widths, wide]) < _ROOM_FOR_PATHS:
-            break
+            # A class is known by how it begins; the lines below the table tell of devices that have no column.
+            shorter = [min(widths[0], LEAST_ROOM), *widths[1:]]
+            if screen.room_beside([*shorter, wide]) < _ROOM_FOR_PATHS:
+                break
+            widths = shorter
         heads.append(head)
         widths.append(wide)
         for row, cell in zip(cells, column, strict=True):
