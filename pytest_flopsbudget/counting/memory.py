@@ -302,8 +302,9 @@ def _size_of(tensor: torch.Tensor, holder: Any) -> int:
     """The bytes of a storage that is somebody else's, as far as the tensor reaches."""
     if holder is tensor:
         return tensor.nbytes
-    size: int = holder.nbytes()
-    return min(tensor.nbytes, size)
+    whole: int = holder.nbytes()
+    reached: int = tensor.nbytes
+    return min(reached, whole)
 
 
 def _holder(tensor: torch.Tensor) -> Any:
