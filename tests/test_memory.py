@@ -120,8 +120,8 @@ class TestPasses:
     def test_training_keeps_what_backward_needs(self, count):
         """Behind the forward pass: of each layer the relu's result, which is the next one's operand too.
 
-        A linear layer's result is let go when its relu has run. In backward, gradients of weights take the place of what
-        is let go; the most is alive in the last layers, before much has been let go.
+        A linear layer's result is let go when its relu has run. In backward, gradients of weights take the place of
+        what is let go; the most is alive in the last layers, before much has been let go.
         """
         counted = measure(Stack(count), X, backward=True)
         held = count * W + T
@@ -151,7 +151,7 @@ class TestPasses:
         assert again.recomputed_flops == on_shapes(Long(8), X).flops
         # Weights, input, four results a block, the seed, and the gradients behind and before the first that goes back.
         assert whole.peak_memory == 8 * W + T + 8 * 4 * T + 4 + 2 * T
-        # At the end of the forward pass one result a block; what is made again on the way back is no more than a block's.
+        # Behind the forward pass one result a block; what is made again on the way back is no more than a block's.
         assert again.peak_memory <= 8 * W + T + 8 * T + 4 + (4 + 2) * T + 7 * W
         assert again.peak_memory < whole.peak_memory
 

@@ -300,10 +300,8 @@ def _kind_by_making(allocation: Allocation) -> str:
 
 def _size_of(tensor: torch.Tensor, holder: Any) -> int:
     """The bytes of a storage that is somebody else's, as far as the tensor reaches."""
-    if holder is tensor:
-        return tensor.nbytes
-    whole: int = holder.nbytes()
     reached: int = tensor.nbytes
+    whole: int = reached if holder is tensor else holder.nbytes()
     return min(reached, whole)
 
 
