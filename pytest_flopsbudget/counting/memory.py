@@ -91,6 +91,8 @@ class Memory:
         #: The longest chain of operators so far.
         self.depth = 0
         self.peak = Peak()
+        #: What was alive when most was, bytes by kind; known once this is closed.
+        self.at_peak: dict[str, int] = {}
         self._finds = finds
         self._clock = 0
         self._alive: dict[Allocation, None] = {}
@@ -278,12 +280,13 @@ class Memory:
             self.freed(allocation)
 
     def close(self) -> None:
-        """Follow no longer: what ends from now on does not matter."""
+        """Follow no longer, and keep nothing: tokens of tensors that live on refer to this."""
+        self.at_peak = self._kinds_at_peak()
         self._closed = True
-        self._others.clear()
+        for kept in (self._others, self._alive, self._gone, self._before, self._stood):
+            kept.clear()
 
-    def at_peak(self) -> dict[str, int]:
-        """What was alive when most was: bytes by kind."""
+    def _kinds_at_peak(self) -> dict[str, int]:
         clock, kinds = self.peak.clock, dict(self._standing)
         made = (allocation for allocation in (*self._alive, *self._gone) if allocation.made <= clock)
         for allocation in (*self._before, *made):
