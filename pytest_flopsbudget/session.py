@@ -12,6 +12,7 @@ from pytest_flopsbudget.census import own_nodeid
 from pytest_flopsbudget.controller import ENCODING, terminal_encoding
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget
+from pytest_flopsbudget.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -122,6 +123,23 @@ class BudgetSession:
 
         names = (*self.settings.time_on, *limited_devices(self.budgets_for(item)))
         return tuple(device_named(self.settings, name) for name in dict.fromkeys(names))
+
+    def timing_for(self, item: pytest.Item) -> Timing:
+        """Whether the item's measurements are timed, and how."""
+        from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency  # noqa: PLC0415 -- as above
+
+        settings, holds = self.settings, not self._config.getoption("--flops-budget-disable")
+        budgets = self.budgets_for(item) if holds else ()
+        # Of pytest-xdist.
+        workers: Mapping[str, int] = getattr(self._config, "workerinput", {})
+        return Timing(
+            wanted=holds and asks_for_latency(budgets, settings),
+            limited=limits_latency(budgets),
+            machine=settings.machine,
+            run_time=settings.latency_run_time / 10**9,
+            devices=settings.devices,
+            beside=workers.get("workercount", 1) - 1,
+        )
 
     def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
         """The budgets of the item, the closest last."""
