@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
+from timed import estimated, peaking, timed
 
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.results.baseline import (
@@ -19,6 +20,7 @@ from pytest_flopsbudget.results.baseline import (
     split_nodeid,
     updated,
 )
+from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase, UnknownOperator
 from pytest_flopsbudget.results.metrics import STORED, key_for, metric_of
 
@@ -526,3 +528,83 @@ def test_phases(tmp_path):
     path.write_text(text.replace('"phase": "backward"', '"phase": "backwards"'), encoding="utf-8")
     with pytest.raises(BaselineError, match='allowed: "forward", "backward", "optimizer"'):
         load(path)
+
+
+class TestBeyondWork:
+    """What has a value for each device or machine, and what baselines leave out."""
+
+    def test_lines(self, path):
+        """By row and name; zeros of modules are left out as ever."""
+        save(BaselineFile(path, {"t": {"model": estimated()}}))
+        text = path.read_text()
+        assert '{"metrics": {"flops": 2500, "params": 15, "compute_time": {"A100": 900}, ' in text
+        assert '"memory_time": {"A100": 300}, "launch_time": {"A100": 200}}, "test": "t"' in text
+        (stem,) = [line for line in text.splitlines() if '"module": "stem"' in line]
+        assert '"compute_time": {"A100": 900}, "launch_time": {"A100": 100}, "test"' in stem
+        assert "memory_time" not in stem
+        assert load(path).tests == {"t": {"model": estimated()}}
+
+    @pytest.mark.parametrize(
+        ("old", "new", "told"),
+        [
+            ('"A100": 900', '"A100": -900', "Expected `int` >= 0"),
+            ('{"A100": 900}', "900", "Expected `object`"),
+            ('"A100": 900', '"": 900', "str"),
+            ('"A100": 900', '"A]": 900', "str"),
+            ('"compute_time"', '"time"', '"time"'),
+            ('"flops": 2500', '"flops": {"A100": 1}', "Expected `int`"),
+        ],
+    )
+    def test_what_is_at_fault(self, path, old, new, told):
+        """It is refused with its line, in modules as in totals."""
+        save(BaselineFile(path, {"t": {"model": estimated()}}))
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        with pytest.raises(BaselineError, match="line") as caught:
+            load(path)
+        assert told in str(caught.value)
+
+    def test_modules_without_peaks(self, path):
+        """Equal layers reach different ones, and share a line all the same."""
+        metrics = {"flops": 4, "peak_memory": 9, "depth": 2}
+        layers = {str(i): Module(type="L", calls=1, metrics={"flops": 2, "peak_memory": i}) for i in range(2)}
+        root = {"": Module(type="Net", calls=1, metrics=metrics)}
+        file = updated(BaselineFile(path, {}), {"t": {"model": small(metrics=metrics, modules=root | layers)}})
+        save(file)
+        assert path.read_text().count('"module": "{0-1}"') == 1
+        found = load(path).tests["t"]["model"]
+        assert found.metrics == metrics
+        assert {path: module.metrics for path, module in found.modules.items()} == {
+            "": {"flops": 4},
+            "0": {"flops": 2},
+            "1": {"flops": 2},
+        }
+
+    def test_latencies_of_other_machines_stay(self, path):
+        """An update of one machine takes nothing from another."""
+        file = updated(BaselineFile(path, {}), {"t": {"model": timed(7, machine="one")}})
+        file = updated(file, {"t": {"model": timed(9, machine="two")}})
+        assert file.tests["t"]["model"].metrics == {
+            "flops": 2500,
+            "params": 15,
+            "latency[one]": 7,
+            "latency[two]": 9,
+        }
+        save(file)
+        assert '"latency": {"one": 7, "two": 9}' in path.read_text()
+        assert load(path).tests == file.tests
+
+    def test_what_is_for_the_reader_of_a_run(self, path):
+        """It is not kept, so that an update with the same costs changes nothing."""
+        file = updated(BaselineFile(path, {}), {"t": {"model": timed(7, complexity=peaking())}})
+        entry = file.tests["t"]["model"]
+        assert (entry.latency, entry.memory_at_peak, entry.notes) == (None, None, ())
+        save(file)
+        assert load(path).tests == file.tests
+
+    def test_a_baseline_without_it(self, written):
+        """As earlier versions wrote them, entries are read and compared as ever."""
+        old = load(written).tests["TestX::test_y[a]"]["model"]
+        new = replace(old, metrics=old.metrics | {"activations": 5, "depth": 2, "compute_time[A100]": 1})
+        assert compare(old, new, {}) == Comparison(status="unchanged")

@@ -3,8 +3,9 @@ from fractions import Fraction
 import msgspec
 import pytest
 from test_baseline import small
+from timed import estimated, net, timed, times
 
-from pytest_flopsbudget.results.comparison import Comparison, MetricChange, compare
+from pytest_flopsbudget.results.comparison import Comparison, MetricChange, before, compare
 from pytest_flopsbudget.units import Tolerance
 
 
@@ -67,3 +68,73 @@ class TestCompare:
         """A comparison survives the way between processes as plain data."""
         comparison = compare(small(1), small(2**70, inputs=("int64[1]",), execution="real"), {})
         assert msgspec.convert(msgspec.to_builtins(comparison), Comparison) == comparison
+
+
+class TestTimes:
+    def test_is_told_once(self):
+        """Its parts stand behind it: 1,400 ns become 1,600."""
+        comparison = compare(estimated(), estimated(memory=500), {})
+        assert comparison == Comparison(
+            status="regressed",
+            changes=(MetricChange("time[A100]", 1400, 1600, allowed=False),),
+            parts=(MetricChange("memory_time[A100]", 300, 500, allowed=True),),
+        )
+
+    @pytest.mark.parametrize(("memory", "status"), [(440, "within"), (441, "regressed"), (299, "improved")])
+    def test_tolerance(self, memory, status):
+        """A tenth of 1,400 ns is 140 ns."""
+        tolerance = {"time": Tolerance(relative=Fraction(1, 10))}
+        assert compare(estimated(), estimated(memory=memory), tolerance).status == status
+
+    def test_parts_that_make_up_for_each_other(self):
+        """Bound by something else, and as fast: nothing is told, and the baseline follows where it is updated."""
+        comparison = compare(estimated(), estimated(compute=800, memory=400), {})
+        assert (comparison.status, comparison.changes) == ("unchanged", ())
+        assert [(part.metric, part.old, part.new) for part in comparison.parts] == [
+            ("compute_time[A100]", 900, 800),
+            ("memory_time[A100]", 300, 400),
+        ]
+
+    def test_devices_are_compared_one_by_one(self):
+        old = net({"flops": 1} | times(1, 2, 3, "A100") | times(10, 20, 30, "T4"))
+        new = net({"flops": 1} | times(1, 2, 4, "A100") | times(10, 20, 20, "T4"))
+        assert [(one.metric, one.old, one.new, one.allowed) for one in compare(old, new, {}).changes] == [
+            ("time[A100]", 6, 7, False),
+            ("time[T4]", 60, 50, True),
+        ]
+
+    @pytest.mark.parametrize("asked", [estimated(), timed(5), estimated("T4")])
+    def test_what_is_no_longer_asked_for_is_not_missed(self, asked):
+        """Nor is what is asked for the first time a change."""
+        plain = net({"flops": 2000, "params": 10}, {"flops": 500, "params": 5})
+        assert compare(asked, plain, {}) == Comparison(status="unchanged")
+        assert compare(plain, asked, {}) == Comparison(status="unchanged")
+        assert compare(estimated(), asked, {}).vanished == ()
+
+    def test_the_baseline_behind_it(self):
+        """The stored metrics as they were, parts included."""
+        comparison = compare(estimated(), estimated(memory=500), {})
+        assert before(comparison, estimated(memory=500).metrics) == estimated().metrics
+        assert before(Comparison(status="new"), estimated().metrics) == {}
+
+
+class TestLatency:
+    @pytest.mark.parametrize(
+        ("now", "status"), [(110, "unchanged"), (111, "regressed"), (91, "unchanged"), (90, "improved")]
+    )
+    def test_within_a_tenth_it_is_the_same(self, now, status):
+        """Up from 100 ns by 10, and down to where it would be up from by a tenth: 91 + 9 are 100, 90 + 9 are not."""
+        comparison = compare(timed(100), timed(now), {})
+        assert comparison.status == status
+        assert comparison.steady == (("latency[box]",) if status == "unchanged" else ())
+
+    def test_its_own_tolerance(self):
+        """That of other metrics does not hold for it."""
+        tolerance = {"latency": Tolerance(absolute=1), "flops": Tolerance(absolute=99)}
+        assert compare(timed(100), timed(102), tolerance).changes == (
+            MetricChange("latency[box]", 100, 102, allowed=False),
+        )
+
+    def test_another_machine(self):
+        """Its baseline says nothing of this one, and is not missed."""
+        assert compare(timed(100, machine="other"), timed(999), {}) == Comparison(status="unchanged")

@@ -1,8 +1,9 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
+from timed import estimated, net
 
-from pytest_flopsbudget.results import metrics
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
 from pytest_flopsbudget.results.diff import ModuleChange, OperatorChange, Side, diff, shape_change
 
@@ -206,10 +207,8 @@ class TestMetrics:
         assert (result.old, result.new) == (3, 5)
         assert result.modules == (changed("a", 3, 5), changed("b", 3, 5))
 
-    def test_peak(self, monkeypatch):
+    def test_peak(self):
         """A highest point is told where it is reached, not in every module around it."""
-        row = metrics.Metric("peak_memory", "peak", "bytes", "peak", "most bytes alive at once")
-        monkeypatch.setitem(metrics.METRICS, "peak_memory", row)
 
         def peaks(a, b):
             values = {"": 10, "a": a, "b": b, "c": 10}
@@ -219,6 +218,35 @@ class TestMetrics:
             return Complexity(model="Net", inputs=(), execution="shapes", metrics=total, modules=modules)
 
         assert diff(peaks(10, 10), peaks(10, 15), "peak_memory").modules == (changed("b", 10, 15),)
+
+    def test_time_of_a_device(self):
+        """The sum of its parts, module by module: the head moves 500 ns of bytes instead of 300."""
+        result = diff(estimated(), estimated(memory=500), "time[A100]")
+        assert (result.old, result.new) == (1400, 1600)
+        (found,) = result.modules
+        assert (found.path, found.change, found.old.value, found.new.value) == ("head", 200, 400, 600)
+        assert [(one.operator, one.old, one.new) for one in result.operators] == [("aten.mm", 400, 600)]
+
+    @pytest.mark.parametrize("metric", ["depth", "peak_memory", "latency[box]"])
+    def test_what_the_modules_of_one_side_lack(self, metric):
+        """Nothing is told of modules, and not that all of them are new."""
+        old, new = (replace(net({"flops": 1}), metrics={metric: value}) for value in (2, 3))
+        modules = {"": replace(new[""], metrics={metric: 3})}
+        assert diff(old, replace(new, modules=modules), metric).modules == ()
+
+    def test_ratios_are_no_sums(self):
+        one = net({"flops": 1, "other_flops": 1, "memory_traffic": 1})
+        with pytest.raises(KeyError, match="ratio"):
+            diff(one, one, "arithmetic_intensity")
+
+    def test_moved_modules_whose_baseline_lacks_a_metric(self):
+        """They are known by what both sides hold."""
+        old = net({"flops": 7, "params": 3})
+        new = net({"flops": 7, "params": 3, "activations": 5})
+        stem = new.modules["stem"]
+        moved = {path: module for path, module in new.modules.items() if path != "stem"} | {"trunk": stem}
+        (found,) = diff(old, replace(new, modules=moved)).modules
+        assert (found.kind, found.path, found.old_path, found.change) == ("renamed", "trunk", "stem", 0)
 
     @pytest.mark.parametrize("metric", ["params", "flop"])
     def test_not_measured(self, metric):

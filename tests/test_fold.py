@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flopsbudget.results.complexity import Module
-from pytest_flopsbudget.results.fold import fold, identities, natural_key, unfold, write_segment
+from pytest_flopsbudget.results.fold import fold, identities, natural_key, unfold, without_peaks, write_segment
 
 
 def module(flops=0, type_="Linear", shape="", calls=1):
@@ -193,3 +193,12 @@ class TestIdentities:
         assert first["a"] == second["c"]
         assert first["a.x"] == first["b.y"]
         assert first["a"] != first["b"]
+
+
+class TestWithoutPeaks:
+    def test_all_else_stays(self):
+        """Modules without peaks are those that were handed over."""
+        plain = modules_at("0", "1")
+        assert without_peaks(plain) is plain
+        peaks = {"0": Module(type="L", shape="3", calls=2, metrics={"flops": 1, "peak_memory": 5})}
+        assert without_peaks(peaks) == {"0": Module(type="L", shape="3", calls=2, metrics={"flops": 1})}

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import msgspec
 import pytest
+from timed import estimated, net, timed
 
 from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.results.limits import (
     Effective,
     Limit,
+    Ratio,
     Share,
     UnmatchedPattern,
     Unmeasured,
     Violation,
     check,
+    limited_devices,
+    limits_latency,
     merge,
+    named,
     share,
     tolerance_for,
     unmatched,
+    without,
 )
 from pytest_flopsbudget.settings import Budget, Settings
 from pytest_flopsbudget.units import Tolerance
@@ -216,6 +223,99 @@ class TestShare:
     def test_the_first_metric_wins_a_tie(self):
         """FLOPs and MACs of one model are the same share: 1000/2000 and 500/1000."""
         assert share(complexity(flops=1_000), limited(macs=1_000, flops=2_000)).metric == "flops"
+
+
+class TestDevices:
+    def test_closest_wins_device_by_device(self):
+        """A closer limit on one device leaves a farther one on another."""
+        far = Budget("far", limits={"time[A100]": 1, "time[T4]": 2})
+        near = Budget("near", limits={"time[T4]": 3})
+        assert merge([far, near]).limits == {"time[A100]": Limit(1, "far"), "time[T4]": Limit(3, "near")}
+
+    def test_a_time_is_held_as_a_whole(self):
+        """900 + 300 + 200 ns are over 1,399 and within 1,400."""
+        assert check(estimated(), Effective({"time[A100]": Limit(1400, "here")})) == []
+        (found,) = check(estimated(), Effective({"time[A100]": Limit(1399, "here")}))
+        assert (found.metric, found.measured, found.excess) == ("time[A100]", 1400, 1)
+
+    def test_of_modules(self):
+        """The stem takes 1,000 ns, the head 400."""
+        found = check(estimated(), Effective({}, {"*": {"time[A100]": Limit(400, "here")}}))
+        assert [(one.module, one.measured) for one in found] == [("stem", 1000)]
+
+    def test_a_device_without_an_estimate(self):
+        found = check(estimated(), Effective({"time[T4]": Limit(1, "here")}))
+        assert found == [Unmeasured(metric="time[T4]", module=None, source="here")]
+
+    def test_what_has_to_be_estimated(self):
+        """All devices that a limit names, wherever it does."""
+        budgets = [
+            Budget("a", limits={"time[T4]": 1, "flops": 1}),
+            Budget("b", modules={"x": {"memory_time[A100]": 1}}, phases={"backward": {"time[L4]": 1}}),
+        ]
+        assert limited_devices(budgets) == ("A100", "L4", "T4")
+        assert limited_devices([]) == ()
+
+
+class TestLatency:
+    LIMITS = Effective({"latency": Limit(1000, "here"), "flops": Limit(9999, "here")})
+
+    def test_holds_on_whichever_machine_measures(self):
+        held = named(self.LIMITS, timed(1001))
+        assert list(held.limits) == ["latency[box]", "flops"]
+        (found,) = check(timed(1001), held)
+        assert (found.metric, found.measured, found.limit) == ("latency[box]", 1001, 1000)
+        assert check(timed(1000), held) == []
+
+    def test_where_none_was_measured(self):
+        """The limit does not pass in silence."""
+        assert check(complexity(), named(self.LIMITS, complexity())) == [
+            Unmeasured(metric="latency", module=None, source="here")
+        ]
+
+    def test_what_has_to_be_measured(self):
+        assert limits_latency([Budget("a"), Budget("b", limits={"latency": 1})])
+        assert not limits_latency([Budget("a", limits={"time[A100]": 1})])
+
+    def test_left_out(self):
+        assert without(named(self.LIMITS, timed(9999)), {"latency[box]"}).limits == {"flops": Limit(9999, "here")}
+
+
+class TestRatios:
+    #: 36 FLOPs over 8 bytes: 4.5 FLOPs a byte.
+    NET = net({"flops": 30, "other_flops": 6, "memory_traffic": 8}, {"flops": 0, "other_flops": 0, "memory_traffic": 0})
+
+    def limited(self, bound):
+        return merge([Budget("here", limits={"arithmetic_intensity": bound})])
+
+    def test_a_limit_is_the_least(self):
+        """It may be reached, exactly."""
+        assert check(self.NET, self.limited(Fraction(9, 2))) == []
+        assert check(self.NET, self.limited(0)) == []
+        (found,) = check(self.NET, self.limited(Fraction(45001, 10000)))
+        assert found.measured == Ratio(9, 2)
+        assert found.limit == Ratio(45001, 10000)
+        assert found.excess == Fraction(1, 10000)
+
+    def test_share(self):
+        """Of 4.5, a limit of 9 takes twice as much as there is, one of 3 two thirds."""
+        assert share(self.NET, self.limited(9)).used == 2
+        assert share(self.NET, self.limited(3)).used == Fraction(2, 3)
+        assert share(self.NET, self.limited(0)).used == 0
+
+    def test_modules_that_move_nothing(self):
+        """They have no ratio that could be too small."""
+        effective = merge([Budget("here", modules={"*": {"arithmetic_intensity": 5}})])
+        assert [(one.module, one.measured) for one in check(self.NET, effective)] == [("stem", Ratio(9, 2))]
+
+    def test_travels(self):
+        """To other processes and files, exactly."""
+        effective = self.limited(Fraction(1, 3))
+        assert msgspec.json.decode(msgspec.json.encode(effective), type=Effective) == effective
+        assert effective.limits["arithmetic_intensity"].bound == Fraction(1, 3)
+
+    def test_other_limits_are_written_as_ever(self):
+        assert msgspec.to_builtins(Limit(5, "here")) == {"most": 5, "source": "here"}
 
 
 def test_imports_neither_torch_nor_pytest():

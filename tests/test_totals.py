@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from samples import linear, write_baseline
+from timed import estimated, timed
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.results.baseline import load
@@ -78,3 +79,12 @@ def test_a_measurement_without_its_metrics_is_refused(data):
     line = next(line for line in data.split(b"\n") if line.startswith(b'{"metrics"'))
     with pytest.raises(BaselineError, match="metrics is missing"):
         read_totals(data.replace(line + b"\n", b""), Path("x"))
+
+
+def test_values_of_devices_and_machines(tmp_path):
+    path = write_baseline(tmp_path / "test_a.py", {"t": timed(7, complexity=estimated())})
+    (found,) = read_totals(path.read_bytes(), path)["t"].values()
+    assert found.metrics == load(path).tests["t"]["model"].metrics
+    assert (found.value("time[A100]"), found.value("latency[box]")) == (1400, 7)
+    # Who renames a test while a clock runs renames it still.
+    assert found.identity == Totals("Net", ("float32[1]",), {"flops": 2500, "params": 15}).identity

@@ -8,12 +8,11 @@ database.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting import no_meta_kernel
+from pytest_flopsbudget.counting import as_on_cpu, no_meta_kernel
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,7 +30,9 @@ softplus_backward copy fill mvlgamma
 #: Pointwise operators whose output is of another dtype or layout than their inputs, or that have several outputs.
 _OTHER_RESULTS = frozenset(f"aten.{name}" for name in _OTHER_RESULTS_NAMES.split())
 #: Operators that work element by element without being tagged so.
-_ELEMENTWISE = frozenset({"aten.gelu", "aten.hardswish", "aten.mish", "aten.clone"})
+_ELEMENTWISE = frozenset(
+    f"aten.{name}" for name in ("gelu", "hardswish", "hardswish_backward", "hardtanh_backward", "mish", "clone")
+)
 
 #: Those of them that tell two values apart.
 _COMPARISONS = frozenset(f"aten.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge"))
@@ -59,7 +60,7 @@ def answer(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -
 
 
 def only_answer(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The output of an operator for which PyTorch has no meta kernel, or one that refuses what the operator takes."""
+    """The output of an operator for which PyTorch has no meta kernel, or one that is not right."""
     rule = _ONLY_RULES.get(info.name)
     return None if rule is None else rule(args, kwargs)
 
@@ -73,6 +74,8 @@ def _pointwise(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any
             tensors.append(argument)
         elif not isinstance(argument, (int, float, str, type(None))):
             return None
+    if info.name == "aten.threshold_backward":
+        tensors.reverse()  # the input tells before its gradient how the output is laid out
     dtype = tensors[0].dtype
     if any(tensor.dtype is not dtype for tensor in tensors):
         return None
@@ -229,19 +232,6 @@ def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return output, _empty(statistics, torch.float32), _empty(statistics, torch.float32)
 
 
-def _layer_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The gradients of input, weight and bias, those that are asked for, each without gaps and in order."""
-    if len(args) != 8 or kwargs:  # noqa: PLR2004 -- all of its arguments
-        return None
-    gradient, inputs, normalized, _, _, weight, bias, mask = args
-    given = (inputs, weight, bias)
-    if gradient.shape != inputs.shape or tuple(inputs.shape[-len(normalized) :]) != tuple(normalized):
-        return None
-    if any(asked and (item is None or item.dtype not in _FLOATS) for asked, item in zip(mask, given, strict=True)):
-        return None
-    return tuple(_empty(item.shape, item.dtype) if asked else None for asked, item in zip(mask, given, strict=True))
-
-
 def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if len(args) != 8 or kwargs or not _plain_float32(*args[:3]):  # noqa: PLR2004 -- all of its arguments
         return None
@@ -305,18 +295,6 @@ def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return _empty(shape, inputs.dtype) if all(size > 0 for size in shape) else None
 
 
-def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    inputs, *others = args
-    tensors = [item for item in others if isinstance(item, torch.Tensor)]
-    output = _like(inputs)
-    if kwargs or output is None or inputs.ndim < 2 or not math.prod(inputs.shape):  # noqa: PLR2004 -- batch, channels
-        return None
-    channels = inputs.shape[1]
-    if any(item.dtype is not torch.float32 or tuple(item.shape) != (channels,) for item in tensors):
-        return None
-    return output, _empty((channels,), torch.float32), _empty((channels,), torch.float32)
-
-
 def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """(N, C, *spatial) by (out, C / groups, *kernel), without gaps in memory and in one order of dimensions only."""
     inputs, weight, bias, stride, padding, dilation, transposed, _, groups = args
@@ -334,6 +312,7 @@ def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         or not inputs.is_contiguous()
         or not weight.is_contiguous()
         or _is_channels_last(inputs)
+        or _is_channels_last(weight)
         or dims > 2  # noqa: PLR2004 -- volumes have an order of dimensions of their own
     ):
         return None
@@ -344,28 +323,21 @@ def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return _empty((inputs.shape[0], weight.shape[0], *positions), inputs.dtype)
 
 
+def _any_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    output = _convolution(args, kwargs)
+    return as_on_cpu.convolution(args, kwargs) if output is None else output
+
+
 def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The gradients of input, weight and bias, those that are asked for, in order where these are."""
     gradient, inputs, weight, bias_sizes, *_, mask = args
-    plain = inputs.is_contiguous() and weight.is_contiguous() and inputs.ndim < 5  # noqa: PLR2004 -- as for `_convolution`
+    plain = all(item.is_contiguous() and not _is_channels_last(item) for item in (inputs, weight)) and inputs.ndim < 5  # noqa: PLR2004 -- as for `_convolution`
     if kwargs or not plain or gradient.dtype not in _FLOATS:
         return None
     shapes = (inputs.shape, weight.shape, bias_sizes)
     if any(asked and shape is None for asked, shape in zip(mask, shapes, strict=True)):
         return None
     return tuple(_empty(shape, gradient.dtype) if asked else None for asked, shape in zip(mask, shapes, strict=True))
-
-
-def _batch_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    gradient, inputs, weight, *_, mask = args
-    tensors = [item for item in args if isinstance(item, torch.Tensor)]
-    if kwargs or not _plain_float32(*tensors) or inputs.ndim < 3 or gradient.shape != inputs.shape:  # noqa: PLR2004 -- positions
-        return None
-    if any(mask[1:]) and weight is None:
-        return None
-    channels = (inputs.shape[1],)
-    parameters = (_empty(channels, torch.float32) if asked else None for asked in mask[1:])
-    return _empty(inputs.shape, torch.float32), *parameters
 
 
 def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -509,7 +481,7 @@ def _fused_attention_backward(args: Sequence[Any], _kwargs: Mapping[str, Any]) -
     return tuple(_empty(item.transpose(1, 2).shape, item.dtype).transpose(1, 2) for item in args[1:4])
 
 
-_ONLY_RULES: Mapping[str, Rule] = {"aten._grouped_mm": _grouped_product, **no_meta_kernel.OUTPUTS}
+_ONLY_RULES: Mapping[str, Rule] = {"aten._grouped_mm": _grouped_product, **no_meta_kernel.OUTPUTS, **as_on_cpu.OUTPUTS}
 _RULES: Mapping[str, Rule] = {
     **_ONLY_RULES,
     "aten._scaled_dot_product_flash_attention_for_cpu": _fused_attention,
@@ -519,7 +491,7 @@ _RULES: Mapping[str, Rule] = {
     "aten.cumsum": _accumulated,
     "aten.embedding": _embedding,
     "aten.where": _chosen,
-    "aten.convolution": _convolution,
+    "aten.convolution": _any_convolution,
     "aten.convolution_backward": _convolution_backward,
     "aten.mean": _over_dimensions,
     "aten.sum": _over_dimensions,
@@ -531,13 +503,9 @@ _RULES: Mapping[str, Rule] = {
     "aten.masked_fill": _filled,
     "aten.native_group_norm": _group_norm,
     "aten.native_layer_norm": _layer_norm,
-    "aten.native_layer_norm_backward": _layer_norm_backward,
     "aten.roll": _rolled,
     "aten.tril": _triangle,
     "aten.triu": _triangle,
-    "aten.native_batch_norm": _batch_norm,
-    "aten._native_batch_norm_legit": _batch_norm,
-    "aten.native_batch_norm_backward": _batch_norm_backward,
     "aten._softmax": _softmax,
     "aten._softmax_backward_data": _softmax_backward,
     "aten._log_softmax": _softmax,

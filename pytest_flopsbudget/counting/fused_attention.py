@@ -20,13 +20,13 @@ from torch.utils._mode_utils import no_dispatch
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 _fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default  # noqa: SLF001 -- torch names it so
 _choice = torch._fused_sdp_choice  # noqa: SLF001 -- what chooses
-_math_is_allowed = torch.backends.cuda.math_sdp_enabled  # which holds for every device
-_fused_is_allowed = torch.backends.cuda.flash_sdp_enabled
+_math_is_allowed: Callable[[], bool] = torch.backends.cuda.math_sdp_enabled  # which holds for every device
+_fused_is_allowed: Callable[[], bool] = torch.backends.cuda.flash_sdp_enabled
 
 #: (batch, heads, length, width): what a fused kernel is there for.
 _DIMENSIONS = 4
@@ -110,7 +110,7 @@ class _Threads:
             if not self._depths[thread]:
                 del self._depths[thread]
             if not self._depths:
-                self._library._destroy()
+                self._library._destroy()  # noqa: SLF001 -- what PyTorch itself calls to take it back
                 self._library = None
 
     def has_this(self) -> bool:

@@ -313,6 +313,7 @@ class _Run:
             unseen_named(tracer),
             following_steps(tracer.steps),
             other_threads_heard(tracer.tracker),
+            tracer.memory.following_resizes(),
             tracer,
             torch.set_grad_enabled(gradients),
         ):

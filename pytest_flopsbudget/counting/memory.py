@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.metadata import tensors_in
+from pytest_flopsbudget.counting.replaced import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -200,10 +201,29 @@ class Memory:
         holder = _holder(tensor)
         allocation = self._of(holder) or self._found(holder, tensor)
         allocation.depth = max(allocation.depth, depth)
-        if resized and holder is not tensor and allocation.made:
-            size = holder.nbytes()
+        if resized and holder is not tensor:
+            self._resized(holder)
+
+    def _resized(self, storage: torch.UntypedStorage) -> None:
+        """Note the size of a storage that may have another than before."""
+        allocation = self._of(storage)
+        if allocation is not None and allocation.made:
+            size = storage.nbytes()
             self.current += size - allocation.size
             allocation.size = size
+
+    @contextmanager
+    def following_resizes(self) -> Iterator[None]:
+        """Notice storages that are given another size by themselves, as FSDP frees gathered parameters."""
+        resize = torch.UntypedStorage.resize_
+
+        def resized(storage: torch.UntypedStorage, size: int) -> Any:
+            result = resize(storage, size)
+            self._resized(storage)
+            return result
+
+        with replaced([(torch.UntypedStorage, "resize_", resized)]):
+            yield
 
     def _of(self, holder: Any) -> Allocation | None:
         """The allocation behind what holds a tensor's data; None where it is not known yet."""

@@ -152,7 +152,6 @@ class OperatorInfo:
             self.behaviour != "alias"
             and self.known
             and not (self.needs_data or self.is_random or self.is_constant or self.is_collective)
-            and not self.by_gradients
             and self.name not in ("aten.index", "aten.lift_fresh")
         )
 

@@ -14,7 +14,7 @@ from pytest_flopsbudget.counting import direct
 from pytest_flopsbudget.counting.collectives import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.constants import Constants
 from pytest_flopsbudget.counting.fused_attention import ATTENTION, attention
-from pytest_flopsbudget.counting.metadata import PLAIN, append_key, make, spec_of, to_meta
+from pytest_flopsbudget.counting.metadata import PLAIN, append_key, make, spec_of, tensors_in, to_meta
 from pytest_flopsbudget.counting.tracer import Tracer
 from pytest_flopsbudget.counting.work import NOTHING
 
@@ -99,8 +99,6 @@ class ShapesTracer(Tracer):
         if kwargs:
             parts.extend(kwargs)
             append_key(parts, tensors, kwargs.values())
-        if info.by_gradients:
-            parts += [tensor.requires_grad for tensor in tensors]
         if tensors and (self.constants or info.name == "aten.lift_fresh"):
             found, output = self._from_constants(info, args, kwargs, tensors, wants_cpu)
             if found:
@@ -149,6 +147,8 @@ class ShapesTracer(Tracer):
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Any, Work]:
         """The output of a call that may have been seen before; None for what an in-place operator returns."""
+        if info.by_gradients:
+            key += tuple(tensor.requires_grad for tensor in tensors_in(args))
         try:
             known = _ANSWERS.get(key)
         except (TypeError, NotImplementedError):  # an argument that cannot be hashed, or compared

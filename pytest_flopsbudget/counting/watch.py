@@ -232,6 +232,7 @@ class Watch:
                 # Only a loaded compiler can be told to stay out.
                 stack.enter_context(replaced([(torch, "compile", self._compile_of(torch.compile))]))
             stack.enter_context(following_steps(tracer.steps))
+            stack.enter_context(tracer.memory.following_resizes())
             stack.enter_context(propagation_unseen())
             stack.enter_context(replaced([(torch.nn.Module, "__call__", self._call_of(tracer))]))
             stack.enter_context(tracer)

@@ -111,7 +111,9 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table
     shown = verdict.complexity.modules
     modules = [
         (path or "(model)", module)
-        for path, module in fold(shown if metric_of(show).aggregation == "peak" else without_peaks(shown)).items()
+        for path, module in fold(
+            shown if metric_of(show).aggregation in {"peak", "whole"} else without_peaks(shown)
+        ).items()
         if measured_value(module.metrics, show) or module.params
     ]
     rows = [path for path, _ in modules]

@@ -64,18 +64,19 @@ def fold(modules: Mapping[str, Module]) -> dict[str, Module]:
     return folded
 
 
-_PEAKS = frozenset(key for key, metric in METRICS.items() if metric.aggregation == "peak")
+_OF_A_RUN = frozenset(key for key, metric in METRICS.items() if metric.aggregation in {"peak", "whole"})
 
 
 def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
     """The modules without their highest points, which hang on what was alive around them.
 
-    Equal siblings reach different ones: of a training step, each layer adds what it keeps for the backward pass.
+    Equal siblings reach different ones: of a training step, each layer adds what it keeps for the backward pass. What
+    is of the whole model goes too, which some hold of the module that is the model.
     """
-    if not any(_PEAKS & module.metrics.keys() for module in modules.values()):
+    if not any(_OF_A_RUN & module.metrics.keys() for module in modules.values()):
         return modules
     return {
-        path: replace(module, metrics={key: value for key, value in module.metrics.items() if key not in _PEAKS})
+        path: replace(module, metrics={key: value for key, value in module.metrics.items() if key not in _OF_A_RUN})
         for path, module in modules.items()
     }
 

@@ -1,0 +1,123 @@
+"""Outputs that PyTorch's kernels for the CPU lay out, or size, otherwise than its meta kernels say. Found by comparing.
+
+A count does not hang on them, but what comes after does: a tensor in another layout is copied where one in order is
+viewed. And so do the bytes that are alive.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._prims_common import suggest_memory_format
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+_FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
+#: Memory formats by the number of dimensions.
+_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _is_channels_last(tensor: torch.Tensor) -> bool:
+    """Whether the channels are innermost; strides that may mean either order mean that they are not."""
+    return suggest_memory_format(tensor) is torch.channels_last
+
+
+def convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Of images: the channels are innermost where input or weight has it so (`mkldnn_conv_use_channels_last`)."""
+    inputs, weight, bias, stride, padding, dilation, transposed, more, groups = args
+    if (
+        kwargs
+        or not inputs.ndim == weight.ndim == 4  # noqa: PLR2004 -- images
+        or not 4 == 2 + len(stride) == 2 + len(padding) == 2 + len(dilation)  # noqa: PLR2004
+        or inputs.dtype not in _FLOATS
+        or inputs.dtype is not weight.dtype
+        or not (_is_channels_last(inputs) or _is_channels_last(weight))
+        or inputs.shape[1] != (weight.shape[0] if transposed else weight.shape[1] * groups)
+        or (bias is not None and bias.dtype is not inputs.dtype)
+    ):
+        return None
+    sizes = zip(inputs.shape[2:], weight.shape[2:], stride, padding, dilation, more or (0, 0), strict=True)
+    if transposed:
+        channels = weight.shape[1] * groups
+        positions = [(size - 1) * step - 2 * pad + gap * (k - 1) + add + 1 for size, k, step, pad, gap, add in sizes]
+    else:
+        channels = weight.shape[0]
+        positions = [(size + 2 * pad - gap * (k - 1) - 1) // step + 1 for size, k, step, pad, gap, _ in sizes]
+    if not inputs.numel() or any(position <= 0 for position in positions):
+        return None
+    shape = (inputs.shape[0], channels, *positions)
+    return torch.empty(shape, dtype=inputs.dtype, device="meta", memory_format=torch.channels_last)
+
+
+def _normalized(inputs: torch.Tensor) -> torch.Tensor:
+    """Without gaps, in the order of dimensions or with the channels innermost, as the input's memory has it."""
+    format_ = _FORMATS.get(inputs.ndim)
+    if format_ is not None and inputs.is_contiguous(memory_format=format_) and not inputs.is_contiguous():
+        return torch.empty(inputs.shape, dtype=inputs.dtype, device="meta", memory_format=format_)
+    return _empty(inputs.shape, inputs.dtype)
+
+
+def _are_single(tensors: Sequence[torch.Tensor | None]) -> bool:
+    return all(tensor is None or tensor.dtype is torch.float32 for tensor in tensors)
+
+
+def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The output and what the backward pass reads of the batch: nothing where its statistics were not taken."""
+    inputs = args[0]
+    tensors = [item for item in args if isinstance(item, torch.Tensor)]
+    if kwargs or inputs.ndim < 2 or not inputs.numel() or not _are_single(tensors):  # noqa: PLR2004 -- batch, channels
+        return None
+    trains = next(item for item in args if isinstance(item, bool))
+    channels = (inputs.shape[1],)
+    if any(tuple(item.shape) != channels for item in tensors[1:]):
+        return None
+    statistics = channels if trains else (0,)
+    return _normalized(inputs), _empty(statistics, torch.float32), _empty(statistics, torch.float32)
+
+
+def _batch_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The gradients of input, weight and bias, those that are asked for."""
+    gradient, inputs, *_, mask = args
+    tensors = [item for item in args if isinstance(item, torch.Tensor)]
+    if kwargs or gradient.shape != inputs.shape or not inputs.numel() or not _are_single(tensors):
+        return None
+    channels = (inputs.shape[1],)
+    parameters = (_empty(channels, torch.float32) if asked else None for asked in mask[1:])
+    return (_normalized(inputs) if mask[0] else None), *parameters
+
+
+def _layer_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The gradients of input, weight and bias, those that are asked for, without gaps and in order."""
+    if len(args) != 8 or kwargs:  # noqa: PLR2004 -- all of its arguments
+        return None
+    gradient, inputs, normalized, _, _, weight, bias, mask = args
+    given = (inputs, weight, bias)
+    if gradient.shape != inputs.shape or tuple(inputs.shape[-len(normalized) :]) != tuple(normalized):
+        return None
+    if any(asked and (item is None or item.dtype not in _FLOATS) for asked, item in zip(mask, given, strict=True)):
+        return None
+    return tuple(_empty(item.shape, item.dtype) if asked else None for asked, item in zip(mask, given, strict=True))
+
+
+def _log_softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Without gaps and in order."""
+    gradient, output, _, dtype = args
+    if kwargs or gradient.shape != output.shape or gradient.dtype is not dtype or output.dtype is not dtype:
+        return None
+    return _empty(gradient.shape, dtype)
+
+
+OUTPUTS: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], Any]] = {
+    "aten._log_softmax_backward_data": _log_softmax_backward,
+    "aten._native_batch_norm_legit": _batch_norm,
+    "aten.convolution": convolution,
+    "aten.native_batch_norm": _batch_norm,
+    "aten.native_batch_norm_backward": _batch_norm_backward,
+    "aten.native_layer_norm_backward": _layer_norm_backward,
+}

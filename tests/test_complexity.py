@@ -1,0 +1,43 @@
+"""What a measurement says of itself."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from timed import estimated, net, timed
+
+STEM = {"flops": 30, "other_flops": 6, "memory_traffic": 8, "activations": 5, "operators": 2}
+
+
+def test_what_is_beyond_work():
+    """36 FLOPs over 8 bytes, and over 3 steps."""
+    one = net(STEM, depth=3, peak_memory=100)
+    assert (one.activations, one.memory_traffic, one.depth, one.peak_memory) == (5, 8, 3, 100)
+    assert one.value("operators") == 2
+    assert one.arithmetic_intensity == Fraction(36, 8)
+    assert one.average_parallelism == 12
+    assert one["stem"].arithmetic_intensity == Fraction(36, 8)
+    assert one["stem"].activations == 5
+
+
+def test_time_of_a_device():
+    """Of the model 900 + 300 + 2 · 100 ns, of its stem 900 + 100."""
+    assert (estimated().time("A100"), estimated()["stem"].time("A100")) == (1400, 1000)
+    with pytest.raises(KeyError, match=r"time\[T4\].*was not measured"):
+        estimated().time("T4")
+
+
+def test_latency_of_this_machine():
+    assert timed(5).value("latency") == 5
+    assert timed(1000, 101).latency.spread_ns == 101
+
+
+def test_a_ratio_over_nothing_says_so():
+    with pytest.raises(KeyError, match="divided by is 0"):
+        _ = net({"flops": 1, "other_flops": 0, "memory_traffic": 0}).arithmetic_intensity
+
+
+def test_modules_have_no_depth():
+    with pytest.raises(KeyError, match="depth"):
+        net(STEM, depth=3)["stem"].value("depth")

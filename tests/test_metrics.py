@@ -1,0 +1,166 @@
+"""The table of metrics, and what keys mean in it."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from pytest_flopsbudget.results.metrics import (
+    METRICS,
+    STORED,
+    STORED_BY_NAME,
+    base_of,
+    count_of,
+    devices_in,
+    identifying,
+    in_order,
+    is_key,
+    is_measured,
+    is_optional,
+    is_stored,
+    key_for,
+    measured_key,
+    measured_value,
+    metric_of,
+    name_in,
+    parts_of,
+    title_of,
+    value_of,
+)
+
+TIMES = {"compute_time[A100]": 5, "memory_time[A100]": 7, "launch_time[A100]": 11}
+
+
+class TestTable:
+    def test_what_derives_derives_from_what_is_stored(self):
+        """Of every row, all that its value follows from is held by results."""
+        for metric in METRICS.values():
+            for part in (*metric.derived, *metric.over):
+                assert not METRICS[part].derived
+                assert METRICS[part].per == metric.per
+
+    def test_every_row_is_derived_or_stored_in_one_way(self):
+        derived = {key for key, metric in METRICS.items() if metric.derived}
+        assert sorted([*STORED, *STORED_BY_NAME, *derived]) == sorted(METRICS)
+
+    def test_only_ratios_are_better_the_larger(self):
+        assert {key for key, metric in METRICS.items() if metric.better == "more"} == {
+            "arithmetic_intensity",
+            "average_parallelism",
+        }
+
+
+class TestKeys:
+    @pytest.mark.parametrize("name", ["A100", "raspberry-pi-5", "T4 [16 GB", "a.b=c,{}", '"', " ", "é"])
+    def test_a_name_comes_back(self, name):
+        """Whatever it is, but for a closing bracket."""
+        key = key_for("time", name)
+        assert (base_of(key), name_in(key)) == ("time", name)
+        assert is_key(key)
+        assert metric_of(key) is METRICS["time"]
+
+    def test_without_a_name(self):
+        assert (base_of("flops"), name_in("flops")) == ("flops", None)
+
+    @pytest.mark.parametrize(
+        "key", ["time", "time[]", "time[A100", "time[a]b]", "flops[A100]", "tme[A100]", "", "[A100]", "compute_time"]
+    )
+    def test_what_names_no_value(self, key):
+        assert not is_key(key)
+
+    @pytest.mark.parametrize("key", ["flops", "macs", "depth", "latency", "latency[box]", "memory_time[T4]"])
+    def test_what_names_a_value(self, key):
+        assert is_key(key)
+
+    @pytest.mark.parametrize(
+        ("key", "expected"),
+        [("flops", True), ("compute_time[T4]", True), ("latency[box]", True)]
+        + [(key, False) for key in ("macs", "latency", "time[T4]", "arithmetic_intensity", "flop", "compute_time")],
+    )
+    def test_what_results_hold(self, key, expected):
+        assert is_stored(key) is expected
+
+    def test_an_unknown_key(self):
+        with pytest.raises(KeyError):
+            metric_of("tme[A100]")
+
+    def test_order(self):
+        """That of the rows; devices by name."""
+        keys = ["time[T4]", "latency[box]", "flops", "time[A100]", "depth", "macs"]
+        assert in_order(keys) == ["flops", "macs", "depth", "time[A100]", "time[T4]", "latency[box]"]
+
+    def test_titles(self):
+        assert (title_of("flops"), title_of("time[A100]")) == ("FLOPs", "est. time A100")
+
+    def test_devices(self):
+        """Machines are none."""
+        assert devices_in(["flops", "latency[box]", "memory_time[T4]", "time[A100]", "launch_time[T4]"]) == [
+            "A100",
+            "T4",
+        ]
+
+    def test_what_has_to_be_asked_for(self):
+        assert [is_optional(key) for key in ("flops", "depth", "latency[box]", "compute_time[T4]")] == [
+            False,
+            False,
+            True,
+            True,
+        ]
+
+
+class TestValues:
+    def test_a_time_is_the_sum_of_its_parts(self):
+        """5 + 7 + 11."""
+        assert value_of(TIMES, "time[A100]") == 23
+        assert parts_of("time[A100]") == tuple(TIMES)
+        assert value_of(TIMES, "launch_time[A100]") == 11
+
+    @pytest.mark.parametrize("missing", TIMES)
+    def test_a_time_with_a_part_missing(self, missing):
+        metrics = {key: value for key, value in TIMES.items() if key != missing}
+        assert value_of(metrics, "time[A100]") is None
+        assert value_of(TIMES, "time[T4]") is None
+
+    def test_intensity_is_exact(self):
+        """(10 + 4) FLOPs over 6 bytes are 7/3."""
+        metrics = {"flops": 10, "other_flops": 4, "memory_traffic": 6}
+        assert value_of(metrics, "arithmetic_intensity") == Fraction(7, 3)
+
+    def test_parallelism_is_exact(self):
+        """(10 + 4) FLOPs over 4 steps are 7/2."""
+        assert value_of({"flops": 10, "other_flops": 4, "depth": 4}, "average_parallelism") == Fraction(7, 2)
+
+    def test_a_ratio_beyond_floats(self):
+        """Neither of the two is rounded."""
+        metrics = {"flops": 2**80 + 1, "other_flops": 0, "memory_traffic": 2**80}
+        assert value_of(metrics, "arithmetic_intensity") - 1 == Fraction(1, 2**80)
+
+    def test_a_ratio_over_nothing(self):
+        """It has no value, though all was measured."""
+        metrics = {"flops": 10, "other_flops": 4, "memory_traffic": 0}
+        assert value_of(metrics, "arithmetic_intensity") is None
+        assert is_measured(metrics, "arithmetic_intensity")
+        assert not is_measured({"flops": 10, "other_flops": 4}, "arithmetic_intensity")
+        assert not is_measured({"flops": 10, "memory_traffic": 1}, "arithmetic_intensity")
+
+    def test_the_whole_part_of_a_ratio_is_no_value_of_it(self):
+        """Its dividend is one of another metric."""
+        assert count_of({"flops": 10, "other_flops": 4}, "total_flops") == 14
+        assert value_of({"flops": 10, "other_flops": 4}, "average_parallelism") is None
+
+    def test_latency_is_that_of_the_machine_which_measured(self):
+        """Whoever asks need not know its name."""
+        assert measured_key({"flops": 1, "latency[box]": 9}, "latency") == "latency[box]"
+        assert measured_value({"latency[box]": 9}, "latency") == 9
+        assert measured_value({"latency[box]": 9}, "latency[other]") is None
+        assert measured_value({"flops": 1}, "latency") is None
+        assert measured_key({"flops": 1}, "latency") == "latency"
+
+    def test_communication_is_none_where_there_are_no_processes(self):
+        assert measured_value({}, "communication") == 0
+        assert measured_value({}, "flops") is None
+
+    def test_what_tells_a_model(self):
+        """Neither what was asked for nor what a clock measured."""
+        assert identifying({"flops": 1, "latency[box]": 3} | TIMES) == {("flops", 1)}
