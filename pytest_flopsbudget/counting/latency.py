@@ -30,6 +30,8 @@ RUN_TIME = 1.0
 _FEWEST_BLOCKS = 5
 #: Runs before the first that is timed: compilers and allocators take two or three until they are settled.
 _WARM_UP = 3
+#: Of these, the fewest, where they take long.
+_LEAST_WARM_UP = 2
 _NANOSECONDS = 10**9
 
 
@@ -172,17 +174,24 @@ def run_in_blocks(run: Callable[[], None], clock: Callable[[], float], threads: 
     """Warm up, then time blocks of runs for ``run_time`` seconds, and five of them at least."""
     from torch.utils.benchmark import Timer  # noqa: PLC0415 -- only who times pays for it
 
-    start = clock()
-    for _ in range(_WARM_UP):
-        run()
-        if clock() - start > run_time:
-            break
+    shortest = _warmed_up(run, clock, run_time)
     timer = Timer("run()", globals={"run": run}, timer=clock, num_threads=threads)
-    measured = timer.blocked_autorange(min_run_time=run_time)
+    measured = timer.blocked_autorange(min_run_time=max(run_time, _FEWEST_BLOCKS * shortest))
     seconds, size = list(measured.times), measured.number_per_run
     while len(seconds) < _FEWEST_BLOCKS:
         seconds += timer.timeit(size).times
     return Blocks(seconds, size)
+
+
+def _warmed_up(run: Callable[[], None], clock: Callable[[], float], run_time: float) -> float:
+    """Run what is to be timed a few times; the seconds that the shortest of them took."""
+    times: list[float] = []
+    # The first one may be compiling, and says nothing about the rest.
+    while len(times) < _WARM_UP and (len(times) < _LEAST_WARM_UP or sum(times) < run_time):
+        start = clock()
+        run()
+        times.append(clock() - start)
+    return min(times)
 
 
 def _refuse_uncompilable(error: Exception, name: str) -> None:
@@ -194,7 +203,8 @@ def _refuse_uncompilable(error: Exception, name: str) -> None:
     homes = {kind.__module__ for cause in _causes(error) for kind in type(cause).__mro__}
     if not homes & {"torch._dynamo.exc", "torch._inductor.exc"} & sys.modules.keys():
         return
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    # PyTorch has who failed on the first line, and why on the second.
+    reason = " ".join(str(error).split("\n", 2)[:2]).strip()
     raise UsageError(
         f"{name} cannot be timed: it is compiled, and compiling its double failed: {reason}; on the CPU PyTorch needs "
         "a C++ compiler for it; install one, or time the model before it is compiled"

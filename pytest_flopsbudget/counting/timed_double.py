@@ -60,6 +60,11 @@ class TimedDouble(Shadow):
         self._compiled[id(compiled)] = self._remember(compiled, again)
         return again
 
+    def _own(self, value: Any) -> Any:
+        # Runs go on from each other: a hook that one takes off, as lazy modules do, has to be off in the next.
+        known = self._doubles.get(id(value))
+        return self._remember(value, super()._own(value)) if known is None else known
+
     def _fill(self, original: Any, double: Any) -> None:
         super()._fill(original, double)
         self._compile_call(attributes_of(original), double)
@@ -113,7 +118,7 @@ class _Copies:
         if tensor.is_meta or isinstance(tensor, FakeTensor):
             return tensor.detach()  # there is nothing to copy, which whoever times refuses
         plain = tensor.layout is torch.strided and has_no_dispatcher(type(tensor))
-        if not plain or tensor.is_quantized or tensor.is_nested or tensor.is_neg():
+        if not plain or tensor.is_quantized or tensor.is_nested:
             return tensor.detach().clone()
         storage = tensor.untyped_storage()
         identity = storage._cdata  # noqa: SLF001
@@ -121,7 +126,8 @@ class _Copies:
             self._storages[identity] = storage, storage.clone()
         copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         copy.set_(self._storages[identity][1], tensor.storage_offset(), tensor.shape, tensor.stride())
-        return copy.conj() if tensor.is_conj() else copy
+        copy = copy.conj() if tensor.is_conj() else copy
+        return torch._neg_view(copy) if tensor.is_neg() else copy  # noqa: SLF001 -- which only views have
 
 
 def _settings_of(compiled: Any) -> Callable[[Any], Any]:
