@@ -117,11 +117,13 @@ class BudgetSession:
         return tuple(found)
 
     def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
-        """The devices for which the item's measurements estimate the time: those that are asked for, or limited."""
+        """The devices for which the item's measurements estimate the time: asked for, shown or limited."""
         from pytest_flopsbudget.results.limits import limited_devices  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.results.metrics import devices_in  # noqa: PLC0415
         from pytest_flopsbudget.settings import device_named  # noqa: PLC0415
 
-        names = (*self.settings.time_on, *limited_devices(self.budgets_for(item)))
+        shown = devices_in([self.settings.show])
+        names = (*self.settings.time_on, *shown, *limited_devices(self.budgets_for(item)))
         return tuple(device_named(self.settings, name) for name in dict.fromkeys(names))
 
     def timing_for(self, item: pytest.Item) -> Timing:

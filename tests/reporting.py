@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
-from pytest_flopsbudget.results.metrics import STORED
+from pytest_flopsbudget.results.complexity import Complexity, Latency, MemoryAtPeak, Module, Operator, UnknownOperator
+from pytest_flopsbudget.results.metrics import STORED, key_for
 from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered, reported
 from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.settings import Budget, Settings
@@ -51,10 +51,21 @@ def over(limit=1000, **fields):
 _texts = st.text(max_size=12)
 _paths = st.lists(st.sampled_from(["layers", "0", "1", "2", "{x", "mlp"]), max_size=3).map(".".join)
 _amounts = st.integers(min_value=0, max_value=2**80)
+#: All three parts of one time, some of another, and a latency.
+_NAMED = (
+    *(key_for(part, "A100") for part in ("compute_time", "memory_time", "launch_time")),
+    key_for("memory_time", 'T4, "16 [GB"'),
+    key_for("latency", "box"),
+)
 _metrics = st.fixed_dictionaries(
     {"flops": _amounts, "params": _amounts},
-    optional={key: _amounts for key in STORED if key not in {"flops", "params"}},
+    optional={key: _amounts for key in (*STORED, *_NAMED) if key not in {"flops", "params"}},
 )
+_peaks = st.builds(MemoryAtPeak, total=_amounts, operator=_texts, module=_paths, gradients=_amounts)
+_latencies = st.builds(
+    Latency, machine=st.just("box"), median_ns=_amounts, q1_ns=st.integers(0, 9), q3_ns=_amounts, runs=_amounts,
+    threads=_amounts, mfu=st.none() | st.floats(0, 1),
+)  # fmt: skip
 
 
 @st.composite
@@ -77,6 +88,8 @@ def complexities(draw):
             unknown_operators=st.dictionaries(
                 _texts, st.builds(UnknownOperator, calls=st.integers(1, 9), modules=st.just(("",))), max_size=2
             ),
+            memory_at_peak=st.none() | _peaks,
+            latency=st.none() | _latencies,
             notes=st.lists(_texts, max_size=1).map(tuple),
         )
     )
@@ -84,7 +97,8 @@ def complexities(draw):
 
 @st.composite
 def verdicts(draw):
-    limits = draw(st.dictionaries(st.sampled_from(STORED), _amounts, max_size=2))
+    limits = draw(st.dictionaries(st.sampled_from((*STORED, *_NAMED, "time[A100]", "latency")), _amounts, max_size=2))
+    limits |= draw(st.dictionaries(st.just("arithmetic_intensity"), st.fractions(min_value=0, max_value=9), max_size=1))
     modules = draw(st.dictionaries(_texts, st.just({"flops": 5}), max_size=1))
     settings = Settings(
         missing_baseline=draw(st.sampled_from(["fail", "warn"])),

@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import pytest
 
 from pytest_flopsbudget.reports.chart import chart, sparkline
@@ -84,3 +86,10 @@ class TestSparkline:
 
     def test_what_never_changed_is_low(self):
         assert sparkline([7, 7], screen(), 8) == "▁▁"
+
+
+def test_ratios():
+    """Between a half and one, the middle is three quarters."""
+    row = METRICS["arithmetic_intensity"]
+    found = chart([Fraction(1, 2), 1], ["2026-01-01", "2026-01-02"], row, screen())
+    assert [line.split()[0] for line in found if "FLOPs/byte" in line] == ["1", "0.75", "0.5"]

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 from samples import linear, report, reported_test, write_baseline
+from timed import estimated, timed
 
 from pytest_flopsbudget.results.baseline import baseline_path, load
 from pytest_flopsbudget.results.complexity import UnknownOperator
@@ -267,3 +268,42 @@ def test_reads_a_baseline_once(command, monkeypatch):
 def test_patterns_are_not_asked_for(command):
     assert command("accept") == []
     assert command.errors.startswith("error: the following arguments are required: REPORT (see")
+
+
+class TestLatencies:
+    """What a clock measured is accepted where it tells something new."""
+
+    def test_of_another_machine_stays(self, command):
+        write_baseline(FILE, {"t": timed(7, machine="other")})
+        write(measured("t", timed(9), timed(7, machine="other")))
+        command("accept", "report.json")
+        found = load(PATH).tests["t"]["model"].metrics
+        assert (found["latency[other]"], found["latency[box]"]) == (7, 9)
+
+    def test_as_long_as_before(self, command):
+        """A tenth more or less is none of it; nothing is written."""
+        path = write_baseline(FILE, {"t": timed(100)})
+        before = path.read_bytes()
+        write(measured("t", timed(109), timed(100)))
+        assert command("accept", "report.json") == ["1 unchanged"]
+        assert path.read_bytes() == before
+
+    def test_too_uneven_to_be_judged(self, command):
+        write_baseline(FILE, {"t": timed(100)})
+        write(measured("t", timed(900, 900), timed(100)))
+        assert command("accept", "report.json") == ["1 unchanged"]
+
+    def test_longer(self, command):
+        write_baseline(FILE, {"t": timed(1000)})
+        write(measured("t", timed(2000), timed(1000)))
+        assert "    latency[box]: 1 us → 2 us, +1 us (+100.0%)" in command("accept", "report.json")
+        assert load(PATH).tests["t"]["model"].metrics["latency[box]"] == 2000
+
+
+def test_a_time_is_told_once(command):
+    """And seen by who compares what the run saw with what is there now, part by part."""
+    write_baseline(FILE, {"t": estimated()})
+    write(measured("t", estimated(memory=500), estimated()))
+    lines = command("accept", "report.json")
+    assert "    time[A100]: at least 1.4 us → 1.6 us, +200 ns (+14.3%) (estimate)" in lines
+    assert load(PATH).tests["t"]["model"] == estimated(memory=500)

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 from samples import GitProject, linear, write_baseline
+from timed import estimated
 
 TEST = "tests/test_a.py::test_x"
 
@@ -69,6 +70,17 @@ def test_a_change_of_the_parameters_alone(project, command):
     # 2·1·8² - 64 = 64 FLOPs again, 8² + 8 parameters.
     (row, _) = rows(command("history", TEST))
     assert row[2:6] == ("64", "FLOPs", "=", "72")
+
+
+def test_a_time(project, command):
+    """An estimate by its title, a lower bound by its sign."""
+    for number, memory in enumerate((300, 500), 1):
+        project.commit(
+            f"{memory}", {"tests/test_a.py": {"test_x": estimated(memory=memory)}}, date=f"2026-01-0{number}"
+        )
+    lines = command("history", TEST, "--metric", "time[A100]")
+    assert any("est. time A100" in line for line in lines)
+    assert [row[2:5] for row in rows(lines)] == [(">=1.6", "us", "+14.3%"), (">=1.4", "us", "new")]
 
 
 def test_another_metric(project, command):
@@ -289,6 +301,8 @@ class TestMistakes:
         ("argv", "told"),
         [
             (["--metric", "flop"], "no metric 'flop'; did you mean flops?"),
+            (["--metric", "time"], "'time' has a value for each device; name one, like time[A100]"),
+            (["--metric", "tme[A100]"], "no metric 'tme[A100]'; did you mean time?"),
             (["--limit", "few"], "'few' is no number of rows; write 20, or 0 for all"),
             (["--limit", "-3"], "--limit"),
             (["--metrics", "flops"], "no option '--metrics'; did you mean --metric?"),

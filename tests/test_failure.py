@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from timed import estimated, net, peaking, timed
 
 from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
@@ -231,3 +232,55 @@ class TestSeveral:
     def test_a_node_id_with_blanks_is_quoted(self):
         verdict = case(complexity(), missing_baseline="fail")
         assert explain("a.py::t[x y]", [verdict]).endswith("--flops-budget-update 'a.py::t[x y]'")
+
+
+class TestBeyondWork:
+    """What is no work, or an estimate, or better the more there is of it."""
+
+    def test_a_time(self):
+        """A lower bound over its limit is over it for certain; what bounds it is told."""
+        lines = text(case(estimated(), estimated(), Budget("here", {"time[A100]": 1000})))
+        assert lines == [
+            "time[A100] over its limit: at least 1.4 us > 1 us, +400 ns (+40.0%) (estimate)",
+            "    limit set by here",
+            "A100: at least 1.4 us (estimate), compute-bound (compute 900 ns, memory 300 ns, launches 200 ns)",
+            "where the est. time A100 is:",
+            "    stem: Conv2d 3->4, 3x3, at least 1 us (estimate)",
+            "    head: Linear 4->10, at least 400 ns (estimate)",
+        ]
+
+    def test_growth_of_a_time(self):
+        """It is told once, by its sum, and by module."""
+        lines = text(case(estimated(memory=500), estimated()))
+        assert lines[0] == "time[A100] regressed: at least 1.4 us -> 1.6 us, +200 ns (+14.3%) (estimate)"
+        start = lines.index("what changed in time[A100], by module:")
+        assert lines[start + 1] == "    head: Linear, +200 ns"
+        assert not any("memory_time" in line for line in lines)
+
+    def test_a_ratio(self):
+        """82 FLOPs over 10 bytes."""
+        one = net({"flops": 82, "other_flops": 0, "memory_traffic": 10})
+        lines = text(case(one, one, Budget("here", {"arithmetic_intensity": 10})))
+        assert lines == [
+            "arithmetic_intensity under its limit: 8.2 FLOPs/byte < 10 FLOPs/byte (-18.0%)",
+            "    limit set by here",
+        ]
+
+    def test_a_peak(self):
+        """Where it is reached, and what is alive there."""
+        lines = text(case(peaking(3 * 2**20), peaking(2**20), Budget("here", {"peak_memory": 2**21})))
+        assert lines[:4] == [
+            "peak_memory over its limit: 3 MiB > 2 MiB, +1 MiB (+50.0%)",
+            "    limit set by here",
+            "peak_memory regressed: 1 MiB -> 3 MiB, +2 MiB (+200.0%)",
+            "peak 3 MiB in stem (aten.convolution): 3 MiB activations",
+        ]
+
+    def test_depth(self):
+        lines = text(case(net({"flops": 1}, depth=12), None, Budget("here", {"depth": 10})))
+        assert lines[0] == "depth over its limit: 12 > 10, +2 steps in depth (+20.0%)"
+
+    def test_an_uneven_latency_of_a_test_that_fails_otherwise(self):
+        lines = text(case(timed(10, 9), None, Budget("here", {"latency": 1, "flops": 1})))
+        assert not any("over its limit" in line for line in lines if line.startswith("latency"))
+        assert any(line.startswith("latency not judged: its spread, 90.0%") for line in lines)

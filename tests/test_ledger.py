@@ -6,6 +6,7 @@ import json
 
 import msgspec
 import pytest
+from timed import timed
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.ledger import Baselines, Ledger, packed
@@ -331,3 +332,23 @@ class TestOrphans:
         assert accepted(file) == {"test_a": {"model": 7}}
         assert path.read_text(encoding="utf-8") == "{"
         assert [f"{path}, line 1" in error for error in ledger.errors] == [True]
+
+
+class TestLatencies:
+    def test_an_update_keeps_those_of_other_machines(self, record, test_file):
+        """And the one of this machine where it is as it was, or was too uneven to be judged."""
+        for new, expected in (
+            (timed(100, machine="one"), {"one": 100}),
+            (timed(200, machine="two"), {"one": 100, "two": 200}),
+            (timed(210, machine="two"), {"one": 100, "two": 200}),
+            (timed(900, 900, machine="two"), {"one": 100, "two": 200}),
+            (timed(400, machine="two"), {"one": 100, "two": 400}),
+        ):
+            path = baseline_path(test_file)
+            old = load(path).tests.get("test_a", {}).get("model")
+            found = judge(Measurement(name="model", complexity=new), [], Settings(), old, accepts=True)
+            ledger = Ledger()
+            record(ledger, verdicts=[found])
+            ledger.update()
+            metrics = load(path).tests["test_a"]["model"].metrics
+            assert metrics == {"flops": 2500, "params": 15} | {f"latency[{key}]": own for key, own in expected.items()}

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from msgspec.structs import replace
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
+from timed import estimated, peaking, timed
 
 from pytest_flopsbudget.reports.markdown import text
 from pytest_flopsbudget.reports.markdown_text import COMMENT, STEP_SUMMARY
@@ -262,3 +263,35 @@ def test_titles_are_html():
     made = text(report(a_test(over(), nodeid="a.py::t[<b>]")))
     assert f"<summary><code>{html.escape('a.py::t[<b>]')}</code></summary>" in made
     assert re.search(r"^<details>", made, re.MULTILINE)
+
+
+class TestBeyondWork:
+    def test_details(self):
+        """What bounds the time, and behind it what filled the memory, of what has an estimate."""
+        one = replace(estimated(), memory_at_peak=peaking().memory_at_peak)
+        found = page(a_test(measurement(one, one)))
+        (behind,) = found.behind
+        assert behind.splitlines() == [
+            "peak 100 B in stem (aten.convolution): 100 B activations",
+            "A100: at least 1.4 us (estimate), compute-bound (compute 900 ns, memory 300 ns, launches 200 ns)",
+        ]
+
+    def test_memory_alone_is_no_news(self):
+        assert page(a_test(measurement(peaking(), peaking()))).behind == []
+
+    def test_a_time_shown_first(self):
+        """An estimate by its head, a lower bound by its sign; what was counted is told in FLOPs."""
+        run = replace(RUN, show="time[A100]")
+        found = text(report(a_test(measurement(estimated(), estimated())), run=run))
+        assert "| est. time A100 | change |" in found
+        assert "| ≥1.4 us | = |" in found
+        assert "; 2.5 kFLOPs counted." in found
+
+    def test_growth(self):
+        found = page(a_test(measurement(estimated(memory=500), estimated())))
+        assert "time[A100] regressed: at least 1.4 us → 1.6 us, +200 ns (+14.3%) (estimate)" in found.behind[0]
+        assert "what changed in time[A100], by module:" in found.behind[0]
+
+    def test_a_latency_that_is_not_judged(self):
+        (found,) = page(a_test(measurement(timed(1000, 140), timed(1000)))).behind
+        assert found.startswith("latency not judged: its spread, 14.0%")

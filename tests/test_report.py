@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from fractions import Fraction
 from pathlib import Path
 
 import jsonschema
@@ -12,13 +13,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from long_runs import examples
+from msgspec.structs import replace
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
+from timed import estimated, peaking, timed
 
 from pytest_flopsbudget.errors import ReportError
 from pytest_flopsbudget.reports import csv, github, gitlab, markdown
 from pytest_flopsbudget.results.complexity import Module
 from pytest_flopsbudget.results.report import ordered
 from pytest_flopsbudget.results.report_file import dumps, load, loads, save
+from pytest_flopsbudget.settings import Budget
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
 
@@ -28,8 +32,16 @@ PATH = Path("report.json")
 SCHEMA = jsonschema.Draft202012Validator(json.loads(report_schema.PATH.read_text(encoding="utf-8")))
 MANY = examples(200, of_many=10_000)
 
+#: More than work, held to limits of all kinds.
+BEYOND = measurement(
+    timed(1000, 900, complexity=replace(estimated(memory=500), memory_at_peak=peaking().memory_at_peak)),
+    estimated(),
+    Budget("here", {"time[A100]": 1, "average_parallelism": 5, "latency": 1, "flops": 1}),
+    name="beyond",
+)
 #: One of everything.
 FULL = report(
+    a_test(BEYOND, nodeid="tests/test_net.py::test_c"),
     a_test(over(), measurement(complexity(), name="second"), vanished=("third",)),
     a_test(measurement(complexity(1000), complexity()), nodeid="tests/test_net.py::test_b", own_failure=True),
 )
@@ -58,6 +70,23 @@ class TestFile:
         text = dumps(report(a_test(measurement(complexity(modules=layers)))))
         (line,) = [line for line in text.splitlines() if "Linear" in line]
         assert line.strip().startswith('"layers.{0-3}": {')
+
+    def test_a_ratio_is_exact(self):
+        """A third has no decimals."""
+        one = complexity()
+        one = replace(one, metrics=one.metrics | {"other_flops": 0, "memory_traffic": 6000})
+        text = dumps(report(a_test(measurement(one, None, Budget("here", {"arithmetic_intensity": Fraction(2, 3)})))))
+        assert '"measured": {"numerator": 1, "denominator": 3}' in text
+        assert '"least": {"numerator": 2, "denominator": 3}' in text
+
+    def test_what_names_no_metric(self):
+        """A time without its device, or a device of what has none; with the line."""
+        text = dumps(report(a_test(measurement(estimated()))))
+        for old, new in (('"compute_time[A100]"', '"compute_time"'), ('"flops"', '"flops[A100]"')):
+            with pytest.raises(ReportError, match=r"line .*no such metric"):
+                loads(text.replace(old, new, 1), PATH)
+        with pytest.raises(ReportError, match=r"show.*no such metric"):
+            loads(text.replace('"show": "flops"', '"show": "time"', 1), PATH)
 
     def test_whole_numbers_of_any_size(self):
         """2**70 does not fit into 64 bits, nor into a float."""

@@ -6,6 +6,7 @@ import csv
 import io
 import re
 import shlex
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
+from timed import estimated, net, timed
 
 from pytest_flopsbudget.reports import csv as csv_report
 from pytest_flopsbudget.reports import gitlab
@@ -83,7 +85,8 @@ class TestCsv:
     def test_any(self, given_report):
         rows = list(csv.reader(io.StringIO(csv_report.text(given_report), newline="")))
         assert len(rows) == 1 + sum(len(test.measurements) for test in given_report.tests)
-        assert {len(row) for row in rows} == {len(csv_report.COLUMNS)}
+        assert {len(row) for row in rows} == {len(rows[0])}
+        assert tuple(rows[0][: len(csv_report.COLUMNS)]) == csv_report.COLUMNS
 
 
 def read_as_gitlab(text):
@@ -236,3 +239,71 @@ class TestGithub:
     @settings(max_examples=20)
     def test_any(self, given_report):
         assert all(command.startswith("::") and "\n" not in command for command in commands(given_report, "."))
+
+
+class TestBeyondWork:
+    """Devices and machines in texts that programs read."""
+
+    @property
+    def test(self):
+        new, old = estimated(memory=500), estimated()
+        budget = Budget("here", {"time[A100]": 1500, "time[T4]": 3, "arithmetic_intensity": Fraction(1, 2)})
+        return a_test(measurement(new, old, budget), measurement(timed(1000, 900), timed(9), name="uneven"))
+
+    def test_csv(self):
+        """Columns at the end, for what occurs in the run."""
+        rows = list(csv.DictReader(io.StringIO(csv_report.text(report(self.test)))))
+        heads = [head for head in rows[0] if head not in csv_report.COLUMNS]
+        assert list(rows[0])[: len(csv_report.COLUMNS)] == list(csv_report.COLUMNS)
+        assert [head for head in heads if "_" not in head.partition("]")[2]] == [
+            "compute_time[A100]",
+            "memory_time[A100]",
+            "launch_time[A100]",
+            "time[A100]",
+            "time[T4]",
+            "latency[box]",
+        ]
+        first, second = rows
+        # 900 + 500 + 200 ns, where it was 300 of memory.
+        assert (first["time[A100]"], first["time[A100]_baseline"], first["time[A100]_limit"]) == (
+            "1600",
+            "1400",
+            "1500",
+        )
+        assert (first["memory_time[A100]"], first["memory_time[A100]_baseline"]) == ("500", "300")
+        assert (first["time[T4]"], first["time[T4]_limit"]) == ("", "3")
+        assert first["arithmetic_intensity_limit"] == "0.5"
+        assert (second["latency[box]"], second["latency[box]_judged"]) == ("1000", "false")
+        assert (first["latency[box]"], first["latency[box]_judged"]) == ("", "")
+
+    def test_csv_of_a_ratio(self):
+        """7 FLOPs over 2 bytes."""
+        one = net({"flops": 7, "other_flops": 0, "memory_traffic": 2, "params": 1})
+        (row,) = csv.DictReader(io.StringIO(csv_report.text(report(a_test(measurement(one))))))
+        assert row["arithmetic_intensity"] == "3.5"
+
+    def test_gitlab(self):
+        """A label for the device; what is too uneven would differ every time, and is not there."""
+        made = gitlab.text(report(self.test))
+        families = {family.name: family for family in text_string_to_metric_families(made)}
+        (sample,) = families["flops_budget_time"].samples
+        assert (sample.value, sample.labels["device"]) == (1600, "A100")
+        assert "estimate, and a lower bound" in families["flops_budget_time"].documentation
+        assert "flops_budget_latency" not in families
+        even = gitlab.text(report(a_test(measurement(timed(1000)))))
+        assert 'flops_budget_latency{test="tests/test_net.py::test_a",name="model",machine="box"} 1000' in even
+
+    def test_junit(self):
+        first, second = self.test.measurements
+        found = dict(properties([first]))
+        assert found["flops_budget.time[A100]"] == 1600
+        assert found["flops_budget.time[A100].baseline"] == 1400
+        assert found["flops_budget.time[A100].limit"] == 1500
+        assert found["flops_budget.arithmetic_intensity.limit"] == "0.5"
+        assert dict(properties([second]))["flops_budget.uneven.latency[box].judged"] == "false"
+
+    def test_github(self):
+        found = [unescaped(command) for command in commands(report(a_test(measurement(timed(9, 9), timed(9)))), ".")]
+        ((level, place, message),) = found
+        assert (level, place["title"]) == ("warning", "flops budget: latency not judged")
+        assert "its spread, 100.0%, is wider" in message

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
+from timed import estimated, net, peaking, timed, times
 
 from pytest_flopsbudget.ledger import Entry, packed
 from pytest_flopsbudget.reports.screen import Screen
@@ -220,3 +222,71 @@ class TestText:
 
     def test_from_to(self):
         assert from_to(20, 25, "params") == "20 -> 25, +5 params (+25.0%)"
+
+
+class TestBeyondWork:
+    @pytest.mark.parametrize(
+        ("show", "cells"),
+        [
+            ("peak_memory", ["3", "MiB", "+200.0%"]),
+            ("flops", ["2", "kFLOPs", "(other)"]),
+            # Not measured: nothing is there, and another metric has changed.
+            ("time[A100]", ["(other)"]),
+            ("depth", ["(other)"]),
+        ],
+    )
+    def test_any_metric_may_be_shown(self, show, cells):
+        new, old = peaking(3 * 2**20), peaking(2**20)
+        (row,) = rows(entry(new, old), settings=Settings(show=show))
+        assert row == ["test_a", *cells, "10", "regressed"]
+
+    def test_a_time(self):
+        """The head says that it is an estimate, the sign that it is a lower bound; a table is as wide as ever."""
+        table = lines(entry(estimated(memory=500), estimated()), settings=Settings(show="time[A100]"))
+        assert table[0].split() == ["measurement", "est.", "time", "A100", "change", "budget", "params", "verdict"]
+        assert rows(entry(estimated(memory=500), estimated()), settings=Settings(show="time[A100]")) == [
+            ["test_a", ">=1.6", "us", "+14.3%", "15", "regressed"]
+        ]
+        assert max(map(len, table[: table.index("")])) <= 80
+
+    def test_a_ratio(self):
+        """7 FLOPs over 2 bytes; of a module that moves nothing there is none."""
+        one = net({"flops": 7, "other_flops": 0, "memory_traffic": 2, "params": 1}, {"params": 2})
+        found = lines(entry(one), settings=Settings(show="arithmetic_intensity"), verbosity=1)
+        assert found[3].split()[:3] == ["test_a", "3.5", "FLOPs/byte"]
+        head = next(line for line in found if line.startswith("head"))
+        assert head.split() == ["head", "Linear", "1", "2"]
+
+    def test_what_filled_memory_and_what_bounds_time(self):
+        """Only where modules are asked for."""
+        one = timed(1000, complexity=replace(estimated(), memory_at_peak=peaking().memory_at_peak))
+        told = lines(entry(one), verbosity=1)
+        assert "  peak 100 B in stem (aten.convolution): 100 B activations" in told
+        assert any(line.startswith("  A100: at least 1.4 us (estimate), compute-bound (") for line in told)
+        assert any(line.startswith("  latency on box: 1 us, the median of 30 runs") for line in told)
+        assert not any("compute-bound" in line or "peak 100 B" in line for line in lines(entry(one)))
+
+    def test_times_of_modules(self):
+        """A column for each device that there is room for beside the paths; wider terminals have more."""
+        devices = times(5, 0, 1, "A100") | times(0, 7, 1, "T4") | times(1, 1, 9, "V100")
+        one = net(devices | {"flops": 1, "params": 1})
+        narrow, wide = (lines(entry(one), verbosity=1, width=width) for width in (80, 160))
+        row = next(line for line in narrow if line.startswith("stem"))
+        assert row.split() == ["stem", "Conv2d", "1", "1", "FLOPs", "1", ">=6", "ns", "compute", ">=8", "ns", "memory"]
+        row = next(line for line in wide if line.startswith("stem"))
+        assert row.split()[-6:] == [">=8", "ns", "memory", ">=11", "ns", "launch"]
+        assert max(len(line) for line in narrow if line.startswith(("stem", "head"))) <= 80
+
+    def test_equal_layers_are_one_row(self):
+        """Though each reaches a peak of its own, unless that is what is shown."""
+        layers = {
+            str(i): Module(type="L", calls=1, metrics={"flops": 2, "params": 1, "peak_memory": i}) for i in range(3)
+        }
+        one = complexity(modules=layers)
+        assert any(line.startswith("{0-2} ") for line in lines(entry(one), verbosity=1))
+        apart = lines(entry(one), settings=Settings(show="peak_memory"), verbosity=1)
+        assert [line.split()[0] for line in apart if " L " in line] == ["0", "1", "2"]
+
+    def test_a_latency_that_is_not_judged(self):
+        told = lines(entry(timed(1000, 140), timed(10)))
+        assert any("test_a: latency not judged: its spread, 14.0%" in line for line in told)

@@ -8,10 +8,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from timed import timed
 
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
-from pytest_flopsbudget.results.limits import Violation
-from pytest_flopsbudget.results.verdict import Measurement, Verdict, judge
+from pytest_flopsbudget.results.limits import Limit, Violation
+from pytest_flopsbudget.results.verdict import Measurement, Verdict, judge, to_accept
 from pytest_flopsbudget.settings import Budget, Settings
 from pytest_flopsbudget.units import Tolerance
 
@@ -153,3 +154,42 @@ def test_travels_between_processes(measured, limit, old, unknown):
         [Budget("here", {"flops": limit}, {"stem": {"params": 3}, "nowhere": {"flops": 1}})],
     )
     assert msgspec.convert(msgspec.to_builtins(verdict), Verdict) == verdict
+
+
+class TestUnevenLatency:
+    """One that is too uneven is held to nothing."""
+
+    def judged(self, new, old=None, **limits):
+        budgets = [Budget("here", limits)]
+        return judge(Measurement(name="model", complexity=new), budgets, Settings(), old, accepts=True)
+
+    def test_neither_to_limits_nor_to_baselines(self):
+        """Though it is a thousand times as long as either allows; the rest is judged as ever."""
+        found = self.judged(timed(10**6, 10**6), timed(1000), latency=1000, flops=2499)
+        assert [item.metric for item in found.broken] == ["flops"]
+        assert found.comparison.changes == ()
+        assert found.comparison.status == "unchanged"
+        assert [one.metric for one in found.unjudged] == ["latency[box]"]
+        assert found.share.metric == "flops"
+
+    def test_an_even_one_is(self):
+        found = self.judged(timed(10**6, 10**5), timed(1000), latency=1000)
+        assert [(item.metric, item.measured) for item in found.broken] == [("latency[box]", 10**6)]
+        assert [change.metric for change in found.comparison.changes] == ["latency[box]"]
+        assert found.limits == {"latency[box]": Limit(1000, "here")}
+        assert found.unjudged == ()
+
+    @pytest.mark.parametrize(
+        ("new", "expected"),
+        [
+            # Too uneven; as long as before, by the clock; twice as long.
+            (timed(1000, 101), None),
+            (timed(1001), None),
+            (timed(2000), 2000),
+        ],
+    )
+    def test_what_is_accepted(self, new, expected):
+        assert to_accept(self.judged(new, timed(1000))).metrics.get("latency[box]") == expected
+
+    def test_the_first_one_is_accepted(self):
+        assert to_accept(self.judged(timed(1000))).metrics["latency[box]"] == 1000

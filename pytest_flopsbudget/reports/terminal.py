@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.settings import Settings
 
 #: Characters that paths of modules keep beside columns of times.
-_ROOM_FOR_PATHS = 24
+_ROOM_FOR_PATHS = 20
 
 _STYLES: dict[Outcome, str] = {
     "over limit": "red",
@@ -130,9 +130,12 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table
     parts = [*(module.metrics for _, module in modules), *(one.metrics for one in verdict.complexity.phases.values())]
     for head, column in _time_columns(verdict.complexity, parts):
         wide = max(map(len, (head, *column)))
-        # Paths need room too; the lines below the table tell of all devices.
         if screen.room_beside([*widths, wide]) < _ROOM_FOR_PATHS:
-            break
+            # A class is known by how it begins; the lines below the table tell of devices that have no column.
+            shorter = [min(widths[0], LEAST_ROOM), *widths[1:]]
+            if screen.room_beside([*shorter, wide]) < _ROOM_FOR_PATHS:
+                break
+            widths = shorter
         heads.append(head)
         widths.append(wide)
         for row, cell in zip(cells, column, strict=True):

@@ -102,6 +102,8 @@ def _phase(phase: Phase) -> _Line:
 def _by_row(metrics: Mapping[str, int]) -> _Line:
     """Stored metrics in the order of the table, those of several devices or machines by their names."""
     line: _Line = {key: metrics[key] for key in STORED if key in metrics}
+    if len(line) == len(metrics):
+        return line
     named = sorted(key for key in metrics if key.endswith("]"))
     for base in STORED_BY_NAME:
         start = f"{base}["
