@@ -78,4 +78,4 @@ class Timing:
         if not self.beside:
             return ()
         others = "1 other process" if self.beside == 1 else f"{self.beside} other processes"
-        return (f"the latency was measured beside {others} of pytest-xdist, which take a part of the machine",)
+        return (f"the latency was measured beside {others} of pytest-xdist, so that they shared the machine",)
