@@ -45,7 +45,7 @@ class BudgetSession:
         try:
             return load_settings(self._config.rootpath)
         except UsageError:
-            if self._config.getoption("--flops-budget-disable"):
+            if self._disabled:
                 return Settings()
             raise
 
@@ -123,25 +123,32 @@ class BudgetSession:
         from pytest_flopsbudget.settings import device_named  # noqa: PLC0415
 
         shown = devices_in([self.settings.show])
-        names = (*self.settings.time_on, *shown, *limited_devices(self.budgets_for(item)))
+        names = (*self.settings.time_on, *shown, *limited_devices(self._holding(item)))
         return tuple(device_named(self.settings, name) for name in dict.fromkeys(names))
 
     def timing_for(self, item: pytest.Item) -> Timing:
         """Whether the item's measurements are timed, and how."""
         from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency  # noqa: PLC0415 -- as above
 
-        settings, holds = self.settings, not self._config.getoption("--flops-budget-disable")
-        budgets = self.budgets_for(item) if holds else ()
+        settings, budgets = self.settings, self._holding(item)
         # Of pytest-xdist.
         workers: Mapping[str, int] = getattr(self._config, "workerinput", {})
         return Timing(
-            wanted=holds and asks_for_latency(budgets, settings),
+            wanted=not self._disabled and asks_for_latency(budgets, settings),
             limited=limits_latency(budgets),
             machine=settings.machine,
             run_time=settings.latency_run_time / 10**9,
             devices=settings.devices,
             beside=workers.get("workercount", 1) - 1,
         )
+
+    @property
+    def _disabled(self) -> bool:
+        return bool(self._config.getoption("--flops-budget-disable"))
+
+    def _holding(self, item: pytest.Item) -> tuple[Budget, ...]:
+        """The budgets that this run holds the item to; none where it is told to, and then mistakes in them pass."""
+        return () if self._disabled else self.budgets_for(item)
 
     def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
         """The budgets of the item, the closest last."""
@@ -159,7 +166,7 @@ class BudgetSession:
         Returns:
             What its report carries, and why it fails; None and "" where there is nothing.
         """
-        if self._config.getoption("--flops-budget-disable"):
+        if self._disabled:
             return None, ""
         measurements = [] if budget is None else budget.close()
         marked = item.get_closest_marker("flops_budget") is not None
