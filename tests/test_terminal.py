@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from timed import estimated, net, peaking, timed, times
 
 from pytest_flopsbudget.ledger import Entry, packed
+from pytest_flopsbudget.reports import beyond
 from pytest_flopsbudget.reports.screen import Screen
 from pytest_flopsbudget.reports.terminal import summary
 from pytest_flopsbudget.reports.text import can_show_signs, counted, from_to, with_signs
@@ -265,6 +266,15 @@ class TestBeyondWork:
         assert any(line.startswith("  A100: at least 1.4 us (estimate), compute-bound (") for line in told)
         assert any(line.startswith("  latency on box: 1 us, the median of 30 runs") for line in told)
         assert not any("compute-bound" in line or "peak 100 B" in line for line in lines(entry(one)))
+
+    def test_long_lines_go_on_below(self):
+        """In as many words as they have."""
+        one = peaking(700, "a" * 40, **dict.fromkeys(("parameters", "inputs", "gradients", "activations"), 175))
+        told = lines(entry(one), verbosity=1, width=80)
+        start = next(number for number, line in enumerate(told) if line.startswith("  peak 700 B"))
+        assert all(len(line) <= 80 for line in told[start : start + 2])
+        assert told[start + 1].startswith("      ")
+        assert " ".join(" ".join(told[start : start + 2]).split()) == next(beyond.at_peak(one))
 
     def test_times_of_modules(self):
         """A column for each device that there is room for beside the paths; wider terminals have more."""

@@ -38,19 +38,24 @@ def both(model, args=(), kwargs=None, *, backward=False):
     assert (shapes.execution, real.execution) == ("shapes", "real")
     assert not shapes.unknown_operators
     assert not real.unknown_operators
-    assert values_of(shapes) == values_of(real)
+    assert differences(shapes, real) == {}, differences(shapes, real)
     # Without shortcuts gradients are on, and what a backward pass would need stays alive.
-    assert values_of(slow, without=("peak_memory",)) == values_of(real, without=("peak_memory",))
+    assert differences(slow, real, without=("peak_memory",)) == {}, differences(slow, real)
     return shapes
 
 
-def values_of(counted, *, without=()):
-    """What two measurements may be held against each other by: every module's calls and metrics."""
-    return {
-        path: (module.type, module.shape, module.calls)
-        + tuple((key, value) for key, value in module.metrics.items() if key not in without)
-        for path, module in counted.modules.items()
-    }
+def differences(one, other, *, without=()):
+    """(path, metric) → the two values, where two measurements differ: in modules, their types, calls and metrics."""
+    left, right = _values_of(one, without), _values_of(other, without)
+    return {key: (left.get(key), right.get(key)) for key in {**left, **right} if left.get(key) != right.get(key)}
+
+
+def _values_of(counted, without):
+    flat = {}
+    for path, module in counted.modules.items():
+        flat[path] = (module.type, module.shape, module.calls)
+        flat |= {(path, key): value for key, value in module.metrics.items() if key not in without}
+    return flat
 
 
 def metadata(output):

@@ -113,11 +113,22 @@ def _log_softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
     return _empty(gradient.shape, dtype)
 
 
+def _loss_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """(gradient, input, target, …) → the gradient of the input, without gaps and in order."""
+    tensors = args[:3]
+    if kwargs or tensors[1].shape != tensors[2].shape or tensors[1].dtype not in _FLOATS:
+        return None
+    return _empty(args[1].shape, args[1].dtype) if len({tensor.dtype for tensor in tensors}) == 1 else None
+
+
 OUTPUTS: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], Any]] = {
     "aten._log_softmax_backward_data": _log_softmax_backward,
     "aten._native_batch_norm_legit": _batch_norm,
     "aten.convolution": convolution,
+    "aten.huber_loss_backward": _loss_backward,
+    "aten.mse_loss_backward": _loss_backward,
     "aten.native_batch_norm": _batch_norm,
     "aten.native_batch_norm_backward": _batch_norm_backward,
     "aten.native_layer_norm_backward": _layer_norm_backward,
+    "aten.smooth_l1_loss_backward": _loss_backward,
 }

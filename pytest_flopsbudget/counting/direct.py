@@ -30,9 +30,10 @@ softplus_backward copy fill mvlgamma
 #: Pointwise operators whose output is of another dtype or layout than their inputs, or that have several outputs.
 _OTHER_RESULTS = frozenset(f"aten.{name}" for name in _OTHER_RESULTS_NAMES.split())
 #: Operators that work element by element without being tagged so.
-_ELEMENTWISE = frozenset(
-    f"aten.{name}" for name in ("gelu", "hardswish", "hardswish_backward", "hardtanh_backward", "mish", "clone")
-)
+_ELEMENTWISE_NAMES = """
+clone elu_backward gelu hardsigmoid_backward hardswish hardswish_backward hardtanh_backward mish
+"""
+_ELEMENTWISE = frozenset(f"aten.{name}" for name in _ELEMENTWISE_NAMES.split())
 
 #: Those of them that tell two values apart.
 _COMPARISONS = frozenset(f"aten.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge"))

@@ -243,6 +243,12 @@ class OperatorInfo:
             cost = Cost(formula(call) if formula else 0, other_formula(call) if other_formula else 0)
         return cost if any(cost) else FREE
 
+    def activations(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
+        """Elements of the outputs of the products that one call consists of."""
+        if self.name not in _ACROSS_COMPONENTS and any(tensor.is_nested for tensor in tensors_in(args)):
+            return sum(products_outputs(Call(self.operator, *part)) for part in _components(args, kwargs, output))
+        return products_outputs(Call(self.operator, args, kwargs, output))
+
     def work(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Work:
         """What one call is in all respects; `NOTHING` where nothing runs."""
         launched = launches(self, args, kwargs, output)
@@ -255,7 +261,7 @@ class OperatorInfo:
             flops=cost.flops,
             other_flops=cost.other_flops,
             communication=message,
-            activations=products_outputs(Call(self.operator, args, kwargs, output)) if cost.flops else 0,
+            activations=self.activations(args, kwargs, output) if cost.flops else 0,
             memory_traffic=memory_traffic(self, args, kwargs, output) if launched else 0,
             launches=launched,
             dtype=precision_of(self.name, dtype_of(args, kwargs.values(), output)),

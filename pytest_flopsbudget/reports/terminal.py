@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -65,7 +66,15 @@ def summary(
             for verdict in entry.whole():
                 lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
                 lines += [screen.text(line) for line in _collectives(verdict.complexity)]
-                lines += [screen.text(f"  {line}") for line in beyond.lines(verdict.complexity)]
+                for line in beyond.lines(verdict.complexity):
+                    lines += wrap(
+                        screen.text(visible(line)),
+                        screen.width,
+                        initial_indent="  ",
+                        subsequent_indent="      ",
+                        break_long_words=False,
+                        break_on_hyphens=False,
+                    )
     if verbosity >= 0:
         lines.append("")
     lines += [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]

@@ -182,14 +182,16 @@ def _around_products(call: Call, query: torch.Tensor, key: torch.Tensor) -> int:
     return _scaled(query, key) + (5 + is_masked + dropped) * _scores(query, key)
 
 
-_FUSED = """
+_FUSED_NAMES = """
 _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
 _scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
 _scaled_dot_product_fused_attention_overrideable _scaled_dot_product_attention_math_for_mps
 """
+#: Operators on query, key and value, each (…, heads, length, width).
+FUSED = (*(f"aten.{name}" for name in _FUSED_NAMES.split()), "aten._triton_scaled_dot_attention")
 
 
-@other_formula(*(f"aten.{name}" for name in _FUSED.split()))
+@other_formula(*FUSED[:-1])
 def _around(call: Call) -> int:
     return _around_products(call, call.tensor("query"), call.tensor("key"))
 
@@ -214,7 +216,7 @@ def _around_backward(call: Call) -> int:
 _PACKED = ("_flash_attention", "_efficient_attention")
 
 
-def _pairs(call: Call) -> int:
+def pairs(call: Call) -> int:
     """Pairs of a query and a key over all heads: FLOPs over what each pair costs."""
     query, value = call.tensor("query"), call.tensor("value")
     flops = _flash_attention(call) if "flash" in call.name else _efficient_attention(call)
@@ -227,7 +229,7 @@ def _around_packed(call: Call) -> int:
     is_masked = bool(_argument(call, "is_causal", "custom_mask_type")) or _argument(call, "bias") is not None
     dropped = 2 if _argument(call, "dropout_p") else 0
     shared = query.shape[-2] // key.shape[-2]
-    return query.numel() + shared * key.numel() + (5 + is_masked + dropped) * _pairs(call)
+    return query.numel() + shared * key.numel() + (5 + is_masked + dropped) * pairs(call)
 
 
 @other_formula(*(f"aten.{name}_backward" for name in _PACKED))
@@ -236,7 +238,7 @@ def _around_packed_backward(call: Call) -> int:
     dropped = 1 if _argument(call, "dropout_p") else 0
     shared = query.shape[-2] // key.shape[-2]
     sums = (shared - 1) * (key.numel() + call.tensor("value").numel())
-    return query.numel() + shared * key.numel() + (4 + dropped) * _pairs(call) + sums
+    return query.numel() + shared * key.numel() + (4 + dropped) * pairs(call) + sums
 
 
 def _around_multi_head(query: torch.Tensor, key: torch.Tensor, heads: int, *, masked: bool) -> int:

@@ -1,0 +1,168 @@
+"""On shapes, operators whose meta kernels say otherwise answer as the CPU's kernels do, whatever the layout."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F  # noqa: N812 -- its name everywhere
+from torch.utils._python_dispatch import TorchDispatchMode
+from zoo import metadata, on_shapes
+
+from pytest_flopsbudget.counting import direct
+from pytest_flopsbudget.counting.as_on_cpu import OUTPUTS
+from pytest_flopsbudget.counting.metadata import to_meta
+from pytest_flopsbudget.counting.operators import operator_info
+
+
+def in_order(tensor):
+    return tensor
+
+
+def channels_last(tensor):
+    return tensor.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
+def cropped(tensor):
+    return torch.cat([tensor, tensor], -1)[..., : tensor.shape[-1]]
+
+
+def some_channels(tensor):
+    return torch.cat([tensor, tensor], 1)[:, : tensor.shape[1]]
+
+
+def batch_inside(tensor):
+    return tensor.transpose(0, 1).contiguous().transpose(0, 1)
+
+
+def spread(tensor):
+    return tensor[:1].expand(tensor.shape)
+
+
+LAYOUTS = (in_order, channels_last, cropped, some_channels, batch_inside, spread)
+
+
+class Compare(TorchDispatchMode):
+    """Holds the operator that is looked at, where it runs, against what is worked out of its arguments' metadata."""
+
+    def __init__(self):
+        super().__init__()
+        self.compared = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        info = operator_info(func)
+        if info.name in OUTPUTS or info.name in {"aten.convolution_backward", "aten.threshold_backward"}:
+            on_meta = to_meta(args)
+            for answer in (direct.answer, direct.only_answer):
+                worked_out = answer(info, on_meta, kwargs)
+                if worked_out is not None:
+                    self.compared.add(info.name)
+                    assert metadata_or_none(worked_out) == metadata_or_none(output)
+        return output
+
+
+def metadata_or_none(output):
+    if isinstance(output, (tuple, list)):
+        return [None if item is None else metadata(item) for item in output]
+    return metadata(output)
+
+
+def run(function, inputs, gradient=in_order):
+    compare = Compare()
+    with compare:
+        output = function(inputs)
+        if output.requires_grad:
+            output.backward(gradient(torch.ones_like(output, memory_format=torch.contiguous_format)))
+    return compare.compared
+
+
+CONVOLUTIONS = {
+    "3": (nn.Conv2d(4, 6, 3, padding=1), (2, 4, 8, 8)),
+    "1": (nn.Conv2d(4, 6, 1), (2, 4, 8, 8)),
+    "depthwise": (nn.Conv2d(4, 4, 3, groups=4), (2, 4, 8, 8)),
+    "grouped": (nn.Conv2d(4, 4, 3, groups=2, bias=False), (2, 4, 8, 8)),
+    "dilated": (nn.Conv2d(4, 6, 3, dilation=2), (1, 4, 8, 8)),
+    "patches": (nn.Conv2d(4, 6, 4, stride=4), (1, 4, 8, 8)),
+    "one channel": (nn.Conv2d(1, 6, 3), (2, 1, 8, 8)),
+    "transposed": (nn.ConvTranspose2d(4, 6, 3, stride=2, output_padding=1), (2, 4, 8, 8)),
+    "transposed, grouped": (nn.ConvTranspose2d(4, 6, 3, groups=2, dilation=2, padding=1), (1, 4, 8, 8)),
+    "double": (nn.Conv2d(4, 6, 3, dtype=torch.float64), (2, 4, 8, 8)),
+    "half": (nn.Conv2d(4, 6, 3, dtype=torch.bfloat16), (2, 4, 8, 8)),
+}
+
+
+@pytest.mark.parametrize("lay_out", LAYOUTS)
+@pytest.mark.parametrize("of_weight", [torch.contiguous_format, torch.channels_last], ids=str)
+@pytest.mark.parametrize(("module", "shape"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
+def test_convolutions(module, shape, of_weight, lay_out):
+    """Either the input or the weight makes the channels innermost."""
+    module = module.to(memory_format=of_weight)
+    inputs = lay_out(torch.randn(shape, dtype=module.weight.dtype)).detach().requires_grad_()
+    compared = run(module, inputs)
+    if of_weight is torch.channels_last:
+        assert "aten.convolution" in compared
+
+
+NORMS = {
+    "vectors": (nn.BatchNorm1d(4), (3, 4)),
+    "sequences": (nn.BatchNorm1d(4), (3, 4, 5)),
+    "images": (nn.BatchNorm2d(4), (3, 4, 5, 6)),
+    "one image": (nn.BatchNorm2d(4), (1, 4, 5, 6)),
+    "no statistics": (nn.BatchNorm2d(4, track_running_stats=False), (3, 4, 5, 6)),
+    "no parameters": (nn.BatchNorm2d(4, affine=False), (3, 4, 5, 6)),
+    "volumes": (nn.BatchNorm3d(4), (2, 4, 3, 5, 6)),
+    "instances": (nn.InstanceNorm2d(4, affine=True), (3, 4, 5, 6)),
+}
+
+
+@pytest.mark.parametrize("lay_out", LAYOUTS)
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(("module", "shape"), NORMS.values(), ids=NORMS)
+def test_batch_norms(module, shape, train, lay_out):
+    """The input's layout is kept, or its elements put in order; statistics of the batch are there in training only."""
+    inputs = lay_out(torch.randn(shape)).detach().requires_grad_()
+    compared = run(module.train(train), inputs)
+    assert compared & {"aten.native_batch_norm", "aten._native_batch_norm_legit"}
+    assert "aten.native_batch_norm_backward" in compared
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_batch_norm_of_an_input_without_gradient(asked):
+    """Its gradient is not there."""
+    module = nn.BatchNorm2d(4)
+    module.weight.requires_grad_(asked)
+    assert "aten.native_batch_norm_backward" in run(module, torch.randn(2, 4, 5, 5))
+
+
+FUNCTIONS = {
+    "layer norm": (nn.LayerNorm(6), "aten.native_layer_norm_backward"),
+    "log-softmax": (nn.LogSoftmax(1), "aten._log_softmax_backward_data"),
+    "mean squares": (lambda x: F.mse_loss(x, channels_last(torch.ones(3, 4, 5, 6))), "aten.mse_loss_backward"),
+    "smooth": (lambda x: F.smooth_l1_loss(x, torch.ones(3, 4, 5, 6)), "aten.smooth_l1_loss_backward"),
+    "huber": (lambda x: F.huber_loss(x, torch.ones(3, 4, 5, 6)), "aten.huber_loss_backward"),
+    "relu": (nn.ReLU(), "aten.threshold_backward"),
+}
+
+
+@pytest.mark.parametrize("of_gradient", [in_order, channels_last, spread])
+@pytest.mark.parametrize("lay_out", LAYOUTS)
+@pytest.mark.parametrize(("function", "operator"), FUNCTIONS.values(), ids=FUNCTIONS)
+def test_gradients(function, operator, lay_out, of_gradient):
+    """Gradients are laid out by themselves, and not as what comes in."""
+    inputs = lay_out(torch.randn(3, 4, 5, 6)).detach().requires_grad_()
+    gradient = of_gradient if function(inputs).ndim else in_order
+    assert {operator} == run(function, inputs, gradient)
+
+
+@pytest.mark.parametrize("shortcuts", [True, False])
+def test_channels_stay_innermost(shortcuts):
+    """Whether answers are worked out or PyTorch is asked for each of them."""
+
+    def model(inputs):
+        output = F.conv2d(inputs, torch.ones(6, 4, 3, 3, device=inputs.device))
+        assert output.stride() == (6 * 6 * 6, 1, 6 * 6, 6)
+        return output
+
+    on_shapes(model, channels_last(torch.randn(2, 4, 8, 8)), shortcuts=shortcuts)
