@@ -38,7 +38,7 @@ class Clock:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Lets a test say how long blocks of runs take; the double runs twice meanwhile, as it would."""
+    """Lets a test say how long blocks of runs take; the double runs twice meanwhile, after a first run in sight."""
 
     def script(*seconds, size=1):
         def run_in_scripted_blocks(run, *_):
@@ -139,6 +139,16 @@ class Notes(nn.Module):
         return self.layer(x)
 
 
+class Hidden:
+    """Holds a function that nobody looks into."""
+
+    def __init__(self, function):
+        self.function = (function,).__getitem__
+
+    def __call__(self, x):
+        return self.function(0)(x)
+
+
 NOTES = []
 
 
@@ -154,7 +164,7 @@ class TestRuns:
         """Without gradients, as in inference, in the mode that the model is in."""
         scripted(1.0)
         time_model(Notes().train(train), X)
-        assert notes == [(False, train, False)] * 2
+        assert notes == [(False, train, False)] * 3
 
     def test_backward(self, scripted, notes):
         """Each run begins without the gradients of the last one, and each has a backward pass."""
@@ -173,8 +183,8 @@ class TestRuns:
 
         model = Notes()
         time_model(lambda x: Seen.apply(model(x)), X, backward=True)
-        assert notes == [(True, True, False)] * 2
-        assert passes == [15, 15]
+        assert notes == [(True, True, False)] * 3
+        assert passes == [15, 15, 15]
 
     def test_training_steps(self, scripted, notes):
         """A function that trains keeps its gradients and its optimizer's state, of the double; the model's stay."""
@@ -190,7 +200,7 @@ class TestRuns:
             NOTES.append(model.weight.detach().clone())
 
         time_model(step, X)
-        first, second = notes
+        first, second, _ = notes
         assert torch.allclose(before - X.sum(0), first, atol=1e-5)
         assert torch.allclose(before - 2 * X.sum(0), second, atol=1e-5)
         assert torch.equal(before, model.weight)
@@ -211,14 +221,14 @@ class TestRuns:
         model = Notes()
         model.example_input_array = X
         time_model(model)
-        assert len(notes) == 2
+        assert len(notes) == 3
 
     def test_fused_inference(self, scripted, notes):
         """A path that PyTorch takes in inference alone is open, though a count leaves it out."""
         scripted(1.0)
         before = torch.backends.mha.get_fastpath_enabled()
         time_model(lambda x: NOTES.append(torch.backends.mha.get_fastpath_enabled()) or x, X)
-        assert notes == [before] * 2
+        assert notes == [False, before, before]
 
     def test_compiled(self, scripted):
         """A compiled model runs compiled, by its own settings."""
@@ -248,6 +258,24 @@ class TestRuns:
 
 
 class TestRefused:
+    def test_a_model_that_is_out_of_reach(self, scripted):
+        """One that another file holds was not doubled: whatever would change it is refused before it does."""
+        scripted(1.0)
+        elsewhere = {"model": nn.BatchNorm1d(4)}
+        exec("def run(x):\n    return model(x)\n", elsewhere)  # noqa: S102 -- a file of its own
+        model, run = elsewhere["model"], elsewhere["run"]
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        hidden = Hidden(run)
+        with pytest.raises(UsageError, match=r"cannot be timed: it changes a model or a tensor that it neither holds"):
+            time_model(hidden.__call__, X)
+        model.eval()
+        with pytest.raises(UsageError, match=r"cannot be timed: it changes"):
+            time_model(hidden.__call__, X, backward=True)
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+        assert model.weight.grad is None
+        # Read alone, it may be anywhere.
+        assert time_model(hidden.__call__, X).latency.runs == 1
+
     @pytest.mark.parametrize(
         ("model", "inputs", "what"),
         [

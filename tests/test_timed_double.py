@@ -36,6 +36,11 @@ class Residual(nn.Module):
         return x + self.layer(x)
 
 
+NORM = nn.BatchNorm1d(4)
+COMPILED = torch.compile(lambda x: NORM(x), backend="eager")  # noqa: PLW0108 -- it is to look NORM up
+COMPILED_METHOD = torch.compile(NORM.forward, backend="eager")
+
+
 def double_of(value):
     return TimedDouble(gradients=False).of(value)
 
@@ -146,6 +151,15 @@ class TestCompiled:
             model.weight.zero_()
         assert torch.equal(expected, double(X))
         assert len(compiler.graphs) == 1
+
+    @pytest.mark.parametrize("name", ["COMPILED", "COMPILED_METHOD"])
+    def test_a_function_of_the_file(self, name):
+        """One that a function reaches by its global name, with the model that it reaches by another."""
+        function = {"COMPILED": lambda x: COMPILED(x), "COMPILED_METHOD": lambda x: COMPILED_METHOD(x)}[name]  # noqa: PLW0108
+        double = double_of(function)
+        for _ in range(2):
+            double(X)
+        assert NORM.num_batches_tracked == 0
 
     def test_kept_from_the_compiler(self):
         """What is kept out of compiled code stays out: the graph breaks in two around it."""

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.description import name_of
 from pytest_flopsbudget.counting.examples import inputs_of
+from pytest_flopsbudget.counting.guard import ForeignTensorError, Guard
 from pytest_flopsbudget.counting.lightning import without_logs
 from pytest_flopsbudget.counting.machine import device_of, hardware, machine_name
 from pytest_flopsbudget.counting.measure import first_without_data, run_backward
 from pytest_flopsbudget.counting.optimizers import optimizers_in
 from pytest_flopsbudget.counting.shadow import runnable, uncompiled
 from pytest_flopsbudget.counting.timed_double import TimedDouble
-from pytest_flopsbudget.counting.undisturbed import put_back
+from pytest_flopsbudget.counting.undisturbed import put_back, undisturbed
 from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.results.complexity import Latency
@@ -76,7 +78,8 @@ def time_model(  # noqa: PLR0913 -- as `measure` is called
             accelerator that the first of the model's tensors is on that are on any.
 
     Raises:
-        UsageError: a tensor holds no data, the model cannot be compiled here, or it is one of several processes.
+        UsageError: a tensor holds no data, the model cannot be compiled here, it is one of several processes, or it
+            changes what is not its own.
         Exception: whatever the model itself raises.
     """
     inputs = inputs_of(model, args, kwargs)
@@ -115,6 +118,7 @@ class _Double:
         doubles = TimedDouble(gradients=not (backward or isinstance(uncompiled(model), torch.nn.Module)))
         self._model = doubles.of(runnable(model))
         self._args, self._kwargs = doubles.of(args), doubles.of(kwargs)
+        self._name = name
         without_logs(doubles.modules)
         without_data = first_without_data(doubles)
         if without_data is not None:
@@ -125,8 +129,31 @@ class _Double:
         self.gradients = gradients or (torch.is_grad_enabled() and bool(optimizers_in(doubles)))
         self._backward = backward
         tensors = [double for _, double in doubles.doubles() if isinstance(double, torch.Tensor)]
+        # Scripted ones are doubled with their modules, and not by themselves.
+        held = (tensor for module in doubles.modules for tensor in (*module.parameters(), *module.buffers()))
+        self._own = [*tensors, *held]
         self._leaves = [tensor for tensor in tensors if tensor.is_leaf and tensor.requires_grad]
         self.device = device_of(tensors)
+
+    def run_guarded(self) -> None:
+        """Run once in sight, to see that it changes nothing but its own.
+
+        Raises:
+            UsageError: it would change what is not: a model that it reaches in a way that was not followed.
+        """
+        try:
+            with (
+                undisturbed(),
+                flex.countable(on_meta=False),
+                torch.set_grad_enabled(self.gradients),
+                Guard(self._own, gradients=self.gradients),
+            ):
+                self.run()
+        except ForeignTensorError:
+            raise UsageError(
+                f"{self._name} cannot be timed: it changes a model or a tensor that it neither holds nor was handed, "
+                "such as one in another file's global names; hand that over as an argument"
+            ) from None
 
     def run(self) -> None:
         output = self._model(*self._args, **self._kwargs)
@@ -139,6 +166,7 @@ class _Double:
 
 def _timed(double: _Double, run_time: float, machine: str | None) -> Timed:
     threads = torch.get_num_threads()
+    double.run_guarded()
     with torch.set_grad_enabled(double.gradients):
         blocks = run_in_blocks(double.run, clock_of(double.device), threads, run_time)
     # Autocast keeps casts of weights for as long as it lasts, the double's too.

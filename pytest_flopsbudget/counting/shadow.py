@@ -460,9 +460,14 @@ class Shadow:
             value = originals.get(name)
             if _is_state(value):
                 namespace[name] = self._value(value)
-            elif type(value) is types.FunctionType and value.__globals__ is originals and namespace[name] is value:
-                namespace[name] = None  # in the making, should it call itself
-                namespace[name] = self._function(value, self._namespace)
+            elif type(value) is types.FunctionType and namespace[name] is value:
+                original = uncompiled(value)
+                if type(original) is types.FunctionType and original.__globals__ is originals:
+                    namespace[name] = None  # in the making, should it call itself
+                    double = self._function(original, self._namespace)
+                    namespace[name] = double if original is value else self.compiled(value, double)
+                elif type(original) is types.MethodType:
+                    namespace[name] = self._value(value)
         return namespace
 
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -571,8 +576,12 @@ def _reaches_state(function: types.FunctionType) -> bool:
             value = names.get(name)
             if _is_state(value):
                 return True
-            if type(value) is types.FunctionType and value.__globals__ is names:
-                waiting.append(value.__code__)
+            if type(value) is types.FunctionType:
+                original = uncompiled(value)
+                if type(original) is types.MethodType:
+                    return True
+                if type(original) is types.FunctionType and original.__globals__ is names:
+                    waiting.append(original.__code__)
     return False
 
 
