@@ -205,12 +205,17 @@ class Memory:
             self._resized(holder)
 
     def _resized(self, storage: torch.UntypedStorage) -> None:
-        """Note the size of a storage that may have another than before."""
-        allocation = self._of(storage)
-        if allocation is not None and allocation.made:
-            size = storage.nbytes()
-            self.current += size - allocation.size
-            allocation.size = size
+        """Note the size of a storage that may have another than before: it is other memory then."""
+        token: _Token | None = getattr(storage, _TOKEN, None)
+        while token is not None and token.memory is not self:
+            token = token.other
+        if token is None or token.allocation.size == storage.nbytes():
+            return
+        before = token.allocation
+        self.freed(before)
+        after = token.allocation = Allocation(storage.nbytes(), self._clock, before.kind, before.phase, before.depth)
+        self._alive[after] = None
+        self.current += after.size
 
     @contextmanager
     def following_resizes(self) -> Iterator[None]:
