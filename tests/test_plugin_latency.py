@@ -288,5 +288,8 @@ def test_own_profiles(project, clock):
     result = project.run("-v")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(
-        ["  latency on box: 27.81 us, the median of 1 run on *", "      *; 50% of the roofline, 50% of peak FLOP/s (MFU)"]
+        [
+            "  latency on box: 27.81 us, the median of 1 run on *",
+            "      *; 50% of the roofline, 50% of peak FLOP/s (MFU)",
+        ]
     )

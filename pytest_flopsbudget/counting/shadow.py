@@ -461,13 +461,12 @@ class Shadow:
             if _is_state(value):
                 namespace[name] = self._value(value)
             elif type(value) is types.FunctionType and namespace[name] is value:
-                original = uncompiled(value)
-                if type(original) is types.FunctionType and original.__globals__ is originals:
+                if uncompiled(value) is not value:
                     namespace[name] = None  # in the making, should it call itself
-                    double = self._function(original, self._namespace)
-                    namespace[name] = double if original is value else self.compiled(value, double)
-                elif type(original) is types.MethodType:
                     namespace[name] = self._value(value)
+                elif value.__globals__ is originals:
+                    namespace[name] = None
+                    namespace[name] = self._function(value, self._namespace)
         return namespace
 
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -577,11 +576,10 @@ def _reaches_state(function: types.FunctionType) -> bool:
             if _is_state(value):
                 return True
             if type(value) is types.FunctionType:
-                original = uncompiled(value)
-                if type(original) is types.MethodType:
-                    return True
-                if type(original) is types.FunctionType and original.__globals__ is names:
-                    waiting.append(original.__code__)
+                if uncompiled(value) is not value:
+                    return True  # it may, wherever it is from
+                if value.__globals__ is names:
+                    waiting.append(value.__code__)
     return False
 
 
