@@ -54,7 +54,7 @@ _COMPILER = "torch._dynamo"
 _ONE_AT_A_TIME = threading.RLock()
 
 
-def measure(
+def measure(  # noqa: PLR0913 -- what may be said of a measurement
     model: Callable[..., Any],
     args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -88,7 +88,7 @@ def measure(
     return measure_traced(model, args, kwargs, backward=backward, shortcuts=shortcuts, devices=devices)[0]
 
 
-def measure_traced(
+def measure_traced(  # noqa: PLR0913
     model: Callable[..., Any],
     args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
