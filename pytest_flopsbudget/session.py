@@ -135,7 +135,7 @@ class BudgetSession:
         # Of pytest-xdist.
         workers: Mapping[str, int] = getattr(self._config, "workerinput", {})
         return Timing(
-            wanted=not self._disabled and asks_for_latency(budgets, settings),
+            wanted=not self._disabled and asks_for_latency(budgets),
             limited=limits_latency(budgets),
             machine=settings.machine,
             run_time=settings.latency_run_time / 10**9,

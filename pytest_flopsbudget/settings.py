@@ -128,8 +128,6 @@ class Settings:
     time_on: tuple[str, ...] = ()
     #: Name → profile of a device, of the project's own ones.
     devices: Mapping[str, Device] = field(default_factory=dict)
-    #: Whether the tolerance of the latency was given by its key, which asks for it to be measured.
-    latency_has_tolerance: bool = False
     #: What the machine that measures latencies is called; None for the name of its hardware.
     machine: str | None = None
     #: Nanoseconds for which a model is run to measure its latency, at least.
@@ -290,7 +288,6 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings
         watch=_read_patterns(table.get("watch", []), place),
         time_on=read_time_on(table.get("time-on", []), devices, place),
         devices=devices,
-        latency_has_tolerance="latency" in tolerance,
         machine=_read_machine(table["machine"], place) if "machine" in table else None,
         latency_run_time=_read_run_time(table.get("latency-run-time", "1 s"), place),
     )

@@ -279,18 +279,17 @@ class TestLatency:
         assert not limits_latency([Budget("a", limits={"time[A100]": 1})])
 
     @pytest.mark.parametrize(
-        ("budgets", "settings", "expected"),
+        ("budgets", "expected"),
         [
-            ([], Settings(), False),
-            ([Budget("a", limits={"flops": 1}, tolerance={"flops": Tolerance()})], Settings(), False),
-            ([Budget("a", limits={"latency": 1})], Settings(), True),
-            ([Budget("a", tolerance={"latency": Tolerance()}), Budget("b")], Settings(), True),
-            ([], Settings(latency_has_tolerance=True), True),
+            ([], False),
+            ([Budget("a", limits={"flops": 1}, tolerance={"flops": Tolerance()})], False),
+            ([Budget("a", limits={"latency": 1})], True),
+            ([Budget("a", tolerance={"latency": Tolerance()}), Budget("b")], True),
         ],
     )
-    def test_who_asks_for_it(self, budgets, settings, expected):
+    def test_who_asks_for_it(self, budgets, expected):
         """A limit, or a tolerance by its key, near or far."""
-        assert expected == asks_for_latency(budgets, settings)
+        assert expected == asks_for_latency(budgets)
 
     def test_left_out(self):
         assert without(named(self.LIMITS, timed(9999)), {"latency[box]"}).limits == {"flops": Limit(9999, "here")}

@@ -62,6 +62,7 @@ class TestOptIn:
         [
             ("", {}),
             ("", {"flops": NET_FLOPS, "tolerance": "5%"}),
+            ('tolerance = {latency = "20%"}', {"flops": NET_FLOPS}),
             ('tolerance = "1%"\n[tool.pytest-flopsbudget.limits]\nflops = "1G"', {}),
             ('[[tool.pytest-flopsbudget.budgets]]\nmatch = "other.py::*"\nlatency = "9 ms"', {}),
         ],
@@ -79,7 +80,6 @@ class TestOptIn:
         [
             ("", {"latency": "10 ms"}),
             ("", {"tolerance": {"latency": "20%"}}),
-            ('tolerance = {latency = "20%"}', {}),
             ('[tool.pytest-flopsbudget.limits]\nlatency = "10 ms"', {}),
             ('[[tool.pytest-flopsbudget.budgets]]\nmatch = "test_net.py::*"\nlatency = "10 ms"', {}),
             ('[[tool.pytest-flopsbudget.budgets]]\nmatch = "*"\ntolerance = {latency = "1 ms"}', {}),
