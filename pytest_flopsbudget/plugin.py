@@ -247,6 +247,7 @@ def _budget(item: pytest.Item) -> FlopsBudget:
         shortcuts=session.settings.shortcuts == "on",
         test=getattr(item, "originalname", None) or item.name,
         devices=session.devices_for(item),
+        timing=session.timing_for(item),
     )
 
 

@@ -12,6 +12,7 @@ from pytest_flopsbudget.census import own_nodeid
 from pytest_flopsbudget.controller import ENCODING, terminal_encoding
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget
+from pytest_flopsbudget.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +46,7 @@ class BudgetSession:
         try:
             return load_settings(self._config.rootpath)
         except UsageError:
-            if self._config.getoption("--flops-budget-disable"):
+            if self._disabled:
                 return Settings()
             raise
 
@@ -123,10 +124,32 @@ class BudgetSession:
         from pytest_flopsbudget.settings import device_named  # noqa: PLC0415
 
         shown = devices_in([self.settings.show])
-        # Where nothing is held to limits, what is wrong with them holds up nothing either.
-        held = () if self._config.getoption("--flops-budget-disable") else self.budgets_for(item)
-        names = (*self.settings.time_on, *shown, *limited_devices(held))
+        names = (*self.settings.time_on, *shown, *limited_devices(self._holding(item)))
         return tuple(device_named(self.settings, name) for name in dict.fromkeys(names))
+
+    def timing_for(self, item: pytest.Item) -> Timing:
+        """Whether the item's measurements are timed, and how."""
+        from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency  # noqa: PLC0415 -- as above
+
+        settings, budgets = self.settings, self._holding(item)
+        # Of pytest-xdist.
+        workers: Mapping[str, int] = getattr(self._config, "workerinput", {})
+        return Timing(
+            wanted=not self._disabled and asks_for_latency(budgets),
+            limited=limits_latency(budgets),
+            machine=settings.machine,
+            run_time=settings.latency_run_time / 10**9,
+            devices=settings.devices,
+            beside=workers.get("workercount", 1) - 1,
+        )
+
+    @property
+    def _disabled(self) -> bool:
+        return bool(self._config.getoption("--flops-budget-disable"))
+
+    def _holding(self, item: pytest.Item) -> tuple[Budget, ...]:
+        """The budgets that this run holds the item to; none where it is told to, and then mistakes in them pass."""
+        return () if self._disabled else self.budgets_for(item)
 
     def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
         """The budgets of the item, the closest last."""
@@ -144,7 +167,7 @@ class BudgetSession:
         Returns:
             What its report carries, and why it fails; None and "" where there is nothing.
         """
-        if self._config.getoption("--flops-budget-disable"):
+        if self._disabled:
             return None, ""
         measurements = [] if budget is None else budget.close()
         marked = item.get_closest_marker("flops_budget") is not None

@@ -1,9 +1,10 @@
-"""Ways to measure in tests: on shapes, for real, and both, which have to agree."""
+"""Ways to measure in tests: on shapes, for real, and both, which have to agree; and with a clock."""
 
 from __future__ import annotations
 
 import torch
 
+from pytest_flopsbudget.counting.latency import time_model
 from pytest_flopsbudget.counting.measure import _Run
 
 
@@ -22,6 +23,11 @@ def on_shapes(model, args=(), kwargs=None, *, backward=False, shortcuts=True):
 def for_real(model, args=(), kwargs=None, *, backward=False):
     """Measure with data."""
     return _run(model, args, kwargs, backward).for_real()
+
+
+def timed(model, args=(), kwargs=None, *, backward=False):
+    """Measure the latency, in the shortest time that there is."""
+    return time_model(model, args, kwargs, backward=backward, run_time=1e-6)
 
 
 def both(model, args=(), kwargs=None, *, backward=False):

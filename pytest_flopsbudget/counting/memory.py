@@ -11,6 +11,7 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from pytest_flopsbudget.counting.metadata import tensors_in
@@ -31,33 +32,28 @@ _SEQUENCES = (list, tuple)
 _WITHOUT_STORAGE = (NotImplementedError, RuntimeError)
 
 
-class Allocation:
-    """The memory behind a storage."""
+class Allocation(msgspec.Struct, eq=False, gc=False):
+    """The memory behind a storage. There is one for each operator, so that making it has to be fast."""
 
-    __slots__ = ("depth", "kind", "made", "phase", "size")
-
-    def __init__(self, size: int, made: int, kind: str, phase: PhaseName, depth: int) -> None:
-        #: Bytes.
-        self.size = size
-        #: The number of the operator that made it; 0 where it was there before.
-        self.made = made
-        #: What it holds where that is known, one of `MEMORY_KINDS`; else empty.
-        self.kind = kind
-        #: When it was made.
-        self.phase: PhaseName = phase
-        #: Operators in the longest chain that led to what it holds.
-        self.depth = depth
+    #: Bytes.
+    size: int
+    #: The number of the operator that made it; 0 where it was there before.
+    made: int
+    #: What it holds where that is known, one of `MEMORY_KINDS`; else empty.
+    kind: str
+    #: When it was made.
+    phase: PhaseName
+    #: Operators in the longest chain that led to what it holds.
+    depth: int
 
 
-class _Token:
+class _Token(msgspec.Struct, eq=False, gc=False):
     """Ends with the storage that it is put on."""
 
-    __slots__ = ("allocation", "memory", "other")
-
-    def __init__(self, allocation: Allocation, memory: Memory, other: _Token | None) -> None:
-        self.allocation, self.memory = allocation, memory
-        #: That of a watch around this one, which sees the storage too.
-        self.other = other
+    allocation: Allocation
+    memory: Memory
+    #: That of a watch around this one, which sees the storage too.
+    other: _Token | None
 
     def __del__(self) -> None:
         self.memory.freed(self.allocation)
@@ -91,6 +87,8 @@ class Memory:
         #: The longest chain of operators so far.
         self.depth = 0
         self.peak = Peak()
+        #: What was alive when most was, bytes by kind; known once this is closed.
+        self.at_peak: dict[str, int] = {}
         self._finds = finds
         self._clock = 0
         self._alive: dict[Allocation, None] = {}
@@ -185,7 +183,7 @@ class Memory:
                 else:
                     continue
                 depth = max(depth, reached)
-            elif type(value) in _SEQUENCES:
+            elif type(value) in _SEQUENCES and value and type(value[0]) is not int:  # no sizes, strides, paddings
                 depth = self._deepest(value, depth)
         return depth
 
@@ -278,12 +276,13 @@ class Memory:
             self.freed(allocation)
 
     def close(self) -> None:
-        """Follow no longer: what ends from now on does not matter."""
+        """Follow no longer, and keep nothing: tokens of tensors that live on refer to this."""
+        self.at_peak = self._kinds_at_peak()
         self._closed = True
-        self._others.clear()
+        for kept in (self._others, self._alive, self._gone, self._before, self._stood):
+            kept.clear()
 
-    def at_peak(self) -> dict[str, int]:
-        """What was alive when most was: bytes by kind."""
+    def _kinds_at_peak(self) -> dict[str, int]:
         clock, kinds = self.peak.clock, dict(self._standing)
         made = (allocation for allocation in (*self._alive, *self._gone) if allocation.made <= clock)
         for allocation in (*self._before, *made):
