@@ -292,6 +292,11 @@ class TestBeyondWork:
         assert "time[A100] regressed: at least 1.4 us → 1.6 us, +200 ns (+14.3%) (estimate)" in found.behind[0]
         assert "what changed in time[A100], by module:" in found.behind[0]
 
+    def test_told_once(self):
+        """What a failure says of times is not said again at the end."""
+        found = page(a_test(measurement(estimated(memory=500), estimated())))
+        assert found.behind[0].count("A100: at least 1.6 us (estimate)") == 1
+
     def test_a_latency_that_is_not_judged(self):
         (found,) = page(a_test(measurement(timed(1000, 140), timed(1000)))).behind
         assert found.startswith("latency not judged: its spread, 14.0%")

@@ -1,4 +1,7 @@
-"""Public architectures, built from transformers' configurations: no download, random weights or none."""
+"""Public architectures, built from transformers' configurations: no download, random weights or none.
+
+Models begin in training mode; the budgets here are of inference, where dropout and batch norms do less.
+"""
 
 import transformers
 from transformers import (
@@ -17,19 +20,19 @@ from transformers import (
 
 def resnet50():
     # The configuration's defaults are ResNet-50's: depths 3, 4, 6, 3 of bottleneck blocks.
-    return ResNetForImageClassification(ResNetConfig(num_labels=1000))
+    return ResNetForImageClassification(ResNetConfig(num_labels=1000)).eval()
 
 
 def vit_b_16():
-    return ViTForImageClassification(ViTConfig(num_labels=1000))
+    return ViTForImageClassification(ViTConfig(num_labels=1000)).eval()
 
 
 def bert_base():
-    return BertModel(BertConfig())
+    return BertModel(BertConfig()).eval()
 
 
 def gpt2():
-    return GPT2LMHeadModel(GPT2Config())
+    return GPT2LMHeadModel(GPT2Config()).eval()
 
 
 def llama_3_1(*, hidden, intermediate, layers, heads):
@@ -44,7 +47,7 @@ def llama_3_1(*, hidden, intermediate, layers, heads):
             vocab_size=128_256,
             max_position_embeddings=131_072,
         )
-    )
+    ).eval()
 
 
 def llama_3_1_8b():

@@ -9,7 +9,10 @@ TOKENS = torch.zeros(1, 128, dtype=torch.long)
 
 
 @pytest.mark.flops_budget(
-    flops="8.2 GFLOPs", params="25.6M", modules={"resnet.encoder.stages.3": {"flops": "1.7 GFLOPs"}}
+    flops="8.2 GFLOPs",
+    params="25.6M",
+    time={"A100": "440 us"},
+    modules={"resnet.encoder.stages.3": {"flops": "1.7 GFLOPs"}},
 )
 def test_on_cpu_resnet50(flops_budget):
     flops_budget(models.resnet50(), IMAGE)

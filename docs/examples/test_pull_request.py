@@ -15,6 +15,6 @@ def resnet50():
     return model
 
 
-@pytest.mark.flops_budget(flops="8.2 GFLOPs", params="25.6M")
+@pytest.mark.flops_budget(flops="8.2 GFLOPs", params="25.6M", time={"A100": "440 us"})
 def test_resnet50(flops_budget):
     flops_budget(resnet50(), torch.empty(1, 3, 224, 224))

@@ -202,7 +202,8 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
         # What filled the memory alone is no news that each measurement needs a fold for.
         more = list(beyond.lines(measurement.complexity))
         if lines or len(more) > len(list(beyond.at_peak(measurement.complexity))):
-            yield _label(test, measurement), lines + more
+            # Why a test fails may have told some of it.
+            yield _label(test, measurement), lines + [line for line in more if line not in lines]
     for test in report.tests:
         lines = list(_of_test(report, test))
         if lines and test.nodeid not in told:
