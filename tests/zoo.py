@@ -24,17 +24,21 @@ def for_real(model, args=(), kwargs=None, *, backward=False):
     return _run(model, args, kwargs, backward).for_real()
 
 
-def both(model, args=(), kwargs=None, *, backward=False):
-    """Measure in both ways, which must agree module by module and know every operator, with shortcuts and without."""
+def both(model, args=(), kwargs=None, *, backward=False, without=()):
+    """Measure in both ways, which must agree module by module and know every operator, with shortcuts and without.
+
+    But for the metrics ``without`` which they are told to compare.
+    """
     shapes = on_shapes(model, args, kwargs, backward=backward)
     slow = on_shapes(model, args, kwargs, backward=backward, shortcuts=False)
     real = for_real(model, args, kwargs, backward=backward)
     assert (shapes.execution, real.execution) == ("shapes", "real")
     assert not shapes.unknown_operators
     assert not real.unknown_operators
-    assert differences(shapes, real) == {}, differences(shapes, real)
+    assert differences(shapes, real, without=without) == {}, differences(shapes, real, without=without)
     # Without shortcuts gradients are on, and what a backward pass would need stays alive.
-    assert differences(slow, real, without=("peak_memory",)) == {}, differences(slow, real)
+    without = (*without, "peak_memory")
+    assert differences(slow, real, without=without) == {}, differences(slow, real, without=without)
     return shapes
 
 
@@ -49,6 +53,8 @@ def _values_of(counted, without):
     for path, module in counted.modules.items():
         flat[path] = (module.type, module.shape, module.calls)
         flat |= {(path, key): value for key, value in module.metrics.items() if key not in without}
+    if "depth" not in without:
+        flat["", "depth"] = counted.metrics["depth"]
     return flat
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._prims_common import suggest_memory_format
 
+from pytest_flopsbudget.counting.costs.recurrent import kept_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -121,11 +123,29 @@ def _loss_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return _empty(args[1].shape, args[1].dtype) if len({tensor.dtype for tensor in tensors}) == 1 else None
 
 
+def _layer_of_onednn(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
+    """(steps, batch, hidden), the last states, and what the backward pass reads, if there may be one."""
+    inputs, hidden, cell = args[0], args[5], args[6]
+    kept = _empty((kept_bytes(inputs, hidden),), torch.uint8) if torch.is_grad_enabled() else None
+    shape = (*inputs.shape[:-1], hidden.shape[-1])
+    return _empty(shape, inputs.dtype), _empty(hidden.shape, hidden.dtype), _empty(cell.shape, cell.dtype), kept
+
+
+def _layer_of_onednn_backward(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
+    """The gradients of input, two weights, two biases and two states: all of them, in float32."""
+    inputs, of_input, of_hidden, _, _, hidden, cell = args[:7]
+    biases = of_input.shape[:1]
+    shapes = (inputs.shape, of_input.shape, of_hidden.shape, biases, biases, hidden.shape, cell.shape)
+    return tuple(_empty(shape, torch.float32) for shape in shapes)
+
+
 OUTPUTS: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], Any]] = {
     "aten._log_softmax_backward_data": _log_softmax_backward,
     "aten._native_batch_norm_legit": _batch_norm,
     "aten.convolution": convolution,
     "aten.huber_loss_backward": _loss_backward,
+    "aten.mkldnn_rnn_layer": _layer_of_onednn,
+    "aten.mkldnn_rnn_layer_backward": _layer_of_onednn_backward,
     "aten.mse_loss_backward": _loss_backward,
     "aten.native_batch_norm": _batch_norm,
     "aten.native_batch_norm_backward": _batch_norm_backward,

@@ -254,17 +254,6 @@ class Memory:
             if allocation.made <= self.peak.clock:
                 self._gone.append(allocation)
 
-    @contextmanager
-    def holding(self, size: int) -> Iterator[None]:
-        """Count ``size`` bytes more while the context lasts: what stands for several holds as much as all of them."""
-        allocation = Allocation(size, self._clock, "", "forward", 0)
-        self._alive[allocation] = None
-        self.current += size
-        try:
-            yield
-        finally:
-            self.freed(allocation)
-
     def close(self) -> None:
         """Follow no longer: what ends from now on does not matter."""
         self._closed = True

@@ -13,6 +13,7 @@ import torch
 from pytest_flopsbudget.counting import direct
 from pytest_flopsbudget.counting.collectives import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.constants import Constants
+from pytest_flopsbudget.counting.costs.recurrent import gradients_asked
 from pytest_flopsbudget.counting.fused_attention import ATTENTION, attention
 from pytest_flopsbudget.counting.metadata import PLAIN, append_key, make, spec_of, tensors_in, to_meta
 from pytest_flopsbudget.counting.tracer import Tracer
@@ -148,7 +149,7 @@ class ShapesTracer(Tracer):
     ) -> tuple[Any, Work]:
         """The output of a call that may have been seen before; None for what an in-place operator returns."""
         if info.by_gradients:
-            key += tuple(tensor.requires_grad for tensor in tensors_in(args))
+            key += (torch.is_grad_enabled(), *gradients_asked(), *(tensor.requires_grad for tensor in tensors_in(args)))
         try:
             known = _ANSWERS.get(key)
         except (TypeError, NotImplementedError):  # an argument that cannot be hashed, or compared
