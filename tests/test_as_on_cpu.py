@@ -180,6 +180,20 @@ def test_losses_stay_where_their_elements_were(function, operator, reduction):
         assert operator in both(loss, (x, x)).operators
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("options", [{}, {"include_last_offset": True}, {"padding_idx": 1}])
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_bags_of_embeddings(mode, options, dtype, frozen):
+    """What is noted for the backward pass hangs on how the rows are put together."""
+    model = nn.EmbeddingBag(10, 4, mode=mode, dtype=dtype, **options).requires_grad_(not frozen)
+    inputs = (torch.tensor([1, 2, 4, 5, 4, 3]), torch.tensor([0, 2, 3]))
+    run_both = Compare()
+    with run_both:
+        model(*inputs)
+    assert run_both.compared == {"aten._embedding_bag_forward_only" if frozen else "aten._embedding_bag"}
+
+
 HALF = {
     "layer norm": lambda **options: nn.LayerNorm(6, **options),
     "without parameters": lambda **_: nn.LayerNorm(6, elementwise_affine=False),

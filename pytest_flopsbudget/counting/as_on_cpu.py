@@ -203,7 +203,34 @@ def _layer_of_onednn_backward(args: Sequence[Any], _kwargs: Mapping[str, Any]) -
     return tuple(_empty(shape, torch.float32) for shape in shapes)
 
 
+#: The kinds of sums in bags of embeddings, as numbers: sum 0, mean 1, maximum 2.
+_SUM, _MAXIMUM = 0, 2
+
+
+def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """One row for each bag, and what the backward pass reads; plain sums need no bag of each index."""
+    weight, indices, offsets = args[:3]
+    defaults = (False, _SUM, False, None, False, -1)
+    options: list[Any] = [*args[3:], *defaults[len(args) - 3 :]]
+    _, mode, _, scales, ends, padding = options
+    if kwargs or weight.dtype not in _FLOATS:
+        return None
+    bags, width = offsets.shape[0] - bool(ends), weight.shape[1]
+    is_fast = (
+        weight.dtype in (torch.float32, torch.float16)
+        and weight.stride(1) == 1
+        and padding < 0
+        and (scales is None or scales.stride(0) == 1)
+    )
+    of_indices = (0,) if mode == _SUM and is_fast else indices.shape[:1]
+    maxima = (bags, width) if mode == _MAXIMUM else (bags,)
+    shapes = (of_indices, (bags,), maxima)
+    return _empty((bags, width), weight.dtype), *(_empty(shape, offsets.dtype) for shape in shapes)
+
+
 OUTPUTS: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], Any]] = {
+    "aten._embedding_bag": _bags,
+    "aten._embedding_bag_forward_only": _bags,
     "aten._log_softmax_backward_data": _log_softmax_backward,
     "aten._native_batch_norm_legit": _batch_norm,
     "aten.binary_cross_entropy": _loss,

@@ -72,9 +72,7 @@ def _precision(name: str, device: str) -> Literal["lower", "single", "widest"] |
 
 def _name_of(function: Any) -> str:
     """As autocast's tables have it."""
-    if isinstance(function, torch._ops.OpOverload):
-        return function.overloadpacket.__name__
-    name: str = getattr(function, "__name__", "")
+    name: str = getattr(getattr(function, "overloadpacket", function), "__name__", "")
     return name
 
 

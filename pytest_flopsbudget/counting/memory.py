@@ -15,6 +15,7 @@ import torch
 
 from pytest_flopsbudget.counting.metadata import tensors_in
 from pytest_flopsbudget.counting.replaced import replaced
+from pytest_flopsbudget.counting.traffic import bytes_touched
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -190,7 +191,7 @@ class Memory:
         if known is not None:
             known.depth = max(known.depth, depth)
             return
-        size = tensor.nbytes if holder is tensor else holder.nbytes()
+        size = bytes_touched(tensor) if holder is tensor else holder.nbytes()
         allocation = Allocation(size, self._clock, "", phase, depth)
         self._alive[allocation] = None
         self.current += size
@@ -237,7 +238,7 @@ class Memory:
 
     def _found(self, holder: Any, tensor: torch.Tensor) -> Allocation:
         """Note what was there before."""
-        size = tensor.nbytes if holder is tensor else min(tensor.nbytes, holder.nbytes())
+        size = bytes_touched(tensor) if holder is tensor else min(tensor.nbytes, holder.nbytes())
         allocation = Allocation(size, 0, "", "forward", 0)
         identity = holder._cdata  # noqa: SLF001
         # While it is referred to, its identity is not given to another. What is watched must not live longer for it.
