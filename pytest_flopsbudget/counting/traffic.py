@@ -40,7 +40,7 @@ _NO_KERNEL = _names(
     _sparse_coo_tensor_with_dims_and_tensors sparse_dim dense_dim _dimI _dimV _nnz is_coalesced _coalesced_ is_pinned
     is_set_to qscheme q_scale q_zero_point q_per_channel_axis
     """
-) | {"_c10d_functional.wait_tensor", "_c10d_functional_autograd.wait_tensor"}
+) | {f"_c10d_functional{name}" for name in (".wait_tensor", "._wrap_tensor_autograd", "_autograd.wait_tensor")}
 
 #: Of the tensor that these are given, they want the shape alone.
 _READS_NO_DATA = _names(
@@ -174,7 +174,11 @@ def _with_kept(call: Call) -> int:
     """A layer of oneDNN's, which writes or reads what is kept for its backward pass."""
     kept = call["workspace"] if "workspace" in call.names else call.output[-1]
     size = _size(call[name] for name in call.names) + _size((call.output,))
-    return size if kept is None else size - kept.nbytes + kept_bytes(call.tensor("input"), call.tensor("hx_"))
+    return (
+        size
+        if kept is None or not kept.nbytes
+        else size - kept.nbytes + kept_bytes(call.tensor("input"), call.tensor("hx_"))
+    )
 
 
 def _besides(call: Call, name: str) -> list[Any]:
