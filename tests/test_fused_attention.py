@@ -28,10 +28,11 @@ def answered(monkeypatch):
 
     def note(answer):
         def noted(tracer, info, args, kwargs):
-            output, cost = answer(tracer, info, args, kwargs)
+            output, work = answer(tracer, info, args, kwargs)
             if info.written or info.behaviour != "alias":
-                operators.append((info.name, laid_out(args), laid_out(output), cost))
-            return output, cost
+                in_all_respects = [getattr(work, respect) for respect in work.__slots__]
+                operators.append((info.name, laid_out(args), laid_out(output), in_all_respects))
+            return output, work
 
         return noted
 
@@ -199,7 +200,7 @@ class TestUntouched:
         """A measurement that is made within another leaves that one's attention as it is."""
 
         def outer(*items):
-            measure(F.scaled_dot_product_attention, operands())
+            measure(F.scaled_dot_product_attention, items)
             return F.scaled_dot_product_attention(*items)
 
         assert set(measure(outer, operands()).operators) == {FUSED}
