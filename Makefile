@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture elsewhere watching-overhead lint format demo demo-baseline report-schema hardware-page comparison bench bench-page bench-baselines clean
+.PHONY: help test operators torture elsewhere watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page comparison bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
@@ -69,6 +69,10 @@ report-schema: .venv/installed
 # When a profile changes; a test holds the page against the profiles.
 hardware-page: .venv/installed
 	cd docs && ../$(BIN)/python -m hardware_table
+
+# When the page about a measurement changes; a test holds it.
+explain-page: .venv/installed
+	cd docs && ../$(BIN)/python -m explain_page
 
 # An environment of its own: nothing else here needs these counters.
 .venv-comparison/installed: docs/comparison/requirements.txt pyproject.toml constraints.txt

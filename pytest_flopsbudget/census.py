@@ -107,6 +107,11 @@ class Census:
                 self.collected.files.setdefault(collector.path, (own_file(collector), set()))
         return report
 
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be collected."""
+        return bool(self._errors)
+
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """A test is there."""
         self._tests += 1

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from typing import Literal
 
+    from pytest_flopsbudget.explaining import Explaining
     from pytest_flopsbudget.ledger import Ledger
     from pytest_flopsbudget.session import BudgetSession
 
@@ -40,6 +41,7 @@ class Controller:
         knows: Callable[[], BudgetSession],
         collected: Collected,
         reports: Mapping[str, Path],
+        explaining: Explaining | None = None,
     ) -> None:
         self._config = config
         #: What the plugin knows of the run, which costs imports.
@@ -47,7 +49,9 @@ class Controller:
         self._collected = collected
         #: The flag that asks for a report → its file.
         self._reports = reports
-        #: Why a report could not be written, for the summary.
+        #: The test to explain, where the run is for that.
+        self._explaining = explaining
+        #: Why a report could not be written, or nothing be explained, for the summary.
         self._unwritten: list[str] = []
         #: Annotations for GitHub Actions, for the end of the summary.
         self._commands: list[str] = []
@@ -102,6 +106,7 @@ class Controller:
         """Write and prune the baselines, then write the reports; where one cannot be written, the exit code tells."""
         self._update(session)
         self._report(session)
+        self._explain(session)
 
     def _update(self, session: pytest.Session) -> None:
         update: Literal["all", "new", "improved"] | None = self._config.getoption("--flops-budget-update")
@@ -123,6 +128,12 @@ class Controller:
         self._tell(published.errors, session)
         if not self._config.pluginmanager.has_plugin("terminalreporter"):
             sys.stdout.writelines(f"{command}\n" for command in published.commands)
+
+    def _explain(self, session: pytest.Session) -> None:
+        problem = "" if self._explaining is None else self._explaining.problem([*(self._ledger or ())], session)
+        if problem:
+            self._unwritten.append(problem)
+            self._tell([problem], session)
 
     def _tell(self, errors: Sequence[str], session: pytest.Session) -> None:
         """Let the exit code tell of errors and, where no summary will, the error output."""
@@ -176,6 +187,9 @@ class Controller:
         """Write what the run measured to the terminal, if it measured anything."""
         if self._ledger is not None and (len(self._ledger) or self._ledger.orphans or self._ledger.errors):
             self._knows().write_summary(reporter, self._ledger)
+        if self._explaining is not None and self._ledger is not None:
+            for entry, name in self._explaining.pages(self._ledger):
+                self._knows().write_page(reporter, entry, name)
         for error in self._unwritten:
             reporter.write_line(f"ERROR: {error}", red=True)
         for command in self._commands:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _VECTOR = "vector-"
 _VECTOR_KEYS = tuple(f"{_VECTOR}{dtype}" for dtype in DTYPES)
-_KEYS = ("based-on", *DTYPES, *_VECTOR_KEYS, "bandwidth", "memory", "launch")
+_KEYS = ("based-on", *DTYPES, *_VECTOR_KEYS, "bandwidth", "memory", "launch", "names")
 _LAUNCH = Metric("launch", "launch", "ns", "sum", "what passes for every operator beside its work")
 _PROFILE = "[tool.pytest-flopsbudget.devices.NAME]"
 
@@ -87,12 +87,15 @@ def _read_profile(
     before = len(here.mistakes)
     base = _read_base(profile["based-on"], here, devices) if "based-on" in profile else _nothing(name)
     figures = {}
+    names: tuple[str, ...] = ()
     for key, value in profile.items():
         if key in _READERS:
             try:
                 figures[key] = _READERS[key](value)
             except ValueError as error:
                 here.wrong(key, error)
+        elif key == "names":
+            names = _read_names(value, here)
         elif key != "based-on":
             here.unknown(key, _KEYS)
     if base is None or len(here.mistakes) > before:
@@ -108,7 +111,7 @@ def _read_profile(
         bandwidth=figures.get("bandwidth", base.bandwidth),
         memory=figures.get("memory", base.memory),
         launch=figures.get("launch", base.launch),
-        names=(),
+        names=names,
         sources=(),
     )
     if not device.rates:
@@ -116,6 +119,18 @@ def _read_profile(
     if not device.bandwidth:
         place.wrong(name, 'has no bandwidth; write bandwidth = "17 GB/s", or based-on = "A100"')
     return device if device.rates and device.bandwidth else None
+
+
+def _read_names(value: object, place: Place) -> tuple[str, ...]:
+    """What drivers and operating systems call the device, so that a measured latency is held against its best."""
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, list) and all(isinstance(name, str) and name.strip("$ ") for name in names):
+        return tuple(names)
+    place.wrong(
+        "names",
+        f'{value!r} is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]',
+    )
+    return ()
 
 
 def _read_base(value: object, place: Place, devices: Mapping[str, Device]) -> Device | None:

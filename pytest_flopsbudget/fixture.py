@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -33,8 +34,10 @@ class FlopsBudget:
         shortcuts: bool = True,
         test: str = "test",
         devices: Sequence[Device] = (),
+        timing: Timing | None = None,
     ) -> None:
         self._shortcuts = shortcuts
+        self._timing = timing or Timing()
         # For which the time is estimated.
         self._devices = devices
         self._test = test
@@ -43,7 +46,7 @@ class FlopsBudget:
         self._measurements: dict[str, Measurement] = {}
         self._closed = False
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 -- what a user may say of a measurement
         self,
         model: Callable[..., Any],
         args: Any = (),
@@ -51,6 +54,7 @@ class FlopsBudget:
         *,
         name: str | None = None,
         backward: bool = False,
+        latency: bool = False,
     ) -> Complexity:
         """Measure ``model(*args, **kwargs)``, on shapes alone where that is possible.
 
@@ -63,23 +67,29 @@ class FlopsBudget:
             name: tells several measurements of one test apart. The same name again (in a loop, under hypothesis)
                 keeps the largest measurement.
             backward: count the backward pass of the summed outputs too.
+            latency: measure how long it takes for real, on the machine at hand. Where a limit or a tolerance asks for
+                that, it need not be said, and of several measurements under one name the largest ones are timed.
 
         Returns:
             The measurement, to assert on or to compare: ``m.flops``, ``m["layer4"].params``.
 
         Raises:
             UsageError: no tensor among the arguments, a model that cannot be called, two models under one name, or a
-                call after the test's body.
+                call after the test's body; where the latency is measured, a model without data.
             Exception: whatever the model itself raises.
         """
         # Not before a test measures: a run without measurements does not pay for torch.
-        from pytest_flopsbudget.counting.measure import measure  # noqa: PLC0415
+        from pytest_flopsbudget.counting.measure import measure_traced  # noqa: PLC0415
 
         name = DEFAULT_NAME if name is None else name
         self._check(name, model, args, kwargs)
         self._prepare()
         start = time.perf_counter()
-        complexity = measure(model, args, kwargs, backward=backward, shortcuts=self._shortcuts, devices=self._devices)
+        complexity, tracer = measure_traced(
+            model, args, kwargs, backward=backward, shortcuts=self._shortcuts, devices=self._devices
+        )
+        if latency or (self._timing.wanted and self._would_keep(name, complexity)):
+            complexity = self._timing.timed(complexity, tracer, model, args, kwargs, backward=backward)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
 
@@ -122,7 +132,7 @@ class FlopsBudget:
                 f"flops_budget.watch({name!r}): nothing was computed in the block; run the model inside of it, in this "
                 "thread"
             )
-        self._keep(name, watch.complexity, seconds())
+        self._keep(name, self._untimed(watch.complexity), seconds())
 
     @contextmanager
     def watch_test(self) -> Iterator[None]:
@@ -133,7 +143,8 @@ class FlopsBudget:
             finally:
                 watch.end()
                 if watch.ran:
-                    self._keep(DEFAULT_NAME, watch.complexity, seconds(), of_one_model=False)
+                    complexity = self._untimed(watch.complexity)
+                    self._keep(DEFAULT_NAME, complexity, seconds(), of_one_model=False)
 
     @contextmanager
     def _watching(self, name: str) -> Iterator[tuple[Watch, Callable[[], float]]]:
@@ -180,6 +191,20 @@ class FlopsBudget:
                 "flops_budget(lambda: model(...))"
             )
 
+    def _untimed(self, complexity: Complexity) -> Complexity:
+        """What was watched; where its latency is limited, with a note that nothing holds it to that."""
+        if not self._timing.limited:
+            return complexity
+        from msgspec.structs import replace  # noqa: PLC0415 -- what was watched is made of them
+
+        note = "what is watched is not timed, so that no latency limit holds: call flops_budget(model, inputs)"
+        return replace(complexity, notes=(*complexity.notes, note))
+
+    def _would_keep(self, name: str, complexity: Complexity) -> bool:
+        """Whether the measurement becomes what counts under its name: timing any other would be for nothing."""
+        known = self._measurements.get(name)
+        return known is None or _size(complexity) > _size(known.complexity)
+
     def _keep(self, name: str, complexity: Complexity, seconds: float, *, of_one_model: bool = True) -> None:
         from pytest_flopsbudget.results.verdict import Measurement  # noqa: PLC0415 -- brings msgspec
 
@@ -192,7 +217,7 @@ class FlopsBudget:
                 f"two different models were measured as {name!r}: {_in_words(known.complexity)}, then "
                 f'{_in_words(complexity)}; tell them apart with flops_budget(..., name="...")'
             )
-        larger = max(known.complexity, complexity, key=lambda item: (item.flops, item.total_flops))
+        larger = max(known.complexity, complexity, key=_size)
         self._measurements[name] = Measurement(
             name=name, complexity=larger, times=known.times + 1, seconds=known.seconds + seconds
         )
@@ -206,6 +231,10 @@ class FlopsBudget:
 def _check_name(name: object, call: str) -> None:
     if not isinstance(name, str) or not name:
         raise UsageError(f"{call}: a name is a text that is not empty")
+
+
+def _size(complexity: Complexity) -> tuple[int, int]:
+    return complexity.flops, complexity.total_flops
 
 
 def _identity(complexity: Complexity) -> tuple[str, int]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from _pytest._code.code import TerminalRepr
 
     from pytest_flopsbudget.controller import Controller
+    from pytest_flopsbudget.explaining import Explaining
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.session import BudgetSession
 
@@ -51,6 +52,7 @@ _SESSION: pytest.StashKey[BudgetSession] = pytest.StashKey()
 _SAYS: pytest.StashKey[bool] = pytest.StashKey()
 _CENSUS: pytest.StashKey[Census] = pytest.StashKey()
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
+_EXPLAINING: pytest.StashKey[Explaining] = pytest.StashKey()
 _FIXTURE: pytest.StashKey[FlopsBudget] = pytest.StashKey()
 #: Of a test that is watched; what it measures itself goes before that.
 _WATCHED: pytest.StashKey[FlopsBudget] = pytest.StashKey()
@@ -115,6 +117,12 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         default=None,
         help="measure, but hold nothing to limits and baselines",
     )
+    group.addoption(
+        "--flops-budget-explain",
+        metavar="NODEID",
+        help="run this one test, and show a page about each of its measurements, or about NODEID:NAME alone: where its "
+        "work is done, what bounds its time, and where it pays to look",
+    )
     for flag, meaning in _REPORTS.items():
         group.addoption(flag, metavar="PATH", help=f"write {meaning}")
 
@@ -137,13 +145,30 @@ def pytest_configure(config: pytest.Config) -> None:
             )
     config.stash[_CENSUS] = census = Census(config)
     config.pluginmanager.register(census, "flopsbudget-census")
+    explaining = _explaining(config, census)
     if not hasattr(config, "workerinput"):
         from pytest_flopsbudget.controller import Controller  # noqa: PLC0415 -- a worker does without
 
         config.stash[_CONTROLLER] = controller = Controller(
-            config, lambda: _session(config), census.collected, _given_reports(config)
+            config, lambda: _session(config), census.collected, _given_reports(config), explaining
         )
         config.pluginmanager.register(controller, "flopsbudget-controller")
+
+
+def _explaining(config: pytest.Config, census: Census) -> Explaining | None:
+    """What chooses the one test that is to be explained; None where none is."""
+    if config.getoption("--flops-budget-explain") is None:
+        return None
+    if config.getoption("--flops-budget-disable"):
+        raise pytest.UsageError(
+            "--flops-budget-explain and --flops-budget-disable contradict each other: a run that keeps nothing of what "
+            "it measures has nothing to explain; give one of them"
+        )
+    from pytest_flopsbudget.explaining import Explaining  # noqa: PLC0415 -- few runs ask for it
+
+    config.stash[_EXPLAINING] = explaining = Explaining(config, census)
+    config.pluginmanager.register(explaining, "flopsbudget-explaining")
+    return explaining
 
 
 def _given_reports(config: pytest.Config) -> dict[str, Path]:
@@ -222,6 +247,7 @@ def _budget(item: pytest.Item) -> FlopsBudget:
         shortcuts=session.settings.shortcuts == "on",
         test=getattr(item, "originalname", None) or item.name,
         devices=session.devices_for(item),
+        timing=session.timing_for(item),
     )
 
 
@@ -234,6 +260,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     mistakes = _session(config).mistakes(concerned) if concerned or _says_something(config) else []
     if config.getoption("--flops-budget-prune"):
         mistakes += filter(None, [config.stash[_CENSUS].refusal(items)])
+    if _EXPLAINING in config.stash:
+        mistakes += config.stash[_EXPLAINING].mistakes
     if not mistakes:
         return
     if hasattr(config, "workeroutput"):

@@ -12,6 +12,7 @@ from pytest_flopsbudget.census import own_nodeid
 from pytest_flopsbudget.controller import ENCODING, terminal_encoding
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget
+from pytest_flopsbudget.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.hardware.device import Device
-    from pytest_flopsbudget.ledger import Baselines, Ledger
+    from pytest_flopsbudget.ledger import Baselines, Entry, Ledger
+    from pytest_flopsbudget.reports.screen import Screen
     from pytest_flopsbudget.results.verdict import Only, Verdict
 
 
@@ -44,7 +46,7 @@ class BudgetSession:
         try:
             return load_settings(self._config.rootpath)
         except UsageError:
-            if self._config.getoption("--flops-budget-disable"):
+            if self._disabled:
                 return Settings()
             raise
 
@@ -122,8 +124,32 @@ class BudgetSession:
         from pytest_flopsbudget.settings import device_named  # noqa: PLC0415
 
         shown = devices_in([self.settings.show])
-        names = (*self.settings.time_on, *shown, *limited_devices(self.budgets_for(item)))
+        names = (*self.settings.time_on, *shown, *limited_devices(self._holding(item)))
         return tuple(device_named(self.settings, name) for name in dict.fromkeys(names))
+
+    def timing_for(self, item: pytest.Item) -> Timing:
+        """Whether the item's measurements are timed, and how."""
+        from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency  # noqa: PLC0415 -- as above
+
+        settings, budgets = self.settings, self._holding(item)
+        # Of pytest-xdist.
+        workers: Mapping[str, int] = getattr(self._config, "workerinput", {})
+        return Timing(
+            wanted=not self._disabled and asks_for_latency(budgets),
+            limited=limits_latency(budgets),
+            machine=settings.machine,
+            run_time=settings.latency_run_time / 10**9,
+            devices=settings.devices,
+            beside=workers.get("workercount", 1) - 1,
+        )
+
+    @property
+    def _disabled(self) -> bool:
+        return bool(self._config.getoption("--flops-budget-disable"))
+
+    def _holding(self, item: pytest.Item) -> tuple[Budget, ...]:
+        """The budgets that this run holds the item to; none where it is told to, and then mistakes in them pass."""
+        return () if self._disabled else self.budgets_for(item)
 
     def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
         """The budgets of the item, the closest last."""
@@ -141,7 +167,7 @@ class BudgetSession:
         Returns:
             What its report carries, and why it fails; None and "" where there is nothing.
         """
-        if self._config.getoption("--flops-budget-disable"):
+        if self._disabled:
             return None, ""
         measurements = [] if budget is None else budget.close()
         marked = item.get_closest_marker("flops_budget") is not None
@@ -169,7 +195,7 @@ class BudgetSession:
             verdicts.append(verdict)
         if self.settings.junit_properties == "on":
             item.user_properties += properties(verdicts)
-        text = explain(_as_typed(nodeid, self._config), verdicts)
+        text = explain(as_typed(nodeid, self._config), verdicts)
         vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
         if not verdicts and not vanished:
             return None, ""
@@ -184,17 +210,21 @@ class BudgetSession:
         worker = getattr(self._config, "workerinput", None)
         return can_show_signs(terminal_encoding(self._config) if worker is None else worker.get(ENCODING))
 
-    def write_summary(self, reporter: pytest.TerminalReporter, ledger: Ledger) -> None:
-        """Write what the run measured to the terminal."""
+    def _screen(self) -> Screen:
         from pytest_flopsbudget.reports.screen import Screen  # noqa: PLC0415 -- brings rich
-        from pytest_flopsbudget.reports.terminal import summary  # noqa: PLC0415
-        from pytest_flopsbudget.reports.upkeep import upkeep  # noqa: PLC0415
 
         writer = self._config.get_terminal_writer()
-        screen = Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(self._config))
+        return Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(self._config))
+
+    def write_summary(self, reporter: pytest.TerminalReporter, ledger: Ledger) -> None:
+        """Write what the run measured to the terminal."""
+        from pytest_flopsbudget.reports.terminal import summary  # noqa: PLC0415 -- brings rich
+        from pytest_flopsbudget.reports.upkeep import upkeep  # noqa: PLC0415
+
+        screen = self._screen()
         verbosity = self._config.get_verbosity()
         # As pytest itself shows them; and a command is typed where this run was started.
-        entries = [replace(entry, nodeid=_as_typed(entry.nodeid, self._config)) for entry in ledger]
+        entries = [replace(entry, nodeid=as_typed(entry.nodeid, self._config)) for entry in ledger]
         if verbosity >= 0:
             reporter.write_sep("=", "flops budgets")
         if verbosity >= 0 or any(entry.needs_attention for entry in entries):
@@ -205,11 +235,33 @@ class BudgetSession:
             updates=bool(self.accepts),
             verbosity=verbosity,
             shown_path=partial(_relative, config=self._config),
-            shown_nodeid=partial(_as_typed, config=self._config),
+            shown_nodeid=partial(as_typed, config=self._config),
         ):
             reporter.write_line(line)
         for error in ledger.errors:
             reporter.write_line(f"ERROR: {error}", red=True)
+
+    def write_page(self, reporter: pytest.TerminalReporter, entry: Entry, name: str | None) -> None:
+        """Write all there is to say about what a test measured, or about its one measurement ``name``."""
+        from pytest_flopsbudget.reports.explain import page  # noqa: PLC0415 -- brings rich
+
+        nodeid = as_typed(entry.nodeid, self._config)
+        for verdict in entry.whole():
+            if name is None or verdict.name == name:
+                reporter.write_sep("=", "flops budget explained")
+                if entry.own_failure:
+                    reporter.write_line("the test failed for a reason of its own; this is what it measured before")
+                for line in page(nodeid, verdict, self._devices_of(verdict), self._screen()):
+                    reporter.write_line(line)
+
+    def _devices_of(self, verdict: Verdict) -> list[Device]:
+        """The devices that a measurement has times for, those first that the pyproject asks for."""
+        from pytest_flopsbudget.results.metrics import devices_in  # noqa: PLC0415 -- of use to few runs
+        from pytest_flopsbudget.settings import device_named  # noqa: PLC0415
+
+        estimated = devices_in(verdict.complexity.metrics)
+        asked = [name for name in self.settings.time_on if name in estimated]
+        return [device_named(self.settings, name) for name in dict.fromkeys((*asked, *estimated))]
 
 
 _NOTHING_MEASURED = (
@@ -249,7 +301,7 @@ def _mistake(check: Callable[[], object]) -> str | None:
     return None
 
 
-def _as_typed(nodeid: str, config: pytest.Config) -> str:
+def as_typed(nodeid: str, config: pytest.Config) -> str:
     """The node id as it is typed in the folder where pytest was started."""
     here = config.invocation_params.dir
     if here == config.rootpath:

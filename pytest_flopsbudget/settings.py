@@ -22,6 +22,7 @@ from pytest_flopsbudget.units import (
     Tolerance,
     nearest_spelling,
     parse_percent,
+    parse_quantity,
     parse_tolerance,
 )
 
@@ -60,6 +61,8 @@ _KEYS = (
     "watch",
     "time-on",
     "devices",
+    "machine",
+    "latency-run-time",
 )
 
 #: What a clock measures is never twice the same.
@@ -125,6 +128,10 @@ class Settings:
     time_on: tuple[str, ...] = ()
     #: Name → profile of a device, of the project's own ones.
     devices: Mapping[str, Device] = field(default_factory=dict)
+    #: What the machine that measures latencies is called; None for the name of its hardware.
+    machine: str | None = None
+    #: Nanoseconds for which a model is run to measure its latency, at least.
+    latency_run_time: int = 10**9
 
     def watches(self, nodeid: str) -> bool:
         """Whether the test ``nodeid`` is watched without a marker."""
@@ -265,10 +272,11 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings
             place.wrong(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
         elif key not in _KEYS:
             place.unknown(key, _KEYS)
+    tolerance = _read_tolerance(table, place)
     return Settings(
         limits=_read_limits(table["limits"], place) if "limits" in table else None,
         budgets=_read_budgets(table["budgets"], place) if "budgets" in table else (),
-        tolerance={**_exact(), **_read_tolerance(table, place)},
+        tolerance={**_exact(), **tolerance},
         missing_baseline=_read_choice(table, "missing-baseline", _REACTIONS, Settings().missing_baseline, place),
         unknown_operators=_read_choice(table, "unknown-operators", _REACTIONS, Settings().unknown_operators, place),
         improved_baseline=_read_choice(table, "improved-baseline", _IMPROVEMENTS, Settings().improved_baseline, place),
@@ -280,7 +288,33 @@ def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings
         watch=_read_patterns(table.get("watch", []), place),
         time_on=read_time_on(table.get("time-on", []), devices, place),
         devices=devices,
+        machine=_read_machine(table["machine"], place) if "machine" in table else None,
+        latency_run_time=_read_run_time(table.get("latency-run-time", "1 s"), place),
     )
+
+
+def _read_machine(value: object, place: _Place) -> str | None:
+    if (
+        isinstance(value, str)
+        and value
+        and value == value.strip()
+        and value.isprintable()
+        and not set(value) & set("[]")
+    ):
+        return value
+    place.wrong("machine", f'{value!r} is no name of a machine, which has no brackets; write one like "ci-runner"')
+    return None
+
+
+def _read_run_time(value: object, place: _Place) -> int:
+    try:
+        run_time = parse_quantity(value, METRICS["latency"])
+    except ValueError as error:
+        place.wrong("latency-run-time", error)
+        return Settings().latency_run_time
+    if not run_time:
+        place.wrong("latency-run-time", f'{value!r} is no time to run in; write one like "1 s"')
+    return run_time
 
 
 def _read_choice(table: Mapping[str, object], key: str, allowed: tuple[_T, ...], default: _T, place: _Place) -> _T:
@@ -397,13 +431,15 @@ def _read_tolerance(table: Mapping[str, object], place: _Place) -> Mapping[str, 
 
 
 def _read_common_tolerance(value: object, place: _Place) -> Mapping[str, Tolerance]:
+    # What a clock measures has a tolerance of its own, which only its own key changes.
+    others = [key for key in METRICS if key != "latency"]
     if value == 0 and not isinstance(value, bool):
-        return _exact()
+        return dict.fromkeys(others, Tolerance())
     if not isinstance(value, str) or not value.rstrip().endswith("%"):
         place.wrong("tolerance", f'{value!r} does not fit every metric; write "1%", or {{flops = "1%", params = 0}}')
         return {}
     try:
-        return {**dict.fromkeys(METRICS, Tolerance(relative=parse_percent(value))), "latency": LATENCY_TOLERANCE}
+        return dict.fromkeys(others, Tolerance(relative=parse_percent(value)))
     except ValueError as error:
         place.wrong("tolerance", error)
         return {}

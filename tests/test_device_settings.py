@@ -133,6 +133,20 @@ class TestProfiles:
         assert (device.rate("float16"), device.vector_rate("float32")) == (50 * 10**9, 50 * 10**9)
         assert (device.launch, device.memory) == (0, None)
 
+    @pytest.mark.parametrize(
+        ("written", "expected"),
+        [('"Abacus 5"', ("Abacus 5",)), ('["Abacus 5$", "ABC"]', ("Abacus 5$", "ABC")), ("[]", ())],
+    )
+    def test_names_that_the_system_gives_it(self, load, written, expected):
+        """By which the machine at hand is found to be it."""
+        assert load(CAMERA + f"    names = {written}").devices["camera"].names == expected
+
+    @pytest.mark.parametrize("written", ["5", '["Abacus", 5]', '""', '"$"'])
+    def test_refuses_other_names(self, mistakes, written):
+        (line,) = mistakes(CAMERA + f"    names = {written}")
+        assert line.startswith("pyproject.toml: [tool.pytest-flopsbudget] devices.camera.names: ")
+        assert line.endswith('is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]')
+
     def test_is_based_on_a_known_one(self, load):
         """What is not given is the other's, rates one by one."""
         device = load(profile('based-on = "a100"\nbandwidth = "777 GB/s"\nfloat16 = "100 TFLOP/s"', "half")).devices[

@@ -280,6 +280,13 @@ class TestBeyondWork:
         lines = text(case(net({"flops": 1}, depth=12), None, Budget("here", {"depth": 10})))
         assert lines[0] == "depth over its limit: 12 > 10, +2 steps in depth (+20.0%)"
 
+    def test_a_latency_that_was_not_measured(self):
+        """And how it would be."""
+        assert (
+            "latency has a limit, but what is watched is not timed: call flops_budget(model, inputs) of the fixture"
+            in text(case(complexity(), None, Budget("here", {"latency": 1})))
+        )
+
     def test_an_uneven_latency_of_a_test_that_fails_otherwise(self):
         lines = text(case(timed(10, 9), None, Budget("here", {"latency": 1, "flops": 1})))
         assert not any("over its limit" in line for line in lines if line.startswith("latency"))

@@ -18,6 +18,7 @@ from pytest_flopsbudget.results.limits import (
     UnmatchedPattern,
     Unmeasured,
     Violation,
+    asks_for_latency,
     check,
     limited_devices,
     limits_latency,
@@ -276,6 +277,19 @@ class TestLatency:
     def test_what_has_to_be_measured(self):
         assert limits_latency([Budget("a"), Budget("b", limits={"latency": 1})])
         assert not limits_latency([Budget("a", limits={"time[A100]": 1})])
+
+    @pytest.mark.parametrize(
+        ("budgets", "expected"),
+        [
+            ([], False),
+            ([Budget("a", limits={"flops": 1}, tolerance={"flops": Tolerance()})], False),
+            ([Budget("a", limits={"latency": 1})], True),
+            ([Budget("a", tolerance={"latency": Tolerance()}), Budget("b")], True),
+        ],
+    )
+    def test_who_asks_for_it(self, budgets, expected):
+        """A limit, or a tolerance by its key, near or far."""
+        assert expected == asks_for_latency(budgets)
 
     def test_left_out(self):
         assert without(named(self.LIMITS, timed(9999)), {"latency[box]"}).limits == {"flops": Limit(9999, "here")}

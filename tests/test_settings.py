@@ -313,6 +313,45 @@ class TestLoadSettings:
             load_settings(tmp_path)
 
 
+class TestLatency:
+    def test_the_machine_and_how_long_to_run(self, load):
+        """As they are written; without a word, the hardware's name and a second."""
+        settings = load('[tool.pytest-flopsbudget]\nmachine = "CI runner 2"\nlatency-run-time = "250 ms"')
+        assert (settings.machine, settings.latency_run_time) == ("CI runner 2", 250_000_000)
+        assert (Settings().machine, Settings().latency_run_time) == (None, 10**9)
+
+    @pytest.mark.parametrize("value", ['""', '" box"', '"box [2]"', '"a\\nb"', "5"])
+    def test_refuses_other_names(self, mistakes, value):
+        """Names stand in brackets on a line of reports."""
+        (line,) = mistakes(f"[tool.pytest-flopsbudget]\nmachine = {value}")
+        assert "machine: " in line
+        assert line.endswith('is no name of a machine, which has no brackets; write one like "ci-runner"')
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            ('"0 s"', "'0 s' is no time to run in; write one like \"1 s\""),
+            ('"1 m"', "latency-run-time: '1 m'"),
+            ("1", "1"),
+        ],
+    )
+    def test_refuses_other_times(self, mistakes, value, message):
+        (line,) = mistakes(f"[tool.pytest-flopsbudget]\nlatency-run-time = {value}")
+        assert line.startswith("pyproject.toml: [tool.pytest-flopsbudget] latency-run-time: ")
+        assert message in line
+
+    @pytest.mark.parametrize("tolerance", ['"5%"', '{flops = "5%"}', '{latency = "10%"}', "0"])
+    def test_a_tolerance_of_its_own(self, load, tolerance):
+        """What holds for all metrics does not hold for the latency."""
+        settings = load(f"[tool.pytest-flopsbudget]\ntolerance = {tolerance}")
+        assert settings.tolerance["latency"] == LATENCY_TOLERANCE
+
+    def test_a_tolerance_for_all_says_nothing_about_it(self):
+        """So that one nearer by leaves what was said of the latency farther away."""
+        assert "latency" not in marker_budget((), {"tolerance": "5%"}, "marker").tolerance
+        assert "latency" not in marker_budget((), {"tolerance": 0}, "marker").tolerance
+
+
 class TestBudgetsFor:
     LIMITS = Budget("limits", limits={"params": 1})
     A = Budget("a", limits={"params": 2}, match=("tests/test_a.py::*",))

@@ -14,6 +14,7 @@ import pytest
         ("pytest_flopsbudget.results.verdict", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.ledger", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.reports.terminal", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.reports.explain", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.reports.markdown", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.reports.github, pytest_flopsbudget.reports.junit", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.reports.csv, pytest_flopsbudget.reports.gitlab", ["torch", "pytest", "_pytest", "rich"]),

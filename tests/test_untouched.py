@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.modules import module as global_hooks
-from zoo import for_real, on_shapes
+from zoo import for_real, on_shapes, timed
 
 from pytest_flopsbudget.counting.measure import measure
 
@@ -108,7 +108,7 @@ def process_state():
     }
 
 
-WAYS = [on_shapes, for_real]
+WAYS = [on_shapes, for_real, timed]
 
 
 class TestModel:

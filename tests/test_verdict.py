@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from timed import timed
 
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
-from pytest_flopsbudget.results.limits import Limit, Violation
+from pytest_flopsbudget.results.limits import Limit, Unmeasured, Violation
 from pytest_flopsbudget.results.verdict import Measurement, Verdict, judge, to_accept
 from pytest_flopsbudget.settings import Budget, Settings
 from pytest_flopsbudget.units import Tolerance
@@ -64,6 +64,12 @@ class TestLimits:
     def test_a_pattern_for_every_model_may_match_nothing(self):
         everywhere = Budget("pyproject.toml", modules={"layer4": {"flops": 1}})
         assert not judged(budgets=[everywhere], settings=Settings(limits=everywhere)).fails
+
+    def test_a_latency_that_was_not_measured(self):
+        """What is watched is not timed: a limit of its own fails, one for every model passes."""
+        limit = Budget("pyproject.toml", {"latency": 1})
+        assert judged(budgets=[limit]).broken == (Unmeasured(metric="latency", module=None, source="pyproject.toml"),)
+        assert not judged(budgets=[limit], settings=Settings(limits=limit)).fails
 
 
 class TestBaseline:

@@ -1,9 +1,12 @@
-"""Ways to measure in tests: on shapes, for real, and both, which have to agree."""
+"""Ways to measure in tests: on shapes, for real, and both, which have to agree; and with a clock."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 
+from pytest_flopsbudget.counting.latency import time_model
 from pytest_flopsbudget.counting.measure import _Run
 
 
@@ -24,22 +27,35 @@ def for_real(model, args=(), kwargs=None, *, backward=False):
     return _run(model, args, kwargs, backward).for_real()
 
 
+def timed(model, args=(), kwargs=None, *, backward=False):
+    """Measure the latency, in the shortest time that there is."""
+    return time_model(model, args, kwargs, backward=backward, run_time=1e-6)
+
+
 def both(model, args=(), kwargs=None, *, backward=False, without=()):
     """Measure in both ways, which must agree module by module and know every operator, with shortcuts and without.
 
     But for the metrics ``without`` which they are told to compare.
     """
     shapes = on_shapes(model, args, kwargs, backward=backward)
-    slow = on_shapes(model, args, kwargs, backward=backward, shortcuts=False)
+    slow, gradients = _slowly(model, args, kwargs, backward=backward)
     real = for_real(model, args, kwargs, backward=backward)
     assert (shapes.execution, real.execution) == ("shapes", "real")
     assert not shapes.unknown_operators
     assert not real.unknown_operators
     assert differences(shapes, real, without=without) == {}, differences(shapes, real, without=without)
-    # Without shortcuts gradients are on, and what a backward pass would need stays alive.
-    without = (*without, "peak_memory")
+    if gradients and not backward:  # what a backward pass would need stays alive
+        without = (*without, "peak_memory")
     assert differences(slow, real, without=without) == {}, differences(slow, real, without=without)
     return shapes
+
+
+def _slowly(model, args, kwargs, *, backward):
+    """Without shortcuts, and whether it took gradients, which then are on wherever they may be."""
+    if isinstance(model, torch.nn.Module) and not backward:
+        with suppress(Exception), torch.no_grad():
+            return on_shapes(model, args, kwargs, shortcuts=False), False
+    return on_shapes(model, args, kwargs, backward=backward, shortcuts=False), torch.is_grad_enabled()
 
 
 def differences(one, other, *, without=()):

@@ -9,8 +9,8 @@ from peers.table import markdown
 from peers.verdict import RIGHT
 from performance import depth, schedule
 from performance.models import MODELS
-from performance.runners import CONSTANTS, FORWARD, FORWARD_ON_META, OURS, RUNNERS
-from performance.targets import beside_constants, beside_forward, beside_peers, fastest_right, targets
+from performance.runners import ALONE, CONSTANTS, FORWARD, FORWARD_ON_META, OURS, RUNNERS
+from performance.targets import beside_alone, beside_constants, beside_forward, beside_peers, fastest_right, targets
 
 if TYPE_CHECKING:
     from performance.results import Pair, Results
@@ -27,6 +27,7 @@ def measured(results: Results) -> str:
         "## The first count", f"![First count, fastest right peer and forward pass, per model]({CHART})",
         _ratios(results), "### All counters", _KEY, _overview(results),
         "## The second count", _second(results),
+        "## All metrics, and FLOPs alone", _alone(results),
         "## Depth", _depth(results),
         "## A run of pytest", _runs(results),
         "## Every measurement", _EVERY.format(rounds=results.rounds, enough=schedule.ENOUGH), *_details(results),
@@ -72,7 +73,7 @@ def _ratios(results: Results) -> str:
 
 
 def _overview(results: Results) -> str:
-    shown = [name for name in RUNNERS if name != CONSTANTS]
+    shown = [name for name in RUNNERS if name not in {CONSTANTS, ALONE}]
     rows = [[model, *(_cell(results.models.get(model, {}).get(name)) for name in shown)] for model in MODELS]
     return markdown(["model", *shown], rows)
 
@@ -95,6 +96,17 @@ def _second(results: Results) -> str:
         rows.append([model, *cells, _times(ratios.get(model))])
     header = ["model", "second count, ms", "constant answers, ms", "forward on meta, ms", "forward on the CPU, ms"]
     return markdown([*header, "count / constant answers"], rows)
+
+
+def _alone(results: Results) -> str:
+    first, again = (beside_alone(results, again=again) for again in (False, True))
+    rows = []
+    for model in MODELS:
+        pairs = results.models.get(model, {})
+        cells = [_milliseconds(pairs.get(name), again=later) for later in (False, True) for name in (OURS, ALONE)]
+        rows.append([model, *cells[:2], _times(first.get(model)), *cells[2:], _times(again.get(model))])
+    header = ["model", "first count, ms", "FLOPs alone, ms", "times as long", "second count, ms", "FLOPs alone, ms"]
+    return markdown([*header, "times as long"], rows)
 
 
 def _depth(results: Results) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from peers.counters import COUNTERS
 from peers.verdict import RIGHT
 from performance import depth
-from performance.runners import CONSTANTS, FORWARD, OURS
+from performance.runners import ALONE, CONSTANTS, FORWARD, OURS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,6 +24,8 @@ ABOVE_CONSTANTS = 1.5
 #: Seconds of the largest models' first counts, and bytes that counting them may add.
 LARGEST_SECONDS = {"Llama-3.1-405B": 0.4, "Llama-3.1-405B, forward and backward": 1.2}
 LARGEST_GROWTH = 100e6
+#: The count of all metrics in units of that of FLOPs alone, at the most.
+ABOVE_ALONE = 1.3
 #: R² of the straight line through the times of growing models.
 STRAIGHT = 0.99
 #: Seconds that the plugin may add to a run that measures nothing, and to a test that measures.
@@ -76,6 +78,15 @@ def beside_constants(results: Results) -> dict[str, float]:
     }
 
 
+def beside_alone(results: Results, *, again: bool) -> dict[str, float]:
+    """The first or the second count of all metrics, in units of the same count of FLOPs alone."""
+    return {
+        model: median(ours.again if again else ours.first) / median(alone.again if again else alone.first)
+        for model, pairs in results.models.items()
+        if (ours := _of(pairs, OURS)) and (alone := _of(pairs, ALONE))
+    }
+
+
 def _of(pairs: Mapping[str, Pair], name: str) -> Pair | None:
     pair = pairs.get(name)
     return pair if pair and pair.first else None
@@ -117,6 +128,15 @@ def _counts(results: Results) -> Iterator[Target]:
             f"{most:.2f} at most ({model}), median {middle:.2f}",
             most <= ABOVE_CONSTANTS,
         )
+    for again, word in ((False, "first"), (True, "second")):
+        if ratios := beside_alone(results, again=again):
+            middle = median(ratios.values())
+            yield Target(
+                f"{word} count of all metrics, beside that of FLOPs alone: median over models",
+                f"≤ {ABOVE_ALONE} times as long",
+                f"{middle:.2f} ({min(ratios.values()):.2f} to {max(ratios.values()):.2f})",
+                middle <= ABOVE_ALONE,
+            )
 
 
 def _least(ratios: Mapping[str, float]) -> tuple[str, float]:

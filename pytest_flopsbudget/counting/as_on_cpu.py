@@ -228,9 +228,20 @@ def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return _empty((bags, width), weight.dtype), *(_empty(shape, offsets.dtype) for shape in shapes)
 
 
+def _bags_forward_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Of plain sums, what would be noted of each bag is left as large as the offsets."""
+    output = _bags(args, kwargs)
+    mode = args[4] if len(args) > 4 else _SUM  # noqa: PLR2004 -- the fifth argument
+    if output is None or mode != _SUM:
+        return output
+    rows, of_indices, _, _ = output
+    offsets = args[2]
+    return rows, of_indices, _empty(offsets.shape, offsets.dtype), _empty(offsets.shape, offsets.dtype)
+
+
 OUTPUTS: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], Any]] = {
     "aten._embedding_bag": _bags,
-    "aten._embedding_bag_forward_only": _bags,
+    "aten._embedding_bag_forward_only": _bags_forward_only,
     "aten._log_softmax_backward_data": _log_softmax_backward,
     "aten._native_batch_norm_legit": _batch_norm,
     "aten.binary_cross_entropy": _loss,

@@ -54,7 +54,7 @@ _COMPILER = "torch._dynamo"
 _ONE_AT_A_TIME = threading.RLock()
 
 
-def measure(
+def measure(  # noqa: PLR0913 -- what may be said of a measurement
     model: Callable[..., Any],
     args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -88,7 +88,7 @@ def measure(
     return measure_traced(model, args, kwargs, backward=backward, shortcuts=shortcuts, devices=devices)[0]
 
 
-def measure_traced(
+def measure_traced(  # noqa: PLR0913
     model: Callable[..., Any],
     args: Any = (),
     kwargs: Mapping[str, Any] | None = None,
@@ -256,12 +256,12 @@ class _Run:
             raise
         except ReadsMemoryError as error:
             shadow.of((self._args, self._kwargs))  # to know whether these hold data
-            self.asked_for_data, self.without_data = (error.instruction, ""), _without_data(shadow)
+            self.asked_for_data, self.without_data = (error.instruction, ""), first_without_data(shadow)
             return None, error, shadow
         except Exception as error:  # noqa: BLE001 -- whether it is the model's own, running for real will show
             failure = error
         self.asked_for_data = None if tracer is None else tracer.asked_for_data
-        self.without_data = _without_data(shadow)
+        self.without_data = first_without_data(shadow)
         return None, failure, shadow
 
     def for_real(self) -> Complexity:
@@ -321,7 +321,7 @@ class _Run:
             if has_process_group():
                 wait_for(tensors_of(output))
             if self._backward:
-                _backward(output)
+                run_backward(output)
 
     def _complexity(self, tracer: Tracer, execution: Execution) -> Complexity:
         self.tracer = tracer
@@ -335,7 +335,7 @@ class _Run:
         )
 
 
-def _backward(outputs: Any) -> None:
+def run_backward(outputs: Any) -> None:
     """Run the backward pass of the sum of all outputs that can be differentiated."""
     tensors = [
         leaf for leaf in tensors_of(outputs) if leaf.requires_grad and (leaf.is_floating_point() or leaf.is_complex())
@@ -399,7 +399,7 @@ def _know_integers(constants: Constants, shadow: Shadow) -> None:
             constants.remember(double, original)
 
 
-def _without_data(shadow: Shadow) -> str | None:
+def first_without_data(shadow: Shadow) -> str | None:
     """The first doubled tensor that holds no data, in words; None where all of them do."""
     names: dict[int, str] = {}
     tensors: list[torch.Tensor] = []

@@ -11,6 +11,7 @@ import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from pytest_flopsbudget.counting.metadata import tensors_in
@@ -28,35 +29,32 @@ if TYPE_CHECKING:
 _TOKEN = "_flopsbudget"  # noqa: S105 -- no password
 _Tensor = torch.Tensor
 _SEQUENCES = (list, tuple)
+#: What a tensor raises that has no storage.
+_WITHOUT_STORAGE = (NotImplementedError, RuntimeError)
 
 
-class Allocation:
-    """The memory behind a storage."""
+class Allocation(msgspec.Struct, eq=False, gc=False):
+    """The memory behind a storage. There is one for each operator, so that making it has to be fast."""
 
-    __slots__ = ("depth", "kind", "made", "phase", "size")
-
-    def __init__(self, size: int, made: int, kind: str, phase: PhaseName, depth: int) -> None:
-        #: Bytes.
-        self.size = size
-        #: The number of the operator that made it; 0 where it was there before.
-        self.made = made
-        #: What it holds where that is known, one of `MEMORY_KINDS`; else empty.
-        self.kind = kind
-        #: When it was made.
-        self.phase: PhaseName = phase
-        #: Operators in the longest chain that led to what it holds.
-        self.depth = depth
+    #: Bytes.
+    size: int
+    #: The number of the operator that made it; 0 where it was there before.
+    made: int
+    #: What it holds where that is known, one of `MEMORY_KINDS`; else empty.
+    kind: str
+    #: When it was made.
+    phase: PhaseName
+    #: Operators in the longest chain that led to what it holds.
+    depth: int
 
 
-class _Token:
+class _Token(msgspec.Struct, eq=False, gc=False):
     """Ends with the storage that it is put on."""
 
-    __slots__ = ("allocation", "memory", "other")
-
-    def __init__(self, allocation: Allocation, memory: Memory, other: _Token | None) -> None:
-        self.allocation, self.memory = allocation, memory
-        #: That of a watch around this one, which sees the storage too.
-        self.other = other
+    allocation: Allocation
+    memory: Memory
+    #: That of a watch around this one, which sees the storage too.
+    other: _Token | None
 
     def __del__(self) -> None:
         self.memory.freed(self.allocation)
@@ -83,28 +81,44 @@ class Memory:
     """
 
     def __init__(self, *, finds: bool = False) -> None:
-        #: Bytes alive now of what was made meanwhile, and the most of them since the call of a module began.
-        self.current = self.highest = 0
+        #: Bytes alive now of what was made meanwhile.
+        self.current = 0
+        #: The most of them since the call of a module began: who follows the calls keeps it, and puts it back.
+        self.highest = 0
         #: The longest chain of operators so far.
         self.depth = 0
         self.peak = Peak()
+        #: What was alive when most was, bytes by kind; known once this is closed.
+        self.at_peak: dict[str, int] = {}
         self._finds = finds
         self._clock = 0
         self._alive: dict[Allocation, None] = {}
         #: What was alive at the peak, and is not any more.
         self._gone: list[Allocation] = []
         self._closed = False
-        #: What was there before: it counts from the beginning to the end, whenever it is met first.
+        #: What was there before and was written to, or found: it counts from the beginning to the end.
         self._before: list[Allocation] = []
         #: By identity, the storages of those: they are others', and get no token.
         self._others: dict[int, tuple[Allocation, Any]] = {}
+        #: Bytes by kind, of what else was there before; and the identities of its storages.
+        self._standing: dict[str, int] = {}
+        self._stood: set[int] = set()
 
     def holds(self, kind: str, tensors: Iterable[torch.Tensor]) -> None:
-        """Say what these are, which were there before or were made meanwhile; what has been said stays."""
+        """Say what these are, which were there before or were made meanwhile; what has been said stays.
+
+        They have to live until all has been said.
+        """
+        stood, standing = self._stood, 0
         for tensor in tensors:
             holder = _holder(tensor)
-            allocation = self._of(holder) or self._found(holder, tensor)
-            allocation.kind = allocation.kind or kind
+            allocation = self._of(holder)
+            if allocation is not None:
+                allocation.kind = allocation.kind or kind
+            elif (identity := holder._cdata) not in stood:  # noqa: SLF001
+                stood.add(identity)
+                standing += _size_of(tensor, holder)
+        self._standing[kind] = self._standing.get(kind, 0) + standing
 
     def ran(  # noqa: PLR0913, PLR0917 -- all that is known of a call
         self,
@@ -151,23 +165,14 @@ class Memory:
                 if self._gone:
                     self._gone.clear()
 
-    def begin(self) -> tuple[int, int]:
-        """A call of a module begins: what is alive now, and what `highest` was, both for `end`."""
-        before = self.current, self.highest
-        self.highest = self.current
-        return before
-
-    def end(self, current: int, highest: int) -> int:
-        """The call has ended: the most bytes that it had alive at once beyond those that were when it began."""
-        rise = self.highest - current
-        self.highest = max(self.highest, highest)
-        return rise
-
     def _deepest(self, values: Iterable[Any], depth: int) -> int:
         """The longest chain that led to one of these, or ``depth`` where that is longer."""
         for value in values:
             if isinstance(value, _Tensor):
-                holder = _holder(value)
+                try:
+                    holder: Any = value.untyped_storage()
+                except _WITHOUT_STORAGE:
+                    holder = value
                 token = getattr(holder, _TOKEN, None)
                 if token is not None and token.memory is self:
                     reached = token.allocation.depth
@@ -179,7 +184,7 @@ class Memory:
                 else:
                     continue
                 depth = max(depth, reached)
-            elif type(value) in _SEQUENCES:
+            elif type(value) in _SEQUENCES and value and type(value[0]) is not int:  # no sizes, strides, paddings
                 depth = self._deepest(value, depth)
         return depth
 
@@ -187,10 +192,11 @@ class Memory:
         """Note what an operator returned: memory of its own, or of something that was there."""
         holder = _holder(tensor)
         token: _Token | None = getattr(holder, _TOKEN, None)
-        known = token.allocation if token is not None and token.memory is self else self._of(holder)
-        if known is not None:
-            known.depth = max(known.depth, depth)
-            return
+        if token is not None or self._others:
+            known = self._of(holder)
+            if known is not None:
+                known.depth = max(known.depth, depth)
+                return
         size = bytes_touched(tensor) if holder is tensor else holder.nbytes()
         allocation = Allocation(size, self._clock, "", phase, depth)
         self._alive[allocation] = None
@@ -206,12 +212,17 @@ class Memory:
             self._resized(holder)
 
     def _resized(self, storage: torch.UntypedStorage) -> None:
-        """Note the size of a storage that may have another than before."""
-        allocation = self._of(storage)
-        if allocation is not None and allocation.made:
-            size = storage.nbytes()
-            self.current += size - allocation.size
-            allocation.size = size
+        """Note the size of a storage that may have another than before: it is other memory then."""
+        token: _Token | None = getattr(storage, _TOKEN, None)
+        while token is not None and token.memory is not self:
+            token = token.other
+        if token is None or token.allocation.size == storage.nbytes():
+            return
+        before = token.allocation
+        self.freed(before)
+        after = token.allocation = Allocation(storage.nbytes(), self._clock, before.kind, before.phase, before.depth)
+        self._alive[after] = None
+        self.current += after.size
 
     @contextmanager
     def following_resizes(self) -> Iterator[None]:
@@ -238,8 +249,7 @@ class Memory:
 
     def _found(self, holder: Any, tensor: torch.Tensor) -> Allocation:
         """Note what was there before."""
-        size = bytes_touched(tensor) if holder is tensor else min(tensor.nbytes, holder.nbytes())
-        allocation = Allocation(size, 0, "", "forward", 0)
+        allocation = Allocation(_size_of(tensor, holder), 0, "", "forward", 0)
         identity = holder._cdata  # noqa: SLF001
         # While it is referred to, its identity is not given to another. What is watched must not live longer for it.
         kept = weakref.ref(holder, lambda _: self._others.pop(identity, None)) if self._finds else holder
@@ -256,19 +266,39 @@ class Memory:
                 self._gone.append(allocation)
 
     def close(self) -> None:
-        """Follow no longer: what ends from now on does not matter."""
+        """Follow no longer, and keep nothing: tokens of tensors that live on refer to this."""
+        self.at_peak = self._kinds_at_peak()
         self._closed = True
-        self._others.clear()
+        for kept in (self._others, self._alive, self._gone, self._before, self._stood):
+            kept.clear()
 
-    def at_peak(self) -> list[Allocation]:
-        """What was alive when most was."""
-        clock = self.peak.clock
-        return [*self._before, *(made for made in (*self._alive, *self._gone) if made.made <= clock)]
+    def _kinds_at_peak(self) -> dict[str, int]:
+        clock, kinds = self.peak.clock, dict(self._standing)
+        made = (allocation for allocation in (*self._alive, *self._gone) if allocation.made <= clock)
+        for allocation in (*self._before, *made):
+            kind = allocation.kind or _kind_by_making(allocation)
+            kinds[kind] = kinds.get(kind, 0) + allocation.size
+        return kinds
+
+
+def _kind_by_making(allocation: Allocation) -> str:
+    if not allocation.made:
+        return "inputs"
+    return "activations" if allocation.phase == "forward" else "temporaries"
+
+
+def _size_of(tensor: torch.Tensor, holder: Any) -> int:
+    """The bytes of a storage that is somebody else's, as far as the tensor reaches."""
+    if holder is tensor:
+        return bytes_touched(tensor)
+    reached: int = tensor.nbytes
+    whole: int = holder.nbytes()
+    return min(reached, whole)
 
 
 def _holder(tensor: torch.Tensor) -> Any:
     """What lives as long as the tensor's data: its storage, or itself where it has none."""
     try:
         return tensor.untyped_storage()
-    except (NotImplementedError, RuntimeError):  # sparse ones consist of others
+    except _WITHOUT_STORAGE:  # sparse ones consist of others
         return tensor

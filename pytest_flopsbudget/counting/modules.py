@@ -147,13 +147,17 @@ class ModuleTracker:
         stack.append((node, _running_node() is not None))
         self._mark(node)
         memory = self.memory
-        before, highest = memory.begin()
+        before, highest = memory.current, memory.highest
+        memory.highest = before
         try:
             return module._call_impl(*args, **kwargs)  # noqa: SLF001 -- what a call is when nothing has taken its place
         finally:
             del stack[depth:]
             self._mark(stack[-1][0])
-            node.rise = max(node.rise, memory.end(before, highest))
+            reached = memory.highest
+            node.rise = max(node.rise, reached - before)
+            if highest > reached:
+                memory.highest = highest
 
     def _called_elsewhere(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         """A call on a thread where nobody counts."""

@@ -153,10 +153,20 @@ class Shadow:
         Raises:
             NoTwinError: it holds a tensor that cannot be doubled in this way.
         """
-        value = uncompiled(value)
-        if type(value) is types.FunctionType and not _is_of_torch(value):
-            return self._function(value, self._namespace)
-        return self._value(value)  # functions of PyTorch's, like those that `torch.func.vmap` gives, share its state
+        original = uncompiled(value)
+        if type(original) is types.FunctionType and not _is_of_torch(original):
+            double = self._function(original, self._namespace)
+        else:
+            # Functions of PyTorch's, like those that `torch.func.vmap` gives, share its state.
+            double = self._value(original)
+        return double if original is value else self.compiled(value, double)
+
+    def compiled(self, compiled: Any, double: Any) -> Any:  # noqa: ARG002 -- another kind of double asks for it
+        """What stands for a model or a function that `torch.compile` gave, whose original has this ``double``.
+
+        Compiling changes how a model is run, not its work. A module's double may still be empty.
+        """
+        return double
 
     @property
     def lacks_hooks(self) -> bool:
@@ -222,7 +232,7 @@ class Shadow:
             if parts:
                 waiting.extend([below for below in reversed(parts.values()) if below is not None])
         for part, original in compiled:
-            known[id(part)] = known[id(original)]
+            known[id(part)] = self.compiled(part, known[id(original)])
         for part, double in fresh:
             if _is_ordinary(type(part)):  # type: ignore[arg-type] # mypy takes a class for unhashable
                 self._fill_module(part.__dict__, double)
@@ -412,7 +422,7 @@ class Shadow:
     def _closure(self, function: types.FunctionType) -> Any:
         original = uncompiled(function)
         if original is not function:
-            return self._value(original)
+            return self._remember(function, self.compiled(function, self._value(original)))
         if not _is_of_torch(function) and _reaches_state(function):
             return self._function(function, self._namespace)
         return self._function(function) if function.__closure__ else function
@@ -450,9 +460,13 @@ class Shadow:
             value = originals.get(name)
             if _is_state(value):
                 namespace[name] = self._value(value)
-            elif type(value) is types.FunctionType and value.__globals__ is originals and namespace[name] is value:
-                namespace[name] = None  # in the making, should it call itself
-                namespace[name] = self._function(value, self._namespace)
+            elif type(value) is types.FunctionType and namespace[name] is value:
+                if uncompiled(value) is not value:
+                    namespace[name] = None  # in the making, should it call itself
+                    namespace[name] = self._value(value)
+                elif value.__globals__ is originals:
+                    namespace[name] = None
+                    namespace[name] = self._function(value, self._namespace)
         return namespace
 
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -561,8 +575,11 @@ def _reaches_state(function: types.FunctionType) -> bool:
             value = names.get(name)
             if _is_state(value):
                 return True
-            if type(value) is types.FunctionType and value.__globals__ is names:
-                waiting.append(value.__code__)
+            if type(value) is types.FunctionType:
+                if uncompiled(value) is not value:
+                    return True  # it may, wherever it is from
+                if value.__globals__ is names:
+                    waiting.append(value.__code__)
     return False
 
 

@@ -89,6 +89,8 @@ def bytes_touched(tensor: torch.Tensor) -> int:
         return tensor.numel() * tensor.element_size()
     if tensor.layout is not torch.strided:
         return sum(part.nbytes for part in _parts(tensor))
+    if tensor.is_contiguous():
+        return tensor.nbytes
     count = extent = 1
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         if size == 0:
@@ -152,7 +154,13 @@ def memory_traffic(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str,
 
 
 def _size(values: Iterable[Any]) -> int:
-    return sum(bytes_touched(tensor) for value in values for tensor in tensors_in(value))
+    total = 0
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            total += bytes_touched(value)
+        elif isinstance(value, (list, tuple)):
+            total += _size(value)
+    return total
 
 
 def _partial(call: Call) -> int:

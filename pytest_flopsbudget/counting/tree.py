@@ -13,7 +13,6 @@ from pytest_flopsbudget.counting.sharded import local
 from pytest_flopsbudget.counting.sums import Sums
 from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.results.complexity import (
-    MEMORY_KINDS,
     PHASES,
     Complexity,
     Execution,
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from pytest_flopsbudget.counting.memory import Allocation, Memory
+    from pytest_flopsbudget.counting.memory import Memory
     from pytest_flopsbudget.counting.modules import ModuleTracker, Node
     from pytest_flopsbudget.counting.tracer import Tracer
     from pytest_flopsbudget.hardware.device import Device
@@ -183,19 +182,10 @@ def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
 
 
 def _memory_at_peak(memory: Memory) -> MemoryAtPeak:
-    kinds = dict.fromkeys(MEMORY_KINDS, 0)
-    for allocation in memory.at_peak():
-        kinds[allocation.kind or _kind_by_making(allocation)] += allocation.size
-    peak = memory.peak
+    kinds, peak = memory.at_peak, memory.peak
     return MemoryAtPeak(
         total=sum(kinds.values()), operator=peak.operator, module="" if peak.node is None else peak.node.path, **kinds
     )
-
-
-def _kind_by_making(allocation: Allocation) -> str:
-    if not allocation.made:
-        return "inputs"
-    return "activations" if allocation.phase == "forward" else "temporaries"
 
 
 def complexity(  # noqa: PLR0913 -- what is said of a run

@@ -40,8 +40,8 @@ def measurements_around() -> int:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
-    """Take the same path in every mode, and leave the modes and the random states as they were."""
+def put_back() -> Iterator[None]:
+    """Leave the modes and the random states as they were, and keep away who follows what runs."""
     with ExitStack() as stack:
         stack.callback(setattr, _MEASUREMENTS, "depth", _MEASUREMENTS.depth)
         _MEASUREMENTS.depth += 1
@@ -55,6 +55,13 @@ def undisturbed() -> Iterator[None]:
         # A fake tensor mode around the measurement would make our own tensors fake.
         if torch._C._len_torch_dispatch_stack():  # noqa: SLF001 -- the context loads much of PyTorch's compiler
             stack.enter_context(_disable_current_modes())
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Take the same path in every mode, and leave the modes and the random states as they were."""
+    with put_back(), ExitStack() as stack:
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         # TorchScript's optimizer would fold our tensors into the functions that it keeps, compare its constants by

@@ -51,13 +51,15 @@ class WatchedModules(ModuleTracker):
         stack.append((node, _running_node() is not None))
         self._mark(node)
         memory = self.memory
-        before, highest = memory.begin()
+        before, highest = memory.current, memory.highest
+        memory.highest = before
         try:
             return call(module, *args, **kwargs)
         finally:
             del stack[depth:]
             self._mark(stack[-1][0])
-            node.rise = max(node.rise, memory.end(before, highest))
+            node.rise = max(node.rise, memory.highest - before)
+            memory.highest = max(memory.highest, highest)
 
     def called(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
         """The place of a module that is about to be called."""

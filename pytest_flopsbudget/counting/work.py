@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -103,7 +104,7 @@ def dtype_of(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> str:
     first: torch.dtype | None = None
     for values in (args, kwargs, (output,)):
         for value in values:
-            for tensor in tensors_in(value):
+            for tensor in (value,) if isinstance(value, torch.Tensor) else tensors_in(value):
                 dtype = tensor.dtype
                 if dtype.is_floating_point or dtype in _REAL:
                     return _name_of(dtype)
@@ -111,5 +112,6 @@ def dtype_of(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> str:
     return "" if first is None else _name_of(first)
 
 
+@cache  # PyTorch has a few dtypes
 def _name_of(dtype: torch.dtype) -> str:
     return str(_REAL.get(dtype, dtype)).removeprefix("torch.")

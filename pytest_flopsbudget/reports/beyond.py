@@ -45,7 +45,7 @@ def times(complexity: Complexity) -> Iterator[str]:
     for device in devices_in(complexity.metrics):
         total = count_of(complexity.metrics, key_for("time", device))
         if total is not None:
-            compute, memory, launch = _parts(complexity.metrics, device)
+            compute, memory, launch = parts_of_time(complexity.metrics, device)
             parts = f"compute {_time(compute)}, memory {_time(memory)}, launches {_time(launch)}"
             bound = bound_of(compute, memory, launch)
             yield f"{device}: at least {_time(total)} (estimate), {bound}-bound ({parts})"
@@ -54,7 +54,7 @@ def times(complexity: Complexity) -> Iterator[str]:
 def bounded_time(metrics: Mapping[str, int], device: str) -> str:
     """A module's least time and what bounds it: ">=812.5 us memory"; empty where it has none."""
     total = count_of(metrics, key_for("time", device))
-    return f">={_time(total)} {bound_of(*_parts(metrics, device))}" if total else ""
+    return f">={_time(total)} {bound_of(*parts_of_time(metrics, device))}" if total else ""
 
 
 def latency(complexity: Complexity) -> Iterator[str]:
@@ -86,7 +86,8 @@ def unjudged(verdict: Judged) -> Iterator[str]:
         )
 
 
-def _parts(metrics: Mapping[str, int], device: str) -> tuple[int, int, int]:
+def parts_of_time(metrics: Mapping[str, int], device: str) -> tuple[int, int, int]:
+    """Nanoseconds on ``device`` that compute, memory and launches take."""
     compute, memory, launch = (metrics.get(key_for(part, device), 0) for part in _PARTS)
     return compute, memory, launch
 

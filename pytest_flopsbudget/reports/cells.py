@@ -12,6 +12,7 @@ from pytest_flopsbudget.units import format_percent, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from fractions import Fraction
 
     from pytest_flopsbudget.results.comparison import Comparison
     from pytest_flopsbudget.results.limits import Share
@@ -55,3 +56,13 @@ def used(share: Share | None) -> str:
     if share.used > 1 and thousandths <= 1000:  # noqa: PLR2004 -- a full budget
         return ">100%"
     return f"{thousandths // 10}.{thousandths % 10}%" if thousandths != 1000 else "100%"  # noqa: PLR2004
+
+
+def percent(part: Fraction | None) -> str:
+    """A part of a whole: "55.8%", "0%", "<0.1%"; empty where it is unknown."""
+    if part is None:
+        return ""
+    thousandths = round(part * 1000)
+    if part and not thousandths:
+        return "<0.1%"
+    return f"{thousandths // 10}%" if thousandths % 10 == 0 else f"{thousandths // 10}.{thousandths % 10}%"

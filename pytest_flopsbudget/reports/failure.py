@@ -9,7 +9,7 @@ from pytest_flopsbudget.reports.text import amount, counted, estimated, from_to,
 from pytest_flopsbudget.results.diff import own_values, shape_change, telling
 from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
 from pytest_flopsbudget.results.limits import Unmeasured, Violation, plain
-from pytest_flopsbudget.results.metrics import metric_of, title_of
+from pytest_flopsbudget.results.metrics import base_of, metric_of, title_of
 from pytest_flopsbudget.units import format_pair, format_percent
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ def _reasons(verdict: Judged) -> Iterator[str]:
 
 def _broken(item: Violation | Unmeasured) -> str:
     module = f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
+    if isinstance(item, Unmeasured) and base_of(item.metric) == "latency":
+        return "latency has a limit, but what is watched is not timed: call flops_budget(model, inputs) of the fixture"
     if isinstance(item, Unmeasured):
         return f"{item.metric}{module} has a limit, but was not measured"
     row = metric_of(item.metric)

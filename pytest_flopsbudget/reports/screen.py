@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pytest_flopsbudget.reports.text import can_show_signs, with_signs
+from pytest_flopsbudget.reports.text import can_show_signs, visible, with_signs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,6 +59,11 @@ class Screen:
     def text(self, text: str) -> str:
         """``text`` with signs beyond ASCII where they can be shown."""
         return with_signs(text) if self.unicode else text
+
+    def safe(self, text: str) -> str:
+        """``text``, which somebody else may have written, on one line and in what can be shown."""
+        text = visible(text)
+        return with_signs(text) if self.unicode else text.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def empty_table(screen: Screen) -> Table:

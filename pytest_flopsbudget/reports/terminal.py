@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 #: Characters that paths of modules keep beside columns of times.
 _ROOM_FOR_PATHS = 20
 
-_STYLES: dict[Outcome, str] = {
+#: How verdicts are coloured.
+STYLES: dict[Outcome, str] = {
     "over limit": "red",
     "regressed": "red",
     "unknown operators": "red",
@@ -97,7 +98,7 @@ def _table(entries: Iterable[Entry], screen: Screen, show: str) -> Table:
             file = own_file
             table.add_row(Text(end_of(file, room, screen), style="bold"))
         first = f"  {end_of(_label(entry, verdict, test_id), room - 2, screen)}"
-        table.add_row(first, *cells[:-1], Text(cells[-1], style=_STYLES[verdict.outcome]))
+        table.add_row(first, *cells[:-1], Text(cells[-1], style=STYLES[verdict.outcome]))
     return table
 
 
@@ -193,7 +194,7 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
     total = sum(verdict.complexity.flops for verdict in verdicts)
     seconds = sum(verdict.seconds for verdict in verdicts)
     outcomes = Counter(verdict.outcome for verdict in verdicts)
-    words = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in _STYLES if outcomes[outcome])
+    words = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in STYLES if outcomes[outcome])
     if verdicts:
         yield (
             f"{counted(len(verdicts), 'measurement')}: {words}; {format_value(total, METRICS['flops'])} counted "

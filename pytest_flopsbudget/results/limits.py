@@ -226,6 +226,14 @@ def limits_latency(budgets: Iterable[Budget]) -> bool:
     return any(base_of(metric) == "latency" for budget in budgets for metric in budget.limits)
 
 
+def asks_for_latency(budgets: Collection[Budget]) -> bool:
+    """Whether the latency has to be measured: where ``budgets`` limit it, or give a tolerance for it by its key.
+
+    The tolerance that the pyproject gives for all measurements does not ask: it is for those that are timed.
+    """
+    return limits_latency(budgets) or any("latency" in budget.tolerance for budget in budgets)
+
+
 def _limited(budget: Budget) -> Iterator[str]:
     for limits in (budget.limits, *budget.modules.values(), *budget.phases.values()):
         yield from limits

@@ -1,0 +1,46 @@
+"""Writes the page of explain.md, by counting GPT-2 for it: ``cd docs && python -m explain_page``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from pytest_flopsbudget.counting.measure import measure
+from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.reports import explain
+from pytest_flopsbudget.reports.screen import Screen
+from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.settings import Budget, Settings
+
+PATH = Path(__file__).with_name("explain.md")
+BEGIN, END = "<!-- page: begin -->", "<!-- page: end -->"
+NODEID = "tests/test_gpt2.py::test_gpt2"
+
+_DEVICE = DEVICES["A100"]
+_SCREEN = Screen(width=80, colour=False, encoding="utf-8")
+
+
+def explained() -> str:
+    """What a run of `NODEID` shows: GPT-2 for 128 tokens on an A100, within its limit and as it was before."""
+    with torch.device("meta"):
+        model: torch.nn.Module = GPT2LMHeadModel(GPT2Config())
+        tokens = torch.zeros(1, 128, dtype=torch.long)
+    counted = measure(model.eval(), tokens, devices=[_DEVICE])
+    budget = Budget(source="marker", limits={"flops": 40 * 10**9})
+    verdict = judge(Measurement(name="model", complexity=counted), [budget], Settings(), counted, accepts=False)
+    return "\n".join(explain.page(NODEID, verdict, [_DEVICE], _SCREEN))
+
+
+def page(old: str) -> str:
+    """The page as the model is counted now."""
+    before, _, rest = old.partition(BEGIN)
+    _, found, after = rest.partition(END)
+    if not found:
+        raise ValueError(f"{PATH.name} lacks {BEGIN} or {END}")
+    return f"{before}{BEGIN}\n\n```text\n{explained()}\n```\n\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PATH.write_text(page(PATH.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,288 @@
+"""What is said of a place: each rule where it holds, and silence where none does."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+from explained import DEVICE, added, complexity, leaf, metrics, single
+
+from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.reports.advice import Site, advice, least_balance, sentence
+from pytest_flopsbudget.results.complexity import Module, Phase
+from pytest_flopsbudget.results.places import every, tree
+
+#: Compute, memory and launches, in nanoseconds.
+COMPUTE, MEMORY, LAUNCH = (50, 20, 20), (20, 50, 20), (20, 20, 50)
+
+
+def site(measured, path="layer", device=DEVICE):
+    place = next(place for place in every(tree(measured)) if place.path == path)
+    return Site(place, measured, device)
+
+
+def of(module, operators=(), device=DEVICE, **fields):
+    return advice(site(single(module, operators, **fields), device=device))
+
+
+class TestWhy:
+    def test_memory(self):
+        """FLOPs of all kinds over bytes: (30 + 2) / 10."""
+        found = site(single(leaf("Custom", flops=30, other=2, traffic=10, times=MEMORY)))
+        assert sentence(found) == "memory-bound: 3.2 FLOPs/byte"
+
+    def test_compute(self):
+        found = site(single(leaf("Custom", flops=300, traffic=10, times=COMPUTE)))
+        assert sentence(found) == "compute-bound: 30 FLOPs/byte"
+
+    def test_launch(self):
+        found = site(single(leaf("Custom", traffic=10, operators=24, times=LAUNCH)))
+        assert sentence(found).startswith("launch-bound: 24 operators of 100 ns beside their work; ")
+
+    def test_no_bytes(self):
+        assert sentence(site(single(leaf("Custom", flops=300, times=COMPUTE)))) == "compute-bound"
+
+    def test_without_a_device(self):
+        """Only what is low for every device is said to be so."""
+        assert sentence(site(single(leaf("Custom", flops=30, traffic=10)), device=None)) == (
+            "3 FLOPs/byte, few for any device"
+        )
+        assert sentence(site(single(leaf("Custom", flops=300, traffic=10)), device=None)) == "30 FLOPs/byte"
+        assert sentence(site(single(leaf("Custom", flops=300)), device=None)) == ""
+
+    def test_low_for_every_device(self):
+        """A Raspberry Pi 4 has the least: 57.6 GFLOP/s in FP32 at 12.8 GB/s."""
+        assert Fraction(576, 128) == least_balance()
+        assert all(device.vector_rate("float32") >= least_balance() * device.bandwidth for device in DEVICES.values())
+
+
+class TestBatchNorm:
+    NORM = leaf("BatchNorm2d", "weight 8, bias 8", other=20, traffic=100, params=16, times=MEMORY)
+
+    def test_forward(self):
+        assert of(self.NORM).startswith("for inference it can be folded into the convolution or linear layer before it")
+
+    def test_training(self):
+        """Nobody folds what still learns."""
+        assert "folded" not in of(self.NORM, backward=True)
+
+    def test_another_class(self):
+        assert "folded" not in of(leaf("LayerNorm", other=20, traffic=100, times=MEMORY))
+
+
+class TestAttention:
+    #: Two products and a softmax, by a module without weights of its own.
+    MODULE = leaf("Attention", flops=400, other=60, traffic=500, operators=5, times=MEMORY)
+
+    def operators(self, softmax="_softmax", *, bmm_flops=400, calls=1):
+        return [(f"aten.{softmax}", calls, {"other_flops": 50}), ("aten.bmm", 2 * calls, {"flops": bmm_flops})]
+
+    def test_written_out(self):
+        assert of(self.MODULE, self.operators()) == (
+            "products around a softmax in 5 operators a call; scaled_dot_product_attention need not write its scores"
+        )
+
+    def test_plain_form(self):
+        """PyTorch's own, in the form that it has where no kernel fits."""
+        assert of(self.MODULE, self.operators("_safe_softmax")).startswith(
+            "scaled_dot_product_attention ran in its plain form"
+        )
+
+    def test_fused(self):
+        operators = [*self.operators(), ("aten._scaled_dot_product_flash_attention_for_cpu", 1, {"flops": 400})]
+        assert "softmax" not in of(self.MODULE, operators)
+        assert "plain form" not in of(self.MODULE, operators)
+
+    def test_another_product(self):
+        """One that is a small part of the model's, as that of rotary embeddings: whose softmax it is, is not known."""
+        assert "softmax" not in of(self.MODULE, self.operators(bmm_flops=100_000))
+
+    def test_no_softmax(self):
+        assert "softmax" not in of(self.MODULE, self.operators("relu"))
+
+    def test_fewer_softmaxes_than_calls(self):
+        module = leaf("Attention", flops=400, other=60, traffic=500, operators=5, calls=2, times=MEMORY)
+        assert "softmax" not in of(module, self.operators())
+
+    def test_weights_of_its_own(self):
+        """Products with weights are a layer."""
+        module = leaf("Router", flops=400, other=60, traffic=500, params=10, times=MEMORY)
+        assert "scaled_dot_product" not in of(module, self.operators())
+
+    def test_multihead_attention(self):
+        module = leaf("MultiheadAttention", flops=800, other=60, traffic=900, params=64, operators=9, times=MEMORY)
+        assert "need_weights=False" in of(module, self.operators())
+        assert "need_weights" not in of(module, self.operators("_safe_softmax"))
+
+    def test_below_others(self):
+        """What runs in the module itself, beside its layers, is looked at."""
+        own, linear = metrics(flops=400, other=60, operators=5, times=MEMORY), metrics(params=9, times=MEMORY)
+        module = Module(type="Attention", calls=1, metrics=added(own, linear))
+        layer = Module(type="Linear", shape="3->3", calls=1, metrics=linear)
+        whole = Module(type="Net", calls=1, metrics=module.metrics)
+        measured = complexity({"": whole, "layer": module, "layer.out": layer}, self.operators())
+        assert "products around a softmax" in advice(site(measured))
+
+
+class TestHead:
+    def head(self, rows, outputs=50_000, inputs=8):
+        flops = 2 * rows * inputs * outputs
+        return leaf("Linear", f"{inputs}->{outputs}", flops=flops, traffic=flops, params=inputs, times=COMPUTE)
+
+    def test_many_rows(self):
+        assert of(self.head(128)).startswith("it computes 50,000 outputs for each of 128 rows; ")
+
+    @pytest.mark.parametrize(("rows", "outputs"), [(1, 50_000), (128, 9_999)])
+    def test_one_row_or_few_outputs(self, rows, outputs):
+        assert "rows" not in of(self.head(rows, outputs))
+
+    def test_a_layer_between_others(self):
+        """Four times as wide as its inputs, as in every transformer."""
+        assert "rows" not in of(self.head(128, outputs=40_000, inputs=10_000))
+
+    def test_training(self):
+        """Every row is needed where it learns from all."""
+        assert "rows" not in of(self.head(128), backward=True)
+
+    def test_several(self):
+        modules = {"": leaf("Net", times=COMPUTE), **{str(i): self.head(128) for i in range(2)}}
+        assert "rows" not in advice(site(complexity(modules), "{0-1}"))
+
+
+class TestDepthwise:
+    def test_each_channel_by_itself(self):
+        assert of(leaf("Conv2d", "8->8, 3x3, groups 8", flops=90, traffic=100, times=MEMORY)).startswith("depthwise: ")
+
+    def test_fewer_groups(self):
+        assert "depthwise" not in of(leaf("Conv2d", "8->8, 3x3, groups 4", flops=90, traffic=100, times=MEMORY))
+
+    def test_compute_bound(self):
+        assert "depthwise" not in of(leaf("Conv2d", "8->8, 3x3, groups 8", flops=90, traffic=100, times=COMPUTE))
+
+
+class TestWeights:
+    def test_one_row(self):
+        """2·4·5 FLOPs; 20 weights of 4 bytes, 4 inputs and 5 outputs: 80 of 116 bytes."""
+        layer = leaf("Linear", "4->5", flops=40, traffic=116, params=20, times=MEMORY)
+        assert of(layer) == (
+            "68% of its bytes are weights, read for 1 row of inputs a call: a larger batch shares them, fewer bits "
+            "make them smaller"
+        )
+
+    def test_rows_of_several_calls(self):
+        layer = leaf("Linear", "4->5", flops=3 * 2 * 40, traffic=300, params=20, calls=3, times=MEMORY)
+        assert "80% of its bytes are weights, read for 2 rows of inputs a call" in of(layer)
+
+    def test_a_convolution(self):
+        """Whose rows are not known."""
+        layer = leaf("Conv2d", "4->5, 1x1", flops=40, traffic=116, params=20, times=MEMORY)
+        assert of(layer).startswith("68% of its bytes are weights: ")
+
+    def test_other_bytes(self):
+        assert "weights" not in of(leaf("Linear", "4->5", flops=400, traffic=1000, params=20, times=MEMORY))
+
+    def test_weights_that_were_not_read(self):
+        """More bytes of weights than were moved: not all of them took part."""
+        assert "weights" not in of(leaf("Experts", flops=40, traffic=60, params=20, times=MEMORY))
+
+    def test_an_embedding(self):
+        """Looks rows up."""
+        assert of(leaf("Embedding", "4->5", traffic=116, params=20, times=MEMORY)) == ""
+
+
+class TestOptimizer:
+    def step(self, name="aten.addcmul_", operators=80):
+        own = metrics(other=100, traffic=10, operators=100, times=LAUNCH)
+        phases = {
+            "forward": Phase(metrics=metrics(operators=100 - operators)),
+            "optimizer": Phase(metrics=metrics(operators=operators)),
+        }
+        measured = complexity(
+            {"": Module(type="step", calls=1, metrics=own)}, [(name, operators, {"other_flops": 9})], phases=phases
+        )
+        return advice(site(measured, ""))
+
+    def test_an_operator_a_parameter(self):
+        assert self.step().startswith("80 of them are the optimizer's; foreach=True")
+
+    def test_one_for_many(self):
+        assert "foreach" not in self.step("aten._foreach_addcmul_")
+
+    def test_others_do_more(self):
+        assert "foreach" not in self.step(operators=40)
+
+
+class TestNoProducts:
+    def test_a_chain(self):
+        found = of(leaf("GELU", other=80, traffic=800, operators=16, calls=2, times=MEMORY))
+        assert found == (
+            "8 operators a call without a product, which a compiler (torch.compile) usually fuses with what is around"
+        )
+
+    @pytest.mark.parametrize("times", [MEMORY, LAUNCH])
+    def test_one_operator(self, times):
+        assert of(leaf("ReLU", other=80, traffic=800, times=times)).startswith("1 operator a call without a product")
+
+    def test_without_a_device(self):
+        assert "usually fuses" in of(leaf("ReLU", other=80, traffic=800), device=None)
+        assert of(leaf("ReLU", other=8000, traffic=800), device=None) == ""
+
+    @pytest.mark.parametrize("name", ["aten._fft_r2c", "mylib::scan", "triton::kernel"])
+    def test_what_no_compiler_takes(self, name):
+        """It may be what runs here."""
+        assert "fuses with" not in of(
+            leaf("Spectral", other=80, traffic=800, times=MEMORY), [(name, 1, {"other_flops": 80})]
+        )
+
+    def test_only_moved(self):
+        """Copies and look-ups: no rule knows what they are for."""
+        assert of(leaf("Shuffle", traffic=800, times=MEMORY)) == ""
+
+    def test_compute_bound(self):
+        assert of(leaf("Spectral", other=80, traffic=8, times=COMPUTE)) == ""
+
+
+class TestLaunches:
+    def test_small_products(self):
+        found = of(leaf("Tiny", flops=10, other=1, traffic=10, operators=9, times=LAUNCH))
+        assert found.startswith("fewer and larger operators help: ")
+
+
+class TestFasterProducts:
+    def test_four_times(self):
+        """500 FLOPs in 50 ns are the 10 a nanosecond of FP32; BF16 has 40."""
+        layer = leaf("Linear", "4->5", flops=500, traffic=10, params=20, times=COMPUTE)
+        assert of(layer) == "its products run in float32; chip multiplies faster in others: bfloat16 4x"
+
+    def test_on_an_a100(self):
+        """19.5 TFLOP/s in FP32; 156 in TF32, 312 in halves."""
+        device = DEVICES["A100"]
+        own = metrics(flops=19_500_000, traffic=10, params=20) | {
+            "compute_time[A100]": 1000,
+            "memory_time[A100]": 0,
+            "launch_time[A100]": 900,
+        }
+        found = of(Module(type="Linear", shape="4->5", calls=1, metrics=own), device=device)
+        assert found.endswith("A100 multiplies faster in others: TF32 8x, bfloat16 16x, float16 16x")
+
+    def test_another_rate(self):
+        """What runs at another rate than FP32's is computed in something else."""
+        assert of(leaf("Linear", "4->5", flops=2000, traffic=10, params=20, times=COMPUTE)) == ""
+
+    def test_other_parameters(self):
+        assert of(leaf("Linear", "4->5", flops=500, traffic=10, params=20, param_bytes=40, times=COMPUTE)) == ""
+
+    def test_converted(self):
+        """Under autocast parameters are in FP32, and products are not."""
+        layer = leaf("Linear", "4->5", flops=500, traffic=10, params=20, times=COMPUTE)
+        assert of(layer, [("aten._to_copy", 1, {"memory_traffic": 10})]) == ""
+
+
+class TestHalves:
+    CONVOLUTION = leaf("Conv2d", "4->5, 3x3", flops=300, traffic=1000, params=20, times=MEMORY)
+
+    def test_products_that_wait_for_memory(self):
+        assert of(self.CONVOLUTION) == "in half precision it would move half of its bytes"
+
+    def test_converted(self):
+        assert of(self.CONVOLUTION, [("aten._to_copy", 1, {"memory_traffic": 10})]) == ""

@@ -1,0 +1,47 @@
+"""docs/explain.md shows the page as it is, and a row for each rule."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from pytest_flopsbudget.reports import advice
+
+DOCS = Path(__file__).parent.parent / "docs"
+sys.path.append(str(DOCS))
+
+import explain_page  # noqa: E402 -- the path first
+
+PAGE = explain_page.PATH.read_text(encoding="utf-8")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of what transformers loads
+def test_the_page_is_what_a_run_shows():
+    """Where this fails: make explain-page."""
+    assert explain_page.page(PAGE) == PAGE
+
+
+def test_by_hand():
+    """12·(4 + 8)·768² weights in the blocks, with 2·128 FLOPs each, 50,257·768 in the head, and attention."""
+    flops = 2 * 128 * (12 * 12 * 768**2 + 50_257 * 768) + 12 * 2 * 2 * 128**2 * 768
+    assert f"{flops / 10**9:.2f} GFLOPs" == "32.23 GFLOPs"
+    assert re.search(r"^  FLOPs +32\.23 GFLOPs ", PAGE, re.MULTILINE)
+
+
+def test_every_rule_has_a_row():
+    """Attention has two: written out, and PyTorch's own in its plain form."""
+    rows = re.findall(r"^\| (?!what is said|---).* \| .* \|$", PAGE, re.MULTILINE)
+    assert len(rows) == len(advice._RULES) + 1
+
+
+def test_no_line_is_wider_than_the_screen():
+    (shown,) = re.findall(r"```text\n(.*?)\n```", PAGE, re.DOTALL)
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_a_page_without_its_markers():
+    with pytest.raises(ValueError, match="lacks"):
+        explain_page.page("a")

@@ -1,0 +1,309 @@
+"""Bytes alive at once: by hand, for storages that live as long as anything holds them."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from zoo import for_real, on_shapes
+
+from pytest_flopsbudget.counting.measure import measure
+from pytest_flopsbudget.counting.watch import watch
+from pytest_flopsbudget.results.complexity import MEMORY_KINDS
+
+#: Bytes of a tensor of 8 x 16 numbers.
+T = 8 * 16 * 4
+X = torch.randn(8, 16)
+
+
+def kinds(counted):
+    peak = counted.memory_at_peak
+    return {kind: getattr(peak, kind) for kind in MEMORY_KINDS if getattr(peak, kind)}
+
+
+def made(function, *args):
+    """The most bytes that a function had alive beyond its arguments, on shapes and for real, which agree."""
+    shapes, real = on_shapes(function, args), for_real(function, args)
+    assert shapes.peak_memory == real.peak_memory
+    assert sum(kinds(shapes).values()) == shapes.peak_memory
+    return shapes.peak_memory - sum(arg.nbytes for arg in args)
+
+
+def two_in_a_row(x):
+    y = torch.relu(x)
+    return torch.tanh(y)
+
+
+def without_the_first(x):
+    x = torch.relu(x)
+    x = torch.tanh(x)
+    return torch.sigmoid(x)
+
+
+def held_by_a_view(x):
+    y = torch.relu(x)[0]
+    return torch.tanh(x) + y
+
+
+def let_go(x):
+    y = torch.relu(x)
+    del y
+    return torch.tanh(x)
+
+
+def held_in_a_list(x):
+    kept = [torch.relu(x) for _ in range(5)]
+    return torch.tanh(kept[0])
+
+
+CASES = {
+    "an operator": (torch.relu, T),
+    "in place": (lambda x: torch.relu(x).tanh_().sigmoid_(), T),
+    "an operand and a result": (two_in_a_row, 2 * T),
+    "a name given anew": (without_the_first, 2 * T),
+    "a view holds all of it": (held_by_a_view, 3 * T),
+    "let go before": (let_go, T),
+    "a list": (held_in_a_list, 6 * T),
+    "views": (lambda x: x.view(-1)[3:].view(5, 25).t(), 0),
+    "room that nothing fills": (lambda x: torch.empty(3, 8, 16), 3 * T),
+    "half as wide": (lambda x: x.half(), T // 2),
+    "a copy": (lambda x: x.t().contiguous(), T),
+    "an expanded tensor": (lambda x: x[:1].expand(100, 16), 0),
+    "an index beside the values": (lambda x: x.max(1).values, 8 * 4 + 8 * 8),
+    "given another size": (lambda x: torch.empty(1).resize_(8, 16), T),
+    "given another size by itself": (lambda x: torch.empty(8, 16).untyped_storage().resize_(0) and None, T),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_alive(case):
+    """A storage lives as long as a name, a list or a view of it does."""
+    function, expected = CASES[case]
+    assert made(function, X) == expected
+
+
+class Stack(nn.Module):
+    """Square layers with a relu behind each."""
+
+    def __init__(self, count, checkpointed=False):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(16, 16, bias=False) for _ in range(count))
+        self.checkpointed = checkpointed
+
+    def block(self, layer, x):
+        return torch.relu(layer(x))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = checkpoint(self.block, layer, x, use_reentrant=False) if self.checkpointed else self.block(layer, x)
+        return x
+
+
+#: Bytes of a layer's weight.
+W = 16 * 16 * 4
+
+
+class TestPasses:
+    @pytest.mark.parametrize("count", [1, 4, 9])
+    def test_inference_keeps_nothing(self, count):
+        """However deep: weights, the input, an operand and a result."""
+        counted = on_shapes(Stack(count), X)
+        # The product and the relu's result; behind the first layer, whose operand is the input, the operand too.
+        alive = (2 if count == 1 else 3) * T
+        assert counted.peak_memory == count * W + T + alive
+        assert kinds(counted) == {"parameters": count * W, "inputs": T, "activations": alive}
+
+    @pytest.mark.parametrize("count", [2, 5])
+    def test_training_keeps_what_backward_needs(self, count):
+        """Behind the forward pass: of each layer the relu's result, which is the next one's operand too.
+
+        A linear layer's result is let go when its relu has run. In backward, gradients of weights take the place of
+        what is let go; the most is alive in the last layers, before much has been let go.
+        """
+        counted = measure(Stack(count), X, backward=True)
+        held = count * W + T
+        forward = held + count * T + T  # all relus' results, and the last linear layer's
+        assert counted.peak_memory >= forward
+        assert kinds(counted)["parameters"] == count * W
+        assert for_real(Stack(count), X, backward=True).peak_memory == counted.peak_memory
+
+    def test_backward_by_hand(self):
+        """One layer: result of relu and gradients of it, of the linear layer's result, of the weight.
+
+        The seed is a single number, expanded. threshold_backward makes the gradient of the product (T), the weight's
+        gradient W comes from it. The result of relu is held by the caller until the end.
+        """
+        counted = measure(Stack(1), X, backward=True)
+        assert counted.peak_memory == W + T + 4 + T + max(T, T + W)  # weight, input, seed, result; its gradient, then W
+        assert kinds(counted) == {"parameters": W, "inputs": T, "gradients": W, "activations": T + 4, "temporaries": T}
+
+    def test_checkpoints_trade_memory_for_work(self):
+        """Of checkpointed blocks only the inputs stay; of others, what each of the operators needs to go back."""
+
+        class Long(Stack):
+            def block(self, layer, x):
+                return layer(x).sigmoid().tanh().sigmoid().tanh()
+
+        whole, again = (measure(Long(8, checkpointed=flag), X, backward=True) for flag in (False, True))
+        assert again.recomputed_flops == on_shapes(Long(8), X).flops
+        # Weights, input, four results a block, the seed, and the gradients behind and before the first that goes back.
+        assert whole.peak_memory == 8 * W + T + 8 * 4 * T + 4 + 2 * T
+        # Behind the forward pass one result a block; what is made again on the way back is no more than a block's.
+        assert again.peak_memory <= 8 * W + T + 8 * T + 4 + (4 + 2) * T + 7 * W
+        assert again.peak_memory < whole.peak_memory
+
+    def test_a_step_of_an_optimizer(self):
+        """AdamW keeps two moments a parameter, and a number of steps, from its first step on."""
+        model = Stack(2)
+        optimizer = torch.optim.AdamW(model.parameters())
+
+        def step(x):
+            model(x).sum().backward()
+            optimizer.step()
+
+        counted = measure(step, X)
+        found = kinds(counted)
+        assert found["parameters"] == found["gradients"] == 2 * W
+        assert found["optimizer_state"] == 2 * (2 * W + 4)
+        # Of each parameter, the root of the second moment and its quotient; that of the one before still has its name.
+        assert found["temporaries"] == 3 * W
+
+    def test_a_state_that_is_there_already(self):
+        """Moments of former steps are the optimizer's from the beginning."""
+        model = Stack(1)
+        optimizer = torch.optim.AdamW(model.parameters())
+        model(X).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+        def step(x):
+            model(x).sum().backward()
+            optimizer.step()
+
+        assert kinds(measure(step, X))["optimizer_state"] == 2 * W + 4
+
+
+class TestPlaces:
+    def test_operator_and_module(self):
+        """The peak is named by the operator that ran and the module that it ran in."""
+        model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 1000), nn.Linear(1000, 2))
+        peak = on_shapes(model, X).memory_at_peak
+        assert (peak.operator, peak.module) == ("aten.addmm", "1")
+
+    def test_a_module_is_what_it_holds_and_what_a_call_makes(self):
+        """As if it were the model, without its inputs, which somebody else made."""
+        model = nn.Sequential(nn.Linear(16, 32, bias=False), nn.Sequential(nn.ReLU(), nn.Linear(32, 16, bias=False)))
+        counted = on_shapes(model, X)
+        weight = 16 * 32 * 4
+        assert counted["0"].peak_memory == weight + 2 * T
+        assert counted["1.0"].peak_memory == 2 * T
+        assert counted["1.1"].peak_memory == weight + T
+        assert counted["1"].peak_memory == weight + 2 * T + T
+
+    def test_equal_layers_are_equal(self):
+        """What a call adds does not hang on what was there before."""
+        counted = measure(Stack(6), X, backward=True)
+        assert len({counted[f"layers.{index}"].peak_memory for index in range(6)}) == 1
+
+    def test_shared_parameters_count_once(self):
+        """Tied weights are held once."""
+        model = Stack(2)
+        model.layers[1].weight = model.layers[0].weight
+        assert kinds(on_shapes(model, X))["parameters"] == W
+
+    def test_parameters_that_are_not_used(self):
+        """They are there all the same."""
+        model = Stack(1)
+        model.spare = nn.Linear(100, 100, bias=False)
+        assert kinds(on_shapes(model, X))["parameters"] == W + 100 * 100 * 4
+
+    def test_buffers(self):
+        """What a model keeps and does not learn."""
+        model = nn.BatchNorm1d(16).eval()
+        assert kinds(on_shapes(model, X))["buffers"] == 2 * 16 * 4 + 8
+
+
+class TestWatched:
+    def test_as_measured(self):
+        """What is watched without gradients needs what is measured."""
+        model = Stack(3)
+        with torch.no_grad(), watch() as seen:
+            model(X)
+        measured = on_shapes(model, X)
+        assert seen.complexity.peak_memory == measured.peak_memory
+        assert kinds(seen.complexity) == kinds(measured)
+
+    def test_nothing_is_held(self):
+        """Tensors end under a watch when they would end without."""
+        ended = []
+
+        class Told(nn.Module):
+            def forward(self, x):
+                y = x * 2
+                weakref.finalize(y.untyped_storage(), ended.append, 1)
+                return y + 1
+
+        with watch():
+            Told()(X)
+            assert ended == [1]
+
+    def test_a_watch_within_a_watch(self):
+        """Each sees all that happens while it lasts."""
+        model = Stack(2)
+        with torch.no_grad(), watch() as outer:
+            model(X)
+            with watch() as inner:
+                model(X)
+        assert inner.complexity.peak_memory == outer.complexity.peak_memory
+
+
+class TestDepth:
+    def test_a_chain(self):
+        """Each operator waits for the one before."""
+        assert on_shapes(lambda x: x.relu().tanh().sigmoid(), (X,)).depth == 3
+
+    def test_side_by_side(self):
+        """What does not wait for each other is no longer than its longest."""
+        assert on_shapes(lambda x: x.relu() + x.tanh().sigmoid(), (X,)).depth == 3
+
+    def test_views_are_no_steps(self):
+        """Views launch nothing."""
+        assert on_shapes(lambda x: x.relu().t()[1:].tanh(), (X,)).depth == 2
+
+    def test_through_memory(self):
+        """What is written in place is waited for by who reads it, through whatever view."""
+
+        def through(x):
+            y = torch.zeros(8, 16)
+            row = y[0]
+            row.add_(x[0].exp())
+            return y.sum()
+
+        # exp, add_, sum: zeros is one step as well, beside exp.
+        assert on_shapes(through, (X,)).depth == 3
+
+    def test_branches_of_a_network(self):
+        """Inception-like: as deep as its deepest branch, and the sum."""
+
+        class Branches(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.short = nn.Linear(16, 16)
+                self.long = nn.Sequential(*[nn.Linear(16, 16) for _ in range(5)])
+
+            def forward(self, x):
+                return self.short(x) + self.long(x)
+
+        counted = on_shapes(Branches(), X)
+        assert counted.depth == 6
+        assert counted.value("operators") == 7
+        assert counted.average_parallelism * 6 == counted.total_flops
+
+    def test_steps_of_a_recurrent_layer(self):
+        """A sequence of n steps cannot be shorter than n."""
+        long, short = (on_shapes(nn.GRU(4, 4), (torch.randn(length, 1, 4),)).depth for length in (20, 10))
+        assert long - short == 10 * (short - on_shapes(nn.GRU(4, 4), (torch.randn(9, 1, 4),)).depth)
+        assert long >= 20

@@ -1,0 +1,295 @@
+"""Budgets on measured latency, in runs of pytest. What is measured is scripted: no test waits for a clock."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import NET_FLOPS
+
+from pytest_flopsbudget.counting import latency
+from pytest_flopsbudget.counting.latency import Blocks
+
+MACHINE = '[tool.pytest-flopsbudget]\nmachine = "box"\n'
+
+
+def measuring(marker="", call="flops_budget(Net(), IMAGE)"):
+    return f"{marker}\ndef test_net(flops_budget):\n    {call}\n"
+
+
+def marked(**limits):
+    return measuring(f"@pytest.mark.flops_budget({', '.join(f'{key}={value!r}' for key, value in limits.items())})")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Stands for the clock: says that blocks of runs take as many milliseconds, and counts how often it is asked."""
+
+    class Script:
+        asked = 0
+        milliseconds = (10.0,)
+
+        def __call__(self, run, *_):
+            self.asked += 1
+            run()
+            return Blocks([each / 1_000 for each in self.milliseconds], 1)
+
+        def says(self, *milliseconds):
+            self.milliseconds = milliseconds
+
+    script = Script()
+    monkeypatch.setattr(latency, "run_in_blocks", script)
+    return script
+
+
+def measured(project):
+    """The first measurement of the JSON report."""
+    report = json.loads((project.path / "report.json").read_text(encoding="utf-8"))
+    return report["tests"][0]["measurements"][0]
+
+
+@pytest.fixture(autouse=True)
+def _machine(project):
+    project.settings(MACHINE)
+    # The models' images have no data.
+    models = project.path / "models.py"
+    models.write_text(models.read_text(encoding="utf-8").replace("torch.empty", "torch.zeros"), encoding="utf-8")
+
+
+class TestOptIn:
+    @pytest.mark.parametrize(
+        ("settings", "marker"),
+        [
+            ("", {}),
+            ("", {"flops": NET_FLOPS, "tolerance": "5%"}),
+            ('tolerance = {latency = "20%"}', {"flops": NET_FLOPS}),
+            ('tolerance = "1%"\n[tool.pytest-flopsbudget.limits]\nflops = "1G"', {}),
+            ('[[tool.pytest-flopsbudget.budgets]]\nmatch = "other.py::*"\nlatency = "9 ms"', {}),
+        ],
+    )
+    def test_nobody_asks(self, project, clock, settings, marker):
+        """Without a word on latency for the test, none is measured."""
+        project.settings(MACHINE + settings)
+        project.write(marked(**marker))
+        project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
+        assert clock.asked == 0
+        assert measured(project)["complexity"]["latency"] is None
+
+    @pytest.mark.parametrize(
+        ("settings", "marker"),
+        [
+            ("", {"latency": "10 ms"}),
+            ("", {"tolerance": {"latency": "20%"}}),
+            ('[tool.pytest-flopsbudget.limits]\nlatency = "10 ms"', {}),
+            ('[[tool.pytest-flopsbudget.budgets]]\nmatch = "test_net.py::*"\nlatency = "10 ms"', {}),
+            ('[[tool.pytest-flopsbudget.budgets]]\nmatch = "*"\ntolerance = {latency = "1 ms"}', {}),
+        ],
+    )
+    def test_a_limit_or_a_tolerance_asks(self, project, clock, settings, marker):
+        """In the marker, in a budget, or for all; once a measurement."""
+        project.settings(MACHINE + settings)
+        project.write(marked(**marker))
+        project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
+        assert clock.asked == 1
+        found = measured(project)["complexity"]
+        assert found["metrics"]["latency[box]"] == found["latency"]["median_ns"] == 10_000_000
+
+    def test_the_call_asks(self, project, clock):
+        project.write(measuring(call="assert flops_budget(Net(), IMAGE, latency=True).latency.median_ns == 10**7"))
+        project.run().assert_outcomes(passed=1)
+        assert clock.asked == 1
+
+    def test_disabled(self, project, clock):
+        """A run that holds nothing to limits times nothing for them."""
+        project.write(marked(latency="1 ms"))
+        project.run("--flops-budget-disable").assert_outcomes(passed=1)
+        assert clock.asked == 0
+
+    def test_only_what_counts_is_timed(self, project, clock):
+        """Of measurements under one name the largest counts: smaller ones, and others like it, are not timed."""
+        calls = "[flops_budget(Net(), image) for image in (IMAGE, IMAGE[:, :, :4], IMAGE, IMAGE.repeat(2, 1, 1, 1))]"
+        project.write(measuring("@pytest.mark.flops_budget(latency='10 ms')", calls))
+        project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
+        assert clock.asked == 2
+        found = measured(project)
+        assert (found["times"], found["complexity"]["metrics"]["flops"]) == (4, 2 * NET_FLOPS)
+        assert found["complexity"]["latency"]["median_ns"] == 10_000_000
+
+
+class TestLimit:
+    def test_just_kept(self, project, clock):
+        clock.says(12)
+        project.write(marked(latency="12 ms"))
+        project.run().assert_outcomes(passed=1)
+
+    def test_broken_by_a_nanosecond(self, project, clock):
+        clock.says(12.000001)
+        project.write(marked(latency="12 ms"))
+        result = project.run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            [
+                "latency?box? over its limit: 12,000,001 ns > 12,000,000 ns, +1 ns (*)",
+                "    limit set by @pytest.mark.flops_budget on test_net.py::test_net",
+            ]
+        )
+
+    @pytest.mark.parametrize("tolerance", [{}, {"tolerance": {"latency": "39%"}}])
+    def test_too_uneven(self, project, clock, tolerance):
+        """Quartiles of 8 and 12 ms are 40% of their median apart: nothing is said about a limit of 9 ms, but that."""
+        clock.says(8, 8, 10, 12, 12)
+        project.write(marked(latency="9 ms", **tolerance))
+        result = project.run()
+        result.assert_outcomes(passed=1)
+        allowed = "39.0" if tolerance else "10.0"
+        result.stdout.fnmatch_lines(
+            [f"*latency not judged: its spread, 40.0%, is wider than its tolerance, {allowed}%: *"]
+        )
+
+    def test_even_enough(self, project, clock):
+        """Of a tolerance that is as wide as the spread."""
+        clock.says(8, 8, 10, 12, 12)
+        project.write(marked(latency="9 ms", tolerance={"latency": "40%"}))
+        result = project.run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["latency?box? over its limit: 10 ms > 9 ms, +1 ms (+11.1%)"])
+
+
+class TestBaseline:
+    def test_a_slower_model(self, project, clock):
+        """Beyond 10% of what was accepted, which is the tolerance that nobody has to write."""
+        project.write(marked(latency="1 s"))
+        project.run("--flops-budget-update").assert_outcomes(passed=1)
+        clock.says(11)
+        project.run().assert_outcomes(passed=1)
+        clock.says(11.1)
+        result = project.run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(["latency?box? regressed: 10 ms ? 11.1 ms, +1.1 ms (+11.0%)"])
+
+    def test_another_machine(self, project, clock):
+        """It is held to nothing there, and both are kept."""
+        project.write(marked(latency="1 s"))
+        project.run("--flops-budget-update")
+        project.settings(MACHINE.replace("box", "bigger box"))
+        clock.says(99)
+        project.run("--flops-budget-update").assert_outcomes(passed=1)
+        assert '"latency": {"bigger box": 99000000, "box": 10000000}' in project.baseline.read_text(encoding="utf-8")
+
+    def test_not_measured_any_more(self, project):
+        """Nobody misses it."""
+        project.write(marked(latency="1 s"))
+        project.run("--flops-budget-update")
+        project.write(marked(flops="1G"))
+        result = project.run()
+        result.assert_outcomes(passed=1)
+        assert "no longer" not in result.stdout.str()
+
+
+@pytest.mark.usefixtures("clock")
+class TestRefused:
+    def test_a_model_without_data(self, project):
+        """Told in the test's own line, without a traceback."""
+        project.write(measuring("@pytest.mark.flops_budget(latency='1 s')", "flops_budget(Net().to('meta'), IMAGE)"))
+        result = project.run()
+        result.assert_outcomes(failed=1)
+        result.stdout.fnmatch_lines(
+            ["*test_net.py:6: Net cannot be timed: stem.weight (on the meta device) has no data, which latency needs*"]
+        )
+        assert "Traceback" not in result.stdout.str()
+
+    def test_names_of_machines(self, project):
+        project.settings('[tool.pytest-flopsbudget]\nmachine = "[box]"\nlatency-run-tme = "1 s"\n')
+        project.write(marked())
+        result = project.run()
+        assert result.ret == pytest.ExitCode.USAGE_ERROR
+        result.stderr.fnmatch_lines(
+            [
+                "*latency-run-tme: no such key; did you mean latency-run-time? There are *",
+                "*machine: '?box?' is no name of a machine, which has no brackets; write one like \"ci-runner\"",
+            ]
+        )
+
+
+class TestWatched:
+    WATCHED = "def test_net():\n    Net()(IMAGE)\n"
+
+    def test_its_own_limit(self, project, clock):
+        """A test that is watched is not timed, so that its limit is not kept; what to do is told."""
+        project.write("@pytest.mark.flops_budget(latency='1 s')\n" + self.WATCHED)
+        result = project.run()
+        result.assert_outcomes(failed=1)
+        assert clock.asked == 0
+        assert (
+            "latency has a limit, but what is watched is not timed: call flops_budget(model, inputs) of the fixture"
+            in result.stdout.lines
+        )
+
+    def test_a_limit_for_all(self, project, clock):
+        """It cannot hold for watched tests, which a note says."""
+        project.settings(f'{MACHINE}watch = "*"\n[tool.pytest-flopsbudget.limits]\nlatency = "1 s"\n')
+        project.write(self.WATCHED)
+        result = project.run()
+        result.assert_outcomes(passed=1)
+        assert clock.asked == 0
+        result.stdout.fnmatch_lines(["test_net.py::test_net: what is watched is not timed, so that no latency limit*"])
+
+    def test_a_part_of_a_test(self, project, clock):
+        """Nor is what runs in a block of a test that uses the fixture."""
+        project.write(
+            "@pytest.mark.flops_budget(latency='1 s')\n"
+            "def test_net(flops_budget):\n"
+            "    with flops_budget.watch():\n        Net()(IMAGE)\n"
+        )
+        result = project.run()
+        result.assert_outcomes(failed=1)
+        assert clock.asked == 0
+        result.stdout.fnmatch_lines(["latency has a limit, but what is watched is not timed: *"])
+
+
+def test_within_a_watched_block(project, clock):
+    """Runs that are timed count for nobody who watches."""
+    project.write(
+        measuring(
+            call="with flops_budget.watch('all') as watch:\n"
+            "        Net()(IMAGE)\n"
+            "        flops_budget(Net(), IMAGE, latency=True)\n"
+            f"    assert watch.complexity.flops == {NET_FLOPS}"
+        )
+    )
+    project.run().assert_outcomes(passed=1)
+    assert clock.asked == 1
+
+
+def test_workers(project):
+    """Whoever runs beside others says so; alone in its worker, a test has the machine."""
+    project.pytester.makeconftest(
+        "from pytest_flopsbudget.counting import latency\n"
+        "latency.run_in_blocks = lambda *_: latency.Blocks([0.01], 1)\n"
+    )
+    project.write(marked(latency="10 ms"))
+    project.run_apart("-n2", "--flops-budget-json=report.json").assert_outcomes(passed=1)
+    note = "the latency was measured beside 1 other process of pytest-xdist, so that they shared the machine"
+    found = measured(project)["complexity"]
+    assert (found["notes"], found["metrics"]["latency[box]"]) == ([note], 10_000_000)
+    project.run_apart("-n1", "--flops-budget-json=report.json").assert_outcomes(passed=1)
+    assert measured(project)["complexity"]["notes"] == []
+
+
+def test_own_profiles(project, clock):
+    """A machine that the project has a profile of tells how much of its best was used."""
+    project.settings(
+        f'{MACHINE}[tool.pytest-flopsbudget.devices.box]\nfloat32 = "1 GFLOP/s"\nvector-float32 = "1000 TFLOP/s"\n'
+        'bandwidth = "1000 TB/s"\n'
+    )
+    # A FLOP of a product takes the profile a nanosecond: all of them half of what is measured.
+    clock.says(2 * NET_FLOPS / 10**6)
+    project.write(marked(latency="10 ms"))
+    result = project.run("-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(
+        [
+            "  latency on box: 27.81 us, the median of 1 run on *",
+            "      *; 50% of the roofline, 50% of peak FLOP/s (MFU)",
+        ]
+    )

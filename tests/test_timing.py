@@ -1,0 +1,108 @@
+"""Timing a measurement, as settings ask for it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pytest_flopsbudget.counting import latency
+from pytest_flopsbudget.counting.latency import Timed
+from pytest_flopsbudget.counting.measure import measure_traced
+from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.hardware.roofline import times
+from pytest_flopsbudget.results.complexity import Latency
+from pytest_flopsbudget.timing import Timing
+
+MODEL, X = nn.Linear(4, 5), torch.ones(3, 4)
+#: FLOPs of products and others of the layer, and the bytes of its operands.
+WORK = 2 * 3 * 4 * 5, 3 * 5, 4 * (3 * 4 + 4 * 5 + 5 + 3 * 5)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Stands for the clock: a model takes 4 us on an A100. Gives what it was asked for."""
+    asked_for = {}
+
+    def time_model(model, args, kwargs, *, machine, **options):
+        asked_for.update(options, machine=machine, model=model, args=args, kwargs=kwargs)
+        measured = Latency(
+            machine=machine or "NVIDIA A100-SXM4-40GB", median_ns=4_000, q1_ns=3_900, q3_ns=4_100, runs=50, threads=2
+        )
+        return Timed(measured, "NVIDIA A100-SXM4-40GB")
+
+    monkeypatch.setattr(latency, "time_model", time_model)
+    return asked_for
+
+
+def timed(timing):
+    complexity, tracer = measure_traced(MODEL, X)
+    return complexity, timing.timed(complexity, tracer, MODEL, X, None, backward=False)
+
+
+def share(device):
+    """Of the roofline of ``device`` that 4 us reach."""
+    return sum(times(device, *WORK, "float32")) / 4_000
+
+
+def test_adds_the_latency(asked):
+    """As a metric of the model as a whole, and with its quartiles; what was counted stays."""
+    complexity, found = timed(Timing(run_time=0.5))
+    assert complexity.metrics | {"latency[NVIDIA A100-SXM4-40GB]": 4_000} == found.metrics
+    assert (found.latency.q1_ns, found.latency.q3_ns, found.notes) == (3_900, 4_100, complexity.notes)
+    assert complexity.modules == found.modules
+    assert asked == {
+        "model": MODEL,
+        "args": X,
+        "kwargs": None,
+        "backward": False,
+        "run_time": 0.5,
+        "machine": None,
+    }
+
+
+@pytest.mark.usefixtures("asked")
+class TestProfiles:
+    def test_a_known_device(self):
+        """The roofline is known by what the driver calls the device; its time is no metric that nobody asked for."""
+        _, found = timed(Timing(machine="ci-runner"))
+        assert found.latency.machine == "ci-runner"
+        assert found.latency.share_of_roofline == share(DEVICES["A100"])
+        assert found.latency.mfu == WORK[0] * 10**9 / (DEVICES["A100"].rate("float32") * 4_000)
+        assert not any(key.startswith("compute_time") for key in found.metrics)
+
+    def test_own_ones_by_their_names(self):
+        """Before the known ones."""
+        own = _own("mine", names=("NVIDIA A100-SXM4-40GB",))
+        assert timed(Timing(devices={"mine": own}))[1].latency.share_of_roofline == share(own)
+
+    def test_own_ones_by_what_the_machine_is_called(self):
+        """In whatever case, as everywhere."""
+        own = _own("CI-runner")
+        _, found = timed(Timing(machine="ci-runner", devices={"other": _own("other"), "CI-runner": own}))
+        assert found.latency.share_of_roofline == share(own)
+
+    def test_nobody_knows_it(self, monkeypatch):
+        measured = Latency(machine="Abacus", median_ns=4_000, q1_ns=1, q3_ns=9, runs=5, threads=2)
+        monkeypatch.setattr(latency, "time_model", lambda *_, **_options: Timed(measured, "Abacus"))
+        assert timed(Timing(devices={"other": _own("other")}))[1].latency == measured
+
+
+def _own(name, names=()):
+    from dataclasses import replace
+
+    return replace(DEVICES["raspberry-pi-4"], name=name, names=names)
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("beside", "expected"),
+    [
+        (0, ()),
+        (1, ("the latency was measured beside 1 other process of pytest-xdist, so that they shared the machine",)),
+        (3, ("the latency was measured beside 3 other processes of pytest-xdist, so that they shared the machine",)),
+    ],
+)
+def test_others_at_work(beside, expected):
+    """A reader of the number should know."""
+    assert expected == timed(Timing(beside=beside))[1].notes
