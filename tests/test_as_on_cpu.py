@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 -- its name everywhere
 from torch.utils._python_dispatch import TorchDispatchMode
-from zoo import metadata, on_shapes
+from zoo import both, metadata, on_shapes
 
 from pytest_flopsbudget.counting import direct
 from pytest_flopsbudget.counting.as_on_cpu import OUTPUTS
@@ -153,7 +153,64 @@ def test_gradients(function, operator, lay_out, of_gradient):
     """Gradients are laid out by themselves, and not as what comes in."""
     inputs = lay_out(torch.randn(3, 4, 5, 6)).detach().requires_grad_()
     gradient = of_gradient if function(inputs).ndim else in_order
-    assert {operator} == run(function, inputs, gradient)
+    assert operator in run(function, inputs, gradient)
+
+
+LOSSES = {
+    "mean squares": (F.mse_loss, "aten.mse_loss"),
+    "smooth": (F.smooth_l1_loss, "aten.smooth_l1_loss"),
+    "entropy": (F.binary_cross_entropy, "aten.binary_cross_entropy"),
+    "weighted entropy": (lambda x, y: F.binary_cross_entropy(x, y, y), "aten.binary_cross_entropy"),
+    "soft margin": (F.soft_margin_loss, "aten.soft_margin_loss"),
+}
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize(("function", "operator"), LOSSES.values(), ids=LOSSES)
+def test_losses_stay_where_their_elements_were(function, operator, reduction):
+    """The memory of 20 numbers holds their sum, the first time and later."""
+    x = torch.rand(4, 5)
+
+    def loss(x, y):
+        output = function(x, y) if function.__name__ == "<lambda>" else function(x, y, reduction=reduction)
+        assert output.untyped_storage().nbytes() == 20 * 4
+        return output
+
+    for _ in range(2):
+        assert operator in both(loss, (x, x)).operators
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("options", [{}, {"include_last_offset": True}, {"padding_idx": 1}])
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_bags_of_embeddings(mode, options, dtype, frozen):
+    """What is noted for the backward pass hangs on how the rows are put together."""
+    model = nn.EmbeddingBag(10, 4, mode=mode, dtype=dtype, **options).requires_grad_(not frozen)
+    inputs = (torch.tensor([1, 2, 4, 5, 4, 3]), torch.tensor([0, 2, 3]))
+    run_both = Compare()
+    with run_both:
+        model(*inputs)
+    assert run_both.compared == {"aten._embedding_bag_forward_only" if frozen else "aten._embedding_bag"}
+
+
+HALF = {
+    "layer norm": lambda **options: nn.LayerNorm(6, **options),
+    "without parameters": lambda **_: nn.LayerNorm(6, elementwise_affine=False),
+    "group norm": lambda **options: nn.GroupNorm(2, 4, **options),
+    "batch norm": lambda **options: nn.BatchNorm2d(4, **options),
+    "instance norm": lambda **options: nn.InstanceNorm2d(4, affine=True, **options),
+}
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("norm", HALF.values(), ids=HALF)
+def test_norms_in_half_precision(norm, dtype, train, backward):
+    """Statistics have the dtype of the parameters, whatever that of the inputs is."""
+    inputs = torch.randn(3, 4, 5, 6, dtype=torch.bfloat16, requires_grad=True)
+    both(norm(dtype=dtype).train(train), inputs, backward=backward)
 
 
 @pytest.mark.parametrize("shortcuts", [True, False])

@@ -343,8 +343,10 @@ class TestRecurrent:
         initial = 2 * GATES[kind] * 4 * 4 * layers * directions * batch
         first = 2 * GATES[kind] * 4 * 3 * directions * 5 * 2
         assert both(model, inputs).flops == forward
-        assert both(model, inputs, backward=True).flops == 3 * forward - initial - first
-        assert both(model, inputs.requires_grad_(), backward=True).flops == 3 * forward - initial
+        # What an LSTM keeps for its backward pass is as large as oneDNN likes.
+        without = ("peak_memory",) if kind is nn.LSTM else ()
+        assert both(model, inputs, backward=True, without=without).flops == 3 * forward - initial - first
+        assert both(model, inputs.requires_grad_(), backward=True, without=without).flops == 3 * forward - initial
 
     @pytest.mark.filterwarnings("ignore:LSTM with projections")
     @pytest.mark.parametrize("directions", [1, 2])

@@ -69,7 +69,14 @@ class TestDecorator:
         measured = measure(scan, IMAGE)
         assert (measured.flops, measured.other_flops, measured.total_flops) == (20, 30, 50)
         assert measured.modules[""].metrics["other_flops"] == 30
-        assert measured.operators["flopsbudget_tests.scan"].metrics == {"flops": 20, "other_flops": 30}
+        # It reads 10 numbers of 4 bytes and writes as many; what has products has their outputs.
+        assert measured.operators["flopsbudget_tests.scan"].metrics == {
+            "flops": 20,
+            "other_flops": 30,
+            "activations": 10,
+            "memory_traffic": 2 * 10 * 4,
+            "operators": 1,
+        }
         assert measured.unknown_operators == {}
 
     def test_one_number_is_no_other_work(self):

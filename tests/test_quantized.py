@@ -88,7 +88,8 @@ class TestDynamic:
     def test_as_the_twin(self, batch_first):
         """In both metrics, however the batch lies."""
         model = nn.Sequential(nn.LSTM(3, 4, 3, batch_first=batch_first))
-        twin = both(model, torch.randn(5, 2, 3))
+        with torch.no_grad():
+            twin = both(model, torch.randn(5, 2, 3))
         quantized = quantization.quantize_dynamic(model, {nn.LSTM})
         assert known(quantized, torch.randn(5, 2, 3)) == (twin.flops, twin.other_flops)
 
@@ -101,7 +102,8 @@ class TestDynamic:
         quantized = quantization.quantize_dynamic(copy.deepcopy(model), {type(cell)})
         flops, other_flops = known(quantized, torch.randn(5, 8))
         assert flops == 2 * 5 * gates * 4 * (8 + 4)
-        assert other_flops == both(model, torch.randn(5, 8)).other_flops
+        with torch.no_grad():  # with gradients, what is written to in place is copied before
+            assert other_flops == both(model, torch.randn(5, 8)).other_flops
 
     def test_cell_with_relu(self):
         model = nn.Sequential(nn.RNNCell(8, 4, nonlinearity="relu"))
@@ -497,4 +499,6 @@ class TestDecomposed:
         choose = self.operators.choose_qparams
         assert both(lambda x: choose(x, 0, 255, 1e-5, torch.uint8), torch.randn(5, 8)).other_flops == 2 * 40
         choose = self.operators.choose_qparams_per_token
-        assert both(lambda x: choose(x, torch.int8), torch.randn(5, 8)).other_flops == 2 * 40
+        # On meta, PyTorch gives them other dtypes than on the CPU.
+        without = ("memory_traffic", "peak_memory")
+        assert both(lambda x: choose(x, torch.int8), torch.randn(5, 8), without=without).other_flops == 2 * 40

@@ -1,4 +1,4 @@
-"""Recurrent layers cost the same however they run: on shapes, by oneDNN's one operator, step by step on the CPU."""
+"""Recurrent layers run on shapes as on the CPU: step by step, or by oneDNN's one operator, which costs the same."""
 
 from __future__ import annotations
 
@@ -30,6 +30,9 @@ ENDS = {
     "last cell state": lambda output: output[1][-1],
 }
 
+#: What an LSTM keeps for its backward pass is as large as oneDNN likes.
+KEPT = {"lstm": ("peak_memory",)}
+
 
 def inputs(*, gradient=True):
     return torch.randn(STEPS, BATCH, INPUT, requires_grad=gradient)
@@ -41,16 +44,24 @@ class TestEveryPath:
     @pytest.mark.parametrize("end", ENDS)
     @pytest.mark.parametrize("frozen", [False, True])
     def test_both_passes(self, kind, options, end, frozen):
-        """Module by module, both metrics, forward and backward."""
+        """Module by module, all metrics, forward and backward."""
         model = KINDS[kind](INPUT, HIDDEN, **options).requires_grad_(not frozen)
-        both(lambda x: ENDS[end](model(x)), inputs(), backward=True)
+        both(lambda x: ENDS[end](model(x)), inputs(), backward=True, without=KEPT.get(kind, ()))
+
+    @pytest.mark.parametrize("kind", KINDS)
+    @pytest.mark.parametrize("options", [*OPTIONS.values(), {"num_layers": 2, "dropout": 0.5}])
+    def test_forward_pass(self, kind, options):
+        """By itself, as many bytes alive at once too."""
+        with torch.no_grad():
+            both(KINDS[kind](INPUT, HIDDEN, **options), inputs(gradient=False))
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_initial_states(self, kind):
         """Their gradients are asked for."""
         model = KINDS[kind](INPUT, HIDDEN)
         states = tuple(torch.randn(1, BATCH, HIDDEN, requires_grad=True) for _ in range(2))
-        both(model, (inputs(), states if kind == "lstm" else states[0]), backward=True)
+        given = (inputs(), states if kind == "lstm" else states[0])
+        both(model, given, backward=True, without=KEPT.get(kind, ()))
 
     @pytest.mark.filterwarnings("ignore:LSTM with projections")
     def test_projections(self):
@@ -58,7 +69,8 @@ class TestEveryPath:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_unbatched(self, kind):
-        both(KINDS[kind](INPUT, HIDDEN), torch.randn(STEPS, INPUT))
+        with torch.no_grad():
+            both(KINDS[kind](INPUT, HIDDEN), torch.randn(STEPS, INPUT))
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_packed_sequences(self, kind):
@@ -82,14 +94,17 @@ class TestWithoutProducts:
     @pytest.mark.parametrize("kind", KINDS)
     def test_forward(self, kind):
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
-        assert both(model, inputs()).other_flops == self.FORWARD[kind] * UNITS
+        with torch.no_grad():
+            assert both(model, inputs()).other_flops == self.FORWARD[kind] * UNITS
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_biases(self, kind):
         """Each of two biases is one sum for every gate."""
         model = KINDS[kind](INPUT, HIDDEN)
         gates = model.weight_ih_l0.shape[0] // HIDDEN
-        assert both(model, inputs()).other_flops == (self.FORWARD[kind] + 2 * gates) * UNITS
+        with torch.no_grad():
+            counted = both(model, inputs())
+        assert counted.other_flops == (self.FORWARD[kind] + 2 * gates) * UNITS
 
     @pytest.mark.parametrize(("kind", "derivative"), [("rnn", 3), ("relu", 1)])
     def test_backward_of_the_simplest(self, kind, derivative):
@@ -104,15 +119,75 @@ class TestWithoutProducts:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_one_step_stands_for_all(kind, options):
-    """Without gradients one step is run for all of a layer: the same operators, calls and work as step by step."""
-    model = KINDS[kind](INPUT, HIDDEN, **options)
-    fast, slow = (on_shapes(model, inputs(gradient=False), shortcuts=shortcuts) for shortcuts in (True, False))
+    """Without gradients a few steps are run for all of a layer: the same in all respects as each step by itself."""
+    model = KINDS[kind](INPUT, HIDDEN, **options).double()
+    x = inputs(gradient=False).double()
+    with torch.no_grad():
+        fast, slow = (on_shapes(model, x, shortcuts=shortcuts) for shortcuts in (True, False))
+    assert fast == slow
 
-    def counted(result):
-        return {name: (one.calls, one.metrics) for name, one in result.operators.items()}
 
-    assert counted(fast) == counted(slow)
-    assert fast.modules == slow.modules
+class TestOneDNN:
+    def test_by_hand(self):
+        """One operator for each layer and direction, which reads its operands once and writes its outputs."""
+        model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
+        with torch.no_grad():
+            counted = both(model, inputs(gradient=False))
+        assert counted.operators["aten.mkldnn_rnn_layer"].calls == 2 * 2
+        states, gates = 2 * BATCH * HIDDEN, 4 * HIDDEN
+        weights = [gates * (width + HIDDEN + 2) for width in (INPUT, 2 * HIDDEN)]
+        sequences = [STEPS * BATCH * (width + HIDDEN) for width in (INPUT, 2 * HIDDEN)]
+        moved = 2 * 4 * sum(weights + sequences) + 4 * 4 * 2 * states
+        assert counted.operators["aten.mkldnn_rnn_layer"].metrics["memory_traffic"] == moved
+
+    @pytest.mark.parametrize("kept", [False, True], ids=["without gradients", "with"])
+    def test_what_is_kept_for_the_backward_pass(self, kept):
+        """Four gates and the cell state of each step, which the layer writes beside its outputs."""
+        model = nn.LSTM(INPUT, HIDDEN)
+        with torch.set_grad_enabled(kept):
+            counted = [
+                on_shapes(model, inputs(gradient=False), shortcuts=False),
+                for_real(model, inputs(gradient=False)),
+            ]
+        written = [one.operators["aten.mkldnn_rnn_layer"].metrics["memory_traffic"] for one in counted]
+        assert written[0] - written[1] == (4 * 5 * UNITS if kept else 0)
+
+    def test_as_deep_as_it_has_steps(self):
+        """Layers follow each other, directions run side by side: 2 layers of 7 steps."""
+        model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
+        states = torch.zeros(4, BATCH, HIDDEN)
+        with torch.no_grad():
+            counted = both(lambda x, *states: model(x, states)[0], (inputs(gradient=False), states, states))
+        # Behind each layer its directions are put side by side.
+        assert counted.metrics["depth"] == 2 * (STEPS + 1)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+    def test_dtypes(self, dtype):
+        """It has no kernel for float64; on which machines it has some for the others does not matter on shapes."""
+        model = nn.LSTM(INPUT, HIDDEN).to(dtype)
+        with torch.no_grad():
+            counted = on_shapes(model, inputs(gradient=False).to(dtype))
+        assert ("aten.mkldnn_rnn_layer" in counted.operators) == (dtype is not torch.float64)
+
+    def test_turned_off(self):
+        """The setting holds on shapes too."""
+        torch._C._set_mkldnn_enabled(False)
+        try:
+            with torch.no_grad():
+                counted = both(nn.LSTM(INPUT, HIDDEN), inputs(gradient=False))
+        finally:
+            torch._C._set_mkldnn_enabled(True)
+        assert "aten.mkldnn_rnn_layer" not in counted.operators
+
+    def test_gradients_of_gradients(self):
+        """The backward pass that makes a graph is run step by step, for real and on shapes."""
+        model = nn.LSTM(INPUT, HIDDEN)
+
+        def penalty(x):
+            (gradient,) = torch.autograd.grad(model(x)[0].sum(), x, create_graph=True)
+            return gradient.square().sum()
+
+        both(penalty, inputs(), backward=True, without=KEPT["lstm"])
 
 
 class TestStepByStep:

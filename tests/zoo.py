@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import torch
 
 from pytest_flopsbudget.counting.latency import time_model
@@ -30,18 +32,30 @@ def timed(model, args=(), kwargs=None, *, backward=False):
     return time_model(model, args, kwargs, backward=backward, run_time=1e-6)
 
 
-def both(model, args=(), kwargs=None, *, backward=False):
-    """Measure in both ways, which must agree module by module and know every operator, with shortcuts and without."""
+def both(model, args=(), kwargs=None, *, backward=False, without=()):
+    """Measure in both ways, which must agree module by module and know every operator, with shortcuts and without.
+
+    But for the metrics ``without`` which they are told to compare.
+    """
     shapes = on_shapes(model, args, kwargs, backward=backward)
-    slow = on_shapes(model, args, kwargs, backward=backward, shortcuts=False)
+    slow, gradients = _slowly(model, args, kwargs, backward=backward)
     real = for_real(model, args, kwargs, backward=backward)
     assert (shapes.execution, real.execution) == ("shapes", "real")
     assert not shapes.unknown_operators
     assert not real.unknown_operators
-    assert differences(shapes, real) == {}, differences(shapes, real)
-    # Without shortcuts gradients are on, and what a backward pass would need stays alive.
-    assert differences(slow, real, without=("peak_memory",)) == {}, differences(slow, real)
+    assert differences(shapes, real, without=without) == {}, differences(shapes, real, without=without)
+    if gradients and not backward:  # what a backward pass would need stays alive
+        without = (*without, "peak_memory")
+    assert differences(slow, real, without=without) == {}, differences(slow, real, without=without)
     return shapes
+
+
+def _slowly(model, args, kwargs, *, backward):
+    """Without shortcuts, and whether it took gradients, which then are on wherever they may be."""
+    if isinstance(model, torch.nn.Module) and not backward:
+        with suppress(Exception), torch.no_grad():
+            return on_shapes(model, args, kwargs, shortcuts=False), False
+    return on_shapes(model, args, kwargs, backward=backward, shortcuts=False), torch.is_grad_enabled()
 
 
 def differences(one, other, *, without=()):
@@ -55,6 +69,8 @@ def _values_of(counted, without):
     for path, module in counted.modules.items():
         flat[path] = (module.type, module.shape, module.calls)
         flat |= {(path, key): value for key, value in module.metrics.items() if key not in without}
+    if "depth" not in without:
+        flat["", "depth"] = counted.metrics["depth"]
     return flat
 
 

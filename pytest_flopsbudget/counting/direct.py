@@ -217,6 +217,8 @@ def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if kwargs:
         return None
     inputs, normalized, *parameters = args
+    if inputs.dtype is not torch.float32:
+        return as_on_cpu.layer_norm(args, kwargs)
     if inputs.is_contiguous():
         output = _like(inputs)
     else:
@@ -234,6 +236,8 @@ def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if args[0].dtype is not torch.float32:
+        return as_on_cpu.group_norm(args, kwargs)
     if len(args) != 8 or kwargs or not _plain_float32(*args[:3]):  # noqa: PLR2004 -- all of its arguments
         return None
     inputs, weight, bias, batch, channels, positions, groups, _ = args

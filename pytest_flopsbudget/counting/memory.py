@@ -16,13 +16,14 @@ import torch
 
 from pytest_flopsbudget.counting.metadata import tensors_in
 from pytest_flopsbudget.counting.replaced import replaced
+from pytest_flopsbudget.counting.traffic import bytes_touched
+from pytest_flopsbudget.results.complexity import PhaseName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.counting.modules import Node
     from pytest_flopsbudget.counting.operators import OperatorInfo
-    from pytest_flopsbudget.results.complexity import PhaseName
 
 #: Where a storage keeps its token.
 _TOKEN = "_flopsbudget"  # noqa: S105 -- no password
@@ -196,7 +197,7 @@ class Memory:
             if known is not None:
                 known.depth = max(known.depth, depth)
                 return
-        size = tensor.nbytes if holder is tensor else holder.nbytes()
+        size = bytes_touched(tensor) if holder is tensor else holder.nbytes()
         allocation = Allocation(size, self._clock, "", phase, depth)
         self._alive[allocation] = None
         self.current += size
@@ -264,17 +265,6 @@ class Memory:
             if allocation.made <= self.peak.clock:
                 self._gone.append(allocation)
 
-    @contextmanager
-    def holding(self, size: int) -> Iterator[None]:
-        """Count ``size`` bytes more while the context lasts: what stands for several holds as much as all of them."""
-        allocation = Allocation(size, self._clock, "", "forward", 0)
-        self._alive[allocation] = None
-        self.current += size
-        try:
-            yield
-        finally:
-            self.freed(allocation)
-
     def close(self) -> None:
         """Follow no longer, and keep nothing: tokens of tensors that live on refer to this."""
         self.at_peak = self._kinds_at_peak()
@@ -299,8 +289,10 @@ def _kind_by_making(allocation: Allocation) -> str:
 
 def _size_of(tensor: torch.Tensor, holder: Any) -> int:
     """The bytes of a storage that is somebody else's, as far as the tensor reaches."""
+    if holder is tensor:
+        return bytes_touched(tensor)
     reached: int = tensor.nbytes
-    whole: int = reached if holder is tensor else holder.nbytes()
+    whole: int = holder.nbytes()
     return min(reached, whole)
 
 

@@ -105,13 +105,20 @@ def spec_of(output: Any) -> Any:
     if isinstance(output, torch.Tensor):
         if output.layout is not torch.strided:
             raise NoTwinError(f"an output of layout {output.layout}")
-        return _Spec((output.shape, output.stride(), output.dtype))
+        spec = (output.shape, output.stride(), output.dtype)
+        room = output.untyped_storage().nbytes()
+        # Losses leave their sum in the memory that their elements had.
+        return _RoomySpec((*spec, room)) if room > output.nbytes and output.is_contiguous() else _Spec(spec)
     if isinstance(output, (list, tuple)):
         return type(output)(map(spec_of, output))
     return output
 
 
 class _Spec(tuple[Any, ...]):  # a TensorSpec that cannot be mistaken for a tuple of outputs
+    __slots__ = ()
+
+
+class _RoomySpec(tuple[Any, ...]):  # the same, and the bytes of a storage that is larger than it has to be
     __slots__ = ()
 
 
@@ -123,4 +130,7 @@ def make(spec: Any) -> Any:
         return torch.empty_strided(shape, stride, dtype=dtype, device=_META)
     if kind is tuple or kind is list:
         return kind(map(make, spec))
+    if kind is _RoomySpec:
+        shape, stride, dtype, room = spec
+        return torch.empty(room // dtype.itemsize, dtype=dtype, device=_META).as_strided(shape, stride)
     return spec

@@ -11,15 +11,16 @@ from pytest_flopsbudget.counting.costs import (
     FREE,
     Call,
     Cost,
+    attention,
     elementary,
     formula_of,
     is_free,
     other_formula_of,
+    recurrent,
     reduction,
     registered_formula,
 )
 from pytest_flopsbudget.counting.costs.activations import products_outputs
-from pytest_flopsbudget.counting.costs.attention import BY_GRADIENTS
 from pytest_flopsbudget.counting.costs.communication import COLLECTIVES
 from pytest_flopsbudget.counting.costs.messages import message_of
 from pytest_flopsbudget.counting.metadata import tensors_in
@@ -40,7 +41,7 @@ _STATISTICS = frozenset({"running_mean", "running_var"})
 
 
 #: Operators that return views, which their schemas do not say.
-_VIEWS_UNSAID = frozenset({"aten._unsafe_view"})
+_VIEWS_UNSAID = frozenset({"aten._unsafe_view", "aten.unsafe_split", "aten.unsafe_split_with_sizes"})
 
 #: Tags that older versions of PyTorch do not know.
 _REDUCTION, _VIEW_COPY = (getattr(torch.Tag, name, None) for name in ("reduction", "view_copy"))
@@ -134,8 +135,8 @@ class OperatorInfo:
         #: Whether it writes to nothing, and what it makes is where its arguments are.
         self.only_makes = not (self.has_device or self.written)
         self.behaviour, self.returned = self._behaviour(schema, tags)
-        #: Whether its cost hangs on which of its arguments take gradients.
-        self.by_gradients = self.name in BY_GRADIENTS
+        #: Whether its cost or its output hangs on which gradients are asked for.
+        self.by_gradients = self.name in attention.BY_GRADIENTS or self.name in recurrent.BY_GRADIENTS
         #: What somebody said from outside, which goes before the rest.
         self.registered = registered_formula(self.name)
         #: Its sums of products.
@@ -264,6 +265,9 @@ class OperatorInfo:
             activations=self.activations(args, kwargs, output) if cost.flops else 0,
             memory_traffic=memory_traffic(self, args, kwargs, output) if launched else 0,
             launches=launched,
+            steps=recurrent.chain_of(Call(self.operator, args, kwargs, output))
+            if self.name in recurrent.CHAINS
+            else None,
             dtype=precision_of(self.name, dtype_of(args, kwargs.values(), output)),
         )
 

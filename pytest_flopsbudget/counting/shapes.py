@@ -13,6 +13,7 @@ import torch
 from pytest_flopsbudget.counting import direct
 from pytest_flopsbudget.counting.collectives import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.constants import Constants
+from pytest_flopsbudget.counting.costs.recurrent import gradients_asked
 from pytest_flopsbudget.counting.fused_attention import ATTENTION, attention
 from pytest_flopsbudget.counting.metadata import PLAIN, append_key, make, spec_of, tensors_in, to_meta
 from pytest_flopsbudget.counting.tracer import Tracer
@@ -34,6 +35,8 @@ _MOST_ANSWERS = 200_000
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
 _default_dtype = torch.get_default_dtype
+#: Zeros that PyTorch tells from others until they are computed with: those of derivatives forwards.
+_OF_NO_MEMORY = "aten._efficientzerotensor"
 _MASKS = (torch.bool, torch.uint8)
 
 
@@ -87,8 +90,10 @@ class ShapesTracer(Tracer):
         """The same for any operator and any arguments."""
         if info.is_collective:
             return self._answer_collective(info, args, kwargs)
-        if info.name == "aten.index":
-            args = (args[0], self._without_masks(args[1]))
+        positions = self._without_masks(args[1]) if info.name == "aten.index" else None
+        if positions is not None:
+            output, _ = self._answer(info, (args[0], positions), kwargs)
+            return output, info.work(args, kwargs, output)  # what is read is the mask
         wants_cpu = False
         if info.has_device:
             wants_cpu = kwargs.get("device") == _CPU
@@ -104,7 +109,7 @@ class ShapesTracer(Tracer):
             if found:
                 return output, info.work(args, kwargs, output)
         self._refuse_without_data(info, args, kwargs)
-        if info.behaviour == "alias" or not info.known or not self._shortcuts:
+        if info.behaviour == "alias" or not info.known or not self._shortcuts or info.name == _OF_NO_MEMORY:
             output, work = self._run(info, args, kwargs)
         else:
             output, work = self._remembered(tuple(parts), info, args, kwargs)
@@ -148,7 +153,7 @@ class ShapesTracer(Tracer):
     ) -> tuple[Any, Work]:
         """The output of a call that may have been seen before; None for what an in-place operator returns."""
         if info.by_gradients:
-            key += tuple(tensor.requires_grad for tensor in tensors_in(args))
+            key += (torch.is_grad_enabled(), *gradients_asked(), *(tensor.requires_grad for tensor in tensors_in(args)))
         try:
             known = _ANSWERS.get(key)
         except (TypeError, NotImplementedError):  # an argument that cannot be hashed, or compared
@@ -162,16 +167,18 @@ class ShapesTracer(Tracer):
         _ANSWERS[key] = (spec_of(output) if info.behaviour == "functional" else None, work)
         return output, work
 
-    def _without_masks(self, indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None]:
-        """Indices with the positions in place of masks whose values are known."""
+    def _without_masks(self, indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None] | None:
+        """Indices with the positions in place of masks whose values are known; None where there are no such masks."""
         found: list[torch.Tensor | None] = []
+        knows = False
         for index in indices:
             value = self.constants.value(index) if index is not None and index.dtype in _MASKS else None
             if value is None:
                 found.append(index)
             else:
+                knows = True
                 found.extend(self.constants.with_twins(positions) for positions in value.nonzero(as_tuple=True))
-        return found
+        return found if knows else None
 
     @staticmethod
     def _onto_meta(info: OperatorInfo, kwargs: dict[str, Any]) -> None:

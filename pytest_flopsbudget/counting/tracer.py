@@ -122,7 +122,7 @@ class Tracer(TorchDispatchMode):
         if not info.known:
             self.note_unknown(info.name)
         node, phase = self.credit(work)
-        self.memory.ran(info, args, kwargs, output, node, phase, work.launches * self._times)
+        self.memory.ran(info, args, kwargs, output, node, phase, work.steps * self._times)
 
     def _taken_apart(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator on functions in plain PyTorch, whose operators are seen."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.costs import Call
+from pytest_flopsbudget.counting.costs.recurrent import kept_bytes
 from pytest_flopsbudget.counting.metadata import tensors_in
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ _NO_KERNEL = _names(
     _sparse_coo_tensor_with_dims_and_tensors sparse_dim dense_dim _dimI _dimV _nnz is_coalesced _coalesced_ is_pinned
     is_set_to qscheme q_scale q_zero_point q_per_channel_axis
     """
-) | {"_c10d_functional.wait_tensor", "_c10d_functional_autograd.wait_tensor"}
+) | {f"_c10d_functional{name}" for name in (".wait_tensor", "._wrap_tensor_autograd", "_autograd.wait_tensor")}
 
 #: Of the tensor that these are given, they want the shape alone.
 _READS_NO_DATA = _names(
@@ -78,6 +79,9 @@ _SCATTER = _names(
 #: Of them, those that always read what they write to, as the others do where they are told to accumulate.
 _ADDS = _names("index_add_ scatter_add_ scatter_reduce_")
 
+#: Layers of oneDNN's, which sizes as it likes what it keeps for the backward pass.
+_KEPT = _names("mkldnn_rnn_layer mkldnn_rnn_layer_backward")
+
 
 def bytes_touched(tensor: torch.Tensor) -> int:
     """The bytes of the tensor's elements, those that are one in memory once."""
@@ -112,6 +116,8 @@ def moves_nothing(info: OperatorInfo) -> bool:
     """Whether no call of the operator computes or moves data: views, questions, allocations."""
     if info.is_view or info.name in _NO_KERNEL or info.name.startswith(("prim.", "profiler.")):
         return True
+    if torch.Tag.inplace_view in info.operator.tags:  # ``transpose_``
+        return True
     return info.known and info.behaviour == "alias" and not (info.written or info.computes)
 
 
@@ -134,6 +140,8 @@ def memory_traffic(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str,
     name = info.name
     if name in _READS_NO_DATA:
         return _size((output,))
+    if name in _KEPT:
+        return _with_kept(Call(info.operator, args, kwargs, output))
     if name in _SELECT or name in _SCATTER or name in _BAGS:
         return _partial(Call(info.operator, args, kwargs, output))
     written = sum(map(bytes_touched, info.writes_to(args, kwargs))) if info.written else 0
@@ -168,6 +176,17 @@ def _partial(call: Call) -> int:
         rows = call.tensor("indices").numel() * weight.size(1) * weight.itemsize
         return _size(_besides(call, "weight")) + rows + _size((call.output,))
     return _size(_besides(call, _SELECT[name])) + 2 * _size((call.output,))
+
+
+def _with_kept(call: Call) -> int:
+    """A layer of oneDNN's, which writes or reads what is kept for its backward pass."""
+    kept = call["workspace"] if "workspace" in call.names else call.output[-1]
+    size = _size(call[name] for name in call.names) + _size((call.output,))
+    return (
+        size
+        if kept is None or not kept.nbytes
+        else size - kept.nbytes + kept_bytes(call.tensor("input"), call.tensor("hx_"))
+    )
 
 
 def _besides(call: Call, name: str) -> list[Any]:

@@ -121,7 +121,7 @@ class WatchTracer(Tracer):
     def _work(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Work:
         if info.moves_nothing:
             return NOTHING
-        if info.needs_data or info.is_collective or not info.known:
+        if info.needs_data or info.is_collective or info.by_gradients or not info.known:
             return info.work(args, kwargs, output)
         parts: list[Any] = [info]
         if not _append_sizes(parts, args):

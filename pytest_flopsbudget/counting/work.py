@@ -36,6 +36,7 @@ class Work:
         "memory_traffic",
         "name",
         "other_flops",
+        "steps",
     )
 
     def __init__(  # noqa: PLR0913 -- what an operator does in all respects
@@ -48,6 +49,7 @@ class Work:
         activations: int = 0,
         memory_traffic: int = 0,
         launches: int = 0,
+        steps: int | None = None,
         dtype: str = "",
     ) -> None:
         #: The operator's: "aten.mm".
@@ -62,6 +64,8 @@ class Work:
         self.memory_traffic = memory_traffic
         #: 1 where it computes or moves data, else 0.
         self.launches = launches
+        #: Operators that it is in a chain of them: as many as launches, but for layers of many steps in one operator.
+        self.steps = launches if steps is None else steps
         #: The dtype that it computes in: "float32"; empty where there is no tensor.
         self.dtype = dtype
 
@@ -75,6 +79,7 @@ class Work:
             activations=int(self.activations * share),
             memory_traffic=int(self.memory_traffic * share),
             launches=self.launches,
+            steps=self.steps,
             dtype=self.dtype,
         )
 

@@ -41,10 +41,15 @@ def _mkldnn_layer(call: Call) -> int:
     return per_mac(inputs) * _steps(inputs) * _elements([call.tensor("weight0"), call.tensor("weight1")])
 
 
-def _asked() -> list[bool]:
-    """Which gradients are asked for, in the forward operator's order: input, four weights, two initial states."""
+def gradients_asked() -> list[bool]:
+    """Which gradients are asked for of the node that autograd runs now, in the forward operator's order."""
     node = torch._C._current_autograd_node()  # noqa: SLF001 -- the one way to ask
-    return [True] * 7 if node is None else [function is not None for function, _ in node.next_functions]
+    return [] if node is None else [function is not None for function, _ in node.next_functions]
+
+
+def _asked() -> list[bool]:
+    """The same of a layer: input, four weights, two initial states."""
+    return gradients_asked() or [True] * 7
 
 
 @formula("aten.mkldnn_rnn_layer_backward")
@@ -245,3 +250,43 @@ def _around_cell_backward(call: Call) -> int:
     if is_lstm:
         work += state.numel() * (call["grad_hy"] is not None and call["grad_cy"] is not None)
     return work + (1 if is_lstm else 2) * cell.gates * hidden * (batch - 1) * bool(call["has_bias"])
+
+
+# How long the chain is that a layer is, though it is one operator: no step begins before the one before it has ended,
+# and no layer before the one below it has, as where PyTorch runs them one after the other. Directions run side by side.
+
+
+def chain_of(call: Call) -> int:
+    """Operators in the longest chain of a call: steps times the layers in it."""
+    if call.name.startswith("aten.mkldnn"):
+        return int(call.tensor("input").shape[0])  # steps come first, whatever `batch_first` was
+    sizes = call["batch_sizes"] if "batch_sizes" in call.names else ()
+    if len(sizes):  # packed sequences
+        return len(sizes) * int(call["num_layers"])
+    steps = call.tensor("input").shape[1 if call["batch_first"] else 0]
+    return int(steps) * int(call["num_layers"])
+
+
+#: Operators that `chain_of` is for.
+CHAINS = frozenset(
+    (
+        "aten.mkldnn_rnn_layer",
+        "aten.mkldnn_rnn_layer_backward",
+        "aten._cudnn_rnn",
+        "aten._cudnn_rnn_backward",
+        "aten.miopen_rnn",
+        "aten.miopen_rnn_backward",
+        "aten.quantized_gru",
+        "aten.quantized_lstm",
+    )
+)
+#: Operators whose cost, or output, hangs on which gradients are asked for.
+BY_GRADIENTS = frozenset(("aten.mkldnn_rnn_layer", "aten.mkldnn_rnn_layer_backward"))
+
+
+def kept_bytes(inputs: torch.Tensor, hidden: torch.Tensor) -> int:
+    """What a layer of oneDNN's keeps for its backward pass: of each step the four gates and the cell state.
+
+    It is what that pass cannot do without. How much oneDNN keeps hangs on its version and on the machine.
+    """
+    return 5 * _steps(inputs) * hidden.shape[-1] * inputs.itemsize
