@@ -9,9 +9,9 @@ from contextlib import nullcontext
 import pytest
 import torch
 from torch import nn
-from zoo import differences
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
+from zoo import differences
 
 from pytest_flopsbudget import measure
 from pytest_flopsbudget.counting.watch import watch
