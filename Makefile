@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture elsewhere watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page comparison bench bench-page bench-baselines clean
+.PHONY: help test operators torture elsewhere watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
@@ -73,6 +73,10 @@ hardware-page: .venv/installed
 # When the page about a measurement changes; a test holds it.
 explain-page: .venv/installed
 	cd docs && ../$(BIN)/python -m explain_page
+
+# When the page on what FLOPs leave out changes, or how its blocks are counted; a test holds it.
+inversion-page: .venv/installed
+	cd docs && ../$(BIN)/python -m inversion
 
 # An environment of its own: nothing else here needs these counters.
 .venv-comparison/installed: docs/comparison/requirements.txt pyproject.toml constraints.txt

@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+import transformers as hf
 
+from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.hardware.devices import DEVICES
 from pytest_flopsbudget.settings import load_settings
 
@@ -51,3 +54,39 @@ def test_its_examples_are_read(tmp_path):
     camera, half = settings.devices.values()
     assert (camera.rate("float32"), camera.vector_rate("float32")) == (50 * 10**9, 25 * 10**9)
     assert (half.rates, half.bandwidth) == (DEVICES["A100"].rates, 777 * 10**9)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of what transformers loads
+def test_what_it_says_of_optimizers():
+    """Two moments, their corrections, the weight, its decay, the step: 10 for each of 161 parameters, 900 ns each."""
+    with torch.device("meta"):
+        model = hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000))
+        images = {batch: torch.empty(batch, 3, 224, 224) for batch in (1, 32)}
+    shares = {}
+    for foreach in (None, True):
+        optimizer = torch.optim.AdamW(model.parameters(), foreach=foreach)
+        for parameter in model.parameters():
+            parameter.grad = torch.empty_like(parameter)
+        optimizer.step()  # from now on it has its moments
+        for batch, image in images.items():
+            shares[foreach, batch] = launches_of_steps(model, optimizer, image)
+    launches = 10 * 161
+    assert launches == 1610
+    assert (launches, launches * 900) == shares[None, 1][:2]
+    assert shares[None, 1][2] == pytest.approx(0.37, abs=0.01)
+    assert shares[None, 32][2] == pytest.approx(0.07, abs=0.005)
+    assert shares[True, 1][0] < launches / 4
+
+
+def launches_of_steps(model, optimizer, image):
+    """(operators, nanoseconds, share of the whole step's time) of launches in the optimizer's phase."""
+
+    def step(image):
+        optimizer.zero_grad()
+        model(image).logits.mean().backward()
+        optimizer.step()
+
+    counted = measure(step, image, devices=["A100"])
+    phase = counted.phases["optimizer"]
+    launches = phase.value("launch_time[A100]")
+    return phase.value("operators"), launches, launches / counted.time("A100")

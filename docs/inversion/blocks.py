@@ -1,0 +1,121 @@
+"""The blocks that are compared, and what is counted of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from pytest_flopsbudget.counting.measure import measure
+from pytest_flopsbudget.hardware.devices import DEVICES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_flopsbudget.results.complexity import Complexity
+
+BATCH = 32
+#: Where compute is plenty, and where it is scarce.
+SERVER, BOARD = DEVICES["A100"], DEVICES["raspberry-pi-5"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in a network a block stands."""
+
+    channels: int
+    #: Rows and columns of the image.
+    side: int
+    #: How many times wider the middle of an inverted residual block is.
+    expansion: int = 1
+
+
+#: Where the inversion is shown, and wider layers of as many FLOPs in the dense block.
+EARLY = Place(64, 112)
+WIDTHS = (EARLY, Place(128, 56), Place(256, 28), Place(512, 14))
+
+#: Stages 2 to 6 of EfficientNetV2-S for images of 224 by 224: M. Tan, Q. V. Le, "EfficientNetV2", 2021, table 4.
+STAGES = {2: Place(48, 56, 4), 3: Place(64, 28, 4), 4: Place(128, 14, 4), 5: Place(160, 14, 6), 6: Place(256, 7, 6)}
+
+
+def dense(place: Place) -> nn.Sequential:
+    """A 3x3 convolution of all channels."""
+    return nn.Sequential(*_convolution(place.channels, place.channels, 3), *_around(place.channels))
+
+
+def separable(place: Place) -> nn.Sequential:
+    """The same in two: a 3x3 convolution of each channel, and a 1x1 convolution of all."""
+    channels = place.channels
+    return nn.Sequential(
+        *_convolution(channels, channels, 3, groups=channels),
+        *_around(channels),
+        *_convolution(channels, channels, 1),
+        *_around(channels),
+    )
+
+
+def dense_alone(place: Place) -> nn.Sequential:
+    """As a compiler may leave it: batch norm folded into the weights, and ReLU fused."""
+    return nn.Sequential(*_convolution(place.channels, place.channels, 3))
+
+
+def separable_alone(place: Place) -> nn.Sequential:
+    """The same of the separable block."""
+    channels = place.channels
+    return nn.Sequential(*_convolution(channels, channels, 3, groups=channels), *_convolution(channels, channels, 1))
+
+
+class _Residual(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Add what the block makes of ``x`` to it."""
+        return torch.add(x, self.inner(x))
+
+
+def fused_mbconv(place: Place) -> nn.Module:
+    """Fused-MBConv: one 3x3 convolution of all channels widens. Figure 2 there, without squeeze and excitation."""
+    wide = place.channels * place.expansion
+    return _Residual(
+        nn.Sequential(
+            *_convolution(place.channels, wide, 3),
+            *_around(wide, nn.SiLU),
+            *_convolution(wide, place.channels, 1),
+            nn.BatchNorm2d(place.channels),
+        )
+    )
+
+
+def mbconv(place: Place) -> nn.Module:
+    """MBConv: a 1x1 convolution widens, and a 3x3 one looks at each channel. Figure 2 there, without the same."""
+    wide = place.channels * place.expansion
+    return _Residual(
+        nn.Sequential(
+            *_convolution(place.channels, wide, 1),
+            *_around(wide, nn.SiLU),
+            *_convolution(wide, wide, 3, groups=wide),
+            *_around(wide, nn.SiLU),
+            *_convolution(wide, place.channels, 1),
+            nn.BatchNorm2d(place.channels),
+        )
+    )
+
+
+def counted(build: Callable[[Place], nn.Module], place: Place, dtype: torch.dtype) -> Complexity:
+    """One forward pass in inference, with the least time on both devices."""
+    with torch.device("meta"):
+        model = build(place).to(dtype).eval()
+        images = torch.empty(BATCH, place.channels, place.side, place.side, dtype=dtype)
+    return measure(model, images, devices=[SERVER, BOARD])
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, groups: int = 1) -> tuple[nn.Module]:
+    return (nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, groups=groups, bias=False),)
+
+
+def _around(channels: int, activation: type[nn.Module] = nn.ReLU) -> tuple[nn.Module, nn.Module]:
+    return nn.BatchNorm2d(channels), activation()
