@@ -10,7 +10,7 @@ import torch
 from torch.testing._internal.common_methods_invocations import op_db
 from zoo import differences
 
-from pytest_flopsbudget.counting.measure import _backward, _Run
+from pytest_flopsbudget.counting.measure import _Run, run_backward
 
 #: Whether all samples of all dtypes are tried, which takes minutes, or a few of one dtype.
 ALL = os.environ.get("FLOPSBUDGET_ALL_SAMPLES") == "1"
@@ -75,7 +75,7 @@ def runs(op, sample, *, backward):
     try:
         output = op.op(sample.input, *sample.args, **sample.kwargs)
         if backward:
-            _backward(output)
+            run_backward(output)
     except Exception:  # noqa: BLE001 -- whatever it is, it is not ours
         return False
     return True

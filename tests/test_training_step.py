@@ -110,7 +110,8 @@ def test_both_ways(make, update):
         optimizer.step()
 
     step(X)
-    assert both(step, X).flops == STEP
+    # Beside parameters on the CPU, PyTorch adds to the number of steps from a tensor, elsewhere from a number.
+    assert both(step, X, without=("memory_traffic",) if optimizer.defaults["foreach"] else ()).flops == STEP
 
 
 @each_optimizer

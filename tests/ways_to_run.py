@@ -55,8 +55,14 @@ def cases(table, left_out=None):
 either_mode = pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 
 
-def flops_by_module(counted: Any) -> dict[str, int]:
-    return {path: module.flops for path, module in counted.modules.items()}
+def flops_by_module(counted: Any) -> dict[str, tuple[int, int]]:
+    """FLOPs and activations, which are the model's in whatever form it runs."""
+    return {path: (module.flops, module.metrics["activations"]) for path, module in counted.modules.items()}
+
+
+def totals(counted: Any) -> tuple[int, int]:
+    """The same of the whole model."""
+    return counted.flops, counted.metrics["activations"]
 
 
 def with_fake_tensors(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.Module:
@@ -124,35 +130,41 @@ def check_weights_without_data(case: Case, train: bool, inputs_without_data: boo
 def check_exported(case: Case) -> None:
     """The exported module, the program's graph, and both after PyTorch's decompositions: the total."""
     model = case.build().eval()
-    expected = measure(model, case.args, case.kwargs).flops
+    expected = totals(measure(model, case.args, case.kwargs))
     exported = torch.export.export(model, case.args, case.kwargs)
     for counted in in_modes(MODES, exported.module(), case.args, case.kwargs, shapes=True):
-        assert counted.flops == expected
+        assert totals(counted) == expected
         assert not counted.unknown_operators
     graph, inputs = graph_with_inputs(exported, case)
     for counted in in_modes(MODES[-1:], graph, inputs, {}, shapes=True):
-        assert counted.flops == expected
+        assert totals(counted) == expected
         assert not counted.unknown_operators
     if case.decompositions:
         decomposed = exported.run_decompositions().module()
         for counted in in_modes(MODES[-1:], decomposed, case.args, case.kwargs, shapes=True):
-            assert counted.flops == expected
+            assert totals(counted) == expected
             assert not counted.unknown_operators
 
 
 def check_scripted(case: Case) -> None:
     """A scripted model, in eval, where fused paths were compiled in, and in training: the total."""
-    model = torch.jit.script(case.build().eval())
+    plain = case.build().eval()
+    expected = totals(measure(plain, case.args, case.kwargs))
+    model = torch.jit.script(plain)
     for modes, train in ((MODES, False), (MODES[:1], True)):
         for counted in in_modes(modes, model.train(train), case.args, case.kwargs, shapes=not case.needs_data):
             case.check(counted)
+            assert totals(counted) == expected
 
 
 def check_traced(case: Case) -> None:
     """A traced model, whose sizes are tensors that it reads back: the total."""
-    model = torch.jit.trace(case.build().eval(), case.args, check_trace=False, strict=False)
+    plain = case.build().eval()
+    expected = totals(measure(plain, case.args))
+    model = torch.jit.trace(plain, case.args, check_trace=False, strict=False)
     for counted in in_modes(MODES[::2], model, case.args, {}, shapes=False):
         case.check(counted)
+        assert totals(counted) == expected
 
 
 def check_backward(case: Case) -> None:
@@ -174,4 +186,4 @@ def check_backward(case: Case) -> None:
     if not case.no_export:
         exported = torch.export.export(model.train(), case.args, case.kwargs).module()
         for way in (on_shapes, for_real):
-            assert way(exported, case.args, case.kwargs, backward=True).flops == expected.flops
+            assert totals(way(exported, case.args, case.kwargs, backward=True)) == totals(expected)

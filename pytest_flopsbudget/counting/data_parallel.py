@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.nn.parallel import DistributedDataParallel
 
+from pytest_flopsbudget.counting.metadata import PLAIN
 from pytest_flopsbudget.counting.replaced import replaced
 from pytest_flopsbudget.counting.world import need_process_group
 from pytest_flopsbudget.errors import UsageError
@@ -53,6 +54,8 @@ def data_parallel(doubles: Sequence[torch.nn.Module], tracer: Tracer, *, on_meta
         if sharded:
             need_process_group("a model sharded by FSDP")
             _know_states(sharded)
+            if on_meta:
+                _share_memory(sharded)
             stack.enter_context(_fsdp_followed(tracer, on_meta=on_meta))
         yield
 
@@ -133,6 +136,17 @@ def _know_states(sharded: Iterable[Any]) -> None:
             for part in state._modules:  # noqa: SLF001
                 if part not in _module_state_mapping:
                     _insert_module_state(part, state)
+
+
+def _share_memory(sharded: Iterable[Any]) -> None:
+    """FSDP sends a rank's part from a flat view of the parameter's memory, so that the doubles' is one memory too."""
+    for module in sharded:
+        state = _state_of(module)
+        groups = getattr(state, "_fsdp_param_groups", None) or [state._fsdp_param_group]  # noqa: SLF001
+        for parameter in (parameter for group in groups if group is not None for parameter in group.fsdp_params):
+            part, flat = parameter.sharded_param.to_local(), parameter._sharded_param_data  # noqa: SLF001
+            if type(flat) in PLAIN and part.is_contiguous() and part.numel() == flat.numel():
+                flat.set_(part.detach().view(-1))
 
 
 def _state_of(module: Any) -> Any:

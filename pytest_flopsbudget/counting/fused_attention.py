@@ -56,8 +56,8 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator's schema
     ):
         return ATTENTION.decompose(query, key, value, attn_mask, dropout_p, is_causal, **options)
     if attn_mask is not None and attn_mask.dtype is torch.bool:
-        forbidden = torch.scalar_tensor(-math.inf, dtype=query.dtype, device=query.device)
-        attn_mask = torch.where(attn_mask, 0.0, forbidden)
+        # Nothing keeps the number, as nothing does in C++.
+        attn_mask = torch.where(attn_mask, 0.0, torch.scalar_tensor(-math.inf, dtype=query.dtype, device=query.device))
     return _fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
 
 
