@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 import pytest
 import torch
 
+from pytest_flopsbudget.hardware.devices import DEVICES
 from pytest_flopsbudget.settings import load_settings
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -235,6 +236,16 @@ def test_its_marker_holds(pytester):
     result = pytester.runpytest_inprocess("-p", "no:asyncio")
     result.assert_outcomes(failed=1)
     assert result.stdout.str().count(" its limit: ") >= 11
+
+
+def test_the_readme_says_the_same(pytester):
+    """As many devices as there are, and a marker that is read."""
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    assert f"[{len(DEVICES)} devices](docs/hardware.md)" in readme
+    (marker,) = re.findall(r"^@pytest\.mark\.flops_budget\(peak_memory=.*\)$", readme, re.MULTILINE)
+    test = "def test_it(flops_budget):\n    flops_budget(torch.nn.Linear(2, 2), torch.empty(1, 2))"
+    pytester.makepyfile(f"import pytest\nimport torch\n\n\n{marker}\n{test}\n")
+    pytester.runpytest_inprocess("-p", "no:asyncio").assert_outcomes(passed=1)
 
 
 def test_its_first_example_runs(capsys):
