@@ -219,6 +219,21 @@ def test_a_model_without_memory() -> None:
     assert (part.flops, part.params) == (1 << 30, 1 << 29)
 
 
+def test_what_a_rank_holds_at_once() -> None:
+    """Its weights, the input, its part of the hidden layer, its output, and the sum of all: nothing for the wait.
+
+    What stands for a sum that is on its way wraps it, and is no memory of its own.
+    """
+    with world(4):
+        model = nn.Sequential(nn.Linear(IN, OUT, bias=False), nn.Linear(OUT, IN, bias=False))
+        parallelize_module(model, mesh_of(4), {"0": ColwiseParallel(), "1": RowwiseParallel()})
+        inputs = torch.ones(100, IN)
+        shapes, real = measure(model, inputs), for_real(model, inputs)
+    elements = 2 * IN * OUT // 4 + 100 * (IN + OUT // 4 + IN + IN)
+    assert elements * FLOAT == shapes.peak_memory == real.peak_memory
+    assert shapes.memory_at_peak.operator == "_c10d_functional.all_reduce"
+
+
 def test_the_model_is_as_it_was() -> None:
     """Its parameters stay the same objects with the same values, and get no gradient."""
     with world(2):

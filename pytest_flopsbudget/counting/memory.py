@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _TOKEN = "_flopsbudget"  # noqa: S105 -- no password
 _Tensor = torch.Tensor
 _SEQUENCES = (list, tuple)
+#: Returns what a collective passes, in a tensor that waits for it: other than PyTorch's storages say, no other memory.
+_WRAPS = "_c10d_functional._wrap_tensor_autograd"
 #: What a tensor raises that has no storage.
 _WITHOUT_STORAGE = (NotImplementedError, RuntimeError)
 
@@ -151,6 +153,8 @@ class Memory:
                 self._wrote(tensor, depth, resized=info.behaviour == "alias")
         if info.behaviour == "inplace":
             return
+        if not steps and info.name == _WRAPS:
+            self._shared(output, args[0])
         if type(output) is _Tensor:
             self._made(output, depth, phase)
         else:
@@ -187,6 +191,13 @@ class Memory:
             elif type(value) in _SEQUENCES and value and type(value[0]) is not int:  # no sizes, strides, paddings
                 depth = self._deepest(value, depth)
         return depth
+
+    @staticmethod
+    def _shared(tensor: torch.Tensor, other: torch.Tensor) -> None:
+        """Note that both have the memory of the other one: it ends where both have ended."""
+        token: _Token | None = getattr(_holder(other), _TOKEN, None)
+        if token is not None:
+            setattr(_holder(tensor), _TOKEN, token)
 
     def _made(self, tensor: torch.Tensor, depth: int, phase: PhaseName) -> None:
         """Note what an operator returned: memory of its own, or of something that was there."""
