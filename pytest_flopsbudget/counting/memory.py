@@ -153,8 +153,8 @@ class Memory:
                 self._wrote(tensor, depth, resized=info.behaviour == "alias")
         if info.behaviour == "inplace":
             return
-        if not steps and info.name == _WRAPS:
-            self._shared(output, args[0])
+        if not steps:
+            self._shared(info, args, output)
         if type(output) is _Tensor:
             self._made(output, depth, phase)
         else:
@@ -193,11 +193,12 @@ class Memory:
         return depth
 
     @staticmethod
-    def _shared(tensor: torch.Tensor, other: torch.Tensor) -> None:
-        """Note that both have the memory of the other one: it ends where both have ended."""
-        token: _Token | None = getattr(_holder(other), _TOKEN, None)
-        if token is not None:
-            setattr(_holder(tensor), _TOKEN, token)
+    def _shared(info: OperatorInfo, args: Sequence[Any], output: Any) -> None:
+        """Note an output that has the memory of the argument, which ends where both have ended."""
+        if info.name == _WRAPS:
+            token: _Token | None = getattr(_holder(args[0]), _TOKEN, None)
+            if token is not None:
+                setattr(_holder(output), _TOKEN, token)
 
     def _made(self, tensor: torch.Tensor, depth: int, phase: PhaseName) -> None:
         """Note what an operator returned: memory of its own, or of something that was there."""
