@@ -160,14 +160,16 @@ class Memory:
         else:
             for tensor in tensors_in(output):
                 self._made(tensor, depth, phase)
-        current = self.current
-        if current > self.highest:
-            self.highest = current
-            peak = self.peak
-            if current > peak.size:
-                peak.size, peak.clock, peak.operator, peak.node = current, self._clock, info.name, node
-                if self._gone:
-                    self._gone.clear()
+        if self.current > self.highest:
+            self._rose(info, node)
+
+    def _rose(self, info: OperatorInfo, node: Node) -> None:
+        """Note that more is alive than was since the call of the module began, and maybe than ever."""
+        current = self.highest = self.current
+        peak = self.peak
+        if current > peak.size:
+            peak.size, peak.clock, peak.operator, peak.node = current, self._clock, info.name, node
+            self._gone.clear()
 
     def _deepest(self, values: Iterable[Any], depth: int) -> int:
         """The longest chain that led to one of these, or ``depth`` where that is longer."""
