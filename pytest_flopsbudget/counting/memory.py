@@ -158,8 +158,7 @@ class Memory:
         if type(output) is _Tensor:
             self._made(output, depth, phase)
         else:
-            for tensor in tensors_in(output):
-                self._made(tensor, depth, phase)
+            self._made_each(output, depth, phase)
         current = self.current
         if current > self.highest:
             self.highest = current
@@ -199,6 +198,10 @@ class Memory:
             token: _Token | None = getattr(_holder(args[0]), _TOKEN, None)
             if token is not None:
                 setattr(_holder(output), _TOKEN, token)
+
+    def _made_each(self, output: Any, depth: int, phase: PhaseName) -> None:
+        for tensor in tensors_in(output):
+            self._made(tensor, depth, phase)
 
     def _made(self, tensor: torch.Tensor, depth: int, phase: PhaseName) -> None:
         """Note what an operator returned: memory of its own, or of something that was there."""
