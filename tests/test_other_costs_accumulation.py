@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F  # noqa: N812 -- its name everywhere
-from zoo import both, for_real
+from zoo import BYTES, both, for_real
 
 few = settings(max_examples=20)
 
@@ -236,7 +236,7 @@ class TestEmbedding:
             return F.embedding_bag(tokens, weight, offsets, mode=mode)
 
         torch.testing.assert_close(look_up(tokens, weight, offsets), torch.stack([bag.values for bag in expected]))
-        assert both(look_up, (tokens, weight, offsets)).other_flops == tally.count
+        assert both(look_up, (tokens, weight, offsets), without=BYTES).other_flops == tally.count
 
     def test_weighted_bags(self):
         """Each row times its weight, and added."""
@@ -245,14 +245,16 @@ class TestEmbedding:
         def look_up(tokens, weight, weights):
             return F.embedding_bag(tokens, weight, per_sample_weights=weights, mode="sum")
 
-        assert both(look_up, args).other_flops == 2 * 6 * 5
+        assert both(look_up, args, without=BYTES).other_flops == 2 * 6 * 5
 
     @pytest.mark.parametrize(("mode", "count"), [("sum", 6 * 5), ("mean", 2 * 6 * 5), ("max", 2 * 5)])
     def test_backward_of_bags(self, mode, count):
         """Six rows of five receive their bag's gradient, a quotient each for a mean; a maximum goes to one row."""
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         bag = nn.EmbeddingBag(4, 5, mode=mode)
-        added = both(bag, tokens, backward=True).other_flops - both(bag, tokens).other_flops
+        added = (
+            both(bag, tokens, backward=True, without=BYTES).other_flops - both(bag, tokens, without=BYTES).other_flops
+        )
         assert added == count
 
     def test_backward_of_weighted_bags(self):
@@ -263,7 +265,7 @@ class TestEmbedding:
         def look_up(tokens, weight, weights):
             return F.embedding_bag(tokens, weight, per_sample_weights=weights, mode="sum")
 
-        added = both(look_up, (tokens, weight, weights), backward=True).other_flops - 2 * 6 * 5
+        added = both(look_up, (tokens, weight, weights), backward=True, without=BYTES).other_flops - 2 * 6 * 5
         assert added == 2 * 6 * 5 + 6 * (5 + 4)
 
 
@@ -299,10 +301,10 @@ class TestGradientsThatOverlap:
         def unfold(inputs):
             return F.unfold(inputs, kernel, padding=padding, stride=stride)
 
-        assert both(fold, columns).other_flops == columns.numel()
-        assert both(fold, columns.clone().requires_grad_(), backward=True).other_flops == columns.numel()
-        assert both(unfold, inputs).other_flops == 0
-        assert both(unfold, inputs, backward=True).other_flops == columns.numel()
+        assert both(fold, columns, without=BYTES).other_flops == columns.numel()
+        assert both(fold, columns.clone().requires_grad_(), backward=True, without=BYTES).other_flops == columns.numel()
+        assert both(unfold, inputs, without=BYTES).other_flops == 0
+        assert both(unfold, inputs, backward=True, without=BYTES).other_flops == columns.numel()
 
     def test_windows(self):
         """Windows that overlap share values; the gradient of each is added."""

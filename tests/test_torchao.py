@@ -8,7 +8,7 @@ import warnings
 import pytest
 import torch
 from torch import nn
-from zoo import both
+from zoo import LAUNCHES, both
 
 from pytest_flopsbudget.counting.measure import measure
 
@@ -48,7 +48,8 @@ def test_activations_too(mode):
     """Integers are multiplied; bringing the activations there starts with the extremes of each row."""
     model = quantized(Int8DynamicActivationInt8WeightConfig)
     with mode():
-        counted = both(model, X)
+        # PyTorch's meta kernel gives scales and zero points of other dtypes, which are cast then.
+        counted = both(model, X, without=LAUNCHES)
     assert counted.flops == FLOPS
     for extreme in ("amin", "amax"):
         assert counted.operators[f"aten.{extreme}"].other_flops == ROWS * (64 - 1 + 32 - 1)
@@ -74,6 +75,6 @@ def test_on_meta(config):
 def test_it_stays_as_it_was(config):
     model = quantized(config)
     before = model(X)
-    both(model, X)
+    both(model, X, without=LAUNCHES)
     assert torch.equal(model(X), before)
     assert type(model[0].weight) is type(quantized(config)[0].weight)

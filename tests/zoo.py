@@ -10,6 +10,13 @@ from pytest_flopsbudget.counting.latency import time_model
 from pytest_flopsbudget.counting.measure import _Run
 
 
+#: Metrics in which PyTorch's kernels differ from its meta kernels where an output is there for them alone.
+BYTES = ("memory_traffic", "peak_memory")
+
+#: What casts and copies beside them change too.
+LAUNCHES = (*BYTES, "operators", "depth")
+
+
 def _run(model, args, kwargs, backward, *, shortcuts=True):
     return _Run(model, args if isinstance(args, tuple) else (args,), kwargs or {}, backward, shortcuts=shortcuts)
 
