@@ -9,8 +9,8 @@ from peers.table import markdown
 from peers.verdict import RIGHT
 from performance import depth, schedule
 from performance.models import MODELS
-from performance.runners import ALONE, CONSTANTS, FORWARD, FORWARD_ON_META, OURS, RUNNERS
-from performance.targets import beside_alone, beside_constants, beside_forward, beside_peers, fastest_right, targets
+from performance.runners import CONSTANTS, FORWARD, FORWARD_ON_META, OURS, RUNNERS
+from performance.targets import beside_constants, beside_forward, beside_peers, fastest_right, targets
 
 if TYPE_CHECKING:
     from performance.results import Pair, Results
@@ -38,6 +38,9 @@ def measured(results: Results) -> str:
 _KEY = """\
 Milliseconds of the first count in a fresh process, the median. A number alone is that of a counter that is right; ×0.96
 is what it counts in units of the closed form, (w) that it warns; – is not offered."""
+_ALONE = """\
+Processor time, the least of several turns in one process: with all metrics, and with what follows bytes, launches and
+chains left out."""
 _EVERY = """\
 Rounds: {rounds}. A counter whose processes have taken {enough:.0f} seconds on a model together, building included, is
 asked no more, and one that raised is not asked again."""
@@ -73,7 +76,7 @@ def _ratios(results: Results) -> str:
 
 
 def _overview(results: Results) -> str:
-    shown = [name for name in RUNNERS if name not in {CONSTANTS, ALONE}]
+    shown = [name for name in RUNNERS if name != CONSTANTS]
     rows = [[model, *(_cell(results.models.get(model, {}).get(name)) for name in shown)] for model in MODELS]
     return markdown(["model", *shown], rows)
 
@@ -99,14 +102,13 @@ def _second(results: Results) -> str:
 
 
 def _alone(results: Results) -> str:
-    first, again = (beside_alone(results, again=again) for again in (False, True))
     rows = []
-    for model in MODELS:
-        pairs = results.models.get(model, {})
-        cells = [_milliseconds(pairs.get(name), again=later) for later in (False, True) for name in (OURS, ALONE)]
-        rows.append([model, *cells[:2], _times(first.get(model)), *cells[2:], _times(again.get(model))])
-    header = ["model", "first count, ms", "FLOPs alone, ms", "times as long", "second count, ms", "FLOPs alone, ms"]
-    return markdown([*header, "times as long"], rows)
+    for model, alone in results.alone.items():
+        first, first_alone, again, again_alone = (f"{seconds * 1e3:,.1f}" for seconds in alone.seconds)
+        ratios = (f"{ratio:.2f}" for ratio in (alone.first, alone.again))
+        rows.append([model, first, first_alone, next(ratios), again, again_alone, next(ratios)])
+    header = ["model", "nothing remembered, ms", "FLOPs alone, ms", "times as long", "later, ms", "FLOPs alone, ms"]
+    return f"{_ALONE}\n\n" + markdown([*header, "times as long"], rows)
 
 
 def _depth(results: Results) -> str:

@@ -66,7 +66,7 @@ def _sample(runner: str, model: str) -> Sample:
     own_memory()
     doing, asked = RUNNERS[runner], MODELS[model]
     importlib.import_module(doing.module)
-    run = doing.make(*doing.prepared(_built(asked), asked), asked.case)
+    run = doing.make(*doing.prepared(built(asked), asked), asked.case)
     growth = Growth()
     number, first = _timed(run)
     memory = growth.bytes()
@@ -74,7 +74,8 @@ def _sample(runner: str, model: str) -> Sample:
     return Sample(first, again, memory, number)
 
 
-def _built(model: Model) -> Built:
+def built(model: Model) -> Built:
+    """The model and its arguments."""
     torch.manual_seed(0)
     with torch.device("meta") if model.without_weights else nullcontext(), RepeatedWeights():
         module, args = model.case.build()

@@ -37,6 +37,24 @@ class Depth:
 
 
 @dataclass
+class Alone:
+    """The count of all metrics, and that of FLOPs alone."""
+
+    #: Of processor time, the least: nothing remembered, all metrics and FLOPs alone; then both once more.
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def first(self) -> float:
+        """How many times as long all metrics take where nothing is remembered."""
+        return self.seconds[0] / self.seconds[1]
+
+    @property
+    def again(self) -> float:
+        """How many times as long they take later."""
+        return self.seconds[2] / self.seconds[3]
+
+
+@dataclass
 class Startup:
     """A pytest run without marked tests."""
 
@@ -69,6 +87,7 @@ class Results:
     machine: dict[str, str] = field(default_factory=dict)
     rounds: int = 0
     models: dict[str, dict[str, Pair]] = field(default_factory=dict)
+    alone: dict[str, Alone] = field(default_factory=dict)
     depth: Depth = field(default_factory=Depth)
     startup: Startup = field(default_factory=Startup)
     suite: Suite = field(default_factory=Suite)
@@ -86,6 +105,7 @@ def load(file: Path) -> Results:
         machine=data["machine"],
         rounds=data["rounds"],
         models={model: {name: Pair(**pair) for name, pair in pairs.items()} for model, pairs in data["models"].items()},
+        alone={model: Alone(**alone) for model, alone in data.get("alone", {}).items()},
         depth=Depth(**data["depth"]),
         startup=Startup(**data["startup"]),
         suite=Suite(**data["suite"]),

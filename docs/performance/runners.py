@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from peers.counters import COUNTERS, on_meta
-from performance import flops_alone
 from performance.constant_answers import Answering, Remembering
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 OURS = "pytest-flopsbudget"
 FORWARD, FORWARD_ON_META, CONSTANTS = "forward on the CPU", "forward on meta", "constant answers"
-ALONE = "FLOPs alone"
 
 
 @dataclass(frozen=True)
@@ -102,6 +100,5 @@ RUNNERS = {
         Runner(FORWARD, _forward, again=True),
         Runner(FORWARD_ON_META, _forward, on_meta=True, again=True),
         Runner(CONSTANTS, _constants, on_meta=True, again=True),
-        Runner(ALONE, flops_alone.prepared, module="pytest_flopsbudget.counting.measure", again=True),
     )
 }
