@@ -125,6 +125,12 @@ def test_sparse_operands_are_what_they_store():
     )
 
 
+def test_a_layout_that_nobody_looks_into():
+    """oneDNN's own layout holds its elements, and is not silently nothing."""
+    assert for_real(lambda x: x.to_mkldnn(), (X,)).value("memory_traffic") == 2 * N * F32
+    assert for_real(lambda x: x.to_mkldnn(), (X,)).peak_memory == 2 * N * F32
+
+
 def test_a_mixture_in_bfloat16_halves_the_bytes():
     """Bytes follow the dtype."""
     model, x = nn.Linear(16, 16, bias=False), torch.randn(8, 16)

@@ -88,7 +88,8 @@ def bytes_touched(tensor: torch.Tensor) -> int:
     if tensor.is_nested:
         return tensor.numel() * tensor.element_size()
     if tensor.layout is not torch.strided:
-        return sum(part.nbytes for part in _parts(tensor))
+        parts = _parts(tensor)
+        return sum(part.nbytes for part in parts) if parts else tensor.numel() * tensor.element_size()
     if tensor.is_contiguous():
         return tensor.nbytes
     count = extent = 1
@@ -109,7 +110,7 @@ def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
         return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    return []  # oneDNN's own layout cannot be looked into
+    return []  # oneDNN's own layout cannot be looked into: its elements, whatever is between them
 
 
 def moves_nothing(info: OperatorInfo) -> bool:
