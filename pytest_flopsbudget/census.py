@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flopsbudget.names import FOLDER
+from pytest_flopsbudget.identifiers import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence

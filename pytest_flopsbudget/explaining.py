@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_flopsbudget.census import own_nodeid
-from pytest_flopsbudget.commands.nodeids import is_below, near
+from pytest_flopsbudget.identifiers import is_below, near
 from pytest_flopsbudget.session import as_typed
 
 if TYPE_CHECKING:

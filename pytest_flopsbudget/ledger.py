@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results.baseline import baseline_path, change, load, split_nodeid, updated
+from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
+from pytest_flopsbudget.results.baseline import change, load, updated
 from pytest_flopsbudget.results.fold import natural_key
 from pytest_flopsbudget.results.orphans import likely_renames, orphans
 from pytest_flopsbudget.results.verdict import Verdict, to_accept

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import re
 import sys
 from collections.abc import Mapping
@@ -14,9 +13,9 @@ from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 from pytest_flopsbudget.device_settings import read_devices, read_time_on
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.hardware import devices as known_devices
+from pytest_flopsbudget.identifiers import OPERATOR, matches_pattern
 from pytest_flopsbudget.limit_settings import device_in, read_modules, read_phases, read_quantities
 from pytest_flopsbudget.mistakes import Place as _Place
-from pytest_flopsbudget.names import OPERATOR
 from pytest_flopsbudget.results.metrics import METRICS, Amount, base_of, is_key, key_for, name_in
 from pytest_flopsbudget.units import (
     Tolerance,
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_flopsbudget.hardware.device import Device
+
 
 Reaction = Literal["fail", "warn", "ignore"]
 Improvement = Literal["pass", "fail"]
@@ -142,11 +142,6 @@ class Settings:
         everywhere = () if self.limits is None else (self.limits,)
         matching = (b for b in self.budgets if any(matches_pattern(nodeid, pattern) for pattern in b.match))
         return (*everywhere, *matching)
-
-
-def matches_pattern(text: str, pattern: str) -> bool:
-    """Whether all of ``text`` matches: ``*`` is any characters, ``?`` one; everything else is itself, brackets too."""
-    return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 def load_settings(rootpath: Path) -> Settings:

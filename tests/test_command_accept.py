@@ -5,7 +5,8 @@ from msgspec.structs import replace
 from samples import linear, report, reported_test, write_baseline
 from timed import estimated, timed
 
-from pytest_flopsbudget.results.baseline import baseline_path, load
+from pytest_flopsbudget.identifiers import baseline_path
+from pytest_flopsbudget.results.baseline import load
 from pytest_flopsbudget.results.complexity import UnknownOperator
 from pytest_flopsbudget.results.report_file import save
 from pytest_flopsbudget.settings import Settings

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopsbudget.results.baseline import BaselineFile, baseline_path
+from pytest_flopsbudget.identifiers import baseline_path
+from pytest_flopsbudget.results.baseline import BaselineFile
 from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.results.orphans import Orphan, likely_renames, orphans, without_test_file
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flopsbudget.results.baseline import baseline_path, load
+from pytest_flopsbudget.identifiers import baseline_path
+from pytest_flopsbudget.results.baseline import load
 
 GROWN = """
 @pytest.mark.flops_budget(flops="1M")

@@ -10,16 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.identifiers import matches_pattern
 from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.settings import (
-    LATENCY_TOLERANCE,
-    Budget,
-    Settings,
-    describe,
-    load_settings,
-    marker_budget,
-    matches_pattern,
-)
+from pytest_flopsbudget.settings import LATENCY_TOLERANCE, Budget, Settings, describe, load_settings, marker_budget
 from pytest_flopsbudget.units import Tolerance
 
 ONE_PERCENT = Tolerance(relative=Fraction(1, 100))

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.commands.nodeids import matching, near
 from pytest_flopsbudget.errors import BaselineError, UsageError
+from pytest_flopsbudget.identifiers import matching, near
 
 if TYPE_CHECKING:
     import argparse

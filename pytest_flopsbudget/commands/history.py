@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands import git
-from pytest_flopsbudget.commands.nodeids import file_of_baseline, is_baseline, matching, near
 from pytest_flopsbudget.errors import BaselineError, UsageError
+from pytest_flopsbudget.identifiers import file_of_baseline, is_baseline, matching, near
 from pytest_flopsbudget.reports.text import visible
 from pytest_flopsbudget.results import baseline_text
 from pytest_flopsbudget.results.history import Revision, Step, trace

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.commands.nodeids import as_path, is_below, near
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.results.baseline import baseline_path, change, load
+from pytest_flopsbudget.identifiers import as_path, baseline_path, is_below, near
+from pytest_flopsbudget.results.baseline import change, load
 
 if TYPE_CHECKING:
     import argparse

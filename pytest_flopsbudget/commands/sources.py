@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands import git
-from pytest_flopsbudget.commands.nodeids import file_of_baseline, is_baseline
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.identifiers import file_of_baseline, is_baseline
 from pytest_flopsbudget.results import baseline, report_file
 from pytest_flopsbudget.results.changes import Key
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.names import FOLDER
 from pytest_flopsbudget.results import baseline_text, whole_file
 from pytest_flopsbudget.results.fold import without_peaks
 from pytest_flopsbudget.results.latency import with_latencies_of
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.baseline_lines import Key
     from pytest_flopsbudget.results.baseline_text import Content, Tests
     from pytest_flopsbudget.results.complexity import Complexity
+
 
 #: Writing takes fractions of a second; who holds the lock for longer hangs.
 LOCK_SECONDS = 60.0
@@ -41,17 +41,6 @@ class BaselineFile:
     tests: Tests
     #: What was read, so that only what changes is written anew: test id and name → entry, its text.
     texts: Mapping[Key, tuple[Complexity, str]] = field(default_factory=dict, compare=False, repr=False)
-
-
-def baseline_path(test_file: Path) -> Path:
-    """Where the baseline of ``tests/test_backbone.py`` is: ``tests/__flops__/test_backbone.json``."""
-    return test_file.parent / FOLDER / f"{test_file.stem}.json"
-
-
-def split_nodeid(nodeid: str) -> tuple[str, str]:
-    """Split pytest's node id into the test file and the test id, under which the baseline keeps it."""
-    file, _, test_id = nodeid.partition("::")
-    return file, test_id
 
 
 def load(path: Path, *, torn: bool = False) -> BaselineFile:

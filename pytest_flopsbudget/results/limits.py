@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from pytest_flopsbudget.identifiers import matches_pattern
 from pytest_flopsbudget.results.metrics import (
     Amount,
     base_of,
@@ -19,7 +20,6 @@ from pytest_flopsbudget.results.metrics import (
     measured_value,
     metric_of,
 )
-from pytest_flopsbudget.settings import matches_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.names import FOLDER
-from pytest_flopsbudget.results.baseline import split_nodeid
+from pytest_flopsbudget.identifiers import FOLDER, split_nodeid
 from pytest_flopsbudget.results.metrics import identifying
 
 if TYPE_CHECKING:

@@ -1,16 +1,25 @@
-"""Node ids where a user types them: patterns, and names of baseline entries."""
+"""Names that a user writes or sees, for rooms that share nothing else."""
 
 from __future__ import annotations
 
 import difflib
+import fnmatch
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.settings import matches_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+
+
+#: The folder of the baselines, beside the test files.
+FOLDER = "__flops__"
+
+#: An operator, as written in formulas and in the pyproject: "namespace::name", without overload.
+OPERATOR = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")
+
 
 #: How many ids are named where there are many.
 _MOST_NEAR = 3
@@ -70,3 +79,19 @@ def as_path(file: str) -> Path:
     if not file or "\0" in file or file.endswith(("/", "\\")):
         raise UsageError(f"{file!r} is no test file; write tests/test_model.py::test_name")
     return Path(file)
+
+
+def matches_pattern(text: str, pattern: str) -> bool:
+    """Whether all of ``text`` matches: ``*`` is any characters, ``?`` one; everything else is itself, brackets too."""
+    return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
+
+
+def baseline_path(test_file: Path) -> Path:
+    """Where the baseline of ``tests/test_backbone.py`` is: ``tests/__flops__/test_backbone.json``."""
+    return test_file.parent / FOLDER / f"{test_file.stem}.json"
+
+
+def split_nodeid(nodeid: str) -> tuple[str, str]:
+    """Split pytest's node id into the test file and the test id, under which the baseline keeps it."""
+    file, _, test_id = nodeid.partition("::")
+    return file, test_id
