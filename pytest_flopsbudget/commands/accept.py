@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pytest_flopsbudget.commands.output import Output
+    from pytest_flopsbudget.commands.console import Output
     from pytest_flopsbudget.results.baseline import BaselineFile
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest

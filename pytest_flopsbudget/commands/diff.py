@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.commands.sources import sources
+from pytest_flopsbudget.commands.diff_sources import sources
 
 if TYPE_CHECKING:
     import argparse
 
-    from pytest_flopsbudget.commands.output import Output
+    from pytest_flopsbudget.commands.console import Output
 
 SUMMARY = "compare two reports, baselines or revisions, module by module"
 DESCRIPTION = """\

@@ -19,7 +19,7 @@ from pytest_flopsbudget.units import nearest_spelling
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_flopsbudget.commands.output import Output
+    from pytest_flopsbudget.commands.console import Output
     from pytest_flopsbudget.results.history import Series
     from pytest_flopsbudget.results.totals import Tests
 

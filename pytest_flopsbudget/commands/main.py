@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_flopsbudget.commands import accept, diff, history, merge, rename
-from pytest_flopsbudget.commands.output import Output
+from pytest_flopsbudget.commands.console import Output
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.units import nearest_spelling
 

@@ -10,7 +10,7 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     import argparse
 
-    from pytest_flopsbudget.commands.output import Output
+    from pytest_flopsbudget.commands.console import Output
 
 SUMMARY = "join the reports of CI shards into the one of a single run"
 DESCRIPTION = """\

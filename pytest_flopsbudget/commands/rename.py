@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from pytest_flopsbudget.commands.output import Output
+    from pytest_flopsbudget.commands.console import Output
     from pytest_flopsbudget.results.baseline import BaselineFile
 
 SUMMARY = "move baseline entries to a test's new name"

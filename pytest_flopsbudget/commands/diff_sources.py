@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.baseline_text import Tests
     from pytest_flopsbudget.results.complexity import Complexity
 
+
 #: The revision that is checked out.
 _HEAD = "HEAD"
 #: Folders in which nobody keeps tests of their own.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.reports.screen import Screen
 
+
 #: Characters a line where there is no terminal to ask.
 _WIDTH = 120
 
