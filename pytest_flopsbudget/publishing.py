@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.errors import ReportError, UsageError
 from pytest_flopsbudget.results.report_target import append_to, obstacle, write_whole
-from pytest_flopsbudget.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

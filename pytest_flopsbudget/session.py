@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flopsbudget.census import own_nodeid
+from pytest_flopsbudget.config.reading import load_settings, marker_budget
+from pytest_flopsbudget.config.settings import Budget, Settings, describe
 from pytest_flopsbudget.controller import ENCODING, terminal_encoding
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.settings import Budget, Settings, describe, load_settings, marker_budget
 from pytest_flopsbudget.timing import Timing
 
 if TYPE_CHECKING:
@@ -119,9 +120,9 @@ class BudgetSession:
 
     def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
         """The devices for which the item's measurements estimate the time: asked for, shown or limited."""
+        from pytest_flopsbudget.config.settings import device_named  # noqa: PLC0415
         from pytest_flopsbudget.results.limits import limited_devices  # noqa: PLC0415 -- brings msgspec
         from pytest_flopsbudget.results.metrics import devices_in  # noqa: PLC0415
-        from pytest_flopsbudget.settings import device_named  # noqa: PLC0415
 
         shown = devices_in([self.settings.show])
         names = (*self.settings.time_on, *shown, *limited_devices(self._holding(item)))
@@ -256,8 +257,8 @@ class BudgetSession:
 
     def _devices_of(self, verdict: Verdict) -> list[Device]:
         """The devices that a measurement has times for, those first that the pyproject asks for."""
+        from pytest_flopsbudget.config.settings import device_named  # noqa: PLC0415
         from pytest_flopsbudget.results.metrics import devices_in  # noqa: PLC0415 -- of use to few runs
-        from pytest_flopsbudget.settings import device_named  # noqa: PLC0415
 
         estimated = devices_in(verdict.complexity.metrics)
         asked = [name for name in self.settings.time_on if name in estimated]

@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace
 from timed import estimated, net, peaking, timed, times
 
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.reports import beyond
 from pytest_flopsbudget.results.complexity import MEMORY_KINDS, MemoryAtPeak
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Settings
 
 GIB = 2**30
 

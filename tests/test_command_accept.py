@@ -5,11 +5,11 @@ from msgspec.structs import replace
 from samples import linear, report, reported_test, write_baseline
 from timed import estimated, timed
 
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.baseline import load
 from pytest_flopsbudget.results.complexity import UnknownOperator
 from pytest_flopsbudget.results.report_file import save
-from pytest_flopsbudget.settings import Settings
 
 FILE = Path("tests/test_a.py")
 PATH = Path("tests/__flops__/test_a.json")

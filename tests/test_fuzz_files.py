@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from long_runs import examples
 
+from pytest_flopsbudget.config.reading import load_settings
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.errors import BaselineError, ReportError, UsageError
 from pytest_flopsbudget.results import baseline_text, report_file
 from pytest_flopsbudget.results.baseline import BaselineFile, change, dumps, load, updated
 from pytest_flopsbudget.results.comparison import compare
 from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest, Run
-from pytest_flopsbudget.settings import Settings, load_settings
 
 MANY = settings(max_examples=examples(100, of_many=10_000))
 

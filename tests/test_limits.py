@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from timed import estimated, net, timed
 
+from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.results.limits import (
     Effective,
@@ -29,7 +30,6 @@ from pytest_flopsbudget.results.limits import (
     unmatched,
     without,
 )
-from pytest_flopsbudget.settings import Budget, Settings
 from pytest_flopsbudget.units import Tolerance
 
 

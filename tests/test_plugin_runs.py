@@ -125,7 +125,7 @@ class TestNothingToMeasure:
         """Neither PyTorch nor anything else that is heavy is imported, and nothing is printed."""
         pytester.makepyfile(
             "import sys\n\ndef test_nothing():\n"
-            "    assert not {'torch', 'msgspec', 'rich', 'pytest_flopsbudget.settings'} & sys.modules.keys()\n"
+            "    assert not {'torch', 'msgspec', 'rich', 'pytest_flopsbudget.config.settings'} & sys.modules.keys()\n"
         )
         command = [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "-p", "no:xdist"]
         result = pytester.run(*command)

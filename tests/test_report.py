@@ -17,12 +17,12 @@ from msgspec.structs import replace
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 from timed import estimated, peaking, timed
 
+from pytest_flopsbudget.config.settings import Budget
 from pytest_flopsbudget.errors import ReportError
 from pytest_flopsbudget.reports import csv, github, gitlab, markdown
 from pytest_flopsbudget.results.complexity import Module
 from pytest_flopsbudget.results.report import ordered
 from pytest_flopsbudget.results.report_file import dumps, load, loads, save
-from pytest_flopsbudget.settings import Budget
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
 

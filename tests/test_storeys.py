@@ -22,7 +22,7 @@ import pytest
         ("pytest_flopsbudget.commands.main", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.hardware.roofline", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
         ("pytest_flopsbudget.hardware.devices", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
-        ("pytest_flopsbudget.settings", ["torch", "pytest", "msgspec", "rich"]),
+        ("pytest_flopsbudget.config.settings", ["torch", "pytest", "msgspec", "rich"]),
     ],
 )
 def test_what_a_storey_imports(module, without):

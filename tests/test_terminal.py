@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 from timed import estimated, net, peaking, timed, times
 
+from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.ledger import Entry, packed
 from pytest_flopsbudget.reports import beyond
 from pytest_flopsbudget.reports.screen import Screen
@@ -16,7 +17,6 @@ from pytest_flopsbudget.reports.terminal import summary
 from pytest_flopsbudget.reports.text import can_show_signs, counted, from_to, with_signs
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Budget, Settings
 
 
 def complexity(flops=2000, params=20, modules=None, **fields):

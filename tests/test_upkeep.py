@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.ledger import Ledger, packed
 from pytest_flopsbudget.reports.upkeep import upkeep
 from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.results.orphans import Orphan
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Settings
 
 FILE = Path("tests/__flops__/test_net.json")
 

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from rich.console import JustifyMethod
     from rich.table import Table
 
+    from pytest_flopsbudget.config.settings import Settings
     from pytest_flopsbudget.ledger import Entry
     from pytest_flopsbudget.results.complexity import Complexity, Module
     from pytest_flopsbudget.results.verdict import Only, Outcome, Verdict
-    from pytest_flopsbudget.settings import Settings
 
 #: Characters that paths of modules keep beside columns of times.
 _ROOM_FOR_PATHS = 20

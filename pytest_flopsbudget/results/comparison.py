@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE
 from pytest_flopsbudget.results.complexity import Complexity, Execution
 from pytest_flopsbudget.results.metrics import (
     METRICS,
@@ -16,7 +17,6 @@ from pytest_flopsbudget.results.metrics import (
     is_optional,
     key_for,
 )
-from pytest_flopsbudget.settings import LATENCY_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

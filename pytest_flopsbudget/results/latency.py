@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
+from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE
 from pytest_flopsbudget.results.metrics import base_of, key_for
-from pytest_flopsbudget.settings import LATENCY_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -24,8 +24,8 @@ from pytest_flopsbudget.results.metrics import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from pytest_flopsbudget.config.settings import Budget, Settings
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.settings import Budget, Settings
     from pytest_flopsbudget.units import Tolerance
 
 _NEAR_NAMES = 3

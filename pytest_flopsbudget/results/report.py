@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from pytest_flopsbudget.config.settings import Reaction
 from pytest_flopsbudget.results.comparison import Comparison
 from pytest_flopsbudget.results.complexity import Complexity, Count
 from pytest_flopsbudget.results.diff import Diff
@@ -16,7 +17,6 @@ from pytest_flopsbudget.results.fold import natural_key
 from pytest_flopsbudget.results.latency import Unjudged
 from pytest_flopsbudget.results.limits import Limit, Share, UnmatchedPattern, Unmeasured, Violation
 from pytest_flopsbudget.results.verdict import Outcome, Verdict
-from pytest_flopsbudget.settings import Reaction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

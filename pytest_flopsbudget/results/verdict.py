@@ -28,8 +28,8 @@ from pytest_flopsbudget.results.limits import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from pytest_flopsbudget.config.settings import Budget, Settings
     from pytest_flopsbudget.results.report import ReportedMeasurement
-    from pytest_flopsbudget.settings import Budget, Settings
 
 Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "new", "ok"]
 #: What alone an update accepts: what has no baseline yet, or what tightens one.

@@ -15,7 +15,8 @@ from pytest_flopsbudget.units import parse_quantity
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_flopsbudget.mistakes import Place
+    from pytest_flopsbudget.config.problems import Place
+
 
 _VECTOR = "vector-"
 _VECTOR_KEYS = tuple(f"{_VECTOR}{dtype}" for dtype in DTYPES)

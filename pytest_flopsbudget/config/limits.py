@@ -10,7 +10,8 @@ from pytest_flopsbudget.results.metrics import METRICS, Amount, Metric, key_for
 from pytest_flopsbudget.units import parse_quantity, parse_ratio
 
 if TYPE_CHECKING:
-    from pytest_flopsbudget.mistakes import Place
+    from pytest_flopsbudget.config.problems import Place
+
 
 _PHASES = ("forward", "backward", "optimizer")
 
