@@ -121,8 +121,8 @@ class BudgetSession:
     def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
         """The devices for which the item's measurements estimate the time: asked for, shown or limited."""
         from pytest_flopsbudget.config.settings import device_named  # noqa: PLC0415
+        from pytest_flopsbudget.quantities.metrics import devices_in  # noqa: PLC0415
         from pytest_flopsbudget.results.limits import limited_devices  # noqa: PLC0415 -- brings msgspec
-        from pytest_flopsbudget.results.metrics import devices_in  # noqa: PLC0415
 
         shown = devices_in([self.settings.show])
         names = (*self.settings.time_on, *shown, *limited_devices(self._holding(item)))
@@ -258,7 +258,7 @@ class BudgetSession:
     def _devices_of(self, verdict: Verdict) -> list[Device]:
         """The devices that a measurement has times for, those first that the pyproject asks for."""
         from pytest_flopsbudget.config.settings import device_named  # noqa: PLC0415
-        from pytest_flopsbudget.results.metrics import devices_in  # noqa: PLC0415 -- of use to few runs
+        from pytest_flopsbudget.quantities.metrics import devices_in  # noqa: PLC0415 -- of use to few runs
 
         estimated = devices_in(verdict.complexity.metrics)
         asked = [name for name in self.settings.time_on if name in estimated]

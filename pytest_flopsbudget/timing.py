@@ -51,7 +51,7 @@ class Timing:
 
         from pytest_flopsbudget.counting.latency import time_model  # noqa: PLC0415
         from pytest_flopsbudget.counting.reached import with_shares  # noqa: PLC0415
-        from pytest_flopsbudget.results.metrics import key_for  # noqa: PLC0415
+        from pytest_flopsbudget.quantities.metrics import key_for  # noqa: PLC0415
 
         latency, hardware = time_model(
             model, args, kwargs, backward=backward, run_time=self.run_time, machine=self.machine

@@ -13,8 +13,8 @@ from pytest_flopsbudget.config.reading import load_settings, marker_budget
 from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE, Budget, Settings, describe
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import matches_pattern
-from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.units import Tolerance
+from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 ONE_PERCENT = Tolerance(relative=Fraction(1, 100))
 

@@ -24,9 +24,9 @@ from inversion.blocks import (
 )
 from peers.table import markdown
 from pytest_flopsbudget.hardware.roofline import bound_of
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS
 from pytest_flopsbudget.reports.beyond import parts_of_time
-from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

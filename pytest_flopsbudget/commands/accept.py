@@ -230,8 +230,8 @@ def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
 
 def _was_seen(measurement: ReportedMeasurement, baseline: Complexity) -> bool:
     """Whether the run held the measurement against this baseline."""
+    from pytest_flopsbudget.quantities.metrics import identifying  # noqa: PLC0415
     from pytest_flopsbudget.results.comparison import before  # noqa: PLC0415 -- see run
-    from pytest_flopsbudget.results.metrics import identifying  # noqa: PLC0415
 
     new = measurement.complexity.metrics
     if identifying(baseline.metrics) == identifying(new):

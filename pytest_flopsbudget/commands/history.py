@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.commands import git
 from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.identifiers import file_of_baseline, is_baseline, matching, near
+from pytest_flopsbudget.quantities.metrics import METRICS, base_of, is_key, key_for
+from pytest_flopsbudget.quantities.parsing import nearest_spelling
 from pytest_flopsbudget.reports.text import visible
 from pytest_flopsbudget.results import baseline_text
 from pytest_flopsbudget.results.history import Revision, Step, trace
-from pytest_flopsbudget.results.metrics import METRICS, base_of, is_key, key_for
 from pytest_flopsbudget.results.totals import read_totals
-from pytest_flopsbudget.units import nearest_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

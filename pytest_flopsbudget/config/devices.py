@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.hardware.device import DTYPES, Device
 from pytest_flopsbudget.hardware.devices import device_named
-from pytest_flopsbudget.rates import parse_rate
-from pytest_flopsbudget.results.metrics import METRICS, Metric
-from pytest_flopsbudget.units import parse_quantity
+from pytest_flopsbudget.quantities.metrics import METRICS, Metric
+from pytest_flopsbudget.quantities.parsing import parse_quantity
+from pytest_flopsbudget.quantities.rates import parse_rate
 
 if TYPE_CHECKING:
     from collections.abc import Callable

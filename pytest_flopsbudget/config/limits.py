@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.hardware.devices import device_named
-from pytest_flopsbudget.results.metrics import METRICS, Amount, Metric, key_for
-from pytest_flopsbudget.units import parse_quantity, parse_ratio
+from pytest_flopsbudget.quantities.metrics import METRICS, Amount, Metric, key_for
+from pytest_flopsbudget.quantities.parsing import parse_quantity, parse_ratio
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.config.problems import Place

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.units import nearest_spelling
+from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -26,14 +26,9 @@ from pytest_flopsbudget.config.settings import (
 )
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import OPERATOR
-from pytest_flopsbudget.results.metrics import METRICS, base_of, is_key, key_for, name_in
-from pytest_flopsbudget.units import (
-    Tolerance,
-    nearest_spelling,
-    parse_percent,
-    parse_quantity,
-    parse_tolerance,
-)
+from pytest_flopsbudget.quantities.metrics import METRICS, base_of, is_key, key_for, name_in
+from pytest_flopsbudget.quantities.parsing import nearest_spelling, parse_percent, parse_quantity, parse_tolerance
+from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

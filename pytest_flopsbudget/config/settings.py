@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
 from pytest_flopsbudget.hardware import devices as known_devices
 from pytest_flopsbudget.identifiers import matches_pattern
-from pytest_flopsbudget.results.metrics import METRICS, Amount
-from pytest_flopsbudget.units import (
-    Tolerance,
-)
+from pytest_flopsbudget.quantities.metrics import METRICS, Amount
+from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from pytest_flopsbudget.hardware.roofline import times
-from pytest_flopsbudget.results.metrics import key_for
+from pytest_flopsbudget.quantities.metrics import key_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.hardware.device import Device
-from pytest_flopsbudget.units import nearest_spelling
+from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

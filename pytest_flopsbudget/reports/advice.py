@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.hardware.devices import DEVICES
 from pytest_flopsbudget.hardware.roofline import Bound, bound_of
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for
 from pytest_flopsbudget.reports.text import counted
-from pytest_flopsbudget.results.metrics import METRICS, count_of, key_for
-from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

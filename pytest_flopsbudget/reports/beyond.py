@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.hardware.roofline import bound_of
+from pytest_flopsbudget.quantities.formatting import format_percent, format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, count_of, devices_in, key_for
 from pytest_flopsbudget.reports.text import counted
 from pytest_flopsbudget.results.complexity import MEMORY_KINDS
-from pytest_flopsbudget.results.metrics import METRICS, count_of, devices_in, key_for
-from pytest_flopsbudget.units import format_percent, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

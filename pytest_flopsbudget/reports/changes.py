@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from pytest_flopsbudget.quantities.formatting import format_percent, format_value
+from pytest_flopsbudget.quantities.metrics import METRICS
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.failure import what_grew
 from pytest_flopsbudget.reports.screen import empty_table, end_of
 from pytest_flopsbudget.reports.text import counted, from_to, visible
 from pytest_flopsbudget.results.changes import KINDS, differing
-from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.units import format_percent, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -5,13 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_flopsbudget.units import format_exact, format_value
+from pytest_flopsbudget.quantities.formatting import format_exact, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_flopsbudget.quantities.metrics import Amount, Metric
     from pytest_flopsbudget.reports.screen import Screen
-    from pytest_flopsbudget.results.metrics import Amount, Metric
 
 #: Rows between the highest value and the lowest, both with them.
 _HEIGHT = 7

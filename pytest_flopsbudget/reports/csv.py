@@ -6,9 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.text import visible
-from pytest_flopsbudget.results.comparison import before
-from pytest_flopsbudget.results.metrics import (
+from pytest_flopsbudget.quantities.metrics import (
     METRICS,
     Amount,
     devices_in,
@@ -18,6 +16,8 @@ from pytest_flopsbudget.results.metrics import (
     name_in,
     value_of,
 )
+from pytest_flopsbudget.reports.text import visible
+from pytest_flopsbudget.results.comparison import before
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,6 +11,8 @@ from rich.text import Text
 
 from pytest_flopsbudget.fixture import DEFAULT_NAME
 from pytest_flopsbudget.hardware.roofline import bound_of
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for, measured_value
 from pytest_flopsbudget.reports import beyond
 from pytest_flopsbudget.reports.advice import NAMES, Site, sentence
 from pytest_flopsbudget.reports.cells import change, percent, used
@@ -19,9 +21,7 @@ from pytest_flopsbudget.reports.failure import unknown_operators
 from pytest_flopsbudget.reports.screen import empty_table
 from pytest_flopsbudget.reports.terminal import STYLES
 from pytest_flopsbudget.reports.text import amount, counted
-from pytest_flopsbudget.results.metrics import METRICS, count_of, key_for, measured_value
 from pytest_flopsbudget.results.places import ranked, share, tree
-from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -6,9 +6,9 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_flopsbudget.quantities.metrics import key_for
 from pytest_flopsbudget.reports.cells import amount, percent
 from pytest_flopsbudget.reports.screen import LEAST_ROOM, empty_table, start_of
-from pytest_flopsbudget.results.metrics import key_for
 from pytest_flopsbudget.results.places import share, weight
 
 if TYPE_CHECKING:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
+from pytest_flopsbudget.quantities.metrics import base_of, metric_of, title_of
 from pytest_flopsbudget.reports import beyond
 from pytest_flopsbudget.reports.text import amount, counted, estimated, from_to, growth, is_estimate, update_command
 from pytest_flopsbudget.results.diff import own_values, shape_change, telling
 from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
 from pytest_flopsbudget.results.limits import Unmeasured, Violation, plain
-from pytest_flopsbudget.results.metrics import base_of, metric_of, title_of
-from pytest_flopsbudget.units import format_pair, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

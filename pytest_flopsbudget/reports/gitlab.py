@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.results.metrics import devices_in, in_order, key_for, metric_of, name_in, value_of
+from pytest_flopsbudget.quantities.metrics import devices_in, in_order, key_for, metric_of, name_in, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from pytest_flopsbudget.quantities.formatting import format_percent, format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, metric_of, title_of
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.chart import chart, sparkline
 from pytest_flopsbudget.reports.screen import empty_table, end_of, start_of
 from pytest_flopsbudget.reports.text import visible
-from pytest_flopsbudget.results.metrics import METRICS, metric_of, title_of
-from pytest_flopsbudget.units import format_percent, format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

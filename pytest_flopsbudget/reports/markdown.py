@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, count_of, metric_of, title_of
 from pytest_flopsbudget.reports import beyond
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.markdown_text import COMMENT, LONGEST_LINE, code, folded, size
 from pytest_flopsbudget.reports.text import counted, from_to, update_command
-from pytest_flopsbudget.results.metrics import METRICS, count_of, metric_of, title_of
 from pytest_flopsbudget.results.verdict import Outcome, tightens
-from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from pytest_flopsbudget.identifiers import split_nodeid
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, devices_in, measured_value, metric_of, title_of
 from pytest_flopsbudget.reports import beyond
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.screen import LEAST_ROOM, Screen, empty_table, end_of
 from pytest_flopsbudget.reports.text import counted, update_command, visible
 from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
-from pytest_flopsbudget.results.metrics import METRICS, devices_in, measured_value, metric_of, title_of
 from pytest_flopsbudget.results.verdict import tightens
-from pytest_flopsbudget.units import format_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -6,8 +6,8 @@ import re
 import shlex
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.results.metrics import Amount, metric_of
-from pytest_flopsbudget.units import format_delta, format_pair, format_percent, format_value
+from pytest_flopsbudget.quantities.formatting import format_delta, format_pair, format_percent, format_value
+from pytest_flopsbudget.quantities.metrics import Amount, metric_of
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import Only

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import msgspec
 
+from pytest_flopsbudget.quantities.metrics import METRICS, STORED, STORED_BY_NAME, key_for, metric_of
 from pytest_flopsbudget.results.complexity import (
     PHASES,
     Complexity,
@@ -38,7 +39,6 @@ from pytest_flopsbudget.results.complexity import (
     UnknownOperator,
 )
 from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
-from pytest_flopsbudget.results.metrics import METRICS, STORED, STORED_BY_NAME, key_for, metric_of
 from pytest_flopsbudget.results.strict_json import FaultError, convert, parse
 
 if TYPE_CHECKING:

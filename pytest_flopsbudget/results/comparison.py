@@ -7,21 +7,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE
+from pytest_flopsbudget.quantities.metrics import METRICS, base_of, count_of, devices_in, in_order, is_optional, key_for
 from pytest_flopsbudget.results.complexity import Complexity, Execution
-from pytest_flopsbudget.results.metrics import (
-    METRICS,
-    base_of,
-    count_of,
-    devices_in,
-    in_order,
-    is_optional,
-    key_for,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pytest_flopsbudget.units import Tolerance
+    from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 Status = Literal["new", "unchanged", "regressed", "improved", "within"]
 

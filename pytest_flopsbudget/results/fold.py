@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.quantities.metrics import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, MutableMapping, Sequence

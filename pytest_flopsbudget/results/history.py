@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from pytest_flopsbudget.results.metrics import Amount
+    from pytest_flopsbudget.quantities.metrics import Amount
     from pytest_flopsbudget.results.totals import Tests, Totals
 
 

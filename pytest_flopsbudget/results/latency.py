@@ -8,13 +8,13 @@ import msgspec
 from msgspec.structs import replace
 
 from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE
-from pytest_flopsbudget.results.metrics import base_of, key_for
+from pytest_flopsbudget.quantities.metrics import base_of, key_for
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from pytest_flopsbudget.quantities.tolerance import Tolerance
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.units import Tolerance
 
 
 class Unjudged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

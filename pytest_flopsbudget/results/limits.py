@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from pytest_flopsbudget.identifiers import matches_pattern
-from pytest_flopsbudget.results.metrics import (
+from pytest_flopsbudget.quantities.metrics import (
     Amount,
     base_of,
     devices_in,
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.config.settings import Budget, Settings
+    from pytest_flopsbudget.quantities.tolerance import Tolerance
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.units import Tolerance
 
 _NEAR_NAMES = 3
 

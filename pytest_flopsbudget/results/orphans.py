@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.identifiers import FOLDER, split_nodeid
-from pytest_flopsbudget.results.metrics import identifying
+from pytest_flopsbudget.quantities.metrics import identifying
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

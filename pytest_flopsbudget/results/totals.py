@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from pytest_flopsbudget.quantities.metrics import Amount, identifying, value_of
 from pytest_flopsbudget.results import baseline, baseline_text
 from pytest_flopsbudget.results.baseline_lines import flat
-from pytest_flopsbudget.results.metrics import Amount, identifying, value_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+
 Unit = Literal["FLOPs", "MACs", "count", "bytes", "ns", "FLOPs/byte", "FLOPs/step"]
 Aggregation = Literal["sum", "distinct", "peak", "ratio", "whole"]
 Per = Literal["device", "machine"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from pytest_flopsbudget.units import (
+from pytest_flopsbudget.quantities.parsing import (
     BINARY_FACTORS,
     DECIMAL_FACTORS,
     nearest_spelling,
@@ -17,7 +17,8 @@ from pytest_flopsbudget.units import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_flopsbudget.units import Written
+    from pytest_flopsbudget.quantities.parsing import Written
+
 
 Speed = Literal["FLOP/s", "B/s"]
 
