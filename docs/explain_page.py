@@ -9,7 +9,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.counting.measure import measure
-from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.reports import explain
 from pytest_flopsbudget.reports.screen import Screen
 from pytest_flopsbudget.results.verdict import Measurement, judge

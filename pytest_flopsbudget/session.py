@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from _pytest.nodes import Node
 
     from pytest_flopsbudget.fixture import FlopsBudget
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.ledger import Baselines, Entry, Ledger
     from pytest_flopsbudget.reports.screen import Screen
     from pytest_flopsbudget.results.verdict import Only, Verdict

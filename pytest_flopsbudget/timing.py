@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_flopsbudget.hardware.devices import recognized
+from pytest_flopsbudget.hardware.catalog import recognized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pytest_flopsbudget.counting.tracer import Tracer
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
 
 

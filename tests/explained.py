@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_flopsbudget.hardware.device import Device
+from pytest_flopsbudget.hardware.profile import Device
 from pytest_flopsbudget.quantities.metrics import key_for
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
 

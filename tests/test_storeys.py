@@ -21,7 +21,7 @@ import pytest
         ("pytest_flopsbudget.results.report_file", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.commands.main", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.hardware.roofline", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
-        ("pytest_flopsbudget.hardware.devices", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
+        ("pytest_flopsbudget.hardware.catalog", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
         ("pytest_flopsbudget.config.settings", ["torch", "pytest", "msgspec", "rich"]),
     ],
 )

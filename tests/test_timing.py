@@ -9,7 +9,7 @@ from torch import nn
 from pytest_flopsbudget.counting import latency
 from pytest_flopsbudget.counting.latency import Timed
 from pytest_flopsbudget.counting.measure import measure_traced
-from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.hardware.roofline import times
 from pytest_flopsbudget.results.complexity import Latency
 from pytest_flopsbudget.timing import Timing

@@ -19,7 +19,7 @@ from pytest_flopsbudget.reports.beyond import parts_of_time
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.hardware.roofline import Bound
 
 #: Apart for those who see colours otherwise too (Okabe and Ito, 2008).

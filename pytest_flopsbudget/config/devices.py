@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.hardware.device import DTYPES, Device
-from pytest_flopsbudget.hardware.devices import device_named
+from pytest_flopsbudget.hardware.catalog import device_named
+from pytest_flopsbudget.hardware.profile import DTYPES, Device
 from pytest_flopsbudget.quantities.metrics import METRICS, Metric
 from pytest_flopsbudget.quantities.parsing import parse_quantity
 from pytest_flopsbudget.quantities.rates import parse_rate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.hardware.devices import device_named
+from pytest_flopsbudget.hardware.catalog import device_named
 from pytest_flopsbudget.quantities.metrics import METRICS, Amount, Metric, key_for
 from pytest_flopsbudget.quantities.parsing import parse_quantity, parse_ratio
 

@@ -10,7 +10,7 @@ from pytest_flopsbudget.quantities.parsing import nearest_spelling
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
 
 
 class Place:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal, TypeVar, get_args
 
-from pytest_flopsbudget.hardware import devices as known_devices
+from pytest_flopsbudget.hardware import catalog as known_devices
 from pytest_flopsbudget.identifiers import matches_pattern
 from pytest_flopsbudget.quantities.metrics import METRICS, Amount
 from pytest_flopsbudget.quantities.tolerance import Tolerance
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
 
 
 Reaction = Literal["fail", "warn", "ignore"]

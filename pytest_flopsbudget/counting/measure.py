@@ -17,7 +17,6 @@ from pytest_flopsbudget.counting.autocast import autocast_followed
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.data_parallel import reshard
 from pytest_flopsbudget.counting.description import name_of, signature_of
-from pytest_flopsbudget.counting.devices import devices_of
 from pytest_flopsbudget.counting.examples import inputs_of
 from pytest_flopsbudget.counting.fused_attention import attention_as_on_cpu
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
@@ -39,13 +38,14 @@ from pytest_flopsbudget.counting.undisturbed import uncollected, undisturbed
 from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.hardware.catalog import devices_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.counting.constants import Constants
     from pytest_flopsbudget.counting.tracer import Tracer
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity, Execution
 
 _T = TypeVar("_T")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.modules import Node
     from pytest_flopsbudget.counting.tracer import When
     from pytest_flopsbudget.counting.work import Work
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Latency
 
 _NANOSECONDS = 10**9

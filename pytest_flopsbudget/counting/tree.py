@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.memory import Memory
     from pytest_flopsbudget.counting.modules import ModuleTracker, Node
     from pytest_flopsbudget.counting.tracer import Tracer
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import PhaseName
 
 

@@ -16,7 +16,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting import flex
-from pytest_flopsbudget.counting.devices import devices_of
 from pytest_flopsbudget.counting.higher_order import RUN
 from pytest_flopsbudget.counting.holdings import name_modules
 from pytest_flopsbudget.counting.metadata import has_no_dispatcher
@@ -32,6 +31,7 @@ from pytest_flopsbudget.counting.undisturbed import measurements_around
 from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.counting.watched_modules import WatchedModules
 from pytest_flopsbudget.counting.work import NOTHING, Work
+from pytest_flopsbudget.hardware.catalog import devices_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from pytest_flopsbudget.counting.operators import OperatorInfo
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity, Operator
 
 _COMPILER = "torch._dynamo"

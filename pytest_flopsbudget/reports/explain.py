@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.reports.screen import Screen
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.places import Place

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+
 #: The dtypes for which profiles hold rates. "tfloat32" is FP32 with products in TF32, as PyTorch lets cuDNN compute
 #: convolutions and recurrent layers unless it is told otherwise, and matrix products only where it is told to.
 DTYPES = ("float64", "float32", "tfloat32", "bfloat16", "float16", "float8", "int8")

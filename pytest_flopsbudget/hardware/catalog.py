@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.hardware.device import Device
+from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.hardware.profile import Device
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
 
 _G = 10**9
 _GIB = 2**30
@@ -416,3 +418,16 @@ def recognized(description: str, devices: Iterable[Device] = tuple(DEVICES.value
             if re.search(rf"(?<![\w-]){re.escape(name.removesuffix('$'))}{end}", description.strip(), re.IGNORECASE):
                 return device
     return None
+
+
+def devices_of(devices: Iterable[str | Device]) -> tuple[Device, ...]:
+    """The devices that are meant, each once.
+
+    Raises:
+        UsageError: no device has one of the names.
+    """
+    try:
+        found = [device_named(device) if isinstance(device, str) else device for device in devices]
+    except ValueError as error:
+        raise UsageError(f"devices: {error}") from None
+    return tuple({device.name: device for device in found}.values())
