@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_flopsbudget.counting.building import shape_only
     from pytest_flopsbudget.counting.costs.registry import Call, flops_formula
     from pytest_flopsbudget.counting.measure import measure
+    from pytest_flopsbudget.counting.shape_only import shape_only
     from pytest_flopsbudget.counting.world import world
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
     from pytest_flopsbudget.fixture import FlopsBudget
@@ -27,7 +27,7 @@ _HOMES = {
     "UsageError": "errors",
     "flops_formula": "counting.costs.registry",
     "measure": "counting.measure",
-    "shape_only": "counting.building",
+    "shape_only": "counting.shape_only",
     "world": "counting.world",
 }
 

@@ -14,6 +14,7 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 #: Where models keep an example: Lightning's modules, then those of transformers.
 _ATTRIBUTES = ("example_input_array", "dummy_inputs")
 
