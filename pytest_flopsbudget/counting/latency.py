@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from pytest_flopsbudget.counting import flex
-from pytest_flopsbudget.counting.description import name_of
+from pytest_flopsbudget.counting.aggregation.labels import name_of
 from pytest_flopsbudget.counting.guard import ForeignTensorError, Guard
 from pytest_flopsbudget.counting.inputs import inputs_of
 from pytest_flopsbudget.counting.lightning import without_logs

@@ -9,10 +9,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopsbudget.counting import flex
+from pytest_flopsbudget.counting.aggregation.labels import name_of, signature_of
+from pytest_flopsbudget.counting.aggregation.result import complexity
 from pytest_flopsbudget.counting.autocast import autocast_followed
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.data_parallel import reshard
-from pytest_flopsbudget.counting.description import name_of, signature_of
 from pytest_flopsbudget.counting.fused_attention import attention_as_on_cpu
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
 from pytest_flopsbudget.counting.holdings import name_holdings
@@ -28,7 +29,6 @@ from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.sharded import is_sharded, local_work_only, wait_for
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.threads import other_threads_heard
-from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import undisturbed
 from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.counting.world import has_process_group

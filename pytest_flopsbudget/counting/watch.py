@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting import flex
+from pytest_flopsbudget.counting.aggregation.result import complexity
 from pytest_flopsbudget.counting.higher_order import RUN
 from pytest_flopsbudget.counting.holdings import name_modules
 from pytest_flopsbudget.counting.metadata import has_no_dispatcher
@@ -26,7 +27,6 @@ from pytest_flopsbudget.counting.shadow import uncompiled
 from pytest_flopsbudget.counting.sharded import propagation_unseen
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.tracer import Tracer, Unknown
-from pytest_flopsbudget.counting.tree import complexity
 from pytest_flopsbudget.counting.undisturbed import measurements_around
 from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.counting.watched_modules import WatchedModules

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.description import signature_of
+from pytest_flopsbudget.counting.aggregation.labels import signature_of
 from pytest_flopsbudget.counting.metadata import PLAIN
 from pytest_flopsbudget.counting.modules import ModuleTracker, Node
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import PhaseName
 
+
 _Key = TypeVar("_Key")
 
 #: Metrics that are sums of work.
