@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
+from pytest_flopsbudget.counting.cloning.optimizers import optimizers_in
 from pytest_flopsbudget.counting.metadata import PLAIN, parts_of, wraps_others
-from pytest_flopsbudget.counting.optimizers import optimizers_in
 from pytest_flopsbudget.counting.phases import states_of
 from pytest_flopsbudget.counting.sharded import local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pytest_flopsbudget.counting.cloning.cloner import Shadow
     from pytest_flopsbudget.counting.memory import Memory
-    from pytest_flopsbudget.counting.shadow import Shadow
 
 
 def name_holdings(memory: Memory, shadow: Shadow) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pytest_flopsbudget.counting.shadow import is_program, uncompiled
+from pytest_flopsbudget.counting.cloning.cloner import is_program, uncompiled
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:

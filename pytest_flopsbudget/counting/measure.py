@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
+from pytest_flopsbudget.counting.cloning.cloner import runnable
 from pytest_flopsbudget.counting.inputs import inputs_of
 from pytest_flopsbudget.counting.run import _Run
-from pytest_flopsbudget.counting.shadow import runnable
 from pytest_flopsbudget.counting.threads import works_for_a_measurement
 from pytest_flopsbudget.counting.undisturbed import uncollected
 from pytest_flopsbudget.errors import UsageError

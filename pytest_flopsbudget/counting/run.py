@@ -12,19 +12,19 @@ from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.aggregation.labels import name_of, signature_of
 from pytest_flopsbudget.counting.aggregation.result import complexity
 from pytest_flopsbudget.counting.autocast import autocast_followed
+from pytest_flopsbudget.counting.cloning.cloner import Shadow, sharing_data, uncompiled, without_data
+from pytest_flopsbudget.counting.cloning.lightning import without_logs
+from pytest_flopsbudget.counting.cloning.optimizers import know_steps, name_idle_steps, optimizers_in
+from pytest_flopsbudget.counting.cloning.torchscript import ReadsMemoryError
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.data_parallel import reshard
 from pytest_flopsbudget.counting.fused_attention import attention_as_on_cpu
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
 from pytest_flopsbudget.counting.holdings import name_holdings
-from pytest_flopsbudget.counting.lightning import without_logs
 from pytest_flopsbudget.counting.modules import ModuleTracker
-from pytest_flopsbudget.counting.optimizers import know_steps, name_idle_steps, optimizers_in
 from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.real import RealTracer
 from pytest_flopsbudget.counting.recurrent import step_by_step
-from pytest_flopsbudget.counting.scripted import ReadsMemoryError
-from pytest_flopsbudget.counting.shadow import Shadow, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.sharded import is_sharded, local_work_only, wait_for
 from pytest_flopsbudget.counting.structures import tensors_of

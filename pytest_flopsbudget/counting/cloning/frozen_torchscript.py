@@ -15,6 +15,7 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+
 _HIDDEN = ("prim::mkldnn_", "prim::MKLDNN")
 #: TorchScript's operator → ATen's, with the same arguments, or bounds that the node itself holds. ATen has none of them
 #: on oneDNN's tensors; to go there and back moves data, which is free.

@@ -9,8 +9,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_flopsbudget.counting.cloning.cloner import Shadow
     from pytest_flopsbudget.counting.constants import Constants
-    from pytest_flopsbudget.counting.shadow import Shadow
     from pytest_flopsbudget.counting.tracer import Tracer
 
 

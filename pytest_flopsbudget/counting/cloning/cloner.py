@@ -17,13 +17,21 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from pytest_flopsbudget.counting import sharded
-from pytest_flopsbudget.counting.frozen import in_sight, runs_unseen
+from pytest_flopsbudget.counting.cloning.frozen_torchscript import in_sight, runs_unseen
+from pytest_flopsbudget.counting.cloning.objects import (
+    attributes_of,
+    blank,
+    container_of,
+    has_slots,
+    is_plain,
+    slots_of,
+)
+from pytest_flopsbudget.counting.cloning.torchscript import independent_copy, refuse_memory_readers
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, parts_of, twin_of, wraps_others
-from pytest_flopsbudget.counting.plain import attributes_of, blank, container_of, has_slots, is_plain, slots_of
-from pytest_flopsbudget.counting.scripted import independent_copy, refuse_memory_readers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
 
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType, torch.Size))
 

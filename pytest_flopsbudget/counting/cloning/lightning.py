@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     import torch
 
+
 _PACKAGES = ("lightning", "pytorch_lightning")
 
 

@@ -12,6 +12,7 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 #: Instructions that reach a tensor's memory past the dispatcher. On a tensor without memory they end the process.
 _MEMORY_READERS = ("aten::tensor", "aten::as_tensor", "prim::tolist")
 
