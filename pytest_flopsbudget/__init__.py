@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call, flops_formula
+    from pytest_flopsbudget.counting.distributed.world import world
     from pytest_flopsbudget.counting.measure import measure
     from pytest_flopsbudget.counting.shape_only import shape_only
-    from pytest_flopsbudget.counting.world import world
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
@@ -28,7 +28,7 @@ _HOMES = {
     "flops_formula": "counting.costs.registry",
     "measure": "counting.measure",
     "shape_only": "counting.shape_only",
-    "world": "counting.world",
+    "world": "counting.distributed.world",
 }
 
 __all__ = [

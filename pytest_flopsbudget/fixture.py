@@ -102,7 +102,7 @@ class FlopsBudget:
         Raises:
             UsageError: no such rank, or a process group is up already.
         """
-        from pytest_flopsbudget.counting.world import world  # noqa: PLC0415 -- brings torch
+        from pytest_flopsbudget.counting.distributed.world import world  # noqa: PLC0415 -- brings torch
 
         return world(size, rank)
 

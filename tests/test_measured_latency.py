@@ -302,7 +302,7 @@ class TestRefused:
 
     def test_one_of_many(self):
         """Where one process stands for many, it would wait for nobody."""
-        from pytest_flopsbudget.counting.world import world
+        from pytest_flopsbudget.counting.distributed.world import world
 
         with world(2), pytest.raises(UsageError, match=r"^Linear cannot be timed as one process of several"):
             time_model(nn.Linear(4, 5), X)

@@ -17,7 +17,9 @@ from pytest_flopsbudget.counting.cloning.lightning import without_logs
 from pytest_flopsbudget.counting.cloning.optimizers import know_steps, name_idle_steps, optimizers_in
 from pytest_flopsbudget.counting.cloning.torchscript import ReadsMemoryError
 from pytest_flopsbudget.counting.constants import LARGEST_INTEGERS
-from pytest_flopsbudget.counting.data_parallel import reshard
+from pytest_flopsbudget.counting.distributed.data_parallel import reshard
+from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_work_only, wait_for
+from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.fused_attention import attention_as_on_cpu
 from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
 from pytest_flopsbudget.counting.holdings import name_holdings
@@ -26,12 +28,10 @@ from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.real import RealTracer
 from pytest_flopsbudget.counting.recurrent import step_by_step
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
-from pytest_flopsbudget.counting.sharded import is_sharded, local_work_only, wait_for
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.threads import other_threads_heard
 from pytest_flopsbudget.counting.undisturbed import undisturbed
 from pytest_flopsbudget.counting.unseen import unseen_named
-from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting import direct
-from pytest_flopsbudget.counting.collectives import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.constants import Constants
 from pytest_flopsbudget.counting.costs.recurrent import gradients_asked
+from pytest_flopsbudget.counting.distributed.world import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.fused_attention import ATTENTION, attention
 from pytest_flopsbudget.counting.metadata import PLAIN, append_key, make, spec_of, tensors_in, to_meta
 from pytest_flopsbudget.counting.tracer import Tracer

@@ -18,13 +18,13 @@ from torch.utils._python_dispatch import _disable_current_modes
 from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.aggregation.result import complexity
 from pytest_flopsbudget.counting.cloning.cloner import uncompiled
+from pytest_flopsbudget.counting.distributed.dtensor import propagation_unseen
 from pytest_flopsbudget.counting.higher_order import RUN
 from pytest_flopsbudget.counting.holdings import name_modules
 from pytest_flopsbudget.counting.metadata import has_no_dispatcher
 from pytest_flopsbudget.counting.operators import operator_info
 from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.replaced import replaced
-from pytest_flopsbudget.counting.sharded import propagation_unseen
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.tracer import Tracer, Unknown
 from pytest_flopsbudget.counting.undisturbed import measurements_around

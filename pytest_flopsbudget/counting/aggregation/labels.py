@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local
 from pytest_flopsbudget.counting.metadata import PLAIN
-from pytest_flopsbudget.counting.sharded import is_sharded, local
 from pytest_flopsbudget.counting.structures import tensors_of
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.aggregation.labels import shape_of
 from pytest_flopsbudget.counting.aggregation.sums import Sums
+from pytest_flopsbudget.counting.distributed.dtensor import local
+from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.metadata import PLAIN, bytes_of
-from pytest_flopsbudget.counting.sharded import local
-from pytest_flopsbudget.counting.world import has_process_group
 from pytest_flopsbudget.results.complexity import (
     PHASES,
     Complexity,

@@ -16,7 +16,6 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
-from pytest_flopsbudget.counting import sharded
 from pytest_flopsbudget.counting.cloning.frozen_torchscript import in_sight, runs_unseen
 from pytest_flopsbudget.counting.cloning.objects import (
     attributes_of,
@@ -27,6 +26,7 @@ from pytest_flopsbudget.counting.cloning.objects import (
     slots_of,
 )
 from pytest_flopsbudget.counting.cloning.torchscript import independent_copy, refuse_memory_readers
+from pytest_flopsbudget.counting.distributed import dtensor
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, parts_of, twin_of, wraps_others
 
 if TYPE_CHECKING:
@@ -485,8 +485,8 @@ class Shadow:
             return cast("torch.Tensor", self._remember(tensor, self._double(tensor)))
         if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             return self._uninitialized(tensor)
-        if sharded.is_sharded(tensor):
-            double = sharded.double_of(tensor, self._value)
+        if dtensor.is_sharded(tensor):
+            double = dtensor.double_of(tensor, self._value)
         elif wraps_others(tensor):
             double = self._wrapper(tensor)
         else:

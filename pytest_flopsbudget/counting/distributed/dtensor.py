@@ -14,14 +14,15 @@ import torch
 import torch.distributed
 from torch.utils._python_dispatch import _disable_current_modes
 
-from pytest_flopsbudget.counting.data_parallel import data_parallel
+from pytest_flopsbudget.counting.distributed.data_parallel import data_parallel
+from pytest_flopsbudget.counting.distributed.world import is_alone, need_process_group
 from pytest_flopsbudget.counting.replaced import replaced
-from pytest_flopsbudget.counting.world import is_alone, need_process_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_flopsbudget.counting.tracer import Tracer
+
 
 _TENSORS = "torch.distributed.tensor"
 _ASYNC = "torch.distributed._functional_collectives"

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import torch
 import torch.distributed
 
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 def has_process_group() -> bool:
@@ -94,3 +95,19 @@ def _forget_ranks() -> None:
     for clear in clears:  # which of them there are hangs on PyTorch's version
         if clear is not None:
             clear()
+
+
+def is_in_place(name: str) -> bool:
+    """Whether an operator named like "c10d.allreduce_" is one of those, for which PyTorch has no meta kernels."""
+    return name.startswith("c10d.") and name != "c10d.check_for_nan"
+
+
+def answer_in_place(operator: torch._ops.OpOverload, args: Sequence[Any]) -> Any:
+    """The tensors that it writes to, where it returns those, and work that is done already."""
+    from torch._C._distributed_c10d import FakeWork  # noqa: PLC0415 -- not every PyTorch is built with it
+
+    returns = len(operator._schema.returns)  # noqa: SLF001 -- torch names it so
+    if not returns:
+        return None
+    work = FakeWork().boxed()
+    return work if returns == 1 else (args[0], work)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from torch.nn.parallel import DistributedDataParallel
 
+from pytest_flopsbudget.counting.distributed.world import need_process_group
 from pytest_flopsbudget.counting.metadata import PLAIN
 from pytest_flopsbudget.counting.replaced import replaced
-from pytest_flopsbudget.counting.world import need_process_group
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from pytest_flopsbudget.counting.tracer import Tracer
+
 
 _FSDP = "torch.distributed.fsdp"
 
