@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.aggregation.labels import name_of
 from pytest_flopsbudget.counting.cloning.cloner import runnable, uncompiled
 from pytest_flopsbudget.counting.cloning.lightning import without_logs
 from pytest_flopsbudget.counting.cloning.optimizers import optimizers_in
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.guard import ForeignTensorError, Guard
+from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.inputs import inputs_of
 from pytest_flopsbudget.counting.machine import device_of, hardware, machine_name
 from pytest_flopsbudget.counting.run import first_without_data, run_backward
@@ -144,7 +144,7 @@ class _Double:
         try:
             with (
                 undisturbed(),
-                flex.countable(on_meta=False),
+                flex_attention.countable(on_meta=False),
                 torch.set_grad_enabled(self.gradients),
                 Guard(self._own, gradients=self.gradients),
             ):

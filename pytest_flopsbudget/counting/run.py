@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.aggregation.labels import name_of, signature_of
 from pytest_flopsbudget.counting.aggregation.result import complexity
 from pytest_flopsbudget.counting.autocast import autocast_followed
@@ -21,7 +20,8 @@ from pytest_flopsbudget.counting.distributed.data_parallel import reshard
 from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_work_only, wait_for
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.fused_attention import attention_as_on_cpu
-from pytest_flopsbudget.counting.higher_order import in_plain_pytorch
+from pytest_flopsbudget.counting.higher_order import flex_attention
+from pytest_flopsbudget.counting.higher_order.control_flow import in_plain_pytorch
 from pytest_flopsbudget.counting.holdings import name_holdings
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.phases import following_steps
@@ -126,7 +126,7 @@ class _Run:
         shadow = Shadow(without_data, own_hooks=self._own_hooks, gradients=self._has_gradients())
         tracer = None
         try:
-            with undisturbed(), flex.countable(on_meta=True):
+            with undisturbed(), flex_attention.countable(on_meta=True):
                 model, args, kwargs = self._doubled(shadow)
                 tracer = ShapesTracer(_tracker_of(model), shortcuts=self._shortcuts)
                 _know_batch_sizes(tracer.constants, shadow)
@@ -173,7 +173,7 @@ class _Run:
         return self._for_real_once(gradients=True)
 
     def _for_real_once(self, *, gradients: bool) -> Complexity:
-        with undisturbed(), flex.countable(on_meta=False):
+        with undisturbed(), flex_attention.countable(on_meta=False):
             shadow = Shadow(sharing_data, gradients=self._has_gradients())
             model, args, kwargs = self._doubled(shadow)
             tracer = RealTracer(_tracker_of(model))
@@ -272,7 +272,7 @@ def _module_of(model: Callable[..., Any]) -> torch.nn.Module | None:
 def _know_block_masks(constants: Constants, shadow: Shadow) -> None:
     """The structure of an attention mask is a setting of the model, though it is held in tensors."""
     for original, double in shadow.objects:
-        for count, its_double in zip(flex.counts_of(original), flex.counts_of(double), strict=True):
+        for count, its_double in zip(flex_attention.counts_of(original), flex_attention.counts_of(double), strict=True):
             if not (count.is_meta or _is_fake(count)):
                 constants.remember(its_double, count)
 

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pytest_flopsbudget.counting.higher_order import RULES, body_of
+from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
 from pytest_flopsbudget.counting.operators import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.phases import Steps, phase_of

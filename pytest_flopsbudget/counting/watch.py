@@ -15,11 +15,11 @@ from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from pytest_flopsbudget.counting import flex
 from pytest_flopsbudget.counting.aggregation.result import complexity
 from pytest_flopsbudget.counting.cloning.cloner import uncompiled
 from pytest_flopsbudget.counting.distributed.dtensor import propagation_unseen
-from pytest_flopsbudget.counting.higher_order import RUN
+from pytest_flopsbudget.counting.higher_order import flex_attention
+from pytest_flopsbudget.counting.higher_order.control_flow import RUN
 from pytest_flopsbudget.counting.holdings import name_modules
 from pytest_flopsbudget.counting.metadata import has_no_dispatcher
 from pytest_flopsbudget.counting.operators import operator_info
@@ -227,7 +227,7 @@ class Watch:
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
             stack.enter_context(unseen_named(tracer))
-            stack.enter_context(flex.countable(on_meta=False))
+            stack.enter_context(flex_attention.countable(on_meta=False))
             if _COMPILER not in sys.modules:
                 # Only a loaded compiler can be told to stay out.
                 stack.enter_context(replaced([(torch, "compile", self._compile_of(torch.compile))]))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting import flex, triton
+from pytest_flopsbudget.counting.higher_order import flex_attention, triton
 from pytest_flopsbudget.counting.replaced import replaced
 from pytest_flopsbudget.counting.threads import on_this_thread
 
@@ -30,8 +30,8 @@ def body_of(operator: HigherOrderOperator) -> Callable[..., Any]:
 
 #: Operators that are more to count than the plain PyTorch that they run.
 RULES: Mapping[str, Callable[..., Any]] = {
-    "flex_attention": flex.attention,
-    "flex_attention_backward": flex.attention_backward,
+    "flex_attention": flex_attention.attention,
+    "flex_attention_backward": flex_attention.attention_backward,
     "triton_kernel_wrapper_functional": triton.kernel,
     "triton_kernel_wrapper_mutation": triton.kernel,
 }

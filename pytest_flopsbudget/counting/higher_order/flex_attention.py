@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.tracer import Tracer
 
+
 _MODULE = "torch.nn.attention.flex_attention"
 
 #: Where a block mask, taken apart, has the lengths that it is for, its numbers of partial and of full blocks for each
