@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from pytest_flopsbudget.counting.cloning.cloner import runnable
 from pytest_flopsbudget.counting.inputs import inputs_of
+from pytest_flopsbudget.counting.isolation.global_state import uncollected
+from pytest_flopsbudget.counting.isolation.threads import works_for_a_measurement
 from pytest_flopsbudget.counting.run import _Run
-from pytest_flopsbudget.counting.threads import works_for_a_measurement
-from pytest_flopsbudget.counting.undisturbed import uncollected
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.hardware.catalog import devices_of
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 
+from pytest_flopsbudget.counting.isolation.patching import replaced
 from pytest_flopsbudget.counting.metadata import tensors_in
-from pytest_flopsbudget.counting.replaced import replaced
 from pytest_flopsbudget.counting.traffic import bytes_touched
 from pytest_flopsbudget.results.complexity import PhaseName
 

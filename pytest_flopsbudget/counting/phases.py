@@ -13,8 +13,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from pytest_flopsbudget.counting.isolation.global_state import measurements_around
 from pytest_flopsbudget.counting.structures import tensors_of
-from pytest_flopsbudget.counting.undisturbed import measurements_around
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

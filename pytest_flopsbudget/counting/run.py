@@ -23,14 +23,14 @@ from pytest_flopsbudget.counting.fused_attention import attention_as_on_cpu
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.higher_order.control_flow import in_plain_pytorch
 from pytest_flopsbudget.counting.holdings import name_holdings
+from pytest_flopsbudget.counting.isolation.global_state import undisturbed
+from pytest_flopsbudget.counting.isolation.threads import other_threads_heard
 from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.real import RealTracer
 from pytest_flopsbudget.counting.recurrent import step_by_step
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.structures import tensors_of
-from pytest_flopsbudget.counting.threads import other_threads_heard
-from pytest_flopsbudget.counting.undisturbed import undisturbed
 from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.errors import UsageError
 

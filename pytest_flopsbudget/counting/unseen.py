@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.replaced import replaced
-from pytest_flopsbudget.counting.threads import on_this_thread
+from pytest_flopsbudget.counting.isolation.patching import replaced
+from pytest_flopsbudget.counting.isolation.threads import on_this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

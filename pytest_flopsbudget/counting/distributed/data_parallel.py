@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from torch.nn.parallel import DistributedDataParallel
 
 from pytest_flopsbudget.counting.distributed.world import need_process_group
+from pytest_flopsbudget.counting.isolation.patching import replaced
 from pytest_flopsbudget.counting.metadata import PLAIN
-from pytest_flopsbudget.counting.replaced import replaced
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting.distributed.data_parallel import data_parallel
 from pytest_flopsbudget.counting.distributed.world import is_alone, need_process_group
-from pytest_flopsbudget.counting.replaced import replaced
+from pytest_flopsbudget.counting.isolation.patching import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.higher_order import flex_attention, triton
-from pytest_flopsbudget.counting.replaced import replaced
-from pytest_flopsbudget.counting.threads import on_this_thread
+from pytest_flopsbudget.counting.isolation.patching import replaced
+from pytest_flopsbudget.counting.isolation.threads import on_this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from pytest_flopsbudget.counting.replaced import replaced
+from pytest_flopsbudget.counting.isolation.patching import replaced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 #: Warnings about the way in which we run a model: where they are errors, they would stop it.
 _OUR_DOING = (
     "flex_attention called without torch.compile",  # so that its operators are seen
