@@ -49,8 +49,8 @@ class Timing:
         """
         from msgspec.structs import replace  # noqa: PLC0415 -- only who times pays for these
 
-        from pytest_flopsbudget.counting.latency import time_model  # noqa: PLC0415
-        from pytest_flopsbudget.counting.reached import with_shares  # noqa: PLC0415
+        from pytest_flopsbudget.counting.latency.benchmark import time_model  # noqa: PLC0415
+        from pytest_flopsbudget.counting.latency.utilization import with_shares  # noqa: PLC0415
         from pytest_flopsbudget.quantities.metrics import key_for  # noqa: PLC0415
 
         latency, hardware = time_model(

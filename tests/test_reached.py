@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from pytest_flopsbudget.counting.latency.utilization import with_shares
 from pytest_flopsbudget.counting.measure import measure_traced
-from pytest_flopsbudget.counting.reached import with_shares
 from pytest_flopsbudget.hardware.profile import Device
 from pytest_flopsbudget.results.complexity import Latency
 

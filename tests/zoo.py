@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import torch
 
-from pytest_flopsbudget.counting.latency import time_model
+from pytest_flopsbudget.counting.latency.benchmark import time_model
 from pytest_flopsbudget.counting.run import _Run
 
 #: Metrics in which PyTorch's kernels differ from its meta kernels where an output is there for them alone.

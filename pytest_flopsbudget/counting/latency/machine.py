@@ -12,6 +12,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+
 #: What Linux says of the processors, and of a board that is one piece with them.
 _PROCESSORS = Path("/proc/cpuinfo")
 _BOARD = Path("/proc/device-tree/model")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Latency
 
+
 _NANOSECONDS = 10**9
 
 

@@ -17,6 +17,7 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+
 _COMPILED_CALL = "_compiled_call_impl"
 
 

@@ -13,18 +13,19 @@ from pytest_flopsbudget.counting.cloning.cloner import runnable, uncompiled
 from pytest_flopsbudget.counting.cloning.lightning import without_logs
 from pytest_flopsbudget.counting.cloning.optimizers import optimizers_in
 from pytest_flopsbudget.counting.distributed.world import has_process_group
-from pytest_flopsbudget.counting.guard import ForeignTensorError, Guard
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.inputs import inputs_of
 from pytest_flopsbudget.counting.isolation.global_state import put_back, undisturbed
-from pytest_flopsbudget.counting.machine import device_of, hardware, machine_name
+from pytest_flopsbudget.counting.latency.machine import device_of, hardware, machine_name
+from pytest_flopsbudget.counting.latency.timed_copy import TimedDouble
+from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, Guard
 from pytest_flopsbudget.counting.run import first_without_data, run_backward
-from pytest_flopsbudget.counting.timed_double import TimedDouble
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.results.complexity import Latency
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
 
 #: Seconds for which a model is run again and again, at least.
 RUN_TIME = 1.0

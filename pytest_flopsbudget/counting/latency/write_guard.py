@@ -15,6 +15,7 @@ from pytest_flopsbudget.counting.operators import operator_info
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+
 #: Operators through which tensors that Python made of numbers come in.
 _COMES_IN = frozenset((torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default))
 
