@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting import direct
-from pytest_flopsbudget.counting.constants import Constants
 from pytest_flopsbudget.counting.costs.recurrent import gradients_asked
 from pytest_flopsbudget.counting.distributed.world import answer_in_place, is_in_place
-from pytest_flopsbudget.counting.fused_attention import ATTENTION, attention
+from pytest_flopsbudget.counting.meta import shape_rules
+from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
+from pytest_flopsbudget.counting.meta.known_values import Constants
 from pytest_flopsbudget.counting.metadata import PLAIN, append_key, make, spec_of, tensors_in, to_meta
 from pytest_flopsbudget.counting.tracer import Tracer
 from pytest_flopsbudget.counting.work import NOTHING
@@ -194,7 +194,9 @@ class ShapesTracer(Tracer):
         """Work the output out, or ask PyTorch's meta kernel for it."""
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
-        output = direct.answer(info, args, kwargs) if self._shortcuts else direct.only_answer(info, args, kwargs)
+        output = (
+            shape_rules.answer(info, args, kwargs) if self._shortcuts else shape_rules.only_answer(info, args, kwargs)
+        )
         if output is None:
             output = to_meta(info.operator(*args, **kwargs))
         return output, info.work(args, kwargs, output)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_flopsbudget.counting.cloning.cloner import Shadow
-    from pytest_flopsbudget.counting.constants import Constants
+    from pytest_flopsbudget.counting.meta.known_values import Constants
     from pytest_flopsbudget.counting.tracer import Tracer
 
 

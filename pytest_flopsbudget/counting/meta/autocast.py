@@ -22,6 +22,7 @@ from pytest_flopsbudget.counting.metadata import PLAIN, tensors_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
+
 #: The kinds of devices whose autocast is followed, and the name of its key.
 _KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 

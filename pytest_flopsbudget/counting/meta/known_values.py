@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.operators import OperatorInfo
 
+
 #: Elements of the largest tensor that is followed: beyond it, computing would cost what we set out to save.
 LARGEST = 4096
 #: The same for what follows from integer inputs, without which there is no answer.

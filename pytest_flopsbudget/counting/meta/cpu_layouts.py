@@ -16,6 +16,7 @@ from pytest_flopsbudget.counting.costs.recurrent import kept_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+
 _FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 #: Memory formats by the number of dimensions.
 _FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}

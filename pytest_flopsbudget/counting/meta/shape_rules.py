@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting import as_on_cpu, no_meta_kernel
+from pytest_flopsbudget.counting.meta import cpu_layouts, missing_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.operators import OperatorInfo
 
     Rule = Callable[[Sequence[Any], Mapping[str, Any]], Any]
+
 
 _OTHER_RESULTS_NAMES = """
 eq ne lt le gt ge isnan isinf isfinite isposinf isneginf isreal signbit isclose logical_not logical_and logical_or
@@ -218,7 +219,7 @@ def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return None
     inputs, normalized, *parameters = args
     if inputs.dtype is not torch.float32:
-        return as_on_cpu.layer_norm(args, kwargs)
+        return cpu_layouts.layer_norm(args, kwargs)
     if inputs.is_contiguous():
         output = _like(inputs)
     else:
@@ -237,7 +238,7 @@ def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if args[0].dtype is not torch.float32:
-        return as_on_cpu.group_norm(args, kwargs)
+        return cpu_layouts.group_norm(args, kwargs)
     if len(args) != 8 or kwargs or not _plain_float32(*args[:3]):  # noqa: PLR2004 -- all of its arguments
         return None
     inputs, weight, bias, batch, channels, positions, groups, _ = args
@@ -330,7 +331,7 @@ def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _any_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     output = _convolution(args, kwargs)
-    return as_on_cpu.convolution(args, kwargs) if output is None else output
+    return cpu_layouts.convolution(args, kwargs) if output is None else output
 
 
 def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -486,7 +487,11 @@ def _fused_attention_backward(args: Sequence[Any], _kwargs: Mapping[str, Any]) -
     return tuple(_empty(item.transpose(1, 2).shape, item.dtype).transpose(1, 2) for item in args[1:4])
 
 
-_ONLY_RULES: Mapping[str, Rule] = {"aten._grouped_mm": _grouped_product, **no_meta_kernel.OUTPUTS, **as_on_cpu.OUTPUTS}
+_ONLY_RULES: Mapping[str, Rule] = {
+    "aten._grouped_mm": _grouped_product,
+    **missing_kernels.OUTPUTS,
+    **cpu_layouts.OUTPUTS,
+}
 _RULES: Mapping[str, Rule] = {
     **_ONLY_RULES,
     "aten._scaled_dot_product_flash_attention_for_cpu": _fused_attention,

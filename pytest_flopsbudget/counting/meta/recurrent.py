@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.tracer import Tracer
 
-    #: (gates from the input, states, parameters but for the input's) → new states, of which the first is the output.
     Cell = Callable[[torch.Tensor, Sequence[torch.Tensor], Sequence[torch.Tensor]], Sequence[torch.Tensor]]
+
 
 _layer_of_onednn = torch.ops.aten.mkldnn_rnn_layer.default
 #: What that calls an LSTM.

@@ -22,6 +22,7 @@ from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 _fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default  # noqa: SLF001 -- torch names it so
 _choice = torch._fused_sdp_choice  # noqa: SLF001 -- what chooses
