@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import metadata
 
 from pytest_flopsbudget.counting.meta import cpu_layouts, shape_rules
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 #: Samples of each operator: the first ones are the plain cases, which are those that the rules are about.
 SAMPLES = 3

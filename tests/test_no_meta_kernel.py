@@ -10,7 +10,7 @@ from zoo import metadata
 
 from pytest_flopsbudget.counting.meta.missing_kernels import OUTPUTS
 from pytest_flopsbudget.counting.metadata import to_meta
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 
 class Compare(TorchDispatchMode):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from pytest_flopsbudget.config.devices import _KEYS, read_devices, read_time_on
+from pytest_flopsbudget.config.devices import read_devices, read_time_on
 from pytest_flopsbudget.config.limits import device_in, read_modules, read_phases, read_quantities
 from pytest_flopsbudget.config.problems import Place as _Place
 from pytest_flopsbudget.config.pyproject import _find_table, _read_document
@@ -14,11 +14,11 @@ from pytest_flopsbudget.config.settings import (
     _BUDGETS,
     _FILE,
     _IMPROVEMENTS,
+    _KEYS,
     _LIMITS,
     _ON_GITHUB,
     _REACTIONS,
     _SWITCHES,
-    _T,
     _TABLE,
     Budget,
     Settings,
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_flopsbudget.hardware.profile import Device
+
+_T = TypeVar("_T")
 
 
 def load_settings(rootpath: Path) -> Settings:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pytest_flopsbudget.hardware import catalog as known_devices
 from pytest_flopsbudget.identifiers import matches_pattern
@@ -53,8 +53,6 @@ _KEYS = (
 
 #: What a clock measures is never twice the same.
 LATENCY_TOLERANCE = Tolerance(relative=Fraction(1, 10))
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)

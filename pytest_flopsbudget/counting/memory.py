@@ -16,14 +16,14 @@ import torch
 
 from pytest_flopsbudget.counting.isolation.patching import replaced
 from pytest_flopsbudget.counting.metadata import tensors_in
-from pytest_flopsbudget.counting.traffic import bytes_touched
+from pytest_flopsbudget.counting.operators.traffic import bytes_touched
 from pytest_flopsbudget.results.complexity import PhaseName
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.counting.modules import Node
-    from pytest_flopsbudget.counting.operators import OperatorInfo
+    from pytest_flopsbudget.counting.operators.info import OperatorInfo
 
 #: Where a storage keeps its token.
 _TOKEN = "_flopsbudget"  # noqa: S105 -- no password

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_flopsbudget.counting.modules import ModuleTracker
-    from pytest_flopsbudget.counting.operators import OperatorInfo
-    from pytest_flopsbudget.counting.work import Work
+    from pytest_flopsbudget.counting.operators.info import OperatorInfo
+    from pytest_flopsbudget.counting.operators.work import Work
 
 
 class RealTracer(Tracer):

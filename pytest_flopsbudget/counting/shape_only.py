@@ -12,8 +12,8 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pytest_flopsbudget.counting.operators import OperatorInfo
-    from pytest_flopsbudget.counting.work import Work
+    from pytest_flopsbudget.counting.operators.info import OperatorInfo
+    from pytest_flopsbudget.counting.operators.work import Work
 
 
 class _Builder(ShapesTracer):

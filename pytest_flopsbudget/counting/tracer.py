@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
-from pytest_flopsbudget.counting.operators import OperatorInfo, operator_info
+from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
+from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.phases import Steps, phase_of
-from pytest_flopsbudget.counting.work import NOTHING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from pytest_flopsbudget.counting.modules import ModuleTracker, Node
-    from pytest_flopsbudget.counting.work import Work
+    from pytest_flopsbudget.counting.operators.work import Work
     from pytest_flopsbudget.results.complexity import PhaseName
 
     #: When work was done; recomputed work is backward work too.

@@ -24,13 +24,13 @@ from pytest_flopsbudget.counting.holdings import name_modules
 from pytest_flopsbudget.counting.isolation.global_state import measurements_around
 from pytest_flopsbudget.counting.isolation.patching import replaced
 from pytest_flopsbudget.counting.metadata import has_no_dispatcher
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.operators.info import operator_info
+from pytest_flopsbudget.counting.operators.work import NOTHING, Work
 from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.structures import tensors_of
 from pytest_flopsbudget.counting.tracer import Tracer, Unknown
 from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.counting.watched_modules import WatchedModules
-from pytest_flopsbudget.counting.work import NOTHING, Work
 from pytest_flopsbudget.hardware.catalog import devices_of
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from pytest_flopsbudget.counting.operators import OperatorInfo
+    from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity, Operator
 

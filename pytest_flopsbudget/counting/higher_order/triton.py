@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.costs import Call, Cost, registered_formula
-from pytest_flopsbudget.counting.traffic import bytes_touched
-from pytest_flopsbudget.counting.work import Work, dtype_of
+from pytest_flopsbudget.counting.operators.traffic import bytes_touched
+from pytest_flopsbudget.counting.operators.work import Work, dtype_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

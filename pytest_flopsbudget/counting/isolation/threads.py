@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.costs import FREE
 from pytest_flopsbudget.counting.isolation.patching import replaced
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, tensors_in
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -16,7 +16,7 @@ from pytest_flopsbudget.counting.metadata import twin_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_flopsbudget.counting.operators import OperatorInfo
+    from pytest_flopsbudget.counting.operators.info import OperatorInfo
 
 
 #: Elements of the largest tensor that is followed: beyond it, computing would cost what we set out to save.

@@ -17,7 +17,7 @@ from pytest_flopsbudget.counting.meta import cpu_layouts, missing_kernels
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_flopsbudget.counting.operators import OperatorInfo
+    from pytest_flopsbudget.counting.operators.info import OperatorInfo
 
     Rule = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 

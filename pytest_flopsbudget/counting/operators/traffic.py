@@ -18,7 +18,8 @@ from pytest_flopsbudget.counting.metadata import tensors_in
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_flopsbudget.counting.operators import OperatorInfo
+    from pytest_flopsbudget.counting.operators.info import OperatorInfo
+
 
 _MASKS = (torch.bool, torch.uint8)
 

@@ -24,13 +24,14 @@ from pytest_flopsbudget.counting.costs.activations import products_outputs
 from pytest_flopsbudget.counting.costs.communication import COLLECTIVES
 from pytest_flopsbudget.counting.costs.messages import message_of
 from pytest_flopsbudget.counting.metadata import tensors_in
-from pytest_flopsbudget.counting.traffic import launches, memory_traffic, moves_nothing
-from pytest_flopsbudget.counting.work import NOTHING, Work, dtype_of, precision_of
+from pytest_flopsbudget.counting.operators.traffic import launches, memory_traffic, moves_nothing
+from pytest_flopsbudget.counting.operators.work import NOTHING, Work, dtype_of, precision_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.counting.costs.registry import Formula
+
 
 #: "functional": returns new tensors, whose metadata follow from the arguments'; "inplace": returns arguments it wrote
 #: to, their metadata unchanged; "alias": returns views, resizes, or writes to ``out=``, so it has to run.

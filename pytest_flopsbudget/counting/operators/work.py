@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from fractions import Fraction
 
+
 #: What a dtype's arithmetic runs in: that of a complex number's parts, of a quantized one's integers.
 _REAL = {
     torch.complex32: torch.float16,
