@@ -164,7 +164,7 @@ class FlopsBudget:
 
     def _check(self, name: object, model: object, args: object, kwargs: object) -> None:
         from pytest_flopsbudget.counting.inputs import inputs_of, required  # noqa: PLC0415 -- brings torch
-        from pytest_flopsbudget.counting.structures import tensors_of  # noqa: PLC0415
+        from pytest_flopsbudget.counting.tensors.traversal import tensors_of  # noqa: PLC0415
 
         self._check_open("flops_budget(...)")
         _check_name(name, f"flops_budget(..., name={name!r})")

@@ -11,8 +11,8 @@ from zoo import both, metadata, on_shapes
 
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.meta.cpu_layouts import OUTPUTS
-from pytest_flopsbudget.counting.metadata import to_meta
 from pytest_flopsbudget.counting.operators.info import operator_info
+from pytest_flopsbudget.counting.tensors.metadata import to_meta
 
 
 def in_order(tensor):

@@ -9,8 +9,8 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.cloning.optimizers import optimizers_in
 from pytest_flopsbudget.counting.distributed.dtensor import local
-from pytest_flopsbudget.counting.metadata import PLAIN, parts_of, wraps_others
 from pytest_flopsbudget.counting.phases import states_of
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, parts_of, wraps_others
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

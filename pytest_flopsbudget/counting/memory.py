@@ -15,8 +15,8 @@ import msgspec
 import torch
 
 from pytest_flopsbudget.counting.isolation.patching import replaced
-from pytest_flopsbudget.counting.metadata import tensors_in
 from pytest_flopsbudget.counting.operators.traffic import bytes_touched
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 from pytest_flopsbudget.results.complexity import PhaseName
 
 if TYPE_CHECKING:

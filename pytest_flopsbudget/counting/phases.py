@@ -14,7 +14,7 @@ from torch.optim.optimizer import (
 )
 
 from pytest_flopsbudget.counting.isolation.global_state import measurements_around
-from pytest_flopsbudget.counting.structures import tensors_of
+from pytest_flopsbudget.counting.tensors.traversal import tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

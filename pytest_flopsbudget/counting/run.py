@@ -30,7 +30,7 @@ from pytest_flopsbudget.counting.modules import ModuleTracker
 from pytest_flopsbudget.counting.phases import following_steps
 from pytest_flopsbudget.counting.real import RealTracer
 from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
-from pytest_flopsbudget.counting.structures import tensors_of
+from pytest_flopsbudget.counting.tensors.traversal import tensors_of
 from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.errors import UsageError
 

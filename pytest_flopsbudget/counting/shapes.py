@@ -15,8 +15,8 @@ from pytest_flopsbudget.counting.distributed.world import answer_in_place, is_in
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
 from pytest_flopsbudget.counting.meta.known_values import Constants
-from pytest_flopsbudget.counting.metadata import PLAIN, append_key, make, spec_of, tensors_in, to_meta
 from pytest_flopsbudget.counting.operators.work import NOTHING
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, append_key, make, spec_of, tensors_in, to_meta
 from pytest_flopsbudget.counting.tracer import Tracer
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
-from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
 from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.phases import Steps, phase_of
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

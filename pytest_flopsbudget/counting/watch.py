@@ -23,11 +23,11 @@ from pytest_flopsbudget.counting.higher_order.control_flow import RUN
 from pytest_flopsbudget.counting.holdings import name_modules
 from pytest_flopsbudget.counting.isolation.global_state import measurements_around
 from pytest_flopsbudget.counting.isolation.patching import replaced
-from pytest_flopsbudget.counting.metadata import has_no_dispatcher
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work
 from pytest_flopsbudget.counting.phases import following_steps
-from pytest_flopsbudget.counting.structures import tensors_of
+from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.traversal import tensors_of
 from pytest_flopsbudget.counting.tracer import Tracer, Unknown
 from pytest_flopsbudget.counting.unseen import unseen_named
 from pytest_flopsbudget.counting.watched_modules import WatchedModules

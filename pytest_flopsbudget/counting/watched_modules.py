@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.aggregation.labels import signature_of
-from pytest_flopsbudget.counting.metadata import PLAIN
 from pytest_flopsbudget.counting.modules import ModuleTracker, Node
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

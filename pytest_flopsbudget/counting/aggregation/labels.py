@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local
-from pytest_flopsbudget.counting.metadata import PLAIN
-from pytest_flopsbudget.counting.structures import tensors_of
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN
+from pytest_flopsbudget.counting.tensors.traversal import tensors_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

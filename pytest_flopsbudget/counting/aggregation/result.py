@@ -11,7 +11,7 @@ from pytest_flopsbudget.counting.aggregation.labels import shape_of
 from pytest_flopsbudget.counting.aggregation.sums import Sums
 from pytest_flopsbudget.counting.distributed.dtensor import local
 from pytest_flopsbudget.counting.distributed.world import has_process_group
-from pytest_flopsbudget.counting.metadata import PLAIN, bytes_of
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, bytes_of
 from pytest_flopsbudget.results.complexity import (
     PHASES,
     Complexity,

@@ -27,7 +27,7 @@ from pytest_flopsbudget.counting.cloning.objects import (
 )
 from pytest_flopsbudget.counting.cloning.torchscript import independent_copy, refuse_memory_readers
 from pytest_flopsbudget.counting.distributed import dtensor
-from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, parts_of, twin_of, wraps_others
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher, parts_of, twin_of, wraps_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pytest_flopsbudget.counting.distributed.world import need_process_group
 from pytest_flopsbudget.counting.isolation.patching import replaced
-from pytest_flopsbudget.counting.metadata import PLAIN
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from torch._ops import OpOverload
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher, tensors_in
 from pytest_flopsbudget.counting.operators.info import operator_info
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -17,7 +17,7 @@ import torch
 from torch.nn.attention import SDPBackend
 from torch.utils._mode_utils import no_dispatch
 
-from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

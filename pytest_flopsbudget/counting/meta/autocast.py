@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from pytest_flopsbudget.counting.isolation.patching import replaced
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
-from pytest_flopsbudget.counting.metadata import PLAIN, tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from pytest_flopsbudget.counting.metadata import twin_of
+from pytest_flopsbudget.counting.tensors.metadata import twin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from pytest_flopsbudget.counting.isolation.patching import replaced
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
-from pytest_flopsbudget.counting.metadata import PLAIN, has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

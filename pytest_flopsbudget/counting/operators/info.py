@@ -23,9 +23,9 @@ from pytest_flopsbudget.counting.costs import (
 from pytest_flopsbudget.counting.costs.activations import products_outputs
 from pytest_flopsbudget.counting.costs.communication import COLLECTIVES
 from pytest_flopsbudget.counting.costs.messages import message_of
-from pytest_flopsbudget.counting.metadata import tensors_in
 from pytest_flopsbudget.counting.operators.traffic import launches, memory_traffic, moves_nothing
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work, dtype_of, precision_of
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ import torch
 
 from pytest_flopsbudget.counting.costs import Call
 from pytest_flopsbudget.counting.costs.recurrent import kept_bytes
-from pytest_flopsbudget.counting.metadata import tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

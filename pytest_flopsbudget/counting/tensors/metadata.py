@@ -9,6 +9,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+
 #: (shape, strides, dtype) of a tensor.
 TensorSpec = tuple[torch.Size, tuple[int, ...], torch.dtype]
 
