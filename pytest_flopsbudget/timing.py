@@ -10,7 +10,7 @@ from pytest_flopsbudget.hardware.catalog import recognized
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
 

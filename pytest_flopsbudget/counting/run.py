@@ -19,26 +19,26 @@ from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_wo
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.higher_order.control_flow import in_plain_pytorch
-from pytest_flopsbudget.counting.holdings import name_holdings
 from pytest_flopsbudget.counting.isolation.global_state import undisturbed
-from pytest_flopsbudget.counting.isolation.threads import other_threads_heard
 from pytest_flopsbudget.counting.meta.attention import attention_as_on_cpu
 from pytest_flopsbudget.counting.meta.autocast import autocast_followed
 from pytest_flopsbudget.counting.meta.known_values import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.meta.recurrent import step_by_step
-from pytest_flopsbudget.counting.modules import ModuleTracker
-from pytest_flopsbudget.counting.phases import following_steps
-from pytest_flopsbudget.counting.real import RealTracer
-from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.tensors.traversal import tensors_of
-from pytest_flopsbudget.counting.unseen import unseen_named
+from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
+from pytest_flopsbudget.counting.tracing.other_threads import other_threads_heard
+from pytest_flopsbudget.counting.tracing.phases import following_steps
+from pytest_flopsbudget.counting.tracing.real import RealTracer
+from pytest_flopsbudget.counting.tracing.resident import name_holdings
+from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
+from pytest_flopsbudget.counting.tracing.undispatched import unseen_named
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pytest_flopsbudget.counting.meta.known_values import Constants
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity, Execution
 

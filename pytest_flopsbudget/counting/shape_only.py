@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from pytest_flopsbudget.counting.modules import ModuleTracker
-from pytest_flopsbudget.counting.shapes import NeedsDataError, ShapesTracer
+from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
+from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:

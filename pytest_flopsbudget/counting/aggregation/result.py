@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
     import torch
 
-    from pytest_flopsbudget.counting.memory import Memory
-    from pytest_flopsbudget.counting.modules import ModuleTracker, Node
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.memory import Memory
+    from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
+    from pytest_flopsbudget.counting.tracing.nodes import Node
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import PhaseName
 

@@ -10,9 +10,9 @@ from pytest_flopsbudget.quantities.metrics import key_for
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_flopsbudget.counting.modules import Node
     from pytest_flopsbudget.counting.operators.work import Work
-    from pytest_flopsbudget.counting.tracer import When
+    from pytest_flopsbudget.counting.tracing.nodes import Node
+    from pytest_flopsbudget.counting.tracing.tracer import When
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import PhaseName
 

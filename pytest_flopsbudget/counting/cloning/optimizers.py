@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.cloning.cloner import Shadow
     from pytest_flopsbudget.counting.meta.known_values import Constants
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 
 def optimizers_in(shadow: Shadow) -> list[torch.optim.Optimizer]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 
 _FSDP = "torch.distributed.fsdp"

@@ -21,7 +21,7 @@ from pytest_flopsbudget.counting.isolation.patching import replaced
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 
 _TENSORS = "torch.distributed.tensor"

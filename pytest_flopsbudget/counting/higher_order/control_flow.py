@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch._ops import HigherOrderOperator
 
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 
 def body_of(operator: HigherOrderOperator) -> Callable[..., Any]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch._ops import HigherOrderOperator
 
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 
 _MODULE = "torch.nn.attention.flex_attention"

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from torch._ops import HigherOrderOperator
 
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 
 def kernel(tracer: Tracer, operator: HigherOrderOperator, **call: Any) -> Any:

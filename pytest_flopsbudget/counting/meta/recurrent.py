@@ -22,7 +22,7 @@ from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatche
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
     Cell = Callable[[torch.Tensor, Sequence[torch.Tensor], Sequence[torch.Tensor]], Sequence[torch.Tensor]]
 

@@ -16,7 +16,8 @@ from pytest_flopsbudget.counting.isolation.threads import on_this_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_flopsbudget.counting.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
+
 
 _NAMES = """
 fbgemm_linear_fp16_weight fbgemm_linear_fp16_weight_fp32_activation fbgemm_linear_int8_weight

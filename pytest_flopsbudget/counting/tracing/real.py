@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
-from pytest_flopsbudget.counting.tracer import Tracer
+from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_flopsbudget.counting.modules import ModuleTracker
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.counting.operators.work import Work
+    from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
 class RealTracer(Tracer):

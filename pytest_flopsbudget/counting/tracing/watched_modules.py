@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.aggregation.labels import signature_of
-from pytest_flopsbudget.counting.modules import ModuleTracker, Node
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN
+from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
+from pytest_flopsbudget.counting.tracing.nodes import Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
 
 _running_node = torch._C._current_autograd_node  # noqa: SLF001 -- the one way to ask for it
 

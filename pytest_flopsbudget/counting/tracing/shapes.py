@@ -17,16 +17,17 @@ from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
 from pytest_flopsbudget.counting.meta.known_values import Constants
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN, append_key, make, spec_of, tensors_in, to_meta
-from pytest_flopsbudget.counting.tracer import Tracer
+from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from torch._ops import OpOverload
 
-    from pytest_flopsbudget.counting.modules import ModuleTracker
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.counting.operators.work import Work
+    from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
+
 
 #: Call → (what its output looks like, what the call is). Facts about PyTorch only, so nothing ever has to reset it.
 _ANSWERS: dict[tuple[Any, ...], tuple[Any, Work]] = {}

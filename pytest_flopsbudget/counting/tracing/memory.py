@@ -22,8 +22,9 @@ from pytest_flopsbudget.results.complexity import PhaseName
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_flopsbudget.counting.modules import Node
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
+    from pytest_flopsbudget.counting.tracing.nodes import Node
+
 
 #: Where a storage keeps its token.
 _TOKEN = "_flopsbudget"  # noqa: S105 -- no password

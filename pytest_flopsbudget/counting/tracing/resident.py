@@ -9,14 +9,14 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.cloning.optimizers import optimizers_in
 from pytest_flopsbudget.counting.distributed.dtensor import local
-from pytest_flopsbudget.counting.phases import states_of
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN, parts_of, wraps_others
+from pytest_flopsbudget.counting.tracing.phases import states_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from pytest_flopsbudget.counting.cloning.cloner import Shadow
-    from pytest_flopsbudget.counting.memory import Memory
+    from pytest_flopsbudget.counting.tracing.memory import Memory
 
 
 def name_holdings(memory: Memory, shadow: Shadow) -> None:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.memory import Memory
+from pytest_flopsbudget.counting.tracing.memory import Memory
+from pytest_flopsbudget.counting.tracing.nodes import Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
+
 
 #: Where PyTorch's Python code enters a backward pass, called by a function that knows whether it makes a graph.
 _RUNS_BACKWARD = torch.autograd.graph._engine_run_backward.__code__  # noqa: SLF001
@@ -33,22 +35,6 @@ def _makes_graph(frame: FrameType | None) -> bool:
     """Whether the backward pass that is run from this frame was asked for a graph of its own."""
     caller = None if frame is None else frame.f_back
     return caller is not None and bool(caller.f_locals.get("create_graph"))
-
-
-class Node:
-    """One place in the tree: a module under one of its names, or the function that was measured."""
-
-    __slots__ = ("calls", "module", "parent", "path", "rise", "type")
-
-    def __init__(self, path: str, type_name: str, module: torch.nn.Module | None, parent: Node | None = None) -> None:
-        self.path = path
-        self.type = type_name
-        self.module = module
-        #: The place above, where it is known already.
-        self.parent = parent
-        self.calls = 0
-        #: The most bytes that a call had alive at once beyond those that were when it began.
-        self.rise = 0
 
 
 class ModuleTracker:

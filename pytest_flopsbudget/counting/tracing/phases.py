@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from pytest_flopsbudget.counting.memory import Memory
+    from pytest_flopsbudget.counting.tracing.memory import Memory
     from pytest_flopsbudget.results.complexity import PhaseName
+
 
 _running_node = torch._C._current_autograd_node  # noqa: SLF001 -- the one way to ask for it
 

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
 from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
-from pytest_flopsbudget.counting.phases import Steps, phase_of
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher
+from pytest_flopsbudget.counting.tracing.phases import Steps, phase_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,13 +24,12 @@ if TYPE_CHECKING:
 
     import torch
 
-    from pytest_flopsbudget.counting.modules import ModuleTracker, Node
     from pytest_flopsbudget.counting.operators.work import Work
+    from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
+    from pytest_flopsbudget.counting.tracing.nodes import Node
     from pytest_flopsbudget.results.complexity import PhaseName
 
-    #: When work was done; recomputed work is backward work too.
     When: TypeAlias = PhaseName | Literal["recomputed"]
-    #: Where, what and when → how often.
     _Credits: TypeAlias = dict[tuple[Node, Work, When], int]
 
 
