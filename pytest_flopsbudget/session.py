@@ -179,7 +179,7 @@ class BudgetSession:
         from pytest_flopsbudget.ledger import packed  # noqa: PLC0415 -- brings msgspec
         from pytest_flopsbudget.reports.failure import explain  # noqa: PLC0415
         from pytest_flopsbudget.reports.junit import properties  # noqa: PLC0415
-        from pytest_flopsbudget.reports.text import with_signs  # noqa: PLC0415
+        from pytest_flopsbudget.reports.wording import with_signs  # noqa: PLC0415
         from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
 
         nodeid = own_nodeid(item)
@@ -206,7 +206,7 @@ class BudgetSession:
     @cached_property
     def _signs(self) -> bool:
         """Whether the run's terminal, which another process may hold, shows signs beyond ASCII."""
-        from pytest_flopsbudget.reports.text import can_show_signs  # noqa: PLC0415
+        from pytest_flopsbudget.reports.wording import can_show_signs  # noqa: PLC0415
 
         worker = getattr(self._config, "workerinput", None)
         return can_show_signs(terminal_encoding(self._config) if worker is None else worker.get(ENCODING))

@@ -26,7 +26,7 @@ from peers.table import markdown
 from pytest_flopsbudget.hardware.roofline import bound_of
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS
-from pytest_flopsbudget.reports.beyond import parts_of_time
+from pytest_flopsbudget.reports.details import parts_of_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -152,7 +152,7 @@ class _Acceptance:
         self._lines += changed
 
     def _changes(self, test: ReportedTest, known: Mapping[str, Complexity]) -> Iterator[str]:
-        from pytest_flopsbudget.reports.text import amount, from_to  # noqa: PLC0415
+        from pytest_flopsbudget.reports.wording import amount, from_to  # noqa: PLC0415
         from pytest_flopsbudget.results.baseline import as_stored  # noqa: PLC0415
         from pytest_flopsbudget.results.comparison import compare  # noqa: PLC0415
         from pytest_flopsbudget.results.diff import telling  # noqa: PLC0415

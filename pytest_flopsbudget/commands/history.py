@@ -11,7 +11,7 @@ from pytest_flopsbudget.errors import BaselineError, UsageError
 from pytest_flopsbudget.identifiers import file_of_baseline, is_baseline, matching, near
 from pytest_flopsbudget.quantities.metrics import METRICS, base_of, is_key, key_for
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
-from pytest_flopsbudget.reports.text import visible
+from pytest_flopsbudget.reports.wording import visible
 from pytest_flopsbudget.results import baseline_text
 from pytest_flopsbudget.results.history import Revision, Step, trace
 from pytest_flopsbudget.results.totals import read_totals

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     Raises:
         UsageError: a report cannot be read or written, or they are not of one run.
     """
-    from pytest_flopsbudget.reports.text import counted  # noqa: PLC0415 -- what brings msgspec is not needed for --help
+    from pytest_flopsbudget.reports.wording import counted  # noqa: PLC0415 -- what brings msgspec is not needed for --help
     from pytest_flopsbudget.results import merging, report_file  # noqa: PLC0415
 
     if arguments.output in {"", "-"}:

@@ -12,7 +12,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.failure import what_grew
 from pytest_flopsbudget.reports.screen import empty_table, end_of
-from pytest_flopsbudget.reports.text import counted, from_to, visible
+from pytest_flopsbudget.reports.wording import counted, from_to, visible
 from pytest_flopsbudget.results.changes import KINDS, differing
 
 if TYPE_CHECKING:

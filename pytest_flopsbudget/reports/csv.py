@@ -16,7 +16,7 @@ from pytest_flopsbudget.quantities.metrics import (
     name_in,
     value_of,
 )
-from pytest_flopsbudget.reports.text import visible
+from pytest_flopsbudget.reports.wording import visible
 from pytest_flopsbudget.results.comparison import before
 
 if TYPE_CHECKING:

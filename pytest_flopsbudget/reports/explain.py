@@ -13,14 +13,14 @@ from pytest_flopsbudget.fixture import DEFAULT_NAME
 from pytest_flopsbudget.hardware.roofline import bound_of
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for, measured_value
-from pytest_flopsbudget.reports import beyond
+from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.advice import NAMES, Site, sentence
 from pytest_flopsbudget.reports.cells import change, percent, used
 from pytest_flopsbudget.reports.explain_tables import modules, operators, phases
 from pytest_flopsbudget.reports.failure import unknown_operators
 from pytest_flopsbudget.reports.screen import empty_table
 from pytest_flopsbudget.reports.terminal import STYLES
-from pytest_flopsbudget.reports.text import amount, counted
+from pytest_flopsbudget.reports.wording import amount, counted
 from pytest_flopsbudget.results.places import ranked, share, tree
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _head(nodeid: str, verdict: Verdict, screen: Screen) -> Iterator[RenderableT
     times = f"the largest of {verdict.times:,} measurements" if verdict.times > 1 else ""
     yield _line("; ".join(filter(None, (f"{how}, {_EXECUTIONS[complexity.execution]}", times))), screen)
     yield _line(_outcome(verdict), screen, style=STYLES[verdict.outcome])
-    for note in (*complexity.notes, *beyond.unjudged(verdict)):
+    for note in (*complexity.notes, *details.unjudged(verdict)):
         yield _line(note, screen)
     if complexity.unknown_operators:
         yield _line("operators without a formula, missing from all that follows:", screen)
@@ -125,7 +125,7 @@ def _totals(complexity: Complexity, screen: Screen) -> Iterator[RenderableType]:
         row = [cell for column in columns for cell in (column[i] if i < len(column) else ("", ""))]
         table.add_row(*(screen.safe(cell) for cell in row))
     yield Padding(table, (0, 0, 0, 2))
-    for line in (*beyond.at_peak(complexity), *beyond.latency(complexity)):
+    for line in (*details.at_peak(complexity), *details.latency(complexity)):
         yield _line(line, screen)
 
 
@@ -148,7 +148,7 @@ def _bounds(complexity: Complexity, devices: Sequence[Device], screen: Screen) -
         time = count_of(complexity.metrics, key_for("time", device.name))
         if time is None:
             continue
-        bound = bound_of(*beyond.parts_of_time(complexity.metrics, device.name))
+        bound = bound_of(*details.parts_of_time(complexity.metrics, device.name))
         words = f"{device.name}: {amount(time, 'time')}, {bound}-bound"
         yield _line(words, screen)
         for line in (_parts(complexity, device), _balance(complexity, device), _fit(complexity, device)):
@@ -159,7 +159,7 @@ def _bounds(complexity: Complexity, devices: Sequence[Device], screen: Screen) -
 
 
 def _parts(complexity: Complexity, device: Device) -> str:
-    parts = beyond.parts_of_time(complexity.metrics, device.name)
+    parts = details.parts_of_time(complexity.metrics, device.name)
     words = []
     for name, part in zip(("compute", "memory", "launches"), parts, strict=True):
         of_time = f" ({percent(Fraction(part, sum(parts)))})" if any(parts) else ""

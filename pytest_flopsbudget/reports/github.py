@@ -8,9 +8,9 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Literal
 
-from pytest_flopsbudget.reports import beyond
+from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.failure import explain
-from pytest_flopsbudget.reports.text import counted, update_command, with_signs
+from pytest_flopsbudget.reports.wording import counted, update_command, with_signs
 from pytest_flopsbudget.results.verdict import tightens
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, s
     if unknown and report.run.unknown_operators == "warn":
         message = f"{name}\noperators without a formula, missing from the count: {', '.join(unknown)}"
         yield "warning", "flops budget: unknown operators", message
-    uneven = [line for one in test.measurements for line in beyond.unjudged(one)]
+    uneven = [line for one in test.measurements for line in details.unjudged(one)]
     if uneven:
         yield "warning", "flops budget: latency not judged", "\n".join([name, *uneven])
     gone = [*test.vanished, *(key for one in test.measurements for key in one.comparison.vanished)]

@@ -11,7 +11,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS, metric_of, title_of
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.chart import chart, sparkline
 from pytest_flopsbudget.reports.screen import empty_table, end_of, start_of
-from pytest_flopsbudget.reports.text import visible
+from pytest_flopsbudget.reports.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.fixture import DEFAULT_NAME
 from pytest_flopsbudget.quantities.metrics import Amount, devices_in, in_order, key_for, metric_of, value_of
-from pytest_flopsbudget.reports.text import visible
+from pytest_flopsbudget.reports.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

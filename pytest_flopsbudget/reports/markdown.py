@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, get_args
 
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, metric_of, title_of
-from pytest_flopsbudget.reports import beyond
+from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.markdown_text import COMMENT, LONGEST_LINE, code, folded, size
-from pytest_flopsbudget.reports.text import counted, from_to, update_command
+from pytest_flopsbudget.reports.wording import counted, from_to, update_command
 from pytest_flopsbudget.results.verdict import Outcome, tightens
 
 if TYPE_CHECKING:
@@ -200,8 +200,8 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
             lines += _of_test(report, test)
         told.add(test.nodeid)
         # What filled the memory alone is no news that each measurement needs a fold for.
-        more = list(beyond.lines(measurement.complexity))
-        if lines or len(more) > len(list(beyond.at_peak(measurement.complexity))):
+        more = list(details.lines(measurement.complexity))
+        if lines or len(more) > len(list(details.at_peak(measurement.complexity))):
             # Why a test fails may have told some of it.
             yield _label(test, measurement), lines + [line for line in more if line not in lines]
     for test in report.tests:
@@ -224,7 +224,7 @@ def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iter
         yield "ran on real data, as shapes do not tell its way; the count may hang on that data"
     yield from complexity.notes
     if not measurement.fails:
-        yield from beyond.unjudged(measurement)
+        yield from details.unjudged(measurement)
     reported = "unknown operators" in measurement.failing or report.run.unknown_operators == "ignore"
     if complexity.unknown_operators and not reported:
         yield "operators without a formula, missing from the count:"

@@ -6,7 +6,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.text import visible, with_signs
+from pytest_flopsbudget.reports.wording import visible, with_signs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

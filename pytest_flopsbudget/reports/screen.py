@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pytest_flopsbudget.reports.text import can_show_signs, visible, with_signs
+from pytest_flopsbudget.reports.wording import can_show_signs, visible, with_signs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

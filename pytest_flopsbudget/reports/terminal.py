@@ -11,11 +11,11 @@ from rich.text import Text
 from pytest_flopsbudget.identifiers import split_nodeid
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, devices_in, measured_value, metric_of, title_of
-from pytest_flopsbudget.reports import beyond
+from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.screen import LEAST_ROOM, Screen, empty_table, end_of
-from pytest_flopsbudget.reports.text import counted, update_command, visible
+from pytest_flopsbudget.reports.wording import counted, update_command, visible
 from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
 from pytest_flopsbudget.results.verdict import tightens
 
@@ -67,7 +67,7 @@ def summary(
             for verdict in entry.whole():
                 lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
                 lines += [screen.text(line) for line in _collectives(verdict.complexity)]
-                for line in beyond.lines(verdict.complexity):
+                for line in details.lines(verdict.complexity):
                     lines += wrap(
                         screen.text(visible(line)),
                         screen.width,
@@ -167,7 +167,7 @@ def _widths(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
 def _time_columns(complexity: Complexity, parts: Sequence[Mapping[str, int]]) -> Iterator[tuple[str, list[str]]]:
     """Head and cells of a column for each device: the time of each of the ``parts``, and what bounds it."""
     for device in devices_in(complexity.metrics):
-        yield f"{device} (est.)", [beyond.bounded_time(metrics, device) for metrics in parts]
+        yield f"{device} (est.)", [details.bounded_time(metrics, device) for metrics in parts]
 
 
 def _collectives(complexity: Complexity) -> Iterator[str]:
@@ -228,7 +228,7 @@ def _is_otherwise_improved(verdict: Verdict) -> bool:
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
     if verdict.complexity.execution == "real":
         yield f"{entry.nodeid}: ran on real data, as shapes do not tell its way; the count may hang on that data"
-    for note in (*verdict.complexity.notes, *beyond.unjudged(verdict)):
+    for note in (*verdict.complexity.notes, *details.unjudged(verdict)):
         yield f"{entry.nodeid}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
         yield f"{entry.nodeid}: operators without a formula, missing from the count:"

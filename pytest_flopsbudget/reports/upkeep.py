@@ -6,7 +6,7 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.text import counted, rename_command
+from pytest_flopsbudget.reports.wording import counted, rename_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

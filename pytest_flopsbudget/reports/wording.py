@@ -12,6 +12,7 @@ from pytest_flopsbudget.quantities.metrics import Amount, metric_of
 if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import Only
 
+
 _TIMES = re.compile(r"(?<=\d)x(?=\d)")
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.hardware.roofline import bound_of
 from pytest_flopsbudget.quantities.formatting import format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, devices_in, key_for
-from pytest_flopsbudget.reports.text import counted
+from pytest_flopsbudget.reports.wording import counted
 from pytest_flopsbudget.results.complexity import MEMORY_KINDS
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.report import Judged
+
 
 _PARTS = METRICS["time"].derived
 
