@@ -102,7 +102,8 @@ def _write(report: Report, flag: str, path: Path) -> list[str]:
 
 
 def _rendered(flag: str, report: Report) -> str:
-    from pytest_flopsbudget.reports import csv, gitlab, markdown  # noqa: PLC0415 -- a run asks for few of them
+    from pytest_flopsbudget.reports import markdown  # noqa: PLC0415 -- a run asks for few of them
+    from pytest_flopsbudget.reports.ci import csv, gitlab  # noqa: PLC0415 -- a run asks for few of them
     from pytest_flopsbudget.results import report_file  # noqa: PLC0415
 
     match flag.rpartition("-")[2]:
@@ -130,7 +131,7 @@ def _append_summary(report: Report, path: Path) -> list[str]:
 
 
 def _commands(report: Report, config: pytest.Config) -> list[str]:
-    from pytest_flopsbudget.reports.github import commands  # noqa: PLC0415 -- see _rendered
+    from pytest_flopsbudget.reports.ci.github import commands  # noqa: PLC0415 -- see _rendered
 
     workspace = os.environ.get("GITHUB_WORKSPACE")
     return commands(report, _seen_from(Path(workspace), config.rootpath) if workspace else report.run.root)

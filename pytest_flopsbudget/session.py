@@ -177,8 +177,8 @@ class BudgetSession:
         if not measurements and marked:
             return None, _NOTHING_MEASURED if watched is None else _NOTHING_COMPUTED
         from pytest_flopsbudget.ledger import packed  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.reports.ci.junit import properties  # noqa: PLC0415
         from pytest_flopsbudget.reports.failure import explain  # noqa: PLC0415
-        from pytest_flopsbudget.reports.junit import properties  # noqa: PLC0415
         from pytest_flopsbudget.reports.wording import with_signs  # noqa: PLC0415
         from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
 

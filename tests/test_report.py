@@ -19,7 +19,8 @@ from timed import estimated, peaking, timed
 
 from pytest_flopsbudget.config.settings import Budget
 from pytest_flopsbudget.errors import ReportError
-from pytest_flopsbudget.reports import csv, github, gitlab, markdown
+from pytest_flopsbudget.reports import markdown
+from pytest_flopsbudget.reports.ci import csv, github, gitlab
 from pytest_flopsbudget.results.complexity import Module
 from pytest_flopsbudget.results.report import ordered
 from pytest_flopsbudget.results.report_file import dumps, load, loads, save

@@ -16,8 +16,14 @@ import pytest
         ("pytest_flopsbudget.reports.terminal", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.reports.explain", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.reports.markdown", ["torch", "pytest", "_pytest", "rich"]),
-        ("pytest_flopsbudget.reports.github, pytest_flopsbudget.reports.junit", ["torch", "pytest", "_pytest", "rich"]),
-        ("pytest_flopsbudget.reports.csv, pytest_flopsbudget.reports.gitlab", ["torch", "pytest", "_pytest", "rich"]),
+        (
+            "pytest_flopsbudget.reports.ci.github, pytest_flopsbudget.reports.ci.junit",
+            ["torch", "pytest", "_pytest", "rich"],
+        ),
+        (
+            "pytest_flopsbudget.reports.ci.csv, pytest_flopsbudget.reports.ci.gitlab",
+            ["torch", "pytest", "_pytest", "rich"],
+        ),
         ("pytest_flopsbudget.results.report_file", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.commands.main", ["torch", "pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.hardware.roofline", ["torch", "pytest", "_pytest", "msgspec", "rich"]),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.report import Report, ReportedMeasurement
 
+
 _PREFIX = "flops_budget_"
 
 #: As the format escapes them; and "#", from which on GitLab reads nothing, as in an address.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.report import Report, ReportedMeasurement
 
+
 _TEST = ("nodeid", "name", "file", "line", "test_outcome", "verdict", "fails")
 _RUN = ("model", "inputs", "execution", "backward", "times")
 

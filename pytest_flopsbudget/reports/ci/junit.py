@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.verdict import Verdict
 
+
 PREFIX = "flops_budget."
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.report import Report, ReportedTest
 
+
 Level = Literal["error", "warning", "notice"]
 
 #: GitHub shows no more of each kind for a step.
