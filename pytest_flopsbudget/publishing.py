@@ -102,13 +102,13 @@ def _write(report: Report, flag: str, path: Path) -> list[str]:
 
 
 def _rendered(flag: str, report: Report) -> str:
-    from pytest_flopsbudget.reports import markdown  # noqa: PLC0415 -- a run asks for few of them
     from pytest_flopsbudget.reports.ci import csv, gitlab  # noqa: PLC0415 -- a run asks for few of them
+    from pytest_flopsbudget.reports.markdown import run  # noqa: PLC0415 -- a run asks for few of them
     from pytest_flopsbudget.results import report_file  # noqa: PLC0415
 
     match flag.rpartition("-")[2]:
         case "markdown":
-            return markdown.text(report)
+            return run.text(report)
         case "csv":
             return csv.text(report)
         case "gitlab":
@@ -119,8 +119,8 @@ def _rendered(flag: str, report: Report) -> str:
 
 def _append_summary(report: Report, path: Path) -> list[str]:
     """Append to the summary of the step that runs, as much as there is room for."""
-    from pytest_flopsbudget.reports.markdown import text  # noqa: PLC0415 -- see _rendered
-    from pytest_flopsbudget.reports.markdown_text import STEP_SUMMARY  # noqa: PLC0415
+    from pytest_flopsbudget.reports.markdown.markup import STEP_SUMMARY  # noqa: PLC0415
+    from pytest_flopsbudget.reports.markdown.run import text  # noqa: PLC0415 -- see _rendered
 
     try:
         taken = path.stat().st_size if path.exists() else 0

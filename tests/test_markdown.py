@@ -15,8 +15,8 @@ from reporting import RUN, a_test, complexity, measurement, over, report, report
 from timed import estimated, peaking, timed
 
 from pytest_flopsbudget.config.settings import Budget
-from pytest_flopsbudget.reports.markdown import text
-from pytest_flopsbudget.reports.markdown_text import COMMENT, STEP_SUMMARY
+from pytest_flopsbudget.reports.markdown.markup import COMMENT, STEP_SUMMARY
+from pytest_flopsbudget.reports.markdown.run import text
 from pytest_flopsbudget.results.complexity import UnknownOperator
 
 #: GitHub's own, which https://docs.github.com and https://github.github.com/gfm/ state.

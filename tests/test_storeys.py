@@ -15,7 +15,7 @@ import pytest
         ("pytest_flopsbudget.ledger", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.reports.terminal", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.reports.explain", ["torch", "pytest", "_pytest"]),
-        ("pytest_flopsbudget.reports.markdown", ["torch", "pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.reports.markdown.run", ["torch", "pytest", "_pytest", "rich"]),
         (
             "pytest_flopsbudget.reports.ci.github, pytest_flopsbudget.reports.ci.junit",
             ["torch", "pytest", "_pytest", "rich"],

@@ -6,13 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.reports.changes import HEADS, detail_lines, in_short, label, row
-from pytest_flopsbudget.reports.markdown_text import COMMENT, code, folded, size
+from pytest_flopsbudget.reports.markdown.markup import COMMENT, code, folded, size
 from pytest_flopsbudget.results.changes import KINDS, differing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from pytest_flopsbudget.results.changes import Change, ChangeKind
+
 
 _SIGNS: dict[ChangeKind, str] = {
     "regressed": "⬆️",

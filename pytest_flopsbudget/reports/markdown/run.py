@@ -10,7 +10,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS, count_of, metric_of, 
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
-from pytest_flopsbudget.reports.markdown_text import COMMENT, LONGEST_LINE, code, folded, size
+from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
 from pytest_flopsbudget.reports.wording import counted, from_to, update_command
 from pytest_flopsbudget.results.verdict import Outcome, tightens
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest
+
 
 #: The share of the room that the table may take from the details.
 _TABLE_SHARE = 0.6

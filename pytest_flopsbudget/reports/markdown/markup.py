@@ -11,6 +11,7 @@ from pytest_flopsbudget.reports.wording import visible, with_signs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+
 #: Bytes that a comment on GitHub may have, less a little for what else stands in it. Its 65,536 are characters.
 COMMENT = 65_000
 #: Bytes that the summary of a step may have.
