@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.ledger import Baselines, Entry, Ledger
-    from pytest_flopsbudget.reports.screen import Screen
+    from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.verdict import Only, Verdict
 
 
@@ -212,15 +212,15 @@ class BudgetSession:
         return can_show_signs(terminal_encoding(self._config) if worker is None else worker.get(ENCODING))
 
     def _screen(self) -> Screen:
-        from pytest_flopsbudget.reports.screen import Screen  # noqa: PLC0415 -- brings rich
+        from pytest_flopsbudget.reports.terminal.screen import Screen  # noqa: PLC0415 -- brings rich
 
         writer = self._config.get_terminal_writer()
         return Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(self._config))
 
     def write_summary(self, reporter: pytest.TerminalReporter, ledger: Ledger) -> None:
         """Write what the run measured to the terminal."""
-        from pytest_flopsbudget.reports.terminal import summary  # noqa: PLC0415 -- brings rich
-        from pytest_flopsbudget.reports.upkeep import upkeep  # noqa: PLC0415
+        from pytest_flopsbudget.reports.terminal.baseline_notes import upkeep  # noqa: PLC0415
+        from pytest_flopsbudget.reports.terminal.summary import summary  # noqa: PLC0415 -- brings rich
 
         screen = self._screen()
         verbosity = self._config.get_verbosity()
@@ -244,7 +244,7 @@ class BudgetSession:
 
     def write_page(self, reporter: pytest.TerminalReporter, entry: Entry, name: str | None) -> None:
         """Write all there is to say about what a test measured, or about its one measurement ``name``."""
-        from pytest_flopsbudget.reports.explain import page  # noqa: PLC0415 -- brings rich
+        from pytest_flopsbudget.reports.terminal.explain import page  # noqa: PLC0415 -- brings rich
 
         nodeid = as_typed(entry.nodeid, self._config)
         for verdict in entry.whole():

@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from samples import linear
 
-from pytest_flopsbudget.reports import changes as in_terminal
 from pytest_flopsbudget.reports.markdown import changes
-from pytest_flopsbudget.reports.screen import Screen
+from pytest_flopsbudget.reports.terminal import changes as in_terminal
+from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.results.changes import Key, changes, differing
 
 

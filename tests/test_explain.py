@@ -14,8 +14,8 @@ from reporting import verdicts
 from rich.cells import cell_len
 
 from pytest_flopsbudget.config.settings import Budget, Settings
-from pytest_flopsbudget.reports.explain import page
-from pytest_flopsbudget.reports.screen import Screen
+from pytest_flopsbudget.reports.terminal.explain import page
+from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.results.complexity import MemoryAtPeak, Module, Phase, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
 

@@ -13,8 +13,8 @@ import pytest
         ("pytest_flopsbudget.counting.measure", ["pytest", "_pytest", "rich"]),
         ("pytest_flopsbudget.results.verdict", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.ledger", ["torch", "pytest", "_pytest"]),
-        ("pytest_flopsbudget.reports.terminal", ["torch", "pytest", "_pytest"]),
-        ("pytest_flopsbudget.reports.explain", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.reports.terminal.summary", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.reports.terminal.explain", ["torch", "pytest", "_pytest"]),
         ("pytest_flopsbudget.reports.markdown.run", ["torch", "pytest", "_pytest", "rich"]),
         (
             "pytest_flopsbudget.reports.ci.github, pytest_flopsbudget.reports.ci.junit",

@@ -12,8 +12,8 @@ from timed import estimated, net, peaking, timed, times
 from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.ledger import Entry, packed
 from pytest_flopsbudget.reports import details
-from pytest_flopsbudget.reports.screen import Screen
-from pytest_flopsbudget.reports.terminal import summary
+from pytest_flopsbudget.reports.terminal.screen import Screen
+from pytest_flopsbudget.reports.terminal.summary import summary
 from pytest_flopsbudget.reports.wording import can_show_signs, counted, from_to, with_signs
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.ledger import Ledger, packed
-from pytest_flopsbudget.reports.upkeep import upkeep
+from pytest_flopsbudget.reports.terminal.baseline_notes import upkeep
 from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.results.orphans import Orphan
 from pytest_flopsbudget.results.verdict import Measurement, judge

@@ -13,7 +13,7 @@ from pytest_flopsbudget.reports.wording import visible
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_flopsbudget.reports.screen import Screen
+    from pytest_flopsbudget.reports.terminal.screen import Screen
 
 
 #: Characters a line where there is no terminal to ask.
@@ -34,7 +34,7 @@ class Output:
     @cached_property
     def screen(self) -> Screen:
         """What standard output can show."""
-        from pytest_flopsbudget.reports.screen import Screen  # noqa: PLC0415 -- brings rich, which errors do without
+        from pytest_flopsbudget.reports.terminal.screen import Screen  # noqa: PLC0415 -- brings rich, which errors do without
 
         width = shutil.get_terminal_size((_WIDTH, 24)).columns
         colour = _wants_colour(sys.stdout) if self._colour is None else self._colour

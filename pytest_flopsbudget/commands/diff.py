@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     Raises:
         UsageError: one of the two means nothing, or cannot be read.
     """
-    from pytest_flopsbudget.reports import changes as shown  # noqa: PLC0415 -- brings rich, which errors do without
+    from pytest_flopsbudget.reports.terminal import changes as shown  # noqa: PLC0415 -- brings rich, which errors do without
     from pytest_flopsbudget.results.changes import changes, differing  # noqa: PLC0415
 
     old, new = sources(arguments.old, arguments.new)

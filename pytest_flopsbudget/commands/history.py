@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     Raises:
         UsageError: no git, no repository, or no such test in any commit.
     """
-    from pytest_flopsbudget.reports import history as shown  # noqa: PLC0415 -- brings rich, which errors do without
+    from pytest_flopsbudget.reports.terminal import history as shown  # noqa: PLC0415 -- brings rich, which errors do without
 
     here = Path.cwd()
     repository = git.Repository(here)

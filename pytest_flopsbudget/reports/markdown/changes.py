@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.changes import HEADS, detail_lines, in_short, label, row
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, code, folded, size
+from pytest_flopsbudget.reports.terminal.changes import HEADS, detail_lines, in_short, label, row
 from pytest_flopsbudget.results.changes import KINDS, differing
 
 if TYPE_CHECKING:

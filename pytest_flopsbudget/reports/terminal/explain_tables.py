@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_flopsbudget.quantities.metrics import key_for
 from pytest_flopsbudget.reports.cells import amount, percent
-from pytest_flopsbudget.reports.screen import LEAST_ROOM, empty_table, start_of
+from pytest_flopsbudget.reports.terminal.screen import LEAST_ROOM, empty_table, start_of
 from pytest_flopsbudget.results.places import share, weight
 
 if TYPE_CHECKING:
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from rich.console import JustifyMethod
     from rich.table import Table
 
-    from pytest_flopsbudget.reports.screen import Screen
+    from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.places import Place
+
 
 #: About as many rows has the table of modules, at most as many that of operators.
 _MOST_ROWS = 18

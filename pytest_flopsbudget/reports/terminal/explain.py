@@ -16,10 +16,10 @@ from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for, me
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.advice import NAMES, Site, sentence
 from pytest_flopsbudget.reports.cells import change, percent, used
-from pytest_flopsbudget.reports.explain_tables import modules, operators, phases
 from pytest_flopsbudget.reports.failure import unknown_operators
-from pytest_flopsbudget.reports.screen import empty_table
-from pytest_flopsbudget.reports.terminal import STYLES
+from pytest_flopsbudget.reports.terminal.explain_tables import modules, operators, phases
+from pytest_flopsbudget.reports.terminal.screen import empty_table
+from pytest_flopsbudget.reports.terminal.summary import STYLES
 from pytest_flopsbudget.reports.wording import amount, counted
 from pytest_flopsbudget.results.places import ranked, share, tree
 
@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.reports.screen import Screen
+    from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.places import Place
     from pytest_flopsbudget.results.verdict import Verdict
+
 
 #: How many places are told of.
 MOST_PLACES = 10

@@ -11,7 +11,7 @@ from pytest_flopsbudget.quantities.formatting import format_percent, format_valu
 from pytest_flopsbudget.quantities.metrics import METRICS
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.failure import what_grew
-from pytest_flopsbudget.reports.screen import empty_table, end_of
+from pytest_flopsbudget.reports.terminal.screen import empty_table, end_of
 from pytest_flopsbudget.reports.wording import counted, from_to, visible
 from pytest_flopsbudget.results.changes import KINDS, differing
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from pytest_flopsbudget.reports.screen import Screen
+    from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.changes import Change, ChangeKind, Key
+
 
 _STYLES: dict[ChangeKind, str] = {"regressed": "red", "improved": "green", "changed": "yellow", "new": "cyan"}
 #: Rows a kind; the rest is counted.

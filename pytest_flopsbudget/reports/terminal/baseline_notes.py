@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.ledger import Ledger
 
+
 #: Up to as many entries are named, unless more is asked for.
 _MOST_NAMES = 10
 

@@ -9,8 +9,8 @@ from rich.text import Text
 from pytest_flopsbudget.quantities.formatting import format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, metric_of, title_of
 from pytest_flopsbudget.reports import cells
-from pytest_flopsbudget.reports.chart import chart, sparkline
-from pytest_flopsbudget.reports.screen import empty_table, end_of, start_of
+from pytest_flopsbudget.reports.terminal.chart import chart, sparkline
+from pytest_flopsbudget.reports.terminal.screen import empty_table, end_of, start_of
 from pytest_flopsbudget.reports.wording import visible
 
 if TYPE_CHECKING:
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from rich.table import Table
 
-    from pytest_flopsbudget.reports.screen import Screen
+    from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.history import Point, Series
+
 
 #: Characters of a past that is told on one line.
 _SPARKS = 24

@@ -14,7 +14,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS, devices_in, measured_
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
-from pytest_flopsbudget.reports.screen import LEAST_ROOM, Screen, empty_table, end_of
+from pytest_flopsbudget.reports.terminal.screen import LEAST_ROOM, Screen, empty_table, end_of
 from pytest_flopsbudget.reports.wording import counted, update_command, visible
 from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
 from pytest_flopsbudget.results.verdict import tightens
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.ledger import Entry
     from pytest_flopsbudget.results.complexity import Complexity, Module
     from pytest_flopsbudget.results.verdict import Only, Outcome, Verdict
+
 
 #: Characters that paths of modules keep beside columns of times.
 _ROOM_FOR_PATHS = 20

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_flopsbudget.quantities.metrics import Amount, Metric
-    from pytest_flopsbudget.reports.screen import Screen
+    from pytest_flopsbudget.reports.terminal.screen import Screen
+
 
 #: Rows between the highest value and the lowest, both with them.
 _HEIGHT = 7
