@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.results.verdict import DEFAULT_NAME
 from pytest_flopsbudget.timing import Timing
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.verdict import Measurement
-
-#: The name of a measurement that was given none.
-DEFAULT_NAME = "model"
 
 
 class FlopsBudget:

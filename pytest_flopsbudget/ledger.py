@@ -16,9 +16,11 @@ import msgspec
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
 from pytest_flopsbudget.results.baseline import change, load, updated
-from pytest_flopsbudget.results.fold import natural_key
-from pytest_flopsbudget.results.orphans import likely_renames, orphans
-from pytest_flopsbudget.results.verdict import Verdict, to_accept
+from pytest_flopsbudget.results.folding import natural_key
+from pytest_flopsbudget.results.orphans import orphans
+from pytest_flopsbudget.results.renames import likely_renames
+from pytest_flopsbudget.results.report import to_accept
+from pytest_flopsbudget.results.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence

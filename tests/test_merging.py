@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from samples import linear, report, reported_test
 
 from pytest_flopsbudget.errors import ReportError
-from pytest_flopsbudget.results.merging import failing, fails, merged
+from pytest_flopsbudget.results.merge import failing, fails, merged
 from pytest_flopsbudget.results.report_file import dumps
 
 OK = reported_test("a.py::ok", linear(4), linear(4), line=1)

@@ -7,7 +7,8 @@ import pytest
 from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.baseline import BaselineFile
 from pytest_flopsbudget.results.complexity import Complexity, Module
-from pytest_flopsbudget.results.orphans import Orphan, likely_renames, orphans, without_test_file
+from pytest_flopsbudget.results.orphans import Orphan, orphans, without_test_file
+from pytest_flopsbudget.results.renames import likely_renames
 
 
 def complexity(flops=100, **fields):

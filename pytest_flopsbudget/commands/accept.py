@@ -143,7 +143,7 @@ class _Acceptance:
         if reason:
             self._refused.append(f"{test.nodeid}: {reason}")
             return
-        from pytest_flopsbudget.results.verdict import to_accept  # noqa: PLC0415 -- see run
+        from pytest_flopsbudget.results.report import to_accept  # noqa: PLC0415 -- see run
 
         measured = {measurement.name: to_accept(measurement) for measurement in test.measurements}
         changed = list(self._changes(test, known))
@@ -156,7 +156,7 @@ class _Acceptance:
         from pytest_flopsbudget.results.baseline import as_stored  # noqa: PLC0415
         from pytest_flopsbudget.results.comparison import compare  # noqa: PLC0415
         from pytest_flopsbudget.results.diff import telling  # noqa: PLC0415
-        from pytest_flopsbudget.results.verdict import to_accept  # noqa: PLC0415
+        from pytest_flopsbudget.results.report import to_accept  # noqa: PLC0415
 
         for measurement in test.measurements:
             name = "" if len(test.measurements) == 1 else f" {measurement.name}"

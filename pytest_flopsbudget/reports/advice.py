@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.places import Place
+    from pytest_flopsbudget.results.module_tree import Place
 
 _BATCH_NORMS = frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
 _LAYER = re.compile(r"(\d+)->(\d+)")

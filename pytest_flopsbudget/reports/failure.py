@@ -9,7 +9,7 @@ from pytest_flopsbudget.quantities.metrics import base_of, metric_of, title_of
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.wording import amount, counted, estimated, from_to, growth, is_estimate, update_command
 from pytest_flopsbudget.results.diff import own_values, shape_change, telling
-from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
+from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 from pytest_flopsbudget.results.limits import Unmeasured, Violation, plain
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.results import baseline_text, whole_file
-from pytest_flopsbudget.results.fold import without_peaks
-from pytest_flopsbudget.results.latency import with_latencies_of
+from pytest_flopsbudget.results.folding import without_peaks
+from pytest_flopsbudget.results.latency_noise import with_latencies_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,7 +8,7 @@ import msgspec
 
 from pytest_flopsbudget.quantities.metrics import STORED
 from pytest_flopsbudget.results.complexity import Complexity, Execution, Module, Operator, UnknownOperator
-from pytest_flopsbudget.results.fold import unfold
+from pytest_flopsbudget.results.folding import unfold
 from pytest_flopsbudget.results.strict_json import FaultError, convert
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from pytest_flopsbudget.results.complexity import (
     PhaseName,
     UnknownOperator,
 )
-from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
+from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 from pytest_flopsbudget.results.strict_json import FaultError, convert, parse
 
 if TYPE_CHECKING:

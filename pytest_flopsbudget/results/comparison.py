@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.quantities.tolerance import Tolerance
 
+
 Status = Literal["new", "unchanged", "regressed", "improved", "within"]
 
 
@@ -125,3 +126,14 @@ def _status(changes: Iterable[MetricChange]) -> Status:
     if any(change.new > change.old for change in changes):
         return "within"
     return "improved" if changes else "unchanged"
+
+
+def tightens(comparison: Comparison) -> bool:
+    """Whether a baseline is tightened by what it was compared with: nothing grew, and the same was measured.
+
+    It is decided for the whole entry, not metric by metric: an entry holds the modules and operators of one
+    measurement, and a mixture of two would be those of a model that never was. Another input, or fewer metrics, is no
+    improvement.
+    """
+    another = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    return comparison.status == "improved" and not another and not comparison.vanished

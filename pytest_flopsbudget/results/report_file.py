@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pytest_flopsbudget.errors import ReportError
 from pytest_flopsbudget.quantities.metrics import METRICS, STORED, STORED_BY_NAME, is_key, is_stored
 from pytest_flopsbudget.results import strict_json
-from pytest_flopsbudget.results.fold import fold, unfold
+from pytest_flopsbudget.results.folding import fold, unfold
 from pytest_flopsbudget.results.report import FORMAT, Report
 from pytest_flopsbudget.results.report_target import write_whole
 

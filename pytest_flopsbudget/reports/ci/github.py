@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.reports.wording import counted, update_command, with_signs
-from pytest_flopsbudget.results.verdict import tightens
+from pytest_flopsbudget.results.comparison import tightens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

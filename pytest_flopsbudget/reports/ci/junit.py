@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.fixture import DEFAULT_NAME
 from pytest_flopsbudget.quantities.metrics import Amount, devices_in, in_order, key_for, metric_of, value_of
 from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.results.verdict import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -12,7 +12,8 @@ from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
 from pytest_flopsbudget.reports.wording import counted, from_to, update_command
-from pytest_flopsbudget.results.verdict import Outcome, tightens
+from pytest_flopsbudget.results.comparison import tightens
+from pytest_flopsbudget.results.verdict import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from rich.padding import Padding
 from rich.text import Text
 
-from pytest_flopsbudget.fixture import DEFAULT_NAME
 from pytest_flopsbudget.hardware.roofline import bound_of
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for, measured_value
@@ -21,7 +20,8 @@ from pytest_flopsbudget.reports.terminal.explain_tables import modules, operator
 from pytest_flopsbudget.reports.terminal.screen import empty_table
 from pytest_flopsbudget.reports.terminal.summary import STYLES
 from pytest_flopsbudget.reports.wording import amount, counted
-from pytest_flopsbudget.results.places import ranked, share, tree
+from pytest_flopsbudget.results.module_tree import ranked, share, tree
+from pytest_flopsbudget.results.verdict import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.places import Place
+    from pytest_flopsbudget.results.module_tree import Place
     from pytest_flopsbudget.results.verdict import Verdict
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pytest_flopsbudget.quantities.metrics import key_for
 from pytest_flopsbudget.reports.cells import amount, percent
 from pytest_flopsbudget.reports.terminal.screen import LEAST_ROOM, empty_table, start_of
-from pytest_flopsbudget.results.places import share, weight
+from pytest_flopsbudget.results.module_tree import share, weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.places import Place
+    from pytest_flopsbudget.results.module_tree import Place
 
 
 #: About as many rows has the table of modules, at most as many that of operators.

@@ -16,8 +16,8 @@ from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
 from pytest_flopsbudget.reports.terminal.screen import LEAST_ROOM, Screen, empty_table, end_of
 from pytest_flopsbudget.reports.wording import counted, update_command, visible
-from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
-from pytest_flopsbudget.results.verdict import tightens
+from pytest_flopsbudget.results.comparison import tightens
+from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

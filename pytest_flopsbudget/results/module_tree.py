@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.metrics import count_of, key_for, metric_of
 from pytest_flopsbudget.results.complexity import Module
-from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
+from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.complexity import Module
 
+
 #: A number as Python writes it: "01" is another name than "1". 18 digits count more than any list can hold.
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _DIGITS = re.compile(r"([0-9]+)")

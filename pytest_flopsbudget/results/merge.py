@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.report import ReportedTest, Run
 
+
 #: What the parts of one run need not have in common.
 _OWN = frozenset({"exit_status", "stopped", "written", "errors"})
 #: pytest's exit codes, the one that says most last; what a whole run ends with if its parts end with these.
