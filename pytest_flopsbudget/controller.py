@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from pytest_flopsbudget.explaining import Explaining
-    from pytest_flopsbudget.ledger import Ledger
     from pytest_flopsbudget.session import BudgetSession
+    from pytest_flopsbudget.storage.run_record import Ledger
 
 
 #: Under which key a worker of pytest-xdist is told the encoding of the terminal, and tells the mistakes that it found.
@@ -163,7 +163,7 @@ class Controller:
 
     def _without_test_file(self) -> dict[Path, str]:
         """Baseline files without a test file in the folders that were asked for → the node id that this had."""
-        from pytest_flopsbudget.results.orphans import without_test_file  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.storage.orphans import without_test_file  # noqa: PLC0415 -- brings msgspec
 
         config = self._config
         here = config.invocation_params.dir
@@ -178,7 +178,7 @@ class Controller:
 
     def _known_ledger(self) -> Ledger:
         if self._ledger is None:
-            from pytest_flopsbudget.ledger import Ledger  # noqa: PLC0415 -- brings msgspec
+            from pytest_flopsbudget.storage.run_record import Ledger  # noqa: PLC0415 -- brings msgspec
 
             self._ledger = Ledger()
         return self._ledger

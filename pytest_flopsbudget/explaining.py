@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from pytest_flopsbudget.census import Census
-    from pytest_flopsbudget.ledger import Entry
+    from pytest_flopsbudget.storage.run_record import Entry
 
 FLAG = "--flops-budget-explain"
 #: As many ids as a message can name.

@@ -12,14 +12,14 @@ import pytest
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.errors import ReportError, UsageError
-from pytest_flopsbudget.results.report_target import append_to, obstacle, write_whole
+from pytest_flopsbudget.storage.atomic_file import append_to, obstacle, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_flopsbudget.ledger import Ledger
     from pytest_flopsbudget.results.report import Report
     from pytest_flopsbudget.session import BudgetSession
+    from pytest_flopsbudget.storage.run_record import Ledger
 
 
 def checked_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
@@ -104,7 +104,7 @@ def _write(report: Report, flag: str, path: Path) -> list[str]:
 def _rendered(flag: str, report: Report) -> str:
     from pytest_flopsbudget.reports.ci import csv, gitlab  # noqa: PLC0415 -- a run asks for few of them
     from pytest_flopsbudget.reports.markdown import run  # noqa: PLC0415 -- a run asks for few of them
-    from pytest_flopsbudget.results import report_file  # noqa: PLC0415
+    from pytest_flopsbudget.storage import report_file  # noqa: PLC0415
 
     match flag.rpartition("-")[2]:
         case "markdown":

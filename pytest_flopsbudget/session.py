@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.ledger import Baselines, Entry, Ledger
     from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.verdict import Only, Verdict
+    from pytest_flopsbudget.storage.run_record import Baselines, Entry, Ledger
 
 
 class BudgetSession:
@@ -54,7 +54,7 @@ class BudgetSession:
     @cached_property
     def baselines(self) -> Baselines:
         """The baseline files."""
-        from pytest_flopsbudget.ledger import Baselines  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.storage.run_record import Baselines  # noqa: PLC0415 -- brings msgspec
 
         # What a merge has torn has a baseline, two even: it is neither new, nor is there one to be tightened.
         return Baselines(torn=self.accepts is True)
@@ -176,11 +176,11 @@ class BudgetSession:
             measurements = [one for one in watched.close() if marked or one.complexity.runs_model]
         if not measurements and marked:
             return None, _NOTHING_MEASURED if watched is None else _NOTHING_COMPUTED
-        from pytest_flopsbudget.ledger import packed  # noqa: PLC0415 -- brings msgspec
         from pytest_flopsbudget.reports.ci.junit import properties  # noqa: PLC0415
         from pytest_flopsbudget.reports.failure import explain  # noqa: PLC0415
         from pytest_flopsbudget.reports.wording import with_signs  # noqa: PLC0415
         from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
+        from pytest_flopsbudget.storage.run_record import packed  # noqa: PLC0415 -- brings msgspec
 
         nodeid = own_nodeid(item)
         budgets = self.budgets_for(item)

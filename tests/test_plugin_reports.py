@@ -11,7 +11,7 @@ import pytest
 from conftest import NET_FLOPS, NET_PARAMS
 
 from pytest_flopsbudget.reports.ci.csv import COLUMNS
-from pytest_flopsbudget.results.report_file import load
+from pytest_flopsbudget.storage.report_file import load
 
 FLAGS = {
     "json": "--flops-budget-json",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_flopsbudget.identifiers import baseline_path
-from pytest_flopsbudget.results.baseline import load
+from pytest_flopsbudget.storage.baseline import load
 
 GROWN = """
 @pytest.mark.flops_budget(flops="1M")

@@ -23,7 +23,7 @@ from pytest_flopsbudget.reports.ci import csv, github, gitlab
 from pytest_flopsbudget.reports.markdown import run
 from pytest_flopsbudget.results.complexity import Module
 from pytest_flopsbudget.results.report import ordered
-from pytest_flopsbudget.results.report_file import dumps, load, loads, save
+from pytest_flopsbudget.storage.report_file import dumps, load, loads, save
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
 

@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from timed import estimated, net, peaking, timed, times
 
 from pytest_flopsbudget.config.settings import Budget, Settings
-from pytest_flopsbudget.ledger import Entry, packed
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.reports.terminal.summary import summary
 from pytest_flopsbudget.reports.wording import can_show_signs, counted, from_to, with_signs
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
+from pytest_flopsbudget.storage.run_record import Entry, packed
 
 
 def complexity(flops=2000, params=20, modules=None, **fields):

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.commands.console import Output
-    from pytest_flopsbudget.results.baseline import BaselineFile
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest
+    from pytest_flopsbudget.storage.baseline import BaselineFile
 
 SUMMARY = "accept what a report measured as the new baseline"
 DESCRIPTION = """\
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     Raises:
         UsageError: the report or a baseline cannot be read, a pattern matches nothing, or its tests are not here.
     """
-    from pytest_flopsbudget.results import report_file  # noqa: PLC0415 -- brings msgspec, which --help does without
+    from pytest_flopsbudget.storage import report_file  # noqa: PLC0415 -- brings msgspec, which --help does without
 
     report = report_file.load(Path(arguments.report))
     tests = _chosen(report, arguments.patterns)
@@ -128,7 +128,7 @@ class _Acceptance:
 
     def consider(self, test: ReportedTest) -> None:
         """Accept what a test measured, or say why not."""
-        from pytest_flopsbudget.results import baseline  # noqa: PLC0415 -- see run
+        from pytest_flopsbudget.storage import baseline  # noqa: PLC0415 -- see run
 
         test_file = _test_file(self._root, test)
         if test_file is None:
@@ -153,10 +153,10 @@ class _Acceptance:
 
     def _changes(self, test: ReportedTest, known: Mapping[str, Complexity]) -> Iterator[str]:
         from pytest_flopsbudget.reports.wording import amount, from_to  # noqa: PLC0415
-        from pytest_flopsbudget.results.baseline import as_stored  # noqa: PLC0415
         from pytest_flopsbudget.results.comparison import compare  # noqa: PLC0415
         from pytest_flopsbudget.results.diff import telling  # noqa: PLC0415
         from pytest_flopsbudget.results.report import to_accept  # noqa: PLC0415
+        from pytest_flopsbudget.storage.baseline import as_stored  # noqa: PLC0415
 
         for measurement in test.measurements:
             name = "" if len(test.measurements) == 1 else f" {measurement.name}"
@@ -177,7 +177,7 @@ class _Acceptance:
 
     def finish(self, output: Output, *, dry: bool) -> int:
         """Write the baselines, and tell of it."""
-        from pytest_flopsbudget.results import baseline  # noqa: PLC0415 -- see run
+        from pytest_flopsbudget.storage import baseline  # noqa: PLC0415 -- see run
 
         for line in (*self._lines, *(f"not accepted: {refused}" for refused in self._refused)):
             output.line(output.screen.text(line))

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.commands import git
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import file_of_baseline, is_baseline
-from pytest_flopsbudget.results import baseline, report_file
 from pytest_flopsbudget.results.changes import Key
+from pytest_flopsbudget.storage import baseline, report_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pytest_flopsbudget.results.baseline_text import Tests
     from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.storage.baseline_document import Tests
 
 
 #: The revision that is checked out.

@@ -40,7 +40,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         UsageError: a report cannot be read or written, or they are not of one run.
     """
     from pytest_flopsbudget.reports.wording import counted  # noqa: PLC0415 -- what brings msgspec is not needed for --help
-    from pytest_flopsbudget.results import merge, report_file  # noqa: PLC0415
+    from pytest_flopsbudget.results import merge  # noqa: PLC0415
+    from pytest_flopsbudget.storage import report_file  # noqa: PLC0415
 
     if arguments.output in {"", "-"}:
         raise UsageError(f"-o {arguments.output or repr('')}: names no file; write -o REPORT")

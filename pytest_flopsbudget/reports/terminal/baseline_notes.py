@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from pytest_flopsbudget.ledger import Ledger
+    from pytest_flopsbudget.storage.run_record import Ledger
 
 
 #: Up to as many entries are named, unless more is asked for.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pytest_flopsbudget.reports.terminal.screen import Screen
-    from pytest_flopsbudget.results.history import Point, Series
+    from pytest_flopsbudget.storage.history import Point, Series
 
 
 #: Characters of a past that is told on one line.

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pytest_flopsbudget.config.settings import Settings
-    from pytest_flopsbudget.ledger import Entry
     from pytest_flopsbudget.results.complexity import Complexity, Module
     from pytest_flopsbudget.results.verdict import Only, Outcome, Verdict
+    from pytest_flopsbudget.storage.run_record import Entry
 
 
 #: Characters that paths of modules keep beside columns of times.

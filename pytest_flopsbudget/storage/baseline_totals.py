@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pytest_flopsbudget.quantities.metrics import Amount, identifying, value_of
-from pytest_flopsbudget.results import baseline, baseline_text
-from pytest_flopsbudget.results.baseline_lines import flat
+from pytest_flopsbudget.storage import baseline, baseline_document
+from pytest_flopsbudget.storage.baseline_lines import flat
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,7 +65,7 @@ def read_totals(data: bytes, path: Path) -> Tests:
         file = _DECODER.decode(data)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         file = None
-    tests = _gather(file.lines) if file is not None and file.format == baseline_text.FORMAT else None
+    tests = _gather(file.lines) if file is not None and file.format == baseline_document.FORMAT else None
     if tests is not None:
         return tests
     # What is of another format or at fault is read as strictly as ever.

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from pytest_flopsbudget.quantities.metrics import Amount
-    from pytest_flopsbudget.results.totals import Tests, Totals
+    from pytest_flopsbudget.storage.baseline_totals import Tests, Totals
 
 
 class Address(NamedTuple):

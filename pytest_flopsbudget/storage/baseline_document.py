@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results import baseline_format_1, baseline_lines
+from pytest_flopsbudget.results import baseline_format_1
 from pytest_flopsbudget.results.complexity import Complexity
-from pytest_flopsbudget.results.strict_json import FaultError, convert, line_at, lines_of, parse
+from pytest_flopsbudget.storage import baseline_lines
+from pytest_flopsbudget.storage.strict_json import FaultError, convert, line_at, lines_of, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from pytest_flopsbudget.results.baseline_lines import Key
-    from pytest_flopsbudget.results.strict_json import Place
+    from pytest_flopsbudget.storage.baseline_lines import Key
+    from pytest_flopsbudget.storage.strict_json import Place
+
 
 FORMAT = 2
 

@@ -11,10 +11,10 @@ from msgspec.structs import replace
 
 from pytest_flopsbudget.errors import ReportError
 from pytest_flopsbudget.quantities.metrics import METRICS, STORED, STORED_BY_NAME, is_key, is_stored
-from pytest_flopsbudget.results import strict_json
 from pytest_flopsbudget.results.folding import fold, unfold
 from pytest_flopsbudget.results.report import FORMAT, Report
-from pytest_flopsbudget.results.report_target import write_whole
+from pytest_flopsbudget.storage import strict_json
+from pytest_flopsbudget.storage.atomic_file import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.report import ReportedMeasurement
-    from pytest_flopsbudget.results.strict_json import Place
+    from pytest_flopsbudget.storage.strict_json import Place
+
 
 _REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
 

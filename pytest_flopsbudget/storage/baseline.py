@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results import baseline_text, whole_file
 from pytest_flopsbudget.results.folding import without_peaks
 from pytest_flopsbudget.results.latency_noise import with_latencies_of
+from pytest_flopsbudget.storage import atomic_file, baseline_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pytest_flopsbudget.results.baseline_lines import Key
-    from pytest_flopsbudget.results.baseline_text import Content, Tests
     from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.storage.baseline_document import Content, Tests
+    from pytest_flopsbudget.storage.baseline_lines import Key
 
 
 #: Writing takes fractions of a second; who holds the lock for longer hangs.
@@ -75,7 +75,7 @@ def loads(text: str, path: Path) -> BaselineFile:
 
 def dumps(file: BaselineFile) -> str:
     """The text of a baseline file."""
-    return baseline_text.write(file.tests, file.texts)
+    return baseline_document.write(file.tests, file.texts)
 
 
 def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool:
@@ -132,19 +132,19 @@ def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
     after = make(before)
     # A symbolic link stays one: the file that it points to is replaced.
     target = Path(os.path.realpath(path))
-    if after == before and not whole_file.leftovers(target):
+    if after == before and not atomic_file.leftovers(target):
         return False
     try:
         _make_folder(path.parent)
-        with whole_file.locked(target.parent, LOCK_SECONDS):
-            whole_file.remove_leftovers(target)
+        with atomic_file.locked(target.parent, LOCK_SECONDS):
+            atomic_file.remove_leftovers(target)
             now = _bytes(path)
             if now != before:
                 after = make(now)
             if after == now:
                 return False
             _write(target, after, path)
-    except whole_file.BusyError as error:
+    except atomic_file.BusyError as error:
         raise BaselineError(
             f"{path}: cannot be written: {error} has been writing beside it for {LOCK_SECONDS:.0f} s. The file is as "
             "it was; end that process and run again."
@@ -166,14 +166,14 @@ def _bytes(path: Path) -> bytes | None:
 
 def _read(data: bytes | None, path: Path) -> Content:
     if data is None:
-        return baseline_text.Content({})
+        return baseline_document.Content({})
     try:
         # Editors and git may have set a mark in front or turned the line ends.
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        raise BaselineError(f"{path}, line {line}: not UTF-8. {baseline_text.REMEDY}") from error
-    return baseline_text.read(text, path)
+        raise BaselineError(f"{path}, line {line}: not UTF-8. {baseline_document.REMEDY}") from error
+    return baseline_document.read(text, path)
 
 
 def _changed(before: bytes | None, path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bytes | None:
@@ -207,9 +207,9 @@ def _write(target: Path, data: bytes | None, path: Path) -> None:
         raise BaselineError(f"{path}: cannot be written: it is read-only. The file is as it was.")
     if data is None:
         target.unlink()
-        whole_file.sync_folder(target.parent)
+        atomic_file.sync_folder(target.parent)
         return
     attributes = target.parent / ".gitattributes"
     if not attributes.exists() and any((folder / ".git").exists() for folder in target.parents):
-        whole_file.replace(attributes, _ATTRIBUTES)
-    whole_file.replace(target, data)
+        atomic_file.replace(attributes, _ATTRIBUTES)
+    atomic_file.replace(target, data)

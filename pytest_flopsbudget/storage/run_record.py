@@ -15,21 +15,21 @@ import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
-from pytest_flopsbudget.results.baseline import change, load, updated
 from pytest_flopsbudget.results.folding import natural_key
-from pytest_flopsbudget.results.orphans import orphans
 from pytest_flopsbudget.results.renames import likely_renames
 from pytest_flopsbudget.results.report import to_accept
 from pytest_flopsbudget.results.verdict import Verdict
+from pytest_flopsbudget.storage.baseline import change, load, updated
+from pytest_flopsbudget.storage.orphans import orphans
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
-    from pytest_flopsbudget.results.baseline import BaselineFile
     from pytest_flopsbudget.results.comparison import Status
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.orphans import Orphan
     from pytest_flopsbudget.results.verdict import Only
+    from pytest_flopsbudget.storage.baseline import BaselineFile
+    from pytest_flopsbudget.storage.orphans import Orphan
 
 
 class Baselines:

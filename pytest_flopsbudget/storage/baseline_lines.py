@@ -39,10 +39,11 @@ from pytest_flopsbudget.results.complexity import (
     UnknownOperator,
 )
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
-from pytest_flopsbudget.results.strict_json import FaultError, convert, parse
+from pytest_flopsbudget.storage.strict_json import FaultError, convert, parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
 
 #: Test id and name of the measurement.
 Key = tuple[str, str]

@@ -13,8 +13,8 @@ from pytest_flopsbudget.identifiers import FOLDER
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from pytest_flopsbudget.results.baseline import BaselineFile
     from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.storage.baseline import BaselineFile
 
 
 @dataclass(frozen=True)

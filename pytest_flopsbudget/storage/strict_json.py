@@ -13,6 +13,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+
 _T = TypeVar("_T")
 
 #: Keys of objects and positions in arrays, from the outermost in.
