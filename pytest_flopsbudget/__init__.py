@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.measure import measure
     from pytest_flopsbudget.counting.shape_only import shape_only
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
-    from pytest_flopsbudget.fixture import FlopsBudget
+    from pytest_flopsbudget.plugin.fixture import FlopsBudget
     from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
 
 #: Public name → the module that holds it. Looked up on first use: importing this package is part of every pytest run,
@@ -20,7 +20,7 @@ _HOMES = {
     "BudgetExceededError": "errors",
     "Call": "counting.costs.registry",
     "Complexity": "results.complexity",
-    "FlopsBudget": "fixture",
+    "FlopsBudget": "plugin.fixture",
     "Module": "results.complexity",
     "Operator": "results.complexity",
     "UnknownOperator": "results.complexity",

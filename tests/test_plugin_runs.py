@@ -80,7 +80,7 @@ def test_another_working_directory(grown, monkeypatch):
 def test_without_autoload(grown, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     grown.path.joinpath("tox.ini").unlink()
-    check(grown.run_apart("-p", "pytest_flopsbudget.plugin"))
+    check(grown.run_apart("-p", "pytest_flopsbudget.plugin.hooks"))
 
 
 def test_without_a_terminal(grown):

@@ -11,8 +11,8 @@ from pytest_flopsbudget.counting.latency.benchmark import Timed
 from pytest_flopsbudget.counting.measure import measure_traced
 from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.hardware.roofline import times
+from pytest_flopsbudget.plugin.latency_policy import Timing
 from pytest_flopsbudget.results.complexity import Latency
-from pytest_flopsbudget.timing import Timing
 
 MODEL, X = nn.Linear(4, 5), torch.ones(3, 4)
 #: FLOPs of products and others of the layer, and the bytes of its operands.

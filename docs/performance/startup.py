@@ -33,7 +33,7 @@ def pytest_unconfigure(config):
     sys.__stdout__.write("loaded: " + " ".join(sorted(set({HEAVY}) & sys.modules.keys())) + "\\n")
 """
 #: pytest first, which is there anyway. pytest imports plugins in a way that Python's own timing does not list.
-_IMPORTS = (sys.executable, "-X", "importtime", "-c", "import pytest, pytest_flopsbudget.plugin")
+_IMPORTS = (sys.executable, "-X", "importtime", "-c", "import pytest, pytest_flopsbudget.plugin.hooks")
 #: What -X importtime prints of the plugin: own microseconds, and those of all it imports.
 _IMPORT = re.compile(r"import time:\s+\d+ \|\s+(\d+) \| pytest_flopsbudget\.plugin$", re.MULTILINE)
 

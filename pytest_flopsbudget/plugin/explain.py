@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_flopsbudget.census import own_nodeid
 from pytest_flopsbudget.identifiers import is_below, near
-from pytest_flopsbudget.session import as_typed
+from pytest_flopsbudget.plugin.items import as_typed, own_nodeid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from pytest_flopsbudget.census import Census
+    from pytest_flopsbudget.plugin.collection import Census
     from pytest_flopsbudget.storage.run_record import Entry
+
 
 FLAG = "--flops-budget-explain"
 #: As many ids as a message can name.

@@ -9,27 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flopsbudget.census import CENSUS, Collected, refusal
+from pytest_flopsbudget.plugin.collection import Collected, refusal
+from pytest_flopsbudget.plugin.xdist import CENSUS, ENCODING, MISTAKES, terminal_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from typing import Literal
 
-    from pytest_flopsbudget.explaining import Explaining
-    from pytest_flopsbudget.session import BudgetSession
+    from pytest_flopsbudget.plugin.explain import Explaining
+    from pytest_flopsbudget.plugin.session import BudgetSession
     from pytest_flopsbudget.storage.run_record import Ledger
-
-
-#: Under which key a worker of pytest-xdist is told the encoding of the terminal, and tells the mistakes that it found.
-ENCODING = "flopsbudget_encoding"
-MISTAKES = "flopsbudget_mistakes"
-
-
-def terminal_encoding(config: pytest.Config) -> str | None:
-    """The encoding in which the run's terminal is written to; None where it is not known, or there is no terminal."""
-    if not config.pluginmanager.has_plugin("terminalreporter"):
-        return None
-    return getattr(config.get_terminal_writer()._file, "encoding", None)  # noqa: SLF001 -- pytest offers no other way
 
 
 class Controller:
@@ -120,9 +109,9 @@ class Controller:
     def _report(self, session: pytest.Session) -> None:
         if self._ledger is None and not self._reports:
             return
-        from pytest_flopsbudget import publishing  # noqa: PLC0415 -- most runs of pytest measure nothing
+        from pytest_flopsbudget.plugin import report_writer  # noqa: PLC0415 -- most runs of pytest measure nothing
 
-        published = publishing.publish(self._knows(), session, self._ledger, self._reports)
+        published = report_writer.publish(self._knows(), session, self._ledger, self._reports)
         self._commands = published.commands
         self._unwritten = published.errors
         self._tell(published.errors, session)

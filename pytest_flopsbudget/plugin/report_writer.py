@@ -17,8 +17,8 @@ from pytest_flopsbudget.storage.atomic_file import append_to, obstacle, write_wh
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from pytest_flopsbudget.plugin.session import BudgetSession
     from pytest_flopsbudget.results.report import Report
-    from pytest_flopsbudget.session import BudgetSession
     from pytest_flopsbudget.storage.run_record import Ledger
 
 

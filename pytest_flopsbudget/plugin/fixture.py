@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.plugin.latency_policy import Timing
 from pytest_flopsbudget.results.verdict import DEFAULT_NAME
-from pytest_flopsbudget.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

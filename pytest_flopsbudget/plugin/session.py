@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_flopsbudget.census import own_nodeid
 from pytest_flopsbudget.config.reading import load_settings, marker_budget
 from pytest_flopsbudget.config.settings import Budget, Settings, describe
-from pytest_flopsbudget.controller import ENCODING, terminal_encoding
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.timing import Timing
+from pytest_flopsbudget.plugin.items import _relative, as_typed, own_nodeid
+from pytest_flopsbudget.plugin.latency_policy import Timing
+from pytest_flopsbudget.plugin.xdist import ENCODING, terminal_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -21,8 +19,8 @@ if TYPE_CHECKING:
     import pytest
     from _pytest.nodes import Node
 
-    from pytest_flopsbudget.fixture import FlopsBudget
     from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.plugin.fixture import FlopsBudget
     from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.verdict import Only, Verdict
     from pytest_flopsbudget.storage.run_record import Baselines, Entry, Ledger
@@ -300,22 +298,3 @@ def _mistake(check: Callable[[], object]) -> str | None:
     except UsageError as error:
         return str(error)
     return None
-
-
-def as_typed(nodeid: str, config: pytest.Config) -> str:
-    """The node id as it is typed in the folder where pytest was started."""
-    here = config.invocation_params.dir
-    if here == config.rootpath:
-        return nodeid
-    file, separator, test_id = nodeid.partition("::")
-    try:
-        return Path(os.path.relpath(config.rootpath / file, here)).as_posix() + separator + test_id
-    except ValueError:  # on another drive
-        return nodeid
-
-
-def _relative(path: Path, config: pytest.Config) -> str:
-    try:
-        return str(path.relative_to(config.rootpath))
-    except ValueError:
-        return str(path)

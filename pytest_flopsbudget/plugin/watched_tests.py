@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_flopsbudget.fixture import FlopsBudget
+    from pytest_flopsbudget.plugin.fixture import FlopsBudget
 
 
 @contextmanager

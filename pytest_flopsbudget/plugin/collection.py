@@ -5,40 +5,17 @@ Baseline entries whose test is not there are orphans. Only a complete collection
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_flopsbudget.identifiers import FOLDER
+from pytest_flopsbudget.plugin.items import own_file, own_nodeid
+from pytest_flopsbudget.plugin.xdist import CENSUS
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
-
-#: Under which key a worker of pytest-xdist tells what it collected.
-CENSUS = "flopsbudget_census"
-
-
-def own_nodeid(item: pytest.Item) -> str:
-    """The item's node id as it is without pytest-xdist, which may append the name of a group to it."""
-    nodeid = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
-    return nodeid if not is_outside(item) else f"{own_file(item)}::{nodeid.partition('::')[2]}"
-
-
-def is_outside(node: pytest.Item | pytest.Collector) -> bool:
-    """Whether its file is not below pytest's root folder, so that two files' node ids may be the same."""
-    return not node.path.is_relative_to(node.config.rootpath)
-
-
-def own_file(node: pytest.Item | pytest.Collector) -> str:
-    """The node id of its file; of one outside of pytest's root folder pytest leaves folders or all of it out."""
-    if not is_outside(node):
-        return node.nodeid.partition("::")[0]
-    try:
-        return Path(os.path.relpath(node.path, node.config.rootpath)).as_posix()
-    except ValueError:  # on another drive
-        return node.path.as_posix()
 
 
 def refusal(why: str) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flopsbudget.census import Census, is_outside
 from pytest_flopsbudget.errors import BudgetExceededError, UsageError
+from pytest_flopsbudget.plugin.collection import Census
+from pytest_flopsbudget.plugin.items import is_outside
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
 
     from _pytest._code.code import TerminalRepr
 
-    from pytest_flopsbudget.controller import Controller
-    from pytest_flopsbudget.explaining import Explaining
-    from pytest_flopsbudget.fixture import FlopsBudget
-    from pytest_flopsbudget.session import BudgetSession
+    from pytest_flopsbudget.plugin.controller import Controller
+    from pytest_flopsbudget.plugin.explain import Explaining
+    from pytest_flopsbudget.plugin.fixture import FlopsBudget
+    from pytest_flopsbudget.plugin.session import BudgetSession
+
 
 _MARKER = (
     "flops_budget(**limits, modules=None, phases=None, tolerance=None): hold what the test computes, or measures with "
@@ -129,7 +131,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the hooks that others may implement."""
-    from pytest_flopsbudget import hookspecs  # noqa: PLC0415 -- pytest asks for it after this module is imported
+    from pytest_flopsbudget.plugin import hookspecs  # noqa: PLC0415 -- pytest asks for it after this module is imported
 
     pluginmanager.add_hookspecs(hookspecs)
 
@@ -147,7 +149,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(census, "flopsbudget-census")
     explaining = _explaining(config, census)
     if not hasattr(config, "workerinput"):
-        from pytest_flopsbudget.controller import Controller  # noqa: PLC0415 -- a worker does without
+        from pytest_flopsbudget.plugin.controller import Controller  # noqa: PLC0415 -- a worker does without
 
         config.stash[_CONTROLLER] = controller = Controller(
             config, lambda: _session(config), census.collected, _given_reports(config), explaining
@@ -164,7 +166,7 @@ def _explaining(config: pytest.Config, census: Census) -> Explaining | None:
             "--flops-budget-explain and --flops-budget-disable contradict each other: a run that keeps nothing of what "
             "it measures has nothing to explain; give one of them"
         )
-    from pytest_flopsbudget.explaining import Explaining  # noqa: PLC0415 -- few runs ask for it
+    from pytest_flopsbudget.plugin.explain import Explaining  # noqa: PLC0415 -- few runs ask for it
 
     config.stash[_EXPLAINING] = explaining = Explaining(config, census)
     config.pluginmanager.register(explaining, "flopsbudget-explaining")
@@ -176,7 +178,7 @@ def _given_reports(config: pytest.Config) -> dict[str, Path]:
     given = {flag: path for flag in _REPORTS if (path := config.getoption(flag)) is not None}
     if not given:
         return {}
-    from pytest_flopsbudget.publishing import checked_paths  # noqa: PLC0415 -- see the module's docstring
+    from pytest_flopsbudget.plugin.report_writer import checked_paths  # noqa: PLC0415 -- see the module's docstring
 
     try:
         return checked_paths(given, config.invocation_params.dir)
@@ -188,7 +190,7 @@ def _session(config: pytest.Config) -> BudgetSession:
     """What the plugin knows about this run, made when it is first asked for."""
     session = config.stash.get(_SESSION, None)
     if session is None:
-        from pytest_flopsbudget.session import BudgetSession  # noqa: PLC0415 -- see the module's docstring
+        from pytest_flopsbudget.plugin.session import BudgetSession  # noqa: PLC0415 -- see the module's docstring
 
         session = config.stash[_SESSION] = BudgetSession(config)
     return session
@@ -232,14 +234,14 @@ def _watching(item: pytest.Item) -> AbstractContextManager[None]:
     marked = item.get_closest_marker("flops_budget") is not None
     if _asks(item) or item.config.getoption("--flops-budget-disable") or not (marked or _matches_watch(item)):
         return nullcontext()
-    from pytest_flopsbudget.watching import watching  # noqa: PLC0415 -- see the module's docstring
+    from pytest_flopsbudget.plugin.watched_tests import watching  # noqa: PLC0415 -- see the module's docstring
 
     budget = item.stash[_WATCHED] = _budget(item)
     return watching(item, budget)
 
 
 def _budget(item: pytest.Item) -> FlopsBudget:
-    from pytest_flopsbudget.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
+    from pytest_flopsbudget.plugin.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
 
     session = _session(item.config)
     return FlopsBudget(
@@ -266,7 +268,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     if hasattr(config, "workeroutput"):
         # A worker cannot end the run; the controller does, from what it finds here, and nothing runs until then.
-        from pytest_flopsbudget.controller import MISTAKES  # noqa: PLC0415
+        from pytest_flopsbudget.plugin.xdist import MISTAKES  # noqa: PLC0415
 
         config.workeroutput[MISTAKES] = mistakes
         items.clear()
