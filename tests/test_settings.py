@@ -465,5 +465,6 @@ def test_needs_neither_torch_nor_msgspec():
     import subprocess
     import sys
 
-    code = "import sys, pytest_flopsbudget.config.settings; print({'torch', 'msgspec', 'rich', 'tomllib'} & set(sys.modules))"
+    modules = "{'torch', 'msgspec', 'rich', 'tomllib'}"
+    code = f"import sys, pytest_flopsbudget.config.reading; print({modules} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.identifiers import matching, near
+from pytest_flopsbudget.identifiers import baseline_path, matching, near, split_nodeid
 
 if TYPE_CHECKING:
     import argparse
@@ -134,8 +134,8 @@ class _Acceptance:
         if test_file is None:
             self._refused.append(f"{test.nodeid}: there is no {test.file} below {self._root}")
             return
-        test_id = baseline.split_nodeid(test.nodeid)[1]
-        path = baseline.baseline_path(test_file)
+        test_id = split_nodeid(test.nodeid)[1]
+        path = baseline_path(test_file)
         if path not in self._baselines:
             self._baselines[path] = baseline.load(path)
         known = self._baselines[path].tests.get(test_id, {})
@@ -188,7 +188,7 @@ class _Acceptance:
         output.line(", ".join(counts))
         errors = 0
         for test_file, measured in sorted(self._accepted.items()):
-            path = baseline.baseline_path(test_file)
+            path = baseline_path(test_file)
             if dry:
                 output.line(f"baseline not written (--dry-run): {path}")
                 continue

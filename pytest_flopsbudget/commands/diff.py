@@ -51,9 +51,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         left_out = sum(change.kind == "removed" for change in found)
         found = [change for change in found if change.kind != "removed"]
     if arguments.markdown:
-        from pytest_flopsbudget.reports.markdown import changes  # noqa: PLC0415 -- half of the runs do without
+        from pytest_flopsbudget.reports.markdown import changes as in_markdown  # noqa: PLC0415 -- half of the runs do without
 
-        output.document(changes.text(found, old.label, new.label))
+        output.document(in_markdown.text(found, old.label, new.label))
     else:
         output.line(output.screen.text(f"{old.label} -> {new.label}"))
         output.line()

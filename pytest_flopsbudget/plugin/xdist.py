@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-    pass
-
 
 #: Under which key a worker of pytest-xdist is told the encoding of the terminal, and tells the mistakes that it found.
 ENCODING = "flopsbudget_encoding"

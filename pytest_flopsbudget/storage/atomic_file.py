@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 import filelock
 
 from pytest_flopsbudget.errors import ReportError
-from pytest_flopsbudget.storage import atomic_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -150,7 +149,7 @@ def write_whole(path: Path, data: bytes) -> None:
         elif target.exists() and not os.access(target, os.W_OK):
             raise ReportError(f"{path}: cannot be written: it is read-only; make it writable or name another file")
         else:
-            atomic_file.replace(target, data)
+            replace(target, data)
     except (OSError, RuntimeError) as error:
         raise ReportError(f"{path}: cannot be written: {_reason(error)}; name another file") from error
 

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-    pass
-
 
 class Node:
     """One place in the tree: a module under one of its names, or the function that was measured."""
