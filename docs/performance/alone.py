@@ -25,11 +25,11 @@ TURNS = 20
 _COUNTING = "pytest_flopsbudget.counting"
 #: What follows bytes, launches, activations and chains, and what each does instead: nothing.
 _LEFT_OUT: dict[str, Callable[..., Any]] = {
-    f"{_COUNTING}.memory.Memory.ran": lambda *_: None,
-    f"{_COUNTING}.memory.Memory.holds": lambda *_: None,
-    f"{_COUNTING}.operators.memory_traffic": lambda *_: 0,
-    f"{_COUNTING}.operators.dtype_of": lambda *_: "",
-    f"{_COUNTING}.operators.OperatorInfo.activations": lambda *_: 0,
+    f"{_COUNTING}.tracing.memory.Memory.ran": lambda *_: None,
+    f"{_COUNTING}.tracing.memory.Memory.holds": lambda *_: None,
+    f"{_COUNTING}.operators.info.memory_traffic": lambda *_: 0,
+    f"{_COUNTING}.operators.info.dtype_of": lambda *_: "",
+    f"{_COUNTING}.operators.info.OperatorInfo.activations": lambda *_: 0,
 }
 
 

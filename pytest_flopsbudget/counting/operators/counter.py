@@ -35,7 +35,7 @@ class Counter(Protocol):
     def __enter__(self) -> Any:
         """Count operators from here on."""
 
-    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> Any:
+    def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> Any:  # noqa: PYI036 -- what PyTorch's modes take
         """Count no more."""
 
     @property
