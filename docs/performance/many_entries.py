@@ -102,12 +102,12 @@ def _time(entries: Path) -> None:
         path.unlink(missing_ok=True)
         timed("write the first baseline", lambda: change(path, partial(updated, measured=tests)))
         file = timed("load", lambda: load(path))
-        timed("compare every measurement", partial(_compare, file.tests, tests))
-        timed("update, of which 1% changed", lambda: change(path, partial(updated, measured=tests | some)))
-        timed("update, nothing changed", lambda: change(path, partial(updated, measured=tests | some)))
-        timed("update, everything changed", lambda: change(path, partial(updated, measured=every)))
+        timed("compare every measurement with it", partial(_compare, file.tests, tests))
+        timed("update where 1% changed", lambda: change(path, partial(updated, measured=tests | some)))
+        timed("update where nothing changed", lambda: change(path, partial(updated, measured=tests | some)))
+        timed("update where everything changed", lambda: change(path, partial(updated, measured=every)))
         change(path, partial(updated, measured=unlike))
-        timed("load, where no two are alike", lambda: load(path))
+        timed("load where no two measurements are equal", lambda: load(path))
     # Watching slows everything down, so it has a round of its own.
     path.unlink()
     change(path, partial(updated, measured=tests))
@@ -117,24 +117,24 @@ def _time(entries: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     median = {label: statistics.median(values) for label, values in times.items()}
-    three = ("load", "compare every measurement", "update, of which 1% changed")
+    three = ("load", "compare every measurement with it", "update where 1% changed")
     together = sum(median[label] for label in three)
     size, lines = path.stat().st_size / 1e6, path.read_bytes().count(b"\n")
-    print(f"{COUNT:,} entries of DISTINCT different measurements: {lines:,} lines, {size:.0f} MB.\n")
+    print(f"{COUNT:,} entries with DISTINCT different measurements: {lines:,} lines, {size:.0f} MB.\n")
     print("| | seconds |\n|---|---:|")
     for label in three:
         print(f"| {label} | {median[label]:.2f} |")
     print(f"| **these three together** | **{together:.2f}** |")
     for label in (
-        "update, nothing changed",
-        "update, everything changed",
+        "update where nothing changed",
+        "update where everything changed",
         "write the first baseline",
-        "load, where no two are alike",
+        "load where no two measurements are equal",
     ):
         print(f"| {label} | {median[label]:.2f} |")
     python = sys.version.split()[0]
-    print(f"\nThese three need {peak:.0f} MB beside the measurements.")
-    print(f"Medians of {ROUNDS} rounds in one process, Python {python}.")
+    print(f"\nThe three together need {peak:.0f} MB, besides the measurements themselves.")
+    print(f"Each number is the median of {ROUNDS} rounds in one process, Python {python}.")
 
 
 def _grown(measured: Mapping[str, Complexity], by: int = 1) -> dict[str, Complexity]:
