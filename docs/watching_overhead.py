@@ -1,4 +1,4 @@
-"""Measure how much longer a model runs while it is watched: alternate both in one process, take the shortest of each."""
+"""Measure how much longer a model runs while it is watched: alternate both in one process, keep the shortest."""
 
 from __future__ import annotations
 
