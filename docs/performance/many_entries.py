@@ -1,7 +1,7 @@
-"""How long a baseline of 10,000 entries takes to read, to compare with and to update, into docs/baselines.md.
+"""Measure how long a baseline of 10,000 entries takes to read, compare and update; write docs/baselines.md.
 
-``make bench-baselines``. The entries are measured in this process; what is timed runs in one of its own, without torch,
-as where nothing but the plugin's own work is left.
+``make bench-baselines``. This process measures the entries. A separate process without torch runs what is timed, so
+that only the plugin's work is left.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         entries = Path(folder) / "entries"
         tests = _measured()
-        # Entries that share nothing, as those of different processes.
+        # Pickled one by one: entries of different tests share no objects, like entries from different processes.
         entries.write_bytes(pickle.dumps({test_id: pickle.dumps(measured) for test_id, measured in tests.items()}))
         command = [sys.executable, "-m", "performance.many_entries", str(entries)]
         run = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 -- this file
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _measured() -> Tests:
-    """Three kinds of networks in many widths and batch sizes, each measured once, under 10,000 names."""
+    """Measure three kinds of networks in many widths and batch sizes, each once, and list them under 10,000 names."""
     import torch
     from torch import nn
 
@@ -108,7 +108,7 @@ def _time(entries: Path) -> None:
         timed("update where everything changed", lambda: change(path, partial(updated, measured=every)))
         change(path, partial(updated, measured=unlike))
         timed("load where no two measurements are equal", lambda: load(path))
-    # Watching slows everything down, so it has a round of its own.
+    # Tracing memory slows everything down, so it has a separate round.
     path.unlink()
     change(path, partial(updated, measured=tests))
     tracemalloc.start()
