@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.counting.measure import measure
-from pytest_flopsbudget.hardware.devices import DEVICES
-from pytest_flopsbudget.reports import explain
-from pytest_flopsbudget.reports.screen import Screen
+from pytest_flopsbudget.hardware.catalog import DEVICES
+from pytest_flopsbudget.reports.terminal import explain
+from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Budget, Settings
 
 PATH = Path(__file__).with_name("explain.md")
 BEGIN, END = "<!-- page: begin -->", "<!-- page: end -->"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.hardware.device import DTYPES
-from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.hardware.catalog import DEVICES
+from pytest_flopsbudget.hardware.profile import DTYPES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
 
 PATH = Path(__file__).with_name("hardware.md")
 BEGIN, END = "<!-- devices: begin -->", "<!-- devices: end -->"

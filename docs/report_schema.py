@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_type_hints
 
 import msgspec
 
+from pytest_flopsbudget.quantities.metrics import METRICS, STORED, STORED_BY_NAME
 from pytest_flopsbudget.results import report
-from pytest_flopsbudget.results.metrics import METRICS, STORED, STORED_BY_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

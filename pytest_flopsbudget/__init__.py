@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_flopsbudget.counting.building import shape_only
     from pytest_flopsbudget.counting.costs.registry import Call, flops_formula
+    from pytest_flopsbudget.counting.distributed.world import world
     from pytest_flopsbudget.counting.measure import measure
-    from pytest_flopsbudget.counting.world import world
+    from pytest_flopsbudget.counting.shape_only import shape_only
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
-    from pytest_flopsbudget.fixture import FlopsBudget
+    from pytest_flopsbudget.plugin.fixture import FlopsBudget
     from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
 
 #: Public name → the module that holds it. Looked up on first use: importing this package is part of every pytest run,
@@ -20,15 +20,15 @@ _HOMES = {
     "BudgetExceededError": "errors",
     "Call": "counting.costs.registry",
     "Complexity": "results.complexity",
-    "FlopsBudget": "fixture",
+    "FlopsBudget": "plugin.fixture",
     "Module": "results.complexity",
     "Operator": "results.complexity",
     "UnknownOperator": "results.complexity",
     "UsageError": "errors",
     "flops_formula": "counting.costs.registry",
     "measure": "counting.measure",
-    "shape_only": "counting.building",
-    "world": "counting.world",
+    "shape_only": "counting.shape_only",
+    "world": "counting.distributed.world",
 }
 
 __all__ = [

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from entries import net
 
-from pytest_flopsbudget.results import whole_file
-from pytest_flopsbudget.results.baseline import BaselineFile, change, updated
+from pytest_flopsbudget.storage import atomic_file
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, updated
 
 
 def ready():
@@ -40,7 +40,7 @@ def add(path, who, count):
 
 def hold(path):
     """Hold the lock beside ``path``, until somebody ends it."""
-    with whole_file.locked(path.parent, 10):
+    with atomic_file.locked(path.parent, 10):
         ready()
         sys.stdin.readline()
 

@@ -11,7 +11,7 @@ import math
 import torch
 from zoo import both, for_real
 
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 
 class Arithmetic:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pytest_flopsbudget.hardware.device import Device
+from pytest_flopsbudget.hardware.profile import Device
+from pytest_flopsbudget.quantities.metrics import key_for
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
-from pytest_flopsbudget.results.metrics import key_for
 
 #: 10 FLOPs a nanosecond in FP32, 40 in BF16, 1 byte a nanosecond: products are compute-bound from 10 FLOPs/byte on.
 DEVICE = Device(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.results.baseline import load
+from pytest_flopsbudget.storage.baseline import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

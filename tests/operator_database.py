@@ -10,7 +10,7 @@ import torch
 from torch.testing._internal.common_methods_invocations import op_db
 from zoo import differences
 
-from pytest_flopsbudget.counting.measure import _Run, run_backward
+from pytest_flopsbudget.counting.run import _Run, run_backward
 
 #: Whether all samples of all dtypes are tried, which takes minutes, or a few of one dtype.
 ALL = os.environ.get("FLOPSBUDGET_ALL_SAMPLES") == "1"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from pytest_flopsbudget.counting.measure import _Run
+from pytest_flopsbudget.counting.run import _Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.quantities.metrics import STORED, key_for
 from pytest_flopsbudget.results.complexity import Complexity, Latency, MemoryAtPeak, Module, Operator, UnknownOperator
-from pytest_flopsbudget.results.metrics import STORED, key_for
 from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered, reported
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Budget, Settings
 
 RUN = Run(plugin="0.1.0", pytest="9.2.0", torch="2.13.0", python="3.11.7")
 

@@ -6,11 +6,12 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.results.baseline import BaselineFile, baseline_path, save
+from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
 from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered, reported
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Budget, Settings
+from pytest_flopsbudget.storage.baseline import BaselineFile, save
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,8 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.costs import Call
 from pytest_flopsbudget.counting.costs.activations import products_outputs
-from pytest_flopsbudget.counting.operators import operator_info
-from pytest_flopsbudget.counting.recurrent import step_by_step
+from pytest_flopsbudget.counting.meta.recurrent import step_by_step
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 aten = torch.ops.aten
 PRODUCTS = {"aten.mm", "aten.addmm", "aten.bmm", "aten.baddbmm", "aten.convolution"}

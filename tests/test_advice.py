@@ -7,10 +7,10 @@ from fractions import Fraction
 import pytest
 from explained import DEVICE, added, complexity, leaf, metrics, single
 
-from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.reports.advice import Site, advice, least_balance, sentence
 from pytest_flopsbudget.results.complexity import Module, Phase
-from pytest_flopsbudget.results.places import every, tree
+from pytest_flopsbudget.results.module_tree import every, tree
 
 #: Compute, memory and launches, in nanoseconds.
 COMPUTE, MEMORY, LAUNCH = (50, 20, 20), (20, 50, 20), (20, 20, 50)

@@ -9,10 +9,10 @@ from torch.nn import functional as F  # noqa: N812 -- its name everywhere
 from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import both, metadata, on_shapes
 
-from pytest_flopsbudget.counting import direct
-from pytest_flopsbudget.counting.as_on_cpu import OUTPUTS
-from pytest_flopsbudget.counting.metadata import to_meta
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.meta import shape_rules
+from pytest_flopsbudget.counting.meta.cpu_layouts import OUTPUTS
+from pytest_flopsbudget.counting.operators.info import operator_info
+from pytest_flopsbudget.counting.tensors.metadata import to_meta
 
 
 def in_order(tensor):
@@ -55,7 +55,7 @@ class Compare(TorchDispatchMode):
         info = operator_info(func)
         if info.name in OUTPUTS or info.name in {"aten.convolution_backward", "aten.threshold_backward"}:
             on_meta = to_meta(args)
-            for answer in (direct.answer, direct.only_answer):
+            for answer in (shape_rules.answer, shape_rules.only_answer):
                 worked_out = answer(info, on_meta, kwargs)
                 if worked_out is not None:
                     self.compared.add(info.name)

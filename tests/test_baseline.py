@@ -11,18 +11,11 @@ from msgspec.structs import replace
 from timed import estimated, peaking, timed
 
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.results.baseline import (
-    BaselineFile,
-    baseline_path,
-    dumps,
-    load,
-    save,
-    split_nodeid,
-    updated,
-)
+from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
+from pytest_flopsbudget.quantities.metrics import STORED, key_for, metric_of
 from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase, UnknownOperator
-from pytest_flopsbudget.results.metrics import STORED, key_for, metric_of
+from pytest_flopsbudget.storage.baseline import BaselineFile, dumps, load, save, updated
 
 #: What each line of EXAMPLE ends with, as "@" there.
 TAIL = ', "test": "TestX::test_y[a]", "name": "model"},'

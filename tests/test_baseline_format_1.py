@@ -6,7 +6,7 @@ import pytest
 from test_baseline import EXAMPLE as TODAYS
 from test_baseline import net, refusal
 
-from pytest_flopsbudget.results.baseline import BaselineFile, change, load
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, load
 
 EXAMPLE = """\
 {

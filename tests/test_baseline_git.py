@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from long_runs import examples
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results.baseline import change, dumps, load, updated
+from pytest_flopsbudget.storage.baseline import change, dumps, load, updated
 
 GIT = {
     **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},

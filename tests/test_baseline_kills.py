@@ -15,7 +15,7 @@ from entries import net, width_of
 from long_runs import LONG, examples
 from test_baseline_writing import Writer
 
-from pytest_flopsbudget.results.baseline import BaselineFile, change, dumps, load, updated
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, dumps, load, updated
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 

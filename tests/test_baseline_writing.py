@@ -17,8 +17,8 @@ import pytest
 from entries import net, width_of
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results import baseline, whole_file
-from pytest_flopsbudget.results.baseline import BaselineFile, change, load, save, updated
+from pytest_flopsbudget.storage import atomic_file, baseline
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, load, save, updated
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="rights, limits and signals of POSIX")
 
@@ -184,13 +184,13 @@ class TestPlaces:
         assert not gone.parent.parent.exists()
 
     def test_folder_vanishes_meanwhile(self, path, monkeypatch):
-        real = whole_file.replace
+        real = atomic_file.replace
 
         def vanish(target, data):
             shutil.rmtree(target.parent)
             real(target, data)
 
-        monkeypatch.setattr(whole_file, "replace", vanish)
+        monkeypatch.setattr(atomic_file, "replace", vanish)
         with pytest.raises(BaselineError, match="cannot be written: No such file or directory"):
             add(path)
 
@@ -213,8 +213,8 @@ class TestLeftovers:
     @pytest.mark.parametrize("width", [1, 2], ids=["unchanged", "changed"])
     def test_are_removed(self, path, width):
         """What a killed process left here goes with the next update, and nothing else."""
-        name = f"{whole_file._prefix(path)}01234567.tmp"
-        other = f"{whole_file._prefix(path.with_name('test_other.json'))}01234567.tmp"
+        name = f"{atomic_file._prefix(path)}01234567.tmp"
+        other = f"{atomic_file._prefix(path.with_name('test_other.json'))}01234567.tmp"
         for left in (name, other, ".mine.tmp"):
             path.with_name(left).write_text("half")
         add(path, "test_a", width)
@@ -289,7 +289,7 @@ class TestLock:
     def test_does_not_wait_for_ever(self, path, lock, monkeypatch):
         """Who hangs with the lock in hand is named, as far as the system tells."""
         monkeypatch.setattr(baseline, "LOCK_SECONDS", 0.05)
-        with whole_file.locked(path.parent, 1):
+        with atomic_file.locked(path.parent, 1):
             message = refused(path)
         assert "has been writing beside it for" in message
         assert message.endswith("The file is as it was; end that process and run again.")
@@ -310,9 +310,9 @@ class TestLock:
     def test_another_folder_is_another_lock(self, path, tmp_path, lock):
         other = tmp_path / "other" / "__flops__" / "test_net.json"
         other.parent.parent.mkdir()
-        with whole_file.locked(path.parent, 1):
+        with atomic_file.locked(path.parent, 1):
             assert add(other)
 
     def test_stand_in_lies_where_temporary_files_do(self, path):
         """Nothing appears beside the tests."""
-        assert whole_file._stand_in(path.parent).parent == Path(tempfile.gettempdir())
+        assert atomic_file._stand_in(path.parent).parent == Path(tempfile.gettempdir())

@@ -4,9 +4,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 from samples import linear
 
-from pytest_flopsbudget.reports import changes as in_terminal
-from pytest_flopsbudget.reports import changes_markdown
-from pytest_flopsbudget.reports.screen import Screen
+from pytest_flopsbudget.reports.markdown import changes as in_markdown
+from pytest_flopsbudget.reports.terminal import changes as in_terminal
+from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.results.changes import Key, changes, differing
 
 
@@ -121,18 +121,18 @@ class TestInTheTerminal:
 
 class TestInMarkdown:
     def test_a_regression(self):
-        text = changes_markdown.text(changes(side(t=linear(4)), side(t=linear(5))), "main", "HEAD")
+        text = in_markdown.text(changes(side(t=linear(4)), side(t=linear(5))), "main", "HEAD")
         assert text.startswith("### Complexity: `main` → `HEAD`\n\n1 measurement: 1 regressed.\n")
         assert "| ⬆️ | `a.py::t` | 64 FLOPs | 100 FLOPs | +56.2% | +50.0% | regressed |\n" in text
         assert "<details><summary><code>a.py::t: regressed</code></summary>\n\n```text\n" in text
         assert "\n    layer: Linear 4→4 → 5→5, +36 FLOPs\n" in text
 
     def test_nothing_changed(self):
-        text = changes_markdown.text(changes(side(t=linear(4)), side(t=linear(4))), "main", "HEAD")
+        text = in_markdown.text(changes(side(t=linear(4)), side(t=linear(4))), "main", "HEAD")
         assert text == "### Complexity: `main` → `HEAD`\n\n1 measurement: 1 unchanged.\n\n"
 
     def test_a_test_id_cannot_break_the_table(self):
-        text = changes_markdown.text(changes({}, side(**{"t[a|b`<script>]": linear(4)})), "main", "x|`<y>")
+        text = in_markdown.text(changes({}, side(**{"t[a|b`<script>]": linear(4)})), "main", "x|`<y>")
         assert "<script>" not in text
         assert "<y>" not in text
         rows = [line for line in text.splitlines() if line.startswith("|")]
@@ -142,7 +142,7 @@ class TestInMarkdown:
     def test_it_keeps_to_githubs_size_and_says_what_it_left_out(self, count):
         old = side(**{f"test_number_{number}": linear(4) for number in range(count)})
         new = side(**{f"test_number_{number}": linear(5) for number in range(count)})
-        text = changes_markdown.text(changes(old, new), "main", "HEAD")
+        text = in_markdown.text(changes(old, new), "main", "HEAD")
         assert len(text.encode()) <= 65_000
         rows = text.count("| `a.py::test_number_")
         assert ("left out to keep to GitHub's size" in text) == (rows < count)

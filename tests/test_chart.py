@@ -2,9 +2,9 @@ from fractions import Fraction
 
 import pytest
 
-from pytest_flopsbudget.reports.chart import chart, sparkline
-from pytest_flopsbudget.reports.screen import Screen
-from pytest_flopsbudget.results.metrics import METRICS
+from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.reports.terminal.chart import chart, sparkline
+from pytest_flopsbudget.reports.terminal.screen import Screen
 
 PARAMS = METRICS["params"]
 

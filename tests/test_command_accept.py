@@ -5,10 +5,11 @@ from msgspec.structs import replace
 from samples import linear, report, reported_test, write_baseline
 from timed import estimated, timed
 
-from pytest_flopsbudget.results.baseline import baseline_path, load
+from pytest_flopsbudget.config.settings import Settings
+from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.complexity import UnknownOperator
-from pytest_flopsbudget.results.report_file import save
-from pytest_flopsbudget.settings import Settings
+from pytest_flopsbudget.storage.baseline import load
+from pytest_flopsbudget.storage.report_file import save
 
 FILE = Path("tests/test_a.py")
 PATH = Path("tests/__flops__/test_a.json")
@@ -260,7 +261,7 @@ def test_reads_a_baseline_once(command, monkeypatch):
         read.append(path)
         return load(path, **kwargs)
 
-    monkeypatch.setattr("pytest_flopsbudget.results.baseline.load", counting)
+    monkeypatch.setattr("pytest_flopsbudget.storage.baseline.load", counting)
     assert command("accept", "report.json", "--dry-run")[-2] == "1 regressed, 1 improved"
     assert read == [PATH]
 

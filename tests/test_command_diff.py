@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from samples import GitProject, linear, report, reported_test, write_baseline
 
-from pytest_flopsbudget.results.report_file import save
+from pytest_flopsbudget.storage.report_file import save
 
 
 @pytest.fixture

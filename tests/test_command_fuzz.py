@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from samples import linear, report, reported_test, write_baseline
 
-from pytest_flopsbudget.results.report_file import dumps
+from pytest_flopsbudget.storage.report_file import dumps
 
 #: `make torture` asks for more.
 EXAMPLES = 10_000 if os.environ.get("FLOPSBUDGET_TORTURE") else 50

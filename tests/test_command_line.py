@@ -10,7 +10,7 @@ import pytest
 from samples import GitProject, linear, report, reported_test
 
 from pytest_flopsbudget.commands import history
-from pytest_flopsbudget.results.report_file import save
+from pytest_flopsbudget.storage.report_file import save
 
 COMMANDS = ("accept", "merge", "diff", "rename", "history")
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from samples import linear, report, reported_test
 
-from pytest_flopsbudget.results.report_file import load, save
+from pytest_flopsbudget.storage.report_file import load, save
 
 FINE = reported_test("a.py::fine", linear(4), linear(4))
 REGRESSED = reported_test("b.py::dear", linear(5), linear(4))

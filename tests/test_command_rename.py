@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from samples import linear, write_baseline
 
-from pytest_flopsbudget.results.baseline import baseline_path, load
+from pytest_flopsbudget.identifiers import baseline_path
+from pytest_flopsbudget.storage.baseline import load
 
 FILE, OTHER = Path("tests/test_a.py"), Path("tests/sub/test_b.py")
 

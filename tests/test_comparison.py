@@ -5,8 +5,8 @@ import pytest
 from test_baseline import small
 from timed import estimated, net, timed, times
 
+from pytest_flopsbudget.quantities.tolerance import Tolerance
 from pytest_flopsbudget.results.comparison import Comparison, MetricChange, before, compare
-from pytest_flopsbudget.units import Tolerance
 
 
 class TestCompare:

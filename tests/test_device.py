@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopsbudget.hardware.device import Device
+from pytest_flopsbudget.hardware.profile import Device
 
 
 def device(rates, vector_rates=None):

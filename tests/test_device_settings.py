@@ -6,10 +6,11 @@ import textwrap
 
 import pytest
 
+from pytest_flopsbudget.config.reading import load_settings
+from pytest_flopsbudget.config.settings import Settings, describe, device_named
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.hardware.device import Device
-from pytest_flopsbudget.hardware.devices import DEVICES
-from pytest_flopsbudget.settings import Settings, describe, device_named, load_settings
+from pytest_flopsbudget.hardware.catalog import DEVICES
+from pytest_flopsbudget.hardware.profile import Device
 
 CAMERA = """
     [tool.pytest-flopsbudget.devices.camera]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopsbudget.hardware.device import DTYPES, Device
-from pytest_flopsbudget.hardware.devices import DEVICES, device_named, recognized
+from pytest_flopsbudget.hardware.catalog import DEVICES, device_named, recognized
+from pytest_flopsbudget.hardware.profile import DTYPES, Device
 
 TERA, GIGA, GIB = 10**12, 10**9, 2**30
 

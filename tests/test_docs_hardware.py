@@ -10,9 +10,9 @@ import pytest
 import torch
 import transformers as hf
 
+from pytest_flopsbudget.config.reading import load_settings
 from pytest_flopsbudget.counting.measure import measure
-from pytest_flopsbudget.hardware.devices import DEVICES
-from pytest_flopsbudget.settings import load_settings
+from pytest_flopsbudget.hardware.catalog import DEVICES
 
 DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))

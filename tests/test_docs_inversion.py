@@ -11,8 +11,8 @@ from xml.etree import ElementTree as ET
 import pytest
 import torch
 
-from pytest_flopsbudget.hardware.devices import DEVICES
-from pytest_flopsbudget.settings import load_settings
+from pytest_flopsbudget.config.reading import load_settings
+from pytest_flopsbudget.hardware.catalog import DEVICES
 
 DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from reporting import verdicts
 from rich.cells import cell_len
 
-from pytest_flopsbudget.reports.explain import page
-from pytest_flopsbudget.reports.screen import Screen
+from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.reports.terminal.explain import page
+from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.results.complexity import MemoryAtPeak, Module, Phase, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Budget, Settings
 
 NODEID = "tests/test_net.py::test_net"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopsbudget.explaining import split_name
+from pytest_flopsbudget.plugin.explain import split_name
 
 IDS = ["t.py::test_a", "t.py::test_a[x:y]", "t.py::test_a[x", "t.py::Test::test_b"]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from timed import estimated, net, peaking, timed
 
+from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Budget, Settings
 
 #: Path → class, shape, own parameters; every parameter is used for 100 FLOPs.
 SMALL = {"": ("Net", "", 0), "stem": ("Conv2d", "3->4, 3x3", 20), "head": ("Linear", "4->10", 5)}

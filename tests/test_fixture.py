@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from pytest_flopsbudget import UsageError
-from pytest_flopsbudget.fixture import FlopsBudget
+from pytest_flopsbudget.plugin.fixture import FlopsBudget
 
 WIDE = torch.empty(4, 3)
 NARROW = torch.empty(1, 3)

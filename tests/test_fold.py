@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_flopsbudget.results.complexity import Module
-from pytest_flopsbudget.results.fold import fold, identities, natural_key, unfold, without_peaks, write_segment
+from pytest_flopsbudget.results.folding import fold, identities, natural_key, unfold, without_peaks, write_segment
 
 
 def module(flops=0, type_="Linear", shape="", calls=1):

@@ -10,7 +10,7 @@ import torch
 from torch.ao.quantization.fx import _decomposed  # noqa: F401 -- registers operators
 
 from pytest_flopsbudget.counting.costs import Call, formula_of, other_formula_of
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 #: Operator → why it has no formula and is not free.
 UNKNOWN_ON_PURPOSE = {
@@ -40,7 +40,7 @@ MODULES = (
 LISTING = f"""
 import contextlib, importlib
 import torch
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 for module in {MODULES!r}:
     with contextlib.suppress(ImportError):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from pytest_flopsbudget import UsageError
-from pytest_flopsbudget.counting.frozen import in_sight, runs_unseen
+from pytest_flopsbudget.counting.cloning.frozen_torchscript import in_sight, runs_unseen
 from pytest_flopsbudget.counting.measure import measure
 
 pytestmark = [

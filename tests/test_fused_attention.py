@@ -12,10 +12,10 @@ from torch.nn import functional as F  # noqa: N812 -- its name everywhere
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from zoo import both, for_real, on_shapes
 
-from pytest_flopsbudget.counting.fused_attention import attention_as_on_cpu
 from pytest_flopsbudget.counting.measure import measure
-from pytest_flopsbudget.counting.real import RealTracer
-from pytest_flopsbudget.counting.shapes import ShapesTracer
+from pytest_flopsbudget.counting.meta.attention import attention_as_on_cpu
+from pytest_flopsbudget.counting.tracing.real import RealTracer
+from pytest_flopsbudget.counting.tracing.shapes import ShapesTracer
 
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
 FUSED = "aten._scaled_dot_product_flash_attention_for_cpu"

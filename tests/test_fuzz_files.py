@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from long_runs import examples
 
+from pytest_flopsbudget.config.reading import load_settings
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.errors import BaselineError, ReportError, UsageError
-from pytest_flopsbudget.results import baseline_text, report_file
-from pytest_flopsbudget.results.baseline import BaselineFile, change, dumps, load, updated
 from pytest_flopsbudget.results.comparison import compare
 from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest, Run
-from pytest_flopsbudget.settings import Settings, load_settings
+from pytest_flopsbudget.storage import baseline_document, report_file
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, dumps, load, updated
 
 MANY = settings(max_examples=examples(100, of_many=10_000))
 
@@ -106,7 +107,7 @@ def told(function, error):
 
 TESTS = {f"test_{name}": {"model": net(width)} for width, name in enumerate("abc", start=1)}
 TESTS["test_b"]["other"] = net(7)
-BASELINE = baseline_text.write(TESTS, {}).encode()
+BASELINE = baseline_document.write(TESTS, {}).encode()
 FORMAT_1 = json.dumps(
     {
         "format": 1,
@@ -149,7 +150,7 @@ def test_baseline(path, data):
         for test_id, entries in file.tests.items():
             for name, entry in entries.items():
                 compare(entry, TESTS.get(test_id, {}).get(name, net()), {})
-        assert baseline_text.read(dumps(file), path).tests == file.tests
+        assert baseline_document.read(dumps(file), path).tests == file.tests
     assert path.read_bytes() == data
     written, _ = told(lambda: change(path, lambda file: updated(file, {"test_new": {"model": net()}})), BaselineError)
     if file is None:
@@ -168,7 +169,7 @@ def test_both_ways_to_read(path, data):
     text = data.decode(errors="replace")
 
     def read(text):
-        return told(lambda: baseline_text.read(text, path).tests, BaselineError)[0]
+        return told(lambda: baseline_document.read(text, path).tests, BaselineError)[0]
 
     # A blank behind the end makes no difference to JSON, and bars the shorter way.
     assert read(text) == read(text + " ")
@@ -293,5 +294,5 @@ def test_what_is_damaged_is_whole(path):
         assert load(path).tests
     (path.parent.parent / "pyproject.toml").write_bytes(PYPROJECT)
     assert load_settings(path.parent.parent).budgets
-    assert BaselineFile(path, TESTS) == BaselineFile(path, baseline_text.read(BASELINE.decode(), path).tests)
+    assert BaselineFile(path, TESTS) == BaselineFile(path, baseline_document.read(BASELINE.decode(), path).tests)
     assert report_file.loads(REPORT.decode(), path).tests

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopsbudget.counting.guard import ForeignTensorError, Guard
+from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, Guard
 
 OTHER = torch.ones(3)
 

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flopsbudget.results.history import Address, Revision, Step, trace
-from pytest_flopsbudget.results.totals import Totals
+from pytest_flopsbudget.storage.baseline_totals import Totals
+from pytest_flopsbudget.storage.history import Address, Revision, Step, trace
 
 
 def totals(flops, params=1):

@@ -7,8 +7,8 @@ from fractions import Fraction
 import pytest
 from timed import net, timed
 
-from pytest_flopsbudget.results.latency import Unjudged, unjudged, with_latencies_of, without_metrics
-from pytest_flopsbudget.units import Tolerance
+from pytest_flopsbudget.quantities.tolerance import Tolerance
+from pytest_flopsbudget.results.latency_noise import Unjudged, unjudged, with_latencies_of, without_metrics
 
 
 class TestUnjudged:

@@ -8,12 +8,13 @@ import msgspec
 import pytest
 from timed import timed
 
+from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.ledger import Baselines, Ledger, packed
-from pytest_flopsbudget.results.baseline import BaselineFile, baseline_path, load, save
+from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Settings
+from pytest_flopsbudget.storage.baseline import BaselineFile, load, save
+from pytest_flopsbudget.storage.run_record import Baselines, Ledger, packed
 
 
 def complexity(flops=100):

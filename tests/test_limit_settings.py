@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import pytest
 
+from pytest_flopsbudget.config.reading import load_settings, marker_budget
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.hardware.device import Device
-from pytest_flopsbudget.settings import load_settings, marker_budget
+from pytest_flopsbudget.hardware.profile import Device
 
 
 def marked(**kwargs):

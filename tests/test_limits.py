@@ -9,6 +9,8 @@ import msgspec
 import pytest
 from timed import estimated, net, timed
 
+from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.quantities.tolerance import Tolerance
 from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.results.limits import (
     Effective,
@@ -29,8 +31,6 @@ from pytest_flopsbudget.results.limits import (
     unmatched,
     without,
 )
-from pytest_flopsbudget.settings import Budget, Settings
-from pytest_flopsbudget.units import Tolerance
 
 
 def complexity(flops=1_000, params=100, modules=None):

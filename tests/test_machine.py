@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pytest_flopsbudget.counting import machine
-from pytest_flopsbudget.counting.machine import device_of, hardware, machine_name
+from pytest_flopsbudget.counting.latency import machine
+from pytest_flopsbudget.counting.latency.machine import device_of, hardware, machine_name
 
 CPU = torch.device("cpu")
 #: Fields as Linux writes them on a server, and on a board, where no processor has a name of its own.

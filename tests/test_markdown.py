@@ -14,10 +14,10 @@ from msgspec.structs import replace
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 from timed import estimated, peaking, timed
 
-from pytest_flopsbudget.reports.markdown import text
-from pytest_flopsbudget.reports.markdown_text import COMMENT, STEP_SUMMARY
+from pytest_flopsbudget.config.settings import Budget
+from pytest_flopsbudget.reports.markdown.markup import COMMENT, STEP_SUMMARY
+from pytest_flopsbudget.reports.markdown.run import text
 from pytest_flopsbudget.results.complexity import UnknownOperator
-from pytest_flopsbudget.settings import Budget
 
 #: GitHub's own, which https://docs.github.com and https://github.github.com/gfm/ state.
 COMMENT_CHARACTERS = 65_536

@@ -253,7 +253,7 @@ class TestConstants:
 
     def test_constants_do_not_pile_up(self):
         """Constants that nobody holds any more are let go."""
-        from pytest_flopsbudget.counting.constants import Constants
+        from pytest_flopsbudget.counting.meta.known_values import Constants
 
         constants = Constants()
         for _ in range(3000):

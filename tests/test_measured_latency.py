@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopsbudget.counting import latency
-from pytest_flopsbudget.counting.latency import Blocks, clock_of, run_in_blocks, time_model
+from pytest_flopsbudget.counting.latency import benchmark
+from pytest_flopsbudget.counting.latency.benchmark import Blocks, clock_of, run_in_blocks, time_model
 from pytest_flopsbudget.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # loading PyTorch's compiler
@@ -46,7 +46,7 @@ def scripted(monkeypatch):
             run()
             return Blocks(list(seconds), size)
 
-        monkeypatch.setattr(latency, "run_in_blocks", run_in_scripted_blocks)
+        monkeypatch.setattr(benchmark, "run_in_blocks", run_in_scripted_blocks)
 
     return script
 
@@ -62,7 +62,7 @@ class TestNumbers:
     def test_the_machine(self, scripted, monkeypatch):
         """The hardware's name, which a profile is found by, whatever the machine is called."""
         scripted(1.0)
-        monkeypatch.setattr("pytest_flopsbudget.counting.machine._processor", lambda: "Abacus")
+        monkeypatch.setattr("pytest_flopsbudget.counting.latency.machine._processor", lambda: "Abacus")
         assert time_model(nn.Linear(4, 5), X).latency.machine == f"Abacus x {torch.get_num_threads()}"
         timed = time_model(nn.Linear(4, 5), X, machine="ci-runner")
         assert (timed.latency.machine, timed.hardware) == ("ci-runner", "Abacus")
@@ -302,7 +302,7 @@ class TestRefused:
 
     def test_one_of_many(self):
         """Where one process stands for many, it would wait for nobody."""
-        from pytest_flopsbudget.counting.world import world
+        from pytest_flopsbudget.counting.distributed.world import world
 
         with world(2), pytest.raises(UsageError, match=r"^Linear cannot be timed as one process of several"):
             time_model(nn.Linear(4, 5), X)

@@ -5,8 +5,8 @@ from msgspec.structs import replace
 from samples import linear, report, reported_test
 
 from pytest_flopsbudget.errors import ReportError
-from pytest_flopsbudget.results.merging import failing, fails, merged
-from pytest_flopsbudget.results.report_file import dumps
+from pytest_flopsbudget.results.merge import failing, fails, merged
+from pytest_flopsbudget.storage.report_file import dumps
 
 OK = reported_test("a.py::ok", linear(4), linear(4), line=1)
 REGRESSED = reported_test("a.py::regressed", linear(5), linear(4), line=2)

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from pytest_flopsbudget.results.metrics import (
+from pytest_flopsbudget.quantities.metrics import (
     METRICS,
     STORED,
     STORED_BY_NAME,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_flopsbudget.mistakes import Place
+from pytest_flopsbudget.config.problems import Place
 
 
 def test_a_mistake_names_its_path():

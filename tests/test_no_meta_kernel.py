@@ -8,9 +8,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import metadata
 
-from pytest_flopsbudget.counting.metadata import to_meta
-from pytest_flopsbudget.counting.no_meta_kernel import OUTPUTS
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.meta.missing_kernels import OUTPUTS
+from pytest_flopsbudget.counting.operators.info import operator_info
+from pytest_flopsbudget.counting.tensors.metadata import to_meta
 
 
 class Compare(TorchDispatchMode):

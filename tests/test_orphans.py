@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopsbudget.results.baseline import BaselineFile, baseline_path
+from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.complexity import Complexity, Module
-from pytest_flopsbudget.results.orphans import Orphan, likely_renames, orphans, without_test_file
+from pytest_flopsbudget.results.renames import likely_renames
+from pytest_flopsbudget.storage.baseline import BaselineFile
+from pytest_flopsbudget.storage.orphans import Orphan, orphans, without_test_file
 
 
 def complexity(flops=100, **fields):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from zoo import both, for_real
 
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 
 def cost(operator, args, output):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 from zoo import both
 
-from pytest_flopsbudget.counting.operators import operator_info
+from pytest_flopsbudget.counting.operators.info import operator_info
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 

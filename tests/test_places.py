@@ -9,7 +9,7 @@ from hypothesis import given
 from reporting import complexities
 
 from pytest_flopsbudget.results.complexity import Module
-from pytest_flopsbudget.results.places import every, ranked, share, tree, weight
+from pytest_flopsbudget.results.module_tree import every, ranked, share, tree, weight
 
 TOTAL = blocks().metrics
 

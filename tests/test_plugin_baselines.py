@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from conftest import NET_FLOPS
 
-from pytest_flopsbudget.results.baseline import load
+from pytest_flopsbudget.storage.baseline import load
 
 TWO_TESTS = """
 def test_a(flops_budget):

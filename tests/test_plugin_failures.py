@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopsbudget.results.report_file import load
+from pytest_flopsbudget.storage.report_file import load
 
 BROKEN = "@pytest.mark.flops_budget(flops=1)\n"
 MEASURING = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"

@@ -7,8 +7,8 @@ import json
 import pytest
 from conftest import NET_FLOPS
 
-from pytest_flopsbudget.counting import latency
-from pytest_flopsbudget.counting.latency import Blocks
+from pytest_flopsbudget.counting.latency import benchmark
+from pytest_flopsbudget.counting.latency.benchmark import Blocks
 
 MACHINE = '[tool.pytest-flopsbudget]\nmachine = "box"\n'
 
@@ -38,7 +38,7 @@ def clock(monkeypatch):
             self.milliseconds = milliseconds
 
     script = Script()
-    monkeypatch.setattr(latency, "run_in_blocks", script)
+    monkeypatch.setattr(benchmark, "run_in_blocks", script)
     return script
 
 
@@ -264,8 +264,8 @@ def test_within_a_watched_block(project, clock):
 def test_workers(project):
     """Whoever runs beside others says so; alone in its worker, a test has the machine."""
     project.pytester.makeconftest(
-        "from pytest_flopsbudget.counting import latency\n"
-        "latency.run_in_blocks = lambda *_: latency.Blocks([0.01], 1)\n"
+        "from pytest_flopsbudget.counting.latency import benchmark\n"
+        "benchmark.run_in_blocks = lambda *_: benchmark.Blocks([0.01], 1)\n"
     )
     project.write(marked(latency="10 ms"))
     project.run_apart("-n2", "--flops-budget-json=report.json").assert_outcomes(passed=1)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from pytest_flopsbudget.results.baseline import load
+from pytest_flopsbudget.storage.baseline import load
 
 TEST = "def test_{}(flops_budget):\n    flops_budget(Net(width={}), IMAGE)\n\n"
 PRUNE = "to remove: pytest --flops-budget-prune"

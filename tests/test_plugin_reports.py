@@ -10,8 +10,8 @@ from xml.etree import ElementTree as ET
 import pytest
 from conftest import NET_FLOPS, NET_PARAMS
 
-from pytest_flopsbudget.reports.csv import COLUMNS
-from pytest_flopsbudget.results.report_file import load
+from pytest_flopsbudget.reports.ci.csv import COLUMNS
+from pytest_flopsbudget.storage.report_file import load
 
 FLAGS = {
     "json": "--flops-budget-json",

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flopsbudget.results.baseline import baseline_path, load
+from pytest_flopsbudget.identifiers import baseline_path
+from pytest_flopsbudget.storage.baseline import load
 
 GROWN = """
 @pytest.mark.flops_budget(flops="1M")
@@ -79,7 +80,7 @@ def test_another_working_directory(grown, monkeypatch):
 def test_without_autoload(grown, monkeypatch):
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     grown.path.joinpath("tox.ini").unlink()
-    check(grown.run_apart("-p", "pytest_flopsbudget.plugin"))
+    check(grown.run_apart("-p", "pytest_flopsbudget.plugin.hooks"))
 
 
 def test_without_a_terminal(grown):
@@ -124,7 +125,7 @@ class TestNothingToMeasure:
         """Neither PyTorch nor anything else that is heavy is imported, and nothing is printed."""
         pytester.makepyfile(
             "import sys\n\ndef test_nothing():\n"
-            "    assert not {'torch', 'msgspec', 'rich', 'pytest_flopsbudget.settings'} & sys.modules.keys()\n"
+            "    assert not {'torch', 'msgspec', 'rich', 'pytest_flopsbudget.config.settings'} & sys.modules.keys()\n"
         )
         command = [sys.executable, "-m", "pytest", "-p", "no:hypothesispytest", "-p", "no:xdist"]
         result = pytester.run(*command)
@@ -139,7 +140,8 @@ class TestNothingToMeasure:
             "    print('ours', *sorted(name for name in sys.modules if name.startswith('pytest_flopsbudget')))\n"
         )
         result = pytester.run(sys.executable, "-X", "importtime", "-m", "pytest", "-s")
-        names = ["", ".census", ".controller", ".errors", ".hookspecs", ".names", ".plugin"]
+        names = ["", ".errors", ".identifiers", ".plugin"]
+        names += [f".plugin.{name}" for name in ("collection", "controller", "hooks", "hookspecs", "items", "xdist")]
         result.stdout.fnmatch_lines(["*ours " + " ".join(f"pytest_flopsbudget{name}" for name in names)])
         imported = [line.rpartition("|")[2].strip() for line in result.errlines]
         assert "_pytest.config" in imported

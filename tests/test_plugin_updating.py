@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopsbudget.results.baseline import load
+from pytest_flopsbudget.storage.baseline import load
 
 #: 2·8·8·4·3·k·k for the convolution, 2·4·10 for the linear layer.
 FLOPS = {kernel: 2 * 8 * 8 * 4 * 3 * kernel * kernel + 80 for kernel in (1, 3, 5)}

@@ -133,7 +133,12 @@ def test_without_autoload(run, reference):
     """The plugin named by hand; neither xdist nor others are there."""
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     outcome = run(
-        NEW, "-p", "pytest_flopsbudget.plugin", "-o", "asyncio_default_fixture_loop_scope=", environment=environment
+        NEW,
+        "-p",
+        "pytest_flopsbudget.plugin.hooks",
+        "-o",
+        "asyncio_default_fixture_loop_scope=",
+        environment=environment,
     )
     assert outcome.status == reference.status
     assert outcome.summary == reference.summary
@@ -169,7 +174,7 @@ def test_configuration(run, many, reference, kind):
             ini.unlink()
         if kind == "conftest":
             environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
-            conftest.write_text("pytest_plugins = ['pytest_flopsbudget.plugin']\n" + text, encoding="utf-8")
+            conftest.write_text("pytest_plugins = ['pytest_flopsbudget.plugin.hooks']\n" + text, encoding="utf-8")
         if "pyproject" in kind:
             pyproject.write_text('[tool.pytest-flopsbudget]\nshow = "macs"\n', encoding="utf-8")
         outcome = run(NEW, *arguments, environment=environment)

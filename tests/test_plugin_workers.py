@@ -54,7 +54,7 @@ def test_from_conftest_alone(project, monkeypatch):
     """Where plugins are not found by themselves, one line in conftest.py does it."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     project.path.joinpath("tox.ini").unlink()
-    project.pytester.makeconftest("pytest_plugins = ['pytest_flopsbudget.plugin']\n")
+    project.pytester.makeconftest("pytest_plugins = ['pytest_flopsbudget.plugin.hooks']\n")
     project.write("@pytest.mark.flops_budget(flops=1)\n" + MEASURING)
     result = project.run_apart("--strict-markers")
     result.assert_outcomes(failed=1)

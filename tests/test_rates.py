@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flopsbudget.rates import format_rate, parse_rate
+from pytest_flopsbudget.quantities.rates import format_rate, parse_rate
 
 speeds = st.sampled_from(["FLOP/s", "B/s"])
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from pytest_flopsbudget.counting.latency.utilization import with_shares
 from pytest_flopsbudget.counting.measure import measure_traced
-from pytest_flopsbudget.counting.reached import with_shares
-from pytest_flopsbudget.hardware.device import Device
+from pytest_flopsbudget.hardware.profile import Device
 from pytest_flopsbudget.results.complexity import Latency
 
 #: A billion FLOPs a second in FP32, two in TF32, half as many of anything else, 4 bytes a nanosecond, 10 ns a launch.

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from zoo import both, for_real, on_shapes
 
-from pytest_flopsbudget.counting.recurrent import step_by_step
+from pytest_flopsbudget.counting.meta.recurrent import step_by_step
 
 STEPS, BATCH, INPUT, HIDDEN = 7, 2, 4, 5
 UNITS = STEPS * BATCH * HIDDEN

@@ -17,12 +17,13 @@ from msgspec.structs import replace
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 from timed import estimated, peaking, timed
 
+from pytest_flopsbudget.config.settings import Budget
 from pytest_flopsbudget.errors import ReportError
-from pytest_flopsbudget.reports import csv, github, gitlab, markdown
+from pytest_flopsbudget.reports.ci import csv, github, gitlab
+from pytest_flopsbudget.reports.markdown import run
 from pytest_flopsbudget.results.complexity import Module
 from pytest_flopsbudget.results.report import ordered
-from pytest_flopsbudget.results.report_file import dumps, load, loads, save
-from pytest_flopsbudget.settings import Budget
+from pytest_flopsbudget.storage.report_file import dumps, load, loads, save
 
 sys.path.append(str(Path(__file__).parent.parent / "docs"))
 
@@ -257,7 +258,7 @@ def read_and_show(text):
     except ReportError:
         return
     assert dumps(loads(dumps(found), PATH)) == dumps(found)
-    for made in (csv.text, gitlab.text, markdown.text, lambda one: "".join(github.commands(one, "."))):
+    for made in (csv.text, gitlab.text, run.text, lambda one: "".join(github.commands(one, "."))):
         made(found).encode("utf-8", "backslashreplace")
 
 

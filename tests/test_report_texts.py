@@ -16,12 +16,12 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 from timed import estimated, net, timed
 
-from pytest_flopsbudget.reports import csv as csv_report
-from pytest_flopsbudget.reports import gitlab
-from pytest_flopsbudget.reports.github import commands
-from pytest_flopsbudget.reports.junit import properties
+from pytest_flopsbudget.config.settings import Budget
+from pytest_flopsbudget.reports.ci import csv as csv_report
+from pytest_flopsbudget.reports.ci import gitlab
+from pytest_flopsbudget.reports.ci.github import commands
+from pytest_flopsbudget.reports.ci.junit import properties
 from pytest_flopsbudget.results.complexity import UnknownOperator
-from pytest_flopsbudget.settings import Budget
 
 
 class TestCsv:

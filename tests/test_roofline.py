@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flopsbudget.hardware.device import DTYPES, Device
-from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.hardware.catalog import DEVICES
+from pytest_flopsbudget.hardware.profile import DTYPES, Device
 from pytest_flopsbudget.hardware.roofline import Times, bound_of, times
 
 amounts = st.integers(0, 10**18)

@@ -9,18 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_flopsbudget.config.reading import load_settings, marker_budget
+from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE, Budget, Settings, describe
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.settings import (
-    LATENCY_TOLERANCE,
-    Budget,
-    Settings,
-    describe,
-    load_settings,
-    marker_budget,
-    matches_pattern,
-)
-from pytest_flopsbudget.units import Tolerance
+from pytest_flopsbudget.identifiers import matches_pattern
+from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 ONE_PERCENT = Tolerance(relative=Fraction(1, 100))
 
@@ -471,5 +465,6 @@ def test_needs_neither_torch_nor_msgspec():
     import subprocess
     import sys
 
-    code = "import sys, pytest_flopsbudget.settings; print({'torch', 'msgspec', 'rich', 'tomllib'} & set(sys.modules))"
+    modules = "{'torch', 'msgspec', 'rich', 'tomllib'}"
+    code = f"import sys, pytest_flopsbudget.config.reading; print({modules} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_flopsbudget.results.strict_json import FaultError, convert, line_of, lines_of, parse
+from pytest_flopsbudget.storage.strict_json import FaultError, convert, line_of, lines_of, parse
 
 TEXT = """{
   "a": [

@@ -9,14 +9,14 @@ import pytest
 from msgspec.structs import replace
 from timed import estimated, net, peaking, timed, times
 
-from pytest_flopsbudget.ledger import Entry, packed
-from pytest_flopsbudget.reports import beyond
-from pytest_flopsbudget.reports.screen import Screen
-from pytest_flopsbudget.reports.terminal import summary
-from pytest_flopsbudget.reports.text import can_show_signs, counted, from_to, with_signs
+from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.reports import details
+from pytest_flopsbudget.reports.terminal.screen import Screen
+from pytest_flopsbudget.reports.terminal.summary import summary
+from pytest_flopsbudget.reports.wording import can_show_signs, counted, from_to, with_signs
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Budget, Settings
+from pytest_flopsbudget.storage.run_record import Entry, packed
 
 
 def complexity(flops=2000, params=20, modules=None, **fields):
@@ -274,7 +274,7 @@ class TestBeyondWork:
         start = next(number for number, line in enumerate(told) if line.startswith("  peak 700 B"))
         assert all(len(line) <= 80 for line in told[start : start + 2])
         assert told[start + 1].startswith("      ")
-        assert " ".join(" ".join(told[start : start + 2]).split()) == next(beyond.at_peak(one))
+        assert " ".join(" ".join(told[start : start + 2]).split()) == next(details.at_peak(one))
 
     def test_times_of_modules(self):
         """A column for each device that there is room for beside the paths; wider terminals have more."""

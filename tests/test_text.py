@@ -1,11 +1,11 @@
 import pytest
 
-from pytest_flopsbudget.reports import text
+from pytest_flopsbudget.reports import wording
 
 
 def test_with_signs():
     """Arrows, and times between numbers only."""
-    assert text.with_signs("Conv2d 3->4, 3x3x1 of 0x, x3 and xx") == "Conv2d 3→4, 3×3×1 of 0x, x3 and xx"  # noqa: RUF001
+    assert wording.with_signs("Conv2d 3->4, 3x3x1 of 0x, x3 and xx") == "Conv2d 3→4, 3×3×1 of 0x, x3 and xx"  # noqa: RUF001
 
 
 @pytest.mark.parametrize(
@@ -17,18 +17,18 @@ def test_with_signs():
     ],
 )
 def test_amount(value, metric, shown):
-    assert text.amount(value, metric) == shown
+    assert wording.amount(value, metric) == shown
 
 
 def test_from_to():
-    assert text.from_to(1000, 1500, "flops") == "1 kFLOPs -> 1.5 kFLOPs, +500 FLOPs (+50.0%)"
+    assert wording.from_to(1000, 1500, "flops") == "1 kFLOPs -> 1.5 kFLOPs, +500 FLOPs (+50.0%)"
 
 
 def test_update_command():
     """Quoted for the shell where it has to be."""
-    assert text.update_command() == "pytest --flops-budget-update"
-    assert text.update_command("t.py::test[a b]") == "pytest --flops-budget-update 't.py::test[a b]'"
+    assert wording.update_command() == "pytest --flops-budget-update"
+    assert wording.update_command("t.py::test[a b]") == "pytest --flops-budget-update 't.py::test[a b]'"
 
 
 def test_counted():
-    assert [text.counted(number, "test") for number in (0, 1, 1234)] == ["0 tests", "1 test", "1,234 tests"]
+    assert [wording.counted(number, "test") for number in (0, 1, 1234)] == ["0 tests", "1 test", "1,234 tests"]

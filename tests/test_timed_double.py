@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopsbudget.counting.timed_double import TimedDouble
+from pytest_flopsbudget.counting.latency.timed_copy import TimedDouble
 from pytest_flopsbudget.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # loading PyTorch's compiler

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopsbudget.counting import latency
-from pytest_flopsbudget.counting.latency import Timed
+from pytest_flopsbudget.counting.latency import benchmark
+from pytest_flopsbudget.counting.latency.benchmark import Timed
 from pytest_flopsbudget.counting.measure import measure_traced
-from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.hardware.roofline import times
+from pytest_flopsbudget.plugin.latency_policy import Timing
 from pytest_flopsbudget.results.complexity import Latency
-from pytest_flopsbudget.timing import Timing
 
 MODEL, X = nn.Linear(4, 5), torch.ones(3, 4)
 #: FLOPs of products and others of the layer, and the bytes of its operands.
@@ -31,7 +31,7 @@ def asked(monkeypatch):
         )
         return Timed(measured, "NVIDIA A100-SXM4-40GB")
 
-    monkeypatch.setattr(latency, "time_model", time_model)
+    monkeypatch.setattr(benchmark, "time_model", time_model)
     return asked_for
 
 
@@ -84,7 +84,7 @@ class TestProfiles:
 
     def test_nobody_knows_it(self, monkeypatch):
         measured = Latency(machine="Abacus", median_ns=4_000, q1_ns=1, q3_ns=9, runs=5, threads=2)
-        monkeypatch.setattr(latency, "time_model", lambda *_, **_options: Timed(measured, "Abacus"))
+        monkeypatch.setattr(benchmark, "time_model", lambda *_, **_options: Timed(measured, "Abacus"))
         assert timed(Timing(devices={"other": _own("other")}))[1].latency == measured
 
 

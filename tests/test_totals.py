@@ -6,8 +6,8 @@ from samples import linear, write_baseline
 from timed import estimated, timed
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results.baseline import load
-from pytest_flopsbudget.results.totals import Totals, read_totals
+from pytest_flopsbudget.storage.baseline import load
+from pytest_flopsbudget.storage.baseline_totals import Totals, read_totals
 
 TESTS = {
     "t": {"model": linear(4), "large": replace(linear(9), backward=True)},

@@ -9,14 +9,15 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from pytest_flopsbudget.results.metrics import METRICS, Metric
-from pytest_flopsbudget.units import (
-    Tolerance,
+from pytest_flopsbudget.quantities.formatting import (
     format_delta,
     format_exact,
     format_pair,
     format_percent,
     format_value,
+)
+from pytest_flopsbudget.quantities.metrics import METRICS, Metric
+from pytest_flopsbudget.quantities.parsing import (
     is_ratio,
     nearest_spelling,
     parse_percent,
@@ -24,6 +25,7 @@ from pytest_flopsbudget.units import (
     parse_ratio,
     parse_tolerance,
 )
+from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 FLOPS, MACS, PARAMS, BYTES = (METRICS[key] for key in ("flops", "macs", "params", "param_bytes"))
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pytest_flopsbudget.ledger import Ledger, packed
-from pytest_flopsbudget.reports.upkeep import upkeep
+from pytest_flopsbudget.config.settings import Settings
+from pytest_flopsbudget.reports.terminal.baseline_notes import upkeep
 from pytest_flopsbudget.results.complexity import Complexity, Module
-from pytest_flopsbudget.results.orphans import Orphan
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.settings import Settings
+from pytest_flopsbudget.storage.orphans import Orphan
+from pytest_flopsbudget.storage.run_record import Ledger, packed
 
 FILE = Path("tests/__flops__/test_net.json")
 

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from timed import timed
 
+from pytest_flopsbudget.config.settings import Budget, Settings
+from pytest_flopsbudget.quantities.tolerance import Tolerance
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.limits import Limit, Unmeasured, Violation
-from pytest_flopsbudget.results.verdict import Measurement, Verdict, judge, to_accept
-from pytest_flopsbudget.settings import Budget, Settings
-from pytest_flopsbudget.units import Tolerance
+from pytest_flopsbudget.results.report import to_accept
+from pytest_flopsbudget.results.verdict import Measurement, Verdict, judge
 
 UNKNOWN = {"mine.twice": UnknownOperator(calls=1, modules=("",))}
 

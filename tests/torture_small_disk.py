@@ -8,7 +8,7 @@ import pytest
 from entries import net
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results.baseline import BaselineFile, change, load, save, updated
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, load, save, updated
 
 
 @pytest.fixture(params=["16k", "32k", "64k"])

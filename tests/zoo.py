@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import torch
 
-from pytest_flopsbudget.counting.latency import time_model
-from pytest_flopsbudget.counting.measure import _Run
+from pytest_flopsbudget.counting.latency.benchmark import time_model
+from pytest_flopsbudget.counting.run import _Run
 
 #: Metrics in which PyTorch's kernels differ from its meta kernels where an output is there for them alone.
 BYTES = ("memory_traffic", "peak_memory")

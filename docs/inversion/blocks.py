@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from pytest_flopsbudget.counting.measure import measure
-from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.hardware.catalog import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,14 +12,14 @@ import torch
 
 from inversion.blocks import BOARD, EARLY, SERVER, counted, dense, separable
 from pytest_flopsbudget.hardware.roofline import bound_of
-from pytest_flopsbudget.reports.beyond import parts_of_time
-from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.units import format_value
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.reports.details import parts_of_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.hardware.roofline import Bound
 
 #: Colors that color-blind readers can tell apart (Okabe and Ito, 2008).

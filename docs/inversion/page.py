@@ -24,16 +24,16 @@ from inversion.blocks import (
 )
 from peers.table import markdown
 from pytest_flopsbudget.hardware.roofline import bound_of
-from pytest_flopsbudget.reports.beyond import parts_of_time
-from pytest_flopsbudget.results.metrics import METRICS
-from pytest_flopsbudget.units import format_value
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.reports.details import parts_of_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from torch import nn
 
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
 
 PAGE, CHART = Path(__file__).parent.parent / "beyond-flops.md", Path(__file__).with_name("roofline.svg")

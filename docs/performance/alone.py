@@ -48,8 +48,8 @@ def in_turn(results: dict[str, Alone], save: Callable[[], None]) -> None:
 
 def _sample(name: str) -> Alone:
     from performance.results import Alone
-    from pytest_flopsbudget.counting import shapes
     from pytest_flopsbudget.counting.measure import measure
+    from pytest_flopsbudget.counting.tracing import shapes
 
     model, (module, args) = MODELS[name], built(MODELS[name])
 

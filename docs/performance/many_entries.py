@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 from msgspec.structs import replace
 
 from peers.table import between_markers
-from pytest_flopsbudget.results.baseline import change, load, updated
 from pytest_flopsbudget.results.comparison import compare
+from pytest_flopsbudget.storage.baseline import change, load, updated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -33,9 +33,9 @@ def pytest_unconfigure(config):
     sys.__stdout__.write("loaded: " + " ".join(sorted(set({HEAVY}) & sys.modules.keys())) + "\\n")
 """
 #: Imports pytest first, because it is loaded anyway. Python's timing does not list plugins that pytest imports itself.
-_IMPORTS = (sys.executable, "-X", "importtime", "-c", "import pytest, pytest_flopsbudget.plugin")
+_IMPORTS = (sys.executable, "-X", "importtime", "-c", "import pytest, pytest_flopsbudget.plugin.hooks")
 #: The line of -X importtime about the plugin: its self time, and its total time with all its imports.
-_IMPORT = re.compile(r"import time:\s+\d+ \|\s+(\d+) \| pytest_flopsbudget\.plugin$", re.MULTILINE)
+_IMPORT = re.compile(r"import time:\s+\d+ \|\s+(\d+) \| pytest_flopsbudget\.plugin\.hooks$", re.MULTILINE)
 
 
 def in_turn(runs: int, startup: Startup, save: Callable[[], None]) -> None:

@@ -8,17 +8,17 @@ from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.commands.nodeids import matching, near
 from pytest_flopsbudget.errors import BaselineError, UsageError
+from pytest_flopsbudget.identifiers import baseline_path, matching, near, split_nodeid
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Mapping, Sequence
 
-    from pytest_flopsbudget.commands.output import Output
-    from pytest_flopsbudget.results.baseline import BaselineFile
+    from pytest_flopsbudget.commands.console import Output
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest
+    from pytest_flopsbudget.storage.baseline import BaselineFile
 
 SUMMARY = "accept what a report measured as the new baseline"
 DESCRIPTION = """\
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     Raises:
         UsageError: the report or a baseline cannot be read, a pattern matches nothing, or its tests are not here.
     """
-    from pytest_flopsbudget.results import report_file  # noqa: PLC0415 -- brings msgspec, which --help does without
+    from pytest_flopsbudget.storage import report_file  # noqa: PLC0415 -- brings msgspec, which --help does without
 
     report = report_file.load(Path(arguments.report))
     tests = _chosen(report, arguments.patterns)
@@ -128,14 +128,14 @@ class _Acceptance:
 
     def consider(self, test: ReportedTest) -> None:
         """Accept what a test measured, or say why not."""
-        from pytest_flopsbudget.results import baseline  # noqa: PLC0415 -- see run
+        from pytest_flopsbudget.storage import baseline  # noqa: PLC0415 -- see run
 
         test_file = _test_file(self._root, test)
         if test_file is None:
             self._refused.append(f"{test.nodeid}: there is no {test.file} below {self._root}")
             return
-        test_id = baseline.split_nodeid(test.nodeid)[1]
-        path = baseline.baseline_path(test_file)
+        test_id = split_nodeid(test.nodeid)[1]
+        path = baseline_path(test_file)
         if path not in self._baselines:
             self._baselines[path] = baseline.load(path)
         known = self._baselines[path].tests.get(test_id, {})
@@ -143,7 +143,7 @@ class _Acceptance:
         if reason:
             self._refused.append(f"{test.nodeid}: {reason}")
             return
-        from pytest_flopsbudget.results.verdict import to_accept  # noqa: PLC0415 -- see run
+        from pytest_flopsbudget.results.report import to_accept  # noqa: PLC0415 -- see run
 
         measured = {measurement.name: to_accept(measurement) for measurement in test.measurements}
         changed = list(self._changes(test, known))
@@ -152,11 +152,11 @@ class _Acceptance:
         self._lines += changed
 
     def _changes(self, test: ReportedTest, known: Mapping[str, Complexity]) -> Iterator[str]:
-        from pytest_flopsbudget.reports.text import amount, from_to  # noqa: PLC0415
-        from pytest_flopsbudget.results.baseline import as_stored  # noqa: PLC0415
+        from pytest_flopsbudget.reports.wording import amount, from_to  # noqa: PLC0415
         from pytest_flopsbudget.results.comparison import compare  # noqa: PLC0415
         from pytest_flopsbudget.results.diff import telling  # noqa: PLC0415
-        from pytest_flopsbudget.results.verdict import to_accept  # noqa: PLC0415
+        from pytest_flopsbudget.results.report import to_accept  # noqa: PLC0415
+        from pytest_flopsbudget.storage.baseline import as_stored  # noqa: PLC0415
 
         for measurement in test.measurements:
             name = "" if len(test.measurements) == 1 else f" {measurement.name}"
@@ -177,7 +177,7 @@ class _Acceptance:
 
     def finish(self, output: Output, *, dry: bool) -> int:
         """Write the baselines, and tell of it."""
-        from pytest_flopsbudget.results import baseline  # noqa: PLC0415 -- see run
+        from pytest_flopsbudget.storage import baseline  # noqa: PLC0415 -- see run
 
         for line in (*self._lines, *(f"not accepted: {refused}" for refused in self._refused)):
             output.line(output.screen.text(line))
@@ -188,7 +188,7 @@ class _Acceptance:
         output.line(", ".join(counts))
         errors = 0
         for test_file, measured in sorted(self._accepted.items()):
-            path = baseline.baseline_path(test_file)
+            path = baseline_path(test_file)
             if dry:
                 output.line(f"baseline not written (--dry-run): {path}")
                 continue
@@ -230,8 +230,8 @@ def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
 
 def _was_seen(measurement: ReportedMeasurement, baseline: Complexity) -> bool:
     """Whether the run held the measurement against this baseline."""
+    from pytest_flopsbudget.quantities.metrics import identifying  # noqa: PLC0415
     from pytest_flopsbudget.results.comparison import before  # noqa: PLC0415 -- see run
-    from pytest_flopsbudget.results.metrics import identifying  # noqa: PLC0415
 
     new = measurement.complexity.metrics
     if identifying(baseline.metrics) == identifying(new):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.commands.sources import sources
+from pytest_flopsbudget.commands.diff_sources import sources
 
 if TYPE_CHECKING:
     import argparse
 
-    from pytest_flopsbudget.commands.output import Output
+    from pytest_flopsbudget.commands.console import Output
 
 SUMMARY = "compare two reports, baselines or revisions, module by module"
 DESCRIPTION = """\
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     Raises:
         UsageError: one of the two means nothing, or cannot be read.
     """
-    from pytest_flopsbudget.reports import changes as shown  # noqa: PLC0415 -- brings rich, which errors do without
+    from pytest_flopsbudget.reports.terminal import changes as shown  # noqa: PLC0415 -- brings rich, which errors do without
     from pytest_flopsbudget.results.changes import changes, differing  # noqa: PLC0415
 
     old, new = sources(arguments.old, arguments.new)
@@ -51,9 +51,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         left_out = sum(change.kind == "removed" for change in found)
         found = [change for change in found if change.kind != "removed"]
     if arguments.markdown:
-        from pytest_flopsbudget.reports import changes_markdown  # noqa: PLC0415 -- half of the runs do without
+        from pytest_flopsbudget.reports.markdown import changes as in_markdown  # noqa: PLC0415 -- half of the runs do without
 
-        output.document(changes_markdown.text(found, old.label, new.label))
+        output.document(in_markdown.text(found, old.label, new.label))
     else:
         output.line(output.screen.text(f"{old.label} -> {new.label}"))
         output.line()

@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands import git
-from pytest_flopsbudget.commands.nodeids import file_of_baseline, is_baseline, matching, near
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.reports.text import visible
-from pytest_flopsbudget.results import baseline_text
-from pytest_flopsbudget.results.history import Revision, Step, trace
-from pytest_flopsbudget.results.metrics import METRICS, base_of, is_key, key_for
-from pytest_flopsbudget.results.totals import read_totals
-from pytest_flopsbudget.units import nearest_spelling
+from pytest_flopsbudget.identifiers import file_of_baseline, is_baseline, matching, near
+from pytest_flopsbudget.quantities.metrics import METRICS, base_of, is_key, key_for
+from pytest_flopsbudget.quantities.parsing import nearest_spelling
+from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.storage import baseline_document
+from pytest_flopsbudget.storage.baseline_totals import read_totals
+from pytest_flopsbudget.storage.history import Revision, Step, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_flopsbudget.commands.output import Output
-    from pytest_flopsbudget.results.history import Series
-    from pytest_flopsbudget.results.totals import Tests
+    from pytest_flopsbudget.commands.console import Output
+    from pytest_flopsbudget.storage.baseline_totals import Tests
+    from pytest_flopsbudget.storage.history import Series
 
 SUMMARY = "show a test's cost over the commits of its baseline"
 DESCRIPTION = """\
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     Raises:
         UsageError: no git, no repository, or no such test in any commit.
     """
-    from pytest_flopsbudget.reports import history as shown  # noqa: PLC0415 -- brings rich, which errors do without
+    from pytest_flopsbudget.reports.terminal import history as shown  # noqa: PLC0415 -- brings rich, which errors do without
 
     here = Path.cwd()
     repository = git.Repository(here)
@@ -134,7 +134,7 @@ def _read(data: bytes, place: str, output: Output) -> Tests | None:
     try:
         return read_totals(data, Path(place))
     except BaselineError as error:
-        output.error(f"passed over: {str(error).removesuffix(baseline_text.REMEDY).rstrip()}")
+        output.error(f"passed over: {str(error).removesuffix(baseline_document.REMEDY).rstrip()}")
         return None
 
 

@@ -8,9 +8,9 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from pytest_flopsbudget.commands import accept, diff, history, merge, rename
-from pytest_flopsbudget.commands.output import Output
+from pytest_flopsbudget.commands.console import Output
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.units import nearest_spelling
+from pytest_flopsbudget.quantities.parsing import nearest_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

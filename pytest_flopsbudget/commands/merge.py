@@ -10,7 +10,7 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     import argparse
 
-    from pytest_flopsbudget.commands.output import Output
+    from pytest_flopsbudget.commands.console import Output
 
 SUMMARY = "join the reports of CI shards into the one of a single run"
 DESCRIPTION = """\
@@ -39,8 +39,9 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     Raises:
         UsageError: a report cannot be read or written, or they are not of one run.
     """
-    from pytest_flopsbudget.reports.text import counted  # noqa: PLC0415 -- what brings msgspec is not needed for --help
-    from pytest_flopsbudget.results import merging, report_file  # noqa: PLC0415
+    from pytest_flopsbudget.reports.wording import counted  # noqa: PLC0415 -- what brings msgspec is not needed for --help
+    from pytest_flopsbudget.results import merge  # noqa: PLC0415
+    from pytest_flopsbudget.storage import report_file  # noqa: PLC0415
 
     if arguments.output in {"", "-"}:
         raise UsageError(f"-o {arguments.output or repr('')}: names no file; write -o REPORT")
@@ -48,17 +49,17 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if len(paths) < len(arguments.reports):
         twice = next(path for path in paths if arguments.reports.count(path) > 1)
         raise UsageError(f"{twice} is named twice; name each report once")
-    report = merging.merged({path: report_file.load(Path(path)) for path in paths})
+    report = merge.merged({path: report_file.load(Path(path)) for path in paths})
     report_file.save(report, Path(arguments.output))
     measurements = sum(len(test.measurements) for test in report.tests)
-    for test in merging.failing(report):
+    for test in merge.failing(report):
         outcomes = dict.fromkeys(measurement.outcome for measurement in test.measurements if measurement.fails)
         output.line(f"FAILED {test.nodeid}{': ' if outcomes else ''}{', '.join(outcomes)}")
     if report.run.exit_status in _ENDED:
         output.line(_ENDED[report.run.exit_status])
     output.line(
         f"{counted(len(paths), 'report')}, {counted(len(report.tests), 'test')}, "
-        f"{counted(measurements, 'measurement')}: {'failed' if merging.fails(report) else 'passed'}"
+        f"{counted(measurements, 'measurement')}: {'failed' if merge.fails(report) else 'passed'}"
     )
     output.line(f"report written: {arguments.output}")
-    return 1 if merging.fails(report) else 0
+    return 1 if merge.fails(report) else 0

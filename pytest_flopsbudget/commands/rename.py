@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.commands.nodeids import as_path, is_below, near
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.results.baseline import baseline_path, change, load
+from pytest_flopsbudget.identifiers import as_path, baseline_path, is_below, near
+from pytest_flopsbudget.storage.baseline import change, load
 
 if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from pytest_flopsbudget.commands.output import Output
-    from pytest_flopsbudget.results.baseline import BaselineFile
+    from pytest_flopsbudget.commands.console import Output
+    from pytest_flopsbudget.storage.baseline import BaselineFile
 
 SUMMARY = "move baseline entries to a test's new name"
 DESCRIPTION = """\

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
 
 Bound = Literal["compute", "memory", "launch"]
 

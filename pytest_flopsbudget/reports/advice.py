@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
-from pytest_flopsbudget.hardware.devices import DEVICES
+from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.hardware.roofline import Bound, bound_of
-from pytest_flopsbudget.reports.text import counted
-from pytest_flopsbudget.results.metrics import METRICS, count_of, key_for
-from pytest_flopsbudget.units import format_value
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for
+from pytest_flopsbudget.reports.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pytest_flopsbudget.hardware.device import Device
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.places import Place
+    from pytest_flopsbudget.results.module_tree import Place
 
 _BATCH_NORMS = frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
 _LAYER = re.compile(r"(\d+)->(\d+)")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports import beyond
-from pytest_flopsbudget.reports.text import amount, counted, estimated, from_to, growth, is_estimate, update_command
+from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
+from pytest_flopsbudget.quantities.metrics import base_of, metric_of, title_of
+from pytest_flopsbudget.reports import details
+from pytest_flopsbudget.reports.wording import amount, counted, estimated, from_to, growth, is_estimate, update_command
 from pytest_flopsbudget.results.diff import own_values, shape_change, telling
-from pytest_flopsbudget.results.fold import fold, unfold, without_peaks
+from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 from pytest_flopsbudget.results.limits import Unmeasured, Violation, plain
-from pytest_flopsbudget.results.metrics import base_of, metric_of, title_of
-from pytest_flopsbudget.units import format_pair, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -43,7 +43,7 @@ def _explain_one(nodeid: str, verdict: Judged, label: str) -> Iterator[str]:
     yield from _limits(verdict, label)
     yield from _reactions(verdict, label)
     yield from run_changes(verdict.comparison)
-    yield from beyond.unjudged(verdict)
+    yield from details.unjudged(verdict)
     if verdict.times > 1:
         yield f"the largest of {verdict.times:,} measurements"
     yield from _reasons(verdict)
@@ -93,9 +93,9 @@ def _reasons(verdict: Judged) -> Iterator[str]:
     wrong = {item.metric for item in verdict.broken}
     wrong |= {change.metric for change in verdict.comparison.changes if not change.allowed}
     if "peak_memory" in wrong:
-        yield from beyond.at_peak(verdict.complexity)
+        yield from details.at_peak(verdict.complexity)
     if any(is_estimate(metric) for metric in wrong):
-        yield from beyond.times(verdict.complexity)
+        yield from details.times(verdict.complexity)
 
 
 def _broken(item: Violation | Unmeasured) -> str:

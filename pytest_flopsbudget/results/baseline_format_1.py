@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import msgspec
 
+from pytest_flopsbudget.quantities.metrics import STORED
 from pytest_flopsbudget.results.complexity import Complexity, Execution, Module, Operator, UnknownOperator
-from pytest_flopsbudget.results.fold import unfold
-from pytest_flopsbudget.results.metrics import STORED
-from pytest_flopsbudget.results.strict_json import FaultError, convert
+from pytest_flopsbudget.results.folding import unfold
+from pytest_flopsbudget.storage.strict_json import FaultError, convert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pytest_flopsbudget.results.strict_json import Place
+    from pytest_flopsbudget.storage.strict_json import Place
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _T = TypeVar("_T")

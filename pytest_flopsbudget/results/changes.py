@@ -10,8 +10,8 @@ import msgspec
 from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.diff import Diff, diff, telling
-from pytest_flopsbudget.results.fold import natural_key
-from pytest_flopsbudget.results.orphans import likely_renames
+from pytest_flopsbudget.results.folding import natural_key
+from pytest_flopsbudget.results.renames import likely_renames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

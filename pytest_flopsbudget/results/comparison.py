@@ -6,22 +6,15 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE
+from pytest_flopsbudget.quantities.metrics import METRICS, base_of, count_of, devices_in, in_order, is_optional, key_for
 from pytest_flopsbudget.results.complexity import Complexity, Execution
-from pytest_flopsbudget.results.metrics import (
-    METRICS,
-    base_of,
-    count_of,
-    devices_in,
-    in_order,
-    is_optional,
-    key_for,
-)
-from pytest_flopsbudget.settings import LATENCY_TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from pytest_flopsbudget.units import Tolerance
+    from pytest_flopsbudget.quantities.tolerance import Tolerance
+
 
 Status = Literal["new", "unchanged", "regressed", "improved", "within"]
 
@@ -133,3 +126,14 @@ def _status(changes: Iterable[MetricChange]) -> Status:
     if any(change.new > change.old for change in changes):
         return "within"
     return "improved" if changes else "unchanged"
+
+
+def tightens(comparison: Comparison) -> bool:
+    """Whether a baseline is tightened by what it was compared with: nothing grew, and the same was measured.
+
+    It is decided for the whole entry, not metric by metric: an entry holds the modules and operators of one
+    measurement, and a mixture of two would be those of a model that never was. Another input, or fewer metrics, is no
+    improvement.
+    """
+    another = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    return comparison.status == "improved" and not another and not comparison.vanished

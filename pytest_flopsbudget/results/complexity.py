@@ -8,7 +8,7 @@ from typing import Annotated, Literal, cast, get_args
 
 import msgspec
 
-from pytest_flopsbudget.results.metrics import METRICS, Amount, is_measured, key_for, measured_value
+from pytest_flopsbudget.quantities.metrics import METRICS, Amount, is_measured, key_for, measured_value
 
 Execution = Literal["shapes", "real", "watched"]
 PhaseName = Literal["forward", "backward", "optimizer"]

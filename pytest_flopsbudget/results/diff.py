@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec.structs import replace
 
-from pytest_flopsbudget.results.fold import identities, is_number, natural_key, write_segment
-from pytest_flopsbudget.results.metrics import count_of, in_order, metric_of
+from pytest_flopsbudget.quantities.metrics import count_of, in_order, metric_of
+from pytest_flopsbudget.results.folding import identities, is_number, natural_key, write_segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from pytest_flopsbudget.results.metrics import (
+from pytest_flopsbudget.identifiers import matches_pattern
+from pytest_flopsbudget.quantities.metrics import (
     Amount,
     base_of,
     devices_in,
@@ -19,14 +20,13 @@ from pytest_flopsbudget.results.metrics import (
     measured_value,
     metric_of,
 )
-from pytest_flopsbudget.settings import matches_pattern
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from pytest_flopsbudget.config.settings import Budget, Settings
+    from pytest_flopsbudget.quantities.tolerance import Tolerance
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.settings import Budget, Settings
-    from pytest_flopsbudget.units import Tolerance
 
 _NEAR_NAMES = 3
 

@@ -9,17 +9,18 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from pytest_flopsbudget.config.settings import Reaction
 from pytest_flopsbudget.results.comparison import Comparison
 from pytest_flopsbudget.results.complexity import Complexity, Count
 from pytest_flopsbudget.results.diff import Diff
-from pytest_flopsbudget.results.fold import natural_key
-from pytest_flopsbudget.results.latency import Unjudged
+from pytest_flopsbudget.results.folding import natural_key
+from pytest_flopsbudget.results.latency_noise import Unjudged, without_metrics
 from pytest_flopsbudget.results.limits import Limit, Share, UnmatchedPattern, Unmeasured, Violation
-from pytest_flopsbudget.results.verdict import Outcome, Verdict
-from pytest_flopsbudget.settings import Reaction
+from pytest_flopsbudget.results.verdict import Outcome, Verdict, _names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
 
 #: The version of the file's form.
 FORMAT: Literal[1] = 1
@@ -149,3 +150,11 @@ def reported(verdict: Verdict) -> ReportedMeasurement:
     names = [field for field in ReportedMeasurement.__struct_fields__ if field not in {"outcome", "fails"}]
     values = {name: getattr(verdict, name) for name in names}
     return ReportedMeasurement(outcome=verdict.outcome, fails=verdict.fails, **values)
+
+
+def to_accept(judged: Verdict | ReportedMeasurement) -> Complexity:
+    """What becomes the baseline where a measurement is accepted: all of it but the latencies that tell nothing new.
+
+    Those were too uneven to be judged, or differ from the baseline's by no more than a clock does.
+    """
+    return without_metrics(judged.complexity, {*_names(judged.unjudged), *judged.comparison.steady})

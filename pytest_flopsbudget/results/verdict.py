@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from pytest_flopsbudget.results.comparison import Comparison, compare
+from pytest_flopsbudget.results.comparison import Comparison, compare, tightens
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.diff import Diff, diff, telling
-from pytest_flopsbudget.results.latency import Unjudged, unjudged, without_metrics
+from pytest_flopsbudget.results.latency_noise import Unjudged, unjudged, without_metrics
 from pytest_flopsbudget.results.limits import (
     Limit,
     Share,
@@ -28,8 +28,8 @@ from pytest_flopsbudget.results.limits import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from pytest_flopsbudget.results.report import ReportedMeasurement
-    from pytest_flopsbudget.settings import Budget, Settings
+    from pytest_flopsbudget.config.settings import Budget, Settings
+
 
 Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "new", "ok"]
 #: What alone an update accepts: what has no baseline yet, or what tightens one.
@@ -168,25 +168,6 @@ def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> t
     return tuple(diff(old, new, metric) for metric in telling({change.metric for change in comparison.changes}))
 
 
-def to_accept(judged: Verdict | ReportedMeasurement) -> Complexity:
-    """What becomes the baseline where a measurement is accepted: all of it but the latencies that tell nothing new.
-
-    Those were too uneven to be judged, or differ from the baseline's by no more than a clock does.
-    """
-    return without_metrics(judged.complexity, {*_names(judged.unjudged), *judged.comparison.steady})
-
-
-def tightens(comparison: Comparison) -> bool:
-    """Whether a baseline is tightened by what it was compared with: nothing grew, and the same was measured.
-
-    It is decided for the whole entry, not metric by metric: an entry holds the modules and operators of one
-    measurement, and a mixture of two would be those of a model that never was. Another input, or fewer metrics, is no
-    improvement.
-    """
-    another = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
-    return comparison.status == "improved" and not another and not comparison.vanished
-
-
 def _is_accepted(comparison: Comparison, accepts: Only | bool) -> bool:
     match accepts:
         case "new":
@@ -195,3 +176,7 @@ def _is_accepted(comparison: Comparison, accepts: Only | bool) -> bool:
             return tightens(comparison)
         case _:
             return accepts
+
+
+#: The name of a measurement that was given none.
+DEFAULT_NAME = "model"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_flopsbudget.counting.metadata import tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -16,7 +16,7 @@ import torch
 
 from pytest_flopsbudget.counting.costs.elementary import computes_on_floats, elementary, elements, is_complex
 from pytest_flopsbudget.counting.costs.registry import other_formula
-from pytest_flopsbudget.counting.metadata import tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_flopsbudget.counting.metadata import tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -89,7 +89,7 @@ def _stack_backward(call: Call) -> int:
 
 
 # What is no product. Counted are the operators that a layer runs as where it runs step by step, so that it costs the
-# same however it runs: see `pytest_flopsbudget.counting.recurrent`.
+# same however it runs: see `pytest_flopsbudget.counting.meta.recurrent`.
 
 
 class _Cell(NamedTuple):

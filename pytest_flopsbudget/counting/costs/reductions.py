@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flopsbudget.counting.costs.elementary import elements, is_float, real_parts, reduction
 from pytest_flopsbudget.counting.costs.elementwise import operations
 from pytest_flopsbudget.counting.costs.registry import other_formula
-from pytest_flopsbudget.counting.metadata import tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 
 if TYPE_CHECKING:
     import torch

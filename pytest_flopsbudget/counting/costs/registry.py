@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.names import OPERATOR
+from pytest_flopsbudget.identifiers import OPERATOR
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

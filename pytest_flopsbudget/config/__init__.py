@@ -1,0 +1,1 @@
+"""What the pyproject and markers say: settings, limits, budgets and devices."""

@@ -1,0 +1,155 @@
+"""What the pyproject says of devices: for which ones to estimate times, and profiles of a project's own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.hardware.catalog import device_named
+from pytest_flopsbudget.hardware.profile import DTYPES, Device
+from pytest_flopsbudget.quantities.metrics import METRICS, Metric
+from pytest_flopsbudget.quantities.parsing import parse_quantity
+from pytest_flopsbudget.quantities.rates import parse_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_flopsbudget.config.problems import Place
+
+
+_VECTOR = "vector-"
+_VECTOR_KEYS = tuple(f"{_VECTOR}{dtype}" for dtype in DTYPES)
+_KEYS = ("based-on", *DTYPES, *_VECTOR_KEYS, "bandwidth", "memory", "launch", "names")
+_LAUNCH = Metric("launch", "launch", "ns", "sum", "what passes for every operator beside its work")
+_PROFILE = "[tool.pytest-flopsbudget.devices.NAME]"
+
+#: Key of a profile → what reads its value.
+_READERS: Mapping[str, Callable[[object], int]] = {
+    **dict.fromkeys((*DTYPES, *_VECTOR_KEYS), lambda value: parse_rate(value, "FLOP/s")),
+    "bandwidth": lambda value: parse_rate(value, "B/s"),
+    "memory": lambda value: parse_quantity(value, METRICS["param_bytes"]),
+    "launch": lambda value: parse_quantity(value, _LAUNCH),
+}
+
+
+def read_devices(value: object, place: Place) -> Mapping[str, Device]:
+    """Name → profile, of ``[tool.pytest-flopsbudget.devices]``, without those that are wrong.
+
+    Args:
+        value: what stands under the key ``devices``.
+        place: the table that the key stands in; takes the mistakes.
+    """
+    if not isinstance(value, Mapping):
+        place.wrong("devices", f"{value!r} is no table of profiles; write {_PROFILE}, and names of devices in time-on")
+        return {}
+    here = place.inside("devices")
+    devices: dict[str, Device] = {}
+    for name, profile in value.items():
+        if not name or name != name.strip() or set(name) & set("[]"):
+            here.wrong(
+                name,
+                "is no name of a device: it has a character or more, and no brackets, which stand around it in reports",
+            )
+        elif name.casefold() in map(str.casefold, devices):
+            here.wrong(name, "another profile has this name, but for its case; give one of them another")
+        elif not isinstance(profile, Mapping):
+            here.wrong(name, f'{profile!r} is no profile; write {{float32 = "50 GFLOP/s", bandwidth = "17 GB/s"}}')
+        else:
+            device = _read_profile(name, profile, here, devices)
+            if device is not None:
+                devices[name] = device
+    return devices
+
+
+def read_time_on(value: object, devices: Mapping[str, Device], place: Place) -> tuple[str, ...]:
+    """The names of the devices for which every measurement is estimated, as their profiles have them.
+
+    Args:
+        value: what stands under the key ``time-on``: a name, or a list of names.
+        devices: the project's own profiles.
+        place: the table that the key stands in; takes the mistakes.
+    """
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        place.wrong(
+            "time-on", f'{value!r} is no name of a device, nor a list of them; write ["A100", "raspberry-pi-5"]'
+        )
+        return ()
+    found = [_find(name, devices, "time-on", place) for name in names]
+    return tuple(dict.fromkeys(device.name for device in found if device is not None))
+
+
+def _read_profile(
+    name: str, profile: Mapping[str, object], place: Place, devices: Mapping[str, Device]
+) -> Device | None:
+    """The profile called ``name``, which may be based on known devices or on those ``devices`` that stand above it."""
+    here = place.inside(name)
+    before = len(here.mistakes)
+    base = _read_base(profile["based-on"], here, devices) if "based-on" in profile else _nothing(name)
+    figures = {}
+    names: tuple[str, ...] = ()
+    for key, value in profile.items():
+        if key in _READERS:
+            try:
+                figures[key] = _READERS[key](value)
+            except ValueError as error:
+                here.wrong(key, error)
+        elif key == "names":
+            names = _read_names(value, here)
+        elif key != "based-on":
+            here.unknown(key, _KEYS)
+    if base is None or len(here.mistakes) > before:
+        return None
+    device = replace(
+        base,
+        name=name,
+        rates={**base.rates, **{key: figures[key] for key in DTYPES if key in figures}},
+        vector_rates={
+            **base.vector_rates,
+            **{key.removeprefix(_VECTOR): figures[key] for key in _VECTOR_KEYS if key in figures},
+        },
+        bandwidth=figures.get("bandwidth", base.bandwidth),
+        memory=figures.get("memory", base.memory),
+        launch=figures.get("launch", base.launch),
+        names=names,
+        sources=(),
+    )
+    if not device.rates:
+        place.wrong(name, 'has no rate of products; write one, like float32 = "50 GFLOP/s", or based-on = "A100"')
+    if not device.bandwidth:
+        place.wrong(name, 'has no bandwidth; write bandwidth = "17 GB/s", or based-on = "A100"')
+    return device if device.rates and device.bandwidth else None
+
+
+def _read_names(value: object, place: Place) -> tuple[str, ...]:
+    """What drivers and operating systems call the device, so that a measured latency is held against its best."""
+    names = [value] if isinstance(value, str) else value
+    if isinstance(names, list) and all(isinstance(name, str) and name.strip("$ ") for name in names):
+        return tuple(names)
+    place.wrong(
+        "names",
+        f'{value!r} is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]',
+    )
+    return ()
+
+
+def _read_base(value: object, place: Place, devices: Mapping[str, Device]) -> Device | None:
+    if not isinstance(value, str):
+        place.wrong("based-on", f'{value!r} is no name of a device; write based-on = "A100"')
+        return None
+    return _find(value, devices, "based-on", place)
+
+
+def _find(name: str, devices: Mapping[str, Device], key: str, place: Place) -> Device | None:
+    """The device that the value of ``key`` names."""
+    try:
+        return device_named(name, devices)
+    except ValueError as error:
+        place.wrong(key, f"{error}; or write a profile, {_PROFILE}")
+        return None
+
+
+def _nothing(name: str) -> Device:
+    """What a profile starts from that is based on no other; launches cost nothing where nobody says so."""
+    return Device(name, rates={}, vector_rates={}, bandwidth=0, memory=None, launch=0)

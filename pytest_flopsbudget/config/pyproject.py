@@ -1,0 +1,60 @@
+"""Find and parse the table `[tool.pytest-flopsbudget]` of a pyproject."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.config.settings import _FILE, _TABLE
+from pytest_flopsbudget.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def _read_document(path: Path) -> Mapping[str, object]:
+    """What the file holds."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(f"{path.name}: cannot be read: {error.strerror}") from error
+    if b"flop" not in data.lower():
+        # A file without a word of this plugin costs no parsing, and its mistakes are not this plugin's to tell.
+        return {}
+    try:
+        return _parse_toml(data.decode())
+    except ValueError as error:
+        raise UsageError(f"{path.name}: is not valid TOML: {error}; correct it and run again") from error
+
+
+def _parse_toml(text: str) -> Mapping[str, object]:
+    # Imported here because most runs of pytest have nothing to parse, and importing takes longer than parsing.
+    if sys.version_info >= (3, 11):
+        import tomllib  # noqa: PLC0415
+    else:
+        import tomli as tomllib  # noqa: PLC0415
+    return tomllib.loads(text)
+
+
+def _find_table(document: Mapping[str, object], mistakes: list[str]) -> Mapping[str, object] | None:
+    found = document.get("tool")
+    tools = found if isinstance(found, Mapping) else {}
+    misspelled = [name for name in document if _is_meant(name)]
+    misspelled += [f"tool.{name}" for name in tools if name != _TABLE and _is_meant(name)]
+    mistakes += (f"{_FILE}: [{name}]: nothing reads this table; rename it to [tool.{_TABLE}]" for name in misspelled)
+    table = tools.get(_TABLE)
+    if table is None or isinstance(table, Mapping):
+        return table
+    mistakes.append(f"{_FILE}: tool.{_TABLE}: must be a table, not {table!r}; write [tool.{_TABLE}]")
+    return None
+
+
+def _is_meant(name: str) -> bool:
+    """Whether who wrote a table of this name most likely meant this plugin's."""
+    letters = re.sub("[^a-z]", "", name.lower())
+    return bool(difflib.get_close_matches(letters, ["pytestflopsbudget", "flopsbudget"], n=1, cutoff=0.9))

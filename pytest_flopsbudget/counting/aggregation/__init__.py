@@ -1,0 +1,1 @@
+"""From single calls of operators to the result: sums, labels, `Complexity`."""

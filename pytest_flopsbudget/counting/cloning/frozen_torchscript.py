@@ -1,0 +1,109 @@
+"""TorchScript that was made ready for inference with oneDNN: some of its kernels run past the dispatcher.
+
+`torch.jit.optimize_for_inference` puts operators of TorchScript's own into a frozen graph, which nobody sees run, and
+constants that cannot be saved. A copy of the graph has ATen's operators in their place, which do the same work.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+_HIDDEN = ("prim::mkldnn_", "prim::MKLDNN")
+#: TorchScript's operator → ATen's, with the same arguments, or bounds that the node itself holds. ATen has none of them
+#: on oneDNN's tensors; to go there and back moves data, which is free.
+_ELEMENTWISE = {
+    "prim::MKLDNNClamp": "aten::clamp",
+    "prim::MKLDNNHardSigmoid": "aten::hardsigmoid",
+    "prim::MKLDNNHardSwish": "aten::hardswish",
+    "prim::MKLDNNHardTanh": "aten::hardtanh",
+    "prim::MKLDNNLayerNorm": "aten::layer_norm",
+    "prim::MKLDNNScalarMul": "aten::mul",
+}
+
+
+class _Frozen(torch.nn.Module):
+    """A module that is nothing but a function: a frozen one has its weights in its graph."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self._function = function
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self._function(*args, **kwargs)
+
+
+def _hidden(block: Any) -> Iterator[Any]:
+    """Nodes, in branches and loops too, that run past the dispatcher."""
+    for node in block.nodes():
+        if node.kind().startswith(_HIDDEN):
+            yield node
+        for inner in node.blocks():
+            yield from _hidden(inner)
+
+
+def runs_unseen(module: torch.jit.ScriptModule) -> bool:
+    """Whether some of the module's operators never come by the dispatcher."""
+    graph = getattr(getattr(module, "forward", None), "graph", None)
+    return graph is not None and next(_hidden(graph), None) is not None
+
+
+def in_sight(module: torch.jit.ScriptModule) -> torch.nn.Module:
+    """A copy of such a module that runs what it runs in operators that come by the dispatcher.
+
+    Raises:
+        UsageError: its graph holds something else, or attributes that were not frozen.
+    """
+    method: Any = module.forward
+    graph = method.graph.copy()
+    for node in list(_hidden(graph)):
+        _replace(graph, node)
+    itself = next(graph.inputs())
+    if itself.uses():
+        raise _not_counted("attributes that are not frozen")
+    graph.eraseInput(0)
+    return _Frozen(torch._C._create_function_from_graph("forward", graph))  # noqa: SLF001 -- torch has no public way
+
+
+def _replace(graph: Any, node: Any) -> None:
+    inputs = list(node.inputs())
+    with graph.insert_point_guard(node):
+        if node.kind() == "prim::mkldnn_convolution":
+            image, weight, bias, stride, padding, *rest = inputs
+            output = _inserted(graph, "aten::mkldnn_convolution", image, weight, bias, padding, stride, *rest)
+        elif node.kind().rstrip("_") in _ELEMENTWISE:
+            nothing = graph.insertConstant(None)
+            dense = [
+                _inserted(graph, "aten::to_dense", each, nothing, nothing) if _is_tensor(each) else each
+                for each in inputs
+            ]
+            bounds = [graph.insertConstant(node.f(name)) for name in ("min_val", "max_val") if node.hasAttribute(name)]
+            result = _inserted(graph, _ELEMENTWISE[node.kind().rstrip("_")], *dense, *bounds)
+            output = _inserted(graph, "aten::to_mkldnn", result, nothing)
+        else:
+            raise _not_counted(node.kind())
+    node.output().replaceAllUsesWith(output)
+    node.destroy()
+
+
+def _is_tensor(value: Any) -> bool:
+    return bool(value.type().isSubtypeOf(torch._C.TensorType.get()))  # noqa: SLF001
+
+
+def _inserted(graph: Any, kind: str, *inputs: Any) -> Any:
+    """The output, a tensor, of a new node."""
+    return graph.insertNode(graph.create(kind, list(inputs), 1)).output()
+
+
+def _not_counted(what: str) -> UsageError:
+    return UsageError(
+        f"the model went through torch.jit.optimize_for_inference and holds {what}, whose work cannot be seen; "
+        "measure it as it was before"
+    )

@@ -1,0 +1,77 @@
+"""Scripted and traced models, which live in C++: a copy to run, and what cannot run without data."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from pytest_flopsbudget.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+#: Instructions that reach a tensor's memory past the dispatcher. On a tensor without memory they end the process.
+_MEMORY_READERS = ("aten::tensor", "aten::as_tensor", "prim::tolist")
+
+
+class ReadsMemoryError(Exception):
+    """A scripted model that reads memory past the dispatcher; it can only run on data."""
+
+    def __init__(self, instruction: str) -> None:
+        super().__init__(f"{instruction} in a scripted model needs data")
+        self.instruction = instruction
+
+
+def refuse_memory_readers(scripted: Any) -> None:
+    """Refuse a scripted module or function that cannot run on tensors without memory.
+
+    Raises:
+        ReadsMemoryError: one of its instructions reads memory.
+    """
+    for graph in _graphs(scripted):
+        for kind in _MEMORY_READERS:
+            for node in graph.findAllNodes(kind):
+                # Of a number, a tensor is made by an operator that the dispatcher sees.
+                if kind == "prim::tolist" or next(node.inputs()).type().kind() == "ListType":
+                    raise ReadsMemoryError(kind)
+
+
+def _graphs(scripted: Any) -> Iterator[Any]:
+    owners = [scripted]
+    if isinstance(scripted, torch.jit.ScriptModule):
+        inner: Any = scripted._c  # noqa: SLF001 -- what TorchScript runs
+        owners = [inner._get_method(name) for name in inner._method_names()]  # noqa: SLF001
+    for owner in owners:
+        graph = owner.graph.copy()
+        torch._C._jit_pass_inline(graph)  # noqa: SLF001 -- there is no public way to see what is called
+        yield graph
+
+
+def independent_copy(module: torch.nn.Module, device: str | None = None) -> torch.nn.Module:
+    """A copy with tensors of its own, on ``device`` or where they are; it takes the way of a module in Python.
+
+    Raises:
+        ReadsMemoryError: it has to stay where it is.
+        UsageError: TorchScript cannot write it down, or read what it wrote.
+    """
+    file = io.BytesIO()
+    try:
+        torch.jit.save(module, file)
+        file.seek(0)
+        copy: Any = torch.jit.load(file, map_location=device)
+    except NotImplementedError as error:
+        # It compares the constants of a graph with each other, which takes their values.
+        raise ReadsMemoryError("aten::equal") from error
+    except RuntimeError as error:
+        raise UsageError(
+            "TorchScript cannot copy this scripted model, as happens after torch.jit.optimize_for_inference, whose "
+            "operators are out of sight; measure the model that it was made from"
+        ) from error
+    for part in copy.modules():
+        # The switch for fused inference paths was compiled in; of those, only nested tensors change the work.
+        if getattr(part, "original_name", "") == "TransformerEncoder" and hasattr(part, "use_nested_tensor"):
+            part.use_nested_tensor = False
+    return cast("torch.nn.Module", copy)

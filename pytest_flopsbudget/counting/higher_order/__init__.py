@@ -1,0 +1,1 @@
+"""Operators that take functions: control flow, flex attention, kernels in Triton."""

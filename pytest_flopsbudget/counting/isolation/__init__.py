@@ -1,0 +1,1 @@
+"""What keeps a measurement from changing the process around it."""

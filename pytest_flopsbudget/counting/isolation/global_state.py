@@ -1,0 +1,104 @@
+"""Running a model as if nothing had run: the process's modes and random states are put back."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+import threading
+import warnings
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch.jit import optimized_execution  # type: ignore[attr-defined] # public, by its documentation
+from torch.utils._python_dispatch import _disable_current_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+#: Warnings about the way in which we run a model: where they are errors, they would stop it.
+_OUR_DOING = (
+    "flex_attention called without torch.compile",  # so that its operators are seen
+    "DTensor random operators may not have complete support on cpu",  # where one process stands for a rank of many
+    "`torch.jit.script.*` is deprecated",  # by PyTorch's own code, which some meta kernels load
+)
+
+
+class _Measurements(threading.local):
+    """How many measurements are being made on this thread, one within the other."""
+
+    depth = 0
+
+
+_MEASUREMENTS = _Measurements()
+
+
+def measurements_around() -> int:
+    """How many measurements are being made here and now, on this thread."""
+    return _MEASUREMENTS.depth
+
+
+@contextmanager
+def put_back() -> Iterator[None]:
+    """Leave the modes and the random states as they were, and keep away who follows what runs."""
+    with ExitStack() as stack:
+        stack.callback(setattr, _MEASUREMENTS, "depth", _MEASUREMENTS.depth)
+        _MEASUREMENTS.depth += 1
+        _keep_random_states(stack)
+        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        grad = torch.is_grad_enabled()
+        stack.callback(torch.set_grad_enabled, grad)
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(mode=False))
+            torch.set_grad_enabled(grad)
+        # A fake tensor mode around the measurement would make our own tensors fake.
+        if torch._C._len_torch_dispatch_stack():  # noqa: SLF001 -- the context loads much of PyTorch's compiler
+            stack.enter_context(_disable_current_modes())
+        yield
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Take the same path in every mode, and leave the modes and the random states as they were."""
+    with put_back(), ExitStack() as stack:
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        # TorchScript's optimizer would fold our tensors into the functions that it keeps, compare its constants by
+        # operators of ATen's, and fuse others out of sight.
+        stack.enter_context(optimized_execution(should_optimize=False))
+        # Fused inference paths of attention modules do the same work in operators of their own.
+        stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
+        torch.backends.mha.set_fastpath_enabled(value=False)
+        stack.enter_context(warnings.catch_warnings())
+        for message in _OUR_DOING:
+            warnings.filterwarnings("ignore", message=message)
+        yield
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Hold the garbage collector off.
+
+    A collection looks at everything that PyTorch's libraries made when they were imported, and takes many times as
+    long as counting a model on shapes. That leaves little garbage: nearly all that it makes is freed when it returns,
+    before the end of this context, so that no collection is due then either.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _keep_random_states(stack: ExitStack) -> None:
+    stack.callback(random.setstate, random.getstate())
+    if "numpy" in sys.modules:
+        numpy_random = sys.modules["numpy"].random
+        stack.callback(numpy_random.set_state, numpy_random.get_state())
+    stack.callback(torch.set_rng_state, torch.get_rng_state())
+    for device in range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ():
+        stack.callback(torch.cuda.set_rng_state, torch.cuda.get_rng_state(device), device)

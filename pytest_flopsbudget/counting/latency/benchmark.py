@@ -1,0 +1,248 @@
+"""How long a model takes for real, on the machine at hand, with PyTorch's benchmark timer."""
+
+from __future__ import annotations
+
+import sys
+import timeit
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from pytest_flopsbudget.counting.cloning.cloner import runnable, uncompiled
+from pytest_flopsbudget.counting.cloning.lightning import without_logs
+from pytest_flopsbudget.counting.cloning.optimizers import optimizers_in
+from pytest_flopsbudget.counting.distributed.world import has_process_group
+from pytest_flopsbudget.counting.higher_order import flex_attention
+from pytest_flopsbudget.counting.inputs import inputs_of
+from pytest_flopsbudget.counting.isolation.global_state import put_back, undisturbed
+from pytest_flopsbudget.counting.latency.machine import device_of, hardware, machine_name
+from pytest_flopsbudget.counting.latency.timed_copy import TimedDouble
+from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, Guard
+from pytest_flopsbudget.counting.run import first_without_data, run_backward
+from pytest_flopsbudget.counting.tracing.labels import name_of
+from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.results.complexity import Latency
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+
+#: Seconds for which a model is run again and again, at least.
+RUN_TIME = 1.0
+#: The fewest blocks of runs that have quartiles worth the name.
+_FEWEST_BLOCKS = 5
+#: Runs before the first that is timed: compilers and allocators take two or three until they are settled.
+_WARM_UP = 3
+#: Of these, the fewest, where they take long.
+_LEAST_WARM_UP = 2
+_NANOSECONDS = 10**9
+
+
+class Timed(NamedTuple):
+    """A model's latency, and on which hardware it was measured, in its driver's or operating system's words."""
+
+    latency: Latency
+    hardware: str
+
+
+class Blocks(NamedTuple):
+    """Times of blocks of runs."""
+
+    #: Seconds that a run took on the average of each block.
+    seconds: list[float]
+    #: Runs in each block.
+    size: int
+
+
+def time_model(  # noqa: PLR0913 -- as `measure` is called
+    model: Callable[..., Any],
+    args: Any = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    backward: bool = False,
+    run_time: float = RUN_TIME,
+    machine: str | None = None,
+) -> Timed:
+    """Run ``model(*args, **kwargs)`` for real, again and again, and say how long it takes.
+
+    What runs is a double with tensors of its own, compiled as the model is; the model, the arguments and the random
+    state are as before. A forward pass runs without gradients. What the double keeps from one run (a cache, a step of
+    an optimizer), the next one finds, but for gradients where ``backward`` asks for them.
+
+    Args:
+        model: a module, a method of one, or a function that calls some.
+        args: the positional arguments; a single tensor stands for a tuple of it.
+        kwargs: the keyword arguments.
+        backward: time the backward pass of the summed outputs too.
+        run_time: seconds for which runs are timed, at least; a model that takes longer is run a few times.
+        machine: what the machine is called; None for the name of its processor and the number of threads, or of the
+            accelerator that the first of the model's tensors is on that are on any.
+
+    Raises:
+        UsageError: a tensor holds no data, the model cannot be compiled here, it is one of several processes, or it
+            changes what is not its own.
+        Exception: whatever the model itself raises.
+    """
+    inputs = inputs_of(model, args, kwargs)
+    name = name_of(uncompiled(runnable(model)))
+    if has_process_group() and torch.distributed.get_world_size() > 1:
+        raise UsageError(
+            f"{name} cannot be timed as one process of several, which wait for each other; time it by itself, or "
+            "remove the latency limit"
+        )
+    with put_back():
+        gradients = backward
+        try:
+            return _timed(_Double(model, inputs.args, inputs.kwargs, name, backward, gradients), run_time, machine)
+        except UsageError:
+            raise
+        except Exception as error:
+            _refuse_uncompilable(error, name)
+            if gradients or not torch.is_grad_enabled():
+                raise
+        # A forward pass that takes gradients on its way.
+        return _timed(_Double(model, inputs.args, inputs.kwargs, name, backward, True), run_time, machine)
+
+
+class _Double:
+    """The double of a model with its arguments, to be run again and again."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 -- what a run takes
+        self,
+        model: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str,
+        backward: bool,
+        gradients: bool,
+    ) -> None:
+        doubles = TimedDouble(gradients=not (backward or isinstance(uncompiled(model), torch.nn.Module)))
+        self._model = doubles.of(runnable(model))
+        self._args, self._kwargs = doubles.of(args), doubles.of(kwargs)
+        self._name = name
+        without_logs(doubles.modules)
+        without_data = first_without_data(doubles)
+        if without_data is not None:
+            raise UsageError(
+                f"{name} cannot be timed: {without_data} has no data, which latency needs (FLOPs do not); build the "
+                "model and its inputs on a real device, or remove the latency limit"
+            )
+        self.gradients = gradients or (torch.is_grad_enabled() and bool(optimizers_in(doubles)))
+        self._backward = backward
+        tensors = [double for _, double in doubles.doubles() if isinstance(double, torch.Tensor)]
+        # Scripted ones are doubled with their modules, and not by themselves.
+        held = (tensor for module in doubles.modules for tensor in (*module.parameters(), *module.buffers()))
+        self._own = [*tensors, *held]
+        self._leaves = [tensor for tensor in tensors if tensor.is_leaf and tensor.requires_grad]
+        self.device = device_of(tensors)
+
+    def run_guarded(self) -> None:
+        """Run once in sight, to see that it changes nothing but its own.
+
+        Raises:
+            UsageError: it would change what is not: a model that it reaches in a way that was not followed.
+        """
+        try:
+            with (
+                undisturbed(),
+                flex_attention.countable(on_meta=False),
+                torch.set_grad_enabled(self.gradients),
+                Guard(self._own, gradients=self.gradients),
+            ):
+                self.run()
+        except ForeignTensorError:
+            raise UsageError(
+                f"{self._name} cannot be timed: it changes a model or a tensor that it neither holds nor was handed, "
+                "such as one in another file's global names; hand that over as an argument"
+            ) from None
+
+    def run(self) -> None:
+        output = self._model(*self._args, **self._kwargs)
+        if self._backward:
+            run_backward(output)
+            for leaf in self._leaves:
+                # As a training step begins; adding to those of the last run would be work of its own.
+                leaf.grad = None
+
+
+def _timed(double: _Double, run_time: float, machine: str | None) -> Timed:
+    threads = torch.get_num_threads()
+    double.run_guarded()
+    with torch.set_grad_enabled(double.gradients):
+        blocks = run_in_blocks(double.run, clock_of(double.device), threads, run_time)
+    # Autocast keeps casts of weights for as long as it lasts, the double's too.
+    torch.clear_autocast_cache()
+    quartiles = torch.tensor(blocks.seconds, dtype=torch.float64).quantile(
+        torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    )
+    q1, median, q3 = (round(seconds * _NANOSECONDS) for seconds in quartiles.tolist())
+    latency = Latency(
+        machine=machine_name(double.device, threads) if machine is None else machine,
+        median_ns=median,
+        q1_ns=q1,
+        q3_ns=q3,
+        runs=len(blocks.seconds) * blocks.size,
+        threads=threads,
+    )
+    return Timed(latency, hardware(double.device))
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """A clock, in seconds, that lets ``device`` finish what it was handed first."""
+    if device.type == "cpu":
+        return timeit.default_timer
+
+    def clock() -> float:
+        torch.accelerator.synchronize(device)
+        return timeit.default_timer()
+
+    return clock
+
+
+def run_in_blocks(run: Callable[[], None], clock: Callable[[], float], threads: int, run_time: float) -> Blocks:
+    """Warm up, then time blocks of runs for ``run_time`` seconds, and five of them at least."""
+    from torch.utils.benchmark import Timer  # noqa: PLC0415 -- only who times pays for it
+
+    shortest = _warmed_up(run, clock, run_time)
+    timer = Timer("run()", globals={"run": run}, timer=clock, num_threads=threads)
+    measured = timer.blocked_autorange(min_run_time=max(run_time, _FEWEST_BLOCKS * shortest))
+    seconds, size = list(measured.times), measured.number_per_run
+    while len(seconds) < _FEWEST_BLOCKS:
+        seconds += timer.timeit(size).times
+    return Blocks(seconds, size)
+
+
+def _warmed_up(run: Callable[[], None], clock: Callable[[], float], run_time: float) -> float:
+    """Run what is to be timed a few times; the seconds that the shortest of them took."""
+    times: list[float] = []
+    # The first one may be compiling, and says nothing about the rest.
+    while len(times) < _WARM_UP and (len(times) < _LEAST_WARM_UP or sum(times) < run_time):
+        start = clock()
+        run()
+        times.append(clock() - start)
+    return min(times)
+
+
+def _refuse_uncompilable(error: Exception, name: str) -> None:
+    """Tell in a line that a model could not be compiled, where that is what is wrong.
+
+    Raises:
+        UsageError: it is.
+    """
+    homes = {kind.__module__ for cause in _causes(error) for kind in type(cause).__mro__}
+    if not homes & {"torch._dynamo.exc", "torch._inductor.exc"} & sys.modules.keys():
+        return
+    # PyTorch has who failed on the first line, and why on the second.
+    reason = " ".join(str(error).split("\n", 2)[:2]).strip()
+    raise UsageError(
+        f"{name} cannot be timed: it is compiled, and compiling its double failed: {reason}; on the CPU PyTorch needs "
+        "a C++ compiler for it; install one, or time the model before it is compiled"
+    ) from error
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__
+    return found

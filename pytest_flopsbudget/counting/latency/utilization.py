@@ -1,0 +1,53 @@
+"""How much of a device's best a measured latency is: of the roofline, and of its rate of products (MFU)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from pytest_flopsbudget.hardware.roofline import times
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_flopsbudget.counting.operators.work import Work
+    from pytest_flopsbudget.counting.tracing.nodes import Node
+    from pytest_flopsbudget.counting.tracing.tracer import When
+    from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.results.complexity import Latency
+
+
+_NANOSECONDS = 10**9
+
+
+def with_shares(latency: Latency, counted: Mapping[tuple[Node, Work, When], int], device: Device) -> Latency:
+    """``latency`` with the shares of ``device``'s best that it reaches.
+
+    The model FLOPs utilization holds FLOPs of products against the rate of products in the dtype that most of them
+    are in: A. Chowdhery et al., "PaLM", 2022, appendix B. Recomputed ones do not count in it.
+
+    Args:
+        latency: as measured on the device.
+        counted: what a tracer counted of the same run: where, what and when → how often.
+        device: the profile of the machine.
+    """
+    roofline = 0
+    products: Counter[str] = Counter()
+    for (_, work, when), count in counted.items():
+        each = times(device, work.flops, work.other_flops, work.memory_traffic, work.dtype, work.launches)
+        roofline += sum(each) * count
+        if when != "recomputed":
+            products[work.dtype] += work.flops * count
+    if not latency.median_ns:
+        return latency
+    # A model without products has none to be held against anything.
+    flops = sum(products.values())
+    dtype = max(products, key=lambda one: products[one], default="")
+    best = device.rate(dtype) * latency.median_ns
+    return replace(
+        latency,
+        share_of_roofline=roofline / latency.median_ns,
+        mfu=flops * _NANOSECONDS / best if flops else None,
+    )

@@ -1,0 +1,96 @@
+"""Runs that may change nothing but what is theirs: a write to anything else is refused before it happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._ops import OpOverload
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from pytest_flopsbudget.counting.operators.info import operator_info
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher, tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+#: Operators through which tensors that Python made of numbers come in.
+_COMES_IN = frozenset((torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default))
+
+
+class ForeignTensorError(Exception):
+    """A run is about to change a tensor that it neither owns nor made."""
+
+
+class Guard(TorchDispatchMode):
+    """Runs operators as they are, but for those that write to what is somebody else's, or give it a gradient."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self, own: Iterable[torch.Tensor], *, gradients: bool) -> None:
+        """Let ``own`` be changed, and whatever the run makes.
+
+        Args:
+            own: the tensors that belong to the run.
+            gradients: whether there may be a backward pass, which leaves gradients on all leaves that take some.
+        """
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._known = {identity for tensor in own for identity in _storages(tensor)}
+        self._gradients = gradients
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # as in `tracer`
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run one operator.
+
+        Raises:
+            ForeignTensorError: it would change what is somebody else's.
+        """
+        kwargs = kwargs or {}
+        if not all(kind in PLAIN or has_no_dispatcher(kind) for kind in types):
+            return NotImplemented  # its parts come by here
+        if not isinstance(func, OpOverload):
+            with self:
+                return func(*args, **kwargs)
+        inputs = [tensor for value in (*args, *kwargs.values()) for tensor in tensors_in(value)]
+        if func in _COMES_IN:
+            self._known.update(*map(_storages, inputs))
+        if not _only_reads_statistics(func, args, kwargs):
+            for tensor in operator_info(func).writes_to(args, kwargs):
+                self._check(tensor)
+        if self._gradients:
+            for tensor in inputs:
+                if tensor.requires_grad and tensor.is_leaf:
+                    self._check(tensor)
+        before = {identity for tensor in inputs for identity in _storages(tensor)}
+        output = func(*args, **kwargs)
+        for tensor in tensors_in(output):
+            self._known.update(identity for identity in _storages(tensor) if identity not in before)
+        return output
+
+    def _check(self, tensor: torch.Tensor) -> None:
+        if not self._known.issuperset(_storages(tensor)):
+            raise ForeignTensorError
+
+
+def _only_reads_statistics(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether it is a batch norm in evaluation, which writes to nothing, though it may in training."""
+    if "batch_norm" not in func.name():
+        return False
+    names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001
+    return dict(zip(names, args)).get("training", kwargs.get("training")) is False  # noqa: B905 -- the rest are defaults
+
+
+def _storages(tensor: torch.Tensor) -> tuple[int, ...]:
+    """The identity of its memory, where it has one."""
+    if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+        return ()
+    if tensor.layout is not torch.strided or not has_no_dispatcher(type(tensor)) or tensor.is_nested:
+        return ()
+    return (tensor.untyped_storage()._cdata,)  # noqa: SLF001 -- the storage's identity

@@ -1,0 +1,159 @@
+"""Values that are known though nothing is computed: small tensors made from Python numbers, and what follows of them.
+
+Models read such values back: ``torch.arange(n).tolist()``, ``if steps[-1] > 3``. They do not depend on the model's
+data, so following them keeps the count on shapes alone.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from pytest_flopsbudget.counting.tensors.metadata import twin_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_flopsbudget.counting.operators.info import OperatorInfo
+
+
+#: Elements of the largest tensor that is followed: beyond it, computing would cost what we set out to save.
+LARGEST = 4096
+#: The same for what follows from integer inputs, without which there is no answer.
+LARGEST_INTEGERS = 1 << 20
+
+_CPU = torch.device("cpu")
+
+
+class Constants:
+    """The real values behind tensors on the meta device, by storage, so that views and in-place writes keep in step."""
+
+    def __init__(self) -> None:
+        #: Elements of the largest tensor that is followed.
+        self.largest = LARGEST
+        # While a weak reference lasts, a storage's address is not given to another. What an operator makes of numbers
+        # is made when it is asked for, which it seldom is.
+        self._values: dict[int, tuple[torch.Tensor | Callable[[], torch.Tensor], StorageWeakRef]] = {}
+        self._sweep_at = 256
+        #: Values that were brought to the CPU, where the model may read them, by their storages.
+        self._read: dict[int, torch.Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self._values) + len(self._read)
+
+    def __bool__(self) -> bool:
+        return bool(self._values or self._read)
+
+    def remember(self, twin: torch.Tensor, value: torch.Tensor) -> None:
+        """``value`` is what ``twin`` would hold."""
+        if 0 in twin.stride() and twin.numel() > 1:
+            return  # expanded: a copy cannot be written element by element
+        self._keep(twin, _laid_out(twin.shape, twin.stride(), value))
+
+    def remember_made(self, twin: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any) -> None:
+        """``twin`` would hold what the operator makes of numbers alone."""
+        if 0 in twin.stride() and twin.numel() > 1:
+            return
+        size, stride, keywords = twin.shape, twin.stride(), dict(kwargs)
+        if "dtype" in keywords:
+            keywords["dtype"] = twin.dtype  # the default one may be another by then
+        self._keep(twin, lambda: _laid_out(size, stride, self.compute(info, {}, args, keywords)))
+
+    def _keep(self, twin: torch.Tensor, value: torch.Tensor | Callable[[], torch.Tensor]) -> None:
+        storage = twin.untyped_storage()
+        self._values[storage._cdata] = (value, StorageWeakRef(storage))  # noqa: SLF001 -- the storage's identity
+        if len(self._values) >= self._sweep_at:
+            self._values = {key: known for key, known in self._values.items() if not known[1].expired()}
+            self._sweep_at = max(256, 2 * len(self._values))
+
+    def on_cpu(self, output: Any) -> Any:
+        """``output``, for the model to have in hand; what it does with it by operators is followed on."""
+        if isinstance(output, torch.Tensor):
+            self._read[output.untyped_storage()._cdata] = output  # noqa: SLF001
+        elif isinstance(output, (list, tuple)):
+            for item in output:
+                self.on_cpu(item)
+        return output
+
+    def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """The value of a tensor; None if it is not known."""
+        if tensor.layout is not torch.strided:
+            return None
+        identity = tensor.untyped_storage()._cdata  # noqa: SLF001
+        if not tensor.is_meta:
+            return tensor if identity in self._read else None
+        known = self._values.get(identity)
+        if known is None:
+            return None
+        value, storage = known
+        if not isinstance(value, torch.Tensor):
+            value = value()
+            self._values[identity] = value, storage
+        if value.dtype is not tensor.dtype:
+            return None
+        return value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+    def forget(self, tensor: torch.Tensor) -> None:
+        """Something unknown is written to ``tensor``, and so to all that share its storage."""
+        if tensor.layout is torch.strided:
+            self._values.pop(tensor.untyped_storage()._cdata, None)  # noqa: SLF001
+
+    def values(self, tensors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor] | None:
+        """Values by the tensors' ids; None unless all are known."""
+        if not all(map(self._may_be_known, tensors)):
+            return None
+        known = {}
+        for tensor in tensors:
+            value = self.value(tensor)
+            if value is None:
+                return None
+            known[id(tensor)] = value
+        return known
+
+    def _may_be_known(self, tensor: torch.Tensor) -> bool:
+        """Without making what is made when it is asked for."""
+        if tensor.layout is not torch.strided or tensor.numel() > self.largest:
+            return False
+        identity = tensor.untyped_storage()._cdata  # noqa: SLF001
+        return identity in self._values or identity in self._read
+
+    def follows(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:
+        """Whether the operator's result would be small enough to be followed, as far as can be told before."""
+        if not info.is_pointwise or info.behaviour != "functional":
+            return True
+        elements: int = torch.broadcast_shapes(*(tensor.shape for tensor in tensors)).numel()
+        return elements <= self.largest
+
+    @staticmethod
+    def compute(
+        info: OperatorInfo, known: Mapping[int, torch.Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """Run an operator on known values, on the CPU."""
+
+        def valued(argument: Any) -> Any:
+            if isinstance(argument, torch.Tensor):
+                return known[id(argument)]
+            if isinstance(argument, (list, tuple)):
+                return type(argument)(map(valued, argument))
+            return argument
+
+        keywords = {name: valued(value) for name, value in kwargs.items()}
+        if info.has_device and keywords.get("device") is not None:
+            keywords["device"] = _CPU
+        return info.operator(*map(valued, args), **keywords)
+
+    def with_twins(self, output: Any) -> Any:
+        """``output`` with remembered twins in place of its tensors."""
+        if isinstance(output, torch.Tensor):
+            twin = twin_of(output)
+            self.remember(twin, output)
+            return twin
+        if isinstance(output, (list, tuple)):
+            return type(output)(map(self.with_twins, output))
+        return output
+
+
+def _laid_out(size: Sequence[int], stride: Sequence[int], value: torch.Tensor) -> torch.Tensor:
+    return torch.empty_strided(size, stride, dtype=value.dtype).copy_(value)

@@ -1,0 +1,275 @@
+"""Recurrent layers as plain PyTorch: what they run as on shapes.
+
+PyTorch runs them in C++ step by step, on meta tensors in another way than on the CPU: it multiplies the inputs of each
+step by itself, not all of them at once. The products are the same, but not the sums of their gradients. So layers run
+on shapes by the code below, operator by operator what `aten/src/ATen/native/RNN.cpp` runs on the CPU, and what is one
+operator of oneDNN's there is one here. What it holds meanwhile it holds for as long, so that as many bytes are alive.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from pytest_flopsbudget.counting.isolation.patching import replaced
+from pytest_flopsbudget.counting.isolation.threads import on_this_thread
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_flopsbudget.counting.operators.counter import Counter
+
+    Cell = Callable[[torch.Tensor, Sequence[torch.Tensor], Sequence[torch.Tensor]], Sequence[torch.Tensor]]
+
+
+_layer_of_onednn = torch.ops.aten.mkldnn_rnn_layer.default
+#: What that calls an LSTM.
+_LSTM = 2
+#: The first, the last, and one between that stands for several.
+_FEWEST_STEPS = 4
+
+
+def _rnn(
+    activate: Callable[[torch.Tensor], torch.Tensor],
+    gates: torch.Tensor,
+    states: Sequence[torch.Tensor],
+    parameters: Sequence[torch.Tensor],
+) -> Sequence[torch.Tensor]:
+    return (activate(functional.linear(states[0], *parameters).add_(gates)),)
+
+
+def _gru(
+    gates: torch.Tensor, states: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]
+) -> Sequence[torch.Tensor]:
+    (hidden,) = states
+    of_input = gates.unsafe_chunk(3, 1)
+    of_hidden = functional.linear(hidden, *parameters).unsafe_chunk(3, 1)
+    reset = of_hidden[0].add_(of_input[0]).sigmoid_()
+    update = of_hidden[1].add_(of_input[1]).sigmoid_()
+    new = of_input[2].add(of_hidden[2].mul_(reset)).tanh_()
+    return ((hidden - new).mul_(update).add_(new),)
+
+
+def _lstm(
+    gates: torch.Tensor, states: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]
+) -> Sequence[torch.Tensor]:
+    hidden, cell = states
+    projection = parameters[-1] if len(parameters) > 1 and parameters[-1].ndim > 1 else None
+    parameters = parameters if projection is None else parameters[:-1]
+    in_gate, forget_gate, cell_gate, out_gate = functional.linear(hidden, *parameters).add_(gates).unsafe_chunk(4, 1)
+    in_gate, forget_gate = in_gate.sigmoid_(), forget_gate.sigmoid_()
+    cell_gate, out_gate = cell_gate.tanh_(), out_gate.sigmoid_()
+    cell = (forget_gate * cell).add_(in_gate * cell_gate)
+    hidden = out_gate * cell.tanh()
+    return hidden if projection is None else hidden @ projection.T, cell
+
+
+def _stepwise(  # noqa: PLR0913 -- what a layer hangs on
+    cell: Cell,
+    steps: Sequence[torch.Tensor],
+    states: Sequence[torch.Tensor],
+    parameters: Sequence[torch.Tensor],
+    tracer: Counter | None,
+    *,
+    back: bool = False,
+) -> tuple[list[torch.Tensor], torch.Tensor, Sequence[torch.Tensor]]:
+    """Each step's output, those outputs as one tensor in the order of the inputs, and the last states."""
+    outputs: list[torch.Tensor] = []
+    count = len(steps)
+    if tracer is None or torch.is_grad_enabled() or count < _FEWEST_STEPS:
+        for gates in steps:
+            states = cell(gates, states, parameters)
+            outputs.append(states[0])
+        return outputs, torch.stack(outputs[::-1] if back else outputs), states
+    # All steps have the same shapes, so one stands for all of them but for the first, which begins where the input's
+    # gates may be later than its states, and the last, which ends with one of its states before the others.
+    states = cell(steps[0], states, parameters)
+    outputs.append(states[0])
+    with tracer.repeating(count - 2):
+        states = cell(steps[1], states, parameters)
+    # Outputs are held until all are there.
+    outputs += [states[0], *states[0].new_empty(count - 3, *states[0].shape).unbind(0)]
+    states = cell(steps[-1], states, parameters)
+    outputs.append(states[0])
+    return outputs, torch.stack(outputs), states
+
+
+def _one_direction(
+    cell: Cell,
+    inputs: torch.Tensor,
+    states: Sequence[Sequence[torch.Tensor]],
+    parameters: Sequence[Sequence[torch.Tensor]],
+    tracer: Counter | None,
+) -> tuple[torch.Tensor, list[Sequence[torch.Tensor]]]:
+    """One layer over inputs (steps, batch, features): outputs of all steps, and the last states."""
+    of_input, others = _split(parameters[0])
+    gates = functional.linear(inputs, *of_input)
+    _, output, last = _stepwise(cell, gates.unbind(0), states[0], others, tracer)
+    return output, [last]
+
+
+def _two_directions(
+    cell: Cell,
+    inputs: torch.Tensor,
+    states: Sequence[Sequence[torch.Tensor]],
+    parameters: Sequence[Sequence[torch.Tensor]],
+    tracer: Counter | None,
+) -> tuple[torch.Tensor, list[Sequence[torch.Tensor]]]:
+    """The same from the first step to the last and back; the outputs of either way side by side."""
+    of_input, others = _split(parameters[0])
+    steps = functional.linear(inputs, *of_input).unbind(0)
+    there, forwards, last = _stepwise(cell, steps, states[0], others, tracer)
+    of_input, others = _split(parameters[1])
+    steps = functional.linear(inputs, *of_input).unbind(0)[::-1]
+    back, backwards, first = _stepwise(cell, steps, states[1], others, tracer, back=True)
+    output = torch.cat((forwards, backwards), -1)
+    del there, back  # which were there until now
+    return output, [last, first]
+
+
+def _split(parameters: Sequence[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+    """What the input meets, and the rest: (weights of input and hidden, their biases if any, a projection if any)."""
+    if len(parameters) < 4:  # noqa: PLR2004 -- no biases
+        return parameters[:1], parameters[1:]
+    return (parameters[0], parameters[2]), (parameters[1], *parameters[3:])
+
+
+def _stack(  # noqa: PLR0913, PLR0917 -- as the functions are called that it stands for
+    cell: Cell,
+    tracer: Counter | None,
+    inputs: torch.Tensor,
+    states: torch.Tensor | Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, ...]:
+    """All layers in all directions; arguments and outputs as of `torch.lstm`, `torch.gru`, `torch.rnn_tanh`."""
+    if cell is _lstm and not isinstance(states, torch.Tensor) and _is_onednn(inputs, states, weights):
+        return _layers_of_onednn(
+            inputs, states, weights, has_biases, layers, dropout, train, bidirectional, batch_first
+        )
+    directions = 2 if bidirectional else 1
+    run = _two_directions if bidirectional else _one_direction
+    count = len(weights) // (layers * directions)
+    hidden = [state.unbind(0) for state in ((states,) if isinstance(states, torch.Tensor) else states)]
+    final: list[Sequence[torch.Tensor]] = []
+    outputs = inputs.transpose(0, 1) if batch_first else inputs
+    for layer in range(layers):
+        indices = range(layer * directions, (layer + 1) * directions)
+        parameters = [weights[index * count : (index + 1) * count] for index in indices]
+        outputs, last = run(
+            cell, outputs, [[state[index] for state in hidden] for index in indices], parameters, tracer
+        )
+        final += last
+        if dropout and train and layer < layers - 1:
+            outputs = torch.dropout(outputs, dropout, train=True)
+    states = tuple(torch.stack(state) for state in zip(*final, strict=True))
+    return (outputs.transpose(0, 1) if batch_first else outputs, *states)
+
+
+def _is_onednn(inputs: torch.Tensor, states: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> bool:
+    """Whether oneDNN has a kernel for an LSTM on the CPU (`use_mkldnn`), be it this machine's CPU or another."""
+    hidden, cell = states
+    return (
+        bool(torch._C._get_mkldnn_enabled())  # noqa: SLF001 -- the setting itself
+        and inputs.numel() != 0
+        and (
+            inputs.dtype in (torch.float32, torch.bfloat16)
+            or (inputs.dtype is torch.float16 and not torch.is_grad_enabled())
+        )
+        and hidden.shape[-1] == cell.shape[-1]  # no projections
+        and all(map(_is_plain, (inputs, *states, *weights)))
+    )
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is no DTensor, and none of a transform's (`torch.func.vmap`)."""
+    return (
+        type(tensor) in PLAIN or has_no_dispatcher(type(tensor))
+    ) and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001 -- as torch.func asks
+
+
+def _layers_of_onednn(  # noqa: PLR0913, PLR0917 -- as above
+    inputs: torch.Tensor,
+    states: Sequence[torch.Tensor],
+    weights: Sequence[torch.Tensor],
+    has_biases: bool,
+    layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, ...]:
+    """One operator for each layer and direction (`aten/src/ATen/native/mkldnn/RNN.cpp`)."""
+    directions = 2 if bidirectional else 1
+    count = len(weights) // (layers * directions)
+    inputs = (inputs.transpose(0, 1) if batch_first else inputs).contiguous()
+    hidden, cell = (state.contiguous() for state in states)
+    final: list[tuple[torch.Tensor, torch.Tensor]] = []
+    of_layer, outputs = [inputs] * directions, inputs
+    for layer in range(layers):
+        for direction in range(directions):
+            index = layer * directions + direction
+            of_input, of_hidden, *biases = weights[index * count : (index + 1) * count]
+            of_layer[direction], *last, _ = _layer_of_onednn(
+                outputs,
+                of_input,
+                of_hidden,
+                *(biases or [torch.zeros(of.shape, dtype=of.dtype, device=of.device) for of in (of_input, of_hidden)]),
+                hidden[index],
+                cell[index],
+                bool(direction),
+                [],
+                _LSTM,
+                hidden.shape[2],
+                layers,
+                has_biases,
+                bidirectional,
+                batch_first,
+                train,
+            )
+            del _
+            final.append((last[0], last[1]))
+        outputs = torch.cat(of_layer, -1) if bidirectional else of_layer[0]
+        if dropout and train and layer < layers - 1:
+            outputs = torch.dropout(outputs, dropout, train=True)
+    states = tuple(torch.stack(state) for state in zip(*final, strict=True))
+    return (outputs.transpose(0, 1) if batch_first else outputs, *states)
+
+
+_CELLS: dict[str, Cell] = {
+    "gru": _gru,
+    "lstm": _lstm,
+    "rnn_relu": partial(_rnn, torch.relu),
+    "rnn_tanh": partial(_rnn, torch.tanh),
+}
+
+
+@contextmanager
+def step_by_step(tracer: Counter | None = None) -> Iterator[None]:
+    """Let recurrent modules run by the code above.
+
+    Args:
+        tracer: what counts the steps, where one step may stand for all of its layer's; None where each is to be run.
+    """
+    functions: Any = torch._VF  # noqa: SLF001 -- where the modules call them
+    cells = _CELLS.items()
+    with replaced((functions, name, _instead_of(getattr(functions, name), cell, tracer)) for name, cell in cells):
+        yield
+
+
+def _instead_of(original: Callable[..., Any], cell: Cell, tracer: Counter | None) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        # Packed sequences have an argument more before the weights, which come before whether there are biases.
+        return _stack(cell, tracer, *args) if isinstance(args[3], bool) else original(*args)
+
+    return on_this_thread(run, original)

@@ -1,0 +1,118 @@
+"""What one call of an operator is: arithmetic, bytes, a launch."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from fractions import Fraction
+
+
+#: What a dtype's arithmetic runs in: that of a complex number's parts, of a quantized one's integers.
+_REAL = {
+    torch.complex32: torch.float16,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+    torch.qint8: torch.int8,
+    torch.quint8: torch.uint8,
+    torch.qint32: torch.int32,
+}
+
+
+class Work:
+    """One call of an operator, or several equal ones. Compared by identity, so that it is fast to count by."""
+
+    __slots__ = (
+        "activations",
+        "communication",
+        "dtype",
+        "flops",
+        "launches",
+        "memory_traffic",
+        "name",
+        "other_flops",
+        "steps",
+    )
+
+    def __init__(  # noqa: PLR0913 -- what an operator does in all respects
+        self,
+        name: str,
+        *,
+        flops: int = 0,
+        other_flops: int = 0,
+        communication: int = 0,
+        activations: int = 0,
+        memory_traffic: int = 0,
+        launches: int = 0,
+        steps: int | None = None,
+        dtype: str = "",
+    ) -> None:
+        #: The operator's: "aten.mm".
+        self.name = name
+        self.flops = flops
+        self.other_flops = other_flops
+        #: Bytes of the messages between processes.
+        self.communication = communication
+        #: Elements of the outputs of convolutions and matrix products.
+        self.activations = activations
+        #: Bytes read and written.
+        self.memory_traffic = memory_traffic
+        #: 1 where it computes or moves data, else 0.
+        self.launches = launches
+        #: Operators that it is in a chain of them: as many as launches, but for layers of many steps in one operator.
+        self.steps = launches if steps is None else steps
+        #: The dtype that it computes in: "float32"; empty where there is no tensor.
+        self.dtype = dtype
+
+    def part(self, share: Fraction) -> Work:
+        """``share`` of it, which is still one launch."""
+        return Work(
+            self.name,
+            flops=int(self.flops * share),
+            other_flops=int(self.other_flops * share),
+            communication=int(self.communication * share),
+            activations=int(self.activations * share),
+            memory_traffic=int(self.memory_traffic * share),
+            launches=self.launches,
+            steps=self.steps,
+            dtype=self.dtype,
+        )
+
+
+#: The work of views, questions and allocations.
+NOTHING = Work("")
+
+
+#: Of these, PyTorch computes the products of float32 in TF32 where a device has it, unless it is told not to.
+_IN_TF32 = ("conv", "cudnn_", "_cudnn_rnn", "miopen_rnn")
+
+
+def precision_of(name: str, dtype: str) -> str:
+    """In what an operator of this name multiplies: TF32 for float32 in convolutions and recurrent layers of cuDNN."""
+    if dtype == "float32" and name.removeprefix("aten.").startswith(_IN_TF32):
+        return "tfloat32"
+    return dtype
+
+
+def dtype_of(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> str:
+    """The dtype that an operator computes in: that of its first operand that is no integer, else of its first."""
+    first: torch.dtype | None = None
+    for values in (args, kwargs, (output,)):
+        for value in values:
+            for tensor in (value,) if isinstance(value, torch.Tensor) else tensors_in(value):
+                dtype = tensor.dtype
+                if dtype.is_floating_point or dtype in _REAL:
+                    return _name_of(dtype)
+                first = first or dtype
+    return "" if first is None else _name_of(first)
+
+
+@cache  # PyTorch has a few dtypes
+def _name_of(dtype: torch.dtype) -> str:
+    return str(_REAL.get(dtype, dtype)).removeprefix("torch.")

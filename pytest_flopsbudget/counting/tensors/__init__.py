@@ -1,0 +1,1 @@
+"""Tensors: their metadata, and how to find them in nested objects."""

@@ -1,0 +1,137 @@
+"""Tensors' metadata: keys that tell calls apart, twins without data, outputs made again from what is remembered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+#: (shape, strides, dtype) of a tensor.
+TensorSpec = tuple[torch.Size, tuple[int, ...], torch.dtype]
+
+
+_META = torch.device("meta")
+
+_INTEGERS = frozenset((int,))
+
+#: The classes of nearly all tensors.
+PLAIN = (torch.Tensor, torch.nn.Parameter)
+
+
+def has_no_dispatcher(kind: type) -> bool:
+    """Whether the dispatcher treats tensors of this class like plain ones."""
+    rule = getattr(kind, "__torch_dispatch__", None)
+    return rule is torch._C._disabled_torch_dispatch_impl  # noqa: SLF001
+
+
+def wraps_others(tensor: torch.Tensor) -> bool:
+    """Whether the tensor consists of others that its class can be taken apart into: quantized weights of torchao."""
+    return type(tensor) not in PLAIN and hasattr(tensor, "__tensor_flatten__") and not tensor.is_nested
+
+
+def parts_of(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The tensors that one which `wraps_others` consists of, by the attributes that hold them."""
+    wrapper: Any = tensor
+    return {name: getattr(tensor, name) for name in wrapper.__tensor_flatten__()[0]}
+
+
+def bytes_of(tensor: torch.Tensor) -> int:
+    """As stored: where it wraps others, theirs."""
+    if type(tensor) in PLAIN or not wraps_others(tensor):
+        return tensor.nbytes
+    return sum(map(bytes_of, parts_of(tensor).values()))
+
+
+class NoTwinError(Exception):
+    """A tensor that has no twin on the meta device: sparse, nested, quantized, or of a subclass with its own rules."""
+
+
+def twin_of(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor of the same shape, strides and dtype that holds no data.
+
+    Raises:
+        NoTwinError: the tensor is more than shape, strides and dtype.
+    """
+    if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
+        raise NoTwinError(f"a tensor of layout {tensor.layout} and dtype {tensor.dtype}")
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_META)
+
+
+def to_meta(value: Any) -> Any:
+    """``value`` with every tensor in its lists and tuples on the meta device; those that are stay themselves."""
+    if isinstance(value, torch.Tensor):
+        return value if value.is_meta and type(value) in PLAIN else twin_of(value)
+    if isinstance(value, (list, tuple)) and not _INTEGERS.issuperset(map(type, value)):
+        return type(value)(map(to_meta, value))
+    return value
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """The tensors of an operator's argument or output, in lists and tuples too."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from tensors_in(item)
+
+
+def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> None:
+    """Add to ``parts`` what tells these arguments apart, as far as the output's metadata hang on it.
+
+    1, 1.0 and True are equal to Python and not to an operator, so the types of scalars belong to the key.
+    """
+    for value in values:
+        kind = type(value)
+        if kind is torch.Tensor or (kind is not int and isinstance(value, torch.Tensor)):
+            parts += (value.shape, value.stride(), value.dtype)
+            tensors.append(value)
+        elif kind is int or value is None:
+            parts.append(value)
+        elif kind is list or kind is tuple:
+            if _INTEGERS.issuperset(map(type, value)):
+                parts.append(tuple(value))
+            else:
+                parts.append(len(value))
+                append_key(parts, tensors, value)
+        else:
+            parts += (kind, value)
+
+
+def spec_of(output: Any) -> Any:
+    """What has to be remembered to make ``output`` again: `TensorSpec` in place of tensors, the rest as it is."""
+    if isinstance(output, torch.Tensor):
+        if output.layout is not torch.strided:
+            raise NoTwinError(f"an output of layout {output.layout}")
+        spec = (output.shape, output.stride(), output.dtype)
+        room = output.untyped_storage().nbytes()
+        # Losses leave their sum in the memory that their elements had.
+        return _RoomySpec((*spec, room)) if room > output.nbytes and output.is_contiguous() else _Spec(spec)
+    if isinstance(output, (list, tuple)):
+        return type(output)(map(spec_of, output))
+    return output
+
+
+class _Spec(tuple[Any, ...]):  # a TensorSpec that cannot be mistaken for a tuple of outputs
+    __slots__ = ()
+
+
+class _RoomySpec(tuple[Any, ...]):  # the same, and the bytes of a storage that is larger than it has to be
+    __slots__ = ()
+
+
+def make(spec: Any) -> Any:
+    """The output that ``spec`` remembers, new."""
+    kind = type(spec)
+    if kind is _Spec:
+        shape, stride, dtype = spec
+        return torch.empty_strided(shape, stride, dtype=dtype, device=_META)
+    if kind is tuple or kind is list:
+        return kind(map(make, spec))
+    if kind is _RoomySpec:
+        shape, stride, dtype, room = spec
+        return torch.empty(room // dtype.itemsize, dtype=dtype, device=_META).as_strided(shape, stride)
+    return spec

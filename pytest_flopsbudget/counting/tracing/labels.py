@@ -1,0 +1,114 @@
+"""Models and inputs in words: what a module's size hangs on, what an input looks like. ASCII, the same every time."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN
+from pytest_flopsbudget.counting.tensors.traversal import tensors_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def shape_of(module: torch.nn.Module) -> str:
+    """What the module's cost hangs on: "64->128, 3x3, stride 2x2", "4096->1000"; else the shapes of its parameters.
+
+    Of a sharded module the shapes of what this rank holds too: "4096->1000, local weight 250x4096".
+    """
+    shape, parts = _whole_shape_of(module), _local_parts(module)
+    return ", local ".join(filter(None, (shape, parts)))
+
+
+def _local_parts(module: torch.nn.Module) -> str:
+    parts = [
+        (name, local(parameter).shape)
+        for name, parameter in module._parameters.items()  # noqa: SLF001
+        if parameter is not None and type(parameter) not in PLAIN and is_sharded(parameter)
+    ]
+    return _parameters(tuple(parts)) if parts else ""
+
+
+def _whole_shape_of(module: torch.nn.Module) -> str:
+    if isinstance(module, torch.nn.modules.conv._ConvNd):  # noqa: SLF001 -- the base class of all convolutions
+        channels = (module.in_channels, module.out_channels, module.groups)
+        return _convolution(*channels, tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation))
+    if isinstance(module, torch.nn.Linear):
+        return f"{module.in_features}->{module.out_features}"
+    if isinstance(module, torch.nn.Embedding):
+        return f"{module.num_embeddings}->{module.embedding_dim}"
+    parameters = module._parameters  # noqa: SLF001 -- nearly always empty, and then there is nothing to do
+    if not parameters:
+        return ""
+    shapes = [
+        (name, parameter.shape)
+        for name, parameter in parameters.items()
+        if parameter is not None and not isinstance(parameter, torch.nn.parameter.UninitializedParameter)
+    ]
+    return _parameters(tuple(shapes))
+
+
+@lru_cache(maxsize=1024)  # deep models have few different ones
+def _parameters(shapes: tuple[tuple[str, torch.Size], ...]) -> str:
+    return ", ".join(f"{name} {_by(shape) or 'scalar'}" for name, shape in shapes)
+
+
+@lru_cache(maxsize=1024)
+def _convolution(  # noqa: PLR0913, PLR0917 -- what tells convolutions apart
+    inputs: int, outputs: int, groups: int, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> str:
+    parts = [f"{inputs}->{outputs}", _by(kernel)]
+    for name, value in (("stride", stride), ("dilation", dilation)):
+        if any(number != 1 for number in value):
+            parts.append(f"{name} {_by(value)}")
+    if groups != 1:
+        parts.append(f"groups {groups}")
+    return ", ".join(parts)
+
+
+def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
+    """One entry a tensor: "float32[1, 3, 224, 224]", "mask=int64[1, 128]".
+
+    Of a nested one all elements: "float32[2, *, 8] of 64"; of a sharded one the rank's: "float32[2, 8] of [8, 8]".
+    """
+    entries = [_entry(tensor) for tensor in tensors_of(args)]
+    for name, value in kwargs.items():
+        entries += [f"{name}={_entry(tensor)}" for tensor in tensors_of(value)]
+    return tuple(entries)
+
+
+def _entry(tensor: torch.Tensor) -> str:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_nested:
+        sizes = ", ".join(_size(tensor, dim) for dim in range(tensor.dim()))
+        return f"{dtype}[{sizes}] of {tensor.values().numel()}"
+    if is_sharded(tensor):
+        return f"{dtype}{list(local(tensor).shape)} of {list(tensor.shape)}"
+    return f"{dtype}{list(tensor.shape)}"
+
+
+def _size(nested: torch.Tensor, dim: int) -> str:
+    """The size of a dimension, or "*" where the components differ in it."""
+    try:
+        size = nested.size(dim)
+    except RuntimeError:
+        return "*"
+    return str(size) if type(size) is int else "*"
+
+
+def name_of(model: Any) -> str:
+    """The class of a module, the name of a function, the class and name of a method."""
+    if isinstance(model, torch.nn.Module):
+        return type(model).__name__
+    target = getattr(model, "func", model)  # functools.partial
+    owner = getattr(target, "__self__", None)
+    name = getattr(target, "__name__", type(target).__name__)
+    return f"{type(owner).__name__}.{name}" if isinstance(owner, torch.nn.Module) else str(name)

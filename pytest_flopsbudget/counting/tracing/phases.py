@@ -1,0 +1,109 @@
+"""Forward, backward and optimizer work told apart."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from pytest_flopsbudget.counting.isolation.global_state import measurements_around
+from pytest_flopsbudget.counting.tensors.traversal import tensors_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from pytest_flopsbudget.counting.tracing.memory import Memory
+    from pytest_flopsbudget.results.complexity import PhaseName
+
+
+_running_node = torch._C._current_autograd_node  # noqa: SLF001 -- the one way to ask for it
+
+
+def gradients_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
+    """The gradients by which an optimizer changes parameters."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                yield parameter.grad
+
+
+def states_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
+    """The tensors that an optimizer keeps between steps."""
+    for state in optimizer.state.values():
+        yield from tensors_of(state)
+
+
+class Steps:
+    """The steps of optimizers that are running.
+
+    PyTorch calls its hooks before and after a step; but not after one that raised, so a step is its frame too.
+    """
+
+    def __init__(self, memory: Memory) -> None:
+        self._running: list[tuple[FrameType, bool]] = []
+        self._memory = memory
+
+    def begin(self, optimizer: Optimizer, frame: FrameType) -> None:
+        """A step of ``optimizer`` begins, in this frame."""
+        self._running.append((frame, bool(optimizer.defaults.get("differentiable"))))
+        self._memory.holds("gradients", gradients_of(optimizer))
+
+    def end(self, optimizer: Optimizer, frame: FrameType) -> None:
+        """The step of ``optimizer`` in this frame ended."""
+        while self._running and self._running.pop()[0] is not frame:
+            pass
+        self._memory.holds("optimizer_state", states_of(optimizer))
+
+    def running(self) -> bool:
+        """Whether what runs now is the optimizer's own work, and not that of a closure, which takes gradients."""
+        if not self._running:
+            return False
+        step, differentiable = self._running[-1]
+        if torch.is_grad_enabled() and not differentiable:
+            return False
+        frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- nothing else tells
+        while frame is not None:
+            if frame is step:
+                return True
+            frame = frame.f_back
+        self._running.pop()
+        return self.running()
+
+
+def phase_of(steps: Steps) -> PhaseName:
+    """The phase that the operator being dispatched now belongs to."""
+    if _running_node() is not None:
+        return "backward"
+    return "optimizer" if steps.running() else "forward"
+
+
+@contextmanager
+def following_steps(steps: Steps) -> Iterator[None]:
+    """Notice the steps of all optimizers while the context lasts.
+
+    A step in a measurement that is made meanwhile is that measurement's.
+    """
+    depth = measurements_around()
+
+    def begin(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        if measurements_around() == depth:
+            steps.begin(optimizer, sys._getframe(1))  # noqa: SLF001 -- that of the step
+
+    def end(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
+        if measurements_around() == depth:
+            steps.end(optimizer, sys._getframe(1))  # noqa: SLF001
+
+    hooks = [register_optimizer_step_pre_hook(begin), register_optimizer_step_post_hook(end)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

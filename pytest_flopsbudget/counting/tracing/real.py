@@ -1,0 +1,63 @@
+"""Running for real, where shapes alone do not tell the way: with data, and with everything put back afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+from pytest_flopsbudget.counting.tracing.tracer import Tracer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_flopsbudget.counting.operators.info import OperatorInfo
+    from pytest_flopsbudget.counting.operators.work import Work
+    from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
+
+
+class RealTracer(Tracer):
+    """Runs every operator, and copies what existed before the run at the moment something is written to it."""
+
+    has_data = True
+
+    def __init__(self, tracker: ModuleTracker) -> None:
+        super().__init__(tracker)
+        self._made: set[int] = set()
+        self._copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
+        """The output, computed, and what it costs."""
+        for tensor in info.writes_to(args, kwargs):
+            self._keep(tensor)
+        output = info.operator(*args, **kwargs)
+        if info.behaviour == "functional":
+            for tensor in tensors_in(output):
+                if _has_storage(tensor):
+                    self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- the storage's identity
+        return output, info.work(args, kwargs, output)
+
+    def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """What the tensor holds; None if it is without data."""
+        return None if tensor.is_meta else tensor
+
+    def _keep(self, tensor: torch.Tensor) -> None:
+        if not _has_storage(tensor):
+            return
+        storage = tensor.untyped_storage()
+        identity = storage._cdata  # noqa: SLF001
+        if identity not in self._made and identity not in self._copies:
+            self._copies[identity] = (storage, storage.clone())
+
+    def restore(self) -> None:
+        """Put back what was written to, byte for byte."""
+        for storage, copy in self._copies.values():
+            if storage.nbytes() != copy.nbytes():
+                storage.resize_(copy.nbytes())
+            storage.copy_(copy)
+        self._copies.clear()
+
+
+def _has_storage(tensor: torch.Tensor) -> bool:
+    return tensor.layout is torch.strided and not tensor.is_meta

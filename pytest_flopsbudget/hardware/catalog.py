@@ -1,0 +1,433 @@
+"""The devices that are known by name, with the source of every figure.
+
+Where a source has a figure only with sparsity, half of it is taken; where it has none, it is worked out from clock,
+cores and work a cycle, at the highest clock. What has no source is named an assumption, and is chosen so that a time
+that is worked out with it stays a lower bound.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.hardware.profile import Device
+from pytest_flopsbudget.quantities.parsing import nearest_spelling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+_G = 10**9
+_GIB = 2**30
+
+#: A stream of short kernels takes 3.8 us each, of which 2.9 us are the kernel, while launches overlap with execution.
+_GPU_LAUNCH = 900
+_CUDA_LAUNCH = (
+    "launch: NVIDIA Technical Blog, Getting Started with CUDA Graphs, 2019: 3.8 us a kernel of 2.9 us, on a V100"
+)
+_OTHER_GPU_LAUNCH = "launch: assumed to be that of CUDA"
+#: An addition of one element in place takes about 1 us from Python on a server's core.
+_CPU_LAUNCH = 500
+_CPU_DISPATCH = "launch: assumed, half of what PyTorch's cheapest operators take on a server's core"
+_CUDA_GUIDE = "CUDA C++ Programming Guide, throughput of native arithmetic instructions"
+
+_A100_RATES = {
+    "float64": 19_500 * _G,
+    "float32": 19_500 * _G,
+    "tfloat32": 156_000 * _G,
+    "bfloat16": 312_000 * _G,
+    "float16": 312_000 * _G,
+    "int8": 624_000 * _G,
+}
+_A100_VECTOR_RATES = {"float64": 9_700 * _G, "float32": 19_500 * _G, "bfloat16": 39_000 * _G, "float16": 78_000 * _G}
+_A100_SOURCES = (
+    "rates of products, bandwidth, memory: NVIDIA A100 Tensor Core GPU data sheet, 2021, specifications",
+    "vector rates: NVIDIA A100 Tensor Core GPU Architecture, white paper, 2020, performance specifications of A100",
+    _CUDA_LAUNCH,
+)
+# Half of what the data sheets give with sparsity.
+_HOPPER_RATES = {
+    "float64": 67_000 * _G,
+    "float32": 67_000 * _G,
+    "tfloat32": 989_000 * _G // 2,
+    "bfloat16": 1_979_000 * _G // 2,
+    "float16": 1_979_000 * _G // 2,
+    "float8": 3_958_000 * _G // 2,
+    "int8": 3_958_000 * _G // 2,
+}
+_HOPPER_VECTOR_RATES = {
+    "float64": 34_000 * _G,
+    "float32": 67_000 * _G,
+    "bfloat16": 133_800 * _G,
+    "float16": 133_800 * _G,
+}
+_HOPPER_HALVES = "vector rates of halves: NVIDIA H100 Tensor Core GPU Architecture, white paper, 2022, H100 SXM5"
+
+
+def _per_cycle(cores: int, megahertz: int, work: Mapping[str, int]) -> Mapping[str, int]:
+    """Rates from cores, their highest clock, and what each does in a cycle."""
+    return {dtype: cores * megahertz * 10**6 * amount for dtype, amount in work.items()}
+
+
+# Two pipes of 128 bits, each with a fused multiply-add a cycle: 8 FLOPs in FP32, 16 in FP16; or a dot product of 16
+# bytes, 32 operations.
+_PI_5 = _per_cycle(4, 2_400, {"float64": 8, "float32": 16, "float16": 32, "int8": 64})
+# Two pipes of 64 bits: together a fused multiply-add of 128 bits a cycle; no arithmetic in FP16; of bytes, one pipe has
+# 8 multiply-accumulates.
+_PI_4 = _per_cycle(4, 1_800, {"float64": 4, "float32": 8, "int8": 16})
+# Two fused multiply-adds of 256 bits a cycle; of bytes, two multiply-adds of 32 pairs.
+_EPYC = _per_cycle(64, 3_500, {"float64": 16, "float32": 32, "int8": 128})
+# Two fused multiply-adds of 512 bits a cycle; of bytes, two dot products of 64 pairs (VNNI).
+_XEON = _per_cycle(40, 3_400, {"float64": 32, "float32": 64, "int8": 256})
+# 1024 ALUs in 8 cores, in FP16 as in FP32.
+_M1 = _per_cycle(1_024, 1_278, {"float32": 2, "float16": 2})
+# Tensor cores of Ampere: 256 FLOPs a cycle in TF32, 512 in halves, 1024 operations on bytes; 32 ALUs beside each.
+_ORIN_VECTOR = {"float32": 2 * 32, "bfloat16": 2 * 2 * 32, "float16": 2 * 2 * 32}
+_ORIN = {"float32": 2 * 32, "tfloat32": 256, "bfloat16": 512, "float16": 512, "int8": 1_024}
+_ORIN_SOURCES = (
+    "vector rates of halves: assumed, twice FP32",
+    "rates of halves and TF32: those of A100's tensor cores, a half and a quarter of the rate of bytes",
+    _CUDA_LAUNCH,
+)
+
+_PROFILES = (
+    Device(
+        "V100",
+        rates={"float64": 7_800 * _G, "float32": 15_700 * _G, "float16": 125_000 * _G},
+        vector_rates={"float64": 7_800 * _G, "float32": 15_700 * _G, "float16": 31_400 * _G},
+        bandwidth=900 * _G,
+        memory=32 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("V100-SXM2-16GB", "V100-SXM2-32GB"),
+        sources=(
+            "rates, bandwidth, memory: NVIDIA V100 Tensor Core GPU data sheet, 2020, V100 SXM2",
+            "vector rate in FP16: NVIDIA A100 Tensor Core GPU Architecture, white paper, 2020, comparison with V100",
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
+        "T4",
+        rates={
+            "float64": 8_100 * _G // 32,
+            "float32": 8_100 * _G,
+            "float16": 65_000 * _G,
+            "int8": 130_000 * _G,
+        },
+        vector_rates={"float64": 8_100 * _G // 32, "float32": 8_100 * _G, "float16": 16_200 * _G},
+        bandwidth=320 * _G,
+        memory=16 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("T4$",),
+        sources=(
+            "rates, bandwidth, memory: NVIDIA T4 Tensor Core GPU data sheet, 2019, specifications",
+            f"FP64 (1/32 of FP32), vector rate in FP16 (twice FP32): {_CUDA_GUIDE}, 7.5",
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
+        "A100",
+        rates=_A100_RATES,
+        vector_rates=_A100_VECTOR_RATES,
+        bandwidth=1_555 * _G,
+        memory=40 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("A100-SXM4-40GB", "A100-PCIE-40GB"),
+        sources=_A100_SOURCES,
+    ),
+    Device(
+        "A100-80GB",
+        rates=_A100_RATES,
+        vector_rates=_A100_VECTOR_RATES,
+        bandwidth=2_039 * _G,
+        memory=80 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("A100-SXM4-80GB",),
+        sources=_A100_SOURCES,
+    ),
+    Device(
+        "L4",
+        rates={
+            "float64": 30_300 * _G // 64,
+            "float32": 30_300 * _G,
+            "tfloat32": 120_000 * _G // 2,
+            "bfloat16": 242_000 * _G // 2,
+            "float16": 242_000 * _G // 2,
+            "float8": 485_000 * _G // 2,
+            "int8": 485_000 * _G // 2,
+        },
+        vector_rates={"float64": 30_300 * _G // 64, "float32": 30_300 * _G},
+        bandwidth=300 * _G,
+        memory=24 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("L4$",),
+        sources=(
+            "rates (half of those with sparsity), bandwidth, memory: NVIDIA L4 Tensor Core GPU data sheet, 2023",
+            f"FP64 (1/64 of FP32), vector rates of halves (as FP32): {_CUDA_GUIDE}, 8.9",
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
+        "H100",
+        rates=_HOPPER_RATES,
+        vector_rates=_HOPPER_VECTOR_RATES,
+        bandwidth=3_350 * _G,
+        memory=80 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("H100 80GB HBM3",),
+        sources=(
+            "rates (half of those with sparsity), bandwidth, memory: NVIDIA H100 Tensor Core GPU data sheet, H100 SXM",
+            _HOPPER_HALVES,
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
+        "H200",
+        rates=_HOPPER_RATES,
+        vector_rates=_HOPPER_VECTOR_RATES,
+        bandwidth=4_800 * _G,
+        memory=141 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("H200$",),
+        sources=(
+            "rates (half of those with sparsity), bandwidth, memory: NVIDIA H200 Tensor Core GPU data sheet, H200 SXM",
+            _HOPPER_HALVES,
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
+        "MI300X",
+        rates={
+            "float64": 163_400 * _G,
+            "float32": 163_400 * _G,
+            "tfloat32": 653_700 * _G,
+            "bfloat16": 1_307_400 * _G,
+            "float16": 1_307_400 * _G,
+            "float8": 2_614_900 * _G,
+            "int8": 2_614_900 * _G,
+        },
+        vector_rates={
+            "float64": 81_700 * _G,
+            "float32": 163_400 * _G,
+            "bfloat16": 326_800 * _G,
+            "float16": 326_800 * _G,
+        },
+        bandwidth=8_192 // 8 * 5_200 * 10**6,
+        memory=192 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("MI300X",),
+        sources=(
+            "rates, memory, bandwidth (8 stacks, 1024 bits at 5.2 Gbit/s): AMD CDNA 3 white paper, 2023, table 1",
+            "rate in TF32: AMD Instinct MI300X accelerator data sheet, 2023",
+            "vector rates of halves: assumed, twice FP32",
+            _OTHER_GPU_LAUNCH,
+        ),
+    ),
+    Device(
+        "RTX-3090",
+        rates={
+            "float64": 35_600 * _G // 64,
+            "float32": 35_600 * _G,
+            "tfloat32": 35_600 * _G,
+            "bfloat16": 71_000 * _G,
+            "float16": 71_000 * _G,
+            "int8": 284_000 * _G,
+        },
+        vector_rates={"float64": 35_600 * _G // 64, "float32": 35_600 * _G},
+        bandwidth=936 * _G,
+        memory=24 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("RTX 3090$",),
+        sources=(
+            (
+                "rates (of halves with FP32 accumulate), bandwidth, memory: NVIDIA Ampere GA102 GPU Architecture, "
+                "white paper, 2021, appendix A"
+            ),
+            f"FP64 (1/64 of FP32), vector rates of halves (as FP32): {_CUDA_GUIDE}, 8.6",
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
+        "RTX-4090",
+        rates={
+            "float64": 82_600 * _G // 64,
+            "float32": 82_600 * _G,
+            "tfloat32": 82_600 * _G,
+            "bfloat16": 165_200 * _G,
+            "float16": 165_200 * _G,
+            "float8": 330_300 * _G,
+            "int8": 660_600 * _G,
+        },
+        vector_rates={"float64": 82_600 * _G // 64, "float32": 82_600 * _G},
+        bandwidth=1_008 * _G,
+        memory=24 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("RTX 4090$",),
+        sources=(
+            (
+                "rates (of halves and FP8 with FP32 accumulate), bandwidth, memory: NVIDIA Ada GPU Architecture, "
+                "white paper, 2022, appendix A"
+            ),
+            f"FP64 (1/64 of FP32), vector rates of halves (as FP32): {_CUDA_GUIDE}, 8.9",
+            _CUDA_LAUNCH,
+        ),
+    ),
+    Device(
+        "jetson-agx-orin",
+        rates=_per_cycle(64, 1_300, _ORIN),
+        vector_rates=_per_cycle(64, 1_300, _ORIN_VECTOR),
+        bandwidth=204_800 * 10**6,
+        memory=64 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("Jetson AGX Orin",),
+        sources=(
+            (
+                "clock (1.3 GHz), 64 tensor cores, 2048 CUDA cores, bandwidth, memory; the GPU alone, without DLA: "
+                "NVIDIA Jetson AGX Orin Series technical brief, 2022, AGX Orin 64GB"
+            ),
+            *_ORIN_SOURCES,
+        ),
+    ),
+    Device(
+        "jetson-orin-nano",
+        rates=_per_cycle(32, 625, _ORIN),
+        vector_rates=_per_cycle(32, 625, _ORIN_VECTOR),
+        bandwidth=68 * _G,
+        memory=8 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("Jetson Orin Nano Developer Kit$", "Jetson Orin Nano Engineering Reference Developer Kit$"),
+        sources=(
+            (
+                "clock (625 MHz), 32 tensor cores, 1024 CUDA cores, bandwidth, memory: NVIDIA Jetson Orin Nano Series "
+                "data sheet, 2023, Orin Nano 8GB; not in its later, faster mode"
+            ),
+            *_ORIN_SOURCES,
+        ),
+    ),
+    Device(
+        "apple-m1",
+        rates=_M1,
+        vector_rates=_M1,
+        bandwidth=4_266 * 10**6 * 16,
+        memory=16 * _GIB,
+        launch=_GPU_LAUNCH,
+        names=("Apple M1$",),
+        sources=(
+            (
+                "rates of the 8-core GPU (1278 MHz, FP16 as FP32): P. Turner, metal-benchmarks; 2.6 teraflops in "
+                "Apple Newsroom, Apple unleashes M1, 2020"
+            ),
+            "bandwidth (128 bits of LPDDR4X-4266), memory: AnandTech, The 2020 Mac Mini Unleashed, 2020",
+            _OTHER_GPU_LAUNCH,
+        ),
+    ),
+    Device(
+        "raspberry-pi-4",
+        rates=_PI_4,
+        vector_rates=_PI_4,
+        bandwidth=3_200 * 10**6 * 4,
+        memory=8 * _GIB,
+        launch=_CPU_LAUNCH,
+        names=("Raspberry Pi 4 Model B",),
+        sources=(
+            "4 cores at 1.8 GHz, bandwidth (32 bits of LPDDR4-3200), memory: Raspberry Pi 4 Model B, product brief",
+            "work a cycle: Arm Cortex-A72 Software Optimisation Guide, 2015, ASIMD instructions",
+            _CPU_DISPATCH,
+        ),
+    ),
+    Device(
+        "raspberry-pi-5",
+        rates=_PI_5,
+        vector_rates=_PI_5,
+        bandwidth=4_267 * 10**6 * 4,
+        memory=16 * _GIB,
+        launch=_CPU_LAUNCH,
+        names=("Raspberry Pi 5",),
+        sources=(
+            "4 cores at 2.4 GHz, bandwidth (32 bits of LPDDR4X-4267), memory: Raspberry Pi 5, product brief",
+            "work a cycle: Arm Cortex-A76 Software Optimization Guide, 2019, ASIMD instructions",
+            _CPU_DISPATCH,
+        ),
+    ),
+    Device(
+        "epyc-7763",
+        rates=_EPYC,
+        vector_rates=_EPYC,
+        bandwidth=204_800 * 10**6,
+        memory=4_096 * _GIB,
+        launch=_CPU_LAUNCH,
+        names=("EPYC 7763",),
+        sources=(
+            (
+                "one socket, 64 cores at 3.5 GHz (highest boost, though all cores never reach it), bandwidth, memory: "
+                "AMD EPYC 7763, product specifications, 2021"
+            ),
+            "work a cycle: AMD Software Optimization Guide for Family 19h, 2020, floating-point unit",
+            _CPU_DISPATCH,
+        ),
+    ),
+    Device(
+        "xeon-8380",
+        rates=_XEON,
+        vector_rates=_XEON,
+        bandwidth=8 * 3_200 * 10**6 * 8,
+        memory=6_144 * _GIB,
+        launch=_CPU_LAUNCH,
+        names=("Platinum 8380",),
+        sources=(
+            (
+                "one socket, 40 cores at 3.4 GHz (highest turbo, though all cores never reach it), 2 AVX-512 FMA "
+                "units, bandwidth (8 channels of DDR4-3200), memory: Intel Xeon Platinum 8380, product specifications, "
+                "2021"
+            ),
+            "work a cycle: Intel 64 and IA-32 Architectures Optimization Reference Manual, Ice Lake server",
+            _CPU_DISPATCH,
+        ),
+    ),
+)
+
+#: Name → the device.
+DEVICES: Mapping[str, Device] = {device.name: device for device in _PROFILES}
+
+
+def device_named(name: str, own: Mapping[str, Device] | None = None) -> Device:
+    """The device that is called ``name``, in whatever case: one of a project's ``own`` profiles, or a known one.
+
+    Raises:
+        ValueError: there is none. The message names what is near and all that there are.
+    """
+    devices = {**DEVICES, **(own or {})}
+    alike = [device for candidate, device in devices.items() if candidate.casefold() == name.casefold()]
+    if alike:
+        # A project's own profile may go by a known name, and then it is meant.
+        return alike[-1]
+    folded = {candidate.casefold(): candidate for candidate in devices}
+    near = nearest_spelling(name.casefold(), folded)
+    hint = f"; did you mean {folded[near]}?" if near else "."
+    raise ValueError(f"no device is named {name!r}{hint} There are {', '.join(devices)}")
+
+
+def recognized(description: str, devices: Iterable[Device] = tuple(DEVICES.values())) -> Device | None:
+    """The device that a driver or an operating system describes so: "NVIDIA A100-SXM4-80GB", "Raspberry Pi 5 Model B".
+
+    None where nothing fits: a laptop's variant, or one with another memory, is another device.
+    """
+    for device in devices:
+        for name in device.names:
+            end = r"\Z" if name.endswith("$") else r"(?![\w-])"
+            if re.search(rf"(?<![\w-]){re.escape(name.removesuffix('$'))}{end}", description.strip(), re.IGNORECASE):
+                return device
+    return None
+
+
+def devices_of(devices: Iterable[str | Device]) -> tuple[Device, ...]:
+    """The devices that are meant, each once.
+
+    Raises:
+        UsageError: no device has one of the names.
+    """
+    try:
+        found = [device_named(device) if isinstance(device, str) else device for device in devices]
+    except ValueError as error:
+        raise UsageError(f"devices: {error}") from None
+    return tuple({device.name: device for device in found}.values())

@@ -1,0 +1,129 @@
+"""Which tests are there: what was collected, file by file, and whether that is all of it.
+
+Baseline entries whose test is not there are orphans. Only a complete collection tells them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flopsbudget.identifiers import FOLDER
+from pytest_flopsbudget.plugin.items import own_file, own_nodeid
+from pytest_flopsbudget.plugin.xdist import CENSUS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Mapping, Sequence
+
+
+def refusal(why: str) -> str:
+    """The line that refuses to prune."""
+    return (
+        f"--flops-budget-prune: {why}, so what has no test is not known, and nothing was removed; run without what "
+        'leaves tests out (-m "" where pytest\'s settings do)'
+    )
+
+
+class Collected:
+    """What was collected, of the test files beside which there are baselines.
+
+    No dataclass: making one takes longer than everything else that a run without measurements pays.
+    """
+
+    def __init__(
+        self,
+        files: dict[Path, tuple[str, set[str]]] | None = None,
+        unfinished: set[Path] | None = None,
+        partial: str = "nothing was collected",
+    ) -> None:
+        #: Test file → its node id, and the ids of the tests in it.
+        self.files = files or {}
+        #: Test files whose tests are not all known, as they were skipped while being imported, for instance.
+        self.unfinished = unfinished or set()
+        #: Why these are not all the tests in the files and folders that were asked for; "" where they are.
+        self.partial = partial
+
+    def packed(self) -> dict[str, Any]:
+        """Plain builtins, which reach another process."""
+        return {
+            "files": {str(path): [nodeid, sorted(ids)] for path, (nodeid, ids) in self.files.items()},
+            "unfinished": sorted(map(str, self.unfinished)),
+            "partial": self.partial,
+        }
+
+    @classmethod
+    def unpacked(cls, data: Mapping[str, Any]) -> Collected:
+        """What `packed` made plain."""
+        files = {Path(path): (nodeid, set(ids)) for path, (nodeid, ids) in data["files"].items()}
+        return cls(files, set(map(Path, data["unfinished"])), data["partial"])
+
+
+class Census:
+    """A plugin object, since it hears of everything that is collected, before anything is deselected."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._beside_baselines: dict[Path, bool] = {}
+        self._errors = 0
+        self._tests = 0
+        self.collected = Collected()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """A file, or a part of one, was looked into."""
+        report = yield
+        self._errors += report.failed
+        if self._is_beside_baselines(collector.path):
+            if not report.passed:
+                self.collected.unfinished.add(collector.path)
+            elif isinstance(collector, pytest.File):
+                self.collected.files.setdefault(collector.path, (own_file(collector), set()))
+        return report
+
+    @property
+    def failed(self) -> bool:
+        """Whether something could not be collected."""
+        return bool(self._errors)
+
+    def pytest_itemcollected(self, item: pytest.Item) -> None:
+        """A test is there."""
+        self._tests += 1
+        if item.path in self.collected.files:
+            self.collected.files[item.path][1].add(own_nodeid(item).partition("::")[2])
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Everything is collected, and what is deselected is known."""
+        self.collected.partial = self.why_partial(session.items)
+        if hasattr(self._config, "workeroutput"):
+            self._config.workeroutput[CENSUS] = self.collected.packed()
+
+    def refusal(self, selected: Sequence[pytest.Item]) -> str:
+        """Why nothing can be pruned before the tests run; "" where that is not known by then."""
+        # Files that cannot be collected end the run by themselves.
+        why = self.why_partial(selected)
+        return "" if self._errors or not why else refusal(why)
+
+    def why_partial(self, selected: Sequence[pytest.Item]) -> str:
+        """Why ``selected`` are not all the tests in the files and folders that were asked for; "" where they are."""
+        named = next((arg for arg in self._config.args if "::" in arg), None)
+        if named is not None:
+            return f"{named} is a part of its file"
+        if self._config.getoption("lf", default=False):
+            # It does not look into files without a failure, and nothing tells into which.
+            return "--lf leaves tests out"
+        if self._config.getoption("collectonly"):
+            return "--collect-only runs nothing"
+        if self._errors:
+            return "not everything could be collected"
+        left_out = self._tests - len(selected)
+        return f"{left_out} of {self._tests} tests were deselected" if left_out else ""
+
+    def _is_beside_baselines(self, path: Path) -> bool:
+        folder = path.parent
+        if folder not in self._beside_baselines:
+            self._beside_baselines[folder] = (folder / FOLDER).is_dir()
+        return self._beside_baselines[folder]

@@ -1,0 +1,185 @@
+"""Where the run is controlled: hears of every test, with and without worker processes, and writes the baselines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flopsbudget.plugin.collection import Collected, refusal
+from pytest_flopsbudget.plugin.xdist import CENSUS, ENCODING, MISTAKES, terminal_encoding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Mapping, Sequence
+    from typing import Literal
+
+    from pytest_flopsbudget.plugin.explain import Explaining
+    from pytest_flopsbudget.plugin.session import BudgetSession
+    from pytest_flopsbudget.storage.run_record import Ledger
+
+
+class Controller:
+    """A plugin object of its own, since the hooks that hear of tests are not handed the configuration."""
+
+    def __init__(
+        self,
+        config: pytest.Config,
+        knows: Callable[[], BudgetSession],
+        collected: Collected,
+        reports: Mapping[str, Path],
+        explaining: Explaining | None = None,
+    ) -> None:
+        self._config = config
+        #: What the plugin knows of the run, which costs imports.
+        self._knows = knows
+        self._collected = collected
+        #: The flag that asks for a report → its file.
+        self._reports = reports
+        #: The test to explain, where the run is for that.
+        self._explaining = explaining
+        #: Why a report could not be written, or nothing be explained, for the summary.
+        self._unwritten: list[str] = []
+        #: Annotations for GitHub Actions, for the end of the summary.
+        self._commands: list[str] = []
+        self._ledger: Ledger | None = None
+        self._mistakes: list[str] = []
+        #: Tests of which a part failed that has a report of its own, before or after the one of the whole.
+        self._failed_in_part: set[str] = set()
+        #: The exit code does not tell: pytest.exit() sets any.
+        self._ran_through = False
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keep what the test measured; its last attempt counts, and it has passed only if its teardown did too."""
+        # pytest keeps every report to the end of the run; what is taken over need not stay there too.
+        # Outside of the root folder two files may have tests of one node id.
+        key = report.__dict__.get("flops_budget_file", "") + report.nodeid
+        payload = report.__dict__.pop("flops_budget", None)
+        if payload is not None and report.outcome in {"passed", "failed"}:
+            self._known_ledger().record(key, payload, passed=report.passed)
+        elif report.when == "setup":
+            self._failed_in_part.discard(key)
+            if self._ledger is not None:
+                self._ledger.forget(key)
+        elif report.failed:
+            self._failed_in_part.add(key)
+        if self._ledger is not None and key in self._failed_in_part:
+            self._ledger.fail(key)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """A worker of pytest-xdist begins; the text of its failures is shown on this process's terminal."""
+        node.workerinput[ENCODING] = terminal_encoding(self._config)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """A worker of pytest-xdist ended; it may have found mistakes that it could not raise itself."""
+        output = getattr(node, "workeroutput", {})
+        self._mistakes += [mistake for mistake in output.get(MISTAKES, []) if mistake not in self._mistakes]
+        if CENSUS in output:
+            # All workers collect the same, or the run fails; one that died tells nothing.
+            self._collected = Collected.unpacked(output[CENSUS])
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """End the run as without workers where these found mistakes. An exception from inside ends it early."""
+        result = yield
+        if self._mistakes:
+            raise pytest.UsageError("\n".join(self._mistakes))
+        self._ran_through = True
+        return result
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write and prune the baselines, then write the reports; where one cannot be written, the exit code tells."""
+        self._update(session)
+        self._report(session)
+        self._explain(session)
+
+    def _update(self, session: pytest.Session) -> None:
+        update: Literal["all", "new", "improved"] | None = self._config.getoption("--flops-budget-update")
+        if update is not None and self._ledger is not None:
+            self._ledger.update(None if update == "all" else update)
+        if not self._config.getoption("--flops-budget-disable"):
+            self._look_for_orphans(session)
+        if self._ledger is not None:
+            self._tell(self._ledger.errors, session)
+
+    def _report(self, session: pytest.Session) -> None:
+        if self._ledger is None and not self._reports:
+            return
+        from pytest_flopsbudget.plugin import report_writer  # noqa: PLC0415 -- most runs of pytest measure nothing
+
+        published = report_writer.publish(self._knows(), session, self._ledger, self._reports)
+        self._commands = published.commands
+        self._unwritten = published.errors
+        self._tell(published.errors, session)
+        if not self._config.pluginmanager.has_plugin("terminalreporter"):
+            sys.stdout.writelines(f"{command}\n" for command in published.commands)
+
+    def _explain(self, session: pytest.Session) -> None:
+        problem = "" if self._explaining is None else self._explaining.problem([*(self._ledger or ())], session)
+        if problem:
+            self._unwritten.append(problem)
+            self._tell([problem], session)
+
+    def _tell(self, errors: Sequence[str], session: pytest.Session) -> None:
+        """Let the exit code tell of errors and, where no summary will, the error output."""
+        if errors and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        if not self._config.pluginmanager.has_plugin("terminalreporter"):
+            sys.stderr.writelines(f"ERROR: {error}\n" for error in errors)
+
+    def _look_for_orphans(self, session: pytest.Session) -> None:
+        """After a complete run, find the baseline entries without a test, and remove them where that was asked for."""
+        prune = self._config.getoption("--flops-budget-prune")
+        why = self._collected.partial
+        if not (why or self._ran_through):
+            why = "the run stopped early"
+        if why:
+            if prune and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
+                self._known_ledger().errors.append(refusal(why))
+            return
+        if not (prune or self._ledger is not None or self._collected.files):
+            # Nothing was measured, and nothing hints at baselines.
+            return
+        ledger = self._known_ledger()
+        tests = {file: known for file, known in self._collected.files.items() if file not in self._collected.unfinished}
+        ledger.find_orphans(tests, self._without_test_file())
+        if prune:
+            ledger.prune()
+
+    def _without_test_file(self) -> dict[Path, str]:
+        """Baseline files without a test file in the folders that were asked for → the node id that this had."""
+        from pytest_flopsbudget.storage.orphans import without_test_file  # noqa: PLC0415 -- brings msgspec
+
+        config = self._config
+        here = config.invocation_params.dir
+        folders = [folder for arg in config.args if (folder := here / arg).is_dir()]
+        ignored = [str(here / path) for path in config.getoption("ignore") or ()]
+        skipped = [*config.getini("norecursedirs"), *ignored, *(config.getoption("ignore_glob") or ())]
+        found = {}
+        for path in without_test_file(folders, skipped):
+            file = path.parent.parent / f"{path.stem}.py"
+            found[path] = Path(os.path.relpath(file, config.rootpath)).as_posix()
+        return found
+
+    def _known_ledger(self) -> Ledger:
+        if self._ledger is None:
+            from pytest_flopsbudget.storage.run_record import Ledger  # noqa: PLC0415 -- brings msgspec
+
+            self._ledger = Ledger()
+        return self._ledger
+
+    def write_summary(self, reporter: pytest.TerminalReporter) -> None:
+        """Write what the run measured to the terminal, if it measured anything."""
+        if self._ledger is not None and (len(self._ledger) or self._ledger.orphans or self._ledger.errors):
+            self._knows().write_summary(reporter, self._ledger)
+        if self._explaining is not None and self._ledger is not None:
+            for entry, name in self._explaining.pages(self._ledger):
+                self._knows().write_page(reporter, entry, name)
+        for error in self._unwritten:
+            reporter.write_line(f"ERROR: {error}", red=True)
+        for command in self._commands:
+            reporter.write_line(command)

@@ -1,0 +1,177 @@
+"""The test that a run is asked to explain: it alone is run, and a page on each of its measurements is written.
+
+Knows pytest, as the controller does. Here and in every worker process the same test is chosen; pages are made where
+the run is controlled.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_flopsbudget.identifiers import is_below, near
+from pytest_flopsbudget.plugin.items import as_typed, own_nodeid
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Sequence
+
+    from pytest_flopsbudget.plugin.collection import Census
+    from pytest_flopsbudget.storage.run_record import Entry
+
+
+FLAG = "--flops-budget-explain"
+#: As many ids as a message can name.
+_MOST_NAMED = 5
+_HOW = "write FILE::TEST as pytest prints it, or FILE::TEST:NAME for one of its measurements"
+_ENDED_EARLY = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
+
+
+def split_name(asked: str, nodeids: Iterable[str]) -> tuple[str, str | None] | None:
+    """The node id that ``asked`` means, and the name of a measurement behind it; None where it means none of them.
+
+    Ids of parameter sets may hold colons, and so may names: an id itself goes before one with a name behind it, and the
+    longest id before others.
+    """
+    nodeids = set(nodeids)
+    if asked in nodeids:
+        return asked, None
+    ends = [end for end in range(len(asked) - 1, 0, -1) if asked[end] == ":" and asked[:end] in nodeids]
+    return next(((asked[:end], asked[end + 1 :]) for end in ends if not asked.startswith("::", end)), None)
+
+
+class Explaining:
+    """A plugin object: chooses the test, hears how it ends, and knows which of its measurements are asked for.
+
+    Args:
+        config: the run's.
+        census: tells whether all could be collected.
+
+    Raises:
+        UsageError: no test is named, or one in a file that does not exist.
+    """
+
+    def __init__(self, config: pytest.Config, census: Census) -> None:
+        self._config = config
+        self._census = census
+        self._asked: str = config.getoption(FLAG)
+        #: What is wrong with what was asked, for who ends the run.
+        self.mistakes: list[str] = []
+        self._last: pytest.TestReport | None = None
+        file, separator, test = self._asked.partition("::")
+        if not (file and separator and test):
+            raise pytest.UsageError(f"{FLAG}={self._asked}: names no test; {_HOW}")
+        self._narrow(file)
+
+    def _narrow(self, file: str) -> None:
+        """Collect nothing but the test's file, unless other files, or parts of some, were asked for."""
+        config = self._config
+        here = config.invocation_params.dir
+        path = _found(file, here, config.rootpath)
+        if path is None:
+            raise pytest.UsageError(f"{FLAG}={self._asked}: there is no file {file}{_near_files(file, here)}; {_HOW}")
+        folders = (_absolute(here, arg) for arg in config.args if "::" not in arg)
+        if config.args_source is not pytest.Config.ArgsSource.ARGS or any(
+            folder.is_dir() and path.is_relative_to(folder) for folder in folders
+        ):
+            try:
+                config.args = [os.path.relpath(path, here)]
+            except ValueError:  # on another drive
+                config.args = [str(path)]
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Leave the one test, before others leave out some of their own accord."""
+        nodeids = [own_nodeid(item) for item in items]
+        found = self._meant(nodeids)
+        if found is None and not self._census.failed:
+            self.mistakes.append(self._unknown([as_typed(nodeid, config) for nodeid in nodeids]))
+            return
+        meant = found[0] if found is not None else None
+        left_out = [item for item, nodeid in zip(items, nodeids, strict=True) if nodeid != meant]
+        items[:] = [item for item, nodeid in zip(items, nodeids, strict=True) if nodeid == meant]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """How the test ends: its last report that says more than that all is well, of its last attempt."""
+        if report.when == "setup" or not report.passed:
+            self._last = report
+
+    def pages(self, entries: Iterable[Entry]) -> list[tuple[Entry, str | None]]:
+        """The tests to explain, with the name of the one measurement that is asked for; None for all."""
+        entries = list(entries)
+        nodeid, name = self._meant(entry.nodeid for entry in entries) or ("", None)
+        return [(entry, name) for entry in entries if entry.nodeid == nodeid]
+
+    def problem(self, entries: Sequence[Entry], session: pytest.Session) -> str:
+        """Why there is nothing to explain; empty where there is, or where the run says it itself."""
+        if self.mistakes or session.config.option.collectonly or session.exitstatus in _ENDED_EARLY:
+            return ""
+        for entry, name in self.pages(entries):
+            names = [verdict.name for verdict in entry.verdicts]
+            if names and (name is None or name in names):
+                return ""
+            if names:
+                return f"{FLAG}={self._asked}: the test measured nothing named {name!r}, but {', '.join(names)}"
+        return f"{FLAG}={self._asked}: {self._why_nothing()}"
+
+    def _why_nothing(self) -> str:
+        report = self._last
+        if report is None:
+            return "the test was not run: -k, -m or another plugin leaves it out"
+        if report.failed:
+            return "the test failed before it measured anything; why stands above"
+        if report.skipped:
+            return "the test was skipped, or failed as expected, so that there is nothing to explain"
+        return (
+            "the test measured nothing; measure in it with the flops_budget fixture, or have it watched: "
+            '@pytest.mark.flops_budget, or watch = ["..."] in the pyproject'
+        )
+
+    def _unknown(self, nodeids: Collection[str]) -> str:
+        below = [nodeid for nodeid in nodeids if is_below(nodeid, self._asked)]
+        if below:
+            named = ", ".join(below[:_MOST_NAMED]) + (", ..." if len(below) > _MOST_NAMED else "")
+            return f"{FLAG}={self._asked}: is {len(below):,} tests, of which one can be explained: {named}"
+        file = self._asked.partition("::")[0]
+        beside = [nodeid for nodeid in nodeids if nodeid.startswith(f"{file}::")]
+        return f"{FLAG}={self._asked}: no such test was collected; {near(self._asked, beside or nodeids)}; {_HOW}"
+
+    def _meant(self, nodeids: Iterable[str]) -> tuple[str, str | None] | None:
+        """The node id that is asked for, as it is typed where the run was started, or else at the root folder."""
+        own = {nodeid: nodeid for nodeid in nodeids}
+        typed = {as_typed(nodeid, self._config): nodeid for nodeid in own}
+        for spellings in (typed, own):
+            found = split_name(self._asked, spellings)
+            if found is not None:
+                return spellings[found[0]], found[1]
+        return None
+
+
+def _absolute(folder: Path, path: str) -> Path:
+    # Without following links: pytest's node ids do not either.
+    return Path(os.path.normpath(folder / path))
+
+
+def _found(file: str, *folders: Path) -> Path | None:
+    """The file, seen from the first of the folders that has it."""
+    try:
+        return next((path for folder in folders if (path := _absolute(folder, file)).exists()), None)
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+
+
+def _near_files(file: str, here: Path) -> str:
+    """A hint at files of nearly this name in the same folder, if there are any."""
+    import difflib  # noqa: PLC0415 -- for those who mistype
+
+    folder, _, name = file.rpartition("/")
+    try:
+        names = [path.name for path in (here / folder).glob("*.py")]
+    except (OSError, ValueError):
+        return ""
+    found = difflib.get_close_matches(name, names, n=3)
+    return f", but {', '.join(f'{folder}/{one}' if folder else one for one in found)}" if found else ""

@@ -1,0 +1,244 @@
+"""What the ``flops_budget`` fixture hands to a test."""
+
+from __future__ import annotations
+
+import reprlib
+import time
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.plugin.latency_policy import Timing
+from pytest_flopsbudget.results.verdict import DEFAULT_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+
+    from pytest_flopsbudget.counting.watch import Watch
+    from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.verdict import Measurement
+
+
+class FlopsBudget:
+    """Measures models for one test; what it measured is held to the test's budget after the test's body ran."""
+
+    def __init__(
+        self,
+        prepare: Callable[[], object] = lambda: None,
+        *,
+        shortcuts: bool = True,
+        test: str = "test",
+        devices: Sequence[Device] = (),
+        timing: Timing | None = None,
+    ) -> None:
+        self._shortcuts = shortcuts
+        self._timing = timing or Timing()
+        # For which the time is estimated.
+        self._devices = devices
+        self._test = test
+        # Called before each measurement: formulas from hooks and settings are not asked for until one is needed.
+        self._prepare = prepare
+        self._measurements: dict[str, Measurement] = {}
+        self._closed = False
+
+    def __call__(  # noqa: PLR0913 -- what a user may say of a measurement
+        self,
+        model: Callable[..., Any],
+        args: Any = (),
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        backward: bool = False,
+        latency: bool = False,
+    ) -> Complexity:
+        """Measure ``model(*args, **kwargs)``, on shapes alone where that is possible.
+
+        Args:
+            model: a module, a method of one, or a function that calls some.
+            args: the positional arguments; a single tensor stands for a tuple of it. Where neither these nor keyword
+                arguments are given, the example that the model carries is used and named in the measurement's notes:
+                ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
+            kwargs: the keyword arguments.
+            name: tells several measurements of one test apart. The same name again (in a loop, under hypothesis)
+                keeps the largest measurement.
+            backward: count the backward pass of the summed outputs too.
+            latency: measure how long it takes for real, on the machine at hand. Where a limit or a tolerance asks for
+                that, it need not be said, and of several measurements under one name the largest ones are timed.
+
+        Returns:
+            The measurement, to assert on or to compare: ``m.flops``, ``m["layer4"].params``.
+
+        Raises:
+            UsageError: no tensor among the arguments, a model that cannot be called, two models under one name, or a
+                call after the test's body; where the latency is measured, a model without data.
+            Exception: whatever the model itself raises.
+        """
+        # Not before a test measures: a run without measurements does not pay for torch.
+        from pytest_flopsbudget.counting.measure import measure_traced  # noqa: PLC0415
+
+        name = DEFAULT_NAME if name is None else name
+        self._check(name, model, args, kwargs)
+        self._prepare()
+        start = time.perf_counter()
+        complexity, tracer = measure_traced(
+            model, args, kwargs, backward=backward, shortcuts=self._shortcuts, devices=self._devices
+        )
+        if latency or (self._timing.wanted and self._would_keep(name, complexity)):
+            complexity = self._timing.timed(complexity, tracer, model, args, kwargs, backward=backward)
+        self._keep(name, complexity, time.perf_counter() - start)
+        return complexity
+
+    @staticmethod
+    def world(size: int, rank: int = 0) -> AbstractContextManager[None]:
+        """Let this process stand for rank ``rank`` of ``size`` within the context: what is measured is that rank's.
+
+        See `pytest_flopsbudget.world`.
+
+        Raises:
+            UsageError: no such rank, or a process group is up already.
+        """
+        from pytest_flopsbudget.counting.distributed.world import world  # noqa: PLC0415 -- brings torch
+
+        return world(size, rank)
+
+    @contextmanager
+    def watch(self, name: str | None = None) -> Iterator[Watch]:
+        """Measure what runs for real in a ``with`` block: several calls, a training step, a loop.
+
+        Blocks may hold others, whose work counts in both. What is measured by calling the fixture counts in none.
+
+        Args:
+            name: as in a call of the fixture; the same name again keeps the largest measurement.
+
+        Yields:
+            What has the measurement behind the block, as its ``complexity``.
+
+        Raises:
+            UsageError: nothing was computed in the block, two different models under one name, or a block after the
+                test's body.
+        """
+        name = DEFAULT_NAME if name is None else name
+        self._check_open("flops_budget.watch(...)")
+        _check_name(name, f"flops_budget.watch({name!r})")
+        with self._watching(name) as (watch, seconds):
+            yield watch
+        if not watch.ran:
+            raise UsageError(
+                f"flops_budget.watch({name!r}): nothing was computed in the block; run the model inside of it, in this "
+                "thread"
+            )
+        self._keep(name, self._untimed(watch.complexity), seconds())
+
+    @contextmanager
+    def watch_test(self) -> Iterator[None]:
+        """Measure a test that never asked for it, or an example of it; the dearest one counts."""
+        with self._watching(self._test) as (watch, seconds):
+            try:
+                yield
+            finally:
+                watch.end()
+                if watch.ran:
+                    complexity = self._untimed(watch.complexity)
+                    self._keep(DEFAULT_NAME, complexity, seconds(), of_one_model=False)
+
+    @contextmanager
+    def _watching(self, name: str) -> Iterator[tuple[Watch, Callable[[], float]]]:
+        from pytest_flopsbudget.counting.watch import Watch  # noqa: PLC0415 -- brings torch
+
+        self._prepare()
+        start = time.perf_counter()
+        with Watch(name, shortcuts=self._shortcuts, devices=self._devices) as watch:
+            yield watch, lambda: time.perf_counter() - start
+
+    def _check_open(self, what: str) -> None:
+        if self._closed:
+            raise UsageError(
+                f"{what} was called after the test's body, where nothing holds it to the budget any more; "
+                "measure in the test, or in the part of a fixture before its yield"
+            )
+
+    def _check(self, name: object, model: object, args: object, kwargs: object) -> None:
+        from pytest_flopsbudget.counting.inputs import inputs_of, required  # noqa: PLC0415 -- brings torch
+        from pytest_flopsbudget.counting.tensors.traversal import tensors_of  # noqa: PLC0415
+
+        self._check_open("flops_budget(...)")
+        _check_name(name, f"flops_budget(..., name={name!r})")
+        if not callable(model):
+            raise UsageError(
+                f"flops_budget(model, args): the model is a value of type {type(model).__name__}, which cannot be "
+                "called; hand over a torch.nn.Module or a function first, then its input"
+            )
+        if kwargs is not None and not isinstance(kwargs, Mapping):
+            raise UsageError(
+                f"flops_budget(model, args, kwargs): kwargs is a value of type {type(kwargs).__name__}, not a "
+                "dictionary; several inputs are a tuple, as in flops_budget(model, (image, mask))"
+            )
+        inputs = inputs_of(model, args, kwargs)
+        given = inputs.args or inputs.kwargs
+        if (given or required(model)) and next(tensors_of((inputs.args, inputs.kwargs)), None) is None:
+            shown = reprlib.repr(args) + (f", {reprlib.repr(kwargs)}" if kwargs else "")
+            carried = (
+                "" if given else ", and the model carries no example of its own (dummy_inputs, example_input_array)"
+            )
+            raise UsageError(
+                f"flops_budget(model, args): there is no tensor among the arguments, which are {shown}{carried}; hand "
+                "over the model's input, as in flops_budget(model, torch.empty(1, 3, 224, 224)); where it takes none, "
+                "flops_budget(lambda: model(...))"
+            )
+
+    def _untimed(self, complexity: Complexity) -> Complexity:
+        """What was watched; where its latency is limited, with a note that nothing holds it to that."""
+        if not self._timing.limited:
+            return complexity
+        from msgspec.structs import replace  # noqa: PLC0415 -- what was watched is made of them
+
+        note = "what is watched is not timed, so that no latency limit holds: call flops_budget(model, inputs)"
+        return replace(complexity, notes=(*complexity.notes, note))
+
+    def _would_keep(self, name: str, complexity: Complexity) -> bool:
+        """Whether the measurement becomes what counts under its name: timing any other would be for nothing."""
+        known = self._measurements.get(name)
+        return known is None or _size(complexity) > _size(known.complexity)
+
+    def _keep(self, name: str, complexity: Complexity, seconds: float, *, of_one_model: bool = True) -> None:
+        from pytest_flopsbudget.results.verdict import Measurement  # noqa: PLC0415 -- brings msgspec
+
+        known = self._measurements.get(name)
+        if known is None:
+            self._measurements[name] = Measurement(name=name, complexity=complexity, seconds=seconds)
+            return
+        if of_one_model and _identity(known.complexity) != _identity(complexity):
+            raise UsageError(
+                f"two different models were measured as {name!r}: {_in_words(known.complexity)}, then "
+                f'{_in_words(complexity)}; tell them apart with flops_budget(..., name="...")'
+            )
+        larger = max(known.complexity, complexity, key=_size)
+        self._measurements[name] = Measurement(
+            name=name, complexity=larger, times=known.times + 1, seconds=known.seconds + seconds
+        )
+
+    def close(self) -> list[Measurement]:
+        """End the test: what was measured, a measurement a name. Nothing can be measured from now on."""
+        self._closed = True
+        return list(self._measurements.values())
+
+
+def _check_name(name: object, call: str) -> None:
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"{call}: a name is a text that is not empty")
+
+
+def _size(complexity: Complexity) -> tuple[int, int]:
+    return complexity.flops, complexity.total_flops
+
+
+def _identity(complexity: Complexity) -> tuple[str, int]:
+    # Not its buffers: caches grow with the inputs.
+    return complexity.model, complexity.params
+
+
+def _in_words(complexity: Complexity) -> str:
+    return f"{complexity.model} of {complexity.params:,} parameters"

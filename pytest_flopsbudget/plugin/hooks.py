@@ -1,0 +1,381 @@
+"""The edge to pytest: options, marker, fixture, the hand-over between processes, the summary. Thin on purpose.
+
+Nothing heavier than the standard library is imported until a test is marked or uses the fixture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from contextlib import nullcontext, suppress
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_flopsbudget.errors import BudgetExceededError, UsageError
+from pytest_flopsbudget.plugin.collection import Census
+from pytest_flopsbudget.plugin.items import is_outside
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from _pytest._code.code import TerminalRepr
+
+    from pytest_flopsbudget.plugin.controller import Controller
+    from pytest_flopsbudget.plugin.explain import Explaining
+    from pytest_flopsbudget.plugin.fixture import FlopsBudget
+    from pytest_flopsbudget.plugin.session import BudgetSession
+
+
+_MARKER = (
+    "flops_budget(**limits, modules=None, phases=None, tolerance=None): hold what the test computes, or measures with "
+    'the flops_budget fixture, to these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); see the README '
+    "of pytest-flopsbudget."
+)
+
+#: A table's head or a key with this plugin's name; not a requirement, with which a project asks for it to be installed.
+_TABLE = re.compile(rb"""(?im)^[ \t]*(?:\[[^\n]*flop|[\w.\-"' ]*flop[\w.\-"' ]*=(?!=))""")
+
+_UPDATE_OPTIONS = ("--flops-budget-update", "--flops-budget-update=new", "--flops-budget-update=improved")
+
+#: The flag that asks for a report → what it is.
+_REPORTS = {
+    "--flops-budget-json": "the whole report as JSON, to accept and compare later and for other programs",
+    "--flops-budget-markdown": "a table with module diffs as Markdown, for pull requests",
+    "--flops-budget-csv": "a row a measurement as CSV, for spreadsheets and data frames",
+    "--flops-budget-gitlab": "OpenMetrics text, for GitLab's metrics reports",
+}
+
+_SESSION: pytest.StashKey[BudgetSession] = pytest.StashKey()
+#: Whether the pyproject may hold a table for this plugin.
+_SAYS: pytest.StashKey[bool] = pytest.StashKey()
+_CENSUS: pytest.StashKey[Census] = pytest.StashKey()
+_CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
+_EXPLAINING: pytest.StashKey[Explaining] = pytest.StashKey()
+_FIXTURE: pytest.StashKey[FlopsBudget] = pytest.StashKey()
+#: Of a test that is watched; what it measures itself goes before that.
+_WATCHED: pytest.StashKey[FlopsBudget] = pytest.StashKey()
+#: What a test's report carries to the controlling process.
+_PAYLOAD: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
+#: What is wrong with a test's measurements, which may fail for another reason before.
+_BROKEN: pytest.StashKey[str] = pytest.StashKey()
+_OF_AN_ATTEMPT: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _WATCHED, _PAYLOAD, _BROKEN)
+
+
+class _Update(argparse.Action):
+    """Keeps what is a part of the option's name; an option with an optional value would take the path behind it."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002 -- argparse hands it over
+        namespace: argparse.Namespace,
+        values: object,  # noqa: ARG002
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, (option_string or "").partition("=")[2] or "all")
+
+
+def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Refuse a word that the option does not know; argparse would name the words, but not the near one."""
+    config = pluginmanager.get_plugin("pytestconfig")
+    for arg in config.invocation_params.args if isinstance(config, pytest.Config) else ():
+        name, separator, word = str(arg).partition("=")
+        if name == _UPDATE_OPTIONS[0] and separator and arg not in _UPDATE_OPTIONS:
+            import difflib  # noqa: PLC0415 -- for those who mistype
+
+            words = [option.partition("=")[2] for option in _UPDATE_OPTIONS[1:]]
+            near = difflib.get_close_matches(word, words, n=1)
+            hint = f"; did you mean {name}={near[0]}?" if near else "."
+            raise pytest.UsageError(
+                f"{arg}: {word!r} is nothing that can be accepted{hint} There are {', '.join(_UPDATE_OPTIONS)}"
+            )
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the flags. None is what they are without being given, so that the pyproject may speak."""
+    _check_update_option(pluginmanager)
+    group = parser.getgroup("flops-budget", "complexity budgets (pytest-flopsbudget)")
+    group.addoption(
+        *_UPDATE_OPTIONS,
+        action=_Update,
+        nargs=0,
+        dest="flops_budget_update",
+        default=None,
+        help="accept what the tests measure as the new baseline, or only what has none yet, or only what tightens it; "
+        "only tests that ran and passed are written",
+    )
+    group.addoption(
+        "--flops-budget-prune",
+        action="store_true",
+        default=None,
+        help="remove the baseline entries of tests that are no longer there; needs a run that leaves no test out",
+    )
+    group.addoption(
+        "--flops-budget-disable",
+        action="store_true",
+        default=None,
+        help="measure, but hold nothing to limits and baselines",
+    )
+    group.addoption(
+        "--flops-budget-explain",
+        metavar="NODEID",
+        help="run this one test, and show a page about each of its measurements, or about NODEID:NAME alone: where its "
+        "work is done, what bounds its time, and where it pays to look",
+    )
+    for flag, meaning in _REPORTS.items():
+        group.addoption(flag, metavar="PATH", help=f"write {meaning}")
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Add the hooks that others may implement."""
+    from pytest_flopsbudget.plugin import hookspecs  # noqa: PLC0415 -- pytest asks for it after this module is imported
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker and, where the run is controlled, who hears of all tests."""
+    config.addinivalue_line("markers", _MARKER)
+    for flag in ("--flops-budget-update", "--flops-budget-prune"):
+        if config.getoption(flag) and config.getoption("--flops-budget-disable"):
+            raise pytest.UsageError(
+                f"{flag} and --flops-budget-disable contradict each other: a run that holds nothing to its baseline "
+                "changes nothing in it either; give one of them"
+            )
+    config.stash[_CENSUS] = census = Census(config)
+    config.pluginmanager.register(census, "flopsbudget-census")
+    explaining = _explaining(config, census)
+    if not hasattr(config, "workerinput"):
+        from pytest_flopsbudget.plugin.controller import Controller  # noqa: PLC0415 -- a worker does without
+
+        config.stash[_CONTROLLER] = controller = Controller(
+            config, lambda: _session(config), census.collected, _given_reports(config), explaining
+        )
+        config.pluginmanager.register(controller, "flopsbudget-controller")
+
+
+def _explaining(config: pytest.Config, census: Census) -> Explaining | None:
+    """What chooses the one test that is to be explained; None where none is."""
+    if config.getoption("--flops-budget-explain") is None:
+        return None
+    if config.getoption("--flops-budget-disable"):
+        raise pytest.UsageError(
+            "--flops-budget-explain and --flops-budget-disable contradict each other: a run that keeps nothing of what "
+            "it measures has nothing to explain; give one of them"
+        )
+    from pytest_flopsbudget.plugin.explain import Explaining  # noqa: PLC0415 -- few runs ask for it
+
+    config.stash[_EXPLAINING] = explaining = Explaining(config, census)
+    config.pluginmanager.register(explaining, "flopsbudget-explaining")
+    return explaining
+
+
+def _given_reports(config: pytest.Config) -> dict[str, Path]:
+    """The flag that asks for a report → the file to write it to."""
+    given = {flag: path for flag in _REPORTS if (path := config.getoption(flag)) is not None}
+    if not given:
+        return {}
+    from pytest_flopsbudget.plugin.report_writer import checked_paths  # noqa: PLC0415 -- see the module's docstring
+
+    try:
+        return checked_paths(given, config.invocation_params.dir)
+    except UsageError as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+def _session(config: pytest.Config) -> BudgetSession:
+    """What the plugin knows about this run, made when it is first asked for."""
+    session = config.stash.get(_SESSION, None)
+    if session is None:
+        from pytest_flopsbudget.plugin.session import BudgetSession  # noqa: PLC0415 -- see the module's docstring
+
+        session = config.stash[_SESSION] = BudgetSession(config)
+    return session
+
+
+def _says_something(config: pytest.Config) -> bool:
+    """Whether the pyproject may hold a table for this plugin; a look at the bytes, which costs no import."""
+    try:
+        return _TABLE.search((config.rootpath / "pyproject.toml").read_bytes()) is not None
+    except OSError:
+        return False
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    """Say how many budgets the pyproject holds; nothing where it has no table for this plugin."""
+    return _session(config).header() if _says_something(config) else None
+
+
+def _uses_budget(item: pytest.Item) -> bool:
+    return _asks(item) or item.get_closest_marker("flops_budget") is not None or _matches_watch(item)
+
+
+def _asks(item: pytest.Item) -> bool:
+    return "flops_budget" in getattr(item, "fixturenames", ())
+
+
+def _matches_watch(item: pytest.Item) -> bool:
+    """Whether the pyproject says that the test is watched. Where it is wrong, that is told elsewhere."""
+    says = item.config.stash.get(_SAYS, None)
+    if says is None:
+        says = item.config.stash[_SAYS] = _says_something(item.config)
+    if not says:
+        return False
+    with suppress(UsageError):
+        return _session(item.config).watches(item)
+    return False
+
+
+def _watching(item: pytest.Item) -> AbstractContextManager[None]:
+    """Watch the test while the context lasts, if it is one to be watched."""
+    marked = item.get_closest_marker("flops_budget") is not None
+    if _asks(item) or item.config.getoption("--flops-budget-disable") or not (marked or _matches_watch(item)):
+        return nullcontext()
+    from pytest_flopsbudget.plugin.watched_tests import watching  # noqa: PLC0415 -- see the module's docstring
+
+    budget = item.stash[_WATCHED] = _budget(item)
+    return watching(item, budget)
+
+
+def _budget(item: pytest.Item) -> FlopsBudget:
+    from pytest_flopsbudget.plugin.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
+
+    session = _session(item.config)
+    return FlopsBudget(
+        prepare=lambda: session.formulas,
+        shortcuts=session.settings.shortcuts == "on",
+        test=getattr(item, "originalname", None) or item.name,
+        devices=session.devices_for(item),
+        timing=session.timing_for(item),
+    )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tell all mistakes in the pyproject, the markers and the baselines together, before any test runs."""
+    if config.getoption("--flops-budget-disable"):
+        return
+    concerned = [item for item in items if _uses_budget(item)]
+    mistakes = _session(config).mistakes(concerned) if concerned or _says_something(config) else []
+    if config.getoption("--flops-budget-prune"):
+        mistakes += filter(None, [config.stash[_CENSUS].refusal(items)])
+    if _EXPLAINING in config.stash:
+        mistakes += config.stash[_EXPLAINING].mistakes
+    if not mistakes:
+        return
+    if hasattr(config, "workeroutput"):
+        # A worker cannot end the run; the controller does, from what it finds here, and nothing runs until then.
+        from pytest_flopsbudget.plugin.xdist import MISTAKES  # noqa: PLC0415
+
+        config.workeroutput[MISTAKES] = mistakes
+        items.clear()
+        return
+    raise pytest.UsageError("\n".join(mistakes))
+
+
+@pytest.fixture
+def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
+    """Measure models and hold them to the test's budget; call it with a model and its inputs."""
+    budget = request.node.stash[_FIXTURE] = _budget(request.node)
+    return budget
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forget what an earlier attempt measured: a test that is run again measures anew."""
+    _forget(item)
+    item.user_properties[:] = [pair for pair in item.user_properties if not str(pair[0]).startswith("flops_budget.")]
+
+
+def _forget(item: pytest.Item) -> None:
+    for key in _OF_AN_ATTEMPT:
+        if key in item.stash:
+            del item.stash[key]
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail the test in its call phase, after its body ran, where what it measured breaks its budget."""
+    try:
+        with _watching(item):
+            result = yield
+    except (Exception, pytest.fail.Exception):
+        # Judged even where the test fails by itself: its numbers belong into the summary and the reports. What is wrong
+        # with its marker or its baseline waits until the test's own failure is out of the way.
+        with suppress(UsageError):
+            _judge(item)
+        raise
+    text = _judge(item)
+    if text:
+        raise BudgetExceededError(text)
+    return result
+
+
+def _judge(item: pytest.Item) -> str:
+    """Judge what a test measured, keep that for its report, and say why it fails, if it does."""
+    budget, watched = item.stash.get(_FIXTURE, None), item.stash.get(_WATCHED, None)
+    if budget is None and watched is None and item.get_closest_marker("flops_budget") is None:
+        return ""
+    payload, text = _session(item.config).judge(item, budget, watched)
+    if payload is not None:
+        item.stash[_PAYLOAD] = payload
+        item.stash[_BROKEN] = text
+    return text
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let the report carry the verdicts to the controlling process, and show a broken budget without a traceback."""
+    report = yield
+    if call.when == "teardown":
+        _forget(item)
+    if is_outside(item):
+        report.__dict__["flops_budget_file"] = str(item.path)
+    if call.when == "call" and _PAYLOAD in item.stash:
+        own = call.excinfo is not None and not isinstance(call.excinfo.value, BudgetExceededError)
+        item.stash[_PAYLOAD]["own_failure"] = own
+        # A plain attribute: reports carry what they are given, between processes too.
+        report.__dict__["flops_budget"] = item.stash[_PAYLOAD]
+    # A skip, which an expected failure is too, keeps the form that pytest gave it.
+    if call.excinfo is None or report.outcome != "failed":
+        return report
+    if isinstance(call.excinfo.value, (BudgetExceededError, UsageError)):
+        report.longrepr = _without_traceback(call.excinfo.value, item)
+    elif call.when == "call" and item.stash.get(_BROKEN, ""):
+        report.sections.append(("flops budget", item.stash[_BROKEN]))
+    return report
+
+
+def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Item) -> TerminalRepr:
+    """The message, which is the whole story; a traceback into this plugin would hide it."""
+    line, message = (item.location[1] or 0) + 1, str(error)
+    if isinstance(error, UsageError):
+        line = _line_in(item.path, error) or line
+        message = f"{item.nodeid.partition('::')[0]}:{line}: {message}"
+    copy = type(error)(message).with_traceback(error.__traceback__)
+    shown = pytest.ExceptionInfo.from_exception(copy).getrepr(style="value")
+    if shown.reprcrash is not None:
+        # Without the exception's name, which would fill the line in the short summary; and one line of it, as pytest
+        # shows all of it there on CI.
+        shown.reprcrash.message = message.partition("\n")[0]
+        shown.reprcrash.path = str(item.path)
+        shown.reprcrash.lineno = line
+    return shown
+
+
+def _line_in(path: Path, error: Exception) -> int | None:
+    """The line of the file from which ``error`` came, the innermost one; None where it came from elsewhere."""
+    lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
+    return lines[-1] if lines else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Write the summary."""
+    controller = config.stash.get(_CONTROLLER, None)
+    if controller is not None:
+        controller.write_summary(terminalreporter)

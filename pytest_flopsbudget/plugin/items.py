@@ -1,0 +1,52 @@
+"""Questions about one test item."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def own_nodeid(item: pytest.Item) -> str:
+    """The item's node id as it is without pytest-xdist, which may append the name of a group to it."""
+    nodeid = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
+    return nodeid if not is_outside(item) else f"{own_file(item)}::{nodeid.partition('::')[2]}"
+
+
+def is_outside(node: pytest.Item | pytest.Collector) -> bool:
+    """Whether its file is not below pytest's root folder, so that two files' node ids may be the same."""
+    return not node.path.is_relative_to(node.config.rootpath)
+
+
+def own_file(node: pytest.Item | pytest.Collector) -> str:
+    """The node id of its file; of one outside of pytest's root folder pytest leaves folders or all of it out."""
+    if not is_outside(node):
+        return node.nodeid.partition("::")[0]
+    try:
+        return Path(os.path.relpath(node.path, node.config.rootpath)).as_posix()
+    except ValueError:  # on another drive
+        return node.path.as_posix()
+
+
+def as_typed(nodeid: str, config: pytest.Config) -> str:
+    """The node id as it is typed in the folder where pytest was started."""
+    here = config.invocation_params.dir
+    if here == config.rootpath:
+        return nodeid
+    file, separator, test_id = nodeid.partition("::")
+    try:
+        return Path(os.path.relpath(config.rootpath / file, here)).as_posix() + separator + test_id
+    except ValueError:  # on another drive
+        return nodeid
+
+
+def _relative(path: Path, config: pytest.Config) -> str:
+    try:
+        return str(path.relative_to(config.rootpath))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,81 @@
+"""Whether the measurements of a test are timed, and how: what the settings ask for, put to work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pytest_flopsbudget.hardware.catalog import recognized
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
+    from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.results.complexity import Complexity
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How models are timed, and whether they are without being asked to."""
+
+    #: Whether a limit or a tolerance asks for the latency.
+    wanted: bool = False
+    #: Whether it is a limit.
+    limited: bool = False
+    #: What the machine is called; None for the name of its hardware.
+    machine: str | None = None
+    #: Seconds for which each model is run, at least.
+    run_time: float = 1.0
+    #: The project's own profiles, by name.
+    devices: Mapping[str, Device] = field(default_factory=dict)
+    #: How many other processes of the run test at the same time.
+    beside: int = 0
+
+    def timed(  # noqa: PLR0913 -- what was counted, and of what
+        self,
+        complexity: Complexity,
+        tracer: Tracer,
+        model: Callable[..., Any],
+        args: Any,
+        kwargs: Mapping[str, Any] | None,
+        *,
+        backward: bool,
+    ) -> Complexity:
+        """``complexity`` with the latency of the model that ``tracer`` counted.
+
+        Raises:
+            UsageError: the model cannot be timed here.
+        """
+        from msgspec.structs import replace  # noqa: PLC0415 -- only who times pays for these
+
+        from pytest_flopsbudget.counting.latency.benchmark import time_model  # noqa: PLC0415
+        from pytest_flopsbudget.counting.latency.utilization import with_shares  # noqa: PLC0415
+        from pytest_flopsbudget.quantities.metrics import key_for  # noqa: PLC0415
+
+        latency, hardware = time_model(
+            model, args, kwargs, backward=backward, run_time=self.run_time, machine=self.machine
+        )
+        device = self._device(hardware)
+        if device is not None:
+            latency = with_shares(latency, tracer.credits, device)
+        return replace(
+            complexity,
+            latency=latency,
+            metrics={**complexity.metrics, key_for("latency", latency.machine): latency.median_ns},
+            notes=(*complexity.notes, *self._notes()),
+        )
+
+    def _device(self, hardware: str) -> Device | None:
+        """The machine's profile: one of the project's own, by its names or as the machine is called, or a known one."""
+        named = next(
+            (own for name, own in self.devices.items() if self.machine and name.casefold() == self.machine.casefold()),
+            None,
+        )
+        return recognized(hardware, self.devices.values()) or named or recognized(hardware)
+
+    def _notes(self) -> tuple[str, ...]:
+        if not self.beside:
+            return ()
+        others = "1 other process" if self.beside == 1 else f"{self.beside} other processes"
+        return (f"the latency was measured beside {others} of pytest-xdist, so that they shared the machine",)

@@ -1,0 +1,300 @@
+"""What one process knows of a run: settings, baselines, the budgets of its tests; and how it judges a test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_flopsbudget.config.reading import load_settings, marker_budget
+from pytest_flopsbudget.config.settings import Budget, Settings, describe
+from pytest_flopsbudget.errors import BaselineError, UsageError
+from pytest_flopsbudget.plugin.items import _relative, as_typed, own_nodeid
+from pytest_flopsbudget.plugin.latency_policy import Timing
+from pytest_flopsbudget.plugin.xdist import ENCODING, terminal_encoding
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    import pytest
+    from _pytest.nodes import Node
+
+    from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.plugin.fixture import FlopsBudget
+    from pytest_flopsbudget.reports.terminal.screen import Screen
+    from pytest_flopsbudget.results.verdict import Only, Verdict
+    from pytest_flopsbudget.storage.run_record import Baselines, Entry, Ledger
+
+
+class BudgetSession:
+    """Settings and baselines, read once each, and the rules that put them together."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        #: By the marker's identity, as its arguments need not be hashable; the marker is kept, so that no other takes
+        #: its place.
+        self._budgets: dict[int, tuple[pytest.Mark, Budget]] = {}
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the pyproject says.
+
+        Raises:
+            UsageError: it says something wrong, and something is held to it.
+        """
+        try:
+            return load_settings(self._config.rootpath)
+        except UsageError:
+            if self._disabled:
+                return Settings()
+            raise
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """The baseline files."""
+        from pytest_flopsbudget.storage.run_record import Baselines  # noqa: PLC0415 -- brings msgspec
+
+        # What a merge has torn has a baseline, two even: it is neither new, nor is there one to be tightened.
+        return Baselines(torn=self.accepts is True)
+
+    @property
+    def accepts(self) -> Only | bool:
+        """Whether this run accepts what it measures, or what alone of it."""
+        update: Literal["all"] | Only | None = self._config.getoption("--flops-budget-update")
+        return update is not None if update is None or update == "all" else update
+
+    def header(self) -> str | None:
+        """A line on what the pyproject holds; None where it holds nothing, or what will be told as a mistake."""
+        try:
+            settings = self.settings
+        except UsageError:
+            return None
+        return None if settings.path is None else f"flops-budget: {describe(settings)}"
+
+    def mistakes(self, items: Iterable[pytest.Item]) -> list[str]:
+        """What is wrong with the pyproject, the markers and the baselines of ``items``, each told once."""
+        items = list(items)
+        checks: list[Callable[[], object]] = [lambda: self.settings]
+        checks += [partial(self._marker_budget, item, *found) for item in items for found in _markers(item)]
+        checks += [partial(self.baselines.file, path) for path in dict.fromkeys(item.path for item in items)]
+        # A dict for its order: a marker's mistake is found once for each of its parameter sets.
+        return list(dict.fromkeys(filter(None, map(_mistake, checks))))
+
+    def _marker_budgets(self, item: pytest.Item) -> list[Budget]:
+        """The budgets of the item's markers, the closest last."""
+        return [self._marker_budget(item, *found) for found in _markers(item)]
+
+    def _marker_budget(self, item: pytest.Item, node: Node, mark: pytest.Mark) -> Budget:
+        if id(mark) not in self._budgets:
+            place = _place_of(mark, item) if node is item else node.nodeid
+            source = f"@pytest.mark.flops_budget on {place}"
+            budget = marker_budget(mark.args, mark.kwargs, source, self._own_devices())
+            self._budgets[id(mark)] = mark, budget
+        return self._budgets[id(mark)][1]
+
+    def _own_devices(self) -> Mapping[str, Device]:
+        try:
+            return self.settings.devices
+        except UsageError:
+            # Told by itself; what a marker says is checked all the same.
+            return {}
+
+    @cached_property
+    def formulas(self) -> tuple[str, ...]:
+        """The operators for which hooks or the pyproject have formulas, which are registered when this is first read.
+
+        Raises:
+            UsageError: a name is no operator's.
+        """
+        from pytest_flopsbudget.counting.costs import flops_formula  # noqa: PLC0415 -- brings torch
+
+        found = {}
+        for formulas in self._config.hook.pytest_flopsbudget_formulas(config=self._config):
+            found.update(formulas)
+        found.update(dict.fromkeys(self.settings.free_operators, _free))
+        for operator, formula in found.items():
+            flops_formula(operator)(formula)
+        return tuple(found)
+
+    def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
+        """The devices for which the item's measurements estimate the time: asked for, shown or limited."""
+        from pytest_flopsbudget.config.settings import device_named  # noqa: PLC0415
+        from pytest_flopsbudget.quantities.metrics import devices_in  # noqa: PLC0415
+        from pytest_flopsbudget.results.limits import limited_devices  # noqa: PLC0415 -- brings msgspec
+
+        shown = devices_in([self.settings.show])
+        names = (*self.settings.time_on, *shown, *limited_devices(self._holding(item)))
+        return tuple(device_named(self.settings, name) for name in dict.fromkeys(names))
+
+    def timing_for(self, item: pytest.Item) -> Timing:
+        """Whether the item's measurements are timed, and how."""
+        from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency  # noqa: PLC0415 -- as above
+
+        settings, budgets = self.settings, self._holding(item)
+        # Of pytest-xdist.
+        workers: Mapping[str, int] = getattr(self._config, "workerinput", {})
+        return Timing(
+            wanted=not self._disabled and asks_for_latency(budgets),
+            limited=limits_latency(budgets),
+            machine=settings.machine,
+            run_time=settings.latency_run_time / 10**9,
+            devices=settings.devices,
+            beside=workers.get("workercount", 1) - 1,
+        )
+
+    @property
+    def _disabled(self) -> bool:
+        return bool(self._config.getoption("--flops-budget-disable"))
+
+    def _holding(self, item: pytest.Item) -> tuple[Budget, ...]:
+        """The budgets that this run holds the item to; none where it is told to, and then mistakes in them pass."""
+        return () if self._disabled else self.budgets_for(item)
+
+    def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
+        """The budgets of the item, the closest last."""
+        return (*self.settings.budgets_for(own_nodeid(item)), *self._marker_budgets(item))
+
+    def watches(self, item: pytest.Item) -> bool:
+        """Whether the pyproject has the test watched, marked or not."""
+        return bool(self.settings.watch) and self.settings.watches(own_nodeid(item))
+
+    def judge(
+        self, item: pytest.Item, budget: FlopsBudget | None, watched: FlopsBudget | None = None
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Judge what a test measured, or else what was ``watched`` of it.
+
+        Returns:
+            What its report carries, and why it fails; None and "" where there is nothing.
+        """
+        if self._disabled:
+            return None, ""
+        measurements = [] if budget is None else budget.close()
+        marked = item.get_closest_marker("flops_budget") is not None
+        if not measurements and watched is not None:
+            measurements = [one for one in watched.close() if marked or one.complexity.runs_model]
+        if not measurements and marked:
+            return None, _NOTHING_MEASURED if watched is None else _NOTHING_COMPUTED
+        from pytest_flopsbudget.reports.ci.junit import properties  # noqa: PLC0415
+        from pytest_flopsbudget.reports.failure import explain  # noqa: PLC0415
+        from pytest_flopsbudget.reports.wording import with_signs  # noqa: PLC0415
+        from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
+        from pytest_flopsbudget.storage.run_record import packed  # noqa: PLC0415 -- brings msgspec
+
+        nodeid = own_nodeid(item)
+        budgets = self.budgets_for(item)
+        try:
+            baseline = self.baselines.entries(item.path, nodeid)
+        except BaselineError as error:
+            return None, str(error)
+        verdicts: list[Verdict] = []
+        for measurement in measurements:
+            accepted = baseline.get(measurement.name)
+            verdict = judge(measurement, budgets, self.settings, accepted, accepts=self.accepts)
+            item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
+            verdicts.append(verdict)
+        if self.settings.junit_properties == "on":
+            item.user_properties += properties(verdicts)
+        text = explain(as_typed(nodeid, self._config), verdicts)
+        vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
+        if not verdicts and not vanished:
+            return None, ""
+        payload = packed(nodeid, item.path, item.location[1] or 0, verdicts, vanished)
+        return payload, with_signs(text) if self._signs else text
+
+    @cached_property
+    def _signs(self) -> bool:
+        """Whether the run's terminal, which another process may hold, shows signs beyond ASCII."""
+        from pytest_flopsbudget.reports.wording import can_show_signs  # noqa: PLC0415
+
+        worker = getattr(self._config, "workerinput", None)
+        return can_show_signs(terminal_encoding(self._config) if worker is None else worker.get(ENCODING))
+
+    def _screen(self) -> Screen:
+        from pytest_flopsbudget.reports.terminal.screen import Screen  # noqa: PLC0415 -- brings rich
+
+        writer = self._config.get_terminal_writer()
+        return Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(self._config))
+
+    def write_summary(self, reporter: pytest.TerminalReporter, ledger: Ledger) -> None:
+        """Write what the run measured to the terminal."""
+        from pytest_flopsbudget.reports.terminal.baseline_notes import upkeep  # noqa: PLC0415
+        from pytest_flopsbudget.reports.terminal.summary import summary  # noqa: PLC0415 -- brings rich
+
+        screen = self._screen()
+        verbosity = self._config.get_verbosity()
+        # As pytest itself shows them; and a command is typed where this run was started.
+        entries = [replace(entry, nodeid=as_typed(entry.nodeid, self._config)) for entry in ledger]
+        if verbosity >= 0:
+            reporter.write_sep("=", "flops budgets")
+        if verbosity >= 0 or any(entry.needs_attention for entry in entries):
+            for line in summary(entries, screen, self.settings, verbosity=verbosity, accepts=self.accepts is True):
+                reporter.write_line(line)
+        for line in upkeep(
+            ledger,
+            updates=bool(self.accepts),
+            verbosity=verbosity,
+            shown_path=partial(_relative, config=self._config),
+            shown_nodeid=partial(as_typed, config=self._config),
+        ):
+            reporter.write_line(line)
+        for error in ledger.errors:
+            reporter.write_line(f"ERROR: {error}", red=True)
+
+    def write_page(self, reporter: pytest.TerminalReporter, entry: Entry, name: str | None) -> None:
+        """Write all there is to say about what a test measured, or about its one measurement ``name``."""
+        from pytest_flopsbudget.reports.terminal.explain import page  # noqa: PLC0415 -- brings rich
+
+        nodeid = as_typed(entry.nodeid, self._config)
+        for verdict in entry.whole():
+            if name is None or verdict.name == name:
+                reporter.write_sep("=", "flops budget explained")
+                if entry.own_failure:
+                    reporter.write_line("the test failed for a reason of its own; this is what it measured before")
+                for line in page(nodeid, verdict, self._devices_of(verdict), self._screen()):
+                    reporter.write_line(line)
+
+    def _devices_of(self, verdict: Verdict) -> list[Device]:
+        """The devices that a measurement has times for, those first that the pyproject asks for."""
+        from pytest_flopsbudget.config.settings import device_named  # noqa: PLC0415
+        from pytest_flopsbudget.quantities.metrics import devices_in  # noqa: PLC0415 -- of use to few runs
+
+        estimated = devices_in(verdict.complexity.metrics)
+        asked = [name for name in self.settings.time_on if name in estimated]
+        return [device_named(self.settings, name) for name in dict.fromkeys((*asked, *estimated))]
+
+
+_NOTHING_MEASURED = (
+    "marked with flops_budget, but measured nothing: take the flops_budget fixture and call "
+    "flops_budget(model, inputs), or remove the marker"
+)
+
+_NOTHING_COMPUTED = (
+    "marked with flops_budget, but computed nothing that PyTorch's dispatcher saw on the test's thread: run a model in "
+    "the test itself, not in its fixtures or in another process, or remove the marker"
+)
+
+
+def _free(_call: object) -> int:
+    return 0
+
+
+def _markers(item: pytest.Item) -> list[tuple[Node, pytest.Mark]]:
+    """The markers that hold for the item, each with what it was put on, the closest last."""
+    return list(item.iter_markers_with_node("flops_budget"))[::-1]
+
+
+def _place_of(mark: pytest.Mark, item: pytest.Item) -> str:
+    """The test whose marker it is, with its parameters only where it belongs to one set of them."""
+    nodeid = own_nodeid(item)
+    callspec = getattr(item, "callspec", None)
+    if callspec is None or any(own is mark for own in callspec.marks):
+        return nodeid
+    return nodeid.removesuffix(f"[{callspec.id}]")
+
+
+def _mistake(check: Callable[[], object]) -> str | None:
+    try:
+        check()
+    except UsageError as error:
+        return str(error)
+    return None

@@ -1,0 +1,127 @@
+"""Write numbers with their units."""
+
+from __future__ import annotations
+
+import math
+import re
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_flopsbudget.quantities.parsing import _BINARY, _DECIMAL, _LARGEST_PERCENT, _SIGNIFICANT_DIGITS, is_ratio
+
+if TYPE_CHECKING:
+    from pytest_flopsbudget.quantities.metrics import Metric
+
+
+def format_value(value: int | Fraction, metric: Metric) -> str:
+    """``value`` in at most four significant digits: "8.178 GFLOPs", "25.56 M", "97.49 MiB", "3.214 ms", "512".
+
+    Zeros at the end say that the value was rounded to them; an exact short form has none: "8.2 GFLOPs".
+    """
+    return _format_digits(value, metric, _SIGNIFICANT_DIGITS)
+
+
+def format_exact(value: int | Fraction, metric: Metric) -> str:
+    """``value`` to the last digit: "8,178,368,512 FLOPs"; "25/3 FLOPs/byte", as no decimal number is exact there."""
+    number = Fraction(value)
+    text = f"{number.numerator:,}" if number.denominator == 1 else f"{number.numerator:,}/{number.denominator:,}"
+    return f"{text} {_notation(metric).unit}".rstrip()
+
+
+def format_pair(a: int | Fraction, b: int | Fraction, metric: Metric) -> tuple[str, str]:
+    """Two values to be read side by side: short, or exact where the short forms would hide that they differ.
+
+    Of ratios, exact is as many digits as it takes.
+    """
+    pair = format_value(a, metric), format_value(b, metric)
+    digits = _SIGNIFICANT_DIGITS
+    # "8.200 GFLOPs" says that it was rounded, "8.2 GFLOPs" that it was not; a reader sees the same number twice.
+    while a != b and _without_zeros(pair[0]) == _without_zeros(pair[1]):
+        if not is_ratio(metric):
+            return format_exact(a, metric), format_exact(b, metric)
+        digits += 1
+        pair = _format_digits(a, metric, digits), _format_digits(b, metric, digits)
+    return pair
+
+
+def _format_digits(value: int | Fraction, metric: Metric, digits: int) -> str:
+    notation = _notation(metric)
+    scaled = Fraction(value)
+    rounded = _rounded(scaled, digits)
+    for prefix in notation.prefixes:
+        if rounded < notation.base or prefix == notation.prefixes[-1]:
+            return f"{_digits(rounded, digits, exact=rounded == scaled)} {prefix}{notation.word}".rstrip()
+        scaled /= notation.base
+        # What rounding lifted to this prefix is one of it: 1023.6 KiB are 1.000 MiB, not 0.9996.
+        rounded = max(Fraction(1), _rounded(scaled, digits))
+    raise AssertionError("the last prefix returns")
+
+
+def _without_zeros(short: str) -> str:
+    return re.sub(r"\.?0+(?= |$)", "", short) if "." in short else short
+
+
+def format_delta(delta: int | Fraction, metric: Metric) -> str:
+    """A change and its sign, in at most four significant digits: "+411.2 MFLOPs", "-3 M"; zero has no sign."""
+    sign = "+" if delta > 0 else "-" if delta < 0 else ""
+    return sign + format_value(-delta if delta < 0 else delta, metric)
+
+
+def format_percent(old: int | Fraction, new: int | Fraction) -> str:
+    """The change from ``old`` to ``new``: "+5.0%", "-0.02%", "<0.01%" or ">-0.01%", "0%"; "new" where ``old`` is 0."""
+    if old == new:
+        return "0%"
+    if old == 0:
+        return "new"
+    percent = Fraction(100 * (new - old), old)
+    if abs(percent) > _LARGEST_PERCENT:
+        return f"{'+' if percent > 0 else '-'}{abs(round(percent))}%"
+    if abs(percent) >= Fraction(1, 10):
+        return f"{float(percent):+.1f}%"
+    if abs(percent) >= Fraction(1, 100):
+        return f"{float(percent):+.2f}%"
+    return "<0.01%" if percent > 0 else ">-0.01%"
+
+
+class _Notation(NamedTuple):
+    """How values are printed."""
+
+    prefixes: tuple[str, ...]
+    #: What each prefix multiplies the one before by.
+    base: int
+    #: What follows the prefix.
+    word: str
+    #: What follows a value that has no prefix.
+    unit: str
+
+
+def _notation(metric: Metric) -> _Notation:
+    if metric.unit == "bytes":
+        return _Notation(_BINARY, 1024, "B", "B")
+    if metric.unit == "ns":
+        return _Notation(("n", "u", "m", ""), 1000, "s", "ns")
+    word = "" if metric.unit == "count" else metric.unit
+    return _Notation(_DECIMAL, 1000, word, word)
+
+
+def _decimals(number: Fraction, digits: int) -> int:
+    """How many decimals show so many significant digits of ``number``."""
+    if 0 < number < 1:
+        # Zeros in front are not significant: 0.08333 FLOPs a byte.
+        return digits + len(str(math.ceil(1 / number) - 1)) - 1
+    return max(0, digits - len(str(math.floor(number))))
+
+
+def _rounded(number: Fraction, digits: int) -> Fraction:
+    return round(number, _decimals(number, digits))
+
+
+def _digits(number: Fraction, digits: int, *, exact: bool) -> str:
+    """``number``, which is rounded already, without the zeros that say nothing."""
+    decimals = _decimals(number, digits)
+    if number.denominator == 1 and (exact or decimals == 0):
+        return str(math.floor(number))
+    # By whole numbers: what a damaged file holds may be larger than any float.
+    whole, rest = divmod(round(number * 10**decimals), 10**decimals)
+    text = f"{whole}.{rest:0{decimals}d}" if decimals else str(whole)
+    return text.rstrip("0") if exact else text

@@ -1,0 +1,281 @@
+"""Quantities as people write them ("8.2 GFLOPs", "25.6M", "96 MiB", "1%") and the whole numbers that they mean."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+import re
+from collections.abc import Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.quantities.tolerance import Tolerance
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_flopsbudget.quantities.metrics import Metric, Unit
+
+
+_DECIMAL = ("", "k", "M", "G", "T", "P", "E")
+_BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+#: Prefix → what it multiplies by: powers of 1000, and of 1024.
+DECIMAL_FACTORS = {prefix: 1000**power for power, prefix in enumerate(_DECIMAL)} | {"K": 1000}
+BINARY_FACTORS = {prefix: 1024**power for power, prefix in enumerate(_BINARY)}
+_WORDS: Mapping[Unit, Mapping[str, Fraction | int]] = {
+    "FLOPs": {"": 1, "FLOP": 1, "FLOPs": 1, "MAC": 2, "MACs": 2},
+    "MACs": {"": 1, "MAC": 1, "MACs": 1, "FLOP": Fraction(1, 2), "FLOPs": Fraction(1, 2)},
+}
+#: Unit of a ratio → the words for what it is over.
+_OVER: Mapping[Unit, tuple[str, ...]] = {"FLOPs/byte": ("byte", "B"), "FLOPs/step": ("step",)}
+_TIMES: Mapping[str, int] = {
+    "ns": 1,
+    "us": 10**3,
+    "\N{MICRO SIGN}s": 10**3,
+    "\N{GREEK SMALL LETTER MU}s": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+}
+
+# Patterns are compiled at first use: most runs of pytest have nothing to parse.
+_NUMBER = (
+    r"(?P<sign>[+-]?)"
+    r"(?P<digits>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+(?:_[0-9]+)*)"
+    r"(?P<rest>(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,2}(?![0-9]))?)"
+    r"\s*(?P<unit>(?![0-9.,_+-]).*)"
+)
+_RATE = r"(?P<prefix>(?i:[kMGTPE]?))(?:FLOPS|(?P<word>(?i:flops?|macs?))(?:/|per)s(?:ec(?:ond)?)?)"
+#: No amount needs more; keeps Python's own limit on the digits of an integer out of sight.
+_LONGEST_TEXT = 100
+_SIGNIFICANT_DIGITS = 4
+#: Beyond it, a decimal says nothing; and what a damaged file holds may be larger than any float.
+_LARGEST_PERCENT = 10**15
+
+_EXAMPLES: Mapping[Unit, str] = {
+    "FLOPs": '"8.2 GFLOPs" or "4.1 GMACs"',
+    "MACs": '"4.1 GMACs" or "8.2 GFLOPs"',
+    "count": '"25.6M" or 25_600_000',
+    "bytes": '"96 MiB" or "100 MB"',
+    "ns": '"3 ms" or "400 us"',
+    "FLOPs/byte": '"10 FLOPs/byte" or 0.5',
+    "FLOPs/step": '"1.2k FLOPs/step" or 1200',
+}
+_ALLOWED: Mapping[Unit, str] = {
+    "FLOPs": "FLOPs or MACs, after k, M, G, T, P, E or none",
+    "MACs": "MACs or FLOPs, after k, M, G, T, P, E or none",
+    "count": "k, M, G, T, P, E, B (billions) or none",
+    "bytes": "B, kB, MB, GB ... (powers of 1000), KiB, MiB, GiB ... (powers of 1024)",
+    "ns": "s, ms, us, ns",
+    "FLOPs/byte": "FLOPs/byte or MACs/byte, after k, M, G, T, P, E or none",
+    "FLOPs/step": "FLOPs/step or MACs/step, after k, M, G, T, P, E or none",
+}
+
+
+def parse_quantity(value: object, metric: Metric) -> int:
+    """The amount that ``value`` means, in the unit of ``metric``, rounded down.
+
+    Measured values are whole numbers, so the same ones are within a limit before and after it is rounded down.
+
+    Args:
+        value: a whole number, or text such as "8.2 GFLOPs", "4.1 GMACs" (2 FLOPs each), "1.7G", "25.6M", "8B"
+            (billions, of a count only), "25_600_000", "96 MiB" (2^20 bytes each), "96 MB" (10^6) or "3 ms".
+        metric: what it is an amount of. Times are whole nanoseconds, and written with their unit.
+
+    Raises:
+        ValueError: it is none, or one of something else. The message does not say where ``value`` stands.
+    """
+    return math.floor(_parse(value, metric))
+
+
+def parse_ratio(value: object, metric: Metric) -> Fraction:
+    """The ratio that ``value`` means, exactly: 10, 0.5, "10 FLOPs/byte", "1.2k FLOPs/step", "4 MACs/B" (2 FLOPs each).
+
+    Args:
+        value: a number, or text.
+        metric: what it is a ratio of: one whose unit is "FLOPs/byte" or "FLOPs/step".
+
+    Raises:
+        ValueError: it is none, or one of something else. The message does not say where ``value`` stands.
+    """
+    return _parse(value, metric)
+
+
+def is_ratio(metric: Metric) -> bool:
+    """Whether values of ``metric`` are fractions, and not whole numbers."""
+    return metric.unit in _OVER
+
+
+def _parse(value: object, metric: Metric) -> Fraction:
+    if isinstance(value, str):
+        return _parse_text(value, metric)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(_no_amount(value, metric))
+    # By its digits: 0.1 is a tenth where somebody wrote it, and not the float next to it.
+    return _plain(Fraction(repr(value)) if isinstance(value, float) else Fraction(value), value, metric)
+
+
+def parse_percent(value: object) -> Fraction:
+    """The share that text such as "1%" or "0.5 %" means: 1/100, 1/200.
+
+    Raises:
+        ValueError: not a percentage of zero or more. The message does not say where ``value`` stands.
+    """
+    read = read_number(value) if isinstance(value, str) else None
+    if read is None or read.unit != "%" or "," in read.digits or read.number < 0:
+        raise ValueError(f'{shown(value)} is not a percentage of zero or more; write it like "1%"')
+    return read.number / 100
+
+
+def parse_tolerance(value: object, metric: Metric) -> Tolerance:
+    """The growth of ``metric`` that ``value`` allows.
+
+    Args:
+        value: a share of the baseline's value ("1%"), an amount as ``parse_quantity`` reads it ("5 MFLOPs"), or both in
+            a table: ``{relative = "1%", absolute = "5 MFLOPs"}``.
+        metric: what may grow.
+
+    Raises:
+        ValueError: none of these. The message does not say where ``value`` stands.
+    """
+    if isinstance(value, Mapping):
+        return _parse_allowances(value, metric)
+    if isinstance(value, str) and value.rstrip().endswith("%"):
+        return Tolerance(relative=parse_percent(value))
+    try:
+        return Tolerance(absolute=parse_quantity(value, metric))
+    except ValueError as error:
+        raise ValueError(f'{error}, or a share like "1%"') from None
+
+
+def nearest_spelling(word: str, allowed: Iterable[str]) -> str | None:
+    """The allowed spelling that ``word`` most likely stands for, if any is near; case and dashes count least."""
+    spellings = list(allowed)
+    alike = [spelling for spelling in spellings if _folded(spelling) == _folded(word)]
+    return next(iter(alike or difflib.get_close_matches(word, spellings, n=1, cutoff=0.5)), None)
+
+
+def _folded(word: str) -> str:
+    return word.casefold().replace("-", "_")
+
+
+def shown(value: object) -> str:
+    """``value`` as messages show it: as Python writes it, and not at any length."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
+
+
+def _no_amount(value: object, metric: Metric) -> str:
+    return f"{shown(value)} is not an amount; write {_EXAMPLES[metric.unit]}"
+
+
+def _parse_allowances(table: Mapping[object, object], metric: Metric) -> Tolerance:
+    unknown = [key for key in table if key not in {"relative", "absolute"}]
+    if unknown or not table:
+        wrong = f"unknown key {shown(unknown[0])}" if unknown else "an empty table"
+        raise ValueError(f'{wrong}; write relative = "1%", absolute = {_EXAMPLES[metric.unit]}, or both')
+    return Tolerance(
+        relative=parse_percent(table["relative"]) if "relative" in table else Fraction(0),
+        absolute=parse_quantity(table["absolute"], metric) if "absolute" in table else 0,
+    )
+
+
+def _parse_text(text: str, metric: Metric) -> Fraction:
+    read = read_number(text)
+    if read is None:
+        raise ValueError(_no_amount(text, metric))
+    if read.number < 0 or not read.unit:
+        return _plain(read.number, text, metric)
+    factor = _factors(metric).get(read.unit)
+    if factor is None:
+        raise ValueError(f"{shown(text)}{_unit_mistake(read, metric)}")
+    refuse_decimal_comma(text, read, factor)
+    return read.number * factor
+
+
+class Written(NamedTuple):
+    """A number and its unit, as they stand in a text."""
+
+    number: Fraction
+    #: As it was written, without its sign: "8,178" or "8.2".
+    digits: str
+    #: Without spaces.
+    unit: str
+
+
+def read_number(text: str) -> Written | None:
+    """The number and the unit that ``text`` consists of; None if it is something else."""
+    match = re.fullmatch(_NUMBER, text.strip()) if len(text) <= _LONGEST_TEXT else None
+    if match is None:
+        return None
+    number = Fraction(match["digits"].replace(",", "").replace("_", "") + match["rest"])
+    unit = "".join(match["unit"].split())
+    return Written(-number if match["sign"] == "-" else number, match["digits"] + match["rest"], unit)
+
+
+def refuse_decimal_comma(text: str, read: Written, factor: Fraction | int) -> None:
+    """Half of the world writes a decimal comma: 8,178 GFLOPs may be a thousand times less than it seems.
+
+    Raises:
+        ValueError: ``read`` has a comma that may be one. The message does not say where ``text`` stands.
+    """
+    if "," in read.digits and factor >= DECIMAL_FACTORS["k"]:
+        plain, decimal = (read.digits.replace(",", point) for point in ("", "."))
+        raise ValueError(
+            f'{shown(text)}: does the comma group digits? Write "{plain} {read.unit}" or "{decimal} {read.unit}"'
+        )
+
+
+def _plain(number: Fraction, value: object, metric: Metric) -> Fraction:
+    """``number``, refused where it cannot be an amount by itself."""
+    if number < 0:
+        raise ValueError(f"{shown(value)} is negative; write zero or more, like {_EXAMPLES[metric.unit]}")
+    if metric.unit == "ns" and number != 0:
+        raise ValueError(f"{shown(value)} has no unit of time; write {_EXAMPLES[metric.unit]}")
+    if number.denominator != 1 and not is_ratio(metric):
+        raise ValueError(f"{shown(value)} has no unit and is not whole; write {_EXAMPLES[metric.unit]}")
+    return number
+
+
+@functools.cache
+def _factors(metric: Metric) -> Mapping[str, Fraction | int]:
+    """Every unit in which amounts of ``metric`` may be written → how much of the metric's own unit it is."""
+    if metric.unit == "bytes":
+        factors = DECIMAL_FACTORS | BINARY_FACTORS
+        return {**{f"{prefix}B": factor for prefix, factor in factors.items()}, "byte": 1, "bytes": 1}
+    if metric.unit == "ns":
+        return _TIMES
+    factors = DECIMAL_FACTORS
+    words = _WORDS.get(metric.unit)
+    if is_ratio(metric):
+        work = _WORDS["FLOPs"].items()
+        words = {f"{word}/{over}": size for word, size in work if word for over in _OVER[metric.unit]} | {"": 1}
+    elif words is None:
+        noun = metric.key.rpartition("_")[2]
+        nouns = ("", noun, "parameters") if noun == "params" else ("", noun)
+        words = dict.fromkeys(nouns, 1)
+        factors = {**DECIMAL_FACTORS, "B": 10**9}
+    return {f"{prefix}{word}": factor * size for word, size in words.items() for prefix, factor in factors.items()}
+
+
+def _unit_mistake(read: Written, metric: Metric) -> str:
+    """What follows the name of a value whose unit cannot be read."""
+    amount, unit = read.digits.replace(",", ""), read.unit
+    rate = re.fullmatch(_RATE, unit)
+    if rate and metric.unit in _WORDS:
+        word = "MACs" if (rate["word"] or "").lower().startswith("mac") else "FLOPs"
+        remedy = f'write "{amount} {rate["prefix"].upper()}{word}"'
+        return f": {unit} is a rate, {word} per second, and a budget is an amount of work: {remedy}"
+    if metric.unit == "bytes" and unit in DECIMAL_FACTORS:
+        binary = unit.upper()
+        return f' may be powers of 1000 or of 1024; write "{amount} {unit}B" or "{amount} {binary}iB"'
+    if metric.unit == "ns" and unit in DECIMAL_FACTORS:
+        return f" has no unit of time; write {_EXAMPLES[metric.unit]}"
+    other = next((other for other in METRICS.values() if unit in _factors(other)), None)
+    if other is not None:
+        kind = {"count": "a count", "ns": "a time"}.get(other.unit, f"in {other.unit}")
+        return f" is {kind}, which does not fit {metric.key}; write {_EXAMPLES[metric.unit]}"
+    near = nearest_spelling(unit, _factors(metric))
+    hint = f'; did you mean "{amount} {near}"?' if near else f"; write {_EXAMPLES[metric.unit]}."
+    return f": unknown unit {shown(unit)}{hint} Allowed: {_ALLOWED[metric.unit]}"

@@ -1,0 +1,99 @@
+"""Speeds as data sheets write them ("312 TFLOP/s", "1555 GB/s") and the whole numbers a second that they mean."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Literal
+
+from pytest_flopsbudget.quantities.parsing import (
+    BINARY_FACTORS,
+    DECIMAL_FACTORS,
+    nearest_spelling,
+    read_number,
+    refuse_decimal_comma,
+    shown,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_flopsbudget.quantities.parsing import Written
+
+
+Speed = Literal["FLOP/s", "B/s"]
+
+#: What is done a second → how many FLOPs, or operations on integers, it is: a multiply-accumulate is two.
+_WORK: Mapping[str, int] = {
+    "FLOP/s": 1,
+    "FLOPs/s": 1,
+    "FLOPS": 1,
+    "OP/s": 1,
+    "OPs/s": 1,
+    "OPS": 1,
+    "MAC/s": 2,
+    "MACs/s": 2,
+    "": 1,
+}
+_FACTORS: Mapping[Speed, Mapping[str, int]] = {
+    # A prefix alone will do, "19.5T", but a bare number will not.
+    "FLOP/s": {
+        f"{prefix}{word}": factor * size
+        for word, size in _WORK.items()
+        for prefix, factor in DECIMAL_FACTORS.items()
+        if prefix or word
+    },
+    "B/s": {f"{prefix}B/s": factor for prefix, factor in (DECIMAL_FACTORS | BINARY_FACTORS).items()},
+}
+_EXAMPLES: Mapping[Speed, str] = {"FLOP/s": '"19.5 TFLOP/s" or "26 TOPS"', "B/s": '"1555 GB/s" or "1.5 TiB/s"'}
+_ALLOWED: Mapping[Speed, str] = {
+    "FLOP/s": "FLOP/s, FLOPS, OPS or MAC/s, after k, M, G, T, P, E or none",
+    "B/s": "B/s, kB/s, MB/s, GB/s ... (powers of 1000), KiB/s, MiB/s, GiB/s ... (powers of 1024)",
+}
+
+
+def parse_rate(value: object, speed: Speed) -> int:
+    """The speed that ``value`` means, in whole FLOPs (or operations on integers) or bytes a second.
+
+    It is rounded up, so that a time that is worked out with it stays a lower bound.
+
+    Args:
+        value: text: "312 TFLOP/s", "312 TFLOPS", "19.5T", "26 TOPS", "13 TMAC/s" (2 each); "1555 GB/s", "1.5 TiB/s".
+        speed: what it is a speed of, "FLOP/s" or "B/s".
+
+    Raises:
+        ValueError: it is none, or one of something else. The message does not say where ``value`` stands.
+    """
+    read = read_number(value) if isinstance(value, str) else None
+    if not isinstance(value, str) or read is None:
+        raise ValueError(f"{shown(value)} is not a speed; write {_EXAMPLES[speed]}")
+    factor = _FACTORS[speed].get(read.unit)
+    if factor is None:
+        raise ValueError(f"{shown(value)}{_unit_mistake(read, speed)}")
+    if read.number <= 0:
+        raise ValueError(f"{shown(value)} is no speed above zero; write {_EXAMPLES[speed]}")
+    refuse_decimal_comma(value, read, factor)
+    return math.ceil(read.number * factor)
+
+
+def format_rate(rate: int, speed: Speed) -> str:
+    """``rate`` with the largest prefix that leaves one digit before the point, exactly: "19.5 TFLOP/s", "1555 GB/s"."""
+    prefix, factor = "", 1
+    for candidate, size in DECIMAL_FACTORS.items():
+        # Bandwidths are written as 1555 GB/s and 2039 GB/s, so that they can be told apart at a glance.
+        if candidate != "K" and rate >= size * (1 if speed == "FLOP/s" or candidate in {"", "k", "M", "G"} else 10):
+            prefix, factor = candidate, size
+    whole, rest = divmod(rate, factor)
+    decimals = f"{rest:0{len(str(factor)) - 1}d}".rstrip("0") if rest else ""
+    return f"{whole}{'.' if decimals else ''}{decimals} {prefix}{speed}"
+
+
+def _unit_mistake(read: Written, speed: Speed) -> str:
+    """What follows the name of a value whose unit cannot be read."""
+    other: Speed = "B/s" if speed == "FLOP/s" else "FLOP/s"
+    if not read.unit:
+        return f" has no unit; write {_EXAMPLES[speed]}"
+    if read.unit in _FACTORS[other] and read.unit not in DECIMAL_FACTORS:
+        return f" is a speed in {other}, and not in {speed}; write {_EXAMPLES[speed]}"
+    near = nearest_spelling(read.unit, _FACTORS[speed])
+    hint = f'; did you mean "{read.digits} {near}"?' if near else f"; write {_EXAMPLES[speed]}."
+    return f": unknown unit {shown(read.unit)}{hint} Allowed: {_ALLOWED[speed]}"

@@ -1,0 +1,1 @@
+"""Reports that CI systems read: GitHub, GitLab, JUnit, CSV."""

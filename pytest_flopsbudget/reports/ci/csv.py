@@ -1,0 +1,110 @@
+"""The report for spreadsheets and data frames: a row a measurement, amounts to the last digit."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.quantities.metrics import (
+    METRICS,
+    Amount,
+    devices_in,
+    in_order,
+    key_for,
+    metric_of,
+    name_in,
+    value_of,
+)
+from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.results.comparison import before
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_flopsbudget.results.report import Report, ReportedMeasurement
+
+
+_TEST = ("nodeid", "name", "file", "line", "test_outcome", "verdict", "fails")
+_RUN = ("model", "inputs", "execution", "backward", "times")
+
+#: What there is a column for of each metric: what was measured, what was accepted before, and the limit.
+_PARTS = ("", "_baseline", "_limit")
+_ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None)
+
+#: The columns of every report; behind them stand those of devices and machines that occur in a run.
+COLUMNS = (*_TEST, *_RUN, *(f"{key}{part}" for key in _ALWAYS for part in _PARTS))
+
+#: With one of these at the front, spreadsheets take a text for a formula.
+_FORMULA = ("=", "+", "-", "@")
+
+
+def text(report: Report) -> str:
+    """The report as CSV: a head, then a row a measurement, in the order of the tests."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    keys = (*_ALWAYS, *_named(report))
+    columns = (*_TEST, *_RUN, *(f"{key}{part}" for key in keys for part in _parts(key)))
+    writer.writerow(columns)
+    for test in report.tests:
+        for measurement in test.measurements:
+            complexity = measurement.complexity
+            words = {
+                "nodeid": test.nodeid,
+                "name": measurement.name,
+                "file": test.file,
+                "line": str(test.line),
+                "test_outcome": test.outcome,
+                "verdict": measurement.outcome,
+                "fails": _truth(measurement.fails),
+                "model": complexity.model,
+                "inputs": "; ".join(complexity.inputs),
+                "execution": complexity.execution,
+                "backward": _truth(complexity.backward),
+                "times": str(measurement.times),
+            }
+            cells = {key: _as_text(word) for key, word in words.items()} | _amounts(measurement, keys)
+            writer.writerow([cells.get(column, "") for column in columns])
+    return stream.getvalue()
+
+
+def _truth(value: bool) -> str:
+    return "true" if value else "false"
+
+
+def _as_text(word: str) -> str:
+    word = visible(word)
+    return f"'{word}" if word.startswith(_FORMULA) else word
+
+
+def _parts(key: str) -> tuple[str, ...]:
+    # What a clock measures may be too uneven to be judged.
+    return (*_PARTS, "_judged") if metric_of(key).per == "machine" else _PARTS
+
+
+def _named(report: Report) -> list[str]:
+    """The keys of devices and machines that the run measured or limited, derived ones too."""
+    found: set[str] = set()
+    for test in report.tests:
+        for one in test.measurements:
+            found.update(key for key in (*one.complexity.metrics, *one.limits) if name_in(key))
+            found.update(key_for("time", device) for device in devices_in(one.complexity.metrics))
+    return in_order(found)
+
+
+def _amounts(measurement: ReportedMeasurement, keys: Iterable[str]) -> dict[str, str]:
+    accepted = before(measurement.comparison, measurement.complexity.metrics)
+    amounts = {}
+    for key in keys:
+        limit = measurement.limits.get(key)
+        amounts[key] = _digits(value_of(measurement.complexity.metrics, key))
+        amounts[f"{key}_baseline"] = _digits(value_of(accepted, key))
+        if metric_of(key).per == "machine" and amounts[key]:
+            amounts[f"{key}_judged"] = _truth(key not in {one.metric for one in measurement.unjudged})
+        amounts[f"{key}_limit"] = _digits(limit.bound if limit else None)
+    return amounts
+
+
+def _digits(value: Amount | None) -> str:
+    """Whole numbers to the last digit, ratios as nearly as a float holds them."""
+    return "" if value is None else str(value if isinstance(value, int) else float(value))

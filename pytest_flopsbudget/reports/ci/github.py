@@ -1,0 +1,97 @@
+"""Annotations for GitHub Actions: a budget that is broken is shown at the test, in the pull request's changed files.
+
+The commands and what has to be escaped in them are those of ``actions/toolkit``, ``packages/core/src/command.ts``.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from typing import TYPE_CHECKING, Literal
+
+from pytest_flopsbudget.reports import details
+from pytest_flopsbudget.reports.failure import explain
+from pytest_flopsbudget.reports.wording import counted, update_command, with_signs
+from pytest_flopsbudget.results.comparison import tightens
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_flopsbudget.results.report import Report, ReportedTest
+
+
+Level = Literal["error", "warning", "notice"]
+
+#: GitHub shows no more of each kind for a step.
+MOST = 10
+#: Lines of a message; the whole text is in the log and in the job's summary.
+_MOST_LINES = 12
+_LONGEST_LINE = 500
+
+
+def commands(report: Report, folder: str) -> list[str]:
+    """The commands, a line each: errors first; where there are more than GitHub shows, the last one counts the rest.
+
+    Args:
+        report: the run.
+        folder: where its root folder is, seen from the top of the repository.
+    """
+    found: dict[Level, list[tuple[ReportedTest, str, str]]] = {"error": [], "warning": [], "notice": []}
+    for test in report.tests:
+        for level, title, message in _of_test(test, report):
+            found[level].append((test, title, message))
+    return [line for level, items in found.items() for line in _of_level(level, items, folder)]
+
+
+def _of_level(level: Level, items: Sequence[tuple[ReportedTest, str, str]], folder: str) -> Iterator[str]:
+    shown = items if len(items) <= MOST else items[: MOST - 1]
+    for test, title, message in shown:
+        place = {"file": posixpath.normpath(posixpath.join(folder, test.file)), "line": str(test.line), "title": title}
+        yield f"::{level} {','.join(f'{key}={_property(value)}' for key, value in place.items())}::{_data(message)}"
+    rest = items[len(shown) :]
+    if rest:
+        names = "\n".join(test.nodeid for test, *_ in rest[:_MOST_LINES])
+        title = f"flops budget: {counted(len(rest), 'more test')} like these"
+        yield f"::{level} title={_property(title)}::{_data(names)}"
+
+
+def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, str]]:
+    """What is to be said of a test: how loudly, under which title, and what."""
+    name = test.nodeid
+    if test.fails:
+        failing = [measurement for measurement in test.measurements if measurement.fails]
+        words = ", ".join(dict.fromkeys(measurement.outcome for measurement in failing))
+        yield "error", f"flops budget: {words}", _short(explain(test.nodeid, test.measurements), name)
+        return
+    unknown = sorted({key for one in test.measurements for key in one.complexity.unknown_operators})
+    if unknown and report.run.unknown_operators == "warn":
+        message = f"{name}\noperators without a formula, missing from the count: {', '.join(unknown)}"
+        yield "warning", "flops budget: unknown operators", message
+    uneven = [line for one in test.measurements for line in details.unjudged(one)]
+    if uneven:
+        yield "warning", "flops budget: latency not judged", "\n".join([name, *uneven])
+    gone = [*test.vanished, *(key for one in test.measurements for key in one.comparison.vanished)]
+    if gone and report.run.update != "all":
+        message = f"{name}\nin the baseline, but no longer measured: {', '.join(gone)}"
+        yield "warning", "flops budget: no longer measured", message
+    waiting = [measurement for measurement in test.measurements if not measurement.accepted]
+    outcomes = {measurement.outcome for measurement in waiting}
+    if "new" in outcomes and report.run.missing_baseline == "warn":
+        yield "notice", "flops budget: no baseline", f"{name}\nwrite it with {update_command(only='new')}"
+    if "improved" in outcomes:
+        alike = any(tightens(measurement.comparison) for measurement in waiting)
+        message = f"{name}\ntighten the baseline with {update_command(only='improved' if alike else None)}"
+        yield "notice", "flops budget: improved", message
+
+
+def _short(text: str, name: str) -> str:
+    lines = with_signs(text).splitlines()
+    more = [f"and {counted(len(lines) - _MOST_LINES, 'more line')} in the log"] if len(lines) > _MOST_LINES else []
+    return "\n".join([name, *(line[:_LONGEST_LINE] for line in lines[:_MOST_LINES]), *more])
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

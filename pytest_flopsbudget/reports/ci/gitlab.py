@@ -1,0 +1,56 @@
+"""The report for GitLab's merge requests: metrics in the OpenMetrics text format.
+
+GitLab shows which metrics of a merge request differ from those of its target branch. It takes a line apart as a shell
+would: a metric's name with its labels, then its value, and nothing from a ``#`` on. Its reader is
+``Gitlab::Ci::Parsers::Metrics::Generic``; the format is specified at https://prometheus.io/docs/specs/om/open_metrics_spec/.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.quantities.metrics import devices_in, in_order, key_for, metric_of, name_in, value_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_flopsbudget.results.report import Report, ReportedMeasurement
+
+
+_PREFIX = "flops_budget_"
+
+#: As the format escapes them; and "#", from which on GitLab reads nothing, as in an address.
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\n", "#": "%23"})
+
+
+def text(report: Report) -> str:
+    """The report as OpenMetrics text: each metric with a value for each measurement that holds it."""
+    return "".join(f"{line}\n" for line in (*_lines(report), "# EOF"))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    # A latency that is too uneven to be judged would differ in every merge request.
+    measured = [(test.nodeid, one.name, _judged(one)) for test in report.tests for one in test.measurements]
+    keys = {key for *_, metrics in measured for key in metrics}
+    keys |= {key_for("time", device) for device in devices_in(keys)}
+    head = ""
+    for key in in_order(keys):
+        row = metric_of(key)
+        rows = [(nodeid, name, value_of(metrics, key)) for nodeid, name, metrics in measured]
+        if row.key != head:
+            head = row.key
+            yield f"# TYPE {_PREFIX}{head} gauge"
+            yield f"# HELP {_PREFIX}{head} {row.meaning}"
+        place = f',{row.per}="{_escaped(name_in(key) or "")}"' if row.per else ""
+        for nodeid, name, value in rows:
+            if value is not None:
+                yield f'{_PREFIX}{head}{{test="{_escaped(nodeid)}",name="{_escaped(name)}"{place}}} {value}'
+
+
+def _judged(measurement: ReportedMeasurement) -> dict[str, int]:
+    uneven = {one.metric for one in measurement.unjudged}
+    return {key: value for key, value in measurement.complexity.metrics.items() if key not in uneven}
+
+
+def _escaped(label: str) -> str:
+    return label.translate(_ESCAPES)

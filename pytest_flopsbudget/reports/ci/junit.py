@@ -1,0 +1,45 @@
+"""What a test's entry in the JUnit report says of its measurements: properties, as ``record_property`` adds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.quantities.metrics import Amount, devices_in, in_order, key_for, metric_of, value_of
+from pytest_flopsbudget.reports.wording import visible
+from pytest_flopsbudget.results.verdict import DEFAULT_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pytest_flopsbudget.results.verdict import Verdict
+
+
+PREFIX = "flops_budget."
+
+
+def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
+    """Names and values: ``flops_budget.flops``, or ``flops_budget.student.flops`` for a measurement with a name.
+
+    Each stored metric that was measured, its baseline where it differs, the limits, and the verdict.
+    """
+    for verdict in verdicts:
+        prefix = PREFIX if verdict.name == DEFAULT_NAME else f"{PREFIX}{visible(verdict.name)}."
+        before = {change.metric: change.old for change in verdict.comparison.changes}
+        metrics = verdict.complexity.metrics
+        told = {*metrics, *(key_for("time", device) for device in devices_in(metrics))}
+        for key in in_order({*told, *before, *verdict.limits}):
+            value = value_of(metrics, key)
+            # Of what derives from stored metrics, what has a limit is told.
+            if value is not None and (key in told or metric_of(key).over):
+                yield f"{prefix}{key}", _number(value)
+            if key in before:
+                yield f"{prefix}{key}.baseline", before[key]
+            if key in verdict.limits:
+                yield f"{prefix}{key}.limit", _number(verdict.limits[key].bound)
+        for uneven in verdict.unjudged:
+            yield f"{prefix}{uneven.metric}.judged", "false"
+        yield f"{prefix}verdict", verdict.outcome
+
+
+def _number(value: Amount) -> int | str:
+    return value if isinstance(value, int) else str(float(value))

@@ -1,0 +1,97 @@
+"""Lines on what a measurement found beyond work: what filled the memory, what bounds the time, how long it took."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.hardware.roofline import bound_of
+from pytest_flopsbudget.quantities.formatting import format_percent, format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, count_of, devices_in, key_for
+from pytest_flopsbudget.reports.wording import counted
+from pytest_flopsbudget.results.complexity import MEMORY_KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.report import Judged
+
+
+_PARTS = METRICS["time"].derived
+
+
+def lines(complexity: Complexity) -> Iterator[str]:
+    """All of them; none where nothing of it was measured."""
+    yield from at_peak(complexity)
+    yield from times(complexity)
+    yield from latency(complexity)
+
+
+def at_peak(complexity: Complexity) -> Iterator[str]:
+    """What was alive when most bytes were: "peak 1.21 GiB in layer1.0.conv2 (aten.convolution): 0.8 GiB …"."""
+    peak = complexity.memory_at_peak
+    if peak is None:
+        return
+    row = METRICS["peak_memory"]
+    kinds = {kind.replace("_", " "): getattr(peak, kind) for kind in MEMORY_KINDS}
+    # Sorting is stable: of equals, the first in the order of the kinds.
+    alive = sorted((kind for kind, amount in kinds.items() if amount), key=lambda kind: -kinds[kind])
+    words = ", ".join(f"{format_value(kinds[kind], row)} {kind}" for kind in alive)
+    place = peak.module or "the model itself"
+    yield f"peak {format_value(peak.total, row)} in {place} ({peak.operator}){': ' if words else ''}{words}"
+
+
+def times(complexity: Complexity) -> Iterator[str]:
+    """What bounds the time on each device: "A100: at least 1.31 ms (estimate), memory-bound (compute 0.4 ms, …)"."""
+    for device in devices_in(complexity.metrics):
+        total = count_of(complexity.metrics, key_for("time", device))
+        if total is not None:
+            compute, memory, launch = parts_of_time(complexity.metrics, device)
+            parts = f"compute {_time(compute)}, memory {_time(memory)}, launches {_time(launch)}"
+            bound = bound_of(compute, memory, launch)
+            yield f"{device}: at least {_time(total)} (estimate), {bound}-bound ({parts})"
+
+
+def bounded_time(metrics: Mapping[str, int], device: str) -> str:
+    """A module's least time and what bounds it: ">=812.5 us memory"; empty where it has none."""
+    total = count_of(metrics, key_for("time", device))
+    return f">={_time(total)} {bound_of(*parts_of_time(metrics, device))}" if total else ""
+
+
+def latency(complexity: Complexity) -> Iterator[str]:
+    """How long it took for real, and how much of the device that used."""
+    measured = complexity.latency
+    if measured is None:
+        return
+    reached = [
+        f"{share * 100:.3g}% of {what}"
+        for share, what in ((measured.share_of_roofline, "the roofline"), (measured.mfu, "peak FLOP/s (MFU)"))
+        if share is not None
+    ]
+    used = f"; {', '.join(reached)}" if reached else ""
+    yield (
+        f"latency on {measured.machine}: {_time(measured.median_ns)}, the median of {counted(measured.runs, 'run')} on "
+        f"{counted(measured.threads, 'thread')}, quartiles {_time(measured.q1_ns)} and {_time(measured.q3_ns)}{used}"
+    )
+
+
+def unjudged(verdict: Judged) -> Iterator[str]:
+    """Why a latency was held to nothing."""
+    for one in verdict.unjudged:
+        spread, allowed = (
+            format_percent(one.median_ns, one.median_ns + part).lstrip("+") for part in (one.spread_ns, one.allowed_ns)
+        )
+        yield (
+            f"latency not judged: its spread, {spread}, is wider than its tolerance, {allowed}: measure where nothing "
+            "else runs, or give tolerance.latency more"
+        )
+
+
+def parts_of_time(metrics: Mapping[str, int], device: str) -> tuple[int, int, int]:
+    """Nanoseconds on ``device`` that compute, memory and launches take."""
+    compute, memory, launch = (metrics.get(key_for(part, device), 0) for part in _PARTS)
+    return compute, memory, launch
+
+
+def _time(nanoseconds: int) -> str:
+    return format_value(nanoseconds, METRICS["time"])

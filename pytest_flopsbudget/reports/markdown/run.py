@@ -1,0 +1,240 @@
+"""The report for pull requests and job summaries: GitHub's Markdown, the verdict first, never over a size."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, get_args
+
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, count_of, metric_of, title_of
+from pytest_flopsbudget.reports import details
+from pytest_flopsbudget.reports.cells import amount, change, label, used
+from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
+from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
+from pytest_flopsbudget.reports.wording import counted, from_to, update_command
+from pytest_flopsbudget.results.comparison import tightens
+from pytest_flopsbudget.results.verdict import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest
+
+
+#: The share of the room that the table may take from the details.
+_TABLE_SHARE = 0.6
+#: What the lines that tell of something left out need.
+_RESERVE = 400
+_LONGEST_ID = 200
+_MOST_ERRORS = 5
+
+_SIGNS: dict[Outcome, str] = {
+    "over limit": "❌",
+    "regressed": "❌",
+    "unknown operators": "❌",
+    "accepted": "✏️",
+    "improved": "⬇️",
+    "new": "🆕",
+    "ok": "✅",
+}
+
+_Row = tuple["ReportedTest", "ReportedMeasurement"]
+
+
+def text(report: Report, most: int = COMMENT) -> str:
+    """The report as Markdown.
+
+    Args:
+        report: the run.
+        most: bytes that it may have. Where that is too little, the rows and details that matter least are left out, and
+            a line says how many.
+    """
+    rows = sorted(((test, one) for test in report.tests for one in test.measurements), key=_rank)
+    head = "".join(f"{line}\n" for line in _head(report, rows))
+    foot = "".join(f"{line}\n" for line in _foot(report, rows))
+    room = most - size(head) - size(foot) - _RESERVE
+    if room < 0:
+        return f"{head.splitlines()[0]}\n" if most > _RESERVE else ""
+    table = _table(report, rows, room)
+    details = _details(report, rows, room - size(table))
+    return head + table + details + foot
+
+
+def _rank(row: _Row) -> tuple[int, int]:
+    """What fails first, then what changed; within that, the order of the tests stays."""
+    _, measurement = row
+    return (0 if measurement.fails else 1), get_args(Outcome).index(measurement.outcome)
+
+
+# The verdict
+
+
+def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
+    failing = sum(test.fails for test in report.tests)
+    measured = sum(bool(test.measurements) for test in report.tests)
+    if failing:
+        yield f"### ❌ Complexity budgets: {failing:,} of {counted(measured, 'test')} over budget"
+    elif rows:
+        yield f"### ✅ Complexity budgets: {counted(measured, 'test')} within budget"
+    else:
+        yield "### Complexity budgets: nothing was measured"
+    yield ""
+    if rows:
+        outcomes = Counter(measurement.outcome for _, measurement in rows)
+        words = ", ".join(f"{outcomes[outcome]:,} {outcome}" for outcome in _SIGNS if outcomes[outcome])
+        yield f"{counted(len(rows), 'measurement')}: {words}{_counted(report, rows)}."
+    own = sum(test.own_failure for test in report.tests)
+    if own:
+        yield f"{counted(own, 'test')} failed for a reason of {'its' if own == 1 else 'their'} own."
+    if report.run.stopped:
+        yield "⚠️ The run stopped before all of its tests ran."
+    for error in report.run.errors[:_MOST_ERRORS]:
+        yield f"⚠️ {code(error[:LONGEST_LINE])}"
+    yield ""
+
+
+def _counted(report: Report, rows: Sequence[_Row]) -> str:
+    """How much was counted in all, of what adds up."""
+    show = report.run.show
+    if metric_of(show).aggregation != "sum" or metric_of(show).per:
+        show = "flops"
+    total = sum(count_of(measurement.complexity.metrics, show) or 0 for _, measurement in rows)
+    return f"; {format_value(total, METRICS[show])} counted"
+
+
+def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
+    complexities = [measurement.complexity for _, measurement in rows]
+    hint = list(formula_hint(complexities)) if report.run.unknown_operators == "warn" else []
+    if hint:
+        yield from folded("operators without a formula: how to count them", hint)
+    waiting = [measurement for _, measurement in rows if not measurement.accepted]
+    improved = [measurement for measurement in waiting if measurement.outcome == "improved"]
+    if improved:
+        # What was measured otherwise than in the baseline, with another input for instance, tightens nothing.
+        alike = all(tightens(measurement.comparison) for measurement in improved)
+        command = update_command(only="improved" if alike else None)
+        yield f"{counted(len(improved), 'measurement')} improved; tighten the baseline: `{command}`"
+        yield ""
+    new = [measurement for measurement in waiting if measurement.outcome == "new"]
+    if new and report.run.missing_baseline != "ignore":
+        command = update_command(only="new")
+        yield f"{counted(len(new), 'measurement')} without a baseline; write it: `{command}`"
+        yield ""
+
+
+# The table
+
+
+def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
+    if not rows:
+        return ""
+    lines = [
+        f"| | measurement | {title_of(report.run.show)} | change | budget | params | verdict |\n",
+        "|---|---|---:|---:|---:|---:|---|\n",
+    ]
+    left = room * _TABLE_SHARE
+    shown = 0
+    for test, measurement in rows:
+        line = f"| {' | '.join(_cells(report, test, measurement))} |\n"
+        left -= size(line)
+        if left < 0:
+            break
+        lines.append(line)
+        shown += 1
+    lines.append("\n")
+    if shown < len(rows):
+        lines.append(f"{_left_out(rows[shown:])}\n\n")
+    return "".join(lines)
+
+
+def _cells(report: Report, test: ReportedTest, measurement: ReportedMeasurement) -> tuple[str, ...]:
+    metrics, show = measurement.complexity.metrics, report.run.show
+    return (
+        "❌" if measurement.fails else _SIGNS[measurement.outcome],
+        code(_label(test, measurement)),
+        amount(metrics, show).replace(">=", "≥"),
+        change(measurement.comparison, show),
+        used(measurement.share),
+        amount(metrics, "params"),
+        f"**{measurement.outcome}**" if measurement.fails else measurement.outcome,
+    )
+
+
+def _label(test: ReportedTest, measurement: ReportedMeasurement) -> str:
+    return _end_of(label(test.nodeid, measurement.name, alone=len(test.measurements) == 1))
+
+
+def _end_of(text: str) -> str:
+    """``text``, its beginning cut off if it has to be: the end tells tests apart."""
+    return text if len(text) <= _LONGEST_ID else f"…{text[1 - _LONGEST_ID :]}"
+
+
+def _left_out(rows: Sequence[_Row]) -> str:
+    outcomes = Counter(measurement.outcome for _, measurement in rows)
+    words = ", ".join(f"{outcomes[outcome]:,} {outcome}" for outcome in _SIGNS if outcomes[outcome])
+    return f"… and {counted(len(rows), 'more measurement')}, left out to keep to GitHub's size: {words}."
+
+
+# What is behind each row
+
+
+def _details(report: Report, rows: Sequence[_Row], room: int) -> str:
+    shown = []
+    left_out = 0
+    for title, lines in _behind(report, rows):
+        block = "".join(f"{line}\n" for line in folded(title, lines))
+        if size(block) <= room:
+            shown.append(block)
+            room -= size(block)
+        else:
+            left_out += 1
+    if left_out:
+        shown.append(f"… and the details of {left_out:,} more, left out to keep to GitHub's size.\n\n")
+    return "".join(shown)
+
+
+def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[str]]]:
+    """A title and lines for each row that there is more to say of, then for tests that measure nothing any more."""
+    told = set()
+    for test, measurement in rows:
+        lines = list(_told(report, measurement, test.nodeid))
+        if test.nodeid not in told:
+            lines += _of_test(report, test)
+        told.add(test.nodeid)
+        # What filled the memory alone is no news that each measurement needs a fold for.
+        more = list(details.lines(measurement.complexity))
+        if lines or len(more) > len(list(details.at_peak(measurement.complexity))):
+            # Why a test fails may have told some of it.
+            yield _label(test, measurement), lines + [line for line in more if line not in lines]
+    for test in report.tests:
+        lines = list(_of_test(report, test))
+        if lines and test.nodeid not in told:
+            yield _end_of(test.nodeid), lines
+
+
+def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iterator[str]:
+    """What there is to say of a measurement: why it fails or how it changed, and what a reader of it should know."""
+    complexity = measurement.complexity
+    if measurement.fails:
+        yield from explain(nodeid, [measurement]).split("\n")
+    else:
+        for one in measurement.comparison.changes:
+            yield f"{one.metric}: {from_to(one.old, one.new, one.metric)}"
+        yield from run_changes(measurement.comparison)
+        yield from what_grew(measurement.diffs)
+    if complexity.execution == "real":
+        yield "ran on real data, as shapes do not tell its way; the count may hang on that data"
+    yield from complexity.notes
+    if not measurement.fails:
+        yield from details.unjudged(measurement)
+    reported = "unknown operators" in measurement.failing or report.run.unknown_operators == "ignore"
+    if complexity.unknown_operators and not reported:
+        yield "operators without a formula, missing from the count:"
+        yield from unknown_operators(complexity)
+
+
+def _of_test(report: Report, test: ReportedTest) -> Iterator[str]:
+    if test.own_failure:
+        yield "the test failed for a reason of its own, so its numbers may not be the real ones"
+    if test.vanished and report.run.update != "all":
+        yield f"in the baseline, but no longer measured: {', '.join(test.vanished)}"

@@ -1,0 +1,131 @@
+"""Changes between two sets of measurements, for a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from pytest_flopsbudget.quantities.formatting import format_percent, format_value
+from pytest_flopsbudget.quantities.metrics import METRICS
+from pytest_flopsbudget.reports import cells
+from pytest_flopsbudget.reports.failure import what_grew
+from pytest_flopsbudget.reports.terminal.screen import empty_table, end_of
+from pytest_flopsbudget.reports.wording import counted, from_to, visible
+from pytest_flopsbudget.results.changes import KINDS, differing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.table import Table
+
+    from pytest_flopsbudget.reports.terminal.screen import Screen
+    from pytest_flopsbudget.results.changes import Change, ChangeKind, Key
+
+
+_STYLES: dict[ChangeKind, str] = {"regressed": "red", "improved": "green", "changed": "yellow", "new": "cyan"}
+#: Rows a kind; the rest is counted.
+_MOST_ROWS = 50
+
+HEADS = ("FLOPs before", "FLOPs", "change", "params", "verdict")
+
+
+def lines(found: Sequence[Change], screen: Screen) -> Iterator[str]:
+    """A table of what changed, then what changed within each, module by module, then how many there are."""
+    differences = differing(found)
+    if differences:
+        yield from screen.lines(_table(differences, screen))
+        yield ""
+    for change in differences:
+        details = list(detail_lines(change))
+        if details:
+            yield from screen.lines(Text(f"{label(change.key)}: {change.kind}", style="bold"))
+            yield from (screen.text(f"    {visible(line)}") for line in details)
+            yield ""
+    yield in_short(found)
+
+
+def in_short(found: Sequence[Change]) -> str:
+    """How many there are of each kind: "3 measurements: 1 regressed, 2 unchanged"."""
+    kinds = Counter(change.kind for change in found)
+    words = ", ".join(f"{kinds[kind]:,} {kind}" for kind in KINDS if kinds[kind])
+    return f"{counted(len(found), 'measurement')}: {words}" if found else "no measurements on either side"
+
+
+def label(key: Key) -> str:
+    """The test's node id, with the measurement's name where it was given one."""
+    return visible(cells.label(key.nodeid, key.name, alone=True))
+
+
+def row(change: Change) -> tuple[str, ...]:
+    """The row of a change, without its first column; see `HEADS`."""
+    flops = METRICS["flops"]
+    before, after = (
+        "" if side is None else format_value(side.value("flops"), flops) if "flops" in side.metrics else "not measured"
+        for side in (change.old, change.new)
+    )
+    return before, after, _flops_change(change), _percent(change, "params"), change.kind
+
+
+def detail_lines(change: Change) -> Iterator[str]:
+    """What changed within a measurement."""
+    if change.old_key is not None:
+        yield f"was {label(change.old_key)}"
+    comparison = change.comparison
+    if comparison is None:
+        return
+    if comparison.inputs_changed:
+        old, new = comparison.inputs_changed
+        yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
+    if comparison.execution_changed:
+        yield "ran {}, then {}".format(*(_RAN[execution] for execution in comparison.execution_changed))
+    if comparison.backward_changed:
+        yield "measured {} the backward pass, then {}".format(
+            *("with" if backward else "without" for backward in comparison.backward_changed)
+        )
+    for metric in comparison.vanished:
+        yield f"{metric} is no longer measured"
+    told = {difference.metric for difference in change.diffs}
+    for item in comparison.changes:
+        if item.metric in told:
+            yield f"{item.metric}: {from_to(item.old, item.new, item.metric)}"
+    yield from what_grew(change.diffs)
+
+
+_RAN = {"shapes": "on shapes alone", "real": "on real data", "watched": "as the test ran it"}
+
+
+def _table(differences: Sequence[Change], screen: Screen) -> Table:
+    rows: list[tuple[str, tuple[str, ...], str]] = []
+    for kind in KINDS:
+        of_kind = [change for change in differences if change.kind == kind]
+        style = _STYLES.get(kind, "")
+        rows += [(label(change.key), row(change), style) for change in of_kind[:_MOST_ROWS]]
+        if len(of_kind) > _MOST_ROWS:
+            rows.append((f"and {len(of_kind) - _MOST_ROWS:,} more", ("", "", "", "", kind), style))
+    widths = [max(len(head), *(len(own[i]) for _, own, _ in rows)) for i, head in enumerate(HEADS)]
+    room = screen.room_beside(widths)
+    table = empty_table(screen)
+    table.add_column("measurement", no_wrap=True, width=room)
+    for head, width in zip(HEADS, widths, strict=True):
+        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True, width=width)
+    for name, own, style in rows:
+        table.add_row(end_of(name, room, screen), *own[:-1], Text(own[-1], style=style))
+    return table
+
+
+def _flops_change(change: Change) -> str:
+    if change.comparison is None:
+        return ""
+    percent = _percent(change, "flops")
+    others = {item.metric for item in change.comparison.changes} - {"flops", "params"}
+    # A row whose verdict follows from neither of the two columns.
+    return "(other)" if percent == _percent(change, "params") == "=" and others else percent
+
+
+def _percent(change: Change, metric: str) -> str:
+    if change.comparison is None:
+        return ""
+    found = [item for item in change.comparison.changes if item.metric == metric]
+    return format_percent(found[0].old, found[0].new) if found else "="

@@ -1,0 +1,115 @@
+"""Values over time, drawn with characters."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_flopsbudget.quantities.formatting import format_exact, format_value
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_flopsbudget.quantities.metrics import Amount, Metric
+    from pytest_flopsbudget.reports.terminal.screen import Screen
+
+
+#: Rows between the highest value and the lowest, both with them.
+_HEIGHT = 7
+#: A value is at most as wide as this.
+_WIDEST_STEP = 8
+
+
+class _Pens(NamedTuple):
+    """The characters that a line is made of."""
+
+    axis: str
+    flat: str
+    upright: str
+    #: Coming from the left: up, down. Going on to the right: from below, from above.
+    left_up: str
+    left_down: str
+    from_below: str
+    from_above: str
+    levels: str
+
+
+_UNICODE = _Pens("\u2524", "\u2500", "\u2502", "\u256f", "\u256e", "\u256d", "\u2570", "▁▂▃▄▅▆▇█")
+_ASCII = _Pens("|", "-", "|", "'", ".", ".", "'", ".:-=+*#@")
+
+
+def chart(values: Sequence[Amount], dates: Sequence[str], metric: Metric, screen: Screen) -> list[str]:
+    """A line through ``values``, each drawn at its height between the lowest and the highest.
+
+    Args:
+        values: oldest first, at least one. Where they are more than fit, the oldest are left out.
+        dates: when each of them was; the first and the last are written below.
+        metric: what they are values of.
+        screen: where the lines will stand.
+    """
+    pens = _UNICODE if screen.unicode else _ASCII
+    while True:
+        low, high = min(values), max(values)
+        height = _HEIGHT if high > low else 1
+        labels = _labels(low, high, height, metric)
+        margin = max(map(len, labels.values()))
+        room = max(1, screen.width - margin - 2)
+        if len(values) <= room:
+            break
+        # What is left out may have been the lowest or the highest.
+        values = values[-room:]
+    columns = _columns(
+        [_row(value, low, high, height) for value in values], min(_WIDEST_STEP, room // len(values)), height, pens
+    )
+    rows = [
+        f"{labels.get(row, ''):>{margin}} {pens.axis}{''.join(column[row] for column in columns)}"
+        for row in range(height)
+    ]
+    first, last = dates[-len(values)], dates[-1]
+    width = max(len(columns), len(first) + 1 + len(last))
+    below = last.rjust(width - len(first)) if len(values) > 1 else ""
+    return [row.rstrip() for row in [*rows, f"{'':{margin + 2}}{first}{below}"]]
+
+
+def sparkline(values: Sequence[Amount], screen: Screen, width: int) -> str:
+    """``values`` as one character each, the last ``width`` of them, between the lowest and the highest."""
+    levels = (_UNICODE if screen.unicode else _ASCII).levels
+    values = values[-width:]
+    low, high = min(values), max(values)
+    return "".join(levels[-1 - _row(value, low, high, len(levels))] for value in values)
+
+
+def _row(value: Amount, low: Amount, high: Amount, height: int) -> int:
+    """The row of a value, from 0 at the top; in whole numbers, as a float does not hold all of them."""
+    span = high - low
+    return int(((high - value) * (height - 1) + span // 2) // span) if span else height - 1
+
+
+def _labels(low: Amount, high: Amount, height: int, metric: Metric) -> dict[int, str]:
+    """Row → its value, for the first, the middle and the last; exact where they would read alike."""
+    middle = (low + high) // 2 if metric.unit != "FLOPs/byte" else Fraction(low + high) / 2
+    values: dict[int, Amount] = {height - 1: low} if height == 1 else {0: high, height // 2: middle, height - 1: low}
+    short = {row: format_value(value, metric) for row, value in values.items()}
+    if len(set(short.values())) == len(short):
+        return short
+    return {row: format_exact(value, metric) for row, value in values.items()}
+
+
+def _columns(rows: Sequence[int], step: int, height: int, pens: _Pens) -> list[list[str]]:
+    """The chart, column by column, each from top to bottom."""
+    columns = []
+    before = rows[0]
+    for row in rows:
+        first = [" "] * height
+        first[row] = pens.flat
+        if row != before:
+            upper, lower = min(row, before), max(row, before)
+            first[upper:lower] = [pens.upright] * (lower - upper)
+            first[before] = pens.left_up if row < before else pens.left_down
+            first[row] = pens.from_below if row < before else pens.from_above
+        columns.append(first)
+        rest = [" "] * height
+        rest[row] = pens.flat
+        columns += [rest] * (step - 1)
+        before = row
+    return columns

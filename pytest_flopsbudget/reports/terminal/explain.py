@@ -1,0 +1,242 @@
+"""One page about one measurement: totals, what bounds it, where its work is done, and where it pays to look."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from rich.padding import Padding
+from rich.text import Text
+
+from pytest_flopsbudget.hardware.roofline import bound_of
+from pytest_flopsbudget.quantities.formatting import format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for, measured_value
+from pytest_flopsbudget.reports import details
+from pytest_flopsbudget.reports.advice import NAMES, Site, sentence
+from pytest_flopsbudget.reports.cells import change, percent, used
+from pytest_flopsbudget.reports.failure import unknown_operators
+from pytest_flopsbudget.reports.terminal.explain_tables import modules, operators, phases
+from pytest_flopsbudget.reports.terminal.screen import empty_table
+from pytest_flopsbudget.reports.terminal.summary import STYLES
+from pytest_flopsbudget.reports.wording import amount, counted
+from pytest_flopsbudget.results.module_tree import ranked, share, tree
+from pytest_flopsbudget.results.verdict import DEFAULT_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from rich.console import RenderableType
+
+    from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.reports.terminal.screen import Screen
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.module_tree import Place
+    from pytest_flopsbudget.results.verdict import Verdict
+
+
+#: How many places are told of.
+MOST_PLACES = 10
+#: The dtypes for which a device's balance is told, as far as it has a rate of its own for them.
+_BALANCES = ("float32", "tfloat32", "bfloat16")
+#: From this width on, totals stand side by side.
+_WIDE = 72
+_EXECUTIONS = {
+    "shapes": "on shapes, without data",
+    "real": "for real, on data on which the count may hang",
+    "watched": "watched, as the test ran it",
+}
+_HOW_TO_ASK = (
+    "no device was asked for; to see what bounds the time on one, name it in [tool.pytest-flopsbudget] of the "
+    'pyproject: time-on = ["A100"]'
+)
+
+
+def page(nodeid: str, verdict: Verdict, devices: Sequence[Device], screen: Screen) -> list[str]:
+    """The lines of the page, none wider than the screen.
+
+    Args:
+        nodeid: the test, as it is typed.
+        verdict: its measurement, with modules and operators.
+        devices: for which the time was estimated, the one that matters most first.
+        screen: where the lines will stand.
+    """
+    complexity = verdict.complexity
+    root = tree(complexity)
+    device = devices[0] if devices else None
+    name = device.name if device else None
+    by = f"by least time on {name} (estimate)" if name else "by FLOPs or bytes, whichever is the larger share"
+    sections: Mapping[str, Iterable[RenderableType]] = {
+        "": _head(nodeid, verdict, screen),
+        "totals": _totals(complexity, screen),
+        "bounds": _bounds(complexity, devices, screen),
+        "by phase": phases(complexity, name, screen),
+        f"modules, {by}": [modules(complexity, root, name, screen)],
+        f"operators, {by}": operators(complexity, name, screen),
+        f"most promising places, {by}": _places(complexity, root, device, screen),
+    }
+    lines: list[str] = []
+    for title, parts in sections.items():
+        found = [line for part in parts for line in screen.lines(part)]
+        if found:
+            lines += ["", *screen.lines(_line(title, screen, indent=0, style="bold"))] if title else []
+            lines += found
+    return lines
+
+
+def _head(nodeid: str, verdict: Verdict, screen: Screen) -> Iterator[RenderableType]:
+    complexity = verdict.complexity
+    yield _line(nodeid if verdict.name == DEFAULT_NAME else f"{nodeid}:{verdict.name}", screen, indent=0, style="bold")
+    inputs = ", ".join(complexity.inputs) or "no tensors"
+    yield _line(f"{complexity.model} of {inputs}", screen)
+    how = " and ".join(complexity.phases) if complexity.phases else "forward"
+    times = f"the largest of {verdict.times:,} measurements" if verdict.times > 1 else ""
+    yield _line("; ".join(filter(None, (f"{how}, {_EXECUTIONS[complexity.execution]}", times))), screen)
+    yield _line(_outcome(verdict), screen, style=STYLES[verdict.outcome])
+    for note in (*complexity.notes, *details.unjudged(verdict)):
+        yield _line(note, screen)
+    if complexity.unknown_operators:
+        yield _line("operators without a formula, missing from all that follows:", screen)
+        for line in unknown_operators(complexity):
+            yield _line(line.strip(), screen, indent=4)
+
+
+def _outcome(verdict: Verdict) -> str:
+    share_used = used(verdict.share)
+    budget = f"{share_used} of the limit that is used up most" if share_used else "held to no limit"
+    changed = change(verdict.comparison)
+    against = {"new": "no baseline", "=": "as in the baseline"}.get(changed, f"{changed} FLOPs against the baseline")
+    if changed == "(other)":
+        against = "as many FLOPs as in the baseline, but others changed"
+    return f"{verdict.outcome}: {budget}, {against}"
+
+
+def _totals(complexity: Complexity, screen: Screen) -> Iterator[RenderableType]:
+    cells = [*_total_cells(complexity)]
+    pairs = 2 if screen.width >= _WIDE else 1
+    rows = -(-len(cells) // pairs)
+    columns = [cells[i * rows : (i + 1) * rows] for i in range(pairs)]
+    table = empty_table(screen)
+    table.show_header = False
+    table.box = None
+    table.padding = (0, 4, 0, 0)
+    for _ in range(2 * pairs):
+        table.add_column(no_wrap=True, overflow="crop")
+    for i in range(rows):
+        row = [cell for column in columns for cell in (column[i] if i < len(column) else ("", ""))]
+        table.add_row(*(screen.safe(cell) for cell in row))
+    yield Padding(table, (0, 0, 0, 2))
+    for line in (*details.at_peak(complexity), *details.latency(complexity)):
+        yield _line(line, screen)
+
+
+def _total_cells(complexity: Complexity) -> Iterator[tuple[str, str]]:
+    """Title and value of everything that was measured of the whole model but what is 0 in most."""
+    for key, row in METRICS.items():
+        value = measured_value(complexity.metrics, key)
+        told = value or key in {"flops", "params"}
+        if row.per is None and value is not None and told and not _is_told(complexity, key):
+            yield row.title, format_value(value, row)
+
+
+def _is_told(complexity: Complexity, key: str) -> bool:
+    """Whether another total is the same number."""
+    return key == "trainable_params" and complexity.metrics[key] == complexity.metrics.get("params")
+
+
+def _bounds(complexity: Complexity, devices: Sequence[Device], screen: Screen) -> Iterator[RenderableType]:
+    for device in devices:
+        time = count_of(complexity.metrics, key_for("time", device.name))
+        if time is None:
+            continue
+        bound = bound_of(*details.parts_of_time(complexity.metrics, device.name))
+        words = f"{device.name}: {amount(time, 'time')}, {bound}-bound"
+        yield _line(words, screen)
+        for line in (_parts(complexity, device), _balance(complexity, device), _fit(complexity, device)):
+            if line:
+                yield _line(line, screen, indent=4)
+    if not devices:
+        yield _line(_HOW_TO_ASK, screen)
+
+
+def _parts(complexity: Complexity, device: Device) -> str:
+    parts = details.parts_of_time(complexity.metrics, device.name)
+    words = []
+    for name, part in zip(("compute", "memory", "launches"), parts, strict=True):
+        of_time = f" ({percent(Fraction(part, sum(parts)))})" if any(parts) else ""
+        words.append(f"{name} {format_value(part, METRICS['time'])}{of_time}")
+    return ", ".join(words)
+
+
+def _balance(complexity: Complexity, device: Device) -> str:
+    """From which intensity on products wait for arithmetic and no longer for memory."""
+    row = METRICS["arithmetic_intensity"]
+    rates = {dtype: device.rate(dtype) for dtype in _BALANCES if dtype != "tfloat32" or dtype in device.rates}
+    words = ", ".join(f"{rate / device.bandwidth:.3g} ({NAMES.get(dtype, dtype)})" for dtype, rate in rates.items())
+    intensity = measured_value(complexity.metrics, row.key)
+    beside = f"; all operators together have {format_value(intensity, row)}" if intensity is not None else ""
+    return f"products are compute-bound from {words} FLOPs/byte on{beside}"
+
+
+def _fit(complexity: Complexity, device: Device) -> str:
+    peak = measured_value(complexity.metrics, "peak_memory")
+    if peak is None or not device.memory:
+        return ""
+    row = METRICS["peak_memory"]
+    of_memory = percent(Fraction(peak, device.memory))
+    has = f"{of_memory} of the {format_value(device.memory, row)} that it is sold with at most"
+    verb = "fits" if peak <= device.memory else "does not fit"
+    return f"{verb}: a peak of {format_value(peak, row)} is {has}"
+
+
+def _places(complexity: Complexity, root: Place, device: Device | None, screen: Screen) -> Iterator[RenderableType]:
+    """What each does itself, without what is below it."""
+    name = device.name if device else None
+    for number, place in enumerate(ranked(root, complexity.metrics, name, MOST_PLACES), start=1):
+        first, *rest = _broken(_name(place), screen.width - 5)
+        yield _line(f"{number}. {first}".rjust(len(first) + 4), screen, indent=1, style="bold")
+        for line in rest:
+            yield _line(line, screen, indent=5, style="bold")
+        yield _line(", ".join(_figures(place, complexity, name)), screen, indent=5)
+        words = sentence(Site(place, complexity, device))
+        if words:
+            yield _line(words, screen, indent=5)
+
+
+def _name(place: Place) -> str:
+    """The path, or that the place is more than what is told of."""
+    itself = ", itself" if any(any(child.whole.values()) for child in place.children) else ""
+    return f"{place.path or '(model)'}{itself}"
+
+
+def _broken(path: str, room: int) -> list[str]:
+    """A path in lines, broken behind its dots as far as possible."""
+    lines = [""]
+    for part in re.findall(r"[^.]*\.?", path):
+        if lines[-1] and len(lines[-1]) + len(part) > room:
+            lines.append("")
+        lines[-1] += part
+    return lines
+
+
+def _figures(place: Place, complexity: Complexity, device: str | None) -> Iterator[str]:
+    keys = {"total_flops": "FLOPs", "memory_traffic": "bytes"}
+    kind = " ".join(filter(None, (place.module.type, place.module.shape)))
+    if kind:
+        yield kind
+    if device is not None:
+        key = key_for("time", device)
+        time = count_of(place.own, key)
+        if time is not None:
+            of_time = percent(share(place.own, complexity.metrics, key))
+            yield f">={format_value(time, METRICS['time'])}, {of_time or '0%'} of time"
+    for key, word in keys.items():
+        part = share(place.own, complexity.metrics, key)
+        if part is not None:
+            yield f"{percent(part)} of {word}"
+    if place.calls > 1:
+        yield counted(place.calls, "call")
+
+
+def _line(text: str, screen: Screen, *, indent: int = 2, style: str = "") -> RenderableType:
+    return Padding(Text(screen.safe(text), style=style, overflow="fold"), (0, 0, 0, indent))

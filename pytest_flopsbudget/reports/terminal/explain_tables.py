@@ -1,0 +1,206 @@
+"""The tables of the page about one measurement: phases, modules and operators with their shares."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_flopsbudget.quantities.metrics import key_for
+from pytest_flopsbudget.reports.cells import amount, percent
+from pytest_flopsbudget.reports.terminal.screen import LEAST_ROOM, empty_table, start_of
+from pytest_flopsbudget.results.module_tree import share, weight
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from rich.console import JustifyMethod
+    from rich.table import Table
+
+    from pytest_flopsbudget.reports.terminal.screen import Screen
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.module_tree import Place
+
+
+#: About as many rows has the table of modules, at most as many that of operators.
+_MOST_ROWS = 18
+#: At most so many modules are shown below one.
+_MOST_BELOW = 8
+#: What has less than this share of everything gets no row of its own.
+_LEAST_SHARE = Fraction(1, 100)
+#: Characters that the first column keeps, as far as columns beside it can be left out.
+_ROOM = 26
+
+
+class _Column(NamedTuple):
+    """A column beside the first one."""
+
+    head: str
+    cells: Sequence[str]
+    #: Where there is no room for all, those of the highest number are left out first.
+    matters: int
+    justify: JustifyMethod = "right"
+
+
+class _Row(NamedTuple):
+    """A row of the table of modules."""
+
+    name: str
+    #: The class of the module.
+    kind: str
+    metrics: Mapping[str, int]
+
+
+class _Branch:
+    """A module in the table; what is below it where it is opened."""
+
+    def __init__(self, place: Place, weighs: Fraction, above: str) -> None:
+        #: Where one module is all that is below another, and does all the work, both are told of as one.
+        while len(place.children) == 1 and not any(place.own.values()):
+            (place,) = place.children
+        self.place = place
+        self.weighs = weighs
+        self.name = place.path[len(above) + 1 :] if above else place.path
+        self.below: list[_Branch] = []
+        #: Rows that are no module: of what it does itself, and of all that is too small for a row.
+        self.besides: list[_Row] = []
+
+    def rows(self, depth: int = 0) -> Iterator[_Row]:
+        """Its row and those below it."""
+        name = f"{'  ' * depth}{self.name or '(model)'}"
+        yield _Row(name, self.place.module.type, self.place.whole)
+        for branch in self.below:
+            yield from branch.rows(depth + 1)
+        for row in self.besides:
+            yield row._replace(name=f"{'  ' * (depth + 1)}{row.name}")
+
+
+def phases(complexity: Complexity, device: str | None, screen: Screen) -> Iterator[Table]:
+    """A row a phase; nothing where there is but one."""
+    if complexity.phases:
+        parts = [phase.metrics for phase in complexity.phases.values()]
+        yield _table("phase", list(complexity.phases), _shares(parts, complexity, device), screen)
+
+
+def modules(complexity: Complexity, root: Place, device: str | None, screen: Screen) -> Table:
+    """The tree, opened where most of the work is.
+
+    Args:
+        complexity: what was measured.
+        root: its tree.
+        device: the one whose time decides what matters most; None where none was asked for.
+        screen: where the table will stand.
+    """
+    rows = [*_opened(root, complexity.metrics, device).rows()]
+    widest = max(LEAST_ROOM, screen.width // 4)
+    columns = [
+        _Column("class", [start_of(screen.safe(row.kind), widest, screen) for row in rows], 5, "left"),
+        *_shares([row.metrics for row in rows], complexity, device, params=True),
+    ]
+    return _table("module", [row.name for row in rows], columns, screen)
+
+
+def operators(complexity: Complexity, device: str | None, screen: Screen) -> Iterator[Table]:
+    """A row an operator, those that matter most first; nothing where none does."""
+    total = complexity.metrics
+    # What is 0 of an operator is left out of a measurement.
+    found = {name: (one.calls, _sum((one.metrics,), total)) for name, one in complexity.operators.items()}
+    weighed = [(weight(metrics, total, device), name, metrics) for name, (_, metrics) in found.items()]
+    weighed = sorted((one for one in weighed if one[0]), key=lambda one: -one[0])
+    told, left = weighed[:_MOST_ROWS], weighed[_MOST_ROWS:]
+    if not told:
+        return
+    names = [name for _, name, _ in told]
+    parts = [metrics for *_, metrics in told]
+    calls = [found[name][0] for name in names]
+    if left:
+        names.append(f"({len(left)} more)")
+        parts.append(_sum((metrics for *_, metrics in left), total))
+        calls.append(sum(found[name][0] for _, name, _ in left))
+    columns = [
+        _Column("calls", [f"{number:,}" for number in calls], 3),
+        _amounts("FLOPs", "total_flops", parts, 2),
+        _amounts("bytes", "memory_traffic", parts, 2),
+        _amounts("FLOPs/B", "arithmetic_intensity", parts, 4),
+    ]
+    if device is not None:
+        key = key_for("time", device)
+        columns.append(_amounts("least time", key, parts, 1))
+        columns.append(_Column("time", [percent(share(one, total, key)) for one in parts], 0))
+    yield _table("operator", names, [column for column in columns if any(column.cells)], screen)
+
+
+def _opened(root: Place, total: Mapping[str, int], device: str | None) -> _Branch:
+    """The tree, opened where it matters most until there are rows enough."""
+    top = _Branch(root, Fraction(1), "")
+    closed, rows = [top], 1
+    while closed and rows < _MOST_ROWS:
+        branch = max(closed, key=lambda one: one.weighs)
+        closed.remove(branch)
+        _open(branch, total, device)
+        closed += branch.below
+        rows += len(branch.below) + len(branch.besides)
+    return top
+
+
+def _open(branch: _Branch, total: Mapping[str, int], device: str | None) -> None:
+    place = branch.place
+    weighed = sorted(((weight(child.whole, total, device), child) for child in place.children), key=lambda one: -one[0])
+    told = [one for one in weighed[:_MOST_BELOW] if one[0] >= _LEAST_SHARE]
+    left = [child for _, child in weighed[len(told) :] if any(child.whole.values())]
+    branch.below = [_Branch(child, matters, place.path) for matters, child in told]
+    if told and weight(place.own, total, device) >= _LEAST_SHARE:
+        branch.besides.append(_Row("(itself)", "", place.own))
+    if told and left:
+        number = sum(child.count // place.count for child in left)
+        branch.besides.append(_Row(f"({number:,} smaller)", "", _sum((child.whole for child in left), total)))
+
+
+def _sum(parts: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, int]:
+    """The sums of ``keys``, 0 where no part has any."""
+    metrics = dict.fromkeys(keys, 0)
+    for part in parts:
+        for key, value in part.items():
+            metrics[key] = metrics.get(key, 0) + value
+    return metrics
+
+
+def _amounts(head: str, key: str, parts: Sequence[Mapping[str, int]], matters: int) -> _Column:
+    """The value of a metric of each; the unit of work stands in the head."""
+    return _Column(head, [re.sub("FLOPs.*", "", amount(metrics, key)).rstrip() for metrics in parts], matters)
+
+
+def _shares(
+    parts: Sequence[Mapping[str, int]], complexity: Complexity, device: str | None, *, params: bool = False
+) -> list[_Column]:
+    keys = {"FLOPs": ("total_flops", 1), "params": ("params", 3), "bytes": ("memory_traffic", 2)}
+    if not params:
+        del keys["params"]
+    if device is not None:
+        keys["time"] = (key_for("time", device), 0)
+    columns = [
+        _Column(head, [percent(share(metrics, complexity.metrics, key)) for metrics in parts], matters)
+        for head, (key, matters) in keys.items()
+    ]
+    return [column for column in columns if any(column.cells)]
+
+
+def _table(head: str, names: Sequence[str], columns: Sequence[_Column], screen: Screen) -> Table:
+    kept = list(columns)
+    while len(kept) > 1 and screen.room_beside(_widths(kept)) < _ROOM:
+        kept.remove(max(kept, key=lambda column: column.matters))
+    widths = _widths(kept)
+    shown = [screen.safe(name) for name in names]
+    # No wider than it has to be, so that the numbers stand beside the names.
+    room = min(screen.room_beside(widths), max(map(len, (head, *shown))))
+    table = empty_table(screen)
+    table.add_column(head, no_wrap=True, width=room, overflow="crop")
+    for column, width in zip(kept, widths, strict=True):
+        table.add_column(column.head, justify=column.justify, no_wrap=True, width=width, overflow="crop")
+    for name, *cells in zip(shown, *(column.cells for column in kept), strict=True):
+        table.add_row(start_of(name, room, screen), *cells)
+    return table
+
+
+def _widths(columns: Iterable[_Column]) -> list[int]:
+    return [max(map(len, (column.head, *column.cells))) for column in columns]

@@ -1,0 +1,128 @@
+"""The past of measurements, for a terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from pytest_flopsbudget.quantities.formatting import format_percent, format_value
+from pytest_flopsbudget.quantities.metrics import METRICS, metric_of, title_of
+from pytest_flopsbudget.reports import cells
+from pytest_flopsbudget.reports.terminal.chart import chart, sparkline
+from pytest_flopsbudget.reports.terminal.screen import empty_table, end_of, start_of
+from pytest_flopsbudget.reports.wording import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from rich.table import Table
+
+    from pytest_flopsbudget.reports.terminal.screen import Screen
+    from pytest_flopsbudget.storage.history import Point, Series
+
+
+#: Characters of a past that is told on one line.
+_SPARKS = 24
+
+
+def in_full(series: Series, points: Sequence[Point], key: str, screen: Screen, *, limit: int) -> Iterator[str]:
+    """A chart and a table of one measurement.
+
+    Args:
+        series: its past.
+        points: those of its points that are to be shown.
+        key: what of it; parameters are shown besides.
+        screen: where the lines will stand.
+        limit: the most rows, of which the newest are kept; 0 for all.
+    """
+    shown = points[-limit:]
+    yield from screen.lines(Text(_in_words(series.points[-1]), style="bold"))
+    valued = [(point, value) for point in shown if point.totals and (value := point.totals.value(key)) is not None]
+    if len(valued) > 1:
+        yield ""
+        dates = [point.revision.date or "now" for point, _ in valued]
+        yield from chart([value for _, value in valued], dates, metric_of(key), screen)
+    yield ""
+    before = points[-len(shown) - 1] if len(points) > len(shown) else None
+    yield from screen.lines(_table(shown, before, key, screen))
+    if before is not None:
+        yield f"{len(points) - len(shown):,} earlier ones; --limit 0 shows all"
+    yield from (screen.text(line) for line in _renames(series))
+
+
+def overview(chosen: Iterable[Series], key: str, screen: Screen) -> list[str]:
+    """A line for each of many measurements, with the shape of its past."""
+    heads = ("changes", "past", title_of(key), "change", "since")
+    rows = []
+    for series in chosen:
+        points = series.changes([key])
+        values = [value for point in points if point.totals and (value := point.totals.value(key)) is not None]
+        if not values:
+            continue
+        totals = series.points[-1].totals
+        last = (
+            "removed"
+            if totals is None
+            else cells.amount(totals.metrics, key) or format_value(values[-1], metric_of(key))
+        )
+        change = format_percent(values[0], values[-1]) if values[0] != values[-1] else "="
+        spark = sparkline(values, screen, _SPARKS)
+        rows.append(
+            (_in_words(series.points[-1]), (f"{len(points) - 1:,}", spark, last, change, points[0].revision.date))
+        )
+    widths = [max([len(head), *(len(row[i]) for _, row in rows)]) for i, head in enumerate(heads)]
+    room = screen.room_beside(widths)
+    table = empty_table(screen)
+    table.add_column("measurement", no_wrap=True, width=room)
+    for head, width in zip(heads, widths, strict=True):
+        left = head in {"past", "since"}
+        table.add_column(head, justify="left" if left else "right", no_wrap=True, width=width)
+    for label, row in rows:
+        table.add_row(end_of(label, room, screen), *row)
+    return screen.lines(table)
+
+
+def _table(points: Sequence[Point], before: Point | None, metric: str, screen: Screen) -> Table:
+    table = empty_table(screen)
+    keys = list(dict.fromkeys((metric, "params")))
+    heads = ["commit", "date", title_of(metric), "change", *(METRICS[key].title for key in keys[1:])]
+    rows = []
+    for point in points:
+        values = [_value(point, key) for key in keys]
+        row = [point.revision.commit, point.revision.date, values[0], _change(before, point, metric), *values[1:]]
+        rows.append((row, point.revision.subject))
+        before = point
+    widths = [max(len(head), *(len(row[i]) for row, _ in rows)) for i, head in enumerate(heads)]
+    for head, width in zip(heads, widths, strict=True):
+        left = head in {"commit", "date"}
+        table.add_column(head, justify="left" if left else "right", no_wrap=True, width=width)
+    room = screen.room_beside(widths)
+    table.add_column("subject", no_wrap=True, width=room)
+    for row, subject in reversed(rows):
+        table.add_row(*row, start_of(subject, room, screen))
+    return table
+
+
+def _value(point: Point, metric: str) -> str:
+    if point.totals is None:
+        return "removed" if metric != "params" else ""
+    return cells.amount(point.totals.metrics, metric) or "not measured"
+
+
+def _change(before: Point | None, point: Point, metric: str) -> str:
+    old = before.totals.value(metric) if before and before.totals else None
+    new = point.totals.value(metric) if point.totals else None
+    if new is None:
+        return ""
+    return "new" if old is None else "=" if old == new else format_percent(old, new)
+
+
+def _renames(series: Series) -> Iterator[str]:
+    for before, after in zip(series.points, series.points[1:], strict=False):
+        if before.address != after.address:
+            yield f"until {after.revision.commit} it was {_in_words(before)}"
+
+
+def _in_words(point: Point) -> str:
+    return visible(cells.label(point.address.nodeid, point.address.name, alone=True))

@@ -1,0 +1,96 @@
+"""What a terminal can show, and tables laid out for it."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from pytest_flopsbudget.reports.wording import can_show_signs, visible, with_signs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+
+#: A line under the head, drawn with what every terminal has.
+_ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+
+#: The narrowest first column, in characters.
+LEAST_ROOM = 12
+#: From this width on, columns stand apart.
+_WIDE = 100
+
+
+class Screen:
+    """What the terminal can show."""
+
+    def __init__(self, *, width: int, colour: bool, encoding: str | None) -> None:
+        self.width = width
+        self.colour = colour
+        self.unicode = can_show_signs(encoding)
+        #: Characters between two columns.
+        self.gap = 1 if width < _WIDE else 2
+
+    def room_beside(self, widths: Sequence[int]) -> int:
+        """Characters that are left for the first column of a table beside others of these widths."""
+        return max(LEAST_ROOM, self.width - sum(widths) - self.gap * len(widths))
+
+    def lines(self, *parts: RenderableType) -> list[str]:
+        """The parts, laid out."""
+        stream = io.StringIO()
+        console = Console(
+            file=stream,
+            width=self.width,
+            force_terminal=self.colour,
+            no_color=not self.colour,
+            color_system="standard" if self.colour else None,
+            highlight=False,
+            emoji=False,
+            markup=False,
+            legacy_windows=False,
+        )
+        console.print(*parts, sep="\n")
+        return [line.rstrip() for line in stream.getvalue().strip("\n").splitlines()]
+
+    def text(self, text: str) -> str:
+        """``text`` with signs beyond ASCII where they can be shown."""
+        return with_signs(text) if self.unicode else text
+
+    def safe(self, text: str) -> str:
+        """``text``, which somebody else may have written, on one line and in what can be shown."""
+        text = visible(text)
+        return with_signs(text) if self.unicode else text.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def empty_table(screen: Screen) -> Table:
+    """A table without rows and columns yet, drawn as all of them are."""
+    return Table(
+        box=box.SIMPLE_HEAD if screen.unicode else _ASCII_HEAD,
+        pad_edge=False,
+        # The box itself draws one space between columns.
+        padding=(0, screen.gap - 1, 0, 0),
+        show_edge=False,
+        header_style="bold",
+        safe_box=False,
+    )
+
+
+def end_of(text: str, room: int, screen: Screen) -> str:
+    """``text``, its beginning cut off if it has to be: the end tells tests apart."""
+    if len(text) <= room:
+        return text
+    mark = "\u2026" if screen.unicode else "..."
+    return mark + text[len(text) - room + len(mark) :]
+
+
+def start_of(text: str, room: int, screen: Screen) -> str:
+    """``text``, its end cut off if it has to be."""
+    if len(text) <= room:
+        return text
+    mark = "\u2026" if screen.unicode else "..."
+    return text[: max(0, room - len(mark))] + mark

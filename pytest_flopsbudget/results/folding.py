@@ -1,0 +1,219 @@
+"""Equal siblings as one line: ``layers.{0-125}.mlp`` instead of 126 paths, and back again.
+
+Siblings whose names are numbers (the members of a ``Sequential`` or ``ModuleList``) and whose whole subtrees are equal
+share one segment in braces: ``{0-125}``, ``{0-4,6-125}``, ``{1,3}``. A name that itself begins with a brace or a
+backslash gets a backslash in front, so that every path reads one way only.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import re
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from pytest_flopsbudget.quantities.metrics import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+
+    from pytest_flopsbudget.results.complexity import Module
+
+
+#: A number as Python writes it: "01" is another name than "1". 18 digits count more than any list can hold.
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
+_DIGITS = re.compile(r"([0-9]+)")
+#: A slip of the finger in a range must not eat the memory: the largest models have some ten thousand modules.
+_MOST_MODULES = 1_000_000
+
+
+class _Node:
+    """A place in the tree, with a module or only with something below it."""
+
+    __slots__ = ("children", "identity", "module", "rows")
+
+    def __init__(self) -> None:
+        self.module: Module | None = None
+        self.children: dict[str, _Node] = {}
+        #: The children as they are written: (segment, the child that stands for all of them).
+        self.rows: Sequence[tuple[str, _Node]] = ()
+        #: Equal for equal subtrees.
+        self.identity = -1
+
+
+def fold(modules: Mapping[str, Module]) -> dict[str, Module]:
+    """Write equal number-named siblings as one entry each.
+
+    Args:
+        modules: Path → module, in any order.
+
+    Returns:
+        Folded path → the module that each of them equals, in natural order of the paths.
+    """
+    nodes, _ = _tree(modules)
+    _identify(nodes, {})
+    folded: dict[str, Module] = {}
+    stack = [("", nodes[0])]
+    while stack:
+        path, node = stack.pop()
+        if node.module is not None:
+            folded[path] = node.module
+        stack.extend((f"{path}.{segment}" if path else segment, child) for segment, child in reversed(node.rows))
+    return folded
+
+
+_OF_A_RUN = frozenset(key for key, metric in METRICS.items() if metric.aggregation in {"peak", "whole"})
+
+
+def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
+    """The modules without their highest points, which hang on what was alive around them.
+
+    Equal siblings reach different ones: of a training step, each layer adds what it keeps for the backward pass. What
+    is of the whole model goes too, which some hold of the module that is the model.
+    """
+    if not any(_OF_A_RUN & module.metrics.keys() for module in modules.values()):
+        return modules
+    return {
+        path: replace(module, metrics={key: value for key, value in module.metrics.items() if key not in _OF_A_RUN})
+        for path, module in modules.items()
+    }
+
+
+def unfold(folded: Mapping[str, Module]) -> dict[str, Module]:
+    """Undo :func:`fold`.
+
+    Returns:
+        Path → module, in natural order of the paths.
+
+    Raises:
+        ValueError: a segment in braces is malformed, two entries name one path, or there are more than a million paths.
+    """
+    modules: dict[str, Module] = {}
+    count = 0
+    for pattern, module in folded.items():
+        choices = [_read_segment(segment) for segment in pattern.split(".")]
+        count += math.prod(map(len, choices))
+        if count > _MOST_MODULES:
+            raise ValueError(f"{pattern!r} brings the modules to more than {_MOST_MODULES:,}")
+        for names in itertools.product(*choices):
+            path = ".".join(names)
+            if path in modules:
+                raise ValueError(f"{pattern!r} names {path!r}, which another entry names too")
+            modules[path] = module
+    return {path: modules[path] for path in sorted(modules, key=natural_key)}
+
+
+def natural_key(path: str) -> tuple[object, ...]:
+    """A sort key by which ``layers.2`` comes before ``layers.10``, and a module before what is below it."""
+    return tuple(map(_segment_key, path.split(".")))
+
+
+def is_number(name: str) -> bool:
+    """Whether siblings of such names may share a segment."""
+    return _NUMBER.fullmatch(name) is not None
+
+
+def write_segment(names: Sequence[str]) -> str:
+    """How ``names``, one or several rising numbers, stand in a folded path: "conv1", "7", "{0-4,6}"."""
+    if len(names) == 1:
+        return f"\\{names[0]}" if names[0].startswith(("{", "\\")) else names[0]
+    return f"{{{','.join(_runs(map(int, names)))}}}"
+
+
+def identities(modules: Mapping[str, Module], known: MutableMapping[object, int]) -> dict[str, int]:
+    """Number the subtrees so that equal ones have equal numbers.
+
+    Args:
+        modules: Path → module.
+        known: What is numbered already. Trees that are numbered with the same mapping can be compared.
+
+    Returns:
+        Path → the number of the subtree that begins there.
+    """
+    nodes, places = _tree(modules)
+    _identify(nodes, known)
+    return {path: node.identity for path, node in places.items()}
+
+
+def _tree(modules: Mapping[str, Module]) -> tuple[list[_Node], dict[str, _Node]]:
+    """All nodes, parents before their children, and those that ``modules`` name."""
+    root = _Node()
+    nodes = [root]
+    places = {}
+    for path, module in modules.items():
+        node = root
+        for name in path.split(".") if path else ():
+            child = node.children.get(name)
+            if child is None:
+                child = node.children[name] = _Node()
+                nodes.append(child)
+            node = child
+        node.module = module
+        places[path] = node
+    return nodes, places
+
+
+def _identify(nodes: Sequence[_Node], known: MutableMapping[object, int]) -> None:
+    """Fill in ``rows`` and ``identity``."""
+    for node in reversed(nodes):
+        below: tuple[object, ...] = ()
+        if node.children:
+            node.rows = _rows(node.children)
+            below = tuple((segment, child.identity) for segment, child in node.rows)
+        node.identity = known.setdefault((_content(node.module), below), len(known))
+
+
+def _rows(children: Mapping[str, _Node]) -> list[tuple[str, _Node]]:
+    groups: dict[int | str, list[str]] = {}
+    for name in sorted(children, key=_segment_key):
+        groups.setdefault(children[name].identity if is_number(name) else name, []).append(name)
+    return [(write_segment(names), children[names[0]]) for names in groups.values()]
+
+
+def _content(module: Module | None) -> object:
+    return module and (module.type, module.shape, module.calls, tuple(sorted(module.metrics.items())))
+
+
+@functools.lru_cache(maxsize=4096)
+def _segment_key(name: str) -> tuple[object, str]:
+    parts: list[object] = list(_DIGITS.split(name))
+    # Digits compare by length first: int() refuses thousands of them.
+    parts[1::2] = [(len(digits), digits) for digits in (str(part).lstrip("0") for part in parts[1::2])]
+    return tuple(parts), name
+
+
+def _runs(numbers: Iterable[int]) -> list[str]:
+    """Rising numbers as ranges: 0, 1, 2, 5 → "0-2", "5"."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return [f"{first}-{last}" if last > first else f"{first}" for first, last in runs]
+
+
+def _read_segment(written: str) -> Sequence[str]:
+    """The names that one segment of a folded path stands for."""
+    if written.startswith("\\"):
+        return (written[1:],)
+    if not written.startswith("{"):
+        return (written,)
+    ranges = [_range(part) for part in written[1:-1].split(",")] if written.endswith("}") else []
+    rising = all(left and right and left[-1] < right[0] for left, right in itertools.pairwise(ranges))
+    if not ranges or not all(ranges) or not rising:
+        raise ValueError(f"{written!r} is no list of rising numbers such as {{0-4,6}}")
+    if sum(map(len, ranges)) > _MOST_MODULES:
+        raise ValueError(f"{written!r} stands for more than {_MOST_MODULES:,} modules")
+    return [str(number) for numbers in ranges for number in numbers]
+
+
+def _range(written: str) -> range:
+    """A range from "3" or "0-4"; an empty one if it is neither."""
+    first, dash, last = written.partition("-")
+    if not is_number(first) or (dash and not is_number(last)):
+        return range(0)
+    return range(int(first), int(last if dash else first) + 1)

@@ -1,0 +1,105 @@
+"""The reports of a run that was split between machines → the report that it would have been in one piece."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from pytest_flopsbudget.errors import ReportError
+from pytest_flopsbudget.results.report import Report, ordered
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_flopsbudget.results.report import ReportedTest, Run
+
+
+#: What the parts of one run need not have in common.
+_OWN = frozenset({"exit_status", "stopped", "written", "errors"})
+#: pytest's exit codes, the one that says most last; what a whole run ends with if its parts end with these.
+_BY_WEIGHT = (5, 0, 1, 2, 4, 3)
+_NO_TESTS, _PASSED = 5, 0
+
+
+def merged(reports: Mapping[str, Report]) -> Report:
+    """Join the reports of one run's parts.
+
+    A test that several of them tell of is taken from the one in which it failed.
+
+    Args:
+        reports: What to call each in messages → the report; at least one.
+
+    Raises:
+        ReportError: they are not of one run, or a test was measured differently in two of them.
+    """
+    names = list(reports)
+    for name in names[1:]:
+        _check_common(names[0], reports[names[0]].run, name, reports[name].run)
+    found: dict[str, tuple[str, ReportedTest]] = {}
+    for name, report in reports.items():
+        for test in report.tests:
+            known_name, known = found.get(test.nodeid, (name, test))
+            found[test.nodeid] = name, _one_of(known_name, known, name, test)
+    tests = ordered(test for _, test in found.values())
+    return Report(run=_run([report.run for report in reports.values()]), tests=tests)
+
+
+def failing(report: Report) -> list[ReportedTest]:
+    """The tests that failed, for their budgets or for another reason."""
+    return [test for test in report.tests if test.outcome == "failed" or test.fails]
+
+
+def fails(report: Report) -> bool:
+    """Whether the run failed, be it for a test that measured nothing."""
+    return bool(failing(report)) or report.run.exit_status not in {_PASSED, _NO_TESTS}
+
+
+def _check_common(first_name: str, first: Run, name: str, run: Run) -> None:
+    for field in first.__struct_fields__:
+        one, other = getattr(first, field), getattr(run, field)
+        if field not in _OWN and one != other:
+            raise ReportError(
+                f"{first_name} and {name} are not of one run: {field} is {_shown(one)} in one and {_shown(other)} "
+                "in the other; merge the reports of one run's shards"
+            )
+
+
+def _shown(value: object) -> str:
+    return "nothing" if value is None else str(value)
+
+
+def _one_of(known_name: str, known: ReportedTest, name: str, test: ReportedTest) -> ReportedTest:
+    """What two reports say of one test."""
+    if known.measurements and test.measurements and _measured(known) != _measured(test):
+        raise ReportError(
+            f"{test.nodeid} was measured differently in {known_name} and in {name}; a report that holds it once says "
+            "which is right, and a count that hangs on the machine is a bug: please report it"
+        )
+    return max(known, test, key=_severity)
+
+
+def _measured(test: ReportedTest) -> Sequence[object]:
+    return [(measurement.name, measurement.complexity) for measurement in test.measurements]
+
+
+def _severity(test: ReportedTest) -> tuple[bool, bool, int]:
+    return test.outcome == "failed" or test.fails, test.own_failure, len(test.measurements)
+
+
+def _run(runs: Sequence[Run]) -> Run:
+    return functools.reduce(
+        lambda one, other: replace(
+            one,
+            exit_status=max(one.exit_status, other.exit_status, key=_weight),
+            stopped=one.stopped or other.stopped,
+            written=tuple(sorted({*one.written, *other.written})),
+            errors=tuple(dict.fromkeys((*one.errors, *other.errors))),
+        ),
+        runs,
+    )
+
+
+def _weight(status: int) -> tuple[int, int]:
+    return (_BY_WEIGHT.index(status) if status in _BY_WEIGHT else len(_BY_WEIGHT)), status

@@ -1,0 +1,74 @@
+"""Pair measurements that vanished with new ones of the same cost."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.identifiers import split_nodeid
+from pytest_flopsbudget.quantities.metrics import identifying
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_flopsbudget.results.complexity import Complexity
+
+
+#: Up to as many pairs of node ids are held against each other.
+_MOST_PAIRS = 10_000
+
+
+def likely_renames(
+    gone: Mapping[str, Mapping[str, Complexity]], new: Mapping[str, Mapping[str, Complexity]]
+) -> dict[str, str]:
+    """Which tests that are gone are likely new ones under another name: those that cost the same.
+
+    Args:
+        gone: Node id → name of the measurement → what it cost.
+        new: The same for tests that have no baseline yet.
+
+    Returns:
+        Old node id → new node id. Of several that cost the same, those whose node ids look most alike are paired.
+    """
+    old_by_cost, new_by_cost = _by_cost(gone), _by_cost(new)
+    renames: dict[str, str] = {}
+    for cost in old_by_cost.keys() & new_by_cost.keys():
+        renames |= _paired(old_by_cost[cost], new_by_cost[cost])
+    return dict(sorted(renames.items()))
+
+
+def _paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
+    if len(old) * len(new) > _MOST_PAIRS:
+        # A parametrized test by the thousand, whose cost tells nothing apart: only moved ones can be told.
+        moved = {split_nodeid(nodeid)[1]: nodeid for nodeid in new}
+        return {nodeid: moved[test] for nodeid in old if (test := split_nodeid(nodeid)[1]) in moved}
+    pairs: dict[str, str] = {}
+    likest = sorted(itertools.product(old, new), key=lambda pair: (-_likeness(*pair), *pair))
+    for old_nodeid, new_nodeid in likest:
+        if old_nodeid not in pairs and new_nodeid not in pairs.values():
+            pairs[old_nodeid] = new_nodeid
+    return pairs
+
+
+def _by_cost(tests: Mapping[str, Mapping[str, Complexity]]) -> dict[frozenset[tuple[object, ...]], list[str]]:
+    by_cost = defaultdict(list)
+    for nodeid, entries in sorted(tests.items()):
+        by_cost[_cost(entries)].append(nodeid)
+    return by_cost
+
+
+def _cost(entries: Mapping[str, Complexity]) -> frozenset[tuple[object, ...]]:
+    """What stays as it is when a test is only renamed."""
+    return frozenset(
+        (name, entry.model, entry.inputs, entry.backward, identifying(entry.metrics)) for name, entry in entries.items()
+    )
+
+
+def _likeness(old: str, new: str) -> float:
+    (old_file, old_test), (new_file, new_test) = split_nodeid(old), split_nodeid(new)
+    # A test is renamed in its file, or moved to another under its name; parameters tell apart what costs the same.
+    test = difflib.SequenceMatcher(None, old_test, new_test, autojunk=False).ratio()
+    file = difflib.SequenceMatcher(None, old_file, new_file, autojunk=False).ratio()
+    return test + file

@@ -1,0 +1,186 @@
+"""Files that are exchanged whole or not at all, by one process at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import stat
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import filelock
+
+from pytest_flopsbudget.errors import ReportError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+_POLL_SECONDS = 0.01
+
+
+class BusyError(Exception):
+    """Another process holds the lock, and does not let go."""
+
+
+def replace(target: Path, data: bytes) -> None:
+    """Let ``target`` hold ``data``. Whatever happens on the way, it holds the old or the new bytes.
+
+    The caller holds the lock of the folder.
+
+    Raises:
+        OSError: it could not be done; the old bytes are still there.
+    """
+    mode = None
+    with contextlib.suppress(FileNotFoundError):
+        mode = stat.S_IMODE(target.stat().st_mode)
+    # Not the file's own name, which may be as long as names can be.
+    temporary = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if mode is not None:
+            temporary.chmod(mode)
+        temporary.replace(target)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    sync_folder(target.parent)
+
+
+def leftovers(target: Path) -> list[Path]:
+    """What processes left that were killed while they wrote ``target``, or what one has that does so now."""
+    return [*target.parent.glob(f"{_prefix(target)}*.tmp")]
+
+
+def remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left. The caller holds the lock of the folder: nobody writes now."""
+    for path in leftovers(target):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in ``folder`` outlive a power failure, where the system can."""
+    with contextlib.suppress(OSError), _opened(folder) as descriptor:
+        os.fsync(descriptor)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, seconds: float) -> Iterator[None]:
+    """Hold the lock of ``folder``, which ends with this process if not before.
+
+    The folder itself is locked, so that no file appears in anyone's repository. Where folders cannot be (Windows,
+    network file systems), a file in the folder for temporary files stands for it.
+
+    Raises:
+        BusyError: another process held it all the ``seconds``.
+        OSError: the folder cannot be opened.
+    """
+    until = time.monotonic() + seconds
+    with contextlib.ExitStack() as stack:
+        try:
+            descriptor = stack.enter_context(_opened(folder))
+            while not filelock.lock_descriptor(descriptor, blocking=False):
+                if time.monotonic() > until:
+                    raise BusyError(_holder(descriptor))
+                time.sleep(_POLL_SECONDS)
+        except OSError:
+            if not folder.is_dir():
+                raise
+            lock = filelock.FileLock(_stand_in(folder), timeout=seconds, poll_interval=_POLL_SECONDS)
+            try:
+                stack.enter_context(lock)
+            except filelock.Timeout as error:
+                raise BusyError(f"who holds {lock.lock_file}") from error
+        yield
+
+
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _stand_in(folder: Path) -> Path:
+    # Of this user: another one's file could not be opened.
+    user = os.getuid() if hasattr(os, "getuid") else ""
+    name = hashlib.sha256(os.fsencode(f"{user} {os.path.realpath(folder)}")).hexdigest()
+    return Path(tempfile.gettempdir()) / f"pytest-flopsbudget-{name[:32]}.lock"
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds the lock, as far as the system tells."""
+    inode = os.fstat(descriptor).st_ino
+    with contextlib.suppress(OSError):
+        found = re.search(rf"FLOCK\s+\S+\s+WRITE\s+(\d+)\s+\S+:{inode}\s", Path("/proc/locks").read_text("ascii"))
+        if found:
+            return f"process {found[1]}"
+    return "another process"
+
+
+def _prefix(target: Path) -> str:
+    return f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}."
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a report's file. Missing folders are made; devices and pipes are written to as they are.
+
+    Raises:
+        ReportError: it cannot be written; a file that was there is as it was.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A symbolic link stays one: the file that it points to is replaced.
+        target = path.resolve()
+        # By its own name: that of a pipe, to which /dev/stdout may lead, is no path.
+        if path.exists() and not target.is_file():
+            path.write_bytes(data)
+        elif target.exists() and not os.access(target, os.W_OK):
+            raise ReportError(f"{path}: cannot be written: it is read-only; make it writable or name another file")
+        else:
+            replace(target, data)
+    except (OSError, RuntimeError) as error:
+        raise ReportError(f"{path}: cannot be written: {_reason(error)}; name another file") from error
+
+
+def append_to(path: Path, data: bytes) -> None:
+    """Append to a file that others write to as well.
+
+    Raises:
+        ReportError: it cannot be written.
+    """
+    try:
+        with path.open("ab") as stream:
+            stream.write(data)
+    except OSError as error:
+        raise ReportError(f"{path}: cannot be written: {_reason(error)}") from error
+
+
+def obstacle(path: Path) -> str | None:
+    """What will keep `write_whole` from writing, as far as that can be told without writing; None if nothing will."""
+    try:
+        if path.is_dir():
+            return "it is a folder; name a file in it"
+        if path.exists():
+            return None if os.access(path, os.W_OK) else "it is read-only; make it writable or name another file"
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+    except (OSError, ValueError) as error:
+        return f"{_reason(error)}; name another file"
+    if not folder.is_dir():
+        return f"{folder} is a file, and no folder; name another file"
+    return None if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is read-only; name another file"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

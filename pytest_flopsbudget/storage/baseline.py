@@ -1,0 +1,215 @@
+"""The baseline: the costs that were accepted, one JSON file per test file, in ``__flops__`` beside it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pytest_flopsbudget.errors import BaselineError
+from pytest_flopsbudget.results.folding import without_peaks
+from pytest_flopsbudget.results.latency_noise import with_latencies_of
+from pytest_flopsbudget.storage import atomic_file, baseline_document
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.storage.baseline_document import Content, Tests
+    from pytest_flopsbudget.storage.baseline_lines import Key
+
+
+#: Writing takes fractions of a second; who holds the lock for longer hangs.
+LOCK_SECONDS = 60.0
+
+_ATTRIBUTES = b"""\
+# pytest-flopsbudget: where two branches change a baseline, git keeps the lines of both. Each says by itself what it is
+# about; the next run refuses those that contradict each other.
+*.json merge=union text eol=lf
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineFile:
+    """What one baseline file holds."""
+
+    path: Path
+    #: Test id, the node id after its file → name of the measurement → what it cost when it was accepted.
+    tests: Tests
+    #: What was read, so that only what changes is written anew: test id and name → entry, its text.
+    texts: Mapping[Key, tuple[Complexity, str]] = field(default_factory=dict, compare=False, repr=False)
+
+
+def load(path: Path, *, torn: bool = False) -> BaselineFile:
+    """Read a baseline file; one that does not exist holds nothing.
+
+    Args:
+        path: The file.
+        torn: Whether it may hold entries that a merge has torn, of which two lines contradict each other or some are
+            missing. They are left out: whoever measures them anew mends the file.
+
+    Raises:
+        BaselineError: it cannot be read, is no JSON, has conflict markers, was written by a newer version, or does not
+            hold what a baseline holds. The message names the line.
+    """
+    content = _read(_bytes(path), path)
+    if content.torn and not torn:
+        raise BaselineError(next(iter(content.torn.values())))
+    return BaselineFile(path, content.tests, content.texts)
+
+
+def loads(text: str, path: Path) -> BaselineFile:
+    """What ``text``, of a baseline file at ``path`` or once there, holds.
+
+    Raises:
+        BaselineError: as for :func:`load`.
+    """
+    content = _read(text.encode(errors="surrogatepass"), path)
+    if content.torn:
+        raise BaselineError(next(iter(content.torn.values())))
+    return BaselineFile(path, content.tests, content.texts)
+
+
+def dumps(file: BaselineFile) -> str:
+    """The text of a baseline file."""
+    return baseline_document.write(file.tests, file.texts)
+
+
+def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool:
+    """Change a baseline file, whole or not at all, while no other process does.
+
+    Args:
+        path: The file. It need not exist; one that holds nothing any more is removed.
+        function: What the file holds → what it is to hold. Called again where another process was faster. Entries that
+            a merge has torn are not in what it is handed; it has to bring them anew.
+
+    Returns:
+        Whether the file was written. One that holds the same already is left alone; one of an older format is not.
+
+    Raises:
+        BaselineError: it cannot be read, or not be written; what was there is still there.
+    """
+    return _exchange(path, lambda before: _changed(before, path, function))
+
+
+def save(file: BaselineFile) -> bool:
+    """Write a baseline file, whatever it held before; one that holds nothing is there too. See :func:`change`."""
+    return _exchange(file.path, lambda before: _as_it_was(before, dumps(file).encode()))
+
+
+def updated(file: BaselineFile, measured: Mapping[str, Mapping[str, Complexity]]) -> BaselineFile:
+    """Take over new measurements.
+
+    Args:
+        file: What was accepted so far.
+        measured: Test id → name → measurement, for the tests that ran and passed. Each of them loses the names that it
+            did not measure; all other tests keep their entries. Latencies of other machines stay in an entry.
+    """
+    tests = file.tests | {
+        test_id: {name: as_stored(entry, file.tests.get(test_id, {}).get(name)) for name, entry in entries.items()}
+        for test_id, entries in measured.items()
+    }
+    return replace(file, tests={test_id: entries for test_id, entries in tests.items() if entries})
+
+
+def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
+    """What a baseline keeps of a measurement, given the entry that it had so far.
+
+    Notes, what was alive at the peak of memory and the runs behind a latency are for the reader of a run; and where its
+    modules reach their own peaks says nothing that lasts, see `without_peaks`.
+    """
+    kept = msgspec.structs.replace(
+        measured, modules=without_peaks(measured.modules), notes=(), memory_at_peak=None, latency=None
+    )
+    return with_latencies_of(kept, old)
+
+
+def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
+    before = _bytes(path)
+    after = make(before)
+    # A symbolic link stays one: the file that it points to is replaced.
+    target = Path(os.path.realpath(path))
+    if after == before and not atomic_file.leftovers(target):
+        return False
+    try:
+        _make_folder(path.parent)
+        with atomic_file.locked(target.parent, LOCK_SECONDS):
+            atomic_file.remove_leftovers(target)
+            now = _bytes(path)
+            if now != before:
+                after = make(now)
+            if after == now:
+                return False
+            _write(target, after, path)
+    except atomic_file.BusyError as error:
+        raise BaselineError(
+            f"{path}: cannot be written: {error} has been writing beside it for {LOCK_SECONDS:.0f} s. The file is as "
+            "it was; end that process and run again."
+        ) from error
+    except OSError as error:
+        raise BaselineError(f"{path}: cannot be written: {error.strerror or error}. The file is as it was.") from error
+    return True
+
+
+def _bytes(path: Path) -> bytes | None:
+    """What the file holds; None where there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise BaselineError(f"{path}: cannot be read: {error.strerror}. Make it a file that can be.") from error
+
+
+def _read(data: bytes | None, path: Path) -> Content:
+    if data is None:
+        return baseline_document.Content({})
+    try:
+        # Editors and git may have set a mark in front or turned the line ends.
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise BaselineError(f"{path}, line {line}: not UTF-8. {baseline_document.REMEDY}") from error
+    return baseline_document.read(text, path)
+
+
+def _changed(before: bytes | None, path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bytes | None:
+    content = _read(before, path)
+    file = function(BaselineFile(path, content.tests, content.texts))
+    for test_id, reason in content.torn.items():
+        if test_id not in file.tests:
+            raise BaselineError(reason)
+    if not file.tests:
+        return None
+    return _as_it_was(before, dumps(file).encode())
+
+
+def _as_it_was(before: bytes | None, after: bytes) -> bytes:
+    """What to write: line ends that git turned are not for us to turn back."""
+    return before if before is not None and before.replace(b"\r\n", b"\n") == after else after
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        # Its own parent holds the test file; where that has vanished, nobody wants it back.
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        what = "is a symbolic link that leads nowhere" if folder.is_symlink() else "is no folder"
+        raise OSError(error.errno, f"{folder.name} beside the tests {what}") from error
+
+
+def _write(target: Path, data: bytes | None, path: Path) -> None:
+    # Replacing asks the folder's permission only, and would overrule a file that is read-only on purpose.
+    if target.exists() and not os.access(target, os.W_OK):
+        raise BaselineError(f"{path}: cannot be written: it is read-only. The file is as it was.")
+    if data is None:
+        target.unlink()
+        atomic_file.sync_folder(target.parent)
+        return
+    attributes = target.parent / ".gitattributes"
+    if not attributes.exists() and any((folder / ".git").exists() for folder in target.parents):
+        atomic_file.replace(attributes, _ATTRIBUTES)
+    atomic_file.replace(target, data)

@@ -1,0 +1,139 @@
+"""The text of a baseline file: ``git diff`` of it is a review, ``git merge`` keeps both sides; it is read strictly."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from pytest_flopsbudget.errors import BaselineError
+from pytest_flopsbudget.results import baseline_format_1
+from pytest_flopsbudget.results.complexity import Complexity
+from pytest_flopsbudget.storage import baseline_lines
+from pytest_flopsbudget.storage.strict_json import FaultError, convert, line_at, lines_of, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_flopsbudget.storage.baseline_lines import Key
+    from pytest_flopsbudget.storage.strict_json import Place
+
+
+FORMAT = 2
+
+#: Test id → name of the measurement → what it cost when it was accepted.
+Tests = dict[str, dict[str, Complexity]]
+
+REMEDY = "Restore it from git, or delete it and rerun with --flops-budget-update."
+
+_CONFLICT = re.compile(r"^(?:<<<<<<<|\|\|\|\|\|\|\||=======|>>>>>>>)(?:\s|$)", re.MULTILINE)
+
+# What stands before and behind the entries, each of which ends with a blank line. That last member, empty, lets every
+# line of every entry end with a comma: there is no last one that a merge would have to give one.
+_HEAD = f'{{\n"format": {FORMAT},\n"lines": [\n\n'
+_FOOT = "{}\n]\n}\n"
+
+
+class Content(msgspec.Struct, frozen=True):
+    """What a baseline file's text holds."""
+
+    tests: Tests
+    #: Test id → why, for the tests whose entries a merge has torn; they are not among `tests`.
+    torn: dict[str, str] = {}
+    #: The entries whose text need not be written anew, and what that text says.
+    texts: dict[baseline_lines.Key, tuple[Complexity, str]] = {}
+
+
+def write(tests: Tests, texts: Mapping[Key, tuple[Complexity, str]]) -> str:
+    """The text that holds ``tests``, sorted.
+
+    Args:
+        tests: The entries.
+        texts: What was read before; an entry that is still the same keeps its text.
+    """
+    blocks = []
+    for test_id, entries in sorted(tests.items()):
+        for name, entry in sorted(entries.items()):
+            known = texts.get((test_id, name))
+            if known is not None and (known[0] is entry or known[0] == entry):
+                blocks.append(f"{known[1]}\n\n")
+            else:
+                blocks.append(
+                    "".join(f"{line},\n" for line in baseline_lines.write_entry((test_id, name), entry)) + "\n"
+                )
+    return f"{_HEAD}{''.join(blocks)}{_FOOT}"
+
+
+def read(text: str, path: Path) -> Content:
+    """What ``text`` holds; ``path`` is where it stands, for messages.
+
+    Raises:
+        BaselineError: it is no JSON, has conflict markers, was written by a newer version, or does not hold what a
+            baseline holds. The message names the line.
+    """
+    if text.startswith(_HEAD) and text.endswith(f"\n\n{_FOOT}"):
+        found = baseline_lines.read_blocks(text[len(_HEAD) : -len(_FOOT) - 2].split("\n\n"))
+        if found is not None:
+            tests: Tests = {}
+            for (test_id, name), (entry, _) in found.items():
+                tests.setdefault(test_id, {})[name] = entry
+            return Content(tests, texts=found)
+    data: object = None
+    try:
+        data = parse(text)
+        return _read(data, text, path)
+    except FaultError as fault:
+        conflict = _CONFLICT.search(text)
+        if conflict:
+            line = line_at(text, conflict.start())
+            remedy = "delete the lines with markers, keep those of both sides, then run with --flops-budget-update"
+            raise BaselineError(f"{path}: conflict marker, line {line}: {remedy}.") from fault
+        raise BaselineError(_told([fault], data, text, path)[0]) from fault
+
+
+class _FileTable(msgspec.Struct, forbid_unknown_fields=True):
+    format: Literal[2]
+    lines: list[Any]
+
+
+def _read(data: object, text: str, path: Path) -> Content:
+    if not isinstance(data, dict):
+        raise FaultError("no baseline, which is a JSON object", line=1)
+    written = data.get("format")
+    if isinstance(written, int) and written > FORMAT:
+        reason = f"written by a newer pytest-flopsbudget: it is {written}, and this version reads up to {FORMAT}"
+        raise FaultError(reason, ("format",), remedy="Upgrade pytest-flopsbudget.")
+    if written == 1 and not isinstance(written, bool):
+        return Content(baseline_format_1.read(data))
+    lines = convert(data, _FileTable).lines
+    entries, faults = baseline_lines.read(lines)
+    torn: dict[str, str] = {}
+    for (test_id, _), reason in zip(faults, _told([*faults.values()], data, text, path), strict=True):
+        torn.setdefault(test_id, reason)
+    tests: Tests = {}
+    for (test_id, name), entry in entries.items():
+        if test_id not in torn:
+            tests.setdefault(test_id, {})[name] = entry
+    return Content(tests, torn)
+
+
+def _told(faults: Sequence[FaultError], data: object, text: str, path: Path) -> list[str]:
+    """One line on each fault: where it is, what it is about, what is wrong, what to do."""
+    places = {place for fault in faults if not fault.line for place in (fault.place, fault.other)}
+    lines = lines_of(text, places) if places else {}
+    return [_in_words(fault, data, path, lines) for fault in faults]
+
+
+def _in_words(fault: FaultError, data: object, path: Path, lines: Mapping[Place, int]) -> str:
+    line = str(fault.line or lines[fault.place])
+    if fault.other:
+        line += f" (and line {lines[fault.other]})"
+    place = fault.place
+    about = ""
+    if isinstance(data, dict) and place[:1] == ("lines",) and len(place) > 1:
+        about = baseline_lines.subject(data["lines"][place[1]])
+        place = place[2:]
+    keys = "".join(f"{baseline_lines.as_json(key)}: " for key in place if isinstance(key, str))
+    return f"{path}, line {line}: {about}{keys}{fault.reason}. {fault.remedy or REMEDY}"

@@ -1,0 +1,433 @@
+"""The lines of a baseline file, format 2: each says by itself what it is about, so that git may mix those of two sides.
+
+An entry, which is one measurement of one test, is these lines, and a blank one behind them::
+
+    {"test": "test_net", "name": "model"},
+    {"model": "Net", "execution": "shapes", "backward": false, "inputs": ["float32[1, 8]"], "test": …, "name": …},
+    {"metrics": {"flops": 384, "params": 136}, "test": …, "name": …},
+    {"module": "", "type": "Net", "calls": 1, "flops": 384, "params": 136, "test": …, "name": …},
+    {"module": "block.{0-1}", "type": "Linear", "shape": "8->8", "calls": 1, …},
+    {"operator": "aten.mm", "calls": 3, "flops": 384, "test": …, "name": …},
+    {"unknown_operator": "mylib.op", "calls": 1, "modules": ["block.0"], "test": …, "name": …},
+    {"phase": "backward", "flops": 256, "other_flops": 16, …},
+    {"end": true, "test": …, "name": …},
+
+What was measured for several devices or machines stands by their names: `"compute_time": {"A100": 812, "T4": 4060}`.
+
+The first line, its title, and the last never change, and there are no others like them: between what changes in an
+entry and a new entry beside it there is always a line that git finds on both sides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+
+import msgspec
+
+from pytest_flopsbudget.quantities.metrics import METRICS, STORED, STORED_BY_NAME, key_for, metric_of
+from pytest_flopsbudget.results.complexity import (
+    PHASES,
+    Complexity,
+    Execution,
+    Module,
+    Operator,
+    Phase,
+    PhaseName,
+    UnknownOperator,
+)
+from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
+from pytest_flopsbudget.storage.strict_json import FaultError, convert, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+
+#: Test id and name of the measurement.
+Key = tuple[str, str]
+
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Line = dict[str, Any]
+
+
+# Writing
+
+
+def write_entry(key: Key, entry: Complexity) -> list[str]:
+    """The lines of one entry, without the commas and the blank line behind them."""
+    title = _title(key)
+    tail = f", {title[1:]}"
+    lines: list[_Line] = [
+        {
+            "model": entry.model,
+            "execution": entry.execution,
+            "backward": entry.backward,
+            "inputs": entry.inputs,
+        },
+        {"metrics": _by_row(entry.metrics)},
+        *({"module": path} | _module(module) for path, module in fold(without_peaks(entry.modules)).items()),
+        *({"operator": name} | _operator(operator) for name, operator in sorted(entry.operators.items())),
+        *(
+            {"unknown_operator": name, "calls": operator.calls, "modules": operator.modules}
+            for name, operator in sorted(entry.unknown_operators.items())
+        ),
+        *({"phase": name} | _phase(phase) for name, phase in entry.phases.items()),
+        {"end": True},
+    ]
+    return [title, *(as_json(line)[:-1] + tail for line in lines)]
+
+
+def _title(key: Key) -> str:
+    return as_json({"test": key[0], "name": key[1]})
+
+
+def _module(module: Module) -> _Line:
+    named: _Line = {"type": module.type}
+    if module.shape:
+        named["shape"] = module.shape
+    named["calls"] = module.calls
+    values = module.metrics
+    return named | _by_row({key: value for key, value in values.items() if value != _implied(key, values)})
+
+
+def _operator(operator: Operator) -> _Line:
+    return {"calls": operator.calls} | _by_row(operator.metrics)
+
+
+def _phase(phase: Phase) -> _Line:
+    return _by_row(phase.metrics)
+
+
+def _by_row(metrics: Mapping[str, int]) -> _Line:
+    """Stored metrics in the order of the table, those of several devices or machines by their names."""
+    line: _Line = {key: metrics[key] for key in STORED if key in metrics}
+    if len(line) == len(metrics):
+        return line
+    named = sorted(key for key in metrics if key.endswith("]"))
+    for base in STORED_BY_NAME:
+        start = f"{base}["
+        values = {key[len(start) : -1]: metrics[key] for key in named if key.startswith(start)}
+        if values:
+            line[base] = values
+    return line
+
+
+def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
+    """Stored metrics by their keys, as a line of metrics holds them by row and name."""
+    metrics: dict[str, int] = {}
+    for key, value in line.items():
+        if isinstance(value, Mapping):
+            metrics.update((key_for(key, name), own) for name, own in value.items())
+        else:
+            metrics[key] = value
+    return metrics
+
+
+def _implied(key: str, values: Mapping[str, int]) -> int:
+    """The value of a metric that a module's line leaves out, given the other ``values``."""
+    return values.get("params", 0) if key == "trainable_params" else 0
+
+
+_readable = json.JSONEncoder(ensure_ascii=False).encode
+_escaped = json.JSONEncoder().encode
+
+
+def as_json(value: object) -> str:
+    """``value`` on one line, for people to read."""
+    text = _readable(value)
+    # What cannot be seen in a review (line separators, changes of direction, lone surrogates) is written as its number.
+    return text if text.isprintable() else _escaped(value)
+
+
+# Reading
+
+
+class _Title(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """What every line ends with; alone, it is the first line of an entry."""
+
+    test: str
+    name: str
+
+
+class _Run(_Title):
+    model: str
+    execution: Execution
+    backward: bool
+    inputs: tuple[str, ...]
+
+
+class _End(_Title):
+    end: bool
+
+
+class _UnknownOperator(_Title):
+    unknown_operator: str
+    calls: _Count
+    modules: tuple[str, ...]
+
+
+class _ModuleFields(_Title):
+    module: str
+    type: str
+    calls: _Count
+    shape: str = ""
+
+
+class _OperatorFields(_Title):
+    operator: str
+    calls: _Count
+
+
+class _PhaseFields(_Title):
+    phase: PhaseName
+
+
+_Name = Annotated[str, msgspec.Meta(pattern=r"^[^\]]+$")]
+_VALUES: list[tuple[str, Any, Any]] = [
+    *((key, _Count | msgspec.UnsetType, msgspec.UNSET) for key in STORED),
+    *((key, dict[_Name, _Count] | msgspec.UnsetType, msgspec.UNSET) for key in STORED_BY_NAME),
+]
+_L = TypeVar("_L", bound=msgspec.Struct)
+
+
+def _with(fields: Sequence[tuple[str, Any] | tuple[str, Any, Any]], line: type[_L]) -> type[_L]:
+    struct = msgspec.defstruct(line.__name__, fields, bases=(line,), forbid_unknown_fields=True, gc=False)
+    return cast("type[_L]", struct)
+
+
+_METRICS = _with([("metrics", _with(_VALUES, msgspec.Struct))], _Title)
+
+#: What a line is about, by the key that only such lines have.
+_KINDS: Mapping[str, type[_Title]] = {
+    "module": _with(_VALUES, _ModuleFields),
+    "operator": _with(_VALUES, _OperatorFields),
+    "metrics": _METRICS,
+    "model": _Run,
+    "unknown_operator": _UnknownOperator,
+    "phase": _with(_VALUES, _PhaseFields),
+    "end": _End,
+}
+
+
+#: Kinds of which an entry has one line.
+_ALONE = ("title", "model", "metrics", "end")
+
+_TORN = (
+    "Run this test with --flops-budget-update, which writes its lines anew; or delete all of them, or those that are "
+    "wrong."
+)
+
+_values_of = attrgetter(*STORED)
+_named_values_of = attrgetter(*STORED_BY_NAME)
+
+
+def _values(line: object) -> dict[str, int]:
+    values = {key: value for key, value in zip(STORED, _values_of(line), strict=True) if value is not msgspec.UNSET}
+    for base, named in zip(STORED_BY_NAME, _named_values_of(line), strict=True):
+        if named is not msgspec.UNSET:
+            values.update((key_for(base, name), value) for name, value in named.items())
+    return values
+
+
+class _Entry:
+    """What the lines of one entry say."""
+
+    __slots__ = ("first", "has_title", "parts")
+
+    def __init__(self, first: int) -> None:
+        #: The number of a line.
+        self.first = first
+        self.has_title = False
+        #: Kind → what the line is about among those of its kind → the line.
+        self.parts: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
+
+    def missing(self) -> str:
+        """Of what every entry has, what is missing here; "" where nothing is."""
+        absent = [] if self.has_title else ["title"]
+        return next(iter(absent + [kind for kind in ("model", "metrics", "end") if not self.parts[kind]]), "")
+
+
+def read(lines: Sequence[object]) -> tuple[dict[Key, Complexity], dict[Key, FaultError]]:
+    """What the lines hold, whatever order they stand in. A line that stands twice, alike, counts once.
+
+    Returns:
+        The entries, and what is wrong with those that a merge has torn: two lines contradict each other, or lines are
+        missing.
+
+    Raises:
+        FaultError: a line does not hold what such lines hold.
+    """
+    by_kind: dict[str, list[_Line]] = {kind: [] for kind in ("title", *_KINDS)}
+    numbers: dict[str, list[int]] = {kind: [] for kind in by_kind}
+    for number, line in enumerate(lines):
+        if not isinstance(line, dict):
+            raise FaultError(f"Expected `object`, got {_shortened(line)}", ("lines", number))
+        if line:
+            kind = _kind(line)
+            by_kind[kind].append(line)
+            numbers[kind].append(number)
+    entries: dict[Key, _Entry] = {}
+    torn: dict[Key, FaultError] = {}
+    for number, title in zip(numbers["title"], _convert(by_kind["title"], _Title, numbers["title"]), strict=True):
+        entries.setdefault((title.test, title.name), _Entry(number)).has_title = True
+    for kind, struct in _KINDS.items():
+        _distribute(_convert(by_kind[kind], struct, numbers[kind]), kind, numbers[kind], entries, torn)
+    built: dict[Key, Complexity] = {}
+    for key, entry in entries.items():
+        missing = entry.missing()
+        if missing:
+            reason = f"the entry's line of {missing} is missing; a merge took a part of each side"
+            torn.setdefault(key, FaultError(reason, ("lines", entry.first), remedy=_TORN))
+        elif key not in torn:
+            built[key] = _build(entry)
+    return built, torn
+
+
+def subject(line: object) -> str:
+    """What a line is about: ``module "layer4" of "test_net"``."""
+    if not isinstance(line, dict) or "test" not in line:
+        return ""
+    kind = _kind(line)
+    path = "" if kind in _ALONE else f" {as_json(line[kind])}"
+    name = "" if line.get("name", "model") == "model" else f", {as_json(line['name'])}"
+    return f"{kind.replace('_', ' ')}{path} of {as_json(line['test'])}{name}: "
+
+
+def read_blocks(blocks: Iterable[str]) -> dict[Key, tuple[Complexity, str]] | None:
+    """What texts hold, each of which is all lines of one entry, the title first, as `write_entry` has them.
+
+    Many tests of a file measure the same: what is the same in them is read once. That is all that this does; it is
+    :func:`read` that says what a line may be.
+
+    Returns:
+        Entry and text of each; None where not all is as it should be, for :func:`read` to tell.
+    """
+    known: dict[str, Complexity] = {}
+    found: dict[Key, tuple[Complexity, str]] = {}
+    for block in blocks:
+        title, _, rest = block.partition("\n")
+        tail = f", {title[1:]}\n"
+        lines = f"{rest}\n"
+        body = lines.replace(tail, "\n")
+        if not rest or len(body) + (len(tail) - 1) * body.count("\n") != len(lines):
+            return None
+        key = _read_title(title)
+        if key is None or key in found:
+            return None
+        entry = known.get(body)
+        if entry is None:
+            entry = _read_block(block, key)
+            if entry is None:
+                return None
+            known[body] = entry
+        found[key] = entry, block
+    return found
+
+
+def _read_title(text: str) -> Key | None:
+    try:
+        title = msgspec.json.decode(text.removesuffix(","), type=_Title)
+    except (msgspec.MsgspecError, UnicodeError):
+        return None
+    key = title.test, title.name
+    return key if text == f"{_title(key)}," else None
+
+
+def _read_block(block: str, key: Key) -> Complexity | None:
+    try:
+        lines = parse(f"[{block.removesuffix(',')}]")
+        entries, torn = read(lines) if isinstance(lines, list) else ({}, {})
+    except FaultError:
+        return None
+    # A line that stands twice is not as it was written.
+    as_written = isinstance(lines, list) and len(lines) == block.count("\n") + 1 == len({*block.split("\n")})
+    return entries[key] if not torn and [*entries] == [key] and as_written else None
+
+
+def _kind(line: _Line) -> str:
+    first = next(iter(line))
+    return first if first in _KINDS else next((kind for kind in _KINDS if kind in line), "title")
+
+
+_T = TypeVar("_T", bound=_Title)
+
+
+def _shortened(value: object, most: int = 40) -> str:
+    text = as_json(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def _convert(lines: list[_Line], struct: type[_T], numbers: Sequence[int]) -> list[_T]:
+    try:
+        return convert(lines, list[struct])  # type: ignore[valid-type]
+    except FaultError:
+        # One by one, for the fault to know the line's number.
+        for number, line in zip(numbers, lines, strict=True):
+            convert(line, struct, "lines", number)
+        raise
+
+
+def _distribute(
+    lines: Sequence[_Title], kind: str, numbers: Sequence[int], entries: dict[Key, _Entry], torn: dict[Key, FaultError]
+) -> None:
+    """Hand each line of one kind to its entry."""
+    about: Callable[[Any], str] = attrgetter(kind) if kind not in _ALONE else lambda _: ""
+    key: Key = ("", "")
+    parts: dict[str, Any] | None = None
+    # Line → its number, made when it is first asked for.
+    places: dict[int, int] = {}
+    for number, line in zip(numbers, lines, strict=True):
+        if parts is None or line.test != key[0] or line.name != key[1]:
+            key = line.test, line.name
+            entry = entries.get(key)
+            if entry is None:
+                entry = entries[key] = _Entry(number)
+            parts = entry.parts[kind]
+        path = about(line)
+        earlier = parts.setdefault(path, line)
+        if earlier is not line and earlier != line:
+            places = places or {id(other): place for other, place in zip(lines, numbers, strict=True)}
+            before = places[id(earlier)]
+            reason = "another line says otherwise; a merge kept both sides"
+            torn.setdefault(key, FaultError(reason, ("lines", number), other=("lines", before), remedy=_TORN))
+
+
+def _build(entry: _Entry) -> Complexity:
+    parts = entry.parts
+    run = parts["model"][""]
+    metrics = _values(parts["metrics"][""].metrics)
+    zeros = {key: 0 for key in metrics if metric_of(key).aggregation in _OF_MODULES}
+    modules = {path: _read_module(line, zeros) for path, line in parts["module"].items()}
+    if any("{" in path or "\\" in path for path in modules):
+        try:
+            modules = unfold(modules)
+        except ValueError as error:
+            raise FaultError(str(error), ("lines", entry.first)) from error
+    return Complexity(
+        model=run.model,
+        inputs=run.inputs,
+        execution=run.execution,
+        backward=run.backward,
+        metrics=metrics,
+        modules=modules,
+        operators={name: Operator(calls=line.calls, metrics=_values(line)) for name, line in parts["operator"].items()},
+        unknown_operators={
+            name: UnknownOperator(calls=line.calls, modules=line.modules)
+            for name, line in parts["unknown_operator"].items()
+        },
+        phases={name: Phase(metrics=_values(parts["phase"][name])) for name in PHASES if name in parts["phase"]},
+    )
+
+
+#: How metrics aggregate that modules have; see `without_peaks` for the one that is left out.
+_OF_MODULES = {METRICS["flops"].aggregation, METRICS["params"].aggregation}
+
+
+def _read_module(line: Any, zeros: Mapping[str, int]) -> Module:
+    values = _values(line)
+    metrics = {**zeros, **values}
+    if "trainable_params" in zeros and "trainable_params" not in values:
+        metrics["trainable_params"] = _implied("trainable_params", values)
+    return Module(type=line.type, shape=line.shape, calls=line.calls, metrics=metrics)

@@ -1,0 +1,97 @@
+"""A baseline file's totals, without the modules and operators that are most of it: for who reads hundreds of files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from pytest_flopsbudget.quantities.metrics import Amount, identifying, value_of
+from pytest_flopsbudget.storage import baseline, baseline_document
+from pytest_flopsbudget.storage.baseline_lines import flat
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """What a baseline says of a measurement as a whole."""
+
+    model: str
+    inputs: tuple[str, ...]
+    metrics: dict[str, int]
+    backward: bool = False
+
+    def value(self, metric: str) -> Amount | None:
+        """The value of a metric, stored or derived; None where it was not measured."""
+        return value_of(self.metrics, metric)
+
+    @property
+    def identity(self) -> object:
+        """Equal where two are likely of one model."""
+        return self.model, self.inputs, self.backward, identifying(self.metrics)
+
+
+#: Test id → name of the measurement → its totals: one baseline file.
+Tests = dict[str, dict[str, Totals]]
+
+
+class _Line(msgspec.Struct):
+    """A line of a baseline file, less what only modules and operators have."""
+
+    test: str = ""
+    name: str = ""
+    model: str | None = None
+    inputs: tuple[str, ...] = ()
+    backward: bool = False
+    metrics: dict[str, int | dict[str, int]] | None = None
+
+
+class _File(msgspec.Struct):
+    format: int
+    lines: list[_Line] = []
+
+
+_DECODER = msgspec.json.Decoder(_File)
+
+
+def read_totals(data: bytes, path: Path) -> Tests:
+    """What a baseline file holds; ``path`` is where it stands, for messages.
+
+    Raises:
+        BaselineError: it cannot be read; see `baseline.loads`.
+    """
+    try:
+        file = _DECODER.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        file = None
+    tests = _gather(file.lines) if file is not None and file.format == baseline_document.FORMAT else None
+    if tests is not None:
+        return tests
+    # What is of another format or at fault is read as strictly as ever.
+    strictly = baseline.loads(data.decode("utf-8", "surrogateescape"), path).tests
+    return {
+        test_id: {
+            name: Totals(entry.model, entry.inputs, entry.metrics, entry.backward) for name, entry in entries.items()
+        }
+        for test_id, entries in strictly.items()
+    }
+
+
+def _gather(lines: list[_Line]) -> Tests | None:
+    """The totals that the lines tell; None where they do not tell one thing of each measurement."""
+    runs: dict[tuple[str, str], _Line] = {}
+    metrics: dict[tuple[str, str], dict[str, int | dict[str, int]]] = {}
+    for line in lines:
+        key = line.test, line.name
+        if line.model is not None and runs.setdefault(key, line) != line:
+            return None
+        if line.metrics is not None and metrics.setdefault(key, line.metrics) != line.metrics:
+            return None
+    if runs.keys() != metrics.keys():
+        return None
+    tests: Tests = {}
+    for (test_id, name), run in runs.items():
+        values = flat(metrics[test_id, name])
+        tests.setdefault(test_id, {})[name] = Totals(run.model or "", run.inputs, values, run.backward)
+    return tests

@@ -1,0 +1,74 @@
+"""Baseline entries whose test is gone, and the new tests that some of them may have become."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.identifiers import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.storage.baseline import BaselineFile
+
+
+@dataclass(frozen=True)
+class Orphan:
+    """A baseline entry without its test."""
+
+    #: The node id that the test had.
+    nodeid: str
+    #: The baseline file.
+    path: Path
+    #: Name of the measurement → what it cost when it was accepted.
+    entries: Mapping[str, Complexity]
+
+
+def orphans(file: BaselineFile, file_nodeid: str, collected: Collection[str]) -> list[Orphan]:
+    """The entries of ``file`` whose test is not among those that were ``collected``, by test id."""
+    return [
+        Orphan(f"{file_nodeid}::{test_id}", file.path, entries)
+        for test_id, entries in sorted(file.tests.items())
+        if test_id not in collected
+    ]
+
+
+def without_test_file(folders: Iterable[Path], skipped: Sequence[str]) -> Iterator[Path]:
+    """The baseline files below ``folders`` beside which there is no file of their name.
+
+    Args:
+        folders: where to look.
+        skipped: patterns of folders' names, or of whole paths, in which pytest does not look for tests either.
+    """
+    seen = set()
+    for folder in folders:
+        for here, below, _ in os.walk(folder):
+            if here in seen:
+                below.clear()
+                continue
+            seen.add(here)
+            if FOLDER in below:
+                yield from _without_test_file(Path(here))
+            below[:] = sorted(name for name in below if not _is_skipped(here, name, skipped))
+
+
+def _without_test_file(folder: Path) -> Iterator[Path]:
+    # Of any suffix: tests need not be written in Python.
+    stems = {entry.stem for entry in folder.iterdir() if not entry.is_dir()}
+    for path in sorted((folder / FOLDER).glob("*.json")):
+        if path.stem not in stems:
+            yield path
+
+
+def _is_skipped(folder: str, name: str, patterns: Sequence[str]) -> bool:
+    path = os.path.join(folder, name)  # noqa: PTH118 -- a folder of thousands need not become thousands of objects
+    return (
+        name == FOLDER
+        or any(fnmatch.fnmatchcase(path if os.sep in pattern else name, pattern) for pattern in patterns)
+        or os.path.exists(os.path.join(path, "pyvenv.cfg"))  # noqa: PTH110, PTH118
+    )

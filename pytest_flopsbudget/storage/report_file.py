@@ -1,0 +1,229 @@
+"""A report's file: JSON, one module or operator a line, read strictly."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from pytest_flopsbudget.errors import ReportError
+from pytest_flopsbudget.quantities.metrics import METRICS, STORED, STORED_BY_NAME, is_key, is_stored
+from pytest_flopsbudget.results.folding import fold, unfold
+from pytest_flopsbudget.results.report import FORMAT, Report
+from pytest_flopsbudget.storage import strict_json
+from pytest_flopsbudget.storage.atomic_file import write_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.report import ReportedMeasurement
+    from pytest_flopsbudget.storage.strict_json import Place
+
+
+_REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
+
+#: No amount needs more; keeps Python's own limit on the digits of an integer out of sight.
+_MOST_DIGITS = 100
+
+#: Keys whose values are laid out over several lines.
+_OPENED = frozenset({
+    "run", "tests", "measurements", "broken", "comparison", "changes", "parts", "diffs", "unjudged",
+    "complexity", "modules", "operators", "unknown_operators", "phases",
+})  # fmt: skip
+
+
+def load(path: Path) -> Report:
+    """Read a report.
+
+    Raises:
+        ReportError: it cannot be read, is no JSON, was written by a newer version, or does not hold what a report
+            holds. The message names the line.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}. Name a report that --flops-budget-json wrote"
+        raise ReportError(f"{path}: {reason}.") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ReportError(f"{path}, line {line}: not UTF-8. {_REMEDY}") from error
+    return loads(text, path)
+
+
+def loads(text: str, path: Path) -> Report:
+    """What ``text`` holds; ``path`` is where it stands, for messages.
+
+    Raises:
+        ReportError: as `load` does.
+    """
+    try:
+        data = strict_json.parse(text)
+        if re.search(rf"\d{{{_MOST_DIGITS}}}", text):
+            json.loads(text, parse_int=_amount)
+        return _read(data)
+    except strict_json.FaultError as fault:
+        line = fault.line or strict_json.line_of(text, fault.place)
+        place = f"{strict_json.in_words(fault.place)}: " if fault.place else ""
+        raise ReportError(f"{path}, line {line}: {place}{fault.reason}. {fault.remedy or _REMEDY}") from fault
+
+
+def save(report: Report, path: Path) -> None:
+    """Write a report, whole or not at all. Missing folders are made.
+
+    Raises:
+        ReportError: it cannot be written; a file that was there is as it was.
+    """
+    write_whole(path, dumps(report).encode())
+
+
+def dumps(report: Report) -> str:
+    """The text of a report, which is the same for the same report."""
+    return _laid_out(msgspec.to_builtins(_each(report, _folded)), 0) + "\n"
+
+
+# Writing
+
+
+def _laid_out(value: dict[str, Any] | Sequence[Any], depth: int) -> str:
+    """``value`` with a line for each entry of what is opened, and one for all else."""
+    indent = "\n" + "  " * depth
+    if isinstance(value, dict):
+        rows = [
+            f"{_json(key)}: {_laid_out(inner, depth + 1) if _is_opened(key, inner) else _json(_named_first(inner))}"
+            for key, inner in value.items()
+        ]
+    else:
+        rows = [
+            _laid_out(item, depth + 1) if isinstance(item, dict) and not _OPENED.isdisjoint(item) else _json(item)
+            for item in value
+        ]
+    opening, closing = "{}" if isinstance(value, dict) else "[]"
+    return f"{opening}{','.join(f'{indent}  {row}' for row in rows)}{indent}{closing}"
+
+
+def _is_opened(key: str, value: object) -> bool:
+    return key in _OPENED and isinstance(value, (dict, list, tuple)) and bool(value)
+
+
+def _named_first(value: object) -> object:
+    """A module or operator with its numbers behind what it is."""
+    if isinstance(value, dict) and "metrics" in value:
+        return {key: inner for key, inner in value.items() if key != "metrics"} | {"metrics": value["metrics"]}
+    return value
+
+
+def _json(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    # What cannot be seen (line separators, changes of direction, lone surrogates) is written as its number.
+    return text if text.isprintable() else json.dumps(value)
+
+
+# Reading
+
+
+def _amount(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise strict_json.FaultError(f"{digits[:20]}... is no amount", line=1)
+    return int(digits)
+
+
+def _read(data: object) -> Report:
+    if not isinstance(data, dict):
+        raise strict_json.FaultError("no report, which is a JSON object", line=1)
+    if "run" not in data and ("lines" in data or isinstance(data.get("tests"), dict)):
+        raise strict_json.FaultError("a baseline, and no report", line=1)
+    written = data.get("format")
+    if isinstance(written, int) and written > FORMAT:
+        reason = f"written by a newer pytest-flopsbudget: it is {written}, and this version reads {FORMAT}"
+        raise strict_json.FaultError(reason, ("format",), remedy="Upgrade pytest-flopsbudget.")
+    if written is None:
+        raise strict_json.FaultError('the key "format" is missing', line=1)
+    report = strict_json.convert(data, Report)
+    for place, key, stored in _named_metrics(report):
+        if not (is_stored(key) if stored else is_key(key)):
+            known = (*STORED, *STORED_BY_NAME) if stored else METRICS
+            raise strict_json.FaultError(f"no such metric; there are {', '.join(known)}", (*place, key))
+    return _each(report, _unfolded)
+
+
+def _named_metrics(report: Report) -> Iterator[tuple[Place, str, bool]]:
+    """All metrics that the report names, each with its place and whether it has to be a stored one."""
+    yield ("run", "show"), report.run.show, False
+    for number, test in enumerate(report.tests):
+        for own_number, measurement in enumerate(test.measurements):
+            place: Place = ("tests", number, "measurements", own_number)
+            for below, key in _of_verdict(measurement):
+                yield (*place, *below), key, False
+            for below, key in _of_complexity(measurement.complexity):
+                yield (*place, "complexity", *below), key, True
+
+
+def _of_verdict(measurement: ReportedMeasurement) -> Iterator[tuple[Place, str]]:
+    for key in measurement.limits:
+        yield ("limits",), key
+    for table, limited in (("module_limits", measurement.module_limits), ("phase_limits", measurement.phase_limits)):
+        for pattern, limits in limited.items():
+            for key in limits:
+                yield (table, pattern), key
+    for place, items in (
+        (("broken",), measurement.broken),
+        (("comparison", "changes"), measurement.comparison.changes),
+        (("comparison", "parts"), measurement.comparison.parts),
+        (("diffs",), measurement.diffs),
+        (("unjudged",), measurement.unjudged),
+        (("share",), [measurement.share] if measurement.share else []),
+    ):
+        for item in items:
+            yield place, item.metric
+
+
+def _of_complexity(complexity: Complexity) -> Iterator[tuple[Place, str]]:
+    for key in complexity.metrics:
+        yield ("metrics",), key
+    for table, measured in (
+        ("modules", complexity.modules),
+        ("operators", complexity.operators),
+        ("phases", complexity.phases),
+    ):
+        for name, one in measured.items():
+            for key in one.metrics:
+                yield (table, name, "metrics"), key
+
+
+# Equal siblings among the modules
+
+
+def _folded(complexity: Complexity, _place: Place) -> Complexity:
+    return replace(complexity, modules=fold(complexity.modules))
+
+
+def _unfolded(complexity: Complexity, place: Place) -> Complexity:
+    try:
+        return replace(complexity, modules=unfold(complexity.modules))
+    except ValueError as error:
+        raise strict_json.FaultError(str(error), (*place, "modules")) from error
+
+
+def _each(report: Report, change: Callable[[Complexity, Place], Complexity]) -> Report:
+    """The report with all of its measurements changed."""
+    tests = tuple(
+        replace(
+            test,
+            measurements=tuple(
+                replace(
+                    measurement,
+                    complexity=change(
+                        measurement.complexity, ("tests", number, "measurements", own_number, "complexity")
+                    ),
+                )
+                for own_number, measurement in enumerate(test.measurements)
+            ),
+        )
+        for number, test in enumerate(report.tests)
+    )
+    return replace(report, tests=tests)

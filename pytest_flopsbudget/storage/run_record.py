@@ -1,0 +1,280 @@
+"""What a whole run measured, test by test, and what of it becomes the new baseline. Knows files, but not pytest."""
+
+from __future__ import annotations
+
+import marshal
+import zlib
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from pytest_flopsbudget.errors import BaselineError
+from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
+from pytest_flopsbudget.results.folding import natural_key
+from pytest_flopsbudget.results.renames import likely_renames
+from pytest_flopsbudget.results.report import to_accept
+from pytest_flopsbudget.results.verdict import Verdict
+from pytest_flopsbudget.storage.baseline import change, load, updated
+from pytest_flopsbudget.storage.orphans import orphans
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+
+    from pytest_flopsbudget.results.comparison import Status
+    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget.results.verdict import Only
+    from pytest_flopsbudget.storage.baseline import BaselineFile
+    from pytest_flopsbudget.storage.orphans import Orphan
+
+
+class Baselines:
+    """Baseline files, each read once a run.
+
+    Args:
+        torn: Whether they may hold entries that a merge has torn, which then are as if they were not there: the run
+            writes them anew.
+    """
+
+    def __init__(self, *, torn: bool = False) -> None:
+        self._torn = torn
+        self._files: dict[Path, BaselineFile] = {}
+
+    def file(self, test_file: Path) -> BaselineFile:
+        """The baseline beside ``test_file``, empty where there is none.
+
+        Raises:
+            BaselineError: it cannot be read.
+        """
+        path = baseline_path(test_file)
+        if path not in self._files:
+            self._files[path] = load(path, torn=self._torn)
+        return self._files[path]
+
+    def entries(self, test_file: Path, nodeid: str) -> Mapping[str, Complexity]:
+        """Name of the measurement → its baseline, for one test."""
+        return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
+
+
+@dataclass
+class Entry:
+    """One test of the run."""
+
+    nodeid: str
+    test_file: Path
+    #: Where it stands in its file.
+    line: int
+    #: Without their modules and operators, which `whole` has.
+    verdicts: tuple[Verdict, ...]
+    #: With them, packed: the tree of a large model takes megabytes, and there may be thousands of tests.
+    packed: bytes
+    #: Names in its baseline that it did not measure.
+    vanished: tuple[str, ...]
+    #: Whether all phases of the test passed so far.
+    passed: bool
+    #: Whether it failed for a reason of its own, instead of its budget or besides it.
+    own_failure: bool = False
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any], *, passed: bool) -> Entry:
+        """What `packed` made plain."""
+        entry = cls(
+            nodeid=data["nodeid"],
+            test_file=Path(data["file"]),
+            line=data["line"],
+            verdicts=msgspec.convert([*map(_without_parts, data["verdicts"])], tuple[Verdict, ...]),
+            packed=zlib.compress(marshal.dumps(data["verdicts"]), 1),
+            vanished=tuple(data["vanished"]),
+            passed=passed,
+            own_failure=data.get("own_failure", False),
+        )
+        if not passed:
+            entry.fail()
+        return entry
+
+    @property
+    def needs_attention(self) -> bool:
+        """Whether there is more to say than that all is well."""
+        return bool(self.vanished) or any(verdict.outcome != "ok" for verdict in self.verdicts)
+
+    def fail(self) -> None:
+        """The test did not pass: nothing that it measured is accepted."""
+        self.passed = False
+        self.verdicts = _refused(self.verdicts)
+
+    def whole(self) -> tuple[Verdict, ...]:
+        """The verdicts with all that was measured."""
+        data = marshal.loads(zlib.decompress(self.packed))  # noqa: S302 -- what this process packed itself
+        verdicts = msgspec.convert(data, tuple[Verdict, ...])
+        return verdicts if self.passed else _refused(verdicts)
+
+
+def _refused(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
+    return tuple(msgspec.structs.replace(verdict, accepted=False) for verdict in verdicts)
+
+
+def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
+    complexity = verdict["complexity"]
+    root = {path: module for path, module in complexity["modules"].items() if not path}
+    return {**verdict, "complexity": {**complexity, "modules": root, "operators": {}}}
+
+
+class Ledger:
+    """Collects the verdicts of a run. A test that is run again replaces what its earlier attempt measured."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        #: What went wrong while writing, for the summary.
+        self.errors: list[str] = []
+        #: Baseline files that were written.
+        self.written: list[Path] = []
+        #: Baseline file → what became of its entries by an update, in words → of how many.
+        self.accepted: dict[Path, Counter[str]] = {}
+        #: Entries without a test that a complete run found.
+        self.orphans: list[Orphan] = []
+        #: Those of them that were removed.
+        self.pruned: list[Orphan] = []
+
+    def record(self, key: str, data: Mapping[str, Any], *, passed: bool) -> None:
+        """Take over what `packed` made of a test's verdicts.
+
+        Args:
+            key: the node id that the test's reports carry.
+            data: the packed verdicts.
+            passed: whether the test's phases passed so far.
+        """
+        self._entries[key] = Entry.of(data, passed=passed)
+
+    def forget(self, key: str) -> None:
+        """The test starts again."""
+        self._entries.pop(key, None)
+
+    def fail(self, key: str) -> None:
+        """A later phase of the test did not pass."""
+        if key in self._entries:
+            self._entries[key].fail()
+            self._entries[key].own_failure = True
+
+    def __iter__(self) -> Iterator[Entry]:
+        """The tests as they stand in their files, whatever order they ran in."""
+
+        def place(entry: Entry) -> tuple[object, ...]:
+            return split_nodeid(entry.nodeid)[0], entry.line, natural_key(entry.nodeid)
+
+        return iter(sorted(self._entries.values(), key=place))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def update(self, only: Only | None = None) -> None:
+        """Write what was accepted of the tests that passed to their baselines; all other entries stay.
+
+        Args:
+            only: what alone was accepted; then entries that a test no longer measures stay too.
+        """
+        by_file: dict[Path, list[Entry]] = {}
+        for entry in self:
+            # A test that passed without measuring anything may have had no reason to this time.
+            if entry.passed and any(verdict.accepted for verdict in entry.verdicts):
+                by_file.setdefault(baseline_path(entry.test_file), []).append(entry)
+        for path, entries in sorted(by_file.items()):
+            with self._told():
+                if change(path, partial(_with_accepted, entries=entries, only=only)):
+                    self.written.append(path)
+                self.accepted[path] = _outcomes(entries, only)
+
+    def find_orphans(
+        self, tests: Mapping[Path, tuple[str, Collection[str]]], without_test_file: Mapping[Path, str]
+    ) -> None:
+        """Find the baseline entries whose test is gone.
+
+        Args:
+            tests: Test file → its node id, and the ids of all tests in it.
+            without_test_file: Baseline file beside which there is no test file → the node id that this had.
+        """
+        places = {baseline_path(test_file): place for test_file, place in tests.items()}
+        places |= {path: (nodeid, ()) for path, nodeid in without_test_file.items()}
+        for path, (nodeid, collected) in sorted(places.items()):
+            with self._told():
+                self.orphans += orphans(load(path), nodeid, collected)
+
+    def renames(self) -> dict[str, str]:
+        """Orphan → the test that it likely is now, by node ids; it has no baseline, and gets none by this run."""
+        gone = {orphan.nodeid: orphan.entries for orphan in self.orphans}
+        new = {
+            entry.nodeid: {verdict.name: verdict.complexity for verdict in entry.verdicts}
+            for entry in self
+            if entry.verdicts
+            and all(verdict.comparison.status == "new" and not verdict.accepted for verdict in entry.verdicts)
+        }
+        return likely_renames(gone, new)
+
+    def prune(self) -> None:
+        """Remove the orphans from their baselines, but for those that were likely renamed: they are to be moved."""
+        renames = self.renames()
+        by_file: dict[Path, list[Orphan]] = {}
+        for orphan in self.orphans:
+            if orphan.nodeid not in renames:
+                by_file.setdefault(orphan.path, []).append(orphan)
+        for path, gone in by_file.items():
+            with self._told():
+                change(path, partial(_without, gone={split_nodeid(orphan.nodeid)[1] for orphan in gone}))
+                self.pruned += gone
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong with one file is told in the summary, and keeps no other from being written."""
+        try:
+            yield
+        except BaselineError as error:
+            if str(error) not in self.errors:
+                self.errors.append(str(error))
+
+
+def _with_accepted(file: BaselineFile, entries: Sequence[Entry], only: Only | None) -> BaselineFile:
+    measured: dict[str, dict[str, Complexity]] = {}
+    for entry in entries:
+        test_id = split_nodeid(entry.nodeid)[1]
+        others = {} if only is None else file.tests.get(test_id, {})
+        measured[test_id] = others | {v.name: to_accept(v) for v in entry.whole() if v.accepted}
+    return updated(file, measured)
+
+
+def _without(file: BaselineFile, gone: Collection[str]) -> BaselineFile:
+    return replace(file, tests={test_id: names for test_id, names in file.tests.items() if test_id not in gone})
+
+
+#: What became of an entry by an update, in the order in which it is told.
+_IN_WORDS: dict[Status, str] = {
+    "new": "new",
+    "regressed": "regressed",
+    "within": "grown within tolerance",
+    "improved": "improved",
+    "unchanged": "unchanged",
+}
+
+
+def _outcomes(entries: Sequence[Entry], only: Only | None) -> Counter[str]:
+    verdicts = [verdict for entry in entries for verdict in entry.verdicts if verdict.accepted]
+    by_status = Counter(verdict.comparison.status for verdict in verdicts)
+    counts = Counter({words: by_status[status] for status, words in _IN_WORDS.items()})
+    if only is None:
+        counts["no longer measured"] = sum(len(entry.vanished) for entry in entries)
+    return +counts
+
+
+def packed(
+    nodeid: str, test_file: Path, line: int, verdicts: Sequence[Verdict], vanished: Sequence[str]
+) -> dict[str, Any]:
+    """What a test report carries: plain builtins, which reach another process."""
+    return {
+        "nodeid": nodeid,
+        "file": str(test_file),
+        "line": line,
+        "verdicts": msgspec.to_builtins(tuple(verdicts)),
+        "vanished": list(vanished),
+    }

@@ -1,0 +1,224 @@
+"""JSON read strictly: no key twice, no unknown key, no value of another type; what is wrong is told with its place."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+import types
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+_T = TypeVar("_T")
+
+#: Keys of objects and positions in arrays, from the outermost in.
+Place = tuple[str | int, ...]
+
+
+class FaultError(Exception):
+    """What is wrong in a text, and where: at a place or, where there are no places yet, in a line."""
+
+    def __init__(
+        self, reason: str, place: Place = (), *, line: int | None = None, other: Place = (), remedy: str = ""
+    ) -> None:
+        super().__init__(reason)
+        # What is quoted from the text may hold anything; a message is one line.
+        self.reason = reason if reason.isprintable() else reason.encode("unicode_escape").decode()
+        self.place = place
+        self.line = line
+        #: A second place, which contradicts the first.
+        self.other = other
+        #: What to do, where that is not the usual.
+        self.remedy = remedy
+
+
+def parse(text: str) -> object:
+    """The JSON value that ``text`` is.
+
+    Raises:
+        FaultError: it is no JSON, or an object has a key twice.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise FaultError(f"no JSON from column {error.colno} on: {error.msg}", line=error.lineno) from error
+    except _DuplicateKeyError as error:
+        raise FaultError("the key is there twice; a merge may have kept both sides", _first_duplicate(text)) from error
+    except (RecursionError, ValueError) as error:
+        # Brackets nested by the thousand, an integer of thousands of digits.
+        raise FaultError(f"no JSON: {error}", line=1) from error
+
+
+class _DuplicateKeyError(Exception):
+    pass
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise _DuplicateKeyError
+    return table
+
+
+#: A step in msgspec's messages: a key, the number of a member, or "[...]" for a key that it does not tell.
+_STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<number>\d+)\]|\[\.\.\.\]")
+
+
+def convert(value: object, kind: type[_T], *place: str | int) -> _T:
+    """``value`` as a ``kind``, a struct or whatever else msgspec converts to.
+
+    Raises:
+        FaultError: it is none; the place is ``place`` and what is below it.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$")
+        inner: Any = value
+        inner_kind: Any = kind
+        for step in _STEP.finditer(path):
+            if not step["key"] and not step["number"]:
+                # One by one, since msgspec does not say under which key of a dict the fault lies.
+                for name, one in inner.items():
+                    convert(one, _inside(inner_kind, name), *place, name)
+            own = step["key"] or int(step["number"])
+            inner, inner_kind, place = inner[own], _inside(inner_kind, own), (*place, own)
+        raise _fault(reason, inner_kind, place) from error
+    except UnicodeEncodeError as error:
+        raise FaultError("a key holds half of a character, which is no text", place) from error
+
+
+def _fault(reason: str, kind: object, place: Place) -> FaultError:
+    """What msgspec says of a value that is no ``kind``, in this package's words."""
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
+    if unknown:
+        known = [name for one in _options(kind) if _is_struct(one) for name in get_type_hints(one)]
+        return FaultError(f"unknown key ({_nearest(unknown[1], known)})", (*place, unknown[1]))
+    if reason.startswith("Invalid enum value"):
+        allowed = [value for one in _options(kind) for value in get_args(one)]
+        reason += f"; allowed: {', '.join(map(json.dumps, allowed))}"
+    return FaultError(reason, place)
+
+
+def _inside(kind: object, step: str | int) -> Any:
+    """The type of what is at ``step`` in a ``kind``; Any where that is not known."""
+    for one in _options(kind):
+        if _is_struct(one) and isinstance(step, str):
+            hints = get_type_hints(one, include_extras=True)
+            if step in hints:
+                return hints[step]
+        elif get_origin(one) is dict:
+            return get_args(one)[1]
+        elif get_origin(one) in {tuple, list} and isinstance(step, int):
+            members = get_args(one)
+            return members[step] if get_origin(one) is tuple and members[-1] is not Ellipsis else members[0]
+    return Any
+
+
+def _options(kind: Any) -> list[Any]:
+    """The types that a union may stand for, and each without its annotations."""
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
+    if get_origin(kind) in {Union, types.UnionType}:
+        return [one for option in get_args(kind) for one in _options(option)]
+    return [kind]
+
+
+def _is_struct(kind: object) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+
+
+def _nearest(key: str, allowed: Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, allowed, n=1)
+    return f"did you mean {json.dumps(near[0])}?" if near else f"allowed: {', '.join(map(json.dumps, allowed))}"
+
+
+def in_words(place: Place) -> str:
+    """A place as a path: ``tests[0].measurements[0].name``."""
+    steps = (
+        f"[{step}]" if isinstance(step, int) else f".{step}" if re.fullmatch(r"\w+", step) else f"[{json.dumps(step)}]"
+        for step in place
+    )
+    return "".join(steps).removeprefix(".")
+
+
+def line_of(text: str, place: Place) -> int:
+    """The line of ``place`` in valid JSON or, where it is missing, of the nearest one above it."""
+    return lines_of(text, [place])[place]
+
+
+def lines_of(text: str, places: Iterable[Place]) -> dict[Place, int]:
+    """:func:`line_of` for many places, of which a large file may have thousands, in one pass."""
+    places = list(places)
+    wanted = {place[:depth] for place in places for depth in range(len(place) + 1)}
+    # Of a key that is there twice, the second is the fault.
+    offsets: dict[Place, int] = {(): 0, **{place: offset for place, offset in _places(text) if place in wanted}}
+    lines: dict[Place, int] = {}
+    line, counted = 1, 0
+    for place, offset in sorted(offsets.items(), key=lambda item: item[1]):
+        line += text.count("\n", counted, offset)
+        lines[place], counted = line, offset
+
+    def nearest(place: Place) -> int:
+        return next(lines[place[:depth]] for depth in range(len(place), -1, -1) if place[:depth] in lines)
+
+    return {place: nearest(place) for place in places}
+
+
+def line_at(text: str, offset: int) -> int:
+    """The number of the line at ``offset``, the first being 1."""
+    return text.count("\n", 0, offset) + 1
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
+
+
+def _places(text: str) -> Iterator[tuple[Place, int]]:
+    """All keys and all members of arrays in JSON, each with those above it, and their offsets.
+
+    The JSON may be at fault further down; they end there, at the latest.
+    """
+    above: list[str | int] = []
+    opened: list[str] = []
+    # Whether a member of an array begins at the next token.
+    member = False
+    last, start = "", 0
+    for token in _TOKEN.finditer(text):
+        sign = token[0]
+        if member and sign != "]":
+            yield tuple(above), token.start()
+        member = False
+        if sign in {"{", "["}:
+            opened.append(sign)
+            above.append("" if sign == "{" else 0)
+            member = sign == "["
+        elif sign in {"}", "]", ",", ":"} and not opened:
+            return
+        elif sign in {"}", "]"}:
+            opened.pop()
+            above.pop()
+        elif sign == ",":
+            member = opened[-1] == "["
+            if member:
+                above[-1] = cast("int", above[-1]) + 1
+        elif sign == ":":
+            if opened[-1] == "[" or not last.startswith('"'):
+                return
+            above[-1] = json.loads(last, strict=False)
+            yield tuple(above), start
+        else:
+            last, start = sign, token.start()
+
+
+def _first_duplicate(text: str) -> Place:
+    seen = set()
+    for place, _ in _places(text):
+        if place in seen:
+            return place
+        seen.add(place)
+    return ()
