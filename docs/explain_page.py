@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from pytest_flopsbudget import measure
 from pytest_flopsbudget.config.settings import Budget, Settings
-from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.reports.terminal import explain
 from pytest_flopsbudget.reports.terminal.screen import Screen

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pytest_flopsbudget.counting.measure import measure
+from pytest_flopsbudget import measure
 from pytest_flopsbudget.hardware.catalog import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget import Complexity
 
 BATCH = 32
 #: A device with much compute, and a device with little.

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from pytest_flopsbudget import Complexity
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.results.complexity import Complexity
 
 PAGE, CHART = Path(__file__).parent.parent / "beyond-flops.md", Path(__file__).with_name("roofline.svg")
 

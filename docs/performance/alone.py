@@ -25,11 +25,11 @@ TURNS = 20
 _COUNTING = "pytest_flopsbudget.counting"
 #: The functions that follow bytes, launches, activations and chains, each with a replacement that does nothing.
 _LEFT_OUT: dict[str, Callable[..., Any]] = {
-    f"{_COUNTING}.memory.Memory.ran": lambda *_: None,
-    f"{_COUNTING}.memory.Memory.holds": lambda *_: None,
-    f"{_COUNTING}.operators.memory_traffic": lambda *_: 0,
-    f"{_COUNTING}.operators.dtype_of": lambda *_: "",
-    f"{_COUNTING}.operators.OperatorInfo.activations": lambda *_: 0,
+    f"{_COUNTING}.tracing.memory.Memory.ran": lambda *_: None,
+    f"{_COUNTING}.tracing.memory.Memory.holds": lambda *_: None,
+    f"{_COUNTING}.operators.info.memory_traffic": lambda *_: 0,
+    f"{_COUNTING}.operators.info.dtype_of": lambda *_: "",
+    f"{_COUNTING}.operators.info.OperatorInfo.activations": lambda *_: 0,
 }
 
 
@@ -48,7 +48,7 @@ def in_turn(results: dict[str, Alone], save: Callable[[], None]) -> None:
 
 def _sample(name: str) -> Alone:
     from performance.results import Alone
-    from pytest_flopsbudget.counting.measure import measure
+    from pytest_flopsbudget import measure
     from pytest_flopsbudget.counting.tracing import shapes
 
     model, (module, args) = MODELS[name], built(MODELS[name])

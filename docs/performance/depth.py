@@ -49,7 +49,7 @@ def in_turn(rounds: int, depth: Depth, save: Callable[[], None]) -> None:
 def _sample(layers: int) -> tuple[float, float]:
     import torch
 
-    from pytest_flopsbudget.counting.measure import measure
+    from pytest_flopsbudget import measure
 
     model = nn.Sequential(*(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()) for _ in range(layers)))
     inputs = torch.randn(1, WIDTH)

@@ -26,7 +26,7 @@ from pytest_flopsbudget.storage.baseline import change, load, updated
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget import Complexity
 
     Tests = Mapping[str, Mapping[str, Complexity]]
 
