@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from pytest_flopsbudget.counting.watch import watch
+from pytest_flopsbudget import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

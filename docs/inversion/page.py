@@ -67,7 +67,7 @@ def blocks() -> str:
         "`total_flops`",
         "`memory_traffic`",
         "`arithmetic_intensity`",
-        "`operators`",
+        "`launches`",
         f"`time[{SERVER.name}]`",
         f"`time[{BOARD.name}]`",
     )
@@ -78,7 +78,7 @@ def _blocks() -> Iterable[tuple[str, ...]]:
     for dtype in _DTYPES:
         for name, build in (_ALIKE | _ALONE).items():
             block = counted(build, EARLY, dtype)
-            keys = ("total_flops", "memory_traffic", "arithmetic_intensity", "operators")
+            keys = ("total_flops", "memory_traffic", "arithmetic_intensity", "launches")
             amounts = (format_value(block.value(key), METRICS[key]) for key in keys)
             board = _bounded(block, BOARD) if dtype is torch.float32 else ""  # it has no arithmetic in bfloat16
             yield name, _name(dtype), *amounts, _bounded(block, SERVER), board
