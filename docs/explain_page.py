@@ -30,7 +30,7 @@ def explained() -> str:
     counted = measure(model.eval(), tokens, devices=[_DEVICE])
     budget = Budget(source="marker", limits={"flops": 40 * 10**9})
     verdict = judge(Measurement(name="model", complexity=counted), [budget], Settings(), counted, accepts=False)
-    return "\n".join(explain.page(NODEID, verdict, [_DEVICE], _SCREEN))
+    return "\n".join(explain.explain_page(NODEID, verdict, [_DEVICE], _SCREEN))
 
 
 def page(old: str) -> str:

@@ -27,9 +27,10 @@ def text() -> str:
     for struct in _structs(report.Report):
         definition = schema["$defs"][struct.__name__]
         definition["description"] = inspect.cleandoc(struct.__doc__ or "")
+        encoded = {field.name: field.encode_name for field in msgspec.structs.fields(struct)}
         for name, words in _descriptions(struct).items():
             # Next to a $ref too: since draft 2019-09, keywords next to a $ref apply.
-            definition["properties"][name]["description"] = words
+            definition["properties"][encoded[name]]["description"] = words
     schema["$defs"]["Report"]["required"].insert(0, "format")
     _name_metrics(schema)
     head = {

@@ -22,10 +22,10 @@ OPERATOR = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")
 
 
 #: How many ids are named where there are many.
-_MOST_NEAR = 3
+_MAX_NEAR = 3
 
 
-def matching(nodeids: Iterable[str], pattern: str) -> list[str]:
+def match_nodeids(nodeids: Iterable[str], pattern: str) -> list[str]:
     """Those of ``nodeids`` that ``pattern`` means.
 
     The one that is the pattern itself; or else the tests in what it names, as pytest has it: a file's, a class's, a
@@ -46,13 +46,13 @@ def is_below(nodeid: str, container: str) -> bool:
     return bool(container) and nodeid.startswith((f"{container}::", f"{container}["))
 
 
-def near(nodeid: str, nodeids: Collection[str]) -> str:
+def near_nodeids(nodeid: str, nodeids: Collection[str]) -> str:
     """A hint that ends a message: near ids, or all of them where they are few."""
     known = sorted(set(nodeids))
     if not known:
         return "there are none"
-    found = difflib.get_close_matches(nodeid, known, n=_MOST_NEAR, cutoff=0.6)
-    if not found and len(known) <= _MOST_NEAR:
+    found = difflib.get_close_matches(nodeid, known, n=_MAX_NEAR, cutoff=0.6)
+    if not found and len(known) <= _MAX_NEAR:
         return f"there {'is' if len(known) == 1 else 'are'} {', '.join(known)}"
     return f"near ones: {', '.join(found)}" if found else f"there are {len(known):,} others"
 

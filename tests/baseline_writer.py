@@ -8,7 +8,7 @@ from pathlib import Path
 from entries import net
 
 from pytest_flopsbudget.storage import atomic_file
-from pytest_flopsbudget.storage.baseline import BaselineFile, change, updated
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, update_entries
 
 
 def ready():
@@ -35,7 +35,7 @@ def add(path, who, count):
     ready()
     sys.stdin.readline()
     for number in range(count):
-        change(path, lambda file, number=number: updated(file, {f"test_{who}_{number}": {"model": net()}}))
+        change(path, lambda file, number=number: update_entries(file, {f"test_{who}_{number}": {"model": net()}}))
 
 
 def hold(path):

@@ -116,9 +116,9 @@ def compare(op, sample, tally, *, backward, without=()):
     tally.unknown.update(result.unknown_operators)
     assert result.flops == real.flops, (work(result), work(real))
     assert not differences(result, real, without=without), differences(result, real, without=without)
-    slow, failure = _Run(model, args, kwargs, backward, shortcuts=False).on_shapes()
+    slow, failure = _Run(model, args, kwargs, backward, reuse_answers=False).on_shapes()
     if slow is None and result.execution == "real":
-        slow, failure = _Run(model, args, kwargs, backward, shortcuts=False).on_integers()
+        slow, failure = _Run(model, args, kwargs, backward, reuse_answers=False).on_integers()
     assert slow is not None, failure
     assert not differences(slow, real, without=without), differences(slow, real, without=without)
     tally.agreed += 1

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.costs import Call
 from pytest_flopsbudget.counting.costs.activations import products_outputs
-from pytest_flopsbudget.counting.meta.recurrent import step_by_step
+from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
 from pytest_flopsbudget.counting.operators.info import operator_info
 
 aten = torch.ops.aten
@@ -181,7 +181,7 @@ def every_step():
     enabled = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
-        with step_by_step():
+        with recurrent_decomposed():
             yield
     finally:
         torch._C._set_mkldnn_enabled(enabled)

@@ -8,52 +8,52 @@ import pytest
 from explained import DEVICE, added, complexity, leaf, metrics, single
 
 from pytest_flopsbudget.hardware.catalog import DEVICES
-from pytest_flopsbudget.reports.advice import Site, advice, least_balance, sentence
+from pytest_flopsbudget.reports.advice import AdviceTarget, advice, describe_bound, min_balance
 from pytest_flopsbudget.results.complexity import Module, Phase
-from pytest_flopsbudget.results.module_tree import every, tree
+from pytest_flopsbudget.results.module_tree import build_module_tree, walk
 
 #: Compute, memory and launches, in nanoseconds.
 COMPUTE, MEMORY, LAUNCH = (50, 20, 20), (20, 50, 20), (20, 20, 50)
 
 
-def site(measured, path="layer", device=DEVICE):
-    place = next(place for place in every(tree(measured)) if place.path == path)
-    return Site(place, measured, device)
+def target(measured, path="layer", device=DEVICE):
+    place = next(place for place in walk(build_module_tree(measured)) if place.path == path)
+    return AdviceTarget(place, measured, device)
 
 
 def of(module, operators=(), device=DEVICE, **fields):
-    return advice(site(single(module, operators, **fields), device=device))
+    return advice(target(single(module, operators, **fields), device=device))
 
 
 class TestWhy:
     def test_memory(self):
         """FLOPs of all kinds over bytes: (30 + 2) / 10."""
-        found = site(single(leaf("Custom", flops=30, other=2, traffic=10, times=MEMORY)))
-        assert sentence(found) == "memory-bound: 3.2 FLOPs/byte"
+        found = target(single(leaf("Custom", flops=30, other=2, traffic=10, times=MEMORY)))
+        assert describe_bound(found) == "memory-bound: 3.2 FLOPs/byte"
 
     def test_compute(self):
-        found = site(single(leaf("Custom", flops=300, traffic=10, times=COMPUTE)))
-        assert sentence(found) == "compute-bound: 30 FLOPs/byte"
+        found = target(single(leaf("Custom", flops=300, traffic=10, times=COMPUTE)))
+        assert describe_bound(found) == "compute-bound: 30 FLOPs/byte"
 
     def test_launch(self):
-        found = site(single(leaf("Custom", traffic=10, launches=24, times=LAUNCH)))
-        assert sentence(found).startswith("launch-bound: 24 operators of 100 ns beside their work; ")
+        found = target(single(leaf("Custom", traffic=10, launches=24, times=LAUNCH)))
+        assert describe_bound(found).startswith("launch-bound: 24 operators of 100 ns beside their work; ")
 
     def test_no_bytes(self):
-        assert sentence(site(single(leaf("Custom", flops=300, times=COMPUTE)))) == "compute-bound"
+        assert describe_bound(target(single(leaf("Custom", flops=300, times=COMPUTE)))) == "compute-bound"
 
     def test_without_a_device(self):
         """Only what is low for every device is said to be so."""
-        assert sentence(site(single(leaf("Custom", flops=30, traffic=10)), device=None)) == (
+        assert describe_bound(target(single(leaf("Custom", flops=30, traffic=10)), device=None)) == (
             "3 FLOPs/byte, few for any device"
         )
-        assert sentence(site(single(leaf("Custom", flops=300, traffic=10)), device=None)) == "30 FLOPs/byte"
-        assert sentence(site(single(leaf("Custom", flops=300)), device=None)) == ""
+        assert describe_bound(target(single(leaf("Custom", flops=300, traffic=10)), device=None)) == "30 FLOPs/byte"
+        assert describe_bound(target(single(leaf("Custom", flops=300)), device=None)) == ""
 
     def test_low_for_every_device(self):
         """A Raspberry Pi 4 has the least: 57.6 GFLOP/s in FP32 at 12.8 GB/s."""
-        assert Fraction(576, 128) == least_balance()
-        assert all(device.vector_rate("float32") >= least_balance() * device.bandwidth for device in DEVICES.values())
+        assert Fraction(576, 128) == min_balance()
+        assert all(device.vector_rate("float32") >= min_balance() * device.bandwidth for device in DEVICES.values())
 
 
 class TestBatchNorm:
@@ -121,7 +121,7 @@ class TestAttention:
         layer = Module(type="Linear", shape="3->3", calls=1, metrics=linear)
         whole = Module(type="Net", calls=1, metrics=module.metrics)
         measured = complexity({"": whole, "layer": module, "layer.out": layer}, self.operators())
-        assert "products around a softmax" in advice(site(measured))
+        assert "products around a softmax" in advice(target(measured))
 
 
 class TestHead:
@@ -146,7 +146,7 @@ class TestHead:
 
     def test_several(self):
         modules = {"": leaf("Net", times=COMPUTE), **{str(i): self.head(128) for i in range(2)}}
-        assert "rows" not in advice(site(complexity(modules), "{0-1}"))
+        assert "rows" not in advice(target(complexity(modules), "{0-1}"))
 
 
 class TestDepthwise:
@@ -200,7 +200,7 @@ class TestOptimizer:
         measured = complexity(
             {"": Module(type="step", calls=1, metrics=own)}, [(name, launches, {"other_flops": 9})], phases=phases
         )
-        return advice(site(measured, ""))
+        return advice(target(measured, ""))
 
     def test_an_operator_a_parameter(self):
         assert self.step().startswith("80 of them are the optimizer's; foreach=True")

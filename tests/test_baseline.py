@@ -15,7 +15,7 @@ from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
 from pytest_flopsbudget.quantities.metrics import STORED, key_for, metric_of
 from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase, UnknownOperator
-from pytest_flopsbudget.storage.baseline import BaselineFile, dumps, load, save, updated
+from pytest_flopsbudget.storage.baseline import BaselineFile, dumps, load, save, update_entries
 
 #: What each line of EXAMPLE ends with, as "@" there.
 TAIL = ', "test": "TestX::test_y[a]", "name": "model"},'
@@ -491,7 +491,7 @@ class TestUpdated:
     def test_replaces_the_whole_test(self, path):
         """A test that was measured has the names of this run only; others keep theirs."""
         file = BaselineFile(path, {"test_a": {"x": small(1), "y": small(2)}, "test_b": {"model": small(3)}})
-        new = updated(file, {"test_a": {"y": small(4)}, "test_c": {"model": small(5)}})
+        new = update_entries(file, {"test_a": {"y": small(4)}, "test_c": {"model": small(5)}})
         assert new == BaselineFile(
             path,
             {"test_a": {"y": small(4)}, "test_b": {"model": small(3)}, "test_c": {"model": small(5)}},
@@ -501,7 +501,7 @@ class TestUpdated:
     def test_test_without_measurements(self, path):
         """A test that passed and measured nothing has no entry."""
         file = BaselineFile(path, {"test_a": {"model": small()}})
-        assert updated(file, {"test_a": {}}) == BaselineFile(path, {})
+        assert update_entries(file, {"test_a": {}}) == BaselineFile(path, {})
 
 
 def test_phases(tmp_path):
@@ -563,7 +563,7 @@ class TestBeyondWork:
         metrics = {"flops": 4, "peak_memory": 9, "depth": 2}
         layers = {str(i): Module(type="L", calls=1, metrics={"flops": 2, "peak_memory": i}) for i in range(2)}
         root = {"": Module(type="Net", calls=1, metrics=metrics)}
-        file = updated(BaselineFile(path, {}), {"t": {"model": small(metrics=metrics, modules=root | layers)}})
+        file = update_entries(BaselineFile(path, {}), {"t": {"model": small(metrics=metrics, modules=root | layers)}})
         save(file)
         assert path.read_text().count('"module": "{0-1}"') == 1
         found = load(path).tests["t"]["model"]
@@ -576,8 +576,8 @@ class TestBeyondWork:
 
     def test_latencies_of_other_machines_stay(self, path):
         """An update of one machine takes nothing from another."""
-        file = updated(BaselineFile(path, {}), {"t": {"model": timed(7, machine="one")}})
-        file = updated(file, {"t": {"model": timed(9, machine="two")}})
+        file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, machine="one")}})
+        file = update_entries(file, {"t": {"model": timed(9, machine="two")}})
         assert file.tests["t"]["model"].metrics == {
             "flops": 2500,
             "params": 15,
@@ -590,7 +590,7 @@ class TestBeyondWork:
 
     def test_what_is_for_the_reader_of_a_run(self, path):
         """It is not kept, so that an update with the same costs changes nothing."""
-        file = updated(BaselineFile(path, {}), {"t": {"model": timed(7, complexity=peaking())}})
+        file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, complexity=peaking())}})
         entry = file.tests["t"]["model"]
         assert (entry.latency, entry.memory_at_peak, entry.notes) == (None, None, ())
         save(file)

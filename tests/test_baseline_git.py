@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from long_runs import examples
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.storage.baseline import change, dumps, load, updated
+from pytest_flopsbudget.storage.baseline import change, dumps, load, update_entries
 
 GIT = {
     **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
@@ -51,7 +51,7 @@ class Repository:
         measured = {test_id: {"model": net(width)} for test_id, width in widths.items() if width is not None}
 
         def function(file):
-            new = updated(file, measured | {test_id: {} for test_id in gone})
+            new = update_entries(file, measured | {test_id: {} for test_id in gone})
             assert gone.isdisjoint(new.tests)
             return new
 
@@ -148,7 +148,7 @@ class TestContradiction:
         """An update that measures the test writes its entry anew, and keeps all others."""
         repository.merge(BASE, ours, theirs)
         (test_id,) = ours
-        assert change(repository.baseline, lambda file: updated(file, {test_id: {"model": net(4)}}))
+        assert change(repository.baseline, lambda file: update_entries(file, {test_id: {"model": net(4)}}))
         assert repository.widths == BASE | {test_id: 4}
 
     def test_another_update_keeps_it(self, repository, ours, theirs):
@@ -156,7 +156,7 @@ class TestContradiction:
         repository.merge(BASE, ours, theirs)
         before = repository.baseline.read_bytes()
         with pytest.raises(BaselineError, match="a merge "):
-            change(repository.baseline, lambda file: updated(file, {"test_z": {"model": net(4)}}))
+            change(repository.baseline, lambda file: update_entries(file, {"test_z": {"model": net(4)}}))
         assert repository.baseline.read_bytes() == before
 
 
@@ -208,7 +208,7 @@ class TestAttributes:
     def test_none_outside_of_a_repository(self, tmp_path):
         """Who does not use git finds nothing of it in the folder."""
         path = tmp_path / "__flops__" / "test_net.json"
-        change(path, lambda file: updated(file, {"test_a": {"model": net()}}))
+        change(path, lambda file: update_entries(file, {"test_a": {"model": net()}}))
         assert [*path.parent.iterdir()] == [path]
 
     def test_nothing_else_is_left(self, repository):
@@ -238,7 +238,10 @@ def test_any_two_branches(tmp_path_factory, base, ours, theirs):
         with pytest.raises(BaselineError, match=rf'of "({"|".join(both)})": .*; a merge '):
             load(repository.baseline)
     # Measured anew, nothing contradicts itself any more.
-    change(repository.baseline, lambda file: updated(file, {test_id: {"model": net(9)} for test_id in contradictions}))
+    change(
+        repository.baseline,
+        lambda file: update_entries(file, {test_id: {"model": net(9)} for test_id in contradictions}),
+    )
     widths = repository.widths
     for test_id in base | ours | theirs:
         told = {side[test_id] for side in (ours, theirs) if test_id in side} or {base[test_id]}

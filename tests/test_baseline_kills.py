@@ -15,7 +15,7 @@ from entries import net, width_of
 from long_runs import LONG, examples
 from test_baseline_writing import Writer
 
-from pytest_flopsbudget.storage.baseline import BaselineFile, change, dumps, load, updated
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, dumps, load, update_entries
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
@@ -59,7 +59,7 @@ def test_killed(path):
         assert now in contents | {before}
         seen.add(now)
         # The next one finds nothing in its way, and clears up.
-        change(path, lambda file: updated(file, {"test_00000": {"model": net(3)}}))
+        change(path, lambda file: update_entries(file, {"test_00000": {"model": net(3)}}))
         assert width_of(load(path).tests["test_00000"]) == 3
         assert leftovers(path) == []
         before = path.read_bytes()

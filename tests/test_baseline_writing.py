@@ -18,7 +18,7 @@ from entries import net, width_of
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.storage import atomic_file, baseline
-from pytest_flopsbudget.storage.baseline import BaselineFile, change, load, save, updated
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, load, save, update_entries
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="rights, limits and signals of POSIX")
 
@@ -34,7 +34,7 @@ def path(tmp_path):
 
 
 def add(path, test_id="test_b", width=2):
-    return change(path, lambda file: updated(file, {test_id: {"model": net(width)}}))
+    return change(path, lambda file: update_entries(file, {test_id: {"model": net(width)}}))
 
 
 def widths(path):
@@ -184,13 +184,13 @@ class TestPlaces:
         assert not gone.parent.parent.exists()
 
     def test_folder_vanishes_meanwhile(self, path, monkeypatch):
-        real = atomic_file.replace
+        real = atomic_file.replace_file
 
         def vanish(target, data):
             shutil.rmtree(target.parent)
             real(target, data)
 
-        monkeypatch.setattr(atomic_file, "replace", vanish)
+        monkeypatch.setattr(atomic_file, "replace_file", vanish)
         with pytest.raises(BaselineError, match="cannot be written: No such file or directory"):
             add(path)
 
@@ -276,7 +276,7 @@ class TestLock:
             if not held.is_set():
                 held.set()
                 assert go_on.wait(10)
-            return updated(file, {"test_slow": {"model": net()}})
+            return update_entries(file, {"test_slow": {"model": net()}})
 
         thread = threading.Thread(target=change, args=(path, slow))
         thread.start()

@@ -20,13 +20,13 @@ class TestAtPeak:
         one = peaking(
             2 * GIB, "layer1.0.conv2", parameters=GIB // 2, activations=GIB * 5 // 4, optimizer_state=GIB // 4
         )
-        assert " ".join(details.at_peak(one)) == (
+        assert " ".join(details.peak_lines(one)) == (
             "peak 2 GiB in layer1.0.conv2 (aten.convolution): 1.25 GiB activations, 512 MiB parameters, "
             "256 MiB optimizer state"
         )
 
     def test_in_no_module(self):
-        assert list(details.at_peak(peaking(8, "", inputs=8))) == [
+        assert list(details.peak_lines(peaking(8, "", inputs=8))) == [
             "peak 8 B in the model itself (aten.convolution): 8 B inputs"
         ]
 
@@ -35,24 +35,24 @@ class TestAtPeak:
         assert {*MEMORY_KINDS} == {*MemoryAtPeak.__struct_fields__} - {"total", "operator", "module"}
 
     def test_not_followed(self):
-        assert list(details.at_peak(net({"flops": 1}))) == []
+        assert list(details.peak_lines(net({"flops": 1}))) == []
 
 
 class TestTimes:
     def test_bound_by_compute(self):
         """900 + 300 + 200 ns."""
-        assert list(details.times(estimated())) == [
+        assert list(details.time_lines(estimated())) == [
             "A100: at least 1.4 us (estimate), compute-bound (compute 900 ns, memory 300 ns, launches 200 ns)"
         ]
 
     @pytest.mark.parametrize(("parts", "bound"), [((1, 2, 1), "memory"), ((1, 2, 3), "launch"), ((3, 2, 1), "compute")])
     def test_bound_by_the_largest_part(self, parts, bound):
-        (line,) = details.times(net(times(*parts)))
+        (line,) = details.time_lines(net(times(*parts)))
         assert f" {bound}-bound " in line
 
     def test_a_line_a_device(self):
         one = net(times(1, 2, 3, "T4") | times(4, 5, 6, "A100"))
-        assert [line.partition(":")[0] for line in details.times(one)] == ["A100", "T4"]
+        assert [line.partition(":")[0] for line in details.time_lines(one)] == ["A100", "T4"]
 
     def test_of_a_module(self):
         """Empty where it takes no time."""
@@ -65,26 +65,26 @@ class TestTimes:
 class TestLatency:
     def test_line(self):
         one = timed(3_000_000, 200_000, share_of_roofline=0.41, mfu=0.355)
-        assert " ".join(details.latency(one)) == (
+        assert " ".join(details.latency_lines(one)) == (
             "latency on box: 3 ms, the median of 30 runs on 1 thread, quartiles 2.9 ms and 3.1 ms; "
             "41% of the roofline, 35.5% of peak FLOP/s (MFU)"
         )
 
     def test_of_a_machine_without_a_profile(self):
-        (line,) = details.latency(timed(3_000_000))
+        (line,) = details.latency_lines(timed(3_000_000))
         assert line.endswith("quartiles 3 ms and 3 ms")
 
     def test_not_judged(self):
         """140 of 1,000 ns are 14 %, and the tolerance a tenth."""
         verdict = judge(Measurement(name="model", complexity=timed(1000, 140)), [], Settings(), None, accepts=False)
-        (line,) = details.unjudged(verdict)
+        (line,) = details.noisy_latency_lines(verdict)
         assert line.startswith("latency not judged: its spread, 14.0%, is wider than its tolerance, 10.0%: ")
 
     def test_judged(self):
         verdict = judge(Measurement(name="model", complexity=timed(1000, 100)), [], Settings(), None, accepts=False)
-        assert list(details.unjudged(verdict)) == []
+        assert list(details.noisy_latency_lines(verdict)) == []
 
 
 def test_lines_are_all_of_them():
     one = replace(timed(5, complexity=estimated()), memory_at_peak=peaking().memory_at_peak)
-    assert [line.split()[0] for line in details.lines(one)] == ["peak", "A100:", "latency"]
+    assert [line.split()[0] for line in details.detail_lines(one)] == ["peak", "A100:", "latency"]

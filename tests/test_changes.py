@@ -29,8 +29,8 @@ def told(old, new):
 
 class TestChanges:
     def test_each_kind_in_its_order(self):
-        old = side(same=linear(4), dearer=linear(4), cheaper=linear(4), gone=linear(9), other=linear(4))
-        new = side(same=linear(4), dearer=linear(5), cheaper=linear(3), come=linear(8), other=linear(4))
+        old = side(same=linear(4), expensive=linear(4), cheaper=linear(4), gone=linear(9), other=linear(4))
+        new = side(same=linear(4), expensive=linear(5), cheaper=linear(3), come=linear(8), other=linear(4))
         new |= side(other=replace(linear(4), inputs=("float16[2, 4]",)))
         assert told(old, new) == [
             ("regressed", "a.py::dearer"),

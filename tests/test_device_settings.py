@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 from pytest_flopsbudget.config.reading import load_settings
-from pytest_flopsbudget.config.settings import Settings, describe, device_named
+from pytest_flopsbudget.config.settings import Settings, describe, find_device
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.hardware.profile import Device
@@ -31,7 +31,7 @@ def load(tmp_path):
 
 
 @pytest.fixture
-def mistakes(load):
+def problems(load):
     """Writes a pyproject with mistakes, and gives the lines that tell them."""
 
     def write_and_refuse(text):
@@ -77,16 +77,16 @@ class TestTimeOn:
             ('["A100", 5]', "['A100', 5] is no name of a device, nor a list of them; write "),
         ],
     )
-    def test_refuses_anything_else(self, mistakes, value, message):
+    def test_refuses_anything_else(self, problems, value, message):
         """With the key, what is near, and what to write."""
-        (line,) = mistakes(f"[tool.pytest-flopsbudget]\ntime-on = {value}")
+        (line,) = problems(f"[tool.pytest-flopsbudget]\ntime-on = {value}")
         start, _, end = message.partition("*")
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget] time-on: {start}")
         assert end in line
 
-    def test_is_near_to_own_ones(self, mistakes):
+    def test_is_near_to_own_ones(self, problems):
         """A typo in the name of a project's own device."""
-        (line,) = mistakes("[tool.pytest-flopsbudget]\ntime-on = ['camra']\n" + textwrap.dedent(CAMERA))
+        (line,) = problems("[tool.pytest-flopsbudget]\ntime-on = ['camra']\n" + textwrap.dedent(CAMERA))
         assert "no device is named 'camra'; did you mean camera?" in line
 
 
@@ -143,8 +143,8 @@ class TestProfiles:
         assert load(CAMERA + f"    names = {written}").devices["camera"].names == expected
 
     @pytest.mark.parametrize("written", ["5", '["Abacus", 5]', '""', '"$"'])
-    def test_refuses_other_names(self, mistakes, written):
-        (line,) = mistakes(CAMERA + f"    names = {written}")
+    def test_refuses_other_names(self, problems, written):
+        (line,) = problems(CAMERA + f"    names = {written}")
         assert line.startswith("pyproject.toml: [tool.pytest-flopsbudget] devices.camera.names: ")
         assert line.endswith('is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]')
 
@@ -172,7 +172,7 @@ class TestProfiles:
             "[tool.pytest-flopsbudget]\ntime-on = 'A100'\n" + profile("based-on = 'A100'\nlaunch = '0 us'", "A100")
         )
         assert settings.time_on == ("A100",)
-        assert device_named(settings, "a100").launch == 0
+        assert find_device(settings, "a100").launch == 0
         assert DEVICES["A100"].launch > 0
 
     @pytest.mark.parametrize(
@@ -209,9 +209,9 @@ class TestProfiles:
             ("float32 = 1\nint8 = 2", [".float32: 1 is not a speed", ".int8: 2 is not a speed"]),
         ],
     )
-    def test_tells_every_mistake(self, mistakes, text, lines):
+    def test_tells_every_mistake(self, problems, text, lines):
         """With the file, the key, what is near, and what to write."""
-        found = mistakes(profile(text))
+        found = problems(profile(text))
         assert len(lines) == len(found)
         for line, start in zip(found, lines, strict=True):
             assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget] devices.camera{start}")
@@ -226,14 +226,14 @@ class TestProfiles:
             ("[tool.pytest-flopsbudget.devices.' a']", ' devices." a": is no name of a device: '),
         ],
     )
-    def test_tells_what_is_no_profile(self, mistakes, text, start):
+    def test_tells_what_is_no_profile(self, problems, text, start):
         """Other values and other names."""
-        (line,) = mistakes(text)
+        (line,) = problems(text)
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget]{start}")
 
-    def test_tells_names_that_differ_in_case(self, mistakes):
+    def test_tells_names_that_differ_in_case(self, problems):
         """Names are found in whatever case, so two must not differ by it alone."""
-        (line,) = mistakes(textwrap.dedent(CAMERA) + profile("based-on = 'A100'", "Camera"))
+        (line,) = problems(textwrap.dedent(CAMERA) + profile("based-on = 'A100'", "Camera"))
         assert " devices.Camera: another profile has this name, but for its case" in line
 
 
@@ -241,13 +241,13 @@ class TestDeviceNamed:
     def test_finds_own_ones_and_known_ones(self, load):
         """In whatever case."""
         settings = load(CAMERA)
-        assert device_named(settings, "Camera") is settings.devices["camera"]
-        assert device_named(settings, "h100") is DEVICES["H100"]
+        assert find_device(settings, "Camera") is settings.devices["camera"]
+        assert find_device(settings, "h100") is DEVICES["H100"]
 
     def test_tells_what_is_near(self):
         """Who asked says where the name stands."""
         with pytest.raises(ValueError, match="no device is named 'H10'; did you mean H100"):
-            device_named(Settings(), "H10")
+            find_device(Settings(), "H10")
 
 
 def test_the_head_of_a_run_names_them(load):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_flopsbudget.hardware.catalog import DEVICES, device_named, recognized
+from pytest_flopsbudget.hardware.catalog import DEVICES, find_device, recognize_device
 from pytest_flopsbudget.hardware.profile import DTYPES, Device
 
 TERA, GIGA, GIB = 10**12, 10**9, 2**30
@@ -94,7 +94,7 @@ class TestDeviceNamed:
     @pytest.mark.parametrize("name", ["A100", "a100", "raspberry-pi-5", "Raspberry-Pi-5"])
     def test_in_whatever_case(self, name):
         """Letters count, their case does not."""
-        assert device_named(name).name.casefold() == name.casefold()
+        assert find_device(name).name.casefold() == name.casefold()
 
     @pytest.mark.parametrize(
         ("name", "near"), [("A10", "A100"), ("rasberry-pi-5", "raspberry-pi-5"), ("h_100", "H100")]
@@ -104,21 +104,21 @@ class TestDeviceNamed:
         with pytest.raises(
             ValueError, match=f"no device is named '{name}'; did you mean {near}\\? There are V100, T4, "
         ):
-            device_named(name)
+            find_device(name)
 
     def test_nothing_near(self):
         """The list alone."""
         with pytest.raises(ValueError, match=r"no device is named 'qqqqqq'\. There are V100, "):
-            device_named("qqqqqq")
+            find_device("qqqqqq")
 
     def test_own_ones_come_first(self):
         """A project may describe its own, and a known one in its own way."""
         own = {name: Device(name, {"float32": 1}, {}, bandwidth=1, memory=1, launch=1) for name in ("camera", "a100")}
-        assert device_named("Camera", own) is own["camera"]
-        assert device_named("A100", own) is own["a100"]
-        assert device_named("V100", own) is DEVICES["V100"]
+        assert find_device("Camera", own) is own["camera"]
+        assert find_device("A100", own) is own["a100"]
+        assert find_device("V100", own) is DEVICES["V100"]
         with pytest.raises(ValueError, match="did you mean camera"):
-            device_named("camra", own)
+            find_device("camra", own)
 
 
 class TestRecognized:
@@ -147,7 +147,7 @@ class TestRecognized:
     )
     def test_what_drivers_say(self, description, name):
         """Names as CUDA, ROCm, /proc/cpuinfo, the device tree and macOS give them."""
-        assert recognized(description) is DEVICES[name]
+        assert recognize_device(description) is DEVICES[name]
 
     @pytest.mark.parametrize(
         "description",
@@ -167,4 +167,4 @@ class TestRecognized:
     )
     def test_what_only_resembles_one(self, description):
         """Other memory, other clocks: another device, and none that is known."""
-        assert recognized(description) is None
+        assert recognize_device(description) is None

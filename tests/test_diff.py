@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from timed import estimated, net
 
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
-from pytest_flopsbudget.results.diff import ModuleChange, OperatorChange, Side, diff, shape_change
+from pytest_flopsbudget.results.diff import ModuleChange, ModuleSnapshot, OperatorChange, diff, shape_change
 
 
 def complexity(own, metric="flops", inputs=("float32[1]",), operators=None):
@@ -30,7 +30,7 @@ def complexity(own, metric="flops", inputs=("float32[1]",), operators=None):
 
 
 def side(value, type_="M", shape="", calls=1):
-    return Side(type_, shape, calls, value)
+    return ModuleSnapshot(type_, shape, calls, value)
 
 
 def changed(path, old, new, count=1):

@@ -31,7 +31,7 @@ class Compare(TorchDispatchMode):
         expected = func(*args, **kwargs)
         info = operator_info(func)
         if info.behaviour == "functional" and not info.decomposes and info.name not in cpu_layouts.OUTPUTS:
-            output = shape_rules.answer(info, args, kwargs)
+            output = shape_rules.infer_output(info, args, kwargs)
             if output is not None:
                 self.agreed[info.name] += 1
                 if metadata(output) != metadata(expected):
@@ -128,6 +128,6 @@ def test_grouped_products(left, right, ends):
     operands = torch.zeros(left), torch.zeros(right)
     offsets = None if ends is None else torch.tensor(ends, dtype=torch.int32)
     expected = torch.ops.aten._grouped_mm.default(*operands, offsets)
-    twins = [None if item is None else item.to("meta") for item in (*operands, offsets)]
-    output = shape_rules.answer(operator_info(torch.ops.aten._grouped_mm.default), twins, {})
+    meta_clones = [None if item is None else item.to("meta") for item in (*operands, offsets)]
+    output = shape_rules.infer_output(operator_info(torch.ops.aten._grouped_mm.default), meta_clones, {})
     assert metadata(output) == metadata(expected)

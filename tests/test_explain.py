@@ -14,7 +14,7 @@ from reporting import verdicts
 from rich.cells import cell_len
 
 from pytest_flopsbudget.config.settings import Budget, Settings
-from pytest_flopsbudget.reports.terminal.explain import page
+from pytest_flopsbudget.reports.terminal.explain import explain_page
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.results.complexity import MemoryAtPeak, Module, Phase, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
@@ -28,7 +28,7 @@ def judged(measured, old=None, *budgets, name="model", times=1):
 
 
 def lines(verdict, *devices, width=80, encoding="utf-8", colour=False, nodeid=NODEID):
-    return page(nodeid, verdict, devices, Screen(width=width, colour=colour, encoding=encoding))
+    return explain_page(nodeid, verdict, devices, Screen(width=width, colour=colour, encoding=encoding))
 
 
 def of(measured, *devices, **screen):

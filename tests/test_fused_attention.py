@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from zoo import both, for_real, on_shapes
 
 from pytest_flopsbudget.counting.measure import measure
-from pytest_flopsbudget.counting.meta.attention import attention_as_on_cpu
+from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.tracing.real import RealTracer
 from pytest_flopsbudget.counting.tracing.shapes import ShapesTracer
 
@@ -212,7 +212,7 @@ class TestUntouched:
         def attend():
             made.append(F.scaled_dot_product_attention(*self.meta()).grad_fn.name())
 
-        with attention_as_on_cpu():
+        with cpu_attention_on_meta():
             thread = threading.Thread(target=attend)
             thread.start()
             thread.join()

@@ -17,7 +17,7 @@ from pytest_flopsbudget.errors import BaselineError, ReportError, UsageError
 from pytest_flopsbudget.results.comparison import compare
 from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest, Run
 from pytest_flopsbudget.storage import baseline_document, report_file
-from pytest_flopsbudget.storage.baseline import BaselineFile, change, dumps, load, updated
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, dumps, load, update_entries
 
 MANY = settings(max_examples=examples(100, of_many=10_000))
 
@@ -152,7 +152,9 @@ def test_baseline(path, data):
                 compare(entry, TESTS.get(test_id, {}).get(name, net()), {})
         assert baseline_document.read(dumps(file), path).tests == file.tests
     assert path.read_bytes() == data
-    written, _ = told(lambda: change(path, lambda file: updated(file, {"test_new": {"model": net()}})), BaselineError)
+    written, _ = told(
+        lambda: change(path, lambda file: update_entries(file, {"test_new": {"model": net()}})), BaselineError
+    )
     if file is None:
         # What a merge has torn and nobody measures keeps the file from being written too.
         assert not written
@@ -185,7 +187,7 @@ unknown-operators = "ignore"
 improved-baseline = "fail"
 free-operators = ["mylib::scan"]
 show = "macs"
-shortcuts = "off"
+reuse-answers = "off"
 
 [tool.pytest-flopsbudget.limits]
 params = "100M"

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, Guard
+from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, WriteGuard
 
 OTHER = torch.ones(3)
 
 
 def refused(run, *own, gradients=False):
-    with pytest.raises(ForeignTensorError), Guard(own, gradients=gradients):
+    with pytest.raises(ForeignTensorError), WriteGuard(own, gradients=gradients):
         run()
 
 
@@ -29,7 +29,7 @@ def refused(run, *own, gradients=False):
 def test_writes(write):
     """To its own it may, in whatever way; to others it may not, and they stay as they were."""
     own = torch.ones(3)
-    with Guard([own], gradients=False):
+    with WriteGuard([own], gradients=False):
         write(own)
     assert not torch.equal(own, torch.ones(3))
     refused(lambda: write(OTHER), own)
@@ -38,7 +38,7 @@ def test_writes(write):
 
 def test_what_it_makes_is_its_own():
     """By operators, or of numbers."""
-    with Guard([], gradients=False):
+    with WriteGuard([], gradients=False):
         assert (OTHER * 2).add_(1).tolist() == [3, 3, 3]
         assert torch.tensor([1.0, 2.0]).add_(1).tolist() == [2, 3]
         assert torch.empty(2).fill_(3).tolist() == [3, 3]
@@ -53,10 +53,10 @@ def test_gradients():
     other, own = nn.Linear(3, 3), nn.Linear(3, 3)
     refused(lambda: other(OTHER).sum().backward(), *own.parameters(), gradients=True)
     assert other.weight.grad is None
-    with Guard(own.parameters(), gradients=True):
+    with WriteGuard(own.parameters(), gradients=True):
         own(OTHER).sum().backward()
     assert own.weight.grad is not None
-    with Guard([], gradients=False), torch.no_grad():
+    with WriteGuard([], gradients=False), torch.no_grad():
         other(OTHER)
 
 
@@ -64,7 +64,7 @@ def test_tensors_that_come_apart():
     """One that is made of others is taken for what it is made of."""
     parts = [torch.ones(2), torch.ones(3)]
     nested = torch.nested.nested_tensor(parts, layout=torch.jagged)
-    with Guard([nested.values()], gradients=False):
+    with WriteGuard([nested.values()], gradients=False):
         nested.mul_(2)
     assert nested.values().tolist() == [2] * 5
     refused(lambda: nested.mul_(2))
@@ -82,6 +82,6 @@ def test_statistics(train):
     if train:
         refused(run)
     else:
-        with Guard([], gradients=False):
+        with WriteGuard([], gradients=False):
             run()
     assert norm.running_mean.tolist() == [0, 0, 0]

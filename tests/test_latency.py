@@ -8,18 +8,18 @@ import pytest
 from timed import net, timed
 
 from pytest_flopsbudget.quantities.tolerance import Tolerance
-from pytest_flopsbudget.results.latency_noise import Unjudged, unjudged, with_latencies_of, without_metrics
+from pytest_flopsbudget.results.latency_noise import NoisyLatency, find_noisy_latency, keep_latencies, without_metrics
 
 
 class TestUnjudged:
     @pytest.mark.parametrize("spread", [0, 1, 100])
     def test_a_spread_within_the_tolerance(self, spread):
         """A tenth of 1,000 ns is 100 ns, unless somebody says otherwise."""
-        assert unjudged(timed(1000, spread), {}) == ()
+        assert find_noisy_latency(timed(1000, spread), {}) == ()
 
     def test_a_wider_one(self):
-        assert unjudged(timed(1000, 101), {}) == (
-            Unjudged(metric="latency[box]", median_ns=1000, spread_ns=101, allowed_ns=100),
+        assert find_noisy_latency(timed(1000, 101), {}) == (
+            NoisyLatency(metric="latency[box]", median_ns=1000, spread_ns=101, allowed_ns=100),
         )
 
     @pytest.mark.parametrize(
@@ -32,11 +32,11 @@ class TestUnjudged:
     )
     def test_the_tolerance_is_that_of_latency(self, tolerance, allowed):
         """And no other's; of two allowances, the larger."""
-        (found,) = unjudged(timed(1000, 60), {"latency": tolerance, "flops": Tolerance(absolute=99)})
+        (found,) = find_noisy_latency(timed(1000, 60), {"latency": tolerance, "flops": Tolerance(absolute=99)})
         assert found.allowed_ns == allowed
 
     def test_where_none_was_measured(self):
-        assert unjudged(net({"flops": 1}), {}) == ()
+        assert find_noisy_latency(net({"flops": 1}), {}) == ()
 
 
 def test_without_metrics():
@@ -48,18 +48,18 @@ def test_without_metrics():
 class TestKept:
     def test_of_another_machine(self):
         """It stays beside the new one."""
-        kept = with_latencies_of(timed(5, machine="box"), timed(9, machine="other"))
+        kept = keep_latencies(timed(5, machine="box"), timed(9, machine="other"))
         assert kept.metrics == {"flops": 2500, "params": 15, "latency[box]": 5, "latency[other]": 9}
 
     def test_of_this_machine(self):
         """The new one holds; where there is none, the old one."""
-        assert with_latencies_of(timed(5), timed(9)).metrics["latency[box]"] == 5
-        assert with_latencies_of(net({"flops": 1}), timed(9)).metrics == {"flops": 1, "latency[box]": 9}
+        assert keep_latencies(timed(5), timed(9)).metrics["latency[box]"] == 5
+        assert keep_latencies(net({"flops": 1}), timed(9)).metrics == {"flops": 1, "latency[box]": 9}
 
     def test_times_of_devices_that_nobody_asks_for_any_more_go(self):
         """An entry is one measurement; a clock's values alone are of several."""
         old = net({"flops": 1, "compute_time[T4]": 3})
-        assert with_latencies_of(net({"flops": 1}), old).metrics == {"flops": 1}
+        assert keep_latencies(net({"flops": 1}), old).metrics == {"flops": 1}
 
     def test_without_a_baseline(self):
-        assert with_latencies_of(timed(5), None) == timed(5)
+        assert keep_latencies(timed(5), None) == timed(5)

@@ -17,7 +17,7 @@ def marked(**kwargs):
     return marker_budget((), kwargs, "marker", {"our-board": own})
 
 
-def mistakes(**kwargs):
+def problems(**kwargs):
     with pytest.raises(UsageError) as caught:
         marked(**kwargs)
     return str(caught.value).splitlines()
@@ -39,32 +39,32 @@ class TestTimes:
 
     def test_an_unknown_device(self):
         """Near names, and all that there are, the project's own among them."""
-        (told,) = mistakes(time={"A10O": "3 ms"})
+        (told,) = problems(time={"A10O": "3 ms"})
         assert told.startswith("marker: time.A10O: no device is named 'A10O'; did you mean A100")
         assert "our-board" in told
 
     def test_two_spellings_of_one_device(self):
-        (told,) = mistakes(time={"A100": "3 ms", "a100": "4 ms"})
+        (told,) = problems(time={"A100": "3 ms", "a100": "4 ms"})
         assert told == "marker: time.a100: is A100, which has a limit in this table already"
 
     @pytest.mark.parametrize("value", ["3 ms", 3, [], {}, None])
     def test_without_a_device(self, value):
-        assert mistakes(time=value) == [
+        assert problems(time=value) == [
             f'marker: time: {value!r} is not a table of limits by device; write {{A100 = "3 ms"}}'
         ]
 
     @pytest.mark.parametrize("value", [3, "3", "3 GFLOPs", "-1 ms", {"A100": "1 ms"}])
     def test_no_time(self, value):
-        (told,) = mistakes(time={"A100": value})
+        (told,) = problems(time={"A100": value})
         assert told.startswith("marker: time.A100: ")
 
     @pytest.mark.parametrize("name", ["", "a]", 5])
     def test_no_name(self, name):
-        (told,) = mistakes(time={name: "3 ms"})
+        (told,) = problems(time={name: "3 ms"})
         assert 'is no name of a device; write one like "A100"' in told
 
     def test_a_mistyped_metric(self):
-        (told,) = mistakes(tiem={"A100": "3 ms"})
+        (told,) = problems(tiem={"A100": "3 ms"})
         assert told.startswith("marker: tiem: no such key; did you mean time?")
 
 
@@ -85,13 +85,13 @@ class TestRatios:
 class TestWhatPartsHave:
     @pytest.mark.parametrize("metric", ["depth", "latency", "average_parallelism"])
     def test_no_module_has_what_the_whole_has(self, metric):
-        assert mistakes(modules={"a": {metric: 1, "flops": 1}}) == [
+        assert problems(modules={"a": {metric: 1, "flops": 1}}) == [
             f"marker: modules.a.{metric}: is of the model as a whole, and no module has it; limit it beside modules"
         ]
 
     @pytest.mark.parametrize("metric", ["depth", "latency", "average_parallelism", "peak_memory", "params"])
     def test_phases_are_work(self, metric):
-        (told,) = mistakes(phases={"forward": {metric: 1}})
+        (told,) = problems(phases={"forward": {metric: 1}})
         assert told.startswith(
             f"marker: phases.forward.{metric}: is no work, which a phase is limited in; there are flops"
         )

@@ -13,7 +13,7 @@ from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.results.limits import (
-    Effective,
+    EffectiveLimits,
     Limit,
     Ratio,
     Share,
@@ -21,15 +21,15 @@ from pytest_flopsbudget.results.limits import (
     Unmeasured,
     Violation,
     asks_for_latency,
-    check,
+    check_limits,
+    drop_metrics,
+    find_unmatched,
+    largest_share,
     limited_devices,
     limits_latency,
-    merge,
-    named,
-    share,
+    merge_budgets,
+    name_machine,
     tolerance_for,
-    unmatched,
-    without,
 )
 
 
@@ -46,11 +46,11 @@ def complexity(flops=1_000, params=100, modules=None):
 
 
 def limited(**limits):
-    return Effective({metric: Limit(most, "here") for metric, most in limits.items()})
+    return EffectiveLimits({metric: Limit(maximum, "here") for metric, maximum in limits.items()})
 
 
 def limited_modules(**patterns):
-    return Effective({}, {pattern: {"flops": Limit(most, "here")} for pattern, most in patterns.items()})
+    return EffectiveLimits({}, {pattern: {"flops": Limit(maximum, "here")} for pattern, maximum in patterns.items()})
 
 
 class TestMerge:
@@ -58,32 +58,32 @@ class TestMerge:
         """The last budget replaces what it names, and keeps the rest; each limit knows where it stands."""
         far = Budget("far", limits={"flops": 1, "params": 2})
         near = Budget("near", limits={"flops": 3})
-        assert merge([far, near]) == Effective({"params": Limit(2, "far"), "flops": Limit(3, "near")})
+        assert merge_budgets([far, near]) == EffectiveLimits({"params": Limit(2, "far"), "flops": Limit(3, "near")})
 
     @pytest.mark.parametrize(("farther", "closer"), [("flops", "macs"), ("macs", "flops")])
     def test_flops_and_macs_are_one_quantity(self, farther, closer):
         """A closer limit in the one unit replaces a farther one in the other, even to loosen it."""
         budgets = [Budget("far", limits={farther: 1}), Budget("near", limits={closer: 100})]
-        assert merge(budgets) == Effective({closer: Limit(100, "near")})
+        assert merge_budgets(budgets) == EffectiveLimits({closer: Limit(100, "near")})
 
     def test_other_work_and_the_total_are_quantities_of_their_own(self):
         """A closer limit on one leaves farther ones on the others."""
         far = Budget("far", limits={"flops": 1, "other_flops": 2, "total_flops": 3})
         near = Budget("near", limits={"total_flops": 4})
-        assert merge([far, near]) == Effective(
+        assert merge_budgets([far, near]) == EffectiveLimits(
             {"flops": Limit(1, "far"), "other_flops": Limit(2, "far"), "total_flops": Limit(4, "near")}
         )
 
     def test_both_units_of_one_budget_hold(self):
         """Whoever writes both means both, and both replace what is farther."""
         budgets = [Budget("far", limits={"flops": 9}), Budget("near", limits={"flops": 1, "macs": 2})]
-        assert merge(budgets) == Effective({"flops": Limit(1, "near"), "macs": Limit(2, "near")})
+        assert merge_budgets(budgets) == EffectiveLimits({"flops": Limit(1, "near"), "macs": Limit(2, "near")})
 
     def test_modules_are_merged_by_pattern(self):
         """Equal patterns replace each other metric by metric; different ones hold side by side."""
         far = Budget("far", modules={"a": {"flops": 1, "params": 2}, "b": {"flops": 3}})
         near = Budget("near", modules={"a": {"macs": 4}, "b*": {"flops": 5}})
-        assert merge([far, near]).modules == {
+        assert merge_budgets([far, near]).modules == {
             "a": {"params": Limit(2, "far"), "macs": Limit(4, "near")},
             "b": {"flops": Limit(3, "far")},
             "b*": {"flops": Limit(5, "near")},
@@ -91,7 +91,7 @@ class TestMerge:
 
     def test_nothing_holds_without_budgets(self):
         """No budget sets no limit."""
-        assert merge([]) == Effective()
+        assert merge_budgets([]) == EffectiveLimits()
 
 
 class TestToleranceFor:
@@ -109,26 +109,26 @@ class TestToleranceFor:
 class TestCheck:
     def test_a_limit_may_be_reached(self):
         """The limit itself still passes."""
-        assert check(complexity(flops=1_000), limited(flops=1_000, macs=500)) == []
+        assert check_limits(complexity(flops=1_000), limited(flops=1_000, macs=500)) == []
 
     def test_one_more_is_a_violation(self):
         """Values are compared exactly, also far beyond what a float tells apart."""
-        (violation,) = check(complexity(flops=10**20 + 1), limited(flops=10**20))
+        (violation,) = check_limits(complexity(flops=10**20 + 1), limited(flops=10**20))
         assert violation == Violation(metric="flops", module=None, measured=10**20 + 1, limit=10**20, source="here")
         assert violation.excess == 1
 
     def test_macs_are_half_the_flops(self):
         """A limit on MACs is held against the FLOPs that were counted."""
-        (violation,) = check(complexity(flops=1_000), limited(macs=499))
+        (violation,) = check_limits(complexity(flops=1_000), limited(macs=499))
         assert (violation.metric, violation.measured, violation.limit) == ("macs", 500, 499)
 
     def test_the_total_is_flops_and_other_flops(self):
         """A limit on the total is held against the sum of both, which is stored nowhere."""
         measured = msgspec.structs.replace(complexity(), metrics={"flops": 1_000, "other_flops": 300})
-        assert check(measured, limited(total_flops=1_300, other_flops=300)) == []
-        (violation,) = check(measured, limited(total_flops=1_299))
+        assert check_limits(measured, limited(total_flops=1_300, other_flops=300)) == []
+        (violation,) = check_limits(measured, limited(total_flops=1_299))
         assert (violation.metric, violation.measured, violation.excess) == ("total_flops", 1_300, 1)
-        assert share(measured, limited(total_flops=2_600)).fraction == 0.5
+        assert largest_share(measured, limited(total_flops=2_600)).fraction == 0.5
 
     def test_the_total_of_a_module(self):
         """Each module is held against its own sum."""
@@ -137,17 +137,17 @@ class TestCheck:
             for path, flops, other in (("", 5, 3), ("a", 2, 2), ("b", 3, 1))
         }
         measured = msgspec.structs.replace(complexity(), modules=modules)
-        found = check(measured, Effective({}, {"?": {"total_flops": Limit(3, "here")}}))
+        found = check_limits(measured, EffectiveLimits({}, {"?": {"total_flops": Limit(3, "here")}}))
         assert [(one.module, one.measured) for one in found] == [("a", 4), ("b", 4)]
 
     def test_the_total_of_what_was_measured_in_part(self):
         """An older result that holds FLOPs alone has no total, and says so."""
-        found = check(complexity(), limited(total_flops=10_000))
+        found = check_limits(complexity(), limited(total_flops=10_000))
         assert found == [Unmeasured(metric="total_flops", module=None, source="here")]
 
     def test_violations_are_in_the_order_of_the_metrics(self):
         """Reports read the same however the limits were written."""
-        assert [one.metric for one in check(complexity(), limited(params=1, macs=1, flops=1))] == [
+        assert [one.metric for one in check_limits(complexity(), limited(params=1, macs=1, flops=1))] == [
             "flops",
             "macs",
             "params",
@@ -156,74 +156,76 @@ class TestCheck:
     def test_a_pattern_limits_every_module_that_matches(self):
         """A wildcard crosses dots, and each module is held against the limit by itself."""
         measured = complexity(modules={"layer4": 30, "layer4.0": 20, "layer4.1": 10, "head": 40})
-        found = check(measured, limited_modules(**{"layer4*": 15}))
+        found = check_limits(measured, limited_modules(**{"layer4*": 15}))
         assert [(one.module, one.measured, one.excess) for one in found] == [("layer4", 30, 15), ("layer4.0", 20, 5)]
 
     def test_wildcards_are_about_what_is_inside_the_model(self):
         """A star does not limit the model itself; the empty path does."""
         measured = complexity(flops=50, modules={"a": 10})
-        assert check(measured, limited_modules(**{"*": 20})) == []
-        assert [one.module for one in check(measured, limited_modules(**{"": 20}))] == [""]
+        assert check_limits(measured, limited_modules(**{"*": 20})) == []
+        assert [one.module for one in check_limits(measured, limited_modules(**{"": 20}))] == [""]
 
     def test_what_was_not_measured_is_told(self):
         """A limit on it does not pass in silence."""
-        found = check(complexity(), limited(buffer_bytes=1))
+        found = check_limits(complexity(), limited(buffer_bytes=1))
         assert found == [Unmeasured(metric="buffer_bytes", module=None, source="here")]
 
     def test_what_was_not_measured_of_modules_is_told_once(self):
         """One line for the pattern, not one for each of its modules."""
         measured = complexity(modules={"a.0": 1, "a.1": 1})
-        found = check(measured, Effective({}, {"a.*": {"params": Limit(1, "here")}}))
+        found = check_limits(measured, EffectiveLimits({}, {"a.*": {"params": Limit(1, "here")}}))
         assert found == [Unmeasured(metric="params", module="a.*", source="here")]
 
     def test_findings_travel_as_plain_data(self):
         """What a worker found reaches the controller as it was, integers beyond 64 bits too."""
-        found = check(complexity(flops=2**70), limited(flops=2**65, param_bytes=1))
+        found = check_limits(complexity(flops=2**70), limited(flops=2**65, param_bytes=1))
         assert msgspec.convert(msgspec.to_builtins(found), list[Violation | Unmeasured]) == found
 
 
 class TestUnmatched:
     def test_names_near_modules(self):
         """A mistyped path leads to the one that was meant."""
-        (found,) = unmatched(complexity(modules={"layer4": 1, "head": 1}), limited_modules(layr4=1))
+        (found,) = find_unmatched(complexity(modules={"layer4": 1, "head": 1}), limited_modules(layr4=1))
         assert found == UnmatchedPattern(pattern="layr4", source="here", near=("layer4",))
 
     def test_finds_a_module_by_its_own_name(self):
         """The last part of a path is likely to be all that someone writes; the first three are named."""
         modules = {f"model.layers.{n}.self_attn.q_proj": 1 for n in range(5)}
-        (found,) = unmatched(complexity(modules=modules), limited_modules(q_proj=1))
+        (found,) = find_unmatched(complexity(modules=modules), limited_modules(q_proj=1))
         assert found.near == tuple(f"model.layers.{n}.self_attn.q_proj" for n in range(3))
 
     def test_is_told_for_each_place(self):
         """Whoever wrote the pattern learns of it, also where two wrote the same."""
-        effective = merge([Budget("far", modules={"x": {"params": 1}}), Budget("near", modules={"x": {"flops": 1}})])
-        assert [one.source for one in unmatched(complexity(), effective)] == ["far", "near"]
+        effective = merge_budgets(
+            [Budget("far", modules={"x": {"params": 1}}), Budget("near", modules={"x": {"flops": 1}})]
+        )
+        assert [one.source for one in find_unmatched(complexity(), effective)] == ["far", "near"]
 
     def test_is_empty_where_every_pattern_matches(self):
         """Patterns that match are none of it, the empty one for the model itself among them."""
-        assert unmatched(complexity(modules={"a.b": 1}), limited_modules(**{"a*": 1, "": 1, "?.b": 1})) == []
+        assert find_unmatched(complexity(modules={"a.b": 1}), limited_modules(**{"a*": 1, "": 1, "?.b": 1})) == []
 
 
 class TestShare:
     def test_is_the_tightest(self):
         """Of 1000/4000 and 100/200, the latter is used up more."""
-        found = share(complexity(flops=1_000, params=100), limited(flops=4_000, params=200))
+        found = largest_share(complexity(flops=1_000, params=100), limited(flops=4_000, params=200))
         assert found == Share(metric="params", measured=100, limit=200, source="here")
         assert found.fraction == 0.5
 
     def test_is_none_without_limits_on_what_was_measured(self):
         """Nothing to show a share of."""
-        assert share(complexity(), limited()) is None
-        assert share(complexity(), limited(buffer_bytes=1)) is None
+        assert largest_share(complexity(), limited()) is None
+        assert largest_share(complexity(), limited(buffer_bytes=1)) is None
 
     @pytest.mark.parametrize(("params", "expected"), [(0, 1.0), (1, math.inf)])
     def test_of_a_limit_of_zero(self, params, expected):
         """Nothing uses up nothing; anything exceeds it without end."""
-        assert share(complexity(params=params), limited(params=0)).fraction == expected
+        assert largest_share(complexity(params=params), limited(params=0)).fraction == expected
 
     def test_the_first_metric_wins_a_tie(self):
         """FLOPs and MACs of one model are the same share: 1000/2000 and 500/1000."""
-        assert share(complexity(flops=1_000), limited(macs=1_000, flops=2_000)).metric == "flops"
+        assert largest_share(complexity(flops=1_000), limited(macs=1_000, flops=2_000)).metric == "flops"
 
 
 class TestDevices:
@@ -231,21 +233,21 @@ class TestDevices:
         """A closer limit on one device leaves a farther one on another."""
         far = Budget("far", limits={"time[A100]": 1, "time[T4]": 2})
         near = Budget("near", limits={"time[T4]": 3})
-        assert merge([far, near]).limits == {"time[A100]": Limit(1, "far"), "time[T4]": Limit(3, "near")}
+        assert merge_budgets([far, near]).limits == {"time[A100]": Limit(1, "far"), "time[T4]": Limit(3, "near")}
 
     def test_a_time_is_held_as_a_whole(self):
         """900 + 300 + 200 ns are over 1,399 and within 1,400."""
-        assert check(estimated(), Effective({"time[A100]": Limit(1400, "here")})) == []
-        (found,) = check(estimated(), Effective({"time[A100]": Limit(1399, "here")}))
+        assert check_limits(estimated(), EffectiveLimits({"time[A100]": Limit(1400, "here")})) == []
+        (found,) = check_limits(estimated(), EffectiveLimits({"time[A100]": Limit(1399, "here")}))
         assert (found.metric, found.measured, found.excess) == ("time[A100]", 1400, 1)
 
     def test_of_modules(self):
         """The stem takes 1,000 ns, the head 400."""
-        found = check(estimated(), Effective({}, {"*": {"time[A100]": Limit(400, "here")}}))
+        found = check_limits(estimated(), EffectiveLimits({}, {"*": {"time[A100]": Limit(400, "here")}}))
         assert [(one.module, one.measured) for one in found] == [("stem", 1000)]
 
     def test_a_device_without_an_estimate(self):
-        found = check(estimated(), Effective({"time[T4]": Limit(1, "here")}))
+        found = check_limits(estimated(), EffectiveLimits({"time[T4]": Limit(1, "here")}))
         assert found == [Unmeasured(metric="time[T4]", module=None, source="here")]
 
     def test_what_has_to_be_estimated(self):
@@ -259,18 +261,18 @@ class TestDevices:
 
 
 class TestLatency:
-    LIMITS = Effective({"latency": Limit(1000, "here"), "flops": Limit(9999, "here")})
+    LIMITS = EffectiveLimits({"latency": Limit(1000, "here"), "flops": Limit(9999, "here")})
 
     def test_holds_on_whichever_machine_measures(self):
-        held = named(self.LIMITS, timed(1001))
+        held = name_machine(self.LIMITS, timed(1001))
         assert list(held.limits) == ["latency[box]", "flops"]
-        (found,) = check(timed(1001), held)
+        (found,) = check_limits(timed(1001), held)
         assert (found.metric, found.measured, found.limit) == ("latency[box]", 1001, 1000)
-        assert check(timed(1000), held) == []
+        assert check_limits(timed(1000), held) == []
 
     def test_where_none_was_measured(self):
         """The limit does not pass in silence."""
-        assert check(complexity(), named(self.LIMITS, complexity())) == [
+        assert check_limits(complexity(), name_machine(self.LIMITS, complexity())) == [
             Unmeasured(metric="latency", module=None, source="here")
         ]
 
@@ -292,7 +294,9 @@ class TestLatency:
         assert expected == asks_for_latency(budgets)
 
     def test_left_out(self):
-        assert without(named(self.LIMITS, timed(9999)), {"latency[box]"}).limits == {"flops": Limit(9999, "here")}
+        assert drop_metrics(name_machine(self.LIMITS, timed(9999)), {"latency[box]"}).limits == {
+            "flops": Limit(9999, "here")
+        }
 
 
 class TestRatios:
@@ -300,32 +304,32 @@ class TestRatios:
     NET = net({"flops": 30, "other_flops": 6, "memory_traffic": 8}, {"flops": 0, "other_flops": 0, "memory_traffic": 0})
 
     def limited(self, bound):
-        return merge([Budget("here", limits={"arithmetic_intensity": bound})])
+        return merge_budgets([Budget("here", limits={"arithmetic_intensity": bound})])
 
     def test_a_limit_is_the_least(self):
         """It may be reached, exactly."""
-        assert check(self.NET, self.limited(Fraction(9, 2))) == []
-        assert check(self.NET, self.limited(0)) == []
-        (found,) = check(self.NET, self.limited(Fraction(45001, 10000)))
+        assert check_limits(self.NET, self.limited(Fraction(9, 2))) == []
+        assert check_limits(self.NET, self.limited(0)) == []
+        (found,) = check_limits(self.NET, self.limited(Fraction(45001, 10000)))
         assert found.measured == Ratio(9, 2)
         assert found.limit == Ratio(45001, 10000)
         assert found.excess == Fraction(1, 10000)
 
     def test_share(self):
         """Of 4.5, a limit of 9 takes twice as much as there is, one of 3 two thirds."""
-        assert share(self.NET, self.limited(9)).used == 2
-        assert share(self.NET, self.limited(3)).used == Fraction(2, 3)
-        assert share(self.NET, self.limited(0)).used == 0
+        assert largest_share(self.NET, self.limited(9)).used == 2
+        assert largest_share(self.NET, self.limited(3)).used == Fraction(2, 3)
+        assert largest_share(self.NET, self.limited(0)).used == 0
 
     def test_modules_that_move_nothing(self):
         """They have no ratio that could be too small."""
-        effective = merge([Budget("here", modules={"*": {"arithmetic_intensity": 5}})])
-        assert [(one.module, one.measured) for one in check(self.NET, effective)] == [("stem", Ratio(9, 2))]
+        effective = merge_budgets([Budget("here", modules={"*": {"arithmetic_intensity": 5}})])
+        assert [(one.module, one.measured) for one in check_limits(self.NET, effective)] == [("stem", Ratio(9, 2))]
 
     def test_travels(self):
         """To other processes and files, exactly."""
         effective = self.limited(Fraction(1, 3))
-        assert msgspec.json.decode(msgspec.json.encode(effective), type=Effective) == effective
+        assert msgspec.json.decode(msgspec.json.encode(effective), type=EffectiveLimits) == effective
         assert effective.limits["arithmetic_intensity"].bound == Fraction(1, 3)
 
     def test_other_limits_are_written_as_ever(self):

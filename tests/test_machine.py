@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pytest_flopsbudget.counting.latency import machine
-from pytest_flopsbudget.counting.latency.machine import device_of, hardware, machine_name
+from pytest_flopsbudget.counting.latency.machine import describe_hardware, device_of, machine_name
 
 CPU = torch.device("cpu")
 #: Fields as Linux writes them on a server, and on a board, where no processor has a name of its own.
@@ -53,7 +53,7 @@ class TestProcessor:
     def test_what_the_system_says(self, system, said, expected):
         """The processor's model, else the board's, else whatever Python knows; blanks as one."""
         system(**said)
-        assert expected == hardware(CPU)
+        assert expected == describe_hardware(CPU)
 
     def test_threads(self, system):
         """The same processor with other threads takes another time."""
@@ -76,10 +76,10 @@ class TestAccelerator:
     def test_a_backend_says(self, monkeypatch):
         """Apple's, which has one device, is asked elsewhere."""
         monkeypatch.setattr(torch.backends, "mps", SimpleNamespace(get_name=lambda: "Apple M1"))
-        assert hardware(torch.device("mps")) == "Apple M1"
+        assert describe_hardware(torch.device("mps")) == "Apple M1"
 
     def test_nobody_says(self):
-        assert hardware(torch.device("meta")) == "meta"
+        assert describe_hardware(torch.device("meta")) == "meta"
 
 
 class TestDevice:

@@ -226,14 +226,14 @@ class TestSafety:
 
 class TestSize:
     @pytest.mark.parametrize(("most", "limit"), [(COMMENT, COMMENT_CHARACTERS), (STEP_SUMMARY, SUMMARY_BYTES)])
-    def test_thousands_of_tests(self, most, limit):
+    def test_thousands_of_tests(self, maximum, limit):
         """Within the limit; what fails is shown, and a line says what is not."""
         many = [
             a_test(measurement(complexity(1000), complexity()), nodeid=f"a.py::{'x' * 150}[{i}]") for i in range(2999)
         ]
-        made = text(report(*many, a_test(over(), nodeid="z.py::test")), most)
-        assert len(made) <= len(made.encode()) <= most <= limit
-        assert len(made.encode()) > most * 0.7
+        made = text(report(*many, a_test(over(), nodeid="z.py::test")), maximum)
+        assert len(made) <= len(made.encode()) <= maximum <= limit
+        assert len(made.encode()) > maximum * 0.7
         found = Page(made)
         assert found.rows[1][1] == "z.py::test"
         assert found.titles[0] == "z.py::test"
@@ -245,9 +245,9 @@ class TestSize:
     @settings(max_examples=30)
     @example(report(a_test(over(), nodeid="a.py::" + "x" * 70_000)), 3000)
     @example(report(a_test(over(name="é" * 70_000))), 65_000)
-    def test_any(self, given_report, most):
-        made = text(given_report, most)
-        assert len(made.encode("utf-8", "backslashreplace")) <= max(most, 0)
+    def test_any(self, given_report, maximum):
+        made = text(given_report, maximum)
+        assert len(made.encode("utf-8", "backslashreplace")) <= max(maximum, 0)
         assert Page(made).known <= WRITTEN
 
     def test_the_end_of_a_long_id_is_kept(self):

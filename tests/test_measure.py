@@ -253,11 +253,11 @@ class TestConstants:
 
     def test_constants_do_not_pile_up(self):
         """Constants that nobody holds any more are let go."""
-        from pytest_flopsbudget.counting.meta.known_values import Constants
+        from pytest_flopsbudget.counting.meta.known_values import KnownValues
 
-        constants = Constants()
+        constants = KnownValues()
         for _ in range(3000):
-            constants.with_twins(torch.zeros(4))
+            constants.with_meta_clones(torch.zeros(4))
         assert len(constants) < 1000
 
     def test_large_constants_are_not_computed(self):

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pytest_flopsbudget.counting.latency import benchmark
-from pytest_flopsbudget.counting.latency.benchmark import Blocks, clock_of, run_in_blocks, time_model
+from pytest_flopsbudget.counting.latency.benchmark import Blocks, choose_clock, run_in_blocks, time_model
 from pytest_flopsbudget.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # loading PyTorch's compiler
@@ -116,14 +116,14 @@ class TestClock:
         """It waits for that device's work before it looks."""
         waited = []
         monkeypatch.setattr(torch.accelerator, "synchronize", waited.append)
-        clock = clock_of(torch.device("cuda", 1))
+        clock = choose_clock(torch.device("cuda", 1))
         assert clock() <= clock()
         assert waited == [torch.device("cuda", 1)] * 2
 
     def test_of_the_cpu(self, monkeypatch):
         """It waits for nobody."""
         monkeypatch.setattr(torch.accelerator, "synchronize", lambda *_: pytest.fail("waited"))
-        clock = clock_of(CPU)
+        clock = choose_clock(CPU)
         assert clock() <= clock()
 
 

@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from samples import linear, report, reported_test
 
 from pytest_flopsbudget.errors import ReportError
-from pytest_flopsbudget.results.merge import failing, fails, merged
+from pytest_flopsbudget.results.merge import failing, fails, merge_reports
 from pytest_flopsbudget.storage.report_file import dumps
 
 OK = reported_test("a.py::ok", linear(4), linear(4), line=1)
@@ -19,7 +19,7 @@ def chosen(numbers):
 
 
 def joined(*reports):
-    return merged({f"shard-{number}.json": one for number, one in enumerate(reports)})
+    return merge_reports({f"shard-{number}.json": one for number, one in enumerate(reports)})
 
 
 class TestMerged:

@@ -13,8 +13,7 @@ from pytest_flopsbudget.quantities.metrics import (
     base_of,
     count_of,
     devices_in,
-    identifying,
-    in_order,
+    identifying_metrics,
     is_key,
     is_measured,
     is_optional,
@@ -25,6 +24,7 @@ from pytest_flopsbudget.quantities.metrics import (
     metric_of,
     name_in,
     parts_of,
+    sort_metrics,
     title_of,
     value_of,
 )
@@ -88,7 +88,7 @@ class TestKeys:
     def test_order(self):
         """That of the rows; devices by name."""
         keys = ["time[T4]", "latency[box]", "flops", "time[A100]", "depth", "macs"]
-        assert in_order(keys) == ["flops", "macs", "depth", "time[A100]", "time[T4]", "latency[box]"]
+        assert sort_metrics(keys) == ["flops", "macs", "depth", "time[A100]", "time[T4]", "latency[box]"]
 
     def test_titles(self):
         assert (title_of("flops"), title_of("time[A100]")) == ("FLOPs", "est. time A100")
@@ -163,4 +163,4 @@ class TestValues:
 
     def test_what_tells_a_model(self):
         """Neither what was asked for nor what a clock measured."""
-        assert identifying({"flops": 1, "latency[box]": 3} | TIMES) == {("flops", 1)}
+        assert identifying_metrics({"flops": 1, "latency[box]": 3} | TIMES) == {("flops", 1)}

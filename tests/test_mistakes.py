@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from pytest_flopsbudget.config.problems import Place
+from pytest_flopsbudget.config.problems import Problems
 
 
 def test_a_mistake_names_its_path():
     """Keys that TOML quotes are quoted."""
-    mistakes = []
-    Place("file: [table]", mistakes).inside("modules").inside("layer4.0").wrong("flops", "is too much")
-    assert mistakes == ['file: [table] modules."layer4.0".flops: is too much']
+    messages = []
+    Problems("file: [table]", messages).inside("modules").inside("layer4.0").add("flops", "is too much")
+    assert messages == ['file: [table] modules."layer4.0".flops: is too much']
 
 
 def test_an_unknown_key_has_a_suggestion():
     """And all that there are; they gather in one list."""
-    mistakes = []
-    place = Place("file:", mistakes)
-    place.unknown("Tolerence", ["tolerance", "show"])
-    place.inside("a").unknown("zzz", ["b"])
-    assert mistakes == [
+    messages = []
+    problems = Problems("file:", messages)
+    problems.add_unknown_key("Tolerence", ["tolerance", "show"])
+    problems.inside("a").add_unknown_key("zzz", ["b"])
+    assert messages == [
         "file: Tolerence: no such key; did you mean tolerance? There are tolerance, show",
         "file: a.zzz: no such key. There are b",
     ]

@@ -6,9 +6,9 @@ import pytest
 
 from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.complexity import Complexity, Module
-from pytest_flopsbudget.results.renames import likely_renames
+from pytest_flopsbudget.results.renames import find_renames
 from pytest_flopsbudget.storage.baseline import BaselineFile
-from pytest_flopsbudget.storage.orphans import Orphan, orphans, without_test_file
+from pytest_flopsbudget.storage.orphans import Orphan, find_files_without_test, orphans
 
 
 def complexity(flops=100, **fields):
@@ -54,7 +54,7 @@ class TestWithoutTestFile:
         return tmp_path
 
     def found(self, tree, *folders, skipped=(".*", "build")):
-        paths = without_test_file([tree / folder for folder in folders], skipped)
+        paths = find_files_without_test([tree / folder for folder in folders], skipped)
         return [path.relative_to(tree).as_posix() for path in paths]
 
     def test_below_a_folder(self, tree):
@@ -92,7 +92,7 @@ class TestWithoutTestFile:
 class TestLikelyRenames:
     def test_the_same_cost(self):
         gone = {"a.py::test_old": entries(1), "a.py::test_gone": entries(2)}
-        assert likely_renames(gone, {"a.py::test_new": entries(1), "a.py::test_other": entries(3)}) == {
+        assert find_renames(gone, {"a.py::test_new": entries(1), "a.py::test_other": entries(3)}) == {
             "a.py::test_old": "a.py::test_new"
         }
 
@@ -109,33 +109,33 @@ class TestLikelyRenames:
         ids=["metrics", "more measurements", "name", "model", "inputs", "backward"],
     )
     def test_what_tells_tests_apart(self, other):
-        assert likely_renames({"a.py::test_old": entries(1)}, {"a.py::test_new": other}) == {}
+        assert find_renames({"a.py::test_old": entries(1)}, {"a.py::test_new": other}) == {}
 
     def test_each_once(self):
         """Two new tests cost what one did that is gone: it became one of them."""
         new = {"a.py::test_net_of_mine": entries(1), "a.py::test_other": entries(1)}
-        assert likely_renames({"a.py::test_net": entries(1)}, new) == {"a.py::test_net": "a.py::test_net_of_mine"}
+        assert find_renames({"a.py::test_net": entries(1)}, new) == {"a.py::test_net": "a.py::test_net_of_mine"}
         gone = {"a.py::test_xyz": entries(1), "a.py::test_othr": entries(1)}
-        assert likely_renames(gone, {"a.py::test_other": entries(1)}) == {"a.py::test_othr": "a.py::test_other"}
+        assert find_renames(gone, {"a.py::test_other": entries(1)}) == {"a.py::test_othr": "a.py::test_other"}
 
     def test_parameters_tell_apart(self):
         """A function was renamed: each of its parameter sets finds itself."""
         sizes = ["small", "medium", "large"]
         gone = {f"a.py::test_net[{size}]": entries(1) for size in sizes}
         new = {f"a.py::test_resnet[{size}]": entries(1) for size in reversed(sizes)}
-        assert likely_renames(gone, new) == {
+        assert find_renames(gone, new) == {
             f"a.py::test_net[{size}]": f"a.py::test_resnet[{size}]" for size in sorted(sizes)
         }
 
     def test_a_file_that_was_renamed(self):
         gone = {f"tests/test_a.py::test_{letter}": entries(1) for letter in "abc"}
         new = {f"tests/unit/test_b.py::test_{letter}": entries(1) for letter in "abc"}
-        assert likely_renames(gone, new) == dict(zip(gone, new, strict=True))
+        assert find_renames(gone, new) == dict(zip(gone, new, strict=True))
 
     def test_thousands_of_one_cost(self):
         """Where cost tells nothing apart, only tests that keep their id in another file are paired."""
         gone = {f"a.py::test[{number}]": entries(1) for number in range(2000)} | {"a.py::test_x": entries(1)}
         new = {f"b.py::test[{number}]": entries(1) for number in range(2000)} | {"b.py::test_y": entries(1)}
-        renames = likely_renames(gone, new)
+        renames = find_renames(gone, new)
         assert renames["a.py::test[1234]"] == "b.py::test[1234]"
         assert len(renames) == 2000

@@ -9,60 +9,60 @@ from hypothesis import given
 from reporting import complexities
 
 from pytest_flopsbudget.results.complexity import Module
-from pytest_flopsbudget.results.module_tree import every, ranked, share, tree, weight
+from pytest_flopsbudget.results.module_tree import build_module_tree, rank_groups, share_of_total, walk, weight
 
 TOTAL = blocks().metrics
 
 
 def by_path(root):
-    return {place.path: place for place in every(root)}
+    return {group.path: group for group in walk(root)}
 
 
 class TestTree:
     def test_equal_siblings_are_one(self):
-        found = by_path(tree(blocks()))
+        found = by_path(build_module_tree(blocks()))
         assert sorted(found) == ["", "head", "layers", "layers.{0-1}", "layers.{0-1}.linear"]
         assert found["layers.{0-1}.linear"].count == 2
-        assert found["layers.{0-1}.linear"].whole["flops"] == 2 * 200
+        assert found["layers.{0-1}.linear"].total_metrics["flops"] == 2 * 200
 
     def test_what_it_does_itself(self):
         """Without what is below: each block adds up 10 numbers; the list of them does nothing."""
-        found = by_path(tree(blocks()))
-        assert found["layers.{0-1}"].own["flops"] == 0
-        assert found["layers.{0-1}"].own["other_flops"] == 2 * 10
-        assert found["layers.{0-1}"].own["memory_traffic"] == 2 * 120
-        assert not any(found["layers"].own.values())
-        assert not any(found[""].own.values())
+        found = by_path(build_module_tree(blocks()))
+        assert found["layers.{0-1}"].self_metrics["flops"] == 0
+        assert found["layers.{0-1}"].self_metrics["other_flops"] == 2 * 10
+        assert found["layers.{0-1}"].self_metrics["memory_traffic"] == 2 * 120
+        assert not any(found["layers"].self_metrics.values())
+        assert not any(found[""].self_metrics.values())
 
     @given(complexities())
     def test_of_anything(self, measured):
         """Whatever the tree, every module is counted once, and nothing is negative."""
-        places = every(tree(measured))
-        assert sum(place.count for place in places) == len({"", *measured.modules})
-        assert all(value >= 0 for place in places for value in place.own.values())
+        groups = walk(build_module_tree(measured))
+        assert sum(group.count for group in groups) == len({"", *measured.modules})
+        assert all(value >= 0 for group in groups for value in group.self_metrics.values())
 
     def test_adds_up(self):
         """What all places do themselves is what the model does."""
-        places = every(tree(blocks()))
+        groups = walk(build_module_tree(blocks()))
         for key in ("flops", "other_flops", "memory_traffic", "launches", "memory_time[chip]"):
-            assert TOTAL[key] == sum(place.own[key] for place in places)
+            assert TOTAL[key] == sum(group.self_metrics[key] for group in groups)
 
     def test_a_shared_parameter(self):
         """Two modules that hold one parameter have more between them than is above: nothing is left, not less."""
         shared = leaf("Embedding", params=30)
         measured = complexity({"": leaf("Net", params=30), "a": shared, "b": shared})
-        assert tree(measured).own["params"] == 0
+        assert build_module_tree(measured).self_metrics["params"] == 0
 
     def test_a_gap(self):
         """A module whose parent is not told of belongs to what is above that."""
         measured = complexity({"": leaf("Net", flops=7), "a.b": leaf("Linear", flops=5)})
-        (child,) = tree(measured).children
+        (child,) = build_module_tree(measured).children
         assert child.path == "a.b"
-        assert tree(measured).own["flops"] == 7 - 5
+        assert build_module_tree(measured).self_metrics["flops"] == 7 - 5
 
     def test_calls(self):
         measured = complexity({"": leaf("Net"), "0": leaf("ReLU", calls=3), "1": leaf("ReLU", calls=3)})
-        (child,) = tree(measured).children
+        (child,) = build_module_tree(measured).children
         assert child.calls == 2 * 3
 
     def test_peaks_tell_siblings_apart_no_more(self):
@@ -70,25 +70,25 @@ class TestTree:
         one, other = ({**metrics(flops=5), "peak_memory": peak} for peak in (10, 20))
         modules = {"": leaf("Net", flops=10)}
         modules |= {str(i): Module(type="Linear", calls=1, metrics=own) for i, own in enumerate((one, other))}
-        assert [child.path for child in tree(complexity(modules)).children] == ["{0-1}"]
+        assert [child.path for child in build_module_tree(complexity(modules)).children] == ["{0-1}"]
 
 
 class TestWeight:
     def test_share(self):
-        assert Fraction(1, 5) == share({"flops": 100}, {"flops": 500}, "flops")
-        assert share({"flops": 0}, {"flops": 0}, "flops") is None
-        assert share({}, {"flops": 1}, "flops") is None
+        assert Fraction(1, 5) == share_of_total({"flops": 100}, {"flops": 500}, "flops")
+        assert share_of_total({"flops": 0}, {"flops": 0}, "flops") is None
+        assert share_of_total({}, {"flops": 1}, "flops") is None
 
     def test_on_a_device(self):
         """The share of its time: the head takes 1,100 of 1,780 nanoseconds."""
-        head = by_path(tree(blocks()))["head"]
-        assert Fraction(1100, 1780) == weight(head.own, TOTAL, DEVICE.name)
+        head = by_path(build_module_tree(blocks()))["head"]
+        assert Fraction(1100, 1780) == weight(head.self_metrics, TOTAL, DEVICE.name)
 
     def test_without_a_device(self):
         """The larger of two shares: of bytes for the head, 1,000 of 1,840; of FLOPs for the layers, 400 of 520."""
-        found = by_path(tree(blocks()))
-        assert Fraction(1000, 1840) == weight(found["head"].own, TOTAL, None)
-        assert Fraction(400, 520) == weight(found["layers.{0-1}.linear"].own, TOTAL, None)
+        found = by_path(build_module_tree(blocks()))
+        assert Fraction(1000, 1840) == weight(found["head"].self_metrics, TOTAL, None)
+        assert Fraction(400, 520) == weight(found["layers.{0-1}.linear"].self_metrics, TOTAL, None)
 
     def test_nothing_measured(self):
         assert weight({}, {}, None) == 0
@@ -97,11 +97,11 @@ class TestWeight:
 class TestRanked:
     def test_order(self):
         """By the time of each: 1,100; 2·(120 + 100); 2·(20 + 100); all that do nothing are left out."""
-        found = ranked(tree(blocks()), TOTAL, DEVICE.name, 10)
-        assert [place.path for place in found] == ["head", "layers.{0-1}", "layers.{0-1}.linear"]
+        found = rank_groups(build_module_tree(blocks()), TOTAL, DEVICE.name, 10)
+        assert [group.path for group in found] == ["head", "layers.{0-1}", "layers.{0-1}.linear"]
 
     def test_at_most(self):
-        assert len(ranked(tree(blocks()), TOTAL, DEVICE.name, 2)) == 2
+        assert len(rank_groups(build_module_tree(blocks()), TOTAL, DEVICE.name, 2)) == 2
 
 
 def test_the_keys_are_there():

@@ -49,8 +49,8 @@ class TestMarkers:
         result = project.run()
         assert result.ret == pytest.ExitCode.USAGE_ERROR
         text = result.stderr.str()
-        for mistake in ("tolerence: no such key", "flop: no such", "parms: no such", "test_net.json, line 1"):
-            assert text.count(mistake) == 1
+        for problem in ("tolerence: no such key", "flop: no such", "parms: no such", "test_net.json, line 1"):
+            assert text.count(problem) == 1
 
     def test_with_workers(self, project):
         """Workers hand their mistakes over; each is told once."""

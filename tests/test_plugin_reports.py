@@ -39,7 +39,7 @@ def test_nothing():
     pass
 """
 #: 4·3·5·5 weights instead of 4·3·3·3, each for 2·8·8 FLOPs.
-DEARER_FLOPS = NET_FLOPS + 4 * 3 * (25 - 9) * 2 * 64
+EXPENSIVE_FLOPS = NET_FLOPS + 4 * 3 * (25 - 9) * 2 * 64
 
 
 @pytest.fixture(autouse=True)
@@ -83,8 +83,8 @@ class TestRun:
         first = report.tests[0]
         assert (first.file, first.line) == ("test_net.py", 5)
         assert first.measurements[0].complexity.flops == NET_FLOPS
-        assert report.tests[1].measurements[0].complexity.flops == DEARER_FLOPS
-        assert report.tests[1].measurements[0].limits["flops"].most == 20_000
+        assert report.tests[1].measurements[0].complexity.flops == EXPENSIVE_FLOPS
+        assert report.tests[1].measurements[0].limits["flops"].maximum == 20_000
         assert "1 of 4 tests over budget" in written(project)["md"].decode()
 
     def test_the_same_with_workers(self, project):
@@ -108,7 +108,9 @@ class TestRun:
         (test,) = load(project.path / "reports" / "run.json").tests
         (one,) = test.measurements
         assert one.comparison.status == "regressed"
-        assert [(change.path, change.change) for change in one.diffs[0].modules] == [("stem", DEARER_FLOPS - NET_FLOPS)]
+        assert [(change.path, change.change) for change in one.diffs[0].modules] == [
+            ("stem", EXPENSIVE_FLOPS - NET_FLOPS)
+        ]
         assert "stem: Conv2d 3\u00d73 \u2192 5\u00d75" in written(project)["md"].decode()
 
     def test_nothing_measured(self, project):

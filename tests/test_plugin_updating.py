@@ -28,9 +28,9 @@ def accepted(project):
 @pytest.fixture
 def changed(project):
     """A project in which one test became dearer, one cheaper, one stayed and one is new."""
-    project.write(measuring(dearer=3, cheaper=3, same=3))
+    project.write(measuring(expensive=3, cheaper=3, same=3))
     project.run("--flops-budget-update").assert_outcomes(passed=3)
-    project.write(measuring(dearer=5, cheaper=1, same=3, added=3))
+    project.write(measuring(expensive=5, cheaper=1, same=3, added=3))
     return project
 
 

@@ -212,8 +212,8 @@ class TestAPart:
         """Those that regressed are run again and accepted; what is over its limit or fails by itself is not."""
         assert run().flops == BEFORE
         outcome = run("--flops-budget-update", "--lf")
-        dearer = {nodeid: {"model": 150} for nodeid in ("test_a.py::test_dearer", "sub/test_c.py::test_late")}
-        assert outcome.flops == BEFORE | dearer
+        expensive = {nodeid: {"model": 150} for nodeid in ("test_a.py::test_dearer", "sub/test_c.py::test_late")}
+        assert outcome.flops == BEFORE | expensive
         assert "4 measurements: 1 over limit, 1 regressed, 2 accepted; " in outcome.text
 
     def test_rows_are_those_of_the_whole_run(self, run, reference):

@@ -34,8 +34,8 @@ def test_mistakes_of_all_kinds(project):
     )
     result = project.run_apart("-n2", "-p", "no:terminal")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    for mistake in ("tolerence: no such key", "flop: no such key", "test_net.json, line 1"):
-        assert result.stderr.str().count(mistake) == 1
+    for problem in ("tolerence: no such key", "flop: no such key", "test_net.json, line 1"):
+        assert result.stderr.str().count(problem) == 1
     assert "Traceback" not in result.stderr.str() + result.stdout.str()
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopsbudget.counting.latency.utilization import with_shares
+from pytest_flopsbudget.counting.latency.utilization import add_utilization
 from pytest_flopsbudget.counting.measure import measure_traced
 from pytest_flopsbudget.hardware.profile import Device
 from pytest_flopsbudget.results.complexity import Latency
@@ -30,7 +30,7 @@ def latency(median):
 
 def reached(model, inputs, median, **options):
     _, tracer = measure_traced(model, inputs, **options)
-    return with_shares(latency(median), tracer.credits, DEVICE)
+    return add_utilization(latency(median), tracer.credits, DEVICE)
 
 
 def test_of_the_roofline():

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from zoo import both, for_real, on_shapes
 
-from pytest_flopsbudget.counting.meta.recurrent import step_by_step
+from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
 
 STEPS, BATCH, INPUT, HIDDEN = 7, 2, 4, 5
 UNITS = STEPS * BATCH * HIDDEN
@@ -123,7 +123,7 @@ def test_one_step_stands_for_all(kind, options):
     model = KINDS[kind](INPUT, HIDDEN, **options).double()
     x = inputs(gradient=False).double()
     with torch.no_grad():
-        fast, slow = (on_shapes(model, x, shortcuts=shortcuts) for shortcuts in (True, False))
+        fast, slow = (on_shapes(model, x, reuse_answers=reuse_answers) for reuse_answers in (True, False))
     assert fast == slow
 
 
@@ -146,7 +146,7 @@ class TestOneDNN:
         model = nn.LSTM(INPUT, HIDDEN)
         with torch.set_grad_enabled(kept):
             counted = [
-                on_shapes(model, inputs(gradient=False), shortcuts=False),
+                on_shapes(model, inputs(gradient=False), reuse_answers=False),
                 for_real(model, inputs(gradient=False)),
             ]
         written = [one.operators["aten.mkldnn_rnn_layer"].metrics["memory_traffic"] for one in counted]
@@ -198,7 +198,7 @@ class TestStepByStep:
         model = KINDS[kind](INPUT, HIDDEN, **options).eval()
         x = inputs(gradient=False)
         expected = _flat(model(x))
-        with step_by_step():
+        with recurrent_decomposed():
             found = _flat(model(x))
         for ours, theirs in itertools.zip_longest(found, expected):
             assert torch.allclose(ours, theirs, atol=1e-6)
@@ -208,7 +208,7 @@ class TestStepByStep:
         model = nn.LSTM(INPUT, HIDDEN, proj_size=3, num_layers=2, bidirectional=True).double()
         x = inputs(gradient=False).double()
         expected = _flat(model(x))
-        with step_by_step():
+        with recurrent_decomposed():
             found = _flat(model(x))
         assert all(map(torch.allclose, found, expected))
 

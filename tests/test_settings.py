@@ -31,7 +31,7 @@ def load(tmp_path):
 
 
 @pytest.fixture
-def mistakes(load):
+def problems(load):
     """Writes a pyproject with mistakes, and gives the lines that tell them."""
 
     def write_and_refuse(text):
@@ -152,18 +152,18 @@ class TestLoadSettings:
         assert settings.limits.limits == {metric: 1_500_000}
         assert settings.limits.modules == {"head": {metric: 10}}
 
-    def test_a_sum_has_no_tolerance_anywhere(self, mistakes):
+    def test_a_sum_has_no_tolerance_anywhere(self, problems):
         """In a budget as in the table, the mistake says what to write instead."""
-        (line,) = mistakes("""
+        (line,) = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
             tolerance = {total_flops = 1}
         """)
         assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give those a tolerance")
 
-    def test_tells_every_mistake_at_once(self, mistakes):
+    def test_tells_every_mistake_at_once(self, problems):
         """One run shows all there is to correct, each with its table, key and value."""
-        lines = mistakes("""
+        lines = problems("""
             [tool.pytest-flopsbudget]
             tolerance = 0.01
             missing_baseline = "fail"
@@ -220,9 +220,9 @@ class TestLoadSettings:
             ("limits.modules.a.0.flops = 1", ".limits] modules.a.0", 'needs quotes, like "a.0"'),
         ],
     )
-    def test_says_what_is_wrong_and_what_to_write(self, mistakes, text, where, hint):
+    def test_says_what_is_wrong_and_what_to_write(self, problems, text, where, hint):
         """Each mistake names the file, the table and the key, and leads to what is right."""
-        (line,) = mistakes(f"[tool.pytest-flopsbudget]\n{text}")
+        (line,) = problems(f"[tool.pytest-flopsbudget]\n{text}")
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget{where}: ")
         assert hint in line
 
@@ -236,24 +236,24 @@ class TestLoadSettings:
             ("matches = 'a'\nmatch = 'a'", "matches: no such key; did you mean match?"),
         ],
     )
-    def test_a_budget_says_what_it_is_for(self, mistakes, text, expected):
+    def test_a_budget_says_what_it_is_for(self, problems, text, expected):
         """A budget without a proper pattern would hold for nothing, or for everything."""
-        (line,) = mistakes(f"[[tool.pytest-flopsbudget.budgets]]\n{text}")
+        (line,) = problems(f"[[tool.pytest-flopsbudget.budgets]]\n{text}")
         assert line.startswith("pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 1 ")
         assert expected in line
 
-    def test_a_budget_limits_something(self, mistakes):
+    def test_a_budget_limits_something(self, problems):
         """A budget that does nothing is a mistake, told by its number."""
-        lines = mistakes("""
+        lines = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
             flops = 1
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
         """)
-        place, _, mistake = lines[0].rpartition(": ")
+        place, _, problem = lines[0].rpartition(": ")
         assert place == "pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 2"
-        assert mistake == "sets neither a limit nor a tolerance; add one, or remove it"
+        assert problem == "sets neither a limit nor a tolerance; add one, or remove it"
         assert len(lines) == 1
 
     @pytest.mark.parametrize(
@@ -263,14 +263,14 @@ class TestLoadSettings:
             *("pytest-flopsbudgets", "pytest-flopbudget", "pytest-flopsbuget", "flops-budgets"),
         ],
     )
-    def test_finds_a_misspelled_table(self, mistakes, name):
+    def test_finds_a_misspelled_table(self, problems, name):
         """A table under a name that is almost right is not ignored."""
-        assert mistakes(f"[tool.{name}]\nshow = 'macs'") == [
+        assert problems(f"[tool.{name}]\nshow = 'macs'") == [
             f"pyproject.toml: [tool.{name}]: nothing reads this table; rename it to [tool.pytest-flopsbudget]"
         ]
 
-    def test_finds_a_table_outside_of_tool(self, mistakes):
-        assert mistakes("[pytest-flopsbudget]\nshow = 'macs'") == [
+    def test_finds_a_table_outside_of_tool(self, problems):
+        assert problems("[pytest-flopsbudget]\nshow = 'macs'") == [
             "pyproject.toml: [pytest-flopsbudget]: nothing reads this table; rename it to [tool.pytest-flopsbudget]"
         ]
 
@@ -278,16 +278,16 @@ class TestLoadSettings:
     def test_leaves_tables_of_others_alone(self, load, name):
         assert load(f"[tool.{name}]\nflops = 1") == Settings()
 
-    def test_refuses_a_value_in_place_of_the_table(self, mistakes):
+    def test_refuses_a_value_in_place_of_the_table(self, problems):
         """The table has to be one."""
-        (line,) = mistakes("[tool]\npytest-flopsbudget = 1")
+        (line,) = problems("[tool]\npytest-flopsbudget = 1")
         assert (
             line == "pyproject.toml: tool.pytest-flopsbudget: must be a table, not 1; write [tool.pytest-flopsbudget]"
         )
 
-    def test_says_where_the_file_is_no_toml(self, mistakes):
+    def test_says_where_the_file_is_no_toml(self, problems):
         """Line and column lead to the place."""
-        (line,) = mistakes("""
+        (line,) = problems("""
             [tool.pytest-flopsbudget]
             show = macs
         """)
@@ -315,9 +315,9 @@ class TestLatency:
         assert (Settings().machine, Settings().latency_run_time) == (None, 10**9)
 
     @pytest.mark.parametrize("value", ['""', '" box"', '"box [2]"', '"a\\nb"', "5"])
-    def test_refuses_other_names(self, mistakes, value):
+    def test_refuses_other_names(self, problems, value):
         """Names stand in brackets on a line of reports."""
-        (line,) = mistakes(f"[tool.pytest-flopsbudget]\nmachine = {value}")
+        (line,) = problems(f"[tool.pytest-flopsbudget]\nmachine = {value}")
         assert "machine: " in line
         assert line.endswith('is no name of a machine, which has no brackets; write one like "ci-runner"')
 
@@ -329,8 +329,8 @@ class TestLatency:
             ("1", "1"),
         ],
     )
-    def test_refuses_other_times(self, mistakes, value, message):
-        (line,) = mistakes(f"[tool.pytest-flopsbudget]\nlatency-run-time = {value}")
+    def test_refuses_other_times(self, problems, value, message):
+        (line,) = problems(f"[tool.pytest-flopsbudget]\nlatency-run-time = {value}")
         assert line.startswith("pyproject.toml: [tool.pytest-flopsbudget] latency-run-time: ")
         assert message in line
 

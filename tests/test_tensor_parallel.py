@@ -148,7 +148,7 @@ class TestBlock:
             with world(size, rank), torch.set_grad_enabled(backward):
                 block, inputs = self._block(size), torch.ones(BATCH, LENGTH, WIDTH)
                 found += [measure(block, inputs, backward=backward), for_real(block, inputs, backward=backward)]
-                found.append(measure(block, inputs, backward=backward, shortcuts=False))
+                found.append(measure(block, inputs, backward=backward, reuse_answers=False))
         assert all(differences(one, found[0]) == {} for one in found)
         assert all(messages(one) == messages(found[0]) for one in found)
 

@@ -13,10 +13,10 @@ from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.reports.terminal.summary import summary
-from pytest_flopsbudget.reports.wording import can_show_signs, counted, from_to, with_signs
+from pytest_flopsbudget.reports.wording import can_show_signs, format_change, pluralize, use_signs
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
-from pytest_flopsbudget.storage.run_record import Entry, packed
+from pytest_flopsbudget.storage.run_record import Entry, pack_verdicts
 
 
 def complexity(flops=2000, params=20, modules=None, **fields):
@@ -29,7 +29,7 @@ def complexity(flops=2000, params=20, modules=None, **fields):
 def entry(new=None, old=None, *budgets, nodeid="test_net.py::test_a", name="model", accepts=False, vanished=()):
     measurement = Measurement(name=name, complexity=new or complexity(), seconds=0.25)
     verdict = judge(measurement, budgets, Settings(), old, accepts=accepts)
-    return Entry.of(packed(nodeid, Path("test_net.py"), 0, [verdict], vanished), passed=True)
+    return Entry.from_builtins(pack_verdicts(nodeid, Path("test_net.py"), 0, [verdict], vanished), passed=True)
 
 
 def lines(*entries, width=80, encoding="utf-8", colour=False, settings=None, verbosity=0, accepts=False):
@@ -198,14 +198,16 @@ class TestClosing:
 
     def test_nothing_measured_any_more(self):
         """There is no table and no total then."""
-        gone = Entry.of(packed("test_net.py::test_a", Path("test_net.py"), 0, [], ["model"]), passed=True)
+        gone = Entry.from_builtins(
+            pack_verdicts("test_net.py::test_a", Path("test_net.py"), 0, [], ["model"]), passed=True
+        )
         assert lines(gone, verbosity=1) == ["test_net.py::test_a: in the baseline, but no longer measured: model"]
 
 
 class TestText:
     def test_signs(self):
         """Between digits an x is a times sign; in words it stays."""
-        assert with_signs("Conv2d 3x3 -> 5x5, xmax 0x1F") == "Conv2d 3\u00d73 \u2192 5\u00d75, xmax 0\u00d71F"
+        assert use_signs("Conv2d 3x3 -> 5x5, xmax 0x1F") == "Conv2d 3\u00d73 \u2192 5\u00d75, xmax 0\u00d71F"
 
     @pytest.mark.parametrize(
         ("encoding", "shown"), [("utf-8", True), ("ascii", False), ("latin-1", False), (None, False)]
@@ -214,7 +216,7 @@ class TestText:
         assert can_show_signs(encoding) == shown
 
     def test_counted(self):
-        assert [counted(number, "test") for number in (0, 1, 2, 1000)] == [
+        assert [pluralize(number, "test") for number in (0, 1, 2, 1000)] == [
             "0 tests",
             "1 test",
             "2 tests",
@@ -222,7 +224,7 @@ class TestText:
         ]
 
     def test_from_to(self):
-        assert from_to(20, 25, "params") == "20 -> 25, +5 params (+25.0%)"
+        assert format_change(20, 25, "params") == "20 -> 25, +5 params (+25.0%)"
 
 
 class TestBeyondWork:
@@ -274,7 +276,7 @@ class TestBeyondWork:
         start = next(number for number, line in enumerate(told) if line.startswith("  peak 700 B"))
         assert all(len(line) <= 80 for line in told[start : start + 2])
         assert told[start + 1].startswith("      ")
-        assert " ".join(" ".join(told[start : start + 2]).split()) == next(details.at_peak(one))
+        assert " ".join(" ".join(told[start : start + 2]).split()) == next(details.peak_lines(one))
 
     def test_times_of_modules(self):
         """A column for each device that there is room for beside the paths; wider terminals have more."""

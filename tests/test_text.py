@@ -5,7 +5,7 @@ from pytest_flopsbudget.reports import wording
 
 def test_with_signs():
     """Arrows, and times between numbers only."""
-    assert wording.with_signs("Conv2d 3->4, 3x3x1 of 0x, x3 and xx") == "Conv2d 3→4, 3×3×1 of 0x, x3 and xx"  # noqa: RUF001
+    assert wording.use_signs("Conv2d 3->4, 3x3x1 of 0x, x3 and xx") == "Conv2d 3→4, 3×3×1 of 0x, x3 and xx"  # noqa: RUF001
 
 
 @pytest.mark.parametrize(
@@ -17,11 +17,11 @@ def test_with_signs():
     ],
 )
 def test_amount(value, metric, shown):
-    assert wording.amount(value, metric) == shown
+    assert wording.format_amount(value, metric) == shown
 
 
 def test_from_to():
-    assert wording.from_to(1000, 1500, "flops") == "1 kFLOPs -> 1.5 kFLOPs, +500 FLOPs (+50.0%)"
+    assert wording.format_change(1000, 1500, "flops") == "1 kFLOPs -> 1.5 kFLOPs, +500 FLOPs (+50.0%)"
 
 
 def test_update_command():
@@ -31,4 +31,4 @@ def test_update_command():
 
 
 def test_counted():
-    assert [wording.counted(number, "test") for number in (0, 1, 1234)] == ["0 tests", "1 test", "1,234 tests"]
+    assert [wording.pluralize(number, "test") for number in (0, 1, 1234)] == ["0 tests", "1 test", "1,234 tests"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_flopsbudget.counting.latency.timed_copy import TimedDouble
+from pytest_flopsbudget.counting.latency.timed_copy import TimedCopy
 from pytest_flopsbudget.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # loading PyTorch's compiler
@@ -41,8 +41,8 @@ COMPILED = torch.compile(lambda x: NORM(x), backend="eager")  # noqa: PLW0108 --
 COMPILED_METHOD = torch.compile(NORM.forward, backend="eager")
 
 
-def double_of(value):
-    return TimedDouble(gradients=False).of(value)
+def clone_of(value):
+    return TimedCopy(gradients=False).clone(value)
 
 
 class TestTensors:
@@ -50,9 +50,9 @@ class TestTensors:
         """With numbers of its own: after the double's are changed, the original computes what it did."""
         model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
         expected = model(X)
-        double = double_of(model)
-        assert torch.equal(expected, double(X))
-        for tensor in (*double.parameters(), *double.buffers()):
+        clone = clone_of(model)
+        assert torch.equal(expected, clone(X))
+        for tensor in (*clone.parameters(), *clone.buffers()):
             tensor.data.zero_()
         assert torch.equal(expected, model(X))
 
@@ -60,7 +60,7 @@ class TestTensors:
         """Parameters that are one, and views of one memory, are so in the double."""
         whole = torch.arange(6.0)
         layer = nn.Linear(2, 2)
-        first, second, tied, same = double_of((whole[:4], whole[2:], layer.weight, nn.ParameterList([layer.weight])))
+        first, second, tied, same = clone_of((whole[:4], whole[2:], layer.weight, nn.ParameterList([layer.weight])))
         first[2] = 9
         assert second[0] == 9
         assert tied is same[0]
@@ -83,15 +83,15 @@ class TestTensors:
     def test_kinds(self, make):
         """The values of every kind of tensor, in the same layout and another memory."""
         tensor = make()
-        double = double_of(tensor)
-        assert tensor.layout == double.layout
-        assert tensor.shape == double.shape
+        clone = clone_of(tensor)
+        assert tensor.layout == clone.layout
+        assert tensor.shape == clone.shape
         if tensor.layout is torch.strided:
-            assert tensor.stride() == double.stride()
-            assert tensor.numel() == 0 or tensor.data_ptr() != double.data_ptr()
+            assert tensor.stride() == clone.stride()
+            assert tensor.numel() == 0 or tensor.data_ptr() != clone.data_ptr()
         left, right = (
             item.dequantize() if item.is_quantized else item.to_dense() if item.is_sparse else item
-            for item in (tensor, double)
+            for item in (tensor, clone)
         )
         assert torch.equal(left, right)
 
@@ -99,9 +99,9 @@ class TestTensors:
         """A tensor that may take no part in a backward pass has a double that may."""
         with torch.inference_mode():
             tensor = torch.ones(3)
-        double = double_of(tensor).requires_grad_()
-        double.sum().backward()
-        assert double.grad.tolist() == [1, 1, 1]
+        clone = clone_of(tensor).requires_grad_()
+        clone.sum().backward()
+        assert clone.grad.tolist() == [1, 1, 1]
 
 
 class TestCompiled:
@@ -109,36 +109,36 @@ class TestCompiled:
         """The original's backend compiles the double too, and once; its parameters are the double's."""
         compiler, model = Compiler(), nn.Linear(4, 5)
         compiled = torch.compile(model, backend=compiler)
-        double = double_of(compiled)
+        clone = clone_of(compiled)
         assert compiler.graphs == []
-        assert torch.equal(model(X), double(X))
-        double(X)
+        assert torch.equal(model(X), clone(X))
+        clone(X)
         assert len(compiler.graphs) == 1
-        assert type(compiled) is type(double)
-        assert double._orig_mod is not model
-        assert double._orig_mod.weight is next(double.parameters())
+        assert type(compiled) is type(clone)
+        assert clone._orig_mod is not model
+        assert clone._orig_mod.weight is next(clone.parameters())
         with torch.no_grad():
-            double.weight.zero_()
+            clone.weight.zero_()
         assert model.weight.abs().sum() > 0
 
     def test_a_part_of_a_model(self):
         """One that holds the compiled part twice holds its double twice."""
         compiler, layer = Compiler(), nn.Linear(4, 4)
         part = torch.compile(layer, backend=compiler)
-        double = double_of(nn.Sequential(part, nn.ReLU(), part))
+        clone = clone_of(nn.Sequential(part, nn.ReLU(), part))
         with torch.no_grad():
-            assert torch.equal(layer(layer(X).relu()), double(X))
-        assert double[0] is double[2]
+            assert torch.equal(layer(layer(X).relu()), clone(X))
+        assert clone[0] is clone[2]
         assert len(compiler.graphs) == 1
 
     def test_in_place(self):
         """``module.compile()`` replaces its call, and so it is in the double."""
         compiler, model = Compiler(), nn.Sequential(Residual())
         model[0].compile(backend=compiler)
-        double = double_of(model)
-        assert torch.equal(model[0].forward(X), double(X))
+        clone = clone_of(model)
+        assert torch.equal(model[0].forward(X), clone(X))
         assert len(compiler.graphs) == 1
-        assert double[0]._compiled_call_impl is not model[0]._compiled_call_impl
+        assert clone[0]._compiled_call_impl is not model[0]._compiled_call_impl
 
     @pytest.mark.parametrize("kind", ["function", "method"])
     def test_a_function(self, kind):
@@ -146,27 +146,27 @@ class TestCompiled:
         compiler, model = Compiler(), nn.Linear(4, 5)
         function = {"function": lambda x: model(x).relu(), "method": model.forward}[kind]
         expected = function(X)
-        double = double_of(torch.compile(function, backend=compiler))
+        clone = clone_of(torch.compile(function, backend=compiler))
         with torch.no_grad():
             model.weight.zero_()
-        assert torch.equal(expected, double(X))
+        assert torch.equal(expected, clone(X))
         assert len(compiler.graphs) == 1
 
     @pytest.mark.parametrize("name", ["COMPILED", "COMPILED_METHOD"])
     def test_a_function_of_the_file(self, name):
         """One that a function reaches by its global name, with the model that it reaches by another."""
         function = {"COMPILED": lambda x: COMPILED(x), "COMPILED_METHOD": lambda x: COMPILED_METHOD(x)}[name]  # noqa: PLW0108
-        double = double_of(function)
+        clone = clone_of(function)
         for _ in range(2):
-            double(X)
+            clone(X)
         assert NORM.num_batches_tracked == 0
 
     def test_kept_from_the_compiler(self):
         """What is kept out of compiled code stays out: the graph breaks in two around it."""
         compiler = Compiler()
         hidden = torch.compiler.disable(lambda x: x.sin())
-        double = double_of(torch.compile(lambda x: hidden(x.cos()).exp(), backend=compiler))
-        assert torch.equal(X.cos().sin().exp(), double(X))
+        clone = clone_of(torch.compile(lambda x: hidden(x.cos()).exp(), backend=compiler))
+        assert torch.equal(X.cos().sin().exp(), clone(X))
         assert len(compiler.graphs) == 2
 
     def test_settings_that_cannot_be_found(self):
@@ -180,34 +180,34 @@ class TestCompiled:
 
         compiled._torchdynamo_orig_callable = lambda x: x
         with pytest.raises(UsageError, match=r"^<lambda> cannot be timed: it is compiled, and this version of PyTorch"):
-            double_of(compiled)
+            clone_of(compiled)
 
 
 class TestScripted:
     @pytest.mark.filterwarnings("ignore:`torch.jit")
     def test_a_copy(self):
         model = torch.jit.script(nn.Linear(4, 5))
-        double = double_of(model)
-        assert torch.equal(model(X), double(X))
-        assert double.weight.data_ptr() != model.weight.data_ptr()
+        clone = clone_of(model)
+        assert torch.equal(model(X), clone(X))
+        assert clone.weight.data_ptr() != model.weight.data_ptr()
 
     @pytest.mark.filterwarnings("ignore:`torch.jit")
     def test_optimized_for_inference(self):
         """It is constants, and runs as what it was made into."""
         model = torch.jit.optimize_for_inference(torch.jit.script(nn.Conv2d(3, 4, 3).eval()))
-        assert double_of(model) is model
+        assert clone_of(model) is model
 
 
 def test_lazy_modules():
     """The run that gives them their shapes takes their hooks off, for those that follow."""
     model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d())
-    double = double_of(model)
-    assert [double(X).shape for _ in range(2)] == [(3, 5), (3, 5)]
+    clone = clone_of(model)
+    assert [clone(X).shape for _ in range(2)] == [(3, 5), (3, 5)]
     assert isinstance(model[0].weight, nn.UninitializedParameter)
 
 
 def test_the_compiler_is_not_loaded_for_models_without():
     """Doubling an ordinary model asks nothing of PyTorch's compiler, which takes seconds to load."""
     before = "torch._inductor" in sys.modules
-    double_of(nn.Linear(4, 5))(X)
+    clone_of(nn.Linear(4, 5))(X)
     assert before == ("torch._inductor" in sys.modules)

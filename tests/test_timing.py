@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 from pytest_flopsbudget.counting.latency import benchmark
-from pytest_flopsbudget.counting.latency.benchmark import Timed
+from pytest_flopsbudget.counting.latency.benchmark import TimedModel
 from pytest_flopsbudget.counting.measure import measure_traced
 from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.hardware.roofline import times
-from pytest_flopsbudget.plugin.latency_policy import Timing
+from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
 from pytest_flopsbudget.results.complexity import Latency
 
 MODEL, X = nn.Linear(4, 5), torch.ones(3, 4)
@@ -29,7 +29,7 @@ def asked(monkeypatch):
         measured = Latency(
             machine=machine or "NVIDIA A100-SXM4-40GB", median_ns=4_000, q1_ns=3_900, q3_ns=4_100, runs=50, threads=2
         )
-        return Timed(measured, "NVIDIA A100-SXM4-40GB")
+        return TimedModel(measured, "NVIDIA A100-SXM4-40GB")
 
     monkeypatch.setattr(benchmark, "time_model", time_model)
     return asked_for
@@ -37,7 +37,7 @@ def asked(monkeypatch):
 
 def timed(timing):
     complexity, tracer = measure_traced(MODEL, X)
-    return complexity, timing.timed(complexity, tracer, MODEL, X, None, backward=False)
+    return complexity, timing.add_latency(complexity, tracer, MODEL, X, None, backward=False)
 
 
 def share(device):
@@ -47,7 +47,7 @@ def share(device):
 
 def test_adds_the_latency(asked):
     """As a metric of the model as a whole, and with its quartiles; what was counted stays."""
-    complexity, found = timed(Timing(run_time=0.5))
+    complexity, found = timed(LatencyPolicy(run_time=0.5))
     assert complexity.metrics | {"latency[NVIDIA A100-SXM4-40GB]": 4_000} == found.metrics
     assert (found.latency.q1_ns, found.latency.q3_ns, found.notes) == (3_900, 4_100, complexity.notes)
     assert complexity.modules == found.modules
@@ -65,7 +65,7 @@ def test_adds_the_latency(asked):
 class TestProfiles:
     def test_a_known_device(self):
         """The roofline is known by what the driver calls the device; its time is no metric that nobody asked for."""
-        _, found = timed(Timing(machine="ci-runner"))
+        _, found = timed(LatencyPolicy(machine="ci-runner"))
         assert found.latency.machine == "ci-runner"
         assert found.latency.share_of_roofline == share(DEVICES["A100"])
         assert found.latency.mfu == WORK[0] * 10**9 / (DEVICES["A100"].rate("float32") * 4_000)
@@ -74,18 +74,18 @@ class TestProfiles:
     def test_own_ones_by_their_names(self):
         """Before the known ones."""
         own = _own("mine", names=("NVIDIA A100-SXM4-40GB",))
-        assert timed(Timing(devices={"mine": own}))[1].latency.share_of_roofline == share(own)
+        assert timed(LatencyPolicy(devices={"mine": own}))[1].latency.share_of_roofline == share(own)
 
     def test_own_ones_by_what_the_machine_is_called(self):
         """In whatever case, as everywhere."""
         own = _own("CI-runner")
-        _, found = timed(Timing(machine="ci-runner", devices={"other": _own("other"), "CI-runner": own}))
+        _, found = timed(LatencyPolicy(machine="ci-runner", devices={"other": _own("other"), "CI-runner": own}))
         assert found.latency.share_of_roofline == share(own)
 
     def test_nobody_knows_it(self, monkeypatch):
         measured = Latency(machine="Abacus", median_ns=4_000, q1_ns=1, q3_ns=9, runs=5, threads=2)
-        monkeypatch.setattr(benchmark, "time_model", lambda *_, **_options: Timed(measured, "Abacus"))
-        assert timed(Timing(devices={"other": _own("other")}))[1].latency == measured
+        monkeypatch.setattr(benchmark, "time_model", lambda *_, **_options: TimedModel(measured, "Abacus"))
+        assert timed(LatencyPolicy(devices={"other": _own("other")}))[1].latency == measured
 
 
 def _own(name, names=()):
@@ -105,4 +105,4 @@ def _own(name, names=()):
 )
 def test_others_at_work(beside, expected):
     """A reader of the number should know."""
-    assert expected == timed(Timing(beside=beside))[1].notes
+    assert expected == timed(LatencyPolicy(concurrent_processes=beside))[1].notes

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from pytest_flopsbudget.config.settings import Settings
-from pytest_flopsbudget.reports.terminal.baseline_notes import upkeep
+from pytest_flopsbudget.reports.terminal.baseline_notes import baseline_notes
 from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.storage.orphans import Orphan
-from pytest_flopsbudget.storage.run_record import Ledger, packed
+from pytest_flopsbudget.storage.run_record import RunRecord, pack_verdicts
 
 FILE = Path("tests/__flops__/test_net.json")
 
@@ -27,51 +27,51 @@ def orphan(name, flops=1):
     return Orphan(f"tests/test_net.py::{name}", FILE, {"model": complexity(flops)})
 
 
-def measure(ledger, nodeid, flops, *, accepts=False):
+def measure(run_record, nodeid, flops, *, accepts=False):
     measurement = Measurement(name="model", complexity=complexity(flops))
     verdict = judge(measurement, [], Settings(), None, accepts=accepts)
-    ledger.record(nodeid, packed(nodeid, Path("test_net.py"), 0, [verdict], []), passed=True)
+    run_record.record(nodeid, pack_verdicts(nodeid, Path("test_net.py"), 0, [verdict], []), passed=True)
 
 
-def lines(ledger, *, updates=False, verbosity=0):
-    shown = upkeep(
-        ledger, updates=updates, verbosity=verbosity, shown_path=str, shown_nodeid=lambda nodeid: f"../{nodeid}"
+def lines(run_record, *, updates=False, verbosity=0):
+    shown = baseline_notes(
+        run_record, updates=updates, verbosity=verbosity, shown_path=str, shown_nodeid=lambda nodeid: f"../{nodeid}"
     )
     return list(shown)
 
 
 def test_nothing_to_say():
-    assert lines(Ledger()) == []
+    assert lines(RunRecord()) == []
 
 
 def test_written():
     """File by file, what became of its entries."""
-    ledger = Ledger()
-    ledger.written = [Path("a.json"), Path("b.json")]
-    ledger.accepted = {Path("a.json"): Counter(new=1, improved=2), Path("b.json"): Counter(unchanged=1200)}
-    assert lines(ledger, updates=True) == [
+    run_record = RunRecord()
+    run_record.written = [Path("a.json"), Path("b.json")]
+    run_record.accepted = {Path("a.json"): Counter(new=1, improved=2), Path("b.json"): Counter(unchanged=1200)}
+    assert lines(run_record, updates=True) == [
         "baseline written: a.json: 1 new, 2 improved",
         "baseline written: b.json: 1,200 unchanged",
     ]
 
 
 def test_nothing_to_write():
-    ledger = Ledger()
-    assert lines(ledger, updates=True) == ["nothing to write"]
-    ledger.accepted = {Path("a.json"): Counter(unchanged=1), Path("b.json"): Counter(unchanged=2)}
-    assert lines(ledger, updates=True) == ["nothing to write: 3 unchanged"]
+    run_record = RunRecord()
+    assert lines(run_record, updates=True) == ["nothing to write"]
+    run_record.accepted = {Path("a.json"): Counter(unchanged=1), Path("b.json"): Counter(unchanged=2)}
+    assert lines(run_record, updates=True) == ["nothing to write: 3 unchanged"]
 
 
 def test_what_could_not_be_written_is_told_elsewhere():
-    ledger = Ledger()
-    ledger.errors = ["a.json: cannot be written"]
-    assert lines(ledger, updates=True) == []
+    run_record = RunRecord()
+    run_record.errors = ["a.json: cannot be written"]
+    assert lines(run_record, updates=True) == []
 
 
 def test_orphans():
-    ledger = Ledger()
-    ledger.orphans = [orphan("test_a")]
-    assert lines(ledger) == [
+    run_record = RunRecord()
+    run_record.orphans = [orphan("test_a")]
+    assert lines(run_record) == [
         "1 baseline entry without a test; to remove: pytest --flops-budget-prune",
         "    ../tests/test_net.py::test_a",
     ]
@@ -80,9 +80,9 @@ def test_orphans():
 @pytest.mark.parametrize(("verbosity", "named"), [(-1, 0), (0, 10), (1, 12)])
 def test_many_orphans(verbosity, named):
     """Ten are named, all of them with -v, none with -q."""
-    ledger = Ledger()
-    ledger.orphans = [orphan(f"test_{number}") for number in range(12)]
-    told = lines(ledger, verbosity=verbosity)
+    run_record = RunRecord()
+    run_record.orphans = [orphan(f"test_{number}") for number in range(12)]
+    told = lines(run_record, verbosity=verbosity)
     assert told[0] == "12 baseline entries without a test; to remove: pytest --flops-budget-prune"
     assert sum("::" in line for line in told) == named
     assert ("    and 2 more, which -v shows" in told) == (verbosity == 0)
@@ -90,31 +90,31 @@ def test_many_orphans(verbosity, named):
 
 def test_renames():
     """With the command that moves the baseline, fit for a shell."""
-    ledger = Ledger()
-    ledger.orphans = [orphan("test_old[a b]"), orphan("test_gone", 2)]
-    measure(ledger, "tests/test_net.py::test_new", 1)
-    assert lines(ledger) == [
+    run_record = RunRecord()
+    run_record.orphans = [orphan("test_old[a b]"), orphan("test_gone", 2)]
+    measure(run_record, "tests/test_net.py::test_new", 1)
+    assert lines(run_record) == [
         "1 baseline entry without a test; to remove: pytest --flops-budget-prune",
         "    ../tests/test_net.py::test_gone",
         "1 test likely renamed, at the same cost; to move the baseline:",
         "    python -m pytest_flopsbudget rename '../tests/test_net.py::test_old[a b]' ../tests/test_net.py::test_new",
     ]
-    assert lines(ledger, verbosity=-1)[1:] == ["1 test likely renamed, at the same cost"]
+    assert lines(run_record, verbosity=-1)[1:] == ["1 test likely renamed, at the same cost"]
 
 
 def test_a_baseline_that_the_run_wrote_is_not_to_be_moved():
     """The new test has one of its own by now, so the old entry is one to remove."""
-    ledger = Ledger()
-    ledger.orphans = [orphan("test_old")]
-    measure(ledger, "tests/test_net.py::test_new", 1, accepts=True)
-    assert [line for line in lines(ledger) if "rename" in line] == []
-    assert "    ../tests/test_net.py::test_old" in lines(ledger)
+    run_record = RunRecord()
+    run_record.orphans = [orphan("test_old")]
+    measure(run_record, "tests/test_net.py::test_new", 1, accepts=True)
+    assert [line for line in lines(run_record) if "rename" in line] == []
+    assert "    ../tests/test_net.py::test_old" in lines(run_record)
 
 
 def test_pruned():
-    ledger = Ledger()
-    ledger.orphans = [orphan("test_a"), orphan("test_b")]
-    ledger.pruned = list(ledger.orphans)
-    assert lines(ledger) == [
+    run_record = RunRecord()
+    run_record.orphans = [orphan("test_a"), orphan("test_b")]
+    run_record.pruned = list(run_record.orphans)
+    assert lines(run_record) == [
         f"baseline pruned: {FILE}: ../tests/test_net.py::test_a, ../tests/test_net.py::test_b",
     ]

@@ -226,7 +226,7 @@ class TestCount:
         if seen.complexity.operators.keys() & FUSED:
             return
         # Where the run takes gradients it keeps what their backward pass needs, as it does without shortcuts.
-        counted = measure(model, inputs, shortcuts=not way.__name__.startswith("forward"))
+        counted = measure(model, inputs, reuse_answers=not way.__name__.startswith("forward"))
         without = KEPT if way.__name__.startswith("forward") and name == "lstm" else ()
         assert differences(seen.complexity, counted, without=without) == {}
 
@@ -262,7 +262,7 @@ class TestCount:
     def test_nothing(self):
         with watch() as seen:
             torch.zeros(2)
-        assert not seen.ran
+        assert not seen.has_run
 
     def test_custom_operator(self):
         """An operator without a formula is named, with its module."""
@@ -288,7 +288,7 @@ class TestCount:
             thread.start()
             thread.join()
         assert "threading.Thread" in seen.complexity.unknown_operators
-        assert seen.ran
+        assert seen.has_run
 
     @pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
     def test_scripted(self):

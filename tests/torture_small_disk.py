@@ -8,7 +8,7 @@ import pytest
 from entries import net
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.storage.baseline import BaselineFile, change, load, save, updated
+from pytest_flopsbudget.storage.baseline import BaselineFile, change, load, save, update_entries
 
 
 @pytest.fixture(params=["16k", "32k", "64k"])
@@ -30,7 +30,7 @@ def test_full(disk):
         nonlocal added
         while True:
             test_id = f"test_{added}"
-            change(path, lambda file, test_id=test_id: updated(file, {test_id: {"model": net()}}))
+            change(path, lambda file, test_id=test_id: update_entries(file, {test_id: {"model": net()}}))
             added += 1
 
     with pytest.raises(BaselineError) as caught:

@@ -16,13 +16,15 @@ BYTES = ("memory_traffic", "peak_memory")
 LAUNCHES = (*BYTES, "launches", "depth")
 
 
-def _run(model, args, kwargs, backward, *, shortcuts=True):
-    return _Run(model, args if isinstance(args, tuple) else (args,), kwargs or {}, backward, shortcuts=shortcuts)
+def _run(model, args, kwargs, backward, *, reuse_answers=True):
+    return _Run(
+        model, args if isinstance(args, tuple) else (args,), kwargs or {}, backward, reuse_answers=reuse_answers
+    )
 
 
-def on_shapes(model, args=(), kwargs=None, *, backward=False, shortcuts=True):
+def on_shapes(model, args=(), kwargs=None, *, backward=False, reuse_answers=True):
     """Measure on shapes alone; whatever stands in the way is raised."""
-    result, failure = _run(model, args, kwargs, backward, shortcuts=shortcuts).on_shapes()
+    result, failure = _run(model, args, kwargs, backward, reuse_answers=reuse_answers).on_shapes()
     if failure is not None:
         raise failure
     return result
@@ -60,8 +62,8 @@ def _slowly(model, args, kwargs, *, backward):
     """Without shortcuts, and whether it took gradients, which then are on wherever they may be."""
     if isinstance(model, torch.nn.Module) and not backward:
         with suppress(Exception), torch.no_grad():
-            return on_shapes(model, args, kwargs, shortcuts=False), False
-    return on_shapes(model, args, kwargs, backward=backward, shortcuts=False), torch.is_grad_enabled()
+            return on_shapes(model, args, kwargs, reuse_answers=False), False
+    return on_shapes(model, args, kwargs, backward=backward, reuse_answers=False), torch.is_grad_enabled()
 
 
 def differences(one, other, *, without=()):

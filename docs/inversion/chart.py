@@ -127,12 +127,13 @@ def _grid() -> Iterable[str]:
 
 
 def _roofs() -> Iterable[str]:
-    least, most = (10.0**power for power in _INTENSITY)
+    minimum, maximum = (10.0**power for power in _INTENSITY)
     tilt = -degrees(atan2(_y(1e10) - _y(1e11), _x(100.0) - _x(10.0)))
     for device in (SERVER, BOARD):
         rate = device.rate(_PRECISION[device.name])
         ridge = rate / device.bandwidth
-        path = f"M{_x(least):.1f} {_y(least * device.bandwidth):.1f} L{_x(ridge):.1f} {_y(rate):.1f} H{_x(most):.1f}"
+        start = f"M{_x(minimum):.1f} {_y(minimum * device.bandwidth):.1f}"
+        path = f"{start} L{_x(ridge):.1f} {_y(rate):.1f} H{_x(maximum):.1f}"
         yield f'<path d="{path}" fill="none" stroke="{_INK}" stroke-width="2"/>'
         for below, words in ((18, _RATED[device.name][0]), (33, f"{_rate(rate)} in {_RATED[device.name][1]}")):
             yield _text(_RIGHT - 6, _y(rate) + below, words, anchor="end")

@@ -144,9 +144,9 @@ def _pair(two: list[Complexity], key: str) -> str:
 
 def _times(two: list[Complexity], device: Device) -> str:
     """Format both times, the shorter one in bold."""
-    least = min(block.time(device.name) for block in two)
+    minimum = min(block.time(device.name) for block in two)
     return ", ".join(
-        f"**{text}**" if block.time(device.name) == least else text
+        f"**{text}**" if block.time(device.name) == minimum else text
         for block in two
         for text in (format_value(block.time(device.name), METRICS["time"]),)
     )

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from peers.table import between_markers
 from pytest_flopsbudget.results.comparison import compare
-from pytest_flopsbudget.storage.baseline import change, load, updated
+from pytest_flopsbudget.storage.baseline import change, load, update_entries
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,20 +100,20 @@ def _time(entries: Path) -> None:
 
     for _ in range(ROUNDS):
         path.unlink(missing_ok=True)
-        timed("write the first baseline", lambda: change(path, partial(updated, measured=tests)))
+        timed("write the first baseline", lambda: change(path, partial(update_entries, measured=tests)))
         file = timed("load", lambda: load(path))
         timed("compare every measurement with it", partial(_compare, file.tests, tests))
-        timed("update where 1% changed", lambda: change(path, partial(updated, measured=tests | some)))
-        timed("update where nothing changed", lambda: change(path, partial(updated, measured=tests | some)))
-        timed("update where everything changed", lambda: change(path, partial(updated, measured=every)))
-        change(path, partial(updated, measured=unlike))
+        timed("update where 1% changed", lambda: change(path, partial(update_entries, measured=tests | some)))
+        timed("update where nothing changed", lambda: change(path, partial(update_entries, measured=tests | some)))
+        timed("update where everything changed", lambda: change(path, partial(update_entries, measured=every)))
+        change(path, partial(update_entries, measured=unlike))
         timed("load where no two measurements are equal", lambda: load(path))
     # Tracing memory slows everything down, so it has a separate round.
     path.unlink()
-    change(path, partial(updated, measured=tests))
+    change(path, partial(update_entries, measured=tests))
     tracemalloc.start()
     _compare(load(path).tests, tests)
-    change(path, partial(updated, measured=tests | some))
+    change(path, partial(update_entries, measured=tests | some))
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     median = {label: statistics.median(values) for label, values in times.items()}

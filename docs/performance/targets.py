@@ -90,7 +90,7 @@ def targets(results: Results) -> list[Target]:
 
 def _counts(results: Results) -> Iterator[Target]:
     if ratios := beside_peers(results):
-        middle, (model, least) = median(ratios.values()), _least(ratios)
+        middle, (model, minimum) = median(ratios.values()), _least(ratios)
         what = "first count, compared with the fastest other counter that is right"
         yield Target(
             f"{what}: median over models",
@@ -99,25 +99,25 @@ def _counts(results: Results) -> Iterator[Target]:
             middle >= FASTER_IN_THE_MIDDLE,
         )
         yield Target(
-            f"{what}: every model", f"≥ {FASTER} times as fast", f"minimum {least:.1f} ({model})", least >= FASTER
+            f"{what}: every model", f"≥ {FASTER} times as fast", f"minimum {minimum:.1f} ({model})", minimum >= FASTER
         )
     for warm, word in ((False, "first"), (True, "warm")):
         if ratios := beside_forward(results, warm=warm):
-            model, least = _least(ratios)
+            model, minimum = _least(ratios)
             yield Target(
                 f"first count, compared with the {word} forward pass on the CPU: every model",
                 "faster",
-                f"minimum {least:.1f} times as fast ({model})",
-                least > 1,
+                f"minimum {minimum:.1f} times as fast ({model})",
+                minimum > 1,
             )
     if ratios := beside_constants(results):
         model = max(ratios, key=ratios.__getitem__)
-        middle, most = median(ratios.values()), ratios[model]
+        middle, maximum = median(ratios.values()), ratios[model]
         yield Target(
             "second count, compared with the same passes with constant answers: every model",
             f"≤ {ABOVE_CONSTANTS} times as long",
-            f"maximum {most:.2f} ({model}), median {middle:.2f}",
-            most <= ABOVE_CONSTANTS,
+            f"maximum {maximum:.2f} ({model}), median {middle:.2f}",
+            maximum <= ABOVE_CONSTANTS,
         )
 
 

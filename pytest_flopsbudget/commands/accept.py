@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.identifiers import baseline_path, matching, near, split_nodeid
+from pytest_flopsbudget.identifiers import baseline_path, match_nodeids, near_nodeids, split_nodeid
 
 if TYPE_CHECKING:
     import argparse
@@ -71,9 +71,9 @@ def _chosen(report: Report, patterns: Sequence[str]) -> list[ReportedTest]:
     nodeids = [test.nodeid for test in tests]
     chosen: set[str] = set()
     for pattern in patterns:
-        found = matching(nodeids, pattern)
+        found = match_nodeids(nodeids, pattern)
         if not found:
-            raise UsageError(f"no test in the report matches {pattern!r}; {near(pattern, nodeids)}")
+            raise UsageError(f"no test in the report matches {pattern!r}; {near_nodeids(pattern, nodeids)}")
         chosen.update(found)
     return [test for test in tests if test.nodeid in chosen]
 
@@ -152,9 +152,9 @@ class _Acceptance:
         self._lines += changed
 
     def _changes(self, test: ReportedTest, known: Mapping[str, Complexity]) -> Iterator[str]:
-        from pytest_flopsbudget.reports.wording import amount, from_to  # noqa: PLC0415
+        from pytest_flopsbudget.reports.wording import format_amount, format_change  # noqa: PLC0415
         from pytest_flopsbudget.results.comparison import compare  # noqa: PLC0415
-        from pytest_flopsbudget.results.diff import telling  # noqa: PLC0415
+        from pytest_flopsbudget.results.diff import metrics_to_show  # noqa: PLC0415
         from pytest_flopsbudget.results.report import to_accept  # noqa: PLC0415
         from pytest_flopsbudget.storage.baseline import as_stored  # noqa: PLC0415
 
@@ -168,12 +168,12 @@ class _Acceptance:
             comparison = compare(old, new, {})
             kind = "new" if old is None else comparison.status if comparison.changes else "changed"
             self._kinds[kind] += 1
-            telling_metrics = telling({change.metric for change in comparison.changes})
-            flops = f", {amount(new.flops, 'flops')}" if not telling_metrics and "flops" in new.metrics else ""
+            shown_metrics = metrics_to_show({change.metric for change in comparison.changes})
+            flops = f", {format_amount(new.flops, 'flops')}" if not shown_metrics and "flops" in new.metrics else ""
             yield f"{test.nodeid}{name}: {kind}{flops}"
             for change in comparison.changes:
-                if change.metric in telling_metrics:
-                    yield f"    {change.metric}: {from_to(change.old, change.new, change.metric)}"
+                if change.metric in shown_metrics:
+                    yield f"    {change.metric}: {format_change(change.old, change.new, change.metric)}"
 
     def finish(self, output: Output, *, dry: bool) -> int:
         """Write the baselines, and tell of it."""
@@ -193,7 +193,7 @@ class _Acceptance:
                 output.line(f"baseline not written (--dry-run): {path}")
                 continue
             try:
-                baseline.change(path, partial(baseline.updated, measured=measured))
+                baseline.change(path, partial(baseline.update_entries, measured=measured))
             except BaselineError as error:
                 errors += 1
                 output.error(f"error: {error}")
@@ -230,13 +230,13 @@ def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
 
 def _was_seen(measurement: ReportedMeasurement, baseline: Complexity) -> bool:
     """Whether the run held the measurement against this baseline."""
-    from pytest_flopsbudget.quantities.metrics import identifying  # noqa: PLC0415
+    from pytest_flopsbudget.quantities.metrics import identifying_metrics  # noqa: PLC0415
     from pytest_flopsbudget.results.comparison import before  # noqa: PLC0415 -- see run
 
     new = measurement.complexity.metrics
-    if identifying(baseline.metrics) == identifying(new):
+    if identifying_metrics(baseline.metrics) == identifying_metrics(new):
         return True
     if measurement.comparison.status == "new":
         return False
     then = before(measurement.comparison, new)
-    return all(then.get(metric, value) == value for metric, value in identifying(baseline.metrics))
+    return all(then.get(metric, value) == value for metric, value in identifying_metrics(baseline.metrics))

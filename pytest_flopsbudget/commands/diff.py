@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.commands.diff_sources import sources
+from pytest_flopsbudget.commands.diff_sources import find_sources
 
 if TYPE_CHECKING:
     import argparse
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     from pytest_flopsbudget.reports.terminal import changes as shown  # noqa: PLC0415 -- brings rich, which errors do without
     from pytest_flopsbudget.results.changes import changes, differing  # noqa: PLC0415
 
-    old, new = sources(arguments.old, arguments.new)
+    old, new = find_sources(arguments.old, arguments.new)
     found = changes(old.entries, new.entries)
     left_out = 0
     if new.is_report and not old.is_report:

@@ -44,7 +44,7 @@ class Source:
         return Source(self.label, entries, file, self.is_report)
 
 
-def sources(old: str | None, new: str | None) -> tuple[Source, Source]:
+def find_sources(old: str | None, new: str | None) -> tuple[Source, Source]:
     """The two sides that a user means by none, one or two words.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.commands import git
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.identifiers import file_of_baseline, is_baseline, matching, near
+from pytest_flopsbudget.identifiers import file_of_baseline, is_baseline, match_nodeids, near_nodeids
 from pytest_flopsbudget.quantities.metrics import METRICS, base_of, is_key, key_for
 from pytest_flopsbudget.quantities.parsing import nearest_spelling
 from pytest_flopsbudget.reports.wording import visible
@@ -37,7 +37,7 @@ examples:
 """
 
 #: So many measurements get a chart each; more of them a line each.
-_MOST_CHARTS = 5
+_MAX_CHARTS = 5
 #: Rows of a table, unless --limit says otherwise.
 _ROWS = 20
 _NOT_COMMITTED = Revision("-", "", "(not committed)")
@@ -69,14 +69,14 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     chosen = _chosen(series, arguments.pattern)
     if repository.shallow:
         output.error("the clone is shallow, and so is its past; git fetch --unshallow brings the rest")
-    if len(chosen) > _MOST_CHARTS:
+    if len(chosen) > _MAX_CHARTS:
         output.lines(shown.overview(chosen, arguments.metric, output.screen))
         return 0
     for number, one in enumerate(chosen):
         points = one.points if arguments.all else one.changes({arguments.metric, "params"})
         if number:
             output.line()
-        output.lines(shown.in_full(one, points, arguments.metric, output.screen, limit=arguments.limit))
+        output.lines(shown.series_lines(one, points, arguments.metric, output.screen, limit=arguments.limit))
     return 0
 
 
@@ -151,13 +151,13 @@ def _read_file(file: Path, path: str, output: Output) -> Tests | None:
 def _chosen(series: Sequence[Series], pattern: str) -> list[Series]:
     """What ``pattern`` means among the tests that there are, or else among those that there were."""
     for known in ([one for one in series if one.lives], series):
-        nodeids = set(matching(dict.fromkeys(one.address.nodeid for one in known), pattern))
+        nodeids = set(match_nodeids(dict.fromkeys(one.address.nodeid for one in known), pattern))
         if nodeids:
             return [one for one in known if one.address.nodeid in nodeids]
-    former = matching(dict.fromkeys(nodeid for one in series for nodeid in one.nodeids), pattern)
+    former = match_nodeids(dict.fromkeys(nodeid for one in series for nodeid in one.nodeids), pattern)
     chosen = [one for one in series if not one.nodeids.isdisjoint(former)]
     if chosen:
         return chosen
     if not series:
         raise UsageError("no commit has a baseline below this folder; write one with pytest --flops-budget-update")
-    raise UsageError(f"no test matches {pattern!r}; {near(pattern, [one.address.nodeid for one in series])}")
+    raise UsageError(f"no test matches {pattern!r}; {near_nodeids(pattern, [one.address.nodeid for one in series])}")

@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     Raises:
         UsageError: a report cannot be read or written, or they are not of one run.
     """
-    from pytest_flopsbudget.reports.wording import counted  # noqa: PLC0415 -- what brings msgspec is not needed for --help
+    from pytest_flopsbudget.reports.wording import pluralize  # noqa: PLC0415 -- what brings msgspec is not needed for --help
     from pytest_flopsbudget.results import merge  # noqa: PLC0415
     from pytest_flopsbudget.storage import report_file  # noqa: PLC0415
 
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if len(paths) < len(arguments.reports):
         twice = next(path for path in paths if arguments.reports.count(path) > 1)
         raise UsageError(f"{twice} is named twice; name each report once")
-    report = merge.merged({path: report_file.load(Path(path)) for path in paths})
+    report = merge.merge_reports({path: report_file.load(Path(path)) for path in paths})
     report_file.save(report, Path(arguments.output))
     measurements = sum(len(test.measurements) for test in report.tests)
     for test in merge.failing(report):
@@ -58,8 +58,8 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if report.run.exit_status in _ENDED:
         output.line(_ENDED[report.run.exit_status])
     output.line(
-        f"{counted(len(paths), 'report')}, {counted(len(report.tests), 'test')}, "
-        f"{counted(measurements, 'measurement')}: {'failed' if merge.fails(report) else 'passed'}"
+        f"{pluralize(len(paths), 'report')}, {pluralize(len(report.tests), 'test')}, "
+        f"{pluralize(measurements, 'measurement')}: {'failed' if merge.fails(report) else 'passed'}"
     )
     output.line(f"report written: {arguments.output}")
     return 1 if merge.fails(report) else 0

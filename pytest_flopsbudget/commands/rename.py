@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.identifiers import as_path, baseline_path, is_below, near
+from pytest_flopsbudget.identifiers import as_path, baseline_path, is_below, near_nodeids
 from pytest_flopsbudget.storage.baseline import change, load
 
 if TYPE_CHECKING:
@@ -99,9 +99,11 @@ def _moves(source: BaselineFile, old: _Name, new: _Name) -> dict[str, str]:
         return moves
     if not source.path.exists():
         others = sorted(path.with_suffix(".py").name for path in source.path.parent.glob("*.json"))
-        raise UsageError(f"{old.nodeid}: there is no baseline {source.path}; beside it {near(old.file, others)}")
+        raise UsageError(
+            f"{old.nodeid}: there is no baseline {source.path}; beside it {near_nodeids(old.file, others)}"
+        )
     known = [f"{old.file}::{test_id}" for test_id in source.tests]
-    raise UsageError(f"{old.nodeid}: no such entry in {source.path}; {near(old.nodeid, known)}")
+    raise UsageError(f"{old.nodeid}: no such entry in {source.path}; {near_nodeids(old.nodeid, known)}")
 
 
 def _write(source: BaselineFile, new: _Name, moves: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.hardware.catalog import device_named
+from pytest_flopsbudget.hardware.catalog import find_device
 from pytest_flopsbudget.hardware.profile import DTYPES, Device
 from pytest_flopsbudget.quantities.metrics import METRICS, Metric
 from pytest_flopsbudget.quantities.parsing import parse_quantity
@@ -15,7 +15,7 @@ from pytest_flopsbudget.quantities.rates import parse_rate
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_flopsbudget.config.problems import Place
+    from pytest_flopsbudget.config.problems import Problems
 
 
 _VECTOR = "vector-"
@@ -33,28 +33,28 @@ _READERS: Mapping[str, Callable[[object], int]] = {
 }
 
 
-def read_devices(value: object, place: Place) -> Mapping[str, Device]:
+def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
     """Name → profile, of ``[tool.pytest-flopsbudget.devices]``, without those that are wrong.
 
     Args:
         value: what stands under the key ``devices``.
-        place: the table that the key stands in; takes the mistakes.
+        problems: the table that the key stands in; takes the mistakes.
     """
     if not isinstance(value, Mapping):
-        place.wrong("devices", f"{value!r} is no table of profiles; write {_PROFILE}, and names of devices in time-on")
+        problems.add("devices", f"{value!r} is no table of profiles; write {_PROFILE}, and names of devices in time-on")
         return {}
-    here = place.inside("devices")
+    here = problems.inside("devices")
     devices: dict[str, Device] = {}
     for name, profile in value.items():
         if not name or name != name.strip() or set(name) & set("[]"):
-            here.wrong(
+            here.add(
                 name,
                 "is no name of a device: it has a character or more, and no brackets, which stand around it in reports",
             )
         elif name.casefold() in map(str.casefold, devices):
-            here.wrong(name, "another profile has this name, but for its case; give one of them another")
+            here.add(name, "another profile has this name, but for its case; give one of them another")
         elif not isinstance(profile, Mapping):
-            here.wrong(name, f'{profile!r} is no profile; write {{float32 = "50 GFLOP/s", bandwidth = "17 GB/s"}}')
+            here.add(name, f'{profile!r} is no profile; write {{float32 = "50 GFLOP/s", bandwidth = "17 GB/s"}}')
         else:
             device = _read_profile(name, profile, here, devices)
             if device is not None:
@@ -62,30 +62,30 @@ def read_devices(value: object, place: Place) -> Mapping[str, Device]:
     return devices
 
 
-def read_time_on(value: object, devices: Mapping[str, Device], place: Place) -> tuple[str, ...]:
+def read_time_on(value: object, devices: Mapping[str, Device], problems: Problems) -> tuple[str, ...]:
     """The names of the devices for which every measurement is estimated, as their profiles have them.
 
     Args:
         value: what stands under the key ``time-on``: a name, or a list of names.
         devices: the project's own profiles.
-        place: the table that the key stands in; takes the mistakes.
+        problems: the table that the key stands in; takes the mistakes.
     """
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        place.wrong(
+        problems.add(
             "time-on", f'{value!r} is no name of a device, nor a list of them; write ["A100", "raspberry-pi-5"]'
         )
         return ()
-    found = [_find(name, devices, "time-on", place) for name in names]
+    found = [_find(name, devices, "time-on", problems) for name in names]
     return tuple(dict.fromkeys(device.name for device in found if device is not None))
 
 
 def _read_profile(
-    name: str, profile: Mapping[str, object], place: Place, devices: Mapping[str, Device]
+    name: str, profile: Mapping[str, object], problems: Problems, devices: Mapping[str, Device]
 ) -> Device | None:
     """The profile called ``name``, which may be based on known devices or on those ``devices`` that stand above it."""
-    here = place.inside(name)
-    before = len(here.mistakes)
+    here = problems.inside(name)
+    before = len(here.messages)
     base = _read_base(profile["based-on"], here, devices) if "based-on" in profile else _nothing(name)
     figures = {}
     names: tuple[str, ...] = ()
@@ -94,12 +94,12 @@ def _read_profile(
             try:
                 figures[key] = _READERS[key](value)
             except ValueError as error:
-                here.wrong(key, error)
+                here.add(key, error)
         elif key == "names":
             names = _read_names(value, here)
         elif key != "based-on":
-            here.unknown(key, _KEYS)
-    if base is None or len(here.mistakes) > before:
+            here.add_unknown_key(key, _KEYS)
+    if base is None or len(here.messages) > before:
         return None
     device = replace(
         base,
@@ -116,37 +116,37 @@ def _read_profile(
         sources=(),
     )
     if not device.rates:
-        place.wrong(name, 'has no rate of products; write one, like float32 = "50 GFLOP/s", or based-on = "A100"')
+        problems.add(name, 'has no rate of products; write one, like float32 = "50 GFLOP/s", or based-on = "A100"')
     if not device.bandwidth:
-        place.wrong(name, 'has no bandwidth; write bandwidth = "17 GB/s", or based-on = "A100"')
+        problems.add(name, 'has no bandwidth; write bandwidth = "17 GB/s", or based-on = "A100"')
     return device if device.rates and device.bandwidth else None
 
 
-def _read_names(value: object, place: Place) -> tuple[str, ...]:
+def _read_names(value: object, problems: Problems) -> tuple[str, ...]:
     """What drivers and operating systems call the device, so that a measured latency is held against its best."""
     names = [value] if isinstance(value, str) else value
     if isinstance(names, list) and all(isinstance(name, str) and name.strip("$ ") for name in names):
         return tuple(names)
-    place.wrong(
+    problems.add(
         "names",
         f'{value!r} is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]',
     )
     return ()
 
 
-def _read_base(value: object, place: Place, devices: Mapping[str, Device]) -> Device | None:
+def _read_base(value: object, problems: Problems, devices: Mapping[str, Device]) -> Device | None:
     if not isinstance(value, str):
-        place.wrong("based-on", f'{value!r} is no name of a device; write based-on = "A100"')
+        problems.add("based-on", f'{value!r} is no name of a device; write based-on = "A100"')
         return None
-    return _find(value, devices, "based-on", place)
+    return _find(value, devices, "based-on", problems)
 
 
-def _find(name: str, devices: Mapping[str, Device], key: str, place: Place) -> Device | None:
+def _find(name: str, devices: Mapping[str, Device], key: str, problems: Problems) -> Device | None:
     """The device that the value of ``key`` names."""
     try:
-        return device_named(name, devices)
+        return find_device(name, devices)
     except ValueError as error:
-        place.wrong(key, f"{error}; or write a profile, {_PROFILE}")
+        problems.add(key, f"{error}; or write a profile, {_PROFILE}")
         return None
 
 

@@ -5,35 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.hardware.catalog import device_named
+from pytest_flopsbudget.hardware.catalog import find_device
 from pytest_flopsbudget.quantities.metrics import METRICS, Amount, Metric, key_for
 from pytest_flopsbudget.quantities.parsing import parse_quantity, parse_ratio
 
 if TYPE_CHECKING:
-    from pytest_flopsbudget.config.problems import Place
+    from pytest_flopsbudget.config.problems import Problems
 
 
 _PHASES = ("forward", "backward", "optimizer")
 
 
 def read_quantities(
-    table: Mapping[str, object], place: Place, *, besides: tuple[str, ...] = ()
+    table: Mapping[str, object], problems: Problems, *, besides: tuple[str, ...] = ()
 ) -> Mapping[str, Amount]:
-    """Metric key → limit, of a table that may hold keys ``besides`` metrics; what is wrong goes to ``place``.
+    """Metric key → limit, of a table that may hold keys ``besides`` metrics; what is wrong goes to ``problems``.
 
     A limit on a time is one for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]".
     """
     quantities: dict[str, Amount] = {}
     for key, value in table.items():
         if key in METRICS and METRICS[key].per == "device":
-            quantities.update(_read_bydevice_in(key, value, place))
+            quantities.update(_read_bydevice_in(key, value, problems))
         elif key in METRICS:
             try:
                 quantities[key] = _parse_limit(value, METRICS[key])
             except ValueError as error:
-                place.wrong(key, error)
+                problems.add(key, error)
         elif key not in besides:
-            place.unknown(key, (*METRICS, *besides))
+            problems.add_unknown_key(key, (*METRICS, *besides))
     return quantities
 
 
@@ -41,91 +41,91 @@ def _parse_limit(value: object, metric: Metric) -> Amount:
     return parse_ratio(value, metric) if metric.over else parse_quantity(value, metric)
 
 
-def _read_bydevice_in(key: str, value: object, place: Place) -> Mapping[str, Amount]:
+def _read_bydevice_in(key: str, value: object, problems: Problems) -> Mapping[str, Amount]:
     """The limits of ``key``, by the names of devices."""
     if not isinstance(value, Mapping) or not value:
-        place.wrong(key, f'{value!r} is not a table of limits by device; write {{A100 = "3 ms"}}')
+        problems.add(key, f'{value!r} is not a table of limits by device; write {{A100 = "3 ms"}}')
         return {}
-    here = place.inside(key)
+    here = problems.inside(key)
     quantities = {}
     for written, limit in value.items():
         name = device_in(written, here, written)
         if name is None:
             continue
         if key_for(key, name) in quantities:
-            here.wrong(written, f"is {name}, which has a limit in this table already")
+            here.add(written, f"is {name}, which has a limit in this table already")
             continue
         try:
             quantities[key_for(key, name)] = _parse_limit(limit, METRICS[key])
         except ValueError as error:
-            here.wrong(written, error)
+            here.add(written, error)
     return quantities
 
 
-def device_in(written: object, place: Place, key: object) -> str | None:
+def device_in(written: object, problems: Problems, key: object) -> str | None:
     """The device's name as its profile has it; None where there is none, which is told."""
     if not isinstance(written, str) or not written or "]" in written:
-        place.wrong(key, 'is no name of a device; write one like "A100"')
+        problems.add(key, 'is no name of a device; write one like "A100"')
         return None
     try:
-        return device_named(written, place.devices).name
+        return find_device(written, problems.devices).name
     except ValueError as error:
-        place.wrong(key, error)
+        problems.add(key, error)
         return None
 
 
-def read_modules(value: object, place: Place) -> Mapping[str, Mapping[str, Amount]]:
-    """Pattern of module paths → metric key → limit, of what stands under ``modules`` in the table at ``place``."""
+def read_modules(value: object, problems: Problems) -> Mapping[str, Mapping[str, Amount]]:
+    """Pattern of module paths → metric key → limit, of what stands under ``modules`` in the table at ``problems``."""
     if not isinstance(value, Mapping):
-        place.wrong("modules", f'{value!r} is not a table of limits by module; write {{layer4 = {{flops = "1.7G"}}}}')
+        problems.add("modules", f'{value!r} is not a table of limits by module; write {{layer4 = {{flops = "1.7G"}}}}')
         return {}
-    here = place.inside("modules")
+    here = problems.inside("modules")
     modules = {}
     for pattern, limits in value.items():
         if not isinstance(pattern, str):
-            here.wrong(pattern, 'is not text; write a pattern of module paths, like "layer4*"')
+            here.add(pattern, 'is not text; write a pattern of module paths, like "layer4*"')
         elif not isinstance(limits, Mapping) or not limits:
-            here.wrong(pattern, f'{limits!r} is not a table of limits; write {{flops = "1.7G"}}')
+            here.add(pattern, f'{limits!r} is not a table of limits; write {{flops = "1.7G"}}')
         else:
             modules[pattern] = _read_module(pattern, limits, here)
     return modules
 
 
-def read_phases(value: object, place: Place) -> Mapping[str, Mapping[str, Amount]]:
-    """Phase → metric key → limit, of what stands under ``phases`` in the table at ``place``."""
+def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, Amount]]:
+    """Phase → metric key → limit, of what stands under ``phases`` in the table at ``problems``."""
     if not isinstance(value, Mapping):
-        place.wrong("phases", f'{value!r} is not a table of limits by phase; write {{backward = {{flops = "20G"}}}}')
+        problems.add("phases", f'{value!r} is not a table of limits by phase; write {{backward = {{flops = "20G"}}}}')
         return {}
-    here = place.inside("phases")
+    here = problems.inside("phases")
     phases = {}
     for phase, limits in value.items():
         if phase not in _PHASES:
-            here.unknown(phase, _PHASES)
+            here.add_unknown_key(phase, _PHASES)
         elif not isinstance(limits, Mapping) or not limits:
-            here.wrong(phase, f'{limits!r} is not a table of limits; write {{flops = "20G"}}')
+            here.add(phase, f'{limits!r} is not a table of limits; write {{flops = "20G"}}')
         else:
             phases[phase] = _read_phase(limits, here.inside(phase))
     return phases
 
 
-def _read_phase(limits: Mapping[str, object], place: Place) -> Mapping[str, Amount]:
+def _read_phase(limits: Mapping[str, object], problems: Problems) -> Mapping[str, Amount]:
     """The limits of a phase, which works, and holds no parameters."""
     of_work = [key for key, metric in METRICS.items() if metric.aggregation in {"sum", "ratio"}]
     for key in limits:
         if key in METRICS and key not in of_work:
-            place.wrong(key, f"is no work, which a phase is limited in; there are {', '.join(of_work)}")
+            problems.add(key, f"is no work, which a phase is limited in; there are {', '.join(of_work)}")
     rest = {key: value for key, value in limits.items() if key not in METRICS or key in of_work}
-    return read_quantities(rest, place)
+    return read_quantities(rest, problems)
 
 
-def _read_module(pattern: str, limits: Mapping[str, object], place: Place) -> Mapping[str, Amount]:
+def _read_module(pattern: str, limits: Mapping[str, object], problems: Problems) -> Mapping[str, Amount]:
     nested = next((key for key, value in limits.items() if key not in METRICS and isinstance(value, Mapping)), None)
     if nested is None:
-        here = place.inside(pattern)
+        here = problems.inside(pattern)
         of_whole = [key for key in limits if key in METRICS and METRICS[key].aggregation == "whole"]
         for key in of_whole:
-            here.wrong(key, "is of the model as a whole, and no module has it; limit it beside modules")
+            here.add(key, "is of the model as a whole, and no module has it; limit it beside modules")
         return read_quantities({key: value for key, value in limits.items() if key not in of_whole}, here)
     # TOML reads layer4.0.flops as three nested tables.
-    place.inside(pattern).wrong(nested, f'is a table; a module path needs quotes, like "{pattern}.{nested}"')
+    problems.inside(pattern).add(nested, f'is a table; a module path needs quotes, like "{pattern}.{nested}"')
     return {}

@@ -13,39 +13,39 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.hardware.profile import Device
 
 
-class Place:
+class Problems:
     """A table that is being read, and the list in which the mistakes of its file or marker gather."""
 
     def __init__(
         self,
         head: str,
-        mistakes: list[str],
+        messages: list[str],
         parents: tuple[str, ...] = (),
         devices: Mapping[str, Device] | None = None,
     ) -> None:
         self.head = head
-        self.mistakes = mistakes
+        self.messages = messages
         self.parents = parents
         #: The project's own profiles, which may be named besides those that everybody has.
         self.devices = devices or {}
 
-    def inside(self, key: object) -> Place:
+    def inside(self, key: object) -> Problems:
         """The table that stands in this one under ``key``."""
-        return Place(self.head, self.mistakes, (*self.parents, str(key)), self.devices)
+        return Problems(self.head, self.messages, (*self.parents, str(key)), self.devices)
 
-    def at(self, head: str) -> Place:
+    def for_table(self, head: str) -> Problems:
         """Another table of the same file, which messages call ``head``."""
-        return Place(head, self.mistakes, devices=self.devices)
+        return Problems(head, self.messages, devices=self.devices)
 
-    def wrong(self, key: object, why: object) -> None:
+    def add(self, key: object, why: object) -> None:
         """Note what is wrong with the value of ``key``."""
         keys = (*self.parents, str(key))
         path = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
-        self.mistakes.append(f"{self.head} {path}: {why}")
+        self.messages.append(f"{self.head} {path}: {why}")
 
-    def unknown(self, key: object, allowed: Iterable[str]) -> None:
+    def add_unknown_key(self, key: object, allowed: Iterable[str]) -> None:
         """Note that there is no such ``key``, and which there are."""
         keys = list(allowed)
         near = nearest_spelling(str(key), keys)
         hint = f"; did you mean {near}?" if near else "."
-        self.wrong(key, f"no such key{hint} There are {', '.join(keys)}")
+        self.add(key, f"no such key{hint} There are {', '.join(keys)}")

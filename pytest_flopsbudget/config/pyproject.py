@@ -41,16 +41,16 @@ def _parse_toml(text: str) -> Mapping[str, object]:
     return tomllib.loads(text)
 
 
-def _find_table(document: Mapping[str, object], mistakes: list[str]) -> Mapping[str, object] | None:
+def _find_table(document: Mapping[str, object], messages: list[str]) -> Mapping[str, object] | None:
     found = document.get("tool")
     tools = found if isinstance(found, Mapping) else {}
     misspelled = [name for name in document if _is_meant(name)]
     misspelled += [f"tool.{name}" for name in tools if name != _TABLE and _is_meant(name)]
-    mistakes += (f"{_FILE}: [{name}]: nothing reads this table; rename it to [tool.{_TABLE}]" for name in misspelled)
+    messages += (f"{_FILE}: [{name}]: nothing reads this table; rename it to [tool.{_TABLE}]" for name in misspelled)
     table = tools.get(_TABLE)
     if table is None or isinstance(table, Mapping):
         return table
-    mistakes.append(f"{_FILE}: tool.{_TABLE}: must be a table, not {table!r}; write [tool.{_TABLE}]")
+    messages.append(f"{_FILE}: tool.{_TABLE}: must be a table, not {table!r}; write [tool.{_TABLE}]")
     return None
 
 

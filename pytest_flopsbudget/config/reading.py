@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pytest_flopsbudget.config.devices import read_devices, read_time_on
 from pytest_flopsbudget.config.limits import device_in, read_modules, read_phases, read_quantities
-from pytest_flopsbudget.config.problems import Place as _Place
+from pytest_flopsbudget.config.problems import Problems as _Problems
 from pytest_flopsbudget.config.pyproject import _find_table, _read_document
 from pytest_flopsbudget.config.settings import (
     _BUDGETS,
@@ -46,10 +46,10 @@ def load_settings(rootpath: Path) -> Settings:
         UsageError: the file cannot be read, or says something wrong; names every mistake, one or two lines each.
     """
     path = rootpath / _FILE
-    mistakes: list[str] = []
-    table = _find_table(_read_document(path), mistakes)
-    settings = Settings() if table is None else replace(_read_settings(table, mistakes), path=path)
-    _raise(mistakes)
+    messages: list[str] = []
+    table = _find_table(_read_document(path), messages)
+    settings = Settings() if table is None else replace(_read_settings(table, messages), path=path)
+    _raise(messages)
     return settings
 
 
@@ -67,53 +67,55 @@ def marker_budget(
     Raises:
         UsageError: names every mistake, one or two lines each.
     """
-    mistakes: list[str] = []
-    place = _Place(f"{source}:", mistakes, devices=devices or {})
+    messages: list[str] = []
+    problems = _Problems(f"{source}:", messages, devices=devices or {})
     if args:
         shown = ", ".join(map(repr, args))
-        mistakes.append(
+        messages.append(
             f'{source}: limits are keywords, not {shown}; write @pytest.mark.flops_budget(flops="8.2 GFLOPs")'
         )
-    budget = _read_budget(kwargs, place, source, besides=("modules", "phases", "tolerance"))
-    _raise(mistakes)
+    budget = _read_budget(kwargs, problems, source, besides=("modules", "phases", "tolerance"))
+    _raise(messages)
     return budget
 
 
-def _raise(mistakes: Sequence[str]) -> None:
-    if mistakes:
-        raise UsageError("\n".join(mistakes))
+def _raise(messages: Sequence[str]) -> None:
+    if messages:
+        raise UsageError("\n".join(messages))
 
 
-def _read_settings(table: Mapping[str, object], mistakes: list[str]) -> Settings:
-    devices = read_devices(table.get("devices", {}), _Place(f"{_FILE}: [tool.{_TABLE}]", mistakes))
-    place = _Place(f"{_FILE}: [tool.{_TABLE}]", mistakes, devices=devices)
+def _read_settings(table: Mapping[str, object], messages: list[str]) -> Settings:
+    devices = read_devices(table.get("devices", {}), _Problems(f"{_FILE}: [tool.{_TABLE}]", messages))
+    problems = _Problems(f"{_FILE}: [tool.{_TABLE}]", messages, devices=devices)
     for key in table:
         if key in METRICS or key in {"modules", "phases"}:
-            place.wrong(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
+            problems.add(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
         elif key not in _KEYS:
-            place.unknown(key, _KEYS)
-    tolerance = _read_tolerance(table, place)
+            problems.add_unknown_key(key, _KEYS)
+    tolerance = _read_tolerance(table, problems)
     return Settings(
-        limits=_read_limits(table["limits"], place) if "limits" in table else None,
-        budgets=_read_budgets(table["budgets"], place) if "budgets" in table else (),
+        limits=_read_limits(table["limits"], problems) if "limits" in table else None,
+        budgets=_read_budgets(table["budgets"], problems) if "budgets" in table else (),
         tolerance={**_exact(), **tolerance},
-        missing_baseline=_read_choice(table, "missing-baseline", _REACTIONS, Settings().missing_baseline, place),
-        unknown_operators=_read_choice(table, "unknown-operators", _REACTIONS, Settings().unknown_operators, place),
-        improved_baseline=_read_choice(table, "improved-baseline", _IMPROVEMENTS, Settings().improved_baseline, place),
-        free_operators=_read_operators(table.get("free-operators", []), place),
-        show=_read_shown(table.get("show", Settings().show), place),
-        github=_read_choice(table, "github", _ON_GITHUB, Settings().github, place),
-        junit_properties=_read_choice(table, "junit-properties", _SWITCHES, Settings().junit_properties, place),
-        shortcuts=_read_choice(table, "shortcuts", _SWITCHES, Settings().shortcuts, place),
-        watch=_read_patterns(table.get("watch", []), place),
-        time_on=read_time_on(table.get("time-on", []), devices, place),
+        missing_baseline=_read_choice(table, "missing-baseline", _REACTIONS, Settings().missing_baseline, problems),
+        unknown_operators=_read_choice(table, "unknown-operators", _REACTIONS, Settings().unknown_operators, problems),
+        improved_baseline=_read_choice(
+            table, "improved-baseline", _IMPROVEMENTS, Settings().improved_baseline, problems
+        ),
+        free_operators=_read_operators(table.get("free-operators", []), problems),
+        show=_read_shown(table.get("show", Settings().show), problems),
+        github=_read_choice(table, "github", _ON_GITHUB, Settings().github, problems),
+        junit_properties=_read_choice(table, "junit-properties", _SWITCHES, Settings().junit_properties, problems),
+        reuse_answers=_read_choice(table, "reuse-answers", _SWITCHES, Settings().reuse_answers, problems),
+        watch=_read_patterns(table.get("watch", []), problems),
+        time_on=read_time_on(table.get("time-on", []), devices, problems),
         devices=devices,
-        machine=_read_machine(table["machine"], place) if "machine" in table else None,
-        latency_run_time=_read_run_time(table.get("latency-run-time", "1 s"), place),
+        machine=_read_machine(table["machine"], problems) if "machine" in table else None,
+        latency_run_time=_read_run_time(table.get("latency-run-time", "1 s"), problems),
     )
 
 
-def _read_machine(value: object, place: _Place) -> str | None:
+def _read_machine(value: object, problems: _Problems) -> str | None:
     if (
         isinstance(value, str)
         and value
@@ -122,22 +124,24 @@ def _read_machine(value: object, place: _Place) -> str | None:
         and not set(value) & set("[]")
     ):
         return value
-    place.wrong("machine", f'{value!r} is no name of a machine, which has no brackets; write one like "ci-runner"')
+    problems.add("machine", f'{value!r} is no name of a machine, which has no brackets; write one like "ci-runner"')
     return None
 
 
-def _read_run_time(value: object, place: _Place) -> int:
+def _read_run_time(value: object, problems: _Problems) -> int:
     try:
         run_time = parse_quantity(value, METRICS["latency"])
     except ValueError as error:
-        place.wrong("latency-run-time", error)
+        problems.add("latency-run-time", error)
         return Settings().latency_run_time
     if not run_time:
-        place.wrong("latency-run-time", f'{value!r} is no time to run in; write one like "1 s"')
+        problems.add("latency-run-time", f'{value!r} is no time to run in; write one like "1 s"')
     return run_time
 
 
-def _read_choice(table: Mapping[str, object], key: str, allowed: tuple[_T, ...], default: _T, place: _Place) -> _T:
+def _read_choice(
+    table: Mapping[str, object], key: str, allowed: tuple[_T, ...], default: _T, problems: _Problems
+) -> _T:
     value = table.get(key, default)
     for choice in allowed:
         if value == choice:
@@ -145,61 +149,61 @@ def _read_choice(table: Mapping[str, object], key: str, allowed: tuple[_T, ...],
     near = nearest_spelling(value, map(str, allowed)) if isinstance(value, str) else None
     hint = f'; did you mean "{near}"?' if near else ""
     choices = ", ".join(f'"{choice}"' for choice in allowed)
-    place.wrong(key, f"{value!r} is none of {choices}{hint}")
+    problems.add(key, f"{value!r} is none of {choices}{hint}")
     return default
 
 
-def _read_shown(value: object, place: _Place) -> str:
+def _read_shown(value: object, problems: _Problems) -> str:
     base, name = (base_of(value), name_in(value)) if isinstance(value, str) else ("", None)
     per = METRICS[base].per if base in METRICS else None
     if isinstance(value, str) and is_key(value):
-        return key_for(base, device_in(name, place, "show") or name) if name and per == "device" else value
+        return key_for(base, device_in(name, problems, "show") or name) if name and per == "device" else value
     if per == "device":
-        place.wrong("show", f'{value!r} has a value for each device; name one, like "{key_for(base, "A100")}"')
+        problems.add("show", f'{value!r} has a value for each device; name one, like "{key_for(base, "A100")}"')
         return "flops"
     near = nearest_spelling(value, METRICS) if isinstance(value, str) else None
     hint = f'; did you mean "{near}"?' if near else ""
     choices = ", ".join(f'"{key}"' for key in METRICS)
-    place.wrong("show", f"{value!r} is none of {choices}{hint}")
+    problems.add("show", f"{value!r} is none of {choices}{hint}")
     return "flops"
 
 
-def _read_operators(value: object, place: _Place) -> tuple[str, ...]:
+def _read_operators(value: object, problems: _Problems) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(name, str) and OPERATOR.fullmatch(name) for name in value):
         return tuple(value)
-    place.wrong("free-operators", f'{value!r} is not a list of operators; write ["mylib::scan"]')
+    problems.add("free-operators", f'{value!r} is not a list of operators; write ["mylib::scan"]')
     return ()
 
 
-def _read_patterns(value: object, place: _Place) -> tuple[str, ...]:
+def _read_patterns(value: object, problems: _Problems) -> tuple[str, ...]:
     patterns = [value] if isinstance(value, str) else value
     if isinstance(patterns, list) and all(isinstance(pattern, str) and pattern for pattern in patterns):
         return tuple(patterns)
-    place.wrong("watch", f'{value!r} is not a pattern of node ids, nor a list of them; write ["tests/models/*"]')
+    problems.add("watch", f'{value!r} is not a pattern of node ids, nor a list of them; write ["tests/models/*"]')
     return ()
 
 
-def _read_limits(value: object, place: _Place) -> Budget | None:
+def _read_limits(value: object, problems: _Problems) -> Budget | None:
     if not isinstance(value, Mapping):
-        place.wrong("limits", f"must be a table, not {value!r}; write {_LIMITS}")
+        problems.add("limits", f"must be a table, not {value!r}; write {_LIMITS}")
         return None
-    here = place.at(f"{_FILE}: {_LIMITS}")
+    here = problems.for_table(f"{_FILE}: {_LIMITS}")
     if "tolerance" in value:
-        here.wrong("tolerance", f"stands one level higher, in [tool.{_TABLE}]")
+        here.add("tolerance", f"stands one level higher, in [tool.{_TABLE}]")
     table = {key: entry for key, entry in value.items() if key != "tolerance"}
     budget = _read_budget(table, here, f"{_FILE}, {_LIMITS}", besides=("modules", "phases"))
     return budget if budget.limits or budget.modules or budget.phases else None
 
 
-def _read_budgets(value: object, place: _Place) -> tuple[Budget, ...]:
+def _read_budgets(value: object, problems: _Problems) -> tuple[Budget, ...]:
     if not isinstance(value, list) or not all(isinstance(table, Mapping) for table in value):
-        place.wrong("budgets", f"must be an array of tables; write {_BUDGETS} above each")
+        problems.add("budgets", f"must be an array of tables; write {_BUDGETS} above each")
         return ()
-    return tuple(_read_matching(table, number, place) for number, table in enumerate(value, start=1))
+    return tuple(_read_matching(table, number, problems) for number, table in enumerate(value, start=1))
 
 
-def _read_matching(table: Mapping[str, object], number: int, around: _Place) -> Budget:
-    place = around.at(f"{_FILE}: {_BUDGETS} {number}")
+def _read_matching(table: Mapping[str, object], number: int, around: _Problems) -> Budget:
+    problems = around.for_table(f"{_FILE}: {_BUDGETS} {number}")
     value = table.get("match")
     patterns = [value] if isinstance(value, str) else value
     match: tuple[str, ...] = ()
@@ -207,61 +211,63 @@ def _read_matching(table: Mapping[str, object], number: int, around: _Place) -> 
         match = tuple(patterns)
     else:
         wrong = "is missing" if value is None else f"{value!r} is not a pattern of node ids, nor a list of them"
-        place.wrong("match", f'{wrong}; write match = ["tests/test_backbone.py::*"]')
+        problems.add("match", f'{wrong}; write match = ["tests/test_backbone.py::*"]')
     if set(table) <= {"match"}:
-        place.mistakes.append(f"{place.head}: sets neither a limit nor a tolerance; add one, or remove it")
+        problems.messages.append(f"{problems.head}: sets neither a limit nor a tolerance; add one, or remove it")
     source = f"{_FILE}, {_BUDGETS} {number}"
-    return replace(_read_budget(table, place, source, besides=("match", "modules", "phases", "tolerance")), match=match)
-
-
-def _read_budget(table: Mapping[str, object], place: _Place, source: str, *, besides: tuple[str, ...]) -> Budget:
-    """The budget in ``table``, which may hold keys ``besides`` metrics."""
-    return Budget(
-        source=source,
-        limits=read_quantities(table, place, besides=besides),
-        modules=read_modules(table["modules"], place) if "modules" in table else {},
-        phases=read_phases(table["phases"], place) if "phases" in table else {},
-        tolerance=_read_tolerance(table, place),
+    return replace(
+        _read_budget(table, problems, source, besides=("match", "modules", "phases", "tolerance")), match=match
     )
 
 
-def _read_tolerance(table: Mapping[str, object], place: _Place) -> Mapping[str, Tolerance]:
+def _read_budget(table: Mapping[str, object], problems: _Problems, source: str, *, besides: tuple[str, ...]) -> Budget:
+    """The budget in ``table``, which may hold keys ``besides`` metrics."""
+    return Budget(
+        source=source,
+        limits=read_quantities(table, problems, besides=besides),
+        modules=read_modules(table["modules"], problems) if "modules" in table else {},
+        phases=read_phases(table["phases"], problems) if "phases" in table else {},
+        tolerance=_read_tolerance(table, problems),
+    )
+
+
+def _read_tolerance(table: Mapping[str, object], problems: _Problems) -> Mapping[str, Tolerance]:
     value = table.get("tolerance", {})
     if not isinstance(value, Mapping):
-        return _read_common_tolerance(value, place)
-    here = place.inside("tolerance")
+        return _read_common_tolerance(value, problems)
+    here = problems.inside("tolerance")
     tolerances: dict[str, Tolerance] = {}
     for key, growth in value.items():
         if key not in METRICS:
-            here.unknown(key, METRICS)
+            here.add_unknown_key(key, METRICS)
         elif METRICS[key].over:
-            here.wrong(key, "is a ratio, which is held to limits only; give what it follows from a tolerance")
+            here.add(key, "is a ratio, which is held to limits only; give what it follows from a tolerance")
         elif key in METRICS["time"].derived:
-            here.wrong(key, "is a part of time, which is judged as a whole; give that a tolerance")
+            here.add(key, "is a part of time, which is judged as a whole; give that a tolerance")
         elif len(METRICS[key].derived) > 1 and METRICS[key].per is None:
-            here.wrong(key, f"is the sum of {' and '.join(METRICS[key].derived)}; give those a tolerance")
+            here.add(key, f"is the sum of {' and '.join(METRICS[key].derived)}; give those a tolerance")
         elif key in tolerances:
-            here.wrong(key, "is one quantity with another key of this table; give one of the two")
+            here.add(key, "is one quantity with another key of this table; give one of the two")
         else:
             try:
                 tolerances.update(_with_derived(key, parse_tolerance(growth, METRICS[key])))
             except ValueError as error:
-                here.wrong(key, error)
+                here.add(key, error)
     return tolerances
 
 
-def _read_common_tolerance(value: object, place: _Place) -> Mapping[str, Tolerance]:
+def _read_common_tolerance(value: object, problems: _Problems) -> Mapping[str, Tolerance]:
     # What a clock measures has a tolerance of its own, which only its own key changes.
     others = [key for key in METRICS if key != "latency"]
     if value == 0 and not isinstance(value, bool):
         return dict.fromkeys(others, Tolerance())
     if not isinstance(value, str) or not value.rstrip().endswith("%"):
-        place.wrong("tolerance", f'{value!r} does not fit every metric; write "1%", or {{flops = "1%", params = 0}}')
+        problems.add("tolerance", f'{value!r} does not fit every metric; write "1%", or {{flops = "1%", params = 0}}')
         return {}
     try:
         return dict.fromkeys(others, Tolerance(relative=parse_percent(value)))
     except ValueError as error:
-        place.wrong("tolerance", error)
+        problems.add("tolerance", error)
         return {}
 
 

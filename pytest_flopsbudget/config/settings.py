@@ -41,7 +41,7 @@ _KEYS = (
     "show",
     "github",
     "junit-properties",
-    "shortcuts",
+    "reuse-answers",
     "limits",
     "budgets",
     "watch",
@@ -105,7 +105,7 @@ class Settings:
     #: Whether what was measured becomes properties of the tests in JUnit reports.
     junit_properties: Switch = "on"
     #: Whether counting takes its shortcuts, or asks PyTorch about every operator anew: for bug reports.
-    shortcuts: Switch = "on"
+    reuse_answers: Switch = "on"
     #: Patterns of the node ids of tests that are watched, marked or not.
     watch: tuple[str, ...] = ()
     #: Names of the devices for which the time of every measurement is estimated.
@@ -128,13 +128,13 @@ class Settings:
         return (*everywhere, *matching)
 
 
-def device_named(settings: Settings, name: str) -> Device:
+def find_device(settings: Settings, name: str) -> Device:
     """The device that is called ``name``, in whatever case: one of the project's own, or a known one.
 
     Raises:
         ValueError: there is none. The message names what is near and all that there are.
     """
-    return known_devices.device_named(name, settings.devices)
+    return known_devices.find_device(name, settings.devices)
 
 
 def describe(settings: Settings) -> str:

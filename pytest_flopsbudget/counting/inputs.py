@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pytest_flopsbudget.counting.cloning.cloner import is_program, uncompiled
+from pytest_flopsbudget.counting.cloning.cloner import is_exported_program, unwrap_compiled
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Inputs(NamedTuple):
         return f"inputs: the model's own {self.source}" if self.source else ""
 
 
-def inputs_of(model: Callable[..., Any], args: Any, kwargs: Mapping[str, Any] | None) -> Inputs:
+def find_inputs(model: Callable[..., Any], args: Any, kwargs: Mapping[str, Any] | None) -> Inputs:
     """The inputs that were handed over; those that the model carries, where none were; else none.
 
     Args:
@@ -48,11 +48,11 @@ def inputs_of(model: Callable[..., Any], args: Any, kwargs: Mapping[str, Any] | 
     positional = tuple(args) if type(args) in (tuple, list) else (args,)
     if positional or kwargs:
         return Inputs(positional, dict(kwargs or {}))
-    return _example_of(uncompiled(model)) or Inputs((), {})
+    return _find_example(unwrap_compiled(model)) or Inputs((), {})
 
 
-def _example_of(model: Any) -> Inputs | None:
-    if is_program(model):
+def _find_example(model: Any) -> Inputs | None:
+    if is_exported_program(model):
         known = model.example_inputs
         return None if known is None else Inputs(tuple(known[0]), dict(known[1]), "example_inputs")
     module = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
@@ -80,7 +80,7 @@ def _refuse_misfit(module: torch.nn.Module, name: str, example: Mapping[str, Any
         )
 
 
-def required(model: Callable[..., Any]) -> list[str]:
+def required_arguments(model: Callable[..., Any]) -> list[str]:
     """The names of the arguments without which the model cannot be called, as far as it tells."""
     target = model.forward if isinstance(model, torch.nn.Module) else model
     try:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from msgspec.structs import replace
 
-from pytest_flopsbudget.counting.cloning.cloner import runnable
-from pytest_flopsbudget.counting.inputs import inputs_of
-from pytest_flopsbudget.counting.isolation.global_state import uncollected
-from pytest_flopsbudget.counting.isolation.threads import works_for_a_measurement
+from pytest_flopsbudget.counting.cloning.cloner import unwrap_program
+from pytest_flopsbudget.counting.inputs import find_inputs
+from pytest_flopsbudget.counting.isolation.global_state import gc_paused
+from pytest_flopsbudget.counting.isolation.threads import serves_a_measurement
 from pytest_flopsbudget.counting.run import _Run
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.hardware.catalog import devices_of
+from pytest_flopsbudget.hardware.catalog import resolve_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ def measure(  # noqa: PLR0913 -- what may be said of a measurement
     kwargs: Mapping[str, Any] | None = None,
     *,
     backward: bool = False,
-    shortcuts: bool = True,
+    reuse_answers: bool = True,
     devices: Sequence[str | Device] = (),
 ) -> Complexity:
     """Run ``model(*args, **kwargs)`` once and say what it costs.
@@ -53,8 +53,8 @@ def measure(  # noqa: PLR0913 -- what may be said of a measurement
             ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
         kwargs: the keyword arguments.
         backward: count the backward pass of the summed outputs too.
-        shortcuts: remember how operators were answered, work common answers out, and leave gradients out of a forward
-            pass. Without, PyTorch is asked about every call of every operator, which is slow and counts the same.
+        reuse_answers: remember how operators were answered, use shape rules, and leave gradients out of a forward pass.
+            Without it, PyTorch is asked about every call of every operator, which is slow and counts the same.
         devices: for which to estimate the time, by name or with figures of one's own.
 
     Raises:
@@ -62,7 +62,7 @@ def measure(  # noqa: PLR0913 -- what may be said of a measurement
             example that it carries is not for it, or no device has one of the names.
         Exception: whatever the model itself raises, as it raised it.
     """
-    return measure_traced(model, args, kwargs, backward=backward, shortcuts=shortcuts, devices=devices)[0]
+    return measure_traced(model, args, kwargs, backward=backward, reuse_answers=reuse_answers, devices=devices)[0]
 
 
 def measure_traced(  # noqa: PLR0913
@@ -71,7 +71,7 @@ def measure_traced(  # noqa: PLR0913
     kwargs: Mapping[str, Any] | None = None,
     *,
     backward: bool = False,
-    shortcuts: bool = True,
+    reuse_answers: bool = True,
     devices: Sequence[str | Device] = (),
 ) -> tuple[Complexity, Tracer]:
     """The same, and what counted it."""
@@ -80,9 +80,11 @@ def measure_traced(  # noqa: PLR0913
             f"measure(model, args): the model is a value of type {type(model).__name__}, which cannot be called; "
             "hand over a torch.nn.Module or a function"
         )
-    known, inputs = devices_of(devices), inputs_of(model, args, kwargs)
-    with nullcontext() if works_for_a_measurement() else _ONE_AT_A_TIME:
-        run = _Run(runnable(model), inputs.args, inputs.kwargs, backward, shortcuts=shortcuts, devices=known)
+    known, inputs = resolve_devices(devices), find_inputs(model, args, kwargs)
+    with nullcontext() if serves_a_measurement() else _ONE_AT_A_TIME:
+        run = _Run(
+            unwrap_program(model), inputs.args, inputs.kwargs, backward, reuse_answers=reuse_answers, devices=known
+        )
         result = _measured(run)
     if inputs.note:
         result = replace(result, notes=(inputs.note, *result.notes))
@@ -91,7 +93,7 @@ def measure_traced(  # noqa: PLR0913
 
 def _measured(run: _Run) -> Complexity:
     """On shapes where they are enough, with the values of integers where these are, else for real."""
-    with uncollected():
+    with gc_paused():
         result, failure = _uncompiled(run.on_shapes)
         if result is None and run.asked_for_data is not None:
             result, failure = _uncompiled(run.on_integers)

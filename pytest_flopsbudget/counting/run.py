@@ -8,36 +8,36 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from pytest_flopsbudget.counting.aggregation.result import complexity
-from pytest_flopsbudget.counting.cloning.cloner import Shadow, sharing_data, uncompiled, without_data
-from pytest_flopsbudget.counting.cloning.lightning import without_logs
-from pytest_flopsbudget.counting.cloning.optimizers import know_steps, name_idle_steps, optimizers_in
+from pytest_flopsbudget.counting.aggregation.result import build_complexity
+from pytest_flopsbudget.counting.cloning.cloner import Cloner, clone_sharing_data, clone_to_meta, unwrap_compiled
+from pytest_flopsbudget.counting.cloning.lightning import disable_logging
+from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers, note_idle_steps, record_step_counts
 from pytest_flopsbudget.counting.cloning.torchscript import ReadsMemoryError
 from pytest_flopsbudget.counting.distributed.data_parallel import reshard
-from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_work_only, wait_for
+from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_shards_only, wait_for
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.higher_order import flex_attention
-from pytest_flopsbudget.counting.higher_order.control_flow import in_plain_pytorch
-from pytest_flopsbudget.counting.isolation.global_state import undisturbed
-from pytest_flopsbudget.counting.meta.attention import attention_as_on_cpu
-from pytest_flopsbudget.counting.meta.autocast import autocast_followed
-from pytest_flopsbudget.counting.meta.known_values import LARGEST_INTEGERS
-from pytest_flopsbudget.counting.meta.recurrent import step_by_step
-from pytest_flopsbudget.counting.tensors.traversal import tensors_of
+from pytest_flopsbudget.counting.higher_order.control_flow import higher_order_decomposed
+from pytest_flopsbudget.counting.isolation.global_state import isolated
+from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
+from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
+from pytest_flopsbudget.counting.meta.known_values import MAX_INTEGER_ELEMENTS
+from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
+from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.tracing.labels import name_of, signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
-from pytest_flopsbudget.counting.tracing.other_threads import other_threads_heard
+from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.real import RealTracer
-from pytest_flopsbudget.counting.tracing.resident import name_holdings
+from pytest_flopsbudget.counting.tracing.resident import record_resident_tensors
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
-from pytest_flopsbudget.counting.tracing.undispatched import unseen_named
+from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_flopsbudget.counting.meta.known_values import Constants
+    from pytest_flopsbudget.counting.meta.known_values import KnownValues
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity, Execution
@@ -53,11 +53,11 @@ class _Run:
         kwargs: dict[str, Any],
         backward: bool,
         *,
-        shortcuts: bool = True,
+        reuse_answers: bool = True,
         devices: Sequence[Device] = (),
     ) -> None:
-        self._shortcuts, self._devices = shortcuts, devices
-        self._model: Callable[..., Any] = uncompiled(model)
+        self._reuse_answers, self._devices = reuse_answers, devices
+        self._model: Callable[..., Any] = unwrap_compiled(model)
         self._args, self._kwargs, self._backward = args, kwargs, backward
         self.name = name_of(self._model)
         #: What counted; there once it has.
@@ -67,38 +67,38 @@ class _Run:
         #: The first tensor that holds no data, in words; known after a run on shapes.
         self.without_data: str | None = None
         #: Whether doubles of modules without hooks have dicts to put some in.
-        self._own_hooks = not shortcuts
+        self._own_hooks = not reuse_answers
 
     def on_shapes(self) -> tuple[Complexity | None, Exception | None]:
         """The complexity, or why it could not be had from shapes."""
-        return self._on_twins("shapes", _know_block_masks)
+        return self._run_on_meta("shapes", _record_block_masks)
 
     def on_integers(self) -> tuple[Complexity | None, Exception | None]:
         """The complexity from shapes, and from what the integer and boolean tensors hold: masks, lengths, indices.
 
         Much of what asks for data asks for these, which are small, and often real where a model is on ``meta``.
         """
-        return self._on_twins("real", _know_integers)
+        return self._run_on_meta("real", _record_integers)
 
-    def _on_twins(
-        self, execution: Execution, prepare: Callable[[Constants, Shadow], None]
+    def _run_on_meta(
+        self, execution: Execution, prepare: Callable[[KnownValues, Cloner], None]
     ) -> tuple[Complexity | None, Exception | None]:
-        result, failure = self._on_twins_with_hooks(execution, prepare, gradients=self._takes_gradients())
+        result, failure = self._run_on_meta_with_hooks(execution, prepare, gradients=self._takes_gradients())
         if failure is not None and self.asked_for_data is None and self._may_take_gradients():
-            result, failure = self._on_twins_with_hooks(execution, prepare, gradients=True)
+            result, failure = self._run_on_meta_with_hooks(execution, prepare, gradients=True)
         return result, failure
 
-    def _on_twins_with_hooks(
-        self, execution: Execution, prepare: Callable[[Constants, Shadow], None], *, gradients: bool
+    def _run_on_meta_with_hooks(
+        self, execution: Execution, prepare: Callable[[KnownValues, Cloner], None], *, gradients: bool
     ) -> tuple[Complexity | None, Exception | None]:
-        result, failure, shadow = self._on_twins_once(execution, prepare, gradients=gradients)
-        if shadow.lacks_hooks:
+        result, failure, cloner = self._run_on_meta_once(execution, prepare, gradients=gradients)
+        if cloner.lacks_hooks:
             self._own_hooks, self.asked_for_data = True, None
-            result, failure, _ = self._on_twins_once(execution, prepare, gradients=gradients)
+            result, failure, _ = self._run_on_meta_once(execution, prepare, gradients=gradients)
         return result, failure
 
     def _takes_gradients(self) -> bool:
-        return self._backward or (not self._shortcuts and torch.is_grad_enabled())
+        return self._backward or (not self._reuse_answers and torch.is_grad_enabled())
 
     def _has_gradients(self) -> bool:
         """Whether the gradients that are there already are a part of what is measured.
@@ -109,9 +109,9 @@ class _Run:
         return not (self._backward or isinstance(self._model, torch.nn.Module))
 
     @staticmethod
-    def _trains(shadow: Shadow) -> bool:
+    def _trains(cloner: Cloner) -> bool:
         """Whether there is a step of an optimizer in what is measured, which does nothing without gradients."""
-        return torch.is_grad_enabled() and bool(optimizers_in(shadow))
+        return torch.is_grad_enabled() and bool(find_optimizers(cloner))
 
     def _may_take_gradients(self) -> bool:
         """Whether a forward pass that failed without gradients may be one that takes some on its way.
@@ -120,46 +120,46 @@ class _Run:
         """
         return torch.is_grad_enabled() and not self._takes_gradients()
 
-    def _on_twins_once(
-        self, execution: Execution, prepare: Callable[[Constants, Shadow], None], *, gradients: bool
-    ) -> tuple[Complexity | None, Exception | None, Shadow]:
-        shadow = Shadow(without_data, own_hooks=self._own_hooks, gradients=self._has_gradients())
+    def _run_on_meta_once(
+        self, execution: Execution, prepare: Callable[[KnownValues, Cloner], None], *, gradients: bool
+    ) -> tuple[Complexity | None, Exception | None, Cloner]:
+        cloner = Cloner(clone_to_meta, own_hooks=self._own_hooks, gradients=self._has_gradients())
         tracer = None
         try:
-            with undisturbed(), flex_attention.countable(on_meta=True):
-                model, args, kwargs = self._doubled(shadow)
-                tracer = ShapesTracer(_tracker_of(model), shortcuts=self._shortcuts)
-                _know_batch_sizes(tracer.constants, shadow)
-                know_steps(tracer.constants, shadow)
-                name_idle_steps(tracer, shadow)
-                gradients = gradients or self._trains(shadow)
-                prepare(tracer.constants, shadow)
-                one_for_all = tracer if self._shortcuts else None
-                casting = autocast_followed(partial(_originals, shadow))
+            with isolated(), flex_attention.countable(on_meta=True):
+                model, args, kwargs = self._clone_inputs(cloner)
+                tracer = ShapesTracer(_tracker_of(model), reuse_answers=self._reuse_answers)
+                _record_batch_sizes(tracer.known_values, cloner)
+                record_step_counts(tracer.known_values, cloner)
+                note_idle_steps(tracer, cloner)
+                gradients = gradients or self._trains(cloner)
+                prepare(tracer.known_values, cloner)
+                shared_tracer = tracer if self._reuse_answers else None
+                casting = autocast_on_meta(partial(_original_tensors, cloner))
                 with (
-                    step_by_step(one_for_all),
-                    attention_as_on_cpu(),
-                    tracer.tracker.following(shadow.modules),
-                    local_work_only(shadow.modules, tracer, on_meta=True),
+                    recurrent_decomposed(shared_tracer),
+                    cpu_attention_on_meta(),
+                    tracer.tracker.following(cloner.modules),
+                    local_shards_only(cloner.modules, tracer, on_meta=True),
                     casting,
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
-                reshard(shadow.modules)
-                name_holdings(tracer.memory, shadow)
+                reshard(cloner.modules)
+                record_resident_tensors(tracer.memory, cloner)
             if tracer.asked_for_data is None:
-                return self._complexity(tracer, execution), None, shadow
+                return self._complexity(tracer, execution), None, cloner
             failure: Exception = NeedsDataError(tracer.asked_for_data[0])
         except UsageError:
             raise
         except ReadsMemoryError as error:
-            shadow.of((self._args, self._kwargs))  # to know whether these hold data
-            self.asked_for_data, self.without_data = (error.instruction, ""), first_without_data(shadow)
-            return None, error, shadow
+            cloner.clone((self._args, self._kwargs))  # to know whether these hold data
+            self.asked_for_data, self.without_data = (error.instruction, ""), find_tensor_without_data(cloner)
+            return None, error, cloner
         except Exception as error:  # noqa: BLE001 -- whether it is the model's own, running for real will show
             failure = error
         self.asked_for_data = None if tracer is None else tracer.asked_for_data
-        self.without_data = first_without_data(shadow)
-        return None, failure, shadow
+        self.without_data = find_tensor_without_data(cloner)
+        return None, failure, cloner
 
     def for_real(self) -> Complexity:
         """The complexity as it is with this data."""
@@ -173,28 +173,28 @@ class _Run:
         return self._for_real_once(gradients=True)
 
     def _for_real_once(self, *, gradients: bool) -> Complexity:
-        with undisturbed(), flex_attention.countable(on_meta=False):
-            shadow = Shadow(sharing_data, gradients=self._has_gradients())
-            model, args, kwargs = self._doubled(shadow)
+        with isolated(), flex_attention.countable(on_meta=False):
+            cloner = Cloner(clone_sharing_data, gradients=self._has_gradients())
+            model, args, kwargs = self._clone_inputs(cloner)
             tracer = RealTracer(_tracker_of(model))
-            name_idle_steps(tracer, shadow)
-            gradients = gradients or self._trains(shadow)
+            note_idle_steps(tracer, cloner)
+            gradients = gradients or self._trains(cloner)
             try:
                 with (
-                    tracer.tracker.following(shadow.modules),
-                    local_work_only(shadow.modules, tracer, on_meta=False),
+                    tracer.tracker.following(cloner.modules),
+                    local_shards_only(cloner.modules, tracer, on_meta=False),
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
-                reshard(shadow.modules)
-                name_holdings(tracer.memory, shadow)
+                reshard(cloner.modules)
+                record_resident_tensors(tracer.memory, cloner)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")
 
-    def _doubled(self, shadow: Shadow) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        doubles = shadow.of(self._model), shadow.of(self._args), shadow.of(self._kwargs)
-        without_logs(shadow.modules)
-        return doubles
+    def _clone_inputs(self, cloner: Cloner) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        clones = cloner.clone(self._model), cloner.clone(self._args), cloner.clone(self._kwargs)
+        disable_logging(cloner.modules)
+        return clones
 
     def _traced(
         self,
@@ -206,23 +206,23 @@ class _Run:
         gradients: bool,
     ) -> None:
         with (
-            in_plain_pytorch(tracer),
-            unseen_named(tracer),
+            higher_order_decomposed(tracer),
+            undispatched_noted(tracer),
             following_steps(tracer.steps),
-            other_threads_heard(tracer.tracker),
+            other_threads_tracked(tracer.tracker),
             tracer.memory.following_resizes(),
             tracer,
             torch.set_grad_enabled(gradients),
         ):
             output = model(*args, **kwargs)
             if has_process_group():
-                wait_for(tensors_of(output))
+                wait_for(iterate_tensors(output))
             if self._backward:
                 run_backward(output)
 
     def _complexity(self, tracer: Tracer, execution: Execution) -> Complexity:
         self.tracer = tracer
-        return complexity(
+        return build_complexity(
             tracer,
             model=self.name,
             inputs=signature_of(self._args, self._kwargs),
@@ -235,7 +235,9 @@ class _Run:
 def run_backward(outputs: Any) -> None:
     """Run the backward pass of the sum of all outputs that can be differentiated."""
     tensors = [
-        leaf for leaf in tensors_of(outputs) if leaf.requires_grad and (leaf.is_floating_point() or leaf.is_complex())
+        leaf
+        for leaf in iterate_tensors(outputs)
+        if leaf.requires_grad and (leaf.is_floating_point() or leaf.is_complex())
     ]
     if not tensors:
         raise UsageError(
@@ -269,38 +271,40 @@ def _module_of(model: Callable[..., Any]) -> torch.nn.Module | None:
     return owner if isinstance(owner, torch.nn.Module) else None
 
 
-def _know_block_masks(constants: Constants, shadow: Shadow) -> None:
+def _record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
     """The structure of an attention mask is a setting of the model, though it is held in tensors."""
-    for original, double in shadow.objects:
-        for count, its_double in zip(flex_attention.counts_of(original), flex_attention.counts_of(double), strict=True):
+    for original, clone in cloner.objects:
+        for count, its_clone in zip(
+            flex_attention.block_counts(original), flex_attention.block_counts(clone), strict=True
+        ):
             if not (count.is_meta or _is_fake(count)):
-                constants.remember(its_double, count)
+                known_values.remember(its_clone, count)
 
 
-def _know_batch_sizes(constants: Constants, shadow: Shadow) -> None:
+def _record_batch_sizes(known_values: KnownValues, cloner: Cloner) -> None:
     """The batch sizes of packed sequences are real, and read by the layers that they are handed to."""
-    for packed in shadow.packed:
-        constants.on_cpu(packed.batch_sizes)
+    for packed in cloner.packed_sequences:
+        known_values.track_on_cpu(packed.batch_sizes)
 
 
-def _know_integers(constants: Constants, shadow: Shadow) -> None:
-    constants.largest = LARGEST_INTEGERS
-    for original, double in shadow.doubles():
+def _record_integers(known_values: KnownValues, cloner: Cloner) -> None:
+    known_values.max_elements = MAX_INTEGER_ELEMENTS
+    for original, clone in cloner.clones():
         if isinstance(original, torch.Tensor) and not (
             original.is_floating_point()
             or original.is_complex()
             or original.is_meta
             or _is_fake(original)
-            or original.numel() > LARGEST_INTEGERS
+            or original.numel() > MAX_INTEGER_ELEMENTS
         ):
-            constants.remember(double, original)
+            known_values.remember(clone, original)
 
 
-def first_without_data(shadow: Shadow) -> str | None:
+def find_tensor_without_data(cloner: Cloner) -> str | None:
     """The first doubled tensor that holds no data, in words; None where all of them do."""
     names: dict[int, str] = {}
     tensors: list[torch.Tensor] = []
-    for original, _ in shadow.doubles():
+    for original, _ in cloner.clones():
         if isinstance(original, torch.nn.Module):
             held = (*original.named_parameters(), *original.named_buffers())
             for name, tensor in held:
@@ -315,8 +319,8 @@ def first_without_data(shadow: Shadow) -> str | None:
     return f"{names.get(id(empty), 'an input')} ({'a fake tensor' if _is_fake(empty) else 'on the meta device'})"
 
 
-def _originals(shadow: Shadow) -> Iterator[torch.Tensor]:
-    return (original for original, _ in shadow.doubles() if isinstance(original, torch.Tensor))
+def _original_tensors(cloner: Cloner) -> Iterator[torch.Tensor]:
+    return (original for original, _ in cloner.clones() if isinstance(original, torch.Tensor))
 
 
 def _is_fake(tensor: torch.Tensor) -> bool:

@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from pytest_flopsbudget.counting.aggregation.result import complexity
-from pytest_flopsbudget.counting.cloning.cloner import uncompiled
-from pytest_flopsbudget.counting.distributed.dtensor import propagation_unseen
+from pytest_flopsbudget.counting.aggregation.result import build_complexity
+from pytest_flopsbudget.counting.cloning.cloner import unwrap_compiled
+from pytest_flopsbudget.counting.distributed.dtensor import propagation_hidden
 from pytest_flopsbudget.counting.higher_order import flex_attention
-from pytest_flopsbudget.counting.isolation.global_state import measurements_around
-from pytest_flopsbudget.counting.isolation.patching import replaced
-from pytest_flopsbudget.counting.tensors.traversal import tensors_of
+from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
+from pytest_flopsbudget.counting.isolation.patching import patched
+from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.tracing.phases import following_steps
-from pytest_flopsbudget.counting.tracing.resident import name_modules
-from pytest_flopsbudget.counting.tracing.undispatched import unseen_named
+from pytest_flopsbudget.counting.tracing.resident import record_module_tensors
+from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
 from pytest_flopsbudget.counting.tracing.watched import WatchTracer
 from pytest_flopsbudget.counting.tracing.watched_modules import WatchedModules
-from pytest_flopsbudget.hardware.catalog import devices_of
+from pytest_flopsbudget.hardware.catalog import resolve_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,14 +46,14 @@ class Watch:
 
     Args:
         name: what is watched, in words; the name of the measurement where several models are called, or none.
-        shortcuts: as `measure` has them, for what has to be counted on shapes beside the run.
+        reuse_answers: as `measure` has them, for what has to be counted on shapes beside the run.
         devices: for which to estimate the time.
     """
 
-    def __init__(self, name: str, *, shortcuts: bool = True, devices: Sequence[Device] = ()) -> None:
+    def __init__(self, name: str, *, reuse_answers: bool = True, devices: Sequence[Device] = ()) -> None:
         self._name = name
         self._devices = devices
-        self._shortcuts = shortcuts
+        self._reuse_answers = reuse_answers
         self._stack = ExitStack()
         self._out = False
         self._tracer: WatchTracer | None = None
@@ -65,15 +65,15 @@ class Watch:
         tracker = WatchedModules(self._name)
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
-            stack.enter_context(unseen_named(tracer))
+            stack.enter_context(undispatched_noted(tracer))
             stack.enter_context(flex_attention.countable(on_meta=False))
             if _COMPILER not in sys.modules:
                 # Only a loaded compiler can be told to stay out.
-                stack.enter_context(replaced([(torch, "compile", self._compile_of(torch.compile))]))
+                stack.enter_context(patched([(torch, "compile", self._compile_of(torch.compile))]))
             stack.enter_context(following_steps(tracer.steps))
             stack.enter_context(tracer.memory.following_resizes())
-            stack.enter_context(propagation_unseen())
-            stack.enter_context(replaced([(torch.nn.Module, "__call__", self._call_of(tracer))]))
+            stack.enter_context(propagation_hidden())
+            stack.enter_context(patched([(torch.nn.Module, "__call__", self._call_of(tracer))]))
             stack.enter_context(tracer)
             self._stack = stack.pop_all()
         if _COMPILER in sys.modules:
@@ -108,10 +108,10 @@ class Watch:
         self._stack.close()
         tracer, self._tracer = self._tracer, None
         if tracer is not None:
-            self._complexity = _summed_up(tracer, self._devices)
+            self._complexity = _sum_up(tracer, self._devices)
 
     @property
-    def ran(self) -> bool:
+    def has_run(self) -> bool:
         """Whether anything ran that the dispatcher saw computing, or a module was called."""
         seen = self._complexity
         return seen is not None and (seen.runs_model or any(map(_computes, seen.operators.values())))
@@ -130,7 +130,7 @@ class Watch:
     def _call_of(self, tracer: WatchTracer) -> Any:
         """What a call of any module is while the watch lasts."""
         before = torch.nn.Module.__call__
-        follow, depth = tracer.tracker.follow, measurements_around()
+        follow, depth = tracer.tracker.follow, measurement_depth()
         #: Classes whose modules are called like any.
         plain: dict[type, bool] = {}
 
@@ -139,14 +139,14 @@ class Watch:
             kind = type(module)
             if kind not in plain:
                 plain[kind] = not (kind.__name__ == "OptimizedModule" or issubclass(kind, torch.jit.ScriptModule))
-            if measurements_around() != depth:
+            if measurement_depth() != depth:
                 return before(module, *args, **kwargs)
             if plain[kind] and module._compiled_call_impl is None:  # noqa: SLF001
                 return follow(before, module, args, kwargs)
             if not isinstance(module, torch.jit.ScriptModule):
-                _count_beside(tracer, module, args, kwargs, shortcuts=self._shortcuts)
+                _count_separately(tracer, module, args, kwargs, reuse_answers=self._reuse_answers)
                 return _run_compiled(tracer, before, module, args, kwargs)
-            if _runs_unseen(module):
+            if _hides_kernels(module):
                 tracer.note_unknown("torch.jit.optimize_for_inference")
             return follow(before, module, args, kwargs)
 
@@ -157,24 +157,24 @@ def _computes(operator: Operator) -> bool:
     return any(operator.metrics.get(key) for key in ("flops", "other_flops", "communication"))
 
 
-def watch(name: str = "watch", *, shortcuts: bool = True, devices: Sequence[str | Device] = ()) -> Watch:
+def watch(name: str = "watch", *, reuse_answers: bool = True, devices: Sequence[str | Device] = ()) -> Watch:
     """Count all that runs in a ``with`` block; see `Watch`.
 
     Raises:
         UsageError: no device has one of the names.
     """
-    return Watch(name, shortcuts=shortcuts, devices=devices_of(devices))
+    return Watch(name, reuse_answers=reuse_answers, devices=resolve_devices(devices))
 
 
-def _summed_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
+def _sum_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     tracker = tracer.tracker
     model = tracker.settle()
     modules = [node.module for node in tracker.nodes.values() if node.module is not None]
-    name_modules(tracer.memory, modules)
+    record_module_tensors(tracer.memory, modules)
     tracer.memory.close()
-    for tally in tracer.unknown.values():
+    for tally in tracer.unknown_calls.values():
         tally.paths = {tracker.settled(path) for path in tally.paths}
-    return complexity(
+    return build_complexity(
         tracer,
         model=model,
         inputs=tracker.inputs(),
@@ -184,24 +184,24 @@ def _summed_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     )
 
 
-def _runs_unseen(module: torch.jit.ScriptModule) -> bool:
-    from pytest_flopsbudget.counting.cloning.frozen_torchscript import runs_unseen  # noqa: PLC0415 -- few models are scripted
+def _hides_kernels(module: torch.jit.ScriptModule) -> bool:
+    from pytest_flopsbudget.counting.cloning.frozen_torchscript import hides_kernels  # noqa: PLC0415 -- few models are scripted
 
-    return runs_unseen(module)
+    return hides_kernels(module)
 
 
-def _count_beside(
-    tracer: WatchTracer, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, shortcuts: bool
+def _count_separately(
+    tracer: WatchTracer, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, reuse_answers: bool
 ) -> None:
     """Count what a compiled model was compiled from, on shapes: nobody sees into its kernels."""
     from pytest_flopsbudget.counting.measure import measure_traced  # noqa: PLC0415 -- few models are compiled
 
     try:
-        _, counted = measure_traced(module, args, kwargs, shortcuts=shortcuts)
+        _, counted = measure_traced(module, args, kwargs, reuse_answers=reuse_answers)
     except Exception:  # noqa: BLE001 -- the run itself shows what is wrong with the call
         tracer.note_unknown("torch.compile")
     else:
-        tracer.take_over(uncompiled(module), counted, args, kwargs)
+        tracer.take_over(unwrap_compiled(module), counted, args, kwargs)
 
 
 def _run_compiled(
@@ -216,8 +216,8 @@ def _run_compiled(
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")
-        with stance, replaced([(torch.nn.Module, "__call__", _CALL)]), _disable_current_modes():
+        with stance, patched([(torch.nn.Module, "__call__", _CALL)]), _disable_current_modes():
             output = before(module, *args, **kwargs)
-    for node in {tensor.grad_fn for tensor in tensors_of(output) if tensor.grad_fn is not None}:
+    for node in {tensor.grad_fn for tensor in iterate_tensors(output) if tensor.grad_fn is not None}:
         node.register_prehook(lambda _gradients: tracer.note_unknown("torch.compile"))
     return output

@@ -390,7 +390,7 @@ _PROFILES = (
 DEVICES: Mapping[str, Device] = {device.name: device for device in _PROFILES}
 
 
-def device_named(name: str, own: Mapping[str, Device] | None = None) -> Device:
+def find_device(name: str, own: Mapping[str, Device] | None = None) -> Device:
     """The device that is called ``name``, in whatever case: one of a project's ``own`` profiles, or a known one.
 
     Raises:
@@ -407,7 +407,7 @@ def device_named(name: str, own: Mapping[str, Device] | None = None) -> Device:
     raise ValueError(f"no device is named {name!r}{hint} There are {', '.join(devices)}")
 
 
-def recognized(description: str, devices: Iterable[Device] = tuple(DEVICES.values())) -> Device | None:
+def recognize_device(description: str, devices: Iterable[Device] = tuple(DEVICES.values())) -> Device | None:
     """The device that a driver or an operating system describes so: "NVIDIA A100-SXM4-80GB", "Raspberry Pi 5 Model B".
 
     None where nothing fits: a laptop's variant, or one with another memory, is another device.
@@ -420,14 +420,14 @@ def recognized(description: str, devices: Iterable[Device] = tuple(DEVICES.value
     return None
 
 
-def devices_of(devices: Iterable[str | Device]) -> tuple[Device, ...]:
+def resolve_devices(devices: Iterable[str | Device]) -> tuple[Device, ...]:
     """The devices that are meant, each once.
 
     Raises:
         UsageError: no device has one of the names.
     """
     try:
-        found = [device_named(device) if isinstance(device, str) else device for device in devices]
+        found = [find_device(device) if isinstance(device, str) else device for device in devices]
     except ValueError as error:
         raise UsageError(f"devices: {error}") from None
     return tuple({device.name: device for device in found}.values())

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_flopsbudget.identifiers import FOLDER
-from pytest_flopsbudget.plugin.items import own_file, own_nodeid
-from pytest_flopsbudget.plugin.xdist import CENSUS
+from pytest_flopsbudget.plugin.items import item_file, item_nodeid
+from pytest_flopsbudget.plugin.xdist import COLLECTION
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
 
 
-def refusal(why: str) -> str:
+def prune_refusal(why: str) -> str:
     """The line that refuses to prune."""
     return (
         f"--flops-budget-prune: {why}, so what has no test is not known, and nothing was removed; run without what "
@@ -26,7 +26,7 @@ def refusal(why: str) -> str:
     )
 
 
-class Collected:
+class CollectedTests:
     """What was collected, of the test files beside which there are baselines.
 
     No dataclass: making one takes longer than everything else that a run without measurements pays.
@@ -45,7 +45,7 @@ class Collected:
         #: Why these are not all the tests in the files and folders that were asked for; "" where they are.
         self.partial = partial
 
-    def packed(self) -> dict[str, Any]:
+    def to_builtins(self) -> dict[str, Any]:
         """Plain builtins, which reach another process."""
         return {
             "files": {str(path): [nodeid, sorted(ids)] for path, (nodeid, ids) in self.files.items()},
@@ -54,13 +54,13 @@ class Collected:
         }
 
     @classmethod
-    def unpacked(cls, data: Mapping[str, Any]) -> Collected:
+    def from_builtins(cls, data: Mapping[str, Any]) -> CollectedTests:
         """What `packed` made plain."""
         files = {Path(path): (nodeid, set(ids)) for path, (nodeid, ids) in data["files"].items()}
         return cls(files, set(map(Path, data["unfinished"])), data["partial"])
 
 
-class Census:
+class CollectionRecorder:
     """A plugin object, since it hears of everything that is collected, before anything is deselected."""
 
     def __init__(self, config: pytest.Config) -> None:
@@ -68,7 +68,7 @@ class Census:
         self._beside_baselines: dict[Path, bool] = {}
         self._errors = 0
         self._tests = 0
-        self.collected = Collected()
+        self.collected = CollectedTests()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_make_collect_report(
@@ -81,7 +81,7 @@ class Census:
             if not report.passed:
                 self.collected.unfinished.add(collector.path)
             elif isinstance(collector, pytest.File):
-                self.collected.files.setdefault(collector.path, (own_file(collector), set()))
+                self.collected.files.setdefault(collector.path, (item_file(collector), set()))
         return report
 
     @property
@@ -93,19 +93,19 @@ class Census:
         """A test is there."""
         self._tests += 1
         if item.path in self.collected.files:
-            self.collected.files[item.path][1].add(own_nodeid(item).partition("::")[2])
+            self.collected.files[item.path][1].add(item_nodeid(item).partition("::")[2])
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Everything is collected, and what is deselected is known."""
         self.collected.partial = self.why_partial(session.items)
         if hasattr(self._config, "workeroutput"):
-            self._config.workeroutput[CENSUS] = self.collected.packed()
+            self._config.workeroutput[COLLECTION] = self.collected.to_builtins()
 
-    def refusal(self, selected: Sequence[pytest.Item]) -> str:
+    def prune_refusal(self, selected: Sequence[pytest.Item]) -> str:
         """Why nothing can be pruned before the tests run; "" where that is not known by then."""
         # Files that cannot be collected end the run by themselves.
         why = self.why_partial(selected)
-        return "" if self._errors or not why else refusal(why)
+        return "" if self._errors or not why else prune_refusal(why)
 
     def why_partial(self, selected: Sequence[pytest.Item]) -> str:
         """Why ``selected`` are not all the tests in the files and folders that were asked for; "" where they are."""

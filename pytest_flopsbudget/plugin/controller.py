@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flopsbudget.plugin.collection import Collected, refusal
-from pytest_flopsbudget.plugin.xdist import CENSUS, ENCODING, MISTAKES, terminal_encoding
+from pytest_flopsbudget.plugin.collection import CollectedTests, prune_refusal
+from pytest_flopsbudget.plugin.xdist import COLLECTION, ENCODING, PROBLEMS, terminal_encoding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
     from typing import Literal
 
-    from pytest_flopsbudget.plugin.explain import Explaining
+    from pytest_flopsbudget.plugin.explain import ExplainPlugin
     from pytest_flopsbudget.plugin.session import BudgetSession
-    from pytest_flopsbudget.storage.run_record import Ledger
+    from pytest_flopsbudget.storage.run_record import RunRecord
 
 
 class Controller:
@@ -27,25 +27,25 @@ class Controller:
     def __init__(
         self,
         config: pytest.Config,
-        knows: Callable[[], BudgetSession],
-        collected: Collected,
+        get_session: Callable[[], BudgetSession],
+        collected: CollectedTests,
         reports: Mapping[str, Path],
-        explaining: Explaining | None = None,
+        explain_plugin: ExplainPlugin | None = None,
     ) -> None:
         self._config = config
         #: What the plugin knows of the run, which costs imports.
-        self._knows = knows
+        self._get_session = get_session
         self._collected = collected
         #: The flag that asks for a report → its file.
         self._reports = reports
         #: The test to explain, where the run is for that.
-        self._explaining = explaining
+        self._explain_plugin = explain_plugin
         #: Why a report could not be written, or nothing be explained, for the summary.
         self._unwritten: list[str] = []
         #: Annotations for GitHub Actions, for the end of the summary.
         self._commands: list[str] = []
-        self._ledger: Ledger | None = None
-        self._mistakes: list[str] = []
+        self._run_record: RunRecord | None = None
+        self._problems: list[str] = []
         #: Tests of which a part failed that has a report of its own, before or after the one of the whole.
         self._failed_in_part: set[str] = set()
         #: The exit code does not tell: pytest.exit() sets any.
@@ -58,15 +58,15 @@ class Controller:
         key = report.__dict__.get("flops_budget_file", "") + report.nodeid
         payload = report.__dict__.pop("flops_budget", None)
         if payload is not None and report.outcome in {"passed", "failed"}:
-            self._known_ledger().record(key, payload, passed=report.passed)
+            self._get_run_record().record(key, payload, passed=report.passed)
         elif report.when == "setup":
             self._failed_in_part.discard(key)
-            if self._ledger is not None:
-                self._ledger.forget(key)
+            if self._run_record is not None:
+                self._run_record.forget(key)
         elif report.failed:
             self._failed_in_part.add(key)
-        if self._ledger is not None and key in self._failed_in_part:
-            self._ledger.fail(key)
+        if self._run_record is not None and key in self._failed_in_part:
+            self._run_record.fail(key)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
@@ -77,17 +77,17 @@ class Controller:
     def pytest_testnodedown(self, node: Any) -> None:
         """A worker of pytest-xdist ended; it may have found mistakes that it could not raise itself."""
         output = getattr(node, "workeroutput", {})
-        self._mistakes += [mistake for mistake in output.get(MISTAKES, []) if mistake not in self._mistakes]
-        if CENSUS in output:
+        self._problems += [problem for problem in output.get(PROBLEMS, []) if problem not in self._problems]
+        if COLLECTION in output:
             # All workers collect the same, or the run fails; one that died tells nothing.
-            self._collected = Collected.unpacked(output[CENSUS])
+            self._collected = CollectedTests.from_builtins(output[COLLECTION])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
         """End the run as without workers where these found mistakes. An exception from inside ends it early."""
         result = yield
-        if self._mistakes:
-            raise pytest.UsageError("\n".join(self._mistakes))
+        if self._problems:
+            raise pytest.UsageError("\n".join(self._problems))
         self._ran_through = True
         return result
 
@@ -99,32 +99,34 @@ class Controller:
 
     def _update(self, session: pytest.Session) -> None:
         update: Literal["all", "new", "improved"] | None = self._config.getoption("--flops-budget-update")
-        if update is not None and self._ledger is not None:
-            self._ledger.update(None if update == "all" else update)
+        if update is not None and self._run_record is not None:
+            self._run_record.update(None if update == "all" else update)
         if not self._config.getoption("--flops-budget-disable"):
             self._look_for_orphans(session)
-        if self._ledger is not None:
-            self._tell(self._ledger.errors, session)
+        if self._run_record is not None:
+            self._report_errors(self._run_record.errors, session)
 
     def _report(self, session: pytest.Session) -> None:
-        if self._ledger is None and not self._reports:
+        if self._run_record is None and not self._reports:
             return
         from pytest_flopsbudget.plugin import report_writer  # noqa: PLC0415 -- most runs of pytest measure nothing
 
-        published = report_writer.publish(self._knows(), session, self._ledger, self._reports)
+        published = report_writer.publish(self._get_session(), session, self._run_record, self._reports)
         self._commands = published.commands
         self._unwritten = published.errors
-        self._tell(published.errors, session)
+        self._report_errors(published.errors, session)
         if not self._config.pluginmanager.has_plugin("terminalreporter"):
             sys.stdout.writelines(f"{command}\n" for command in published.commands)
 
     def _explain(self, session: pytest.Session) -> None:
-        problem = "" if self._explaining is None else self._explaining.problem([*(self._ledger or ())], session)
+        problem = (
+            "" if self._explain_plugin is None else self._explain_plugin.problem([*(self._run_record or ())], session)
+        )
         if problem:
             self._unwritten.append(problem)
-            self._tell([problem], session)
+            self._report_errors([problem], session)
 
-    def _tell(self, errors: Sequence[str], session: pytest.Session) -> None:
+    def _report_errors(self, errors: Sequence[str], session: pytest.Session) -> None:
         """Let the exit code tell of errors and, where no summary will, the error output."""
         if errors and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
@@ -139,20 +141,20 @@ class Controller:
             why = "the run stopped early"
         if why:
             if prune and session.exitstatus != pytest.ExitCode.USAGE_ERROR:
-                self._known_ledger().errors.append(refusal(why))
+                self._get_run_record().errors.append(prune_refusal(why))
             return
-        if not (prune or self._ledger is not None or self._collected.files):
+        if not (prune or self._run_record is not None or self._collected.files):
             # Nothing was measured, and nothing hints at baselines.
             return
-        ledger = self._known_ledger()
+        run_record = self._get_run_record()
         tests = {file: known for file, known in self._collected.files.items() if file not in self._collected.unfinished}
-        ledger.find_orphans(tests, self._without_test_file())
+        run_record.find_orphans(tests, self._without_test_file())
         if prune:
-            ledger.prune()
+            run_record.prune()
 
     def _without_test_file(self) -> dict[Path, str]:
         """Baseline files without a test file in the folders that were asked for → the node id that this had."""
-        from pytest_flopsbudget.storage.orphans import without_test_file  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.storage.orphans import find_files_without_test  # noqa: PLC0415 -- brings msgspec
 
         config = self._config
         here = config.invocation_params.dir
@@ -160,25 +162,27 @@ class Controller:
         ignored = [str(here / path) for path in config.getoption("ignore") or ()]
         skipped = [*config.getini("norecursedirs"), *ignored, *(config.getoption("ignore_glob") or ())]
         found = {}
-        for path in without_test_file(folders, skipped):
+        for path in find_files_without_test(folders, skipped):
             file = path.parent.parent / f"{path.stem}.py"
             found[path] = Path(os.path.relpath(file, config.rootpath)).as_posix()
         return found
 
-    def _known_ledger(self) -> Ledger:
-        if self._ledger is None:
-            from pytest_flopsbudget.storage.run_record import Ledger  # noqa: PLC0415 -- brings msgspec
+    def _get_run_record(self) -> RunRecord:
+        if self._run_record is None:
+            from pytest_flopsbudget.storage.run_record import RunRecord  # noqa: PLC0415 -- brings msgspec
 
-            self._ledger = Ledger()
-        return self._ledger
+            self._run_record = RunRecord()
+        return self._run_record
 
     def write_summary(self, reporter: pytest.TerminalReporter) -> None:
         """Write what the run measured to the terminal, if it measured anything."""
-        if self._ledger is not None and (len(self._ledger) or self._ledger.orphans or self._ledger.errors):
-            self._knows().write_summary(reporter, self._ledger)
-        if self._explaining is not None and self._ledger is not None:
-            for entry, name in self._explaining.pages(self._ledger):
-                self._knows().write_page(reporter, entry, name)
+        if self._run_record is not None and (
+            len(self._run_record) or self._run_record.orphans or self._run_record.errors
+        ):
+            self._get_session().write_summary(reporter, self._run_record)
+        if self._explain_plugin is not None and self._run_record is not None:
+            for entry, name in self._explain_plugin.pages(self._run_record):
+                self._get_session().write_page(reporter, entry, name)
         for error in self._unwritten:
             reporter.write_line(f"ERROR: {error}", red=True)
         for command in self._commands:

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_flopsbudget.identifiers import is_below, near
-from pytest_flopsbudget.plugin.items import as_typed, own_nodeid
+from pytest_flopsbudget.identifiers import is_below, near_nodeids
+from pytest_flopsbudget.plugin.items import as_typed, item_nodeid
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
-    from pytest_flopsbudget.plugin.collection import Census
+    from pytest_flopsbudget.plugin.collection import CollectionRecorder
     from pytest_flopsbudget.storage.run_record import Entry
 
 
 FLAG = "--flops-budget-explain"
 #: As many ids as a message can name.
-_MOST_NAMED = 5
+_MAX_NAMED = 5
 _HOW = "write FILE::TEST as pytest prints it, or FILE::TEST:NAME for one of its measurements"
 _ENDED_EARLY = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
 
@@ -42,20 +42,20 @@ def split_name(asked: str, nodeids: Iterable[str]) -> tuple[str, str | None] | N
     return next(((asked[:end], asked[end + 1 :]) for end in ends if not asked.startswith("::", end)), None)
 
 
-class Explaining:
+class ExplainPlugin:
     """A plugin object: chooses the test, hears how it ends, and knows which of its measurements are asked for.
 
     Args:
         config: the run's.
-        census: tells whether all could be collected.
+        collection_recorder: tells whether all could be collected.
 
     Raises:
         UsageError: no test is named, or one in a file that does not exist.
     """
 
-    def __init__(self, config: pytest.Config, census: Census) -> None:
+    def __init__(self, config: pytest.Config, collection_recorder: CollectionRecorder) -> None:
         self._config = config
-        self._census = census
+        self._collection_recorder = collection_recorder
         self._asked: str = config.getoption(FLAG)
         #: What is wrong with what was asked, for who ends the run.
         self.mistakes: list[str] = []
@@ -84,9 +84,9 @@ class Explaining:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
         """Leave the one test, before others leave out some of their own accord."""
-        nodeids = [own_nodeid(item) for item in items]
+        nodeids = [item_nodeid(item) for item in items]
         found = self._meant(nodeids)
-        if found is None and not self._census.failed:
+        if found is None and not self._collection_recorder.failed:
             self.mistakes.append(self._unknown([as_typed(nodeid, config) for nodeid in nodeids]))
             return
         meant = found[0] if found is not None else None
@@ -134,11 +134,13 @@ class Explaining:
     def _unknown(self, nodeids: Collection[str]) -> str:
         below = [nodeid for nodeid in nodeids if is_below(nodeid, self._asked)]
         if below:
-            named = ", ".join(below[:_MOST_NAMED]) + (", ..." if len(below) > _MOST_NAMED else "")
+            named = ", ".join(below[:_MAX_NAMED]) + (", ..." if len(below) > _MAX_NAMED else "")
             return f"{FLAG}={self._asked}: is {len(below):,} tests, of which one can be explained: {named}"
         file = self._asked.partition("::")[0]
         beside = [nodeid for nodeid in nodeids if nodeid.startswith(f"{file}::")]
-        return f"{FLAG}={self._asked}: no such test was collected; {near(self._asked, beside or nodeids)}; {_HOW}"
+        return (
+            f"{FLAG}={self._asked}: no such test was collected; {near_nodeids(self._asked, beside or nodeids)}; {_HOW}"
+        )
 
     def _meant(self, nodeids: Iterable[str]) -> tuple[str, str | None] | None:
         """The node id that is asked for, as it is typed where the run was started, or else at the root folder."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
-from pytest_flopsbudget.plugin.latency_policy import Timing
+from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
 from pytest_flopsbudget.results.verdict import DEFAULT_NAME
 
 if TYPE_CHECKING:
@@ -29,13 +29,13 @@ class FlopsBudget:
         self,
         prepare: Callable[[], object] = lambda: None,
         *,
-        shortcuts: bool = True,
+        reuse_answers: bool = True,
         test: str = "test",
         devices: Sequence[Device] = (),
-        timing: Timing | None = None,
+        latency_policy: LatencyPolicy | None = None,
     ) -> None:
-        self._shortcuts = shortcuts
-        self._timing = timing or Timing()
+        self._reuse_answers = reuse_answers
+        self._latency_policy = latency_policy or LatencyPolicy()
         # For which the time is estimated.
         self._devices = devices
         self._test = test
@@ -84,10 +84,10 @@ class FlopsBudget:
         self._prepare()
         start = time.perf_counter()
         complexity, tracer = measure_traced(
-            model, args, kwargs, backward=backward, shortcuts=self._shortcuts, devices=self._devices
+            model, args, kwargs, backward=backward, reuse_answers=self._reuse_answers, devices=self._devices
         )
-        if latency or (self._timing.wanted and self._would_keep(name, complexity)):
-            complexity = self._timing.timed(complexity, tracer, model, args, kwargs, backward=backward)
+        if latency or (self._latency_policy.wanted and self._would_keep(name, complexity)):
+            complexity = self._latency_policy.add_latency(complexity, tracer, model, args, kwargs, backward=backward)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
 
@@ -114,7 +114,7 @@ class FlopsBudget:
             name: as in a call of the fixture; the same name again keeps the largest measurement.
 
         Yields:
-            What has the measurement behind the block, as its ``complexity``.
+            What has the measurement behind the block, as its ``build_complexity``.
 
         Raises:
             UsageError: nothing was computed in the block, two different models under one name, or a block after the
@@ -125,7 +125,7 @@ class FlopsBudget:
         _check_name(name, f"flops_budget.watch({name!r})")
         with self._watching(name) as (watch, seconds):
             yield watch
-        if not watch.ran:
+        if not watch.has_run:
             raise UsageError(
                 f"flops_budget.watch({name!r}): nothing was computed in the block; run the model inside of it, in this "
                 "thread"
@@ -140,7 +140,7 @@ class FlopsBudget:
                 yield
             finally:
                 watch.end()
-                if watch.ran:
+                if watch.has_run:
                     complexity = self._untimed(watch.complexity)
                     self._keep(DEFAULT_NAME, complexity, seconds(), of_one_model=False)
 
@@ -150,7 +150,7 @@ class FlopsBudget:
 
         self._prepare()
         start = time.perf_counter()
-        with Watch(name, shortcuts=self._shortcuts, devices=self._devices) as watch:
+        with Watch(name, reuse_answers=self._reuse_answers, devices=self._devices) as watch:
             yield watch, lambda: time.perf_counter() - start
 
     def _check_open(self, what: str) -> None:
@@ -161,8 +161,8 @@ class FlopsBudget:
             )
 
     def _check(self, name: object, model: object, args: object, kwargs: object) -> None:
-        from pytest_flopsbudget.counting.inputs import inputs_of, required  # noqa: PLC0415 -- brings torch
-        from pytest_flopsbudget.counting.tensors.traversal import tensors_of  # noqa: PLC0415
+        from pytest_flopsbudget.counting.inputs import find_inputs, required_arguments  # noqa: PLC0415 -- brings torch
+        from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors  # noqa: PLC0415
 
         self._check_open("flops_budget(...)")
         _check_name(name, f"flops_budget(..., name={name!r})")
@@ -176,9 +176,9 @@ class FlopsBudget:
                 f"flops_budget(model, args, kwargs): kwargs is a value of type {type(kwargs).__name__}, not a "
                 "dictionary; several inputs are a tuple, as in flops_budget(model, (image, mask))"
             )
-        inputs = inputs_of(model, args, kwargs)
+        inputs = find_inputs(model, args, kwargs)
         given = inputs.args or inputs.kwargs
-        if (given or required(model)) and next(tensors_of((inputs.args, inputs.kwargs)), None) is None:
+        if (given or required_arguments(model)) and next(iterate_tensors((inputs.args, inputs.kwargs)), None) is None:
             shown = reprlib.repr(args) + (f", {reprlib.repr(kwargs)}" if kwargs else "")
             carried = (
                 "" if given else ", and the model carries no example of its own (dummy_inputs, example_input_array)"
@@ -191,7 +191,7 @@ class FlopsBudget:
 
     def _untimed(self, complexity: Complexity) -> Complexity:
         """What was watched; where its latency is limited, with a note that nothing holds it to that."""
-        if not self._timing.limited:
+        if not self._latency_policy.limited:
             return complexity
         from msgspec.structs import replace  # noqa: PLC0415 -- what was watched is made of them
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_flopsbudget.errors import BudgetExceededError, UsageError
-from pytest_flopsbudget.plugin.collection import Census
-from pytest_flopsbudget.plugin.items import is_outside
+from pytest_flopsbudget.plugin.collection import CollectionRecorder
+from pytest_flopsbudget.plugin.items import is_outside_root
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from _pytest._code.code import TerminalRepr
 
     from pytest_flopsbudget.plugin.controller import Controller
-    from pytest_flopsbudget.plugin.explain import Explaining
+    from pytest_flopsbudget.plugin.explain import ExplainPlugin
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
     from pytest_flopsbudget.plugin.session import BudgetSession
 
@@ -51,10 +51,10 @@ _REPORTS = {
 
 _SESSION: pytest.StashKey[BudgetSession] = pytest.StashKey()
 #: Whether the pyproject may hold a table for this plugin.
-_SAYS: pytest.StashKey[bool] = pytest.StashKey()
-_CENSUS: pytest.StashKey[Census] = pytest.StashKey()
+_HAS_TABLE: pytest.StashKey[bool] = pytest.StashKey()
+_COLLECTION_RECORDER: pytest.StashKey[CollectionRecorder] = pytest.StashKey()
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
-_EXPLAINING: pytest.StashKey[Explaining] = pytest.StashKey()
+_EXPLAIN_PLUGIN: pytest.StashKey[ExplainPlugin] = pytest.StashKey()
 _FIXTURE: pytest.StashKey[FlopsBudget] = pytest.StashKey()
 #: Of a test that is watched; what it measures itself goes before that.
 _WATCHED: pytest.StashKey[FlopsBudget] = pytest.StashKey()
@@ -62,7 +62,7 @@ _WATCHED: pytest.StashKey[FlopsBudget] = pytest.StashKey()
 _PAYLOAD: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
 #: What is wrong with a test's measurements, which may fail for another reason before.
 _BROKEN: pytest.StashKey[str] = pytest.StashKey()
-_OF_AN_ATTEMPT: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _WATCHED, _PAYLOAD, _BROKEN)
+_ATTEMPT_KEYS: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _WATCHED, _PAYLOAD, _BROKEN)
 
 
 class _Update(argparse.Action):
@@ -145,19 +145,19 @@ def pytest_configure(config: pytest.Config) -> None:
                 f"{flag} and --flops-budget-disable contradict each other: a run that holds nothing to its baseline "
                 "changes nothing in it either; give one of them"
             )
-    config.stash[_CENSUS] = census = Census(config)
-    config.pluginmanager.register(census, "flopsbudget-census")
-    explaining = _explaining(config, census)
+    config.stash[_COLLECTION_RECORDER] = collection_recorder = CollectionRecorder(config)
+    config.pluginmanager.register(collection_recorder, "flopsbudget-collection")
+    explain_plugin = _make_explain_plugin(config, collection_recorder)
     if not hasattr(config, "workerinput"):
         from pytest_flopsbudget.plugin.controller import Controller  # noqa: PLC0415 -- a worker does without
 
         config.stash[_CONTROLLER] = controller = Controller(
-            config, lambda: _session(config), census.collected, _given_reports(config), explaining
+            config, lambda: _get_session(config), collection_recorder.collected, _given_reports(config), explain_plugin
         )
         config.pluginmanager.register(controller, "flopsbudget-controller")
 
 
-def _explaining(config: pytest.Config, census: Census) -> Explaining | None:
+def _make_explain_plugin(config: pytest.Config, collection_recorder: CollectionRecorder) -> ExplainPlugin | None:
     """What chooses the one test that is to be explained; None where none is."""
     if config.getoption("--flops-budget-explain") is None:
         return None
@@ -166,11 +166,11 @@ def _explaining(config: pytest.Config, census: Census) -> Explaining | None:
             "--flops-budget-explain and --flops-budget-disable contradict each other: a run that keeps nothing of what "
             "it measures has nothing to explain; give one of them"
         )
-    from pytest_flopsbudget.plugin.explain import Explaining  # noqa: PLC0415 -- few runs ask for it
+    from pytest_flopsbudget.plugin.explain import ExplainPlugin  # noqa: PLC0415 -- few runs ask for it
 
-    config.stash[_EXPLAINING] = explaining = Explaining(config, census)
-    config.pluginmanager.register(explaining, "flopsbudget-explaining")
-    return explaining
+    config.stash[_EXPLAIN_PLUGIN] = explain_plugin = ExplainPlugin(config, collection_recorder)
+    config.pluginmanager.register(explain_plugin, "flopsbudget-explain")
+    return explain_plugin
 
 
 def _given_reports(config: pytest.Config) -> dict[str, Path]:
@@ -178,15 +178,15 @@ def _given_reports(config: pytest.Config) -> dict[str, Path]:
     given = {flag: path for flag in _REPORTS if (path := config.getoption(flag)) is not None}
     if not given:
         return {}
-    from pytest_flopsbudget.plugin.report_writer import checked_paths  # noqa: PLC0415 -- see the module's docstring
+    from pytest_flopsbudget.plugin.report_writer import check_paths  # noqa: PLC0415 -- see the module's docstring
 
     try:
-        return checked_paths(given, config.invocation_params.dir)
+        return check_paths(given, config.invocation_params.dir)
     except UsageError as error:
         raise pytest.UsageError(str(error)) from error
 
 
-def _session(config: pytest.Config) -> BudgetSession:
+def _get_session(config: pytest.Config) -> BudgetSession:
     """What the plugin knows about this run, made when it is first asked for."""
     session = config.stash.get(_SESSION, None)
     if session is None:
@@ -196,7 +196,7 @@ def _session(config: pytest.Config) -> BudgetSession:
     return session
 
 
-def _says_something(config: pytest.Config) -> bool:
+def _may_have_table(config: pytest.Config) -> bool:
     """Whether the pyproject may hold a table for this plugin; a look at the bytes, which costs no import."""
     try:
         return _TABLE.search((config.rootpath / "pyproject.toml").read_bytes()) is not None
@@ -206,50 +206,54 @@ def _says_something(config: pytest.Config) -> bool:
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say how many budgets the pyproject holds; nothing where it has no table for this plugin."""
-    return _session(config).header() if _says_something(config) else None
+    return _get_session(config).header() if _may_have_table(config) else None
 
 
 def _uses_budget(item: pytest.Item) -> bool:
-    return _asks(item) or item.get_closest_marker("flops_budget") is not None or _matches_watch(item)
+    return _requests_fixture(item) or item.get_closest_marker("flops_budget") is not None or _matches_watch(item)
 
 
-def _asks(item: pytest.Item) -> bool:
+def _requests_fixture(item: pytest.Item) -> bool:
     return "flops_budget" in getattr(item, "fixturenames", ())
 
 
 def _matches_watch(item: pytest.Item) -> bool:
     """Whether the pyproject says that the test is watched. Where it is wrong, that is told elsewhere."""
-    says = item.config.stash.get(_SAYS, None)
+    says = item.config.stash.get(_HAS_TABLE, None)
     if says is None:
-        says = item.config.stash[_SAYS] = _says_something(item.config)
+        says = item.config.stash[_HAS_TABLE] = _may_have_table(item.config)
     if not says:
         return False
     with suppress(UsageError):
-        return _session(item.config).watches(item)
+        return _get_session(item.config).watches(item)
     return False
 
 
 def _watching(item: pytest.Item) -> AbstractContextManager[None]:
     """Watch the test while the context lasts, if it is one to be watched."""
     marked = item.get_closest_marker("flops_budget") is not None
-    if _asks(item) or item.config.getoption("--flops-budget-disable") or not (marked or _matches_watch(item)):
+    if (
+        _requests_fixture(item)
+        or item.config.getoption("--flops-budget-disable")
+        or not (marked or _matches_watch(item))
+    ):
         return nullcontext()
     from pytest_flopsbudget.plugin.watched_tests import watching  # noqa: PLC0415 -- see the module's docstring
 
-    budget = item.stash[_WATCHED] = _budget(item)
+    budget = item.stash[_WATCHED] = _make_budget(item)
     return watching(item, budget)
 
 
-def _budget(item: pytest.Item) -> FlopsBudget:
+def _make_budget(item: pytest.Item) -> FlopsBudget:
     from pytest_flopsbudget.plugin.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
 
-    session = _session(item.config)
+    session = _get_session(item.config)
     return FlopsBudget(
         prepare=lambda: session.formulas,
-        shortcuts=session.settings.shortcuts == "on",
+        reuse_answers=session.settings.reuse_answers == "on",
         test=getattr(item, "originalname", None) or item.name,
         devices=session.devices_for(item),
-        timing=session.timing_for(item),
+        latency_policy=session.latency_policy_for(item),
     )
 
 
@@ -259,27 +263,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--flops-budget-disable"):
         return
     concerned = [item for item in items if _uses_budget(item)]
-    mistakes = _session(config).mistakes(concerned) if concerned or _says_something(config) else []
+    problems = _get_session(config).find_problems(concerned) if concerned or _may_have_table(config) else []
     if config.getoption("--flops-budget-prune"):
-        mistakes += filter(None, [config.stash[_CENSUS].refusal(items)])
-    if _EXPLAINING in config.stash:
-        mistakes += config.stash[_EXPLAINING].mistakes
-    if not mistakes:
+        problems += filter(None, [config.stash[_COLLECTION_RECORDER].prune_refusal(items)])
+    if _EXPLAIN_PLUGIN in config.stash:
+        problems += config.stash[_EXPLAIN_PLUGIN].mistakes
+    if not problems:
         return
     if hasattr(config, "workeroutput"):
         # A worker cannot end the run; the controller does, from what it finds here, and nothing runs until then.
-        from pytest_flopsbudget.plugin.xdist import MISTAKES  # noqa: PLC0415
+        from pytest_flopsbudget.plugin.xdist import PROBLEMS  # noqa: PLC0415
 
-        config.workeroutput[MISTAKES] = mistakes
+        config.workeroutput[PROBLEMS] = problems
         items.clear()
         return
-    raise pytest.UsageError("\n".join(mistakes))
+    raise pytest.UsageError("\n".join(problems))
 
 
 @pytest.fixture
 def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
     """Measure models and hold them to the test's budget; call it with a model and its inputs."""
-    budget = request.node.stash[_FIXTURE] = _budget(request.node)
+    budget = request.node.stash[_FIXTURE] = _make_budget(request.node)
     return budget
 
 
@@ -291,7 +295,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def _forget(item: pytest.Item) -> None:
-    for key in _OF_AN_ATTEMPT:
+    for key in _ATTEMPT_KEYS:
         if key in item.stash:
             del item.stash[key]
 
@@ -319,7 +323,7 @@ def _judge(item: pytest.Item) -> str:
     budget, watched = item.stash.get(_FIXTURE, None), item.stash.get(_WATCHED, None)
     if budget is None and watched is None and item.get_closest_marker("flops_budget") is None:
         return ""
-    payload, text = _session(item.config).judge(item, budget, watched)
+    payload, text = _get_session(item.config).judge(item, budget, watched)
     if payload is not None:
         item.stash[_PAYLOAD] = payload
         item.stash[_BROKEN] = text
@@ -334,7 +338,7 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "teardown":
         _forget(item)
-    if is_outside(item):
+    if is_outside_root(item):
         report.__dict__["flops_budget_file"] = str(item.path)
     if call.when == "call" and _PAYLOAD in item.stash:
         own = call.excinfo is not None and not isinstance(call.excinfo.value, BudgetExceededError)

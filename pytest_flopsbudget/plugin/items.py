@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     import pytest
 
 
-def own_nodeid(item: pytest.Item) -> str:
+def item_nodeid(item: pytest.Item) -> str:
     """The item's node id as it is without pytest-xdist, which may append the name of a group to it."""
     nodeid = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
-    return nodeid if not is_outside(item) else f"{own_file(item)}::{nodeid.partition('::')[2]}"
+    return nodeid if not is_outside_root(item) else f"{item_file(item)}::{nodeid.partition('::')[2]}"
 
 
-def is_outside(node: pytest.Item | pytest.Collector) -> bool:
+def is_outside_root(node: pytest.Item | pytest.Collector) -> bool:
     """Whether its file is not below pytest's root folder, so that two files' node ids may be the same."""
     return not node.path.is_relative_to(node.config.rootpath)
 
 
-def own_file(node: pytest.Item | pytest.Collector) -> str:
+def item_file(node: pytest.Item | pytest.Collector) -> str:
     """The node id of its file; of one outside of pytest's root folder pytest leaves folders or all of it out."""
-    if not is_outside(node):
+    if not is_outside_root(node):
         return node.nodeid.partition("::")[0]
     try:
         return Path(os.path.relpath(node.path, node.config.rootpath)).as_posix()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_flopsbudget.hardware.catalog import recognized
+from pytest_flopsbudget.hardware.catalog import recognize_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class LatencyPolicy:
     """How models are timed, and whether they are without being asked to."""
 
     #: Whether a limit or a tolerance asks for the latency.
@@ -30,9 +30,9 @@ class Timing:
     #: The project's own profiles, by name.
     devices: Mapping[str, Device] = field(default_factory=dict)
     #: How many other processes of the run test at the same time.
-    beside: int = 0
+    concurrent_processes: int = 0
 
-    def timed(  # noqa: PLR0913 -- what was counted, and of what
+    def add_latency(  # noqa: PLR0913 -- what was counted, and of what
         self,
         complexity: Complexity,
         tracer: Tracer,
@@ -42,7 +42,7 @@ class Timing:
         *,
         backward: bool,
     ) -> Complexity:
-        """``complexity`` with the latency of the model that ``tracer`` counted.
+        """``build_complexity`` with the latency of the model that ``tracer`` counted.
 
         Raises:
             UsageError: the model cannot be timed here.
@@ -50,7 +50,7 @@ class Timing:
         from msgspec.structs import replace  # noqa: PLC0415 -- only who times pays for these
 
         from pytest_flopsbudget.counting.latency.benchmark import time_model  # noqa: PLC0415
-        from pytest_flopsbudget.counting.latency.utilization import with_shares  # noqa: PLC0415
+        from pytest_flopsbudget.counting.latency.utilization import add_utilization  # noqa: PLC0415
         from pytest_flopsbudget.quantities.metrics import key_for  # noqa: PLC0415
 
         latency, hardware = time_model(
@@ -58,7 +58,7 @@ class Timing:
         )
         device = self._device(hardware)
         if device is not None:
-            latency = with_shares(latency, tracer.credits, device)
+            latency = add_utilization(latency, tracer.credits, device)
         return replace(
             complexity,
             latency=latency,
@@ -72,10 +72,10 @@ class Timing:
             (own for name, own in self.devices.items() if self.machine and name.casefold() == self.machine.casefold()),
             None,
         )
-        return recognized(hardware, self.devices.values()) or named or recognized(hardware)
+        return recognize_device(hardware, self.devices.values()) or named or recognize_device(hardware)
 
     def _notes(self) -> tuple[str, ...]:
-        if not self.beside:
+        if not self.concurrent_processes:
             return ()
-        others = "1 other process" if self.beside == 1 else f"{self.beside} other processes"
+        others = "1 other process" if self.concurrent_processes == 1 else f"{self.concurrent_processes} other processes"
         return (f"the latency was measured beside {others} of pytest-xdist, so that they shared the machine",)

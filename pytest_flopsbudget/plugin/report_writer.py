@@ -12,17 +12,17 @@ import pytest
 
 from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.errors import ReportError, UsageError
-from pytest_flopsbudget.storage.atomic_file import append_to, obstacle, write_whole
+from pytest_flopsbudget.storage.atomic_file import append_to, find_obstacle, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_flopsbudget.plugin.session import BudgetSession
     from pytest_flopsbudget.results.report import Report
-    from pytest_flopsbudget.storage.run_record import Ledger
+    from pytest_flopsbudget.storage.run_record import RunRecord
 
 
-def checked_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
+def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
     """The files that reports are written to.
 
     Args:
@@ -33,7 +33,7 @@ def checked_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
         UsageError: a path that cannot be written to, as far as that can be told beforehand.
     """
     paths: dict[str, Path] = {}
-    mistakes = []
+    problems = []
     files: dict[str, str] = {}
     for flag, typed in given.items():
         path = folder / os.path.expanduser(typed)  # noqa: PTH111 -- Path's own raises where it knows no such user
@@ -41,18 +41,18 @@ def checked_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
         twin = next((other for other, known in files.items() if known == file), None)
         files[flag] = file
         if typed in {"", "-"}:
-            mistakes.append(f"{flag}={typed}: names no file; write {flag}=PATH")
+            problems.append(f"{flag}={typed}: names no file; write {flag}=PATH")
         elif twin:
-            mistakes.append(f"{flag}={typed}: {twin} writes to the same file; name another one")
-        elif why := obstacle(path):
-            mistakes.append(f"{flag}={typed}: cannot be written: {why}")
+            problems.append(f"{flag}={typed}: {twin} writes to the same file; name another one")
+        elif why := find_obstacle(path):
+            problems.append(f"{flag}={typed}: cannot be written: {why}")
         paths[flag] = path
-    if mistakes:
-        raise UsageError("\n".join(mistakes))
+    if problems:
+        raise UsageError("\n".join(problems))
     return paths
 
 
-class Published(NamedTuple):
+class PublishedReports(NamedTuple):
     """What became of a run's reports."""
 
     #: Why some could not be written, a line each.
@@ -62,32 +62,32 @@ class Published(NamedTuple):
 
 
 def publish(
-    knows: BudgetSession, session: pytest.Session, ledger: Ledger | None, paths: Mapping[str, Path]
-) -> Published:
+    budget_session: BudgetSession, session: pytest.Session, run_record: RunRecord | None, paths: Mapping[str, Path]
+) -> PublishedReports:
     """Write the reports of a run that ends.
 
     Args:
-        knows: the run's settings.
+        budget_session: the run's settings.
         session: the run.
-        ledger: what was measured; None where nothing was.
+        run_record: what was measured; None where nothing was.
         paths: the flag that asks for a report → its file.
     """
-    settings = _settings(knows)
-    on_github = settings.github == "auto" and bool(ledger)
+    settings = _settings(budget_session)
+    on_github = settings.github == "auto" and bool(run_record)
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if on_github else None
     annotates = on_github and os.environ.get("GITHUB_ACTIONS") == "true"
     if session.config.option.collectonly or not (paths or summary or annotates):
-        return Published([], [])
-    report = _report(session, settings, ledger)
+        return PublishedReports([], [])
+    report = _report(session, settings, run_record)
     errors = [error for flag, path in paths.items() for error in _write(report, flag, path)]
     if summary:
         errors += _append_summary(report, Path(summary))
-    return Published(errors, _commands(report, session.config) if annotates else [])
+    return PublishedReports(errors, _commands(report, session.config) if annotates else [])
 
 
-def _settings(knows: BudgetSession) -> Settings:
+def _settings(budget_session: BudgetSession) -> Settings:
     try:
-        return knows.settings
+        return budget_session.settings
     except UsageError:
         # Told before the first test, which is why there was none.
         return Settings()
@@ -95,13 +95,13 @@ def _settings(knows: BudgetSession) -> Settings:
 
 def _write(report: Report, flag: str, path: Path) -> list[str]:
     try:
-        write_whole(path, _rendered(flag, report).encode("utf-8", "backslashreplace"))
+        write_report(path, _render(flag, report).encode("utf-8", "backslashreplace"))
     except ReportError as error:
         return [f"{flag}: {error}"]
     return []
 
 
-def _rendered(flag: str, report: Report) -> str:
+def _render(flag: str, report: Report) -> str:
     from pytest_flopsbudget.reports.ci import csv, gitlab  # noqa: PLC0415 -- a run asks for few of them
     from pytest_flopsbudget.reports.markdown import run  # noqa: PLC0415 -- a run asks for few of them
     from pytest_flopsbudget.storage import report_file  # noqa: PLC0415
@@ -124,7 +124,7 @@ def _append_summary(report: Report, path: Path) -> list[str]:
 
     try:
         taken = path.stat().st_size if path.exists() else 0
-        append_to(path, text(report, most=STEP_SUMMARY - taken).encode("utf-8", "backslashreplace"))
+        append_to(path, text(report, maximum=STEP_SUMMARY - taken).encode("utf-8", "backslashreplace"))
     except (OSError, ReportError) as error:
         return [f"GITHUB_STEP_SUMMARY: {error}"]
     return []
@@ -134,24 +134,24 @@ def _commands(report: Report, config: pytest.Config) -> list[str]:
     from pytest_flopsbudget.reports.ci.github import commands  # noqa: PLC0415 -- see _rendered
 
     workspace = os.environ.get("GITHUB_WORKSPACE")
-    return commands(report, _seen_from(Path(workspace), config.rootpath) if workspace else report.run.root)
+    return commands(report, _relative_to(Path(workspace), config.rootpath) if workspace else report.run.root)
 
 
-def _report(session: pytest.Session, settings: Settings, ledger: Ledger | None) -> Report:
+def _report(session: pytest.Session, settings: Settings, run_record: RunRecord | None) -> Report:
     from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered, reported  # noqa: PLC0415 -- msgspec
 
     root = session.config.rootpath
     tests = (
         ReportedTest(
             nodeid=entry.nodeid,
-            file=_seen_from(root, entry.test_file),
+            file=_relative_to(root, entry.test_file),
             line=entry.line + 1,
             outcome="passed" if entry.passed else "failed",
             own_failure=entry.own_failure,
-            measurements=tuple(map(reported, entry.whole())),
+            measurements=tuple(map(reported, entry.unpack_verdicts())),
             vanished=entry.vanished,
         )
-        for entry in ledger or ()
+        for entry in run_record or ()
     )
     update = session.config.getoption("--flops-budget-update")
     run = Run(
@@ -159,15 +159,17 @@ def _report(session: pytest.Session, settings: Settings, ledger: Ledger | None) 
         pytest=pytest.__version__,
         torch=_version("torch"),
         python=python_version(),
-        root=_seen_from(_top_of_repository(root), root),
+        root=_relative_to(_top_of_repository(root), root),
         show=settings.show,
         missing_baseline=settings.missing_baseline,
         unknown_operators=settings.unknown_operators,
         exit_status=int(session.exitstatus),
         stopped=bool(session.shouldstop or session.shouldfail or session.exitstatus in _CUT_SHORT),
         update="all" if update is True else update,
-        written=tuple(sorted(_seen_from(root, path) for path in ledger.written)) if ledger is not None else (),
-        errors=tuple(ledger.errors) if ledger is not None else (),
+        written=tuple(sorted(_relative_to(root, path) for path in run_record.written))
+        if run_record is not None
+        else (),
+        errors=tuple(run_record.errors) if run_record is not None else (),
     )
     return Report(run=run, tests=ordered(tests))
 
@@ -188,7 +190,7 @@ def _top_of_repository(folder: Path) -> Path:
     return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
 
-def _seen_from(folder: Path, path: Path) -> str:
+def _relative_to(folder: Path, path: Path) -> str:
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # on another drive

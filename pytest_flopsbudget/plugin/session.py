@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pytest_flopsbudget.config.reading import load_settings, marker_budget
 from pytest_flopsbudget.config.settings import Budget, Settings, describe
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.plugin.items import _relative, as_typed, own_nodeid
-from pytest_flopsbudget.plugin.latency_policy import Timing
+from pytest_flopsbudget.plugin.items import _relative, as_typed, item_nodeid
+from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
 from pytest_flopsbudget.plugin.xdist import ENCODING, terminal_encoding
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
     from pytest_flopsbudget.reports.terminal.screen import Screen
-    from pytest_flopsbudget.results.verdict import Only, Verdict
-    from pytest_flopsbudget.storage.run_record import Baselines, Entry, Ledger
+    from pytest_flopsbudget.results.verdict import UpdateMode, Verdict
+    from pytest_flopsbudget.storage.run_record import Baselines, Entry, RunRecord
 
 
 class BudgetSession:
@@ -58,9 +58,9 @@ class BudgetSession:
         return Baselines(torn=self.accepts is True)
 
     @property
-    def accepts(self) -> Only | bool:
+    def accepts(self) -> UpdateMode | bool:
         """Whether this run accepts what it measures, or what alone of it."""
-        update: Literal["all"] | Only | None = self._config.getoption("--flops-budget-update")
+        update: Literal["all"] | UpdateMode | None = self._config.getoption("--flops-budget-update")
         return update is not None if update is None or update == "all" else update
 
     def header(self) -> str | None:
@@ -71,14 +71,14 @@ class BudgetSession:
             return None
         return None if settings.path is None else f"flops-budget: {describe(settings)}"
 
-    def mistakes(self, items: Iterable[pytest.Item]) -> list[str]:
+    def find_problems(self, items: Iterable[pytest.Item]) -> list[str]:
         """What is wrong with the pyproject, the markers and the baselines of ``items``, each told once."""
         items = list(items)
         checks: list[Callable[[], object]] = [lambda: self.settings]
         checks += [partial(self._marker_budget, item, *found) for item in items for found in _markers(item)]
         checks += [partial(self.baselines.file, path) for path in dict.fromkeys(item.path for item in items)]
         # A dict for its order: a marker's mistake is found once for each of its parameter sets.
-        return list(dict.fromkeys(filter(None, map(_mistake, checks))))
+        return list(dict.fromkeys(filter(None, map(_find_problem, checks))))
 
     def _marker_budgets(self, item: pytest.Item) -> list[Budget]:
         """The budgets of the item's markers, the closest last."""
@@ -86,13 +86,13 @@ class BudgetSession:
 
     def _marker_budget(self, item: pytest.Item, node: Node, mark: pytest.Mark) -> Budget:
         if id(mark) not in self._budgets:
-            place = _place_of(mark, item) if node is item else node.nodeid
+            place = _marked_as(mark, item) if node is item else node.nodeid
             source = f"@pytest.mark.flops_budget on {place}"
-            budget = marker_budget(mark.args, mark.kwargs, source, self._own_devices())
+            budget = marker_budget(mark.args, mark.kwargs, source, self._project_devices())
             self._budgets[id(mark)] = mark, budget
         return self._budgets[id(mark)][1]
 
-    def _own_devices(self) -> Mapping[str, Device]:
+    def _project_devices(self) -> Mapping[str, Device]:
         try:
             return self.settings.devices
         except UsageError:
@@ -118,45 +118,45 @@ class BudgetSession:
 
     def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
         """The devices for which the item's measurements estimate the time: asked for, shown or limited."""
-        from pytest_flopsbudget.config.settings import device_named  # noqa: PLC0415
+        from pytest_flopsbudget.config.settings import find_device  # noqa: PLC0415
         from pytest_flopsbudget.quantities.metrics import devices_in  # noqa: PLC0415
         from pytest_flopsbudget.results.limits import limited_devices  # noqa: PLC0415 -- brings msgspec
 
         shown = devices_in([self.settings.show])
-        names = (*self.settings.time_on, *shown, *limited_devices(self._holding(item)))
-        return tuple(device_named(self.settings, name) for name in dict.fromkeys(names))
+        names = (*self.settings.time_on, *shown, *limited_devices(self._enforced_budgets(item)))
+        return tuple(find_device(self.settings, name) for name in dict.fromkeys(names))
 
-    def timing_for(self, item: pytest.Item) -> Timing:
+    def latency_policy_for(self, item: pytest.Item) -> LatencyPolicy:
         """Whether the item's measurements are timed, and how."""
         from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency  # noqa: PLC0415 -- as above
 
-        settings, budgets = self.settings, self._holding(item)
+        settings, budgets = self.settings, self._enforced_budgets(item)
         # Of pytest-xdist.
         workers: Mapping[str, int] = getattr(self._config, "workerinput", {})
-        return Timing(
+        return LatencyPolicy(
             wanted=not self._disabled and asks_for_latency(budgets),
             limited=limits_latency(budgets),
             machine=settings.machine,
             run_time=settings.latency_run_time / 10**9,
             devices=settings.devices,
-            beside=workers.get("workercount", 1) - 1,
+            concurrent_processes=workers.get("workercount", 1) - 1,
         )
 
     @property
     def _disabled(self) -> bool:
         return bool(self._config.getoption("--flops-budget-disable"))
 
-    def _holding(self, item: pytest.Item) -> tuple[Budget, ...]:
+    def _enforced_budgets(self, item: pytest.Item) -> tuple[Budget, ...]:
         """The budgets that this run holds the item to; none where it is told to, and then mistakes in them pass."""
         return () if self._disabled else self.budgets_for(item)
 
     def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
         """The budgets of the item, the closest last."""
-        return (*self.settings.budgets_for(own_nodeid(item)), *self._marker_budgets(item))
+        return (*self.settings.budgets_for(item_nodeid(item)), *self._marker_budgets(item))
 
     def watches(self, item: pytest.Item) -> bool:
         """Whether the pyproject has the test watched, marked or not."""
-        return bool(self.settings.watch) and self.settings.watches(own_nodeid(item))
+        return bool(self.settings.watch) and self.settings.watches(item_nodeid(item))
 
     def judge(
         self, item: pytest.Item, budget: FlopsBudget | None, watched: FlopsBudget | None = None
@@ -176,11 +176,11 @@ class BudgetSession:
             return None, _NOTHING_MEASURED if watched is None else _NOTHING_COMPUTED
         from pytest_flopsbudget.reports.ci.junit import properties  # noqa: PLC0415
         from pytest_flopsbudget.reports.failure import explain  # noqa: PLC0415
-        from pytest_flopsbudget.reports.wording import with_signs  # noqa: PLC0415
+        from pytest_flopsbudget.reports.wording import use_signs  # noqa: PLC0415
         from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
-        from pytest_flopsbudget.storage.run_record import packed  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.storage.run_record import pack_verdicts  # noqa: PLC0415 -- brings msgspec
 
-        nodeid = own_nodeid(item)
+        nodeid = item_nodeid(item)
         budgets = self.budgets_for(item)
         try:
             baseline = self.baselines.entries(item.path, nodeid)
@@ -198,8 +198,8 @@ class BudgetSession:
         vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
         if not verdicts and not vanished:
             return None, ""
-        payload = packed(nodeid, item.path, item.location[1] or 0, verdicts, vanished)
-        return payload, with_signs(text) if self._signs else text
+        payload = pack_verdicts(nodeid, item.path, item.location[1] or 0, verdicts, vanished)
+        return payload, use_signs(text) if self._signs else text
 
     @cached_property
     def _signs(self) -> bool:
@@ -215,52 +215,52 @@ class BudgetSession:
         writer = self._config.get_terminal_writer()
         return Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(self._config))
 
-    def write_summary(self, reporter: pytest.TerminalReporter, ledger: Ledger) -> None:
+    def write_summary(self, reporter: pytest.TerminalReporter, run_record: RunRecord) -> None:
         """Write what the run measured to the terminal."""
-        from pytest_flopsbudget.reports.terminal.baseline_notes import upkeep  # noqa: PLC0415
+        from pytest_flopsbudget.reports.terminal.baseline_notes import baseline_notes  # noqa: PLC0415
         from pytest_flopsbudget.reports.terminal.summary import summary  # noqa: PLC0415 -- brings rich
 
         screen = self._screen()
         verbosity = self._config.get_verbosity()
         # As pytest itself shows them; and a command is typed where this run was started.
-        entries = [replace(entry, nodeid=as_typed(entry.nodeid, self._config)) for entry in ledger]
+        entries = [replace(entry, nodeid=as_typed(entry.nodeid, self._config)) for entry in run_record]
         if verbosity >= 0:
             reporter.write_sep("=", "flops budgets")
         if verbosity >= 0 or any(entry.needs_attention for entry in entries):
             for line in summary(entries, screen, self.settings, verbosity=verbosity, accepts=self.accepts is True):
                 reporter.write_line(line)
-        for line in upkeep(
-            ledger,
+        for line in baseline_notes(
+            run_record,
             updates=bool(self.accepts),
             verbosity=verbosity,
             shown_path=partial(_relative, config=self._config),
             shown_nodeid=partial(as_typed, config=self._config),
         ):
             reporter.write_line(line)
-        for error in ledger.errors:
+        for error in run_record.errors:
             reporter.write_line(f"ERROR: {error}", red=True)
 
     def write_page(self, reporter: pytest.TerminalReporter, entry: Entry, name: str | None) -> None:
         """Write all there is to say about what a test measured, or about its one measurement ``name``."""
-        from pytest_flopsbudget.reports.terminal.explain import page  # noqa: PLC0415 -- brings rich
+        from pytest_flopsbudget.reports.terminal.explain import explain_page  # noqa: PLC0415 -- brings rich
 
         nodeid = as_typed(entry.nodeid, self._config)
-        for verdict in entry.whole():
+        for verdict in entry.unpack_verdicts():
             if name is None or verdict.name == name:
                 reporter.write_sep("=", "flops budget explained")
                 if entry.own_failure:
                     reporter.write_line("the test failed for a reason of its own; this is what it measured before")
-                for line in page(nodeid, verdict, self._devices_of(verdict), self._screen()):
+                for line in explain_page(nodeid, verdict, self._devices_of(verdict), self._screen()):
                     reporter.write_line(line)
 
     def _devices_of(self, verdict: Verdict) -> list[Device]:
         """The devices that a measurement has times for, those first that the pyproject asks for."""
-        from pytest_flopsbudget.config.settings import device_named  # noqa: PLC0415
+        from pytest_flopsbudget.config.settings import find_device  # noqa: PLC0415
         from pytest_flopsbudget.quantities.metrics import devices_in  # noqa: PLC0415 -- of use to few runs
 
         estimated = devices_in(verdict.complexity.metrics)
         asked = [name for name in self.settings.time_on if name in estimated]
-        return [device_named(self.settings, name) for name in dict.fromkeys((*asked, *estimated))]
+        return [find_device(self.settings, name) for name in dict.fromkeys((*asked, *estimated))]
 
 
 _NOTHING_MEASURED = (
@@ -283,16 +283,16 @@ def _markers(item: pytest.Item) -> list[tuple[Node, pytest.Mark]]:
     return list(item.iter_markers_with_node("flops_budget"))[::-1]
 
 
-def _place_of(mark: pytest.Mark, item: pytest.Item) -> str:
+def _marked_as(mark: pytest.Mark, item: pytest.Item) -> str:
     """The test whose marker it is, with its parameters only where it belongs to one set of them."""
-    nodeid = own_nodeid(item)
+    nodeid = item_nodeid(item)
     callspec = getattr(item, "callspec", None)
     if callspec is None or any(own is mark for own in callspec.marks):
         return nodeid
     return nodeid.removesuffix(f"[{callspec.id}]")
 
 
-def _mistake(check: Callable[[], object]) -> str | None:
+def _find_problem(check: Callable[[], object]) -> str | None:
     try:
         check()
     except UsageError as error:

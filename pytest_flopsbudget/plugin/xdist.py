@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 ENCODING = "flopsbudget_encoding"
 
 
-MISTAKES = "flopsbudget_mistakes"
+PROBLEMS = "flopsbudget_problems"
 
 
 def terminal_encoding(config: pytest.Config) -> str | None:
@@ -23,4 +23,4 @@ def terminal_encoding(config: pytest.Config) -> str | None:
 
 
 #: Under which key a worker of pytest-xdist tells what it collected.
-CENSUS = "flopsbudget_census"
+COLLECTION = "flopsbudget_collection"

@@ -162,7 +162,7 @@ def is_optional(key: str) -> bool:
     return METRICS[base_of(key)].per is not None
 
 
-def in_order(keys: Iterable[str]) -> list[str]:
+def sort_metrics(keys: Iterable[str]) -> list[str]:
     """``keys`` as tables show them: in the order of the rows, the names of one row sorted."""
     return sorted(keys, key=lambda key: (_PLACES[base_of(key)], key))
 
@@ -245,6 +245,6 @@ def is_measured(metrics: Mapping[str, int], key: str) -> bool:
     return measured_value(metrics, key) is not None or all(part in metrics for part in parts)
 
 
-def identifying(metrics: Mapping[str, int]) -> frozenset[tuple[str, int]]:
+def identifying_metrics(metrics: Mapping[str, int]) -> frozenset[tuple[str, int]]:
     """What of stored ``metrics`` is the same whenever the same model is measured."""
     return frozenset((key, value) for key, value in metrics.items() if "[" not in key)

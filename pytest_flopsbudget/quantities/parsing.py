@@ -124,7 +124,7 @@ def parse_percent(value: object) -> Fraction:
     """
     read = read_number(value) if isinstance(value, str) else None
     if read is None or read.unit != "%" or "," in read.digits or read.number < 0:
-        raise ValueError(f'{shown(value)} is not a percentage of zero or more; write it like "1%"')
+        raise ValueError(f'{quote_value(value)} is not a percentage of zero or more; write it like "1%"')
     return read.number / 100
 
 
@@ -160,20 +160,20 @@ def _folded(word: str) -> str:
     return word.casefold().replace("-", "_")
 
 
-def shown(value: object) -> str:
+def quote_value(value: object) -> str:
     """``value`` as messages show it: as Python writes it, and not at any length."""
     text = repr(value)
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
 
 def _no_amount(value: object, metric: Metric) -> str:
-    return f"{shown(value)} is not an amount; write {_EXAMPLES[metric.unit]}"
+    return f"{quote_value(value)} is not an amount; write {_EXAMPLES[metric.unit]}"
 
 
 def _parse_allowances(table: Mapping[object, object], metric: Metric) -> Tolerance:
     unknown = [key for key in table if key not in {"relative", "absolute"}]
     if unknown or not table:
-        wrong = f"unknown key {shown(unknown[0])}" if unknown else "an empty table"
+        wrong = f"unknown key {quote_value(unknown[0])}" if unknown else "an empty table"
         raise ValueError(f'{wrong}; write relative = "1%", absolute = {_EXAMPLES[metric.unit]}, or both')
     return Tolerance(
         relative=parse_percent(table["relative"]) if "relative" in table else Fraction(0),
@@ -189,12 +189,12 @@ def _parse_text(text: str, metric: Metric) -> Fraction:
         return _plain(read.number, text, metric)
     factor = _factors(metric).get(read.unit)
     if factor is None:
-        raise ValueError(f"{shown(text)}{_unit_mistake(read, metric)}")
+        raise ValueError(f"{quote_value(text)}{_unit_problem(read, metric)}")
     refuse_decimal_comma(text, read, factor)
     return read.number * factor
 
 
-class Written(NamedTuple):
+class ParsedNumber(NamedTuple):
     """A number and its unit, as they stand in a text."""
 
     number: Fraction
@@ -204,17 +204,17 @@ class Written(NamedTuple):
     unit: str
 
 
-def read_number(text: str) -> Written | None:
+def read_number(text: str) -> ParsedNumber | None:
     """The number and the unit that ``text`` consists of; None if it is something else."""
     match = re.fullmatch(_NUMBER, text.strip()) if len(text) <= _LONGEST_TEXT else None
     if match is None:
         return None
     number = Fraction(match["digits"].replace(",", "").replace("_", "") + match["rest"])
     unit = "".join(match["unit"].split())
-    return Written(-number if match["sign"] == "-" else number, match["digits"] + match["rest"], unit)
+    return ParsedNumber(-number if match["sign"] == "-" else number, match["digits"] + match["rest"], unit)
 
 
-def refuse_decimal_comma(text: str, read: Written, factor: Fraction | int) -> None:
+def refuse_decimal_comma(text: str, read: ParsedNumber, factor: Fraction | int) -> None:
     """Half of the world writes a decimal comma: 8,178 GFLOPs may be a thousand times less than it seems.
 
     Raises:
@@ -223,18 +223,18 @@ def refuse_decimal_comma(text: str, read: Written, factor: Fraction | int) -> No
     if "," in read.digits and factor >= DECIMAL_FACTORS["k"]:
         plain, decimal = (read.digits.replace(",", point) for point in ("", "."))
         raise ValueError(
-            f'{shown(text)}: does the comma group digits? Write "{plain} {read.unit}" or "{decimal} {read.unit}"'
+            f'{quote_value(text)}: does the comma group digits? Write "{plain} {read.unit}" or "{decimal} {read.unit}"'
         )
 
 
 def _plain(number: Fraction, value: object, metric: Metric) -> Fraction:
     """``number``, refused where it cannot be an amount by itself."""
     if number < 0:
-        raise ValueError(f"{shown(value)} is negative; write zero or more, like {_EXAMPLES[metric.unit]}")
+        raise ValueError(f"{quote_value(value)} is negative; write zero or more, like {_EXAMPLES[metric.unit]}")
     if metric.unit == "ns" and number != 0:
-        raise ValueError(f"{shown(value)} has no unit of time; write {_EXAMPLES[metric.unit]}")
+        raise ValueError(f"{quote_value(value)} has no unit of time; write {_EXAMPLES[metric.unit]}")
     if number.denominator != 1 and not is_ratio(metric):
-        raise ValueError(f"{shown(value)} has no unit and is not whole; write {_EXAMPLES[metric.unit]}")
+        raise ValueError(f"{quote_value(value)} has no unit and is not whole; write {_EXAMPLES[metric.unit]}")
     return number
 
 
@@ -259,7 +259,7 @@ def _factors(metric: Metric) -> Mapping[str, Fraction | int]:
     return {f"{prefix}{word}": factor * size for word, size in words.items() for prefix, factor in factors.items()}
 
 
-def _unit_mistake(read: Written, metric: Metric) -> str:
+def _unit_problem(read: ParsedNumber, metric: Metric) -> str:
     """What follows the name of a value whose unit cannot be read."""
     amount, unit = read.digits.replace(",", ""), read.unit
     rate = re.fullmatch(_RATE, unit)
@@ -278,4 +278,4 @@ def _unit_mistake(read: Written, metric: Metric) -> str:
         return f" is {kind}, which does not fit {metric.key}; write {_EXAMPLES[metric.unit]}"
     near = nearest_spelling(unit, _factors(metric))
     hint = f'; did you mean "{amount} {near}"?' if near else f"; write {_EXAMPLES[metric.unit]}."
-    return f": unknown unit {shown(unit)}{hint} Allowed: {_ALLOWED[metric.unit]}"
+    return f": unknown unit {quote_value(unit)}{hint} Allowed: {_ALLOWED[metric.unit]}"

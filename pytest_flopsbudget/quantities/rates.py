@@ -9,15 +9,15 @@ from pytest_flopsbudget.quantities.parsing import (
     BINARY_FACTORS,
     DECIMAL_FACTORS,
     nearest_spelling,
+    quote_value,
     read_number,
     refuse_decimal_comma,
-    shown,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_flopsbudget.quantities.parsing import Written
+    from pytest_flopsbudget.quantities.parsing import ParsedNumber
 
 
 Speed = Literal["FLOP/s", "B/s"]
@@ -65,12 +65,12 @@ def parse_rate(value: object, speed: Speed) -> int:
     """
     read = read_number(value) if isinstance(value, str) else None
     if not isinstance(value, str) or read is None:
-        raise ValueError(f"{shown(value)} is not a speed; write {_EXAMPLES[speed]}")
+        raise ValueError(f"{quote_value(value)} is not a speed; write {_EXAMPLES[speed]}")
     factor = _FACTORS[speed].get(read.unit)
     if factor is None:
-        raise ValueError(f"{shown(value)}{_unit_mistake(read, speed)}")
+        raise ValueError(f"{quote_value(value)}{_unit_problem(read, speed)}")
     if read.number <= 0:
-        raise ValueError(f"{shown(value)} is no speed above zero; write {_EXAMPLES[speed]}")
+        raise ValueError(f"{quote_value(value)} is no speed above zero; write {_EXAMPLES[speed]}")
     refuse_decimal_comma(value, read, factor)
     return math.ceil(read.number * factor)
 
@@ -87,7 +87,7 @@ def format_rate(rate: int, speed: Speed) -> str:
     return f"{whole}{'.' if decimals else ''}{decimals} {prefix}{speed}"
 
 
-def _unit_mistake(read: Written, speed: Speed) -> str:
+def _unit_problem(read: ParsedNumber, speed: Speed) -> str:
     """What follows the name of a value whose unit cannot be read."""
     other: Speed = "B/s" if speed == "FLOP/s" else "FLOP/s"
     if not read.unit:
@@ -96,4 +96,4 @@ def _unit_mistake(read: Written, speed: Speed) -> str:
         return f" is a speed in {other}, and not in {speed}; write {_EXAMPLES[speed]}"
     near = nearest_spelling(read.unit, _FACTORS[speed])
     hint = f'; did you mean "{read.digits} {near}"?' if near else f"; write {_EXAMPLES[speed]}."
-    return f": unknown unit {shown(read.unit)}{hint} Allowed: {_ALLOWED[speed]}"
+    return f": unknown unit {quote_value(read.unit)}{hint} Allowed: {_ALLOWED[speed]}"

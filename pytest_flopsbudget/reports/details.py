@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.hardware.roofline import bound_of
 from pytest_flopsbudget.quantities.formatting import format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, devices_in, key_for
-from pytest_flopsbudget.reports.wording import counted
+from pytest_flopsbudget.reports.wording import pluralize
 from pytest_flopsbudget.results.complexity import MEMORY_KINDS
 
 if TYPE_CHECKING:
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 _PARTS = METRICS["time"].derived
 
 
-def lines(complexity: Complexity) -> Iterator[str]:
+def detail_lines(complexity: Complexity) -> Iterator[str]:
     """All of them; none where nothing of it was measured."""
-    yield from at_peak(complexity)
-    yield from times(complexity)
-    yield from latency(complexity)
+    yield from peak_lines(complexity)
+    yield from time_lines(complexity)
+    yield from latency_lines(complexity)
 
 
-def at_peak(complexity: Complexity) -> Iterator[str]:
+def peak_lines(complexity: Complexity) -> Iterator[str]:
     """What was alive when most bytes were: "peak 1.21 GiB in layer1.0.conv2 (aten.convolution): 0.8 GiB …"."""
     peak = complexity.memory_at_peak
     if peak is None:
@@ -41,7 +41,7 @@ def at_peak(complexity: Complexity) -> Iterator[str]:
     yield f"peak {format_value(peak.total, row)} in {place} ({peak.operator}){': ' if words else ''}{words}"
 
 
-def times(complexity: Complexity) -> Iterator[str]:
+def time_lines(complexity: Complexity) -> Iterator[str]:
     """What bounds the time on each device: "A100: at least 1.31 ms (estimate), memory-bound (compute 0.4 ms, …)"."""
     for device in devices_in(complexity.metrics):
         total = count_of(complexity.metrics, key_for("time", device))
@@ -58,7 +58,7 @@ def bounded_time(metrics: Mapping[str, int], device: str) -> str:
     return f">={_time(total)} {bound_of(*parts_of_time(metrics, device))}" if total else ""
 
 
-def latency(complexity: Complexity) -> Iterator[str]:
+def latency_lines(complexity: Complexity) -> Iterator[str]:
     """How long it took for real, and how much of the device that used."""
     measured = complexity.latency
     if measured is None:
@@ -70,12 +70,12 @@ def latency(complexity: Complexity) -> Iterator[str]:
     ]
     used = f"; {', '.join(reached)}" if reached else ""
     yield (
-        f"latency on {measured.machine}: {_time(measured.median_ns)}, the median of {counted(measured.runs, 'run')} on "
-        f"{counted(measured.threads, 'thread')}, quartiles {_time(measured.q1_ns)} and {_time(measured.q3_ns)}{used}"
+        f"latency on {measured.machine}: {_time(measured.median_ns)}, the median of {pluralize(measured.runs, 'run')} "
+        f"on {pluralize(measured.threads, 'thread')}, quartiles {_time(measured.q1_ns)} and {_time(measured.q3_ns)}{used}"
     )
 
 
-def unjudged(verdict: Judged) -> Iterator[str]:
+def noisy_latency_lines(verdict: Judged) -> Iterator[str]:
     """Why a latency was held to nothing."""
     for one in verdict.unjudged:
         spread, allowed = (

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.quantities.formatting import format_pair, format_percent
 from pytest_flopsbudget.quantities.metrics import base_of, metric_of, title_of
 from pytest_flopsbudget.reports import details
-from pytest_flopsbudget.reports.wording import amount, counted, estimated, from_to, growth, is_estimate, update_command
-from pytest_flopsbudget.results.diff import own_values, shape_change, telling
+from pytest_flopsbudget.reports.wording import (
+    format_amount,
+    format_change,
+    format_growth,
+    is_estimate,
+    mark_estimate,
+    pluralize,
+    update_command,
+)
+from pytest_flopsbudget.results.diff import metrics_to_show, self_values, shape_change
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
-from pytest_flopsbudget.results.limits import Unmeasured, Violation, plain
+from pytest_flopsbudget.results.limits import Unmeasured, Violation, to_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +29,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.report import Judged
 
 #: Rows of each list; the rest is summed up in one.
-_MOST_ROWS = 12
-_MOST_PLACES = 5
+_MAX_ROWS = 12
+_MAX_MODULES = 5
 
 #: What is named among the unknown operators without being one that a formula could be registered for.
 _NO_OPERATORS = ("higher_order.", "threading.")
@@ -43,7 +51,7 @@ def _explain_one(nodeid: str, verdict: Judged, label: str) -> Iterator[str]:
     yield from _limits(verdict, label)
     yield from _reactions(verdict, label)
     yield from run_changes(verdict.comparison)
-    yield from details.unjudged(verdict)
+    yield from details.noisy_latency_lines(verdict)
     if verdict.times > 1:
         yield f"the largest of {verdict.times:,} measurements"
     yield from _reasons(verdict)
@@ -51,7 +59,7 @@ def _explain_one(nodeid: str, verdict: Judged, label: str) -> Iterator[str]:
         yield from what_grew(verdict.diffs)
     else:
         broken = {item.metric for item in verdict.broken if isinstance(item, Violation)}
-        for metric in telling(broken):
+        for metric in metrics_to_show(broken):
             yield from _largest(verdict.complexity, metric)
     if verdict.failing and verdict.failing != ("unknown operators",):
         # An update accepts growth, and holds to limits all the same.
@@ -75,12 +83,12 @@ def _reactions(verdict: Judged, label: str) -> Iterator[str]:
     if "regressed" in verdict.failing:
         for change in changes:
             if not change.allowed:
-                yield f"{label}{change.metric} regressed: {from_to(change.old, change.new, change.metric)}"
+                yield f"{label}{change.metric} regressed: {format_change(change.old, change.new, change.metric)}"
     if "new" in verdict.failing:
         yield f'{label}no baseline, and missing-baseline = "fail"'
     if "improved" in verdict.failing:
         for change in changes:
-            yield f"{label}{change.metric} improved: {from_to(change.old, change.new, change.metric)}"
+            yield f"{label}{change.metric} improved: {format_change(change.old, change.new, change.metric)}"
         yield '    improved-baseline = "fail" asks for the baseline to follow'
     if "unknown operators" in verdict.failing:
         yield f'{label}operators without a formula, and unknown-operators = "fail"'
@@ -93,9 +101,9 @@ def _reasons(verdict: Judged) -> Iterator[str]:
     wrong = {item.metric for item in verdict.broken}
     wrong |= {change.metric for change in verdict.comparison.changes if not change.allowed}
     if "peak_memory" in wrong:
-        yield from details.at_peak(verdict.complexity)
+        yield from details.peak_lines(verdict.complexity)
     if any(is_estimate(metric) for metric in wrong):
-        yield from details.times(verdict.complexity)
+        yield from details.time_lines(verdict.complexity)
 
 
 def _broken(item: Violation | Unmeasured) -> str:
@@ -105,14 +113,14 @@ def _broken(item: Violation | Unmeasured) -> str:
     if isinstance(item, Unmeasured):
         return f"{item.metric}{module} has a limit, but was not measured"
     row = metric_of(item.metric)
-    amounts = plain(item.measured), plain(item.limit)
+    amounts = to_number(item.measured), to_number(item.limit)
     measured, limit = format_pair(*amounts, row)
     if row.better == "more":
         percent = format_percent(amounts[1], amounts[0])
         return f"{item.metric}{module} under its limit: {measured} < {limit} ({percent})"
     percent = format_percent(amounts[1], amounts[0]) if item.limit else "the limit is 0"
-    words = f"{measured} > {limit}, {growth(item.excess, item.metric)} ({percent})"
-    return f"{item.metric}{module} over its limit: {estimated(words, item.metric)}"
+    words = f"{measured} > {limit}, {format_growth(item.excess, item.metric)} ({percent})"
+    return f"{item.metric}{module} over its limit: {mark_estimate(words, item.metric)}"
 
 
 def unknown_operators(complexity: Complexity) -> Iterator[str]:
@@ -120,7 +128,7 @@ def unknown_operators(complexity: Complexity) -> Iterator[str]:
     for name, operator in complexity.unknown_operators.items():
         places = ", ".join(path or complexity.model for path in operator.modules[:3])
         more = ", ..." if len(operator.modules) > 3 else ""  # noqa: PLR2004 -- as many as shown
-        yield f"    {name}: {counted(operator.calls, 'call')} in {places}{more}"
+        yield f"    {name}: {pluralize(operator.calls, 'call')} in {places}{more}"
 
 
 def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
@@ -172,18 +180,18 @@ def what_grew(differences: Iterable[Diff]) -> Iterator[str]:
 
 def module_rows(difference: Diff) -> Iterator[str]:
     """One line a module that changed, the largest change first."""
-    shown = difference.modules[:_MOST_ROWS]
+    shown = difference.modules[:_MAX_ROWS]
     for change in shown:
         yield f"    {module_change(change, difference.metric)}"
-    rest = difference.modules[_MOST_ROWS:]
+    rest = difference.modules[_MAX_ROWS:]
     if rest:
-        yield f"    and {len(rest):,} more, {growth(sum(item.change for item in rest), difference.metric)}"
+        yield f"    and {len(rest):,} more, {format_growth(sum(item.change for item in rest), difference.metric)}"
 
 
 def module_change(change: ModuleChange, metric: str) -> str:
     """One change: "layer4.2.conv2: Conv2d 3x3 -> 5x5, +411 MFLOPs"."""
     times = f" (x{change.count})" if change.count > 1 else ""
-    cost = growth(change.change, metric)
+    cost = format_growth(change.change, metric)
     path = change.path or "the model itself"
     if change.kind == "renamed":
         return f"{path}{times}: was {change.old_path}, {cost}"
@@ -208,10 +216,10 @@ def _words(kind: str, shape: str) -> str:
 
 def operator_rows(difference: Diff) -> Iterator[str]:
     """One line an operator that changed, the largest change first."""
-    for change in difference.operators[:_MOST_ROWS]:
+    for change in difference.operators[:_MAX_ROWS]:
         calls = f", calls {change.old_calls:,} -> {change.new_calls:,}" if change.old_calls != change.new_calls else ""
-        yield f"    {change.operator}: {growth(change.new - change.old, difference.metric)}{calls}"
-    rest = difference.operators[_MOST_ROWS:]
+        yield f"    {change.operator}: {format_growth(change.new - change.old, difference.metric)}{calls}"
+    rest = difference.operators[_MAX_ROWS:]
     if rest:
         yield f"    and {len(rest):,} more"
 
@@ -222,7 +230,7 @@ def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
     if row.over or row.aggregation == "whole":
         return
     modules = complexity.modules if row.aggregation == "peak" else without_peaks(complexity.modules)
-    own = own_values(modules, metric)
+    own = self_values(modules, metric)
     rows = [
         (sum(own[path] for path in unfold({folded: module})), folded, module)
         for folded, module in fold(modules).items()
@@ -230,5 +238,5 @@ def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
     rows = sorted((row for row in rows if row[0] > 0), key=lambda row: -row[0])
     if rows:
         yield f"where the {title_of(metric)} {'are' if row.title.endswith('s') else 'is'}:"
-    for value, folded, module in rows[:_MOST_PLACES]:
-        yield f"    {folded or 'the model itself'}: {_words(module.type, module.shape)}, {amount(value, metric)}"
+    for value, folded, module in rows[:_MAX_MODULES]:
+        yield f"    {folded or 'the model itself'}: {_words(module.type, module.shape)}, {format_amount(value, metric)}"

@@ -10,7 +10,7 @@ from pytest_flopsbudget.quantities.formatting import format_delta, format_pair, 
 from pytest_flopsbudget.quantities.metrics import Amount, metric_of
 
 if TYPE_CHECKING:
-    from pytest_flopsbudget.results.verdict import Only
+    from pytest_flopsbudget.results.verdict import UpdateMode
 
 
 _TIMES = re.compile(r"(?<=\d)x(?=\d)")
@@ -25,23 +25,23 @@ def can_show_signs(encoding: str | None) -> bool:
     return True
 
 
-def with_signs(text: str) -> str:
+def use_signs(text: str) -> str:
     """``text`` with the signs that ASCII lacks: arrows and times."""
     return _TIMES.sub("\u00d7", text.replace("->", "\u2192"))
 
 
-def amount(value: Amount, metric: str) -> str:
+def format_amount(value: Amount, metric: str) -> str:
     """An amount with its unit: "8.178 GFLOPs", "25.56 M params"."""
     unit = metric_of(metric)
     text = format_value(value, unit)
-    return f"{text} {unit.title}" if unit.unit == "count" else estimated(text, metric)
+    return f"{text} {unit.title}" if unit.unit == "count" else mark_estimate(text, metric)
 
 
-def from_to(old: Amount, new: Amount, metric: str) -> str:
+def format_change(old: Amount, new: Amount, metric: str) -> str:
     """A change: "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)"; exact where the two would print alike."""
     before, after = format_pair(old, new, metric_of(metric))
-    words = f"{before} -> {after}, {growth(new - old, metric)} ({format_percent(old, new)})"
-    return estimated(words, metric)
+    words = f"{before} -> {after}, {format_growth(new - old, metric)} ({format_percent(old, new)})"
+    return mark_estimate(words, metric)
 
 
 def is_estimate(metric: str) -> bool:
@@ -49,21 +49,25 @@ def is_estimate(metric: str) -> bool:
     return metric_of(metric).per == "device"
 
 
-def estimated(words: str, metric: str) -> str:
+def mark_estimate(words: str, metric: str) -> str:
     """``words`` on a value of ``metric``, with what has to be said of estimates: "at least 1.31 ms (estimate)"."""
     return f"at least {words} (estimate)" if is_estimate(metric) else words
 
 
-def growth(delta: Amount, metric: str) -> str:
+def format_growth(delta: Amount, metric: str) -> str:
     """A difference with its unit: "+411 MFLOPs"."""
     unit = metric_of(metric)
     text = format_delta(delta, unit)
     return f"{text} {unit.title}" if unit.unit == "count" else text
 
 
-def update_command(nodeid: str | None = None, only: Only | None = None) -> str:
+def update_command(nodeid: str | None = None, update_mode: UpdateMode | None = None) -> str:
     """What to type to accept what was measured, or only what is new or improved."""
-    return "pytest --flops-budget-update" + (f"={only}" if only else "") + (f" {shlex.quote(nodeid)}" if nodeid else "")
+    return (
+        "pytest --flops-budget-update"
+        + (f"={update_mode}" if update_mode else "")
+        + (f" {shlex.quote(nodeid)}" if nodeid else "")
+    )
 
 
 def rename_command(old: str, new: str) -> str:
@@ -71,7 +75,7 @@ def rename_command(old: str, new: str) -> str:
     return f"python -m pytest_flopsbudget rename {shlex.quote(old)} {shlex.quote(new)}"
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """A number of things: "1 test", "2 tests"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 

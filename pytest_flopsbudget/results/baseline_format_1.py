@@ -14,7 +14,7 @@ from pytest_flopsbudget.storage.strict_json import FaultError, convert
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pytest_flopsbudget.storage.strict_json import Place
+    from pytest_flopsbudget.storage.strict_json import JsonPath
 
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 _T = TypeVar("_T")
@@ -90,7 +90,7 @@ def read(data: object) -> dict[str, dict[str, Complexity]]:
     }
 
 
-def _read_entry(data: object, place: Place) -> Complexity:
+def _read_entry(data: object, place: JsonPath) -> Complexity:
     entry = convert(data, _EntryTable, *place)
     metrics = convert(entry.metrics, _METRICS_LINE, *place, "metrics").values()
     modules = _convert_each(entry.modules, _MODULE_LINE, *place, "modules")

@@ -9,9 +9,9 @@ import msgspec
 
 from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity
-from pytest_flopsbudget.results.diff import Diff, diff, telling
+from pytest_flopsbudget.results.diff import Diff, diff, metrics_to_show
 from pytest_flopsbudget.results.folding import natural_key
-from pytest_flopsbudget.results.renames import likely_renames
+from pytest_flopsbudget.results.renames import find_renames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -57,7 +57,7 @@ def changes(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> lis
     old_tests, new_tests = _by_test(old), _by_test(new)
     gone = {nodeid: entries for nodeid, entries in old_tests.items() if nodeid not in new_tests}
     come = {nodeid: entries for nodeid, entries in new_tests.items() if nodeid not in old_tests}
-    renames = likely_renames(gone, come)
+    renames = find_renames(gone, come)
     renames |= _moves(gone.keys() - renames.keys(), come.keys() - set(renames.values()))
     now = {
         Key(old_nodeid, name): Key(nodeid, name) for old_nodeid, nodeid in renames.items() for name in gone[old_nodeid]
@@ -80,7 +80,7 @@ def _change(key: Key, old_key: Key | None, old: Complexity | None, new: Complexi
     comparison = compare(old, new, {})
     kind = _kind(comparison)
     renamed = old_key != key
-    telling_metrics = telling({change.metric for change in comparison.changes})
+    shown_metrics = metrics_to_show({change.metric for change in comparison.changes})
     return Change(
         kind="renamed" if renamed and kind == "unchanged" else kind,
         key=key,
@@ -88,7 +88,7 @@ def _change(key: Key, old_key: Key | None, old: Complexity | None, new: Complexi
         old=old,
         new=new,
         comparison=comparison,
-        diffs=tuple(diff(old, new, metric) for metric in telling_metrics),
+        diffs=tuple(diff(old, new, metric) for metric in shown_metrics),
     )
 
 

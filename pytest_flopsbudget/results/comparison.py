@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from pytest_flopsbudget.config.settings import LATENCY_TOLERANCE
-from pytest_flopsbudget.quantities.metrics import METRICS, base_of, count_of, devices_in, in_order, is_optional, key_for
+from pytest_flopsbudget.quantities.metrics import (
+    METRICS,
+    base_of,
+    count_of,
+    devices_in,
+    is_optional,
+    key_for,
+    sort_metrics,
+)
 from pytest_flopsbudget.results.complexity import Complexity, Execution
 
 if TYPE_CHECKING:
@@ -67,18 +75,18 @@ def compare(old: Complexity | None, new: Complexity, tolerance: Mapping[str, Tol
     both = set() if same else old.metrics.keys() & new.metrics.keys()
     parts = {key for key in both if base_of(key) in _PARTS}
     times = {key_for("time", device) for device in devices_in(parts)}
-    changes = tuple(_changes(old.metrics, new.metrics, in_order(both - parts | times), tolerance))
+    changes = tuple(_changes(old.metrics, new.metrics, sort_metrics(both - parts | times), tolerance))
     return Comparison(
         status=_status(changes),
         changes=changes,
         steady=tuple(
             key
-            for key in in_order(both)
+            for key in sort_metrics(both)
             if base_of(key) == "latency" and key not in {change.metric for change in changes}
         ),
         parts=tuple(
             MetricChange(key, old.metrics[key], new.metrics[key], allowed=True)
-            for key in in_order(parts)
+            for key in sort_metrics(parts)
             if old.metrics[key] != new.metrics[key]
         ),
         inputs_changed=(old.inputs, new.inputs) if old.inputs != new.inputs else None,

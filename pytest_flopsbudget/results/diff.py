@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 from msgspec.structs import replace
 
-from pytest_flopsbudget.quantities.metrics import count_of, in_order, metric_of
+from pytest_flopsbudget.quantities.metrics import count_of, metric_of, sort_metrics
 from pytest_flopsbudget.results.folding import identities, is_number, natural_key, write_segment
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flop
 _Segments = tuple[tuple[str, ...], ...]
 
 
-class Side(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModuleSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A module as it was before the change, or as it is after."""
 
     type: str
@@ -50,9 +50,9 @@ class ModuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     #: The metric's growth, over all of them.
     change: int
     #: Each of them before; None where they are added.
-    old: Side | None
+    old: ModuleSnapshot | None
     #: Each of them after; None where they are removed.
-    new: Side | None
+    new: ModuleSnapshot | None
 
 
 class OperatorChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -111,14 +111,14 @@ def _total(complexity: Complexity, metric: str) -> int:
     return value
 
 
-def telling(metrics: Collection[str]) -> list[str]:
+def metrics_to_show(metrics: Collection[str]) -> list[str]:
     """Those of ``metrics`` whose lists of modules say something that no other's says."""
-    return [metric for metric in in_order(metrics) if _FOLLOWS.get(metric) not in metrics]
+    return [metric for metric in sort_metrics(metrics) if _FOLLOWS.get(metric) not in metrics]
 
 
-def own_values(modules: Mapping[str, Module], metric: str) -> dict[str, int]:
+def self_values(modules: Mapping[str, Module], metric: str) -> dict[str, int]:
     """Path → the part of the metric's value that does not come from the modules below it."""
-    return _Tree(modules, metric).own(metric)
+    return _Tree(modules, metric).self_values(metric)
 
 
 def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:
@@ -141,11 +141,11 @@ class _Tree:
         self.totals = {path: count_of(module.metrics, metric) or 0 for path, module in modules.items()}
         self.parents = {path: next((up for up in _above(path) if up in modules), None) for path in modules}
 
-    def side(self, path: str, value: int) -> Side:
+    def snapshot(self, path: str, value: int) -> ModuleSnapshot:
         module = self.modules[path]
-        return Side(module.type, module.shape, module.calls, value)
+        return ModuleSnapshot(module.type, module.shape, module.calls, value)
 
-    def own(self, metric: str) -> dict[str, int]:
+    def self_values(self, metric: str) -> dict[str, int]:
         """Path → the part of its value that does not come from the modules below it."""
         aggregation = metric_of(metric).aggregation
         below = dict.fromkeys(self.modules, 0)
@@ -167,8 +167,8 @@ class _Change(msgspec.Struct, frozen=True):
 
     kind: Kind
     change: int
-    old: Side | None
-    new: Side | None
+    old: ModuleSnapshot | None
+    new: ModuleSnapshot | None
     #: Of a renamed module: how many segments its paths have in common, and the other segments of the old one.
     common: int = 0
     old_rest: tuple[str, ...] = ()
@@ -199,11 +199,11 @@ def _held(modules: Mapping[str, Module], metric: str) -> bool:
 
 
 def _changed(old: _Tree, new: _Tree, metric: str) -> Iterator[tuple[str, _Change]]:
-    old_own, new_own = old.own(metric), new.own(metric)
-    for path, before in old_own.items():
-        after = new_own.get(path, before)
+    old_self, new_self = old.self_values(metric), new.self_values(metric)
+    for path, before in old_self.items():
+        after = new_self.get(path, before)
         if after != before:
-            yield path, _Change("changed", after - before, old.side(path, before), new.side(path, after))
+            yield path, _Change("changed", after - before, old.snapshot(path, before), new.snapshot(path, after))
 
 
 def _renamed(old: _Tree, new: _Tree, source: str, path: str) -> _Change:
@@ -212,7 +212,7 @@ def _renamed(old: _Tree, new: _Tree, source: str, path: str) -> _Change:
         (depth for depth, names in enumerate(zip(before, after, strict=False)) if names[0] != names[1]),
         min(len(before), len(after)),
     )
-    sides = old.side(source, old.totals[source]), new.side(path, new.totals[path])
+    sides = old.snapshot(source, old.totals[source]), new.snapshot(path, new.totals[path])
     return _Change("renamed", 0, *sides, common, tuple(before[common:]))
 
 
@@ -228,7 +228,7 @@ def _unmatched(
         # Less than nothing can be left where modules share parameters.
         if value <= 0:
             continue
-        side = tree.side(path, value)
+        side = tree.snapshot(path, value)
         yield path, _Change(kind, value, None, side) if kind == "added" else _Change(kind, -value, side, None)
 
 
@@ -312,7 +312,7 @@ def _folded(changes: Sequence[tuple[str, _Change]]) -> list[ModuleChange]:
             key = (path[:depth], path[depth + 1 :], change) if foldable else (path,)
             groups.setdefault(key, []).append((path, change))
         rows = [_merged(group, depth) for group in groups.values()]
-    return [_written(path, change) for path, change in rows]
+    return [_folded_path(path, change) for path, change in rows]
 
 
 def _merged(group: Sequence[tuple[_Segments, _Change]], depth: int) -> tuple[_Segments, _Change]:
@@ -323,7 +323,7 @@ def _merged(group: Sequence[tuple[_Segments, _Change]], depth: int) -> tuple[_Se
     return (*path[:depth], names, *path[depth + 1 :]), change
 
 
-def _written(path: _Segments, change: _Change) -> ModuleChange:
+def _folded_path(path: _Segments, change: _Change) -> ModuleChange:
     segments = [write_segment(names) for names in path]
     old_segments = [*segments[: change.common], *(write_segment((name,)) for name in change.old_rest)]
     count = math.prod(map(len, path))

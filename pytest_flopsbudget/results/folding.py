@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _DIGITS = re.compile(r"([0-9]+)")
 #: A slip of the finger in a range must not eat the memory: the largest models have some ten thousand modules.
-_MOST_MODULES = 1_000_000
+_MAX_MODULES = 1_000_000
 
 
 class _Node:
@@ -96,8 +96,8 @@ def unfold(folded: Mapping[str, Module]) -> dict[str, Module]:
     for pattern, module in folded.items():
         choices = [_read_segment(segment) for segment in pattern.split(".")]
         count += math.prod(map(len, choices))
-        if count > _MOST_MODULES:
-            raise ValueError(f"{pattern!r} brings the modules to more than {_MOST_MODULES:,}")
+        if count > _MAX_MODULES:
+            raise ValueError(f"{pattern!r} brings the modules to more than {_MAX_MODULES:,}")
         for names in itertools.product(*choices):
             path = ".".join(names)
             if path in modules:
@@ -206,8 +206,8 @@ def _read_segment(written: str) -> Sequence[str]:
     rising = all(left and right and left[-1] < right[0] for left, right in itertools.pairwise(ranges))
     if not ranges or not all(ranges) or not rising:
         raise ValueError(f"{written!r} is no list of rising numbers such as {{0-4,6}}")
-    if sum(map(len, ranges)) > _MOST_MODULES:
-        raise ValueError(f"{written!r} stands for more than {_MOST_MODULES:,} modules")
+    if sum(map(len, ranges)) > _MAX_MODULES:
+        raise ValueError(f"{written!r} stands for more than {_MAX_MODULES:,} modules")
     return [str(number) for numbers in ranges for number in numbers]
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity
 
 
-class Unjudged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class NoisyLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A latency that was held to no limit and to no baseline, as its runs differ by more than would be judged."""
 
     #: "latency[…]", with the machine's name.
@@ -30,8 +30,8 @@ class Unjudged(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     allowed_ns: int
 
 
-def unjudged(complexity: Complexity, tolerance: Mapping[str, Tolerance]) -> tuple[Unjudged, ...]:
-    """The latency of ``complexity`` where its spread is wider than the tolerance.
+def find_noisy_latency(complexity: Complexity, tolerance: Mapping[str, Tolerance]) -> tuple[NoisyLatency, ...]:
+    """The latency of ``build_complexity`` where its spread is wider than the tolerance.
 
     Args:
         complexity: the measurement.
@@ -44,18 +44,20 @@ def unjudged(complexity: Complexity, tolerance: Mapping[str, Tolerance]) -> tupl
     if measured.spread_ns <= allowed:
         return ()
     metric = key_for("latency", measured.machine)
-    return (Unjudged(metric=metric, median_ns=measured.median_ns, spread_ns=measured.spread_ns, allowed_ns=allowed),)
+    return (
+        NoisyLatency(metric=metric, median_ns=measured.median_ns, spread_ns=measured.spread_ns, allowed_ns=allowed),
+    )
 
 
 def without_metrics(complexity: Complexity, metrics: Collection[str]) -> Complexity:
-    """``complexity`` as if the ``metrics`` of the whole model had not been measured."""
+    """``build_complexity`` as if the ``metrics`` of the whole model had not been measured."""
     if not metrics:
         return complexity
     return replace(complexity, metrics={key: value for key, value in complexity.metrics.items() if key not in metrics})
 
 
-def with_latencies_of(complexity: Complexity, old: Complexity | None) -> Complexity:
-    """``complexity`` with the latencies that ``old`` holds besides.
+def keep_latencies(complexity: Complexity, old: Complexity | None) -> Complexity:
+    """``build_complexity`` with the latencies that ``old`` holds besides.
 
     They are of other machines, or of this one where it was not measured anew.
     """

@@ -14,11 +14,11 @@ from pytest_flopsbudget.quantities.metrics import (
     Amount,
     base_of,
     devices_in,
-    in_order,
     is_measured,
     measured_key,
     measured_value,
     metric_of,
+    sort_metrics,
 )
 
 if TYPE_CHECKING:
@@ -40,12 +40,12 @@ class Ratio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     denominator: Annotated[int, msgspec.Meta(ge=1)]
 
 
-def plain(amount: int | Ratio) -> Amount:
+def to_number(amount: int | Ratio) -> Amount:
     """The number that is written."""
     return Fraction(amount.numerator, amount.denominator) if isinstance(amount, Ratio) else amount
 
 
-def written(amount: Amount) -> int | Ratio:
+def to_stored(amount: Amount) -> int | Ratio:
     """The number as it is written."""
     return amount if isinstance(amount, int) else Ratio(amount.numerator, amount.denominator)
 
@@ -54,26 +54,26 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """The most that a metric may be, in its own unit, or the least where more is better."""
 
     #: Null where it is a least value.
-    most: int | None
+    maximum: int | None = msgspec.field(name="most")
     #: Where it was written.
     source: str
     #: Only where more is better.
-    least: Ratio | None = None
+    minimum: Ratio | None = msgspec.field(name="least", default=None)
 
     @property
     def bound(self) -> Amount:
         """The value that may just be reached."""
-        return plain(self.least) if self.least is not None else self.most or 0
+        return to_number(self.minimum) if self.minimum is not None else self.maximum or 0
 
 
-def limit_on(metric: str, bound: Amount, source: str) -> Limit:
+def make_limit(metric: str, bound: Amount, source: str) -> Limit:
     """A limit on ``metric``, whose value may just be ``bound``."""
     if metric_of(metric).better == "less":
         return Limit(math.floor(bound), source)
     return Limit(None, source, Ratio(bound.numerator, bound.denominator))
 
 
-class Effective(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EffectiveLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The limits that hold for one measurement, after the closer ones replaced the farther ones."""
 
     #: Metric key → limit of the whole model.
@@ -100,7 +100,7 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkn
     @property
     def excess(self) -> Amount:
         """By how much it is beyond the limit, in the metric's own unit."""
-        excess: Amount = plain(self.measured) - plain(self.limit)
+        excess: Amount = to_number(self.measured) - to_number(self.limit)
         return excess if excess > 0 else -excess
 
 
@@ -138,7 +138,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
         Of a least value, it is how much of what was measured the limit takes.
         """
-        measured, limit = plain(self.measured), plain(self.limit)
+        measured, limit = to_number(self.measured), to_number(self.limit)
         return _used(measured, limit) if metric_of(self.metric).better == "less" else _used(limit, measured)
 
     @property
@@ -147,7 +147,7 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return float(self.used)
 
 
-def merge(budgets: Sequence[Budget]) -> Effective:
+def merge_budgets(budgets: Sequence[Budget]) -> EffectiveLimits:
     """The limits that hold where ``budgets`` meet, the closest last: it wins, metric by metric.
 
     FLOPs and MACs are one quantity: a closer limit on either replaces farther ones on both. Times on several devices
@@ -157,12 +157,12 @@ def merge(budgets: Sequence[Budget]) -> Effective:
     modules: dict[str, dict[str, Limit]] = {}
     phases: dict[str, dict[str, Limit]] = {}
     for budget in budgets:
-        limits = _replaced(limits, budget.limits, budget.source)
+        limits = _override(limits, budget.limits, budget.source)
         for pattern, closer in budget.modules.items():
-            modules[pattern] = _replaced(modules.get(pattern, {}), closer, budget.source)
+            modules[pattern] = _override(modules.get(pattern, {}), closer, budget.source)
         for phase, closer in budget.phases.items():
-            phases[phase] = _replaced(phases.get(phase, {}), closer, budget.source)
-    return Effective(limits, modules, phases)
+            phases[phase] = _override(phases.get(phase, {}), closer, budget.source)
+    return EffectiveLimits(limits, modules, phases)
 
 
 def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str, Tolerance]:
@@ -173,8 +173,8 @@ def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str,
     return tolerances
 
 
-def check(complexity: Complexity, effective: Effective) -> list[Violation | Unmeasured]:
-    """What keeps ``complexity`` from being within its limits: the model, its modules, its phases."""
+def check_limits(complexity: Complexity, effective: EffectiveLimits) -> list[Violation | Unmeasured]:
+    """What keeps ``build_complexity`` from being within its limits: the model, its modules, its phases."""
     return [
         *_check_model(complexity, effective.limits),
         *_check_modules(complexity, effective.modules),
@@ -182,7 +182,7 @@ def check(complexity: Complexity, effective: Effective) -> list[Violation | Unme
     ]
 
 
-def unmatched(complexity: Complexity, effective: Effective) -> list[UnmatchedPattern]:
+def find_unmatched(complexity: Complexity, effective: EffectiveLimits) -> list[UnmatchedPattern]:
     """The patterns that match no module, once for each place that they are written in."""
     found = []
     for pattern, limits in effective.modules.items():
@@ -193,24 +193,26 @@ def unmatched(complexity: Complexity, effective: Effective) -> list[UnmatchedPat
     return found
 
 
-def share(complexity: Complexity, effective: Effective) -> Share | None:
+def largest_share(complexity: Complexity, effective: EffectiveLimits) -> Share | None:
     """The limit of the whole model that is used up most; None where none is set on what was measured."""
     shares = []
     for metric, limit in _in_order(effective.limits):
         measured = measured_value(complexity.metrics, metric)
         if measured is not None:
-            share = Share(metric=metric, measured=written(measured), limit=written(limit.bound), source=limit.source)
+            share = Share(
+                metric=metric, measured=to_stored(measured), limit=to_stored(limit.bound), source=limit.source
+            )
             shares.append(share)
     return max(shares, key=lambda one: one.used, default=None)
 
 
-def named(effective: Effective, complexity: Complexity) -> Effective:
-    """The limits with the name of the machine that measured ``complexity``, where they hold for whichever that is."""
+def name_machine(effective: EffectiveLimits, complexity: Complexity) -> EffectiveLimits:
+    """Put the name of the machine that measured into limits that hold for any machine."""
     limits = {measured_key(complexity.metrics, metric): limit for metric, limit in effective.limits.items()}
     return msgspec.structs.replace(effective, limits=limits)
 
 
-def without(effective: Effective, metrics: Collection[str]) -> Effective:
+def drop_metrics(effective: EffectiveLimits, metrics: Collection[str]) -> EffectiveLimits:
     """The limits of the whole model but for those on ``metrics``, and all others."""
     limits = {metric: limit for metric, limit in effective.limits.items() if metric not in metrics}
     return msgspec.structs.replace(effective, limits=limits)
@@ -244,17 +246,17 @@ def _quantity(metric: str) -> str:
     return derived[0] if len(derived) == 1 else metric
 
 
-def _replaced(farther: Mapping[str, Limit], closer: Mapping[str, Amount], source: str) -> dict[str, Limit]:
+def _override(farther: Mapping[str, Limit], closer: Mapping[str, Amount], source: str) -> dict[str, Limit]:
     quantities = {_quantity(metric) for metric in closer}
     kept = {metric: limit for metric, limit in farther.items() if _quantity(metric) not in quantities}
-    return kept | {metric: limit_on(metric, bound, source) for metric, bound in closer.items()}
+    return kept | {metric: make_limit(metric, bound, source) for metric, bound in closer.items()}
 
 
 def _in_order(limits: Mapping[str, Limit]) -> list[tuple[str, Limit]]:
-    return [(metric, limits[metric]) for metric in in_order(limits)]
+    return [(metric, limits[metric]) for metric in sort_metrics(limits)]
 
 
-def _is_beyond(metric: str, measured: Amount, limit: Limit) -> bool:
+def _exceeds(metric: str, measured: Amount, limit: Limit) -> bool:
     return measured > limit.bound if metric_of(metric).better == "less" else measured < limit.bound
 
 
@@ -264,8 +266,8 @@ def _violation(
     return Violation(
         metric=metric,
         module=module,
-        measured=written(measured),
-        limit=written(limit.bound),
+        measured=to_stored(measured),
+        limit=to_stored(limit.bound),
         source=limit.source,
         phase=phase,
     )
@@ -276,7 +278,7 @@ def _check_model(complexity: Complexity, limits: Mapping[str, Limit]) -> Iterato
         measured = measured_value(complexity.metrics, metric)
         if not is_measured(complexity.metrics, metric):
             yield Unmeasured(metric=metric, module=None, source=limit.source)
-        elif measured is not None and _is_beyond(metric, measured, limit):
+        elif measured is not None and _exceeds(metric, measured, limit):
             yield _violation(metric, measured, limit)
 
 
@@ -290,7 +292,7 @@ def _check_modules(
             if not all(is_measured(complexity.modules[path].metrics, metric) for path in paths):
                 yield Unmeasured(metric=metric, module=pattern, source=limit.source)
             for path, value in values.items():
-                if value is not None and _is_beyond(metric, value, limit):
+                if value is not None and _exceeds(metric, value, limit):
                     yield _violation(metric, value, limit, module=path)
 
 
@@ -303,7 +305,7 @@ def _check_phases(
             measured = None if metrics is None else measured_value(metrics, metric)
             if metrics is None or not is_measured(metrics, metric):
                 yield Unmeasured(metric=metric, module=None, source=limit.source, phase=phase)
-            elif measured is not None and _is_beyond(metric, measured, limit):
+            elif measured is not None and _exceeds(metric, measured, limit):
                 yield _violation(metric, measured, limit, phase=phase)
 
 

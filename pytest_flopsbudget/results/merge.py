@@ -23,7 +23,7 @@ _BY_WEIGHT = (5, 0, 1, 2, 4, 3)
 _NO_TESTS, _PASSED = 5, 0
 
 
-def merged(reports: Mapping[str, Report]) -> Report:
+def merge_reports(reports: Mapping[str, Report]) -> Report:
     """Join the reports of one run's parts.
 
     A test that several of them tell of is taken from the one in which it failed.

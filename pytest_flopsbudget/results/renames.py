@@ -8,7 +8,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.identifiers import split_nodeid
-from pytest_flopsbudget.quantities.metrics import identifying
+from pytest_flopsbudget.quantities.metrics import identifying_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 #: Up to as many pairs of node ids are held against each other.
-_MOST_PAIRS = 10_000
+_MAX_PAIRS = 10_000
 
 
-def likely_renames(
+def find_renames(
     gone: Mapping[str, Mapping[str, Complexity]], new: Mapping[str, Mapping[str, Complexity]]
 ) -> dict[str, str]:
     """Which tests that are gone are likely new ones under another name: those that cost the same.
@@ -40,7 +40,7 @@ def likely_renames(
 
 
 def _paired(old: Sequence[str], new: Sequence[str]) -> dict[str, str]:
-    if len(old) * len(new) > _MOST_PAIRS:
+    if len(old) * len(new) > _MAX_PAIRS:
         # A parametrized test by the thousand, whose cost tells nothing apart: only moved ones can be told.
         moved = {split_nodeid(nodeid)[1]: nodeid for nodeid in new}
         return {nodeid: moved[test] for nodeid in old if (test := split_nodeid(nodeid)[1]) in moved}
@@ -62,7 +62,8 @@ def _by_cost(tests: Mapping[str, Mapping[str, Complexity]]) -> dict[frozenset[tu
 def _cost(entries: Mapping[str, Complexity]) -> frozenset[tuple[object, ...]]:
     """What stays as it is when a test is only renamed."""
     return frozenset(
-        (name, entry.model, entry.inputs, entry.backward, identifying(entry.metrics)) for name, entry in entries.items()
+        (name, entry.model, entry.inputs, entry.backward, identifying_metrics(entry.metrics))
+        for name, entry in entries.items()
     )
 
 

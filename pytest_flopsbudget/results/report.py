@@ -14,7 +14,7 @@ from pytest_flopsbudget.results.comparison import Comparison
 from pytest_flopsbudget.results.complexity import Complexity, Count
 from pytest_flopsbudget.results.diff import Diff
 from pytest_flopsbudget.results.folding import natural_key
-from pytest_flopsbudget.results.latency_noise import Unjudged, without_metrics
+from pytest_flopsbudget.results.latency_noise import NoisyLatency, without_metrics
 from pytest_flopsbudget.results.limits import Limit, Share, UnmatchedPattern, Unmeasured, Violation
 from pytest_flopsbudget.results.verdict import Outcome, Verdict, _names
 
@@ -90,7 +90,7 @@ class ReportedMeasurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
     #: The measurement held against its baseline.
     comparison: Comparison
     #: Latencies that are too uneven to be judged.
-    unjudged: tuple[Unjudged, ...] = ()
+    unjudged: tuple[NoisyLatency, ...] = ()
     #: Through what the metrics changed, module by module and operator by operator.
     diffs: tuple[Diff, ...] = ()
     #: What was measured. In a file, equal siblings among its modules stand on one line, "layers.{0-31}.mlp".

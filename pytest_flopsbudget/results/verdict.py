@@ -8,21 +8,21 @@ import msgspec
 
 from pytest_flopsbudget.results.comparison import Comparison, compare, tightens
 from pytest_flopsbudget.results.complexity import Complexity
-from pytest_flopsbudget.results.diff import Diff, diff, telling
-from pytest_flopsbudget.results.latency_noise import Unjudged, unjudged, without_metrics
+from pytest_flopsbudget.results.diff import Diff, diff, metrics_to_show
+from pytest_flopsbudget.results.latency_noise import NoisyLatency, find_noisy_latency, without_metrics
 from pytest_flopsbudget.results.limits import (
     Limit,
     Share,
     UnmatchedPattern,
     Unmeasured,
     Violation,
-    check,
-    merge,
-    named,
-    share,
+    check_limits,
+    drop_metrics,
+    find_unmatched,
+    largest_share,
+    merge_budgets,
+    name_machine,
     tolerance_for,
-    unmatched,
-    without,
 )
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "new", "ok"]
 #: What alone an update accepts: what has no baseline yet, or what tightens one.
-Only = Literal["new", "improved"]
+UpdateMode = Literal["new", "improved"]
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +62,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     #: The limit that is used up most.
     share: Share | None = None
     #: Latencies that are too uneven to be judged.
-    unjudged: tuple[Unjudged, ...] = ()
+    unjudged: tuple[NoisyLatency, ...] = ()
     #: Whether the run accepts this measurement as the new baseline.
     accepted: bool = False
     #: Which of the settings' reactions fail the test: "regressed", "new", "improved", "unknown operators".
@@ -102,7 +102,7 @@ def judge(
     settings: Settings,
     baseline: Complexity | None,
     *,
-    accepts: Only | bool,
+    accepts: UpdateMode | bool,
 ) -> Verdict:
     """Judge one measurement.
 
@@ -115,11 +115,11 @@ def judge(
             same.
     """
     complexity = measurement.complexity
-    effective = named(merge(budgets), complexity)
+    effective = name_machine(merge_budgets(budgets), complexity)
     tolerance = tolerance_for(budgets, settings)
-    uneven = unjudged(complexity, tolerance)
+    uneven = find_noisy_latency(complexity, tolerance)
     comparison = compare(baseline, without_metrics(complexity, _names(uneven)), tolerance)
-    held = without(effective, _names(uneven))
+    held = drop_metrics(effective, _names(uneven))
     everywhere = settings.limits.source if settings.limits is not None else None
     accepted = _is_accepted(comparison, accepts)
     failing: list[Outcome] = []
@@ -143,32 +143,32 @@ def judge(
         # What holds for all models need not name a module, or a phase, of each of them, nor can all of them be timed.
         broken=tuple(
             item
-            for item in check(complexity, held)
+            for item in check_limits(complexity, held)
             if not (
                 isinstance(item, Unmeasured) and (item.phase or item.metric == "latency") and item.source == everywhere
             )
         ),
-        unmatched=tuple(item for item in unmatched(complexity, effective) if item.source != everywhere),
+        unmatched=tuple(item for item in find_unmatched(complexity, effective) if item.source != everywhere),
         comparison=comparison,
         diffs=_diffs(baseline, complexity, comparison),
-        share=share(complexity, held),
+        share=largest_share(complexity, held),
         unjudged=uneven,
         accepted=accepted,
         failing=tuple(failing),
     )
 
 
-def _names(uneven: Iterable[Unjudged]) -> set[str]:
+def _names(uneven: Iterable[NoisyLatency]) -> set[str]:
     return {one.metric for one in uneven}
 
 
 def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> tuple[Diff, ...]:
     if old is None:
         return ()
-    return tuple(diff(old, new, metric) for metric in telling({change.metric for change in comparison.changes}))
+    return tuple(diff(old, new, metric) for metric in metrics_to_show({change.metric for change in comparison.changes}))
 
 
-def _is_accepted(comparison: Comparison, accepts: Only | bool) -> bool:
+def _is_accepted(comparison: Comparison, accepts: UpdateMode | bool) -> bool:
     match accepts:
         case "new":
             return comparison.status == "new"

@@ -28,7 +28,7 @@ class BusyError(Exception):
     """Another process holds the lock, and does not let go."""
 
 
-def replace(target: Path, data: bytes) -> None:
+def replace_file(target: Path, data: bytes) -> None:
     """Let ``target`` hold ``data``. Whatever happens on the way, it holds the old or the new bytes.
 
     The caller holds the lock of the folder.
@@ -133,7 +133,7 @@ def _prefix(target: Path) -> str:
     return f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}."
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_report(path: Path, data: bytes) -> None:
     """Write a report's file. Missing folders are made; devices and pipes are written to as they are.
 
     Raises:
@@ -149,7 +149,7 @@ def write_whole(path: Path, data: bytes) -> None:
         elif target.exists() and not os.access(target, os.W_OK):
             raise ReportError(f"{path}: cannot be written: it is read-only; make it writable or name another file")
         else:
-            replace(target, data)
+            replace_file(target, data)
     except (OSError, RuntimeError) as error:
         raise ReportError(f"{path}: cannot be written: {_reason(error)}; name another file") from error
 
@@ -167,8 +167,8 @@ def append_to(path: Path, data: bytes) -> None:
         raise ReportError(f"{path}: cannot be written: {_reason(error)}") from error
 
 
-def obstacle(path: Path) -> str | None:
-    """What will keep `write_whole` from writing, as far as that can be told without writing; None if nothing will."""
+def find_obstacle(path: Path) -> str | None:
+    """What will keep `write_report` from writing, as far as that can be told without writing; None if nothing will."""
     try:
         if path.is_dir():
             return "it is a folder; name a file in it"

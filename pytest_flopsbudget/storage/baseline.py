@@ -11,7 +11,7 @@ import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.results.folding import without_peaks
-from pytest_flopsbudget.results.latency_noise import with_latencies_of
+from pytest_flopsbudget.results.latency_noise import keep_latencies
 from pytest_flopsbudget.storage import atomic_file, baseline_document
 
 if TYPE_CHECKING:
@@ -97,10 +97,10 @@ def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool
 
 def save(file: BaselineFile) -> bool:
     """Write a baseline file, whatever it held before; one that holds nothing is there too. See :func:`change`."""
-    return _exchange(file.path, lambda before: _as_it_was(before, dumps(file).encode()))
+    return _exchange(file.path, lambda before: _is_unchanged(before, dumps(file).encode()))
 
 
-def updated(file: BaselineFile, measured: Mapping[str, Mapping[str, Complexity]]) -> BaselineFile:
+def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Complexity]]) -> BaselineFile:
     """Take over new measurements.
 
     Args:
@@ -124,7 +124,7 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
     kept = msgspec.structs.replace(
         measured, modules=without_peaks(measured.modules), notes=(), memory_at_peak=None, latency=None
     )
-    return with_latencies_of(kept, old)
+    return keep_latencies(kept, old)
 
 
 def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
@@ -184,10 +184,10 @@ def _changed(before: bytes | None, path: Path, function: Callable[[BaselineFile]
             raise BaselineError(reason)
     if not file.tests:
         return None
-    return _as_it_was(before, dumps(file).encode())
+    return _is_unchanged(before, dumps(file).encode())
 
 
-def _as_it_was(before: bytes | None, after: bytes) -> bytes:
+def _is_unchanged(before: bytes | None, after: bytes) -> bytes:
     """What to write: line ends that git turned are not for us to turn back."""
     return before if before is not None and before.replace(b"\r\n", b"\n") == after else after
 
@@ -211,5 +211,5 @@ def _write(target: Path, data: bytes | None, path: Path) -> None:
         return
     attributes = target.parent / ".gitattributes"
     if not attributes.exists() and any((folder / ".git").exists() for folder in target.parents):
-        atomic_file.replace(attributes, _ATTRIBUTES)
-    atomic_file.replace(target, data)
+        atomic_file.replace_file(attributes, _ATTRIBUTES)
+    atomic_file.replace_file(target, data)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_flopsbudget.storage.baseline_lines import Key
-    from pytest_flopsbudget.storage.strict_json import Place
+    from pytest_flopsbudget.storage.strict_json import JsonPath
 
 
 FORMAT = 2
@@ -90,7 +90,7 @@ def read(text: str, path: Path) -> Content:
             line = line_at(text, conflict.start())
             remedy = "delete the lines with markers, keep those of both sides, then run with --flops-budget-update"
             raise BaselineError(f"{path}: conflict marker, line {line}: {remedy}.") from fault
-        raise BaselineError(_told([fault], data, text, path)[0]) from fault
+        raise BaselineError(_describe_faults([fault], data, text, path)[0]) from fault
 
 
 class _FileTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -110,7 +110,7 @@ def _read(data: object, text: str, path: Path) -> Content:
     lines = convert(data, _FileTable).lines
     entries, faults = baseline_lines.read(lines)
     torn: dict[str, str] = {}
-    for (test_id, _), reason in zip(faults, _told([*faults.values()], data, text, path), strict=True):
+    for (test_id, _), reason in zip(faults, _describe_faults([*faults.values()], data, text, path), strict=True):
         torn.setdefault(test_id, reason)
     tests: Tests = {}
     for (test_id, name), entry in entries.items():
@@ -119,14 +119,14 @@ def _read(data: object, text: str, path: Path) -> Content:
     return Content(tests, torn)
 
 
-def _told(faults: Sequence[FaultError], data: object, text: str, path: Path) -> list[str]:
+def _describe_faults(faults: Sequence[FaultError], data: object, text: str, path: Path) -> list[str]:
     """One line on each fault: where it is, what it is about, what is wrong, what to do."""
     places = {place for fault in faults if not fault.line for place in (fault.place, fault.other)}
     lines = lines_of(text, places) if places else {}
     return [_in_words(fault, data, path, lines) for fault in faults]
 
 
-def _in_words(fault: FaultError, data: object, path: Path, lines: Mapping[Place, int]) -> str:
+def _in_words(fault: FaultError, data: object, path: Path, lines: Mapping[JsonPath, int]) -> str:
     line = str(fault.line or lines[fault.place])
     if fault.other:
         line += f" (and line {lines[fault.other]})"

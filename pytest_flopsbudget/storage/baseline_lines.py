@@ -354,9 +354,9 @@ def _kind(line: _Line) -> str:
 _T = TypeVar("_T", bound=_Title)
 
 
-def _shortened(value: object, most: int = 40) -> str:
+def _shortened(value: object, maximum: int = 40) -> str:
     text = as_json(value)
-    return text if len(text) <= most else f"{text[:most]}…"
+    return text if len(text) <= maximum else f"{text[:maximum]}…"
 
 
 def _convert(lines: list[_Line], struct: type[_T], numbers: Sequence[int]) -> list[_T]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from pytest_flopsbudget.quantities.metrics import Amount, identifying, value_of
+from pytest_flopsbudget.quantities.metrics import Amount, identifying_metrics, value_of
 from pytest_flopsbudget.storage import baseline, baseline_document
 from pytest_flopsbudget.storage.baseline_lines import flat
 
@@ -29,7 +29,7 @@ class Totals(msgspec.Struct, frozen=True):
     @property
     def identity(self) -> object:
         """Equal where two are likely of one model."""
-        return self.model, self.inputs, self.backward, identifying(self.metrics)
+        return self.model, self.inputs, self.backward, identifying_metrics(self.metrics)
 
 
 #: Test id → name of the measurement → its totals: one baseline file.

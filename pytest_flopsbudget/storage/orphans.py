@@ -29,7 +29,7 @@ class Orphan:
     entries: Mapping[str, Complexity]
 
 
-def orphans(file: BaselineFile, file_nodeid: str, collected: Collection[str]) -> list[Orphan]:
+def find_orphans(file: BaselineFile, file_nodeid: str, collected: Collection[str]) -> list[Orphan]:
     """The entries of ``file`` whose test is not among those that were ``collected``, by test id."""
     return [
         Orphan(f"{file_nodeid}::{test_id}", file.path, entries)
@@ -38,7 +38,7 @@ def orphans(file: BaselineFile, file_nodeid: str, collected: Collection[str]) ->
     ]
 
 
-def without_test_file(folders: Iterable[Path], skipped: Sequence[str]) -> Iterator[Path]:
+def find_files_without_test(folders: Iterable[Path], skipped: Sequence[str]) -> Iterator[Path]:
     """The baseline files below ``folders`` beside which there is no file of their name.
 
     Args:

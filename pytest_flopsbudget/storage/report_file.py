@@ -14,7 +14,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS, STORED, STORED_BY_NAM
 from pytest_flopsbudget.results.folding import fold, unfold
 from pytest_flopsbudget.results.report import FORMAT, Report
 from pytest_flopsbudget.storage import strict_json
-from pytest_flopsbudget.storage.atomic_file import write_whole
+from pytest_flopsbudget.storage.atomic_file import write_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.report import ReportedMeasurement
-    from pytest_flopsbudget.storage.strict_json import Place
+    from pytest_flopsbudget.storage.strict_json import JsonPath
 
 
 _REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
 
 #: No amount needs more; keeps Python's own limit on the digits of an integer out of sight.
-_MOST_DIGITS = 100
+_MAX_DIGITS = 100
 
 #: Keys whose values are laid out over several lines.
 _OPENED = frozenset({
@@ -63,7 +63,7 @@ def loads(text: str, path: Path) -> Report:
     """
     try:
         data = strict_json.parse(text)
-        if re.search(rf"\d{{{_MOST_DIGITS}}}", text):
+        if re.search(rf"\d{{{_MAX_DIGITS}}}", text):
             json.loads(text, parse_int=_amount)
         return _read(data)
     except strict_json.FaultError as fault:
@@ -78,7 +78,7 @@ def save(report: Report, path: Path) -> None:
     Raises:
         ReportError: it cannot be written; a file that was there is as it was.
     """
-    write_whole(path, dumps(report).encode())
+    write_report(path, dumps(report).encode())
 
 
 def dumps(report: Report) -> str:
@@ -127,7 +127,7 @@ def _json(value: object) -> str:
 
 
 def _amount(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
+    if len(digits) > _MAX_DIGITS:
         raise strict_json.FaultError(f"{digits[:20]}... is no amount", line=1)
     return int(digits)
 
@@ -151,19 +151,19 @@ def _read(data: object) -> Report:
     return _each(report, _unfolded)
 
 
-def _named_metrics(report: Report) -> Iterator[tuple[Place, str, bool]]:
+def _named_metrics(report: Report) -> Iterator[tuple[JsonPath, str, bool]]:
     """All metrics that the report names, each with its place and whether it has to be a stored one."""
     yield ("run", "show"), report.run.show, False
     for number, test in enumerate(report.tests):
         for own_number, measurement in enumerate(test.measurements):
-            place: Place = ("tests", number, "measurements", own_number)
+            place: JsonPath = ("tests", number, "measurements", own_number)
             for below, key in _of_verdict(measurement):
                 yield (*place, *below), key, False
             for below, key in _of_complexity(measurement.complexity):
                 yield (*place, "complexity", *below), key, True
 
 
-def _of_verdict(measurement: ReportedMeasurement) -> Iterator[tuple[Place, str]]:
+def _of_verdict(measurement: ReportedMeasurement) -> Iterator[tuple[JsonPath, str]]:
     for key in measurement.limits:
         yield ("limits",), key
     for table, limited in (("module_limits", measurement.module_limits), ("phase_limits", measurement.phase_limits)):
@@ -182,7 +182,7 @@ def _of_verdict(measurement: ReportedMeasurement) -> Iterator[tuple[Place, str]]
             yield place, item.metric
 
 
-def _of_complexity(complexity: Complexity) -> Iterator[tuple[Place, str]]:
+def _of_complexity(complexity: Complexity) -> Iterator[tuple[JsonPath, str]]:
     for key in complexity.metrics:
         yield ("metrics",), key
     for table, measured in (
@@ -198,18 +198,18 @@ def _of_complexity(complexity: Complexity) -> Iterator[tuple[Place, str]]:
 # Equal siblings among the modules
 
 
-def _folded(complexity: Complexity, _place: Place) -> Complexity:
+def _folded(complexity: Complexity, _place: JsonPath) -> Complexity:
     return replace(complexity, modules=fold(complexity.modules))
 
 
-def _unfolded(complexity: Complexity, place: Place) -> Complexity:
+def _unfolded(complexity: Complexity, place: JsonPath) -> Complexity:
     try:
         return replace(complexity, modules=unfold(complexity.modules))
     except ValueError as error:
         raise strict_json.FaultError(str(error), (*place, "modules")) from error
 
 
-def _each(report: Report, change: Callable[[Complexity, Place], Complexity]) -> Report:
+def _each(report: Report, change: Callable[[Complexity, JsonPath], Complexity]) -> Report:
     """The report with all of its measurements changed."""
     tests = tuple(
         replace(

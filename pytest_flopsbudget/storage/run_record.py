@@ -16,18 +16,18 @@ import msgspec
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
 from pytest_flopsbudget.results.folding import natural_key
-from pytest_flopsbudget.results.renames import likely_renames
+from pytest_flopsbudget.results.renames import find_renames
 from pytest_flopsbudget.results.report import to_accept
 from pytest_flopsbudget.results.verdict import Verdict
-from pytest_flopsbudget.storage.baseline import change, load, updated
-from pytest_flopsbudget.storage.orphans import orphans
+from pytest_flopsbudget.storage.baseline import change, load, update_entries
+from pytest_flopsbudget.storage.orphans import find_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.results.comparison import Status
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.verdict import Only
+    from pytest_flopsbudget.results.verdict import UpdateMode
     from pytest_flopsbudget.storage.baseline import BaselineFile
     from pytest_flopsbudget.storage.orphans import Orphan
 
@@ -71,7 +71,7 @@ class Entry:
     #: Without their modules and operators, which `whole` has.
     verdicts: tuple[Verdict, ...]
     #: With them, packed: the tree of a large model takes megabytes, and there may be thousands of tests.
-    packed: bytes
+    packed_verdicts: bytes
     #: Names in its baseline that it did not measure.
     vanished: tuple[str, ...]
     #: Whether all phases of the test passed so far.
@@ -80,14 +80,14 @@ class Entry:
     own_failure: bool = False
 
     @classmethod
-    def of(cls, data: Mapping[str, Any], *, passed: bool) -> Entry:
-        """What `packed` made plain."""
+    def from_builtins(cls, data: Mapping[str, Any], *, passed: bool) -> Entry:
+        """What `pack_verdicts` made plain."""
         entry = cls(
             nodeid=data["nodeid"],
             test_file=Path(data["file"]),
             line=data["line"],
             verdicts=msgspec.convert([*map(_without_parts, data["verdicts"])], tuple[Verdict, ...]),
-            packed=zlib.compress(marshal.dumps(data["verdicts"]), 1),
+            packed_verdicts=zlib.compress(marshal.dumps(data["verdicts"]), 1),
             vanished=tuple(data["vanished"]),
             passed=passed,
             own_failure=data.get("own_failure", False),
@@ -106,9 +106,9 @@ class Entry:
         self.passed = False
         self.verdicts = _refused(self.verdicts)
 
-    def whole(self) -> tuple[Verdict, ...]:
+    def unpack_verdicts(self) -> tuple[Verdict, ...]:
         """The verdicts with all that was measured."""
-        data = marshal.loads(zlib.decompress(self.packed))  # noqa: S302 -- what this process packed itself
+        data = marshal.loads(zlib.decompress(self.packed_verdicts))  # noqa: S302 -- what this process packed itself
         verdicts = msgspec.convert(data, tuple[Verdict, ...])
         return verdicts if self.passed else _refused(verdicts)
 
@@ -123,7 +123,7 @@ def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
     return {**verdict, "complexity": {**complexity, "modules": root, "operators": {}}}
 
 
-class Ledger:
+class RunRecord:
     """Collects the verdicts of a run. A test that is run again replaces what its earlier attempt measured."""
 
     def __init__(self) -> None:
@@ -140,14 +140,14 @@ class Ledger:
         self.pruned: list[Orphan] = []
 
     def record(self, key: str, data: Mapping[str, Any], *, passed: bool) -> None:
-        """Take over what `packed` made of a test's verdicts.
+        """Take over what `pack_verdicts` made of a test's verdicts.
 
         Args:
             key: the node id that the test's reports carry.
             data: the packed verdicts.
             passed: whether the test's phases passed so far.
         """
-        self._entries[key] = Entry.of(data, passed=passed)
+        self._entries[key] = Entry.from_builtins(data, passed=passed)
 
     def forget(self, key: str) -> None:
         """The test starts again."""
@@ -170,11 +170,11 @@ class Ledger:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def update(self, only: Only | None = None) -> None:
+    def update(self, update_mode: UpdateMode | None = None) -> None:
         """Write what was accepted of the tests that passed to their baselines; all other entries stay.
 
         Args:
-            only: what alone was accepted; then entries that a test no longer measures stay too.
+            update_mode: what alone was accepted; then entries that a test no longer measures stay too.
         """
         by_file: dict[Path, list[Entry]] = {}
         for entry in self:
@@ -182,10 +182,10 @@ class Ledger:
             if entry.passed and any(verdict.accepted for verdict in entry.verdicts):
                 by_file.setdefault(baseline_path(entry.test_file), []).append(entry)
         for path, entries in sorted(by_file.items()):
-            with self._told():
-                if change(path, partial(_with_accepted, entries=entries, only=only)):
+            with self._errors_gathered():
+                if change(path, partial(_with_accepted, entries=entries, update_mode=update_mode)):
                     self.written.append(path)
-                self.accepted[path] = _outcomes(entries, only)
+                self.accepted[path] = _outcomes(entries, update_mode)
 
     def find_orphans(
         self, tests: Mapping[Path, tuple[str, Collection[str]]], without_test_file: Mapping[Path, str]
@@ -199,8 +199,8 @@ class Ledger:
         places = {baseline_path(test_file): place for test_file, place in tests.items()}
         places |= {path: (nodeid, ()) for path, nodeid in without_test_file.items()}
         for path, (nodeid, collected) in sorted(places.items()):
-            with self._told():
-                self.orphans += orphans(load(path), nodeid, collected)
+            with self._errors_gathered():
+                self.orphans += find_orphans(load(path), nodeid, collected)
 
     def renames(self) -> dict[str, str]:
         """Orphan → the test that it likely is now, by node ids; it has no baseline, and gets none by this run."""
@@ -211,7 +211,7 @@ class Ledger:
             if entry.verdicts
             and all(verdict.comparison.status == "new" and not verdict.accepted for verdict in entry.verdicts)
         }
-        return likely_renames(gone, new)
+        return find_renames(gone, new)
 
     def prune(self) -> None:
         """Remove the orphans from their baselines, but for those that were likely renamed: they are to be moved."""
@@ -221,12 +221,12 @@ class Ledger:
             if orphan.nodeid not in renames:
                 by_file.setdefault(orphan.path, []).append(orphan)
         for path, gone in by_file.items():
-            with self._told():
+            with self._errors_gathered():
                 change(path, partial(_without, gone={split_nodeid(orphan.nodeid)[1] for orphan in gone}))
                 self.pruned += gone
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _errors_gathered(self) -> Iterator[None]:
         """What goes wrong with one file is told in the summary, and keeps no other from being written."""
         try:
             yield
@@ -235,13 +235,13 @@ class Ledger:
                 self.errors.append(str(error))
 
 
-def _with_accepted(file: BaselineFile, entries: Sequence[Entry], only: Only | None) -> BaselineFile:
+def _with_accepted(file: BaselineFile, entries: Sequence[Entry], update_mode: UpdateMode | None) -> BaselineFile:
     measured: dict[str, dict[str, Complexity]] = {}
     for entry in entries:
         test_id = split_nodeid(entry.nodeid)[1]
-        others = {} if only is None else file.tests.get(test_id, {})
-        measured[test_id] = others | {v.name: to_accept(v) for v in entry.whole() if v.accepted}
-    return updated(file, measured)
+        others = {} if update_mode is None else file.tests.get(test_id, {})
+        measured[test_id] = others | {v.name: to_accept(v) for v in entry.unpack_verdicts() if v.accepted}
+    return update_entries(file, measured)
 
 
 def _without(file: BaselineFile, gone: Collection[str]) -> BaselineFile:
@@ -258,16 +258,16 @@ _IN_WORDS: dict[Status, str] = {
 }
 
 
-def _outcomes(entries: Sequence[Entry], only: Only | None) -> Counter[str]:
+def _outcomes(entries: Sequence[Entry], update_mode: UpdateMode | None) -> Counter[str]:
     verdicts = [verdict for entry in entries for verdict in entry.verdicts if verdict.accepted]
     by_status = Counter(verdict.comparison.status for verdict in verdicts)
     counts = Counter({words: by_status[status] for status, words in _IN_WORDS.items()})
-    if only is None:
+    if update_mode is None:
         counts["no longer measured"] = sum(len(entry.vanished) for entry in entries)
     return +counts
 
 
-def packed(
+def pack_verdicts(
     nodeid: str, test_file: Path, line: int, verdicts: Sequence[Verdict], vanished: Sequence[str]
 ) -> dict[str, Any]:
     """What a test report carries: plain builtins, which reach another process."""

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 #: Keys of objects and positions in arrays, from the outermost in.
-Place = tuple[str | int, ...]
+JsonPath = tuple[str | int, ...]
 
 
 class FaultError(Exception):
     """What is wrong in a text, and where: at a place or, where there are no places yet, in a line."""
 
     def __init__(
-        self, reason: str, place: Place = (), *, line: int | None = None, other: Place = (), remedy: str = ""
+        self, reason: str, place: JsonPath = (), *, line: int | None = None, other: JsonPath = (), remedy: str = ""
     ) -> None:
         super().__init__(reason)
         # What is quoted from the text may hold anything; a message is one line.
@@ -93,7 +93,7 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
         raise FaultError("a key holds half of a character, which is no text", place) from error
 
 
-def _fault(reason: str, kind: object, place: Place) -> FaultError:
+def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:
     """What msgspec says of a value that is no ``kind``, in this package's words."""
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
     if unknown:
@@ -138,7 +138,7 @@ def _nearest(key: str, allowed: Iterable[str]) -> str:
     return f"did you mean {json.dumps(near[0])}?" if near else f"allowed: {', '.join(map(json.dumps, allowed))}"
 
 
-def in_words(place: Place) -> str:
+def in_words(place: JsonPath) -> str:
     """A place as a path: ``tests[0].measurements[0].name``."""
     steps = (
         f"[{step}]" if isinstance(step, int) else f".{step}" if re.fullmatch(r"\w+", step) else f"[{json.dumps(step)}]"
@@ -147,24 +147,24 @@ def in_words(place: Place) -> str:
     return "".join(steps).removeprefix(".")
 
 
-def line_of(text: str, place: Place) -> int:
+def line_of(text: str, place: JsonPath) -> int:
     """The line of ``place`` in valid JSON or, where it is missing, of the nearest one above it."""
     return lines_of(text, [place])[place]
 
 
-def lines_of(text: str, places: Iterable[Place]) -> dict[Place, int]:
+def lines_of(text: str, places: Iterable[JsonPath]) -> dict[JsonPath, int]:
     """:func:`line_of` for many places, of which a large file may have thousands, in one pass."""
     places = list(places)
     wanted = {place[:depth] for place in places for depth in range(len(place) + 1)}
     # Of a key that is there twice, the second is the fault.
-    offsets: dict[Place, int] = {(): 0, **{place: offset for place, offset in _places(text) if place in wanted}}
-    lines: dict[Place, int] = {}
+    offsets: dict[JsonPath, int] = {(): 0, **{place: offset for place, offset in _places(text) if place in wanted}}
+    lines: dict[JsonPath, int] = {}
     line, counted = 1, 0
     for place, offset in sorted(offsets.items(), key=lambda item: item[1]):
         line += text.count("\n", counted, offset)
         lines[place], counted = line, offset
 
-    def nearest(place: Place) -> int:
+    def nearest(place: JsonPath) -> int:
         return next(lines[place[:depth]] for depth in range(len(place), -1, -1) if place[:depth] in lines)
 
     return {place: nearest(place) for place in places}
@@ -178,7 +178,7 @@ def line_at(text: str, offset: int) -> int:
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
-def _places(text: str) -> Iterator[tuple[Place, int]]:
+def _places(text: str) -> Iterator[tuple[JsonPath, int]]:
     """All keys and all members of arrays in JSON, each with those above it, and their offsets.
 
     The JSON may be at fault further down; they end there, at the latest.
@@ -215,7 +215,7 @@ def _places(text: str) -> Iterator[tuple[Place, int]]:
             last, start = sign, token.start()
 
 
-def _first_duplicate(text: str) -> Place:
+def _first_duplicate(text: str) -> JsonPath:
     seen = set()
     for place, _ in _places(text):
         if place in seen:

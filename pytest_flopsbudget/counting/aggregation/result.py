@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.aggregation.sums import Sums
-from pytest_flopsbudget.counting.distributed.dtensor import local
+from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
 from pytest_flopsbudget.counting.distributed.world import has_process_group
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN, bytes_of
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, stored_bytes
 from pytest_flopsbudget.counting.tracing.labels import shape_of
 from pytest_flopsbudget.results.complexity import (
     PHASES,
@@ -45,7 +45,7 @@ _HELD = ("params", "trainable_params", "param_bytes", "buffer_bytes")
 _WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
-def _own(node: Node, work: Sequence[int], held: list[int]) -> list[int]:
+def _self_metrics(node: Node, work: Sequence[int], held: list[int]) -> list[int]:
     """The node's own part of each of ``sums.keys`` and `_HELD`; the ids of what it holds are added to ``held``."""
     params = trainable = param_bytes = buffer_bytes = 0
     module = node.module
@@ -55,24 +55,24 @@ def _own(node: Node, work: Sequence[int], held: list[int]) -> list[int]:
             for parameter in parameters.values():
                 if parameter is not None and type(parameter) not in _WITHOUT_SIZE:
                     held.append(id(parameter))
-                    part = parameter if type(parameter) in PLAIN else local(parameter)
+                    part = parameter if type(parameter) in PLAIN_TYPES else local_tensor(parameter)
                     count = part.numel()
                     params += count
-                    param_bytes += bytes_of(part)
+                    param_bytes += stored_bytes(part)
                     if parameter.requires_grad:
                         trainable += count
         if buffers:
             for buffer in buffers.values():
                 if buffer is not None and type(buffer) not in _WITHOUT_SIZE:
                     held.append(id(buffer))
-                    buffer_bytes += bytes_of(buffer if type(buffer) in PLAIN else local(buffer))
+                    buffer_bytes += stored_bytes(buffer if type(buffer) in PLAIN_TYPES else local_tensor(buffer))
     return [*work, params, trainable, param_bytes, buffer_bytes]
 
 
 def _totals(nodes: Mapping[str, Node], sums: Sums, upwards: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
     """For each path, its own part of each of ``sums.keys`` and `_HELD`, and those below it."""
     held: list[int] = []
-    totals = {path: _own(node, sums.by_path.get(path, sums.nothing), held) for path, node in nodes.items()}
+    totals = {path: _self_metrics(node, sums.by_path.get(path, sums.nothing), held) for path, node in nodes.items()}
     for path, parent in upwards:
         totals[parent] = list(map(operator.add, totals[parent], totals[path]))
     if len(set(held)) < len(held):
@@ -99,12 +99,12 @@ def _held_once(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) ->
         if node.module is not None:
             for parameter in node.module._parameters.values():  # noqa: SLF001
                 if parameter is not None and _has_size(parameter):
-                    part = local(parameter)
+                    part = local_tensor(parameter)
                     count = part.numel()
-                    own[id(parameter)] = (count, count if parameter.requires_grad else 0, bytes_of(part), 0)
+                    own[id(parameter)] = (count, count if parameter.requires_grad else 0, stored_bytes(part), 0)
             for buffer in node.module._buffers.values():  # noqa: SLF001
                 if buffer is not None and _has_size(buffer):
-                    own[id(buffer)] = (0, 0, 0, bytes_of(local(buffer)))
+                    own[id(buffer)] = (0, 0, 0, stored_bytes(local_tensor(buffer)))
     for path, parent in upwards:
         sizes[parent].update(sizes[path])
     nothing = (0,) * len(_HELD)
@@ -131,20 +131,20 @@ def _complete(tracker: ModuleTracker) -> dict[str, Node]:
     return nodes
 
 
-def _unknown(tracer: Tracer) -> dict[str, UnknownOperator]:
+def _unknown_operators(tracer: Tracer) -> dict[str, UnknownOperator]:
     unknown = {
         name: UnknownOperator(calls=tally.calls, modules=tuple(sorted(tally.paths)))
-        for name, tally in sorted(tracer.unknown.items())
+        for name, tally in sorted(tracer.unknown_calls.items())
     }
-    unfollowed = tracer.tracker.unfollowed
+    unfollowed = tracer.tracker.uncounted_modules
     if unfollowed:
         unknown["threading.Thread"] = UnknownOperator(calls=len(unfollowed), modules=tuple(sorted(unfollowed)))
     return unknown
 
 
-def _rises(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) -> dict[str, int]:
+def _peak_growths(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) -> dict[str, int]:
     """For each path, the most bytes that a call of it or of a module below it had alive at once."""
-    rises = {path: node.rise for path, node in nodes.items()}
+    rises = {path: node.peak_growth for path, node in nodes.items()}
     for path, parent in upwards:
         rises[parent] = max(rises[parent], rises[path])
     return rises
@@ -162,7 +162,7 @@ def _metrics(keys: Sequence[str], totals: Sequence[int], rise: int, *, alone: bo
 def _operators(tracer: Tracer, sums: Sums) -> dict[str, Operator]:
     operators = {}
     for name, values in sorted(sums.by_operator.items()):
-        if name not in tracer.unknown:
+        if name not in tracer.unknown_calls:
             metrics = dict(zip(sums.keys, values, strict=True))
             kept = {key: value for key, value in metrics.items() if value or key in _OF_OPERATORS}
             operators[name] = Operator(calls=sums.calls[name], metrics=kept)
@@ -189,7 +189,7 @@ def _memory_at_peak(memory: Memory) -> MemoryAtPeak:
     )
 
 
-def complexity(  # noqa: PLR0913 -- what is said of a run
+def build_complexity(  # noqa: PLR0913 -- what is said of a run
     tracer: Tracer,
     *,
     model: str,
@@ -201,7 +201,7 @@ def complexity(  # noqa: PLR0913 -- what is said of a run
     """What ``tracer`` saw, summed up; the time on ``devices`` with it."""
     nodes = _complete(tracer.tracker)
     sums, upwards, at_peak = Sums(tracer.credits, devices), _upwards(nodes), _memory_at_peak(tracer.memory)
-    totals, rises = _totals(nodes, sums, upwards), _rises(nodes, upwards)
+    totals, rises = _totals(nodes, sums, upwards), _peak_growths(nodes, upwards)
     keys = (*sums.keys, *_HELD)
     alone = not (has_process_group() or totals[""][keys.index(_COMMUNICATION)])
     modules = {
@@ -222,7 +222,7 @@ def complexity(  # noqa: PLR0913 -- what is said of a run
         metrics={**modules[""].metrics, "depth": tracer.memory.depth},
         modules=modules,
         operators=_operators(tracer, sums),
-        unknown_operators=_unknown(tracer),
+        unknown_operators=_unknown_operators(tracer),
         phases=_phases(sums, alone=alone),
         memory_at_peak=at_peak,
         notes=tuple(sorted(tracer.notes)),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.operators.work import Work
     from pytest_flopsbudget.counting.tracing.nodes import Node
-    from pytest_flopsbudget.counting.tracing.tracer import When
+    from pytest_flopsbudget.counting.tracing.tracer import WorkPhase
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import PhaseName
 
@@ -41,7 +41,7 @@ class Sums:
         devices: on which the time is estimated.
     """
 
-    def __init__(self, counted: Mapping[tuple[Node, Work, When], int], devices: Sequence[Device] = ()) -> None:
+    def __init__(self, counted: Mapping[tuple[Node, Work, WorkPhase], int], devices: Sequence[Device] = ()) -> None:
         of_time = (key_for(part, device.name) for device in devices for part in _OF_TIME)
         self.keys: tuple[str, ...] = (*_SUMMED, *of_time)
         self.nothing = (0,) * len(self.keys)
@@ -65,7 +65,7 @@ class Sums:
             _add(self.by_phase, "backward" if when == "recomputed" else when, values)
 
 
-def _values(work: Work, when: When, count: int) -> list[int]:
+def _values(work: Work, when: WorkPhase, count: int) -> list[int]:
     flops = work.flops * count
     return [
         flops,

@@ -49,13 +49,13 @@ def _hidden(block: Any) -> Iterator[Any]:
             yield from _hidden(inner)
 
 
-def runs_unseen(module: torch.jit.ScriptModule) -> bool:
+def hides_kernels(module: torch.jit.ScriptModule) -> bool:
     """Whether some of the module's operators never come by the dispatcher."""
     graph = getattr(getattr(module, "forward", None), "graph", None)
     return graph is not None and next(_hidden(graph), None) is not None
 
 
-def in_sight(module: torch.jit.ScriptModule) -> torch.nn.Module:
+def expose_kernels(module: torch.jit.ScriptModule) -> torch.nn.Module:
     """A copy of such a module that runs what it runs in operators that come by the dispatcher.
 
     Raises:

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 _PACKAGES = ("lightning", "pytorch_lightning")
 
 
-def without_logs(doubles: Iterable[torch.nn.Module]) -> None:
+def disable_logging(clones: Iterable[torch.nn.Module]) -> None:
     """Let ``self.log`` do nothing. It warns without a Trainer, and fails with one that runs no loop at the moment."""
     if not any(package in sys.modules for package in _PACKAGES):
         return
-    for module in doubles:
+    for module in clones:
         log = getattr(type(module), "log", None)
         if getattr(log, "__module__", "").partition(".")[0] in _PACKAGES:
-            module.__dict__["log"] = _nowhere
+            module.__dict__["log"] = _discard
 
 
-def _nowhere(*_args: Any, **_kwargs: Any) -> None:
+def _discard(*_args: Any, **_kwargs: Any) -> None:
     """Takes what `LightningModule.log` takes."""

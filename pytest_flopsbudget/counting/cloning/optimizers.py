@@ -9,23 +9,23 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_flopsbudget.counting.cloning.cloner import Shadow
-    from pytest_flopsbudget.counting.meta.known_values import Constants
+    from pytest_flopsbudget.counting.cloning.cloner import Cloner
+    from pytest_flopsbudget.counting.meta.known_values import KnownValues
     from pytest_flopsbudget.counting.operators.counter import Counter
 
 
-def optimizers_in(shadow: Shadow) -> list[torch.optim.Optimizer]:
+def find_optimizers(cloner: Cloner) -> list[torch.optim.Optimizer]:
     """The doubles of optimizers."""
-    return [double for _, double in shadow.objects if isinstance(double, torch.optim.Optimizer)]
+    return [clone for _, clone in cloner.objects if isinstance(clone, torch.optim.Optimizer)]
 
 
-def know_steps(constants: Constants, shadow: Shadow) -> None:
+def record_step_counts(known_values: KnownValues, cloner: Cloner) -> None:
     """The numbers of steps that were made are real: Adam reads them back for its corrections."""
-    for original, double in shadow.objects:
+    for original, clone in cloner.objects:
         if isinstance(original, torch.optim.Optimizer):
-            for step, its_double in zip(_steps(original), _steps(double), strict=True):
+            for step, its_clone in zip(_steps(original), _steps(clone), strict=True):
                 if not step.is_meta and type(step) is torch.Tensor:
-                    constants.remember(its_double, step)
+                    known_values.remember(its_clone, step)
 
 
 def _steps(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
@@ -35,7 +35,7 @@ def _steps(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
             yield step
 
 
-def name_idle_steps(tracer: Counter, shadow: Shadow) -> None:
+def note_idle_steps(tracer: Counter, cloner: Cloner) -> None:
     """Let a reader know of steps over parameters without gradients, which cost nothing."""
 
     def idle(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
@@ -46,5 +46,5 @@ def name_idle_steps(tracer: Counter, shadow: Shadow) -> None:
                 "let a backward pass come before it in what is measured"
             )
 
-    for optimizer in optimizers_in(shadow):
+    for optimizer in find_optimizers(cloner):
         optimizer.register_step_post_hook(idle)

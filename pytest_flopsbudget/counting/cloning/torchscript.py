@@ -50,7 +50,7 @@ def _graphs(scripted: Any) -> Iterator[Any]:
         yield graph
 
 
-def independent_copy(module: torch.nn.Module, device: str | None = None) -> torch.nn.Module:
+def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.nn.Module:
     """A copy with tensors of its own, on ``device`` or where they are; it takes the way of a module in Python.
 
     Raises:

@@ -56,5 +56,5 @@ def _around_prepacked(call: Call) -> int:
 @other_formula("prepacked.conv2d_clamp_run", "prepacked.conv2d_transpose_clamp_run", "prepacked.linear_clamp_run")
 def _around_clamped(call: Call) -> int:
     """The bias, and the bounds that the output is held between, which stand last."""
-    _, bias, *_, least, greatest = _context(call)
-    return sum(part is not None for part in (bias, least, greatest)) * call.first_output.numel()
+    _, bias, *_, minimum, greatest = _context(call)
+    return sum(part is not None for part in (bias, minimum, greatest)) * call.first_output.numel()

@@ -57,7 +57,7 @@ def _each(call: Call) -> int:
 
 
 #: Operators that do what one of ATen's does, with arguments of the same names.
-_TWINS: Mapping[str, str] = {
+_FLOAT_COUNTERPARTS: Mapping[str, str] = {
     "quantized.celu": "aten.celu",
     "quantized.clamp": "aten.clamp",
     "quantized.elu": "aten.elu",
@@ -72,18 +72,18 @@ _TWINS: Mapping[str, str] = {
 }
 
 
-def _as(twin: str) -> Formula:
+def _count_as(counterpart: str) -> Formula:
     def formula(call: Call) -> int:
-        found = other_formula_of(twin)
+        found = other_formula_of(counterpart)
         if found is None:
-            raise LookupError(twin)
+            raise LookupError(counterpart)
         return found(call)
 
     return formula
 
 
-for _operator, _twin in _TWINS.items():
-    other_formula(_operator)(_as(_twin))
+for _operator, _counterpart in _FLOAT_COUNTERPARTS.items():
+    other_formula(_operator)(_count_as(_counterpart))
 
 
 @other_formula("quantized.dropout")

@@ -15,8 +15,8 @@ import torch.distributed
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting.distributed.data_parallel import data_parallel
-from pytest_flopsbudget.counting.distributed.world import is_alone, need_process_group
-from pytest_flopsbudget.counting.isolation.patching import replaced
+from pytest_flopsbudget.counting.distributed.world import is_fake_group, require_process_group
+from pytest_flopsbudget.counting.isolation.patching import patched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,19 +34,19 @@ def is_sharded(value: Any) -> bool:
     return module is not None and isinstance(value, module.DTensor)
 
 
-def local(tensor: torch.Tensor) -> torch.Tensor:
+def local_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """The part of a tensor that this rank holds: all of it, unless it is sharded."""
     return tensor._local_tensor if is_sharded(tensor) else tensor  # type: ignore[attr-defined] # noqa: SLF001 -- `to_local` is an operation
 
 
-def double_of(tensor: Any, double: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+def clone_dtensor(tensor: Any, clone: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """A DTensor with the same mesh and placements over the double of its local part.
 
     Raises:
         UsageError: no process group is up, so nobody knows which ranks there are.
     """
-    need_process_group("a DTensor")
-    part = double(tensor._local_tensor).detach()  # noqa: SLF001 -- that of a whole one is without gradients too
+    require_process_group("a DTensor")
+    part = clone(tensor._local_tensor).detach()  # noqa: SLF001 -- that of a whole one is without gradients too
     whole: torch.Tensor = type(tensor)(part, tensor._spec, requires_grad=False)  # noqa: SLF001
     return whole
 
@@ -60,21 +60,21 @@ def wait_for(tensors: Iterable[torch.Tensor]) -> None:
 
 
 @contextmanager
-def local_work_only(doubles: Sequence[torch.nn.Module], tracer: Counter, *, on_meta: bool) -> Iterator[None]:
+def local_shards_only(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta: bool) -> Iterator[None]:
     """Let only the work of this rank be seen, and parallel modules among the doubles find their way.
 
     Args:
-        doubles: of all modules.
+        clones: of all modules.
         tracer: counts them.
         on_meta: whether their tensors are without data, which FSDP refuses.
     """
     with ExitStack() as stack:
-        stack.enter_context(data_parallel(doubles, tracer, on_meta=on_meta))
-        stack.enter_context(propagation_unseen())
-        if _TENSORS in sys.modules and (on_meta or is_alone()):  # real CPUs could not do as other devices
+        stack.enter_context(data_parallel(clones, tracer, on_meta=on_meta))
+        stack.enter_context(propagation_hidden())
+        if _TENSORS in sys.modules and (on_meta or is_fake_group()):  # real CPUs could not do as other devices
             from torch.distributed.tensor import placement_types  # noqa: PLC0415
 
-            stack.enter_context(replaced((placement_types, name, rule) for name, rule in _PLACED.items()))
+            stack.enter_context(patched((placement_types, name, rule) for name, rule in _PLACED.items()))
         yield
 
 
@@ -100,17 +100,17 @@ _PLACED = {"shard_dim_alltoall": _all_to_all, "mesh_scatter": _scatter, "mesh_br
 
 
 @contextmanager
-def propagation_unseen() -> Iterator[None]:
+def propagation_hidden() -> Iterator[None]:
     """Hide what DTensors ask about whole tensors, and nothing else."""
     tensors = sys.modules.get(_TENSORS)
     if tensors is None:
         yield
         return
-    with replaced(_unseen_propagation(tensors.DTensor._op_dispatcher.sharding_propagator)):  # noqa: SLF001
+    with patched(_hide_propagation(tensors.DTensor._op_dispatcher.sharding_propagator)):  # noqa: SLF001
         yield
 
 
-def _unseen_propagation(propagator: Any) -> list[tuple[Any, str, Any]]:
+def _hide_propagation(propagator: Any) -> list[tuple[Any, str, Any]]:
     def unseen(propagate: Callable[..., Any]) -> Callable[..., Any]:
         def propagated(*args: Any) -> Any:
             with _disable_current_modes():

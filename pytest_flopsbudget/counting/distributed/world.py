@@ -20,12 +20,12 @@ def has_process_group() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def is_alone() -> bool:
+def is_fake_group() -> bool:
     """Whether the others of the process group are not there, so that nothing is really passed."""
     return has_process_group() and torch.distributed.get_backend() == "fake"
 
 
-def need_process_group(what: str) -> None:
+def require_process_group(what: str) -> None:
     """Refuse to measure what is spread over ranks where nobody knows which there are.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.higher_order import flex_attention, triton
-from pytest_flopsbudget.counting.isolation.patching import replaced
+from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
 
 
 @contextmanager
-def in_plain_pytorch(tracer: Counter) -> Iterator[None]:
+def higher_order_decomposed(tracer: Counter) -> Iterator[None]:
     """Run branches and loops as plain PyTorch where they are called, above autograd.
 
     Autograd's own way with them is to compile them, and to compute the forward pass again on the way back.
@@ -46,7 +46,7 @@ def in_plain_pytorch(tracer: Counter) -> Iterator[None]:
 
     def cond(_predicate: Any, if_true: Any, if_false: Any, operands: Sequence[Any] = ()) -> Any:
         """The dearer branch is counted and followed, so that no count hangs on a predicate."""
-        return tracer.dearest([lambda: if_true(*operands), lambda: if_false(*operands)])
+        return tracer.run_most_expensive([lambda: if_true(*operands), lambda: if_false(*operands)])
 
     bodies: Mapping[str, Callable[..., Any]] = {
         "cond": cond,
@@ -56,11 +56,11 @@ def in_plain_pytorch(tracer: Counter) -> Iterator[None]:
     }
     loaded = torch._ops._higher_order_ops  # noqa: SLF001
     kinds = ((type(loaded[name]), body) for name, body in bodies.items() if name in loaded)
-    with replaced((kind, "__call__", _instead(body, kind.__call__)) for kind, body in kinds):
+    with patched((kind, "__call__", _replacement(body, kind.__call__)) for kind, body in kinds):
         yield
 
 
-def _instead(body: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+def _replacement(body: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
     def call(_operator: object, *args: Any, **kwargs: Any) -> Any:
         return body(*args, **kwargs)
 
@@ -99,7 +99,7 @@ def _taken(predicate: Any, if_true: Any, if_false: Any, operands: Sequence[Any] 
 
 
 #: What those operators run with data, for who watches: PyTorch's own bodies refuse to be watched.
-RUN: Mapping[str, Callable[..., Any]] = {
+EAGER_BODIES: Mapping[str, Callable[..., Any]] = {
     "cond": _taken,
     "while_loop": _while_loop,
     "scan": _scan,

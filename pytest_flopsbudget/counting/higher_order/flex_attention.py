@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils._python_dispatch import _disable_current_modes
 
-from pytest_flopsbudget.counting.isolation.patching import replaced
+from pytest_flopsbudget.counting.isolation.patching import patched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -120,20 +120,20 @@ def countable(*, on_meta: bool) -> Iterator[None]:
 
     With gradients it traces ``score_mod`` on one number, by modes of its own: that is none of the model's work.
     """
-    replacements: list[tuple[Any, str, Any]] = []
+    patches: list[tuple[Any, str, Any]] = []
     module, operators = sys.modules.get(_MODULE), sys.modules.get("torch._higher_order_ops.flex_attention")
     if module is not None and on_meta:
-        replacements.append((module, "_validate_device", lambda *_: None))
+        patches.append((module, "_validate_device", lambda *_: None))
     if operators is not None:
-        replacements.append((operators, _TRACES, _unseen(getattr(operators, _TRACES))))
-    with replaced(replacements):
+        patches.append((operators, _TRACES, _undispatched(getattr(operators, _TRACES))))
+    with patched(patches):
         yield
 
 
 _TRACES = "create_fw_bw_graph"
 
 
-def _unseen(function: Callable[..., Any]) -> Callable[..., Any]:
+def _undispatched(function: Callable[..., Any]) -> Callable[..., Any]:
     def unseen(*args: Any) -> Any:
         with _disable_current_modes():
             return function(*args)
@@ -141,7 +141,7 @@ def _unseen(function: Callable[..., Any]) -> Callable[..., Any]:
     return unseen
 
 
-def counts_of(block_mask: Any) -> list[torch.Tensor]:
+def block_counts(block_mask: Any) -> list[torch.Tensor]:
     """The tensors of a `BlockMask` that say how many blocks it keeps; nothing of any other object."""
     if type(block_mask).__name__ != "BlockMask" or type(block_mask).__module__ != _MODULE:
         return []

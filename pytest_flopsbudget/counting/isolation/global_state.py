@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 #: Warnings about the way in which we run a model: where they are errors, they would stop it.
-_OUR_DOING = (
+_OWN_WARNINGS = (
     "flex_attention called without torch.compile",  # so that its operators are seen
     "DTensor random operators may not have complete support on cpu",  # where one process stands for a rank of many
     "`torch.jit.script.*` is deprecated",  # by PyTorch's own code, which some meta kernels load
@@ -35,13 +35,13 @@ class _Measurements(threading.local):
 _MEASUREMENTS = _Measurements()
 
 
-def measurements_around() -> int:
+def measurement_depth() -> int:
     """How many measurements are being made here and now, on this thread."""
     return _MEASUREMENTS.depth
 
 
 @contextmanager
-def put_back() -> Iterator[None]:
+def state_restored() -> Iterator[None]:
     """Leave the modes and the random states as they were, and keep away who follows what runs."""
     with ExitStack() as stack:
         stack.callback(setattr, _MEASUREMENTS, "depth", _MEASUREMENTS.depth)
@@ -60,9 +60,9 @@ def put_back() -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def isolated() -> Iterator[None]:
     """Take the same path in every mode, and leave the modes and the random states as they were."""
-    with put_back(), ExitStack() as stack:
+    with state_restored(), ExitStack() as stack:
         if "torch._dynamo" in sys.modules:
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         # TorchScript's optimizer would fold our tensors into the functions that it keeps, compare its constants by
@@ -72,13 +72,13 @@ def undisturbed() -> Iterator[None]:
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(value=False)
         stack.enter_context(warnings.catch_warnings())
-        for message in _OUR_DOING:
+        for message in _OWN_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
         yield
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Hold the garbage collector off.
 
     A collection looks at everything that PyTorch's libraries made when they were imported, and takes many times as

@@ -13,11 +13,11 @@ _ABSENT = object()
 
 
 @contextmanager
-def replaced(replacements: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
+def patched(patches: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
     """Put each value in its place, and what was there back at the end: a tenth of what `unittest.mock.patch` takes."""
     before: list[tuple[Any, str, Any]] = []
     try:
-        for owner, name, value in replacements:
+        for owner, name, value in patches:
             before.append((owner, name, vars(owner).get(name, _ABSENT)))
             setattr(owner, name, value)
         yield

@@ -22,6 +22,6 @@ def on_this_thread(replacement: Callable[..., Any], original: Callable[..., Any]
 _LOCAL = threading.local()
 
 
-def works_for_a_measurement() -> bool:
+def serves_a_measurement() -> bool:
     """Whether this thread was started by a model that is being measured, and that may be waiting for it."""
     return bool(getattr(_LOCAL, "works", False))

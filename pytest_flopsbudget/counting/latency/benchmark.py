@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pytest_flopsbudget.counting.cloning.cloner import runnable, uncompiled
-from pytest_flopsbudget.counting.cloning.lightning import without_logs
-from pytest_flopsbudget.counting.cloning.optimizers import optimizers_in
+from pytest_flopsbudget.counting.cloning.cloner import unwrap_compiled, unwrap_program
+from pytest_flopsbudget.counting.cloning.lightning import disable_logging
+from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.higher_order import flex_attention
-from pytest_flopsbudget.counting.inputs import inputs_of
-from pytest_flopsbudget.counting.isolation.global_state import put_back, undisturbed
-from pytest_flopsbudget.counting.latency.machine import device_of, hardware, machine_name
-from pytest_flopsbudget.counting.latency.timed_copy import TimedDouble
-from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, Guard
-from pytest_flopsbudget.counting.run import first_without_data, run_backward
+from pytest_flopsbudget.counting.inputs import find_inputs
+from pytest_flopsbudget.counting.isolation.global_state import isolated, state_restored
+from pytest_flopsbudget.counting.latency.machine import describe_hardware, device_of, machine_name
+from pytest_flopsbudget.counting.latency.timed_copy import TimedCopy
+from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, WriteGuard
+from pytest_flopsbudget.counting.run import find_tensor_without_data, run_backward
 from pytest_flopsbudget.counting.tracing.labels import name_of
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.results.complexity import Latency
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 #: Seconds for which a model is run again and again, at least.
 RUN_TIME = 1.0
 #: The fewest blocks of runs that have quartiles worth the name.
-_FEWEST_BLOCKS = 5
+_MIN_BLOCKS = 5
 #: Runs before the first that is timed: compilers and allocators take two or three until they are settled.
 _WARM_UP = 3
 #: Of these, the fewest, where they take long.
-_LEAST_WARM_UP = 2
+_MIN_WARM_UP = 2
 _NANOSECONDS = 10**9
 
 
-class Timed(NamedTuple):
+class TimedModel(NamedTuple):
     """A model's latency, and on which hardware it was measured, in its driver's or operating system's words."""
 
     latency: Latency
@@ -62,7 +62,7 @@ def time_model(  # noqa: PLR0913 -- as `measure` is called
     backward: bool = False,
     run_time: float = RUN_TIME,
     machine: str | None = None,
-) -> Timed:
+) -> TimedModel:
     """Run ``model(*args, **kwargs)`` for real, again and again, and say how long it takes.
 
     What runs is a double with tensors of its own, compiled as the model is; the model, the arguments and the random
@@ -83,17 +83,17 @@ def time_model(  # noqa: PLR0913 -- as `measure` is called
             changes what is not its own.
         Exception: whatever the model itself raises.
     """
-    inputs = inputs_of(model, args, kwargs)
-    name = name_of(uncompiled(runnable(model)))
+    inputs = find_inputs(model, args, kwargs)
+    name = name_of(unwrap_compiled(unwrap_program(model)))
     if has_process_group() and torch.distributed.get_world_size() > 1:
         raise UsageError(
             f"{name} cannot be timed as one process of several, which wait for each other; time it by itself, or "
             "remove the latency limit"
         )
-    with put_back():
+    with state_restored():
         gradients = backward
         try:
-            return _timed(_Double(model, inputs.args, inputs.kwargs, name, backward, gradients), run_time, machine)
+            return _timed(_TimedRun(model, inputs.args, inputs.kwargs, name, backward, gradients), run_time, machine)
         except UsageError:
             raise
         except Exception as error:
@@ -101,10 +101,10 @@ def time_model(  # noqa: PLR0913 -- as `measure` is called
             if gradients or not torch.is_grad_enabled():
                 raise
         # A forward pass that takes gradients on its way.
-        return _timed(_Double(model, inputs.args, inputs.kwargs, name, backward, True), run_time, machine)
+        return _timed(_TimedRun(model, inputs.args, inputs.kwargs, name, backward, True), run_time, machine)
 
 
-class _Double:
+class _TimedRun:
     """The double of a model with its arguments, to be run again and again."""
 
     def __init__(  # noqa: PLR0913, PLR0917 -- what a run takes
@@ -116,23 +116,23 @@ class _Double:
         backward: bool,
         gradients: bool,
     ) -> None:
-        doubles = TimedDouble(gradients=not (backward or isinstance(uncompiled(model), torch.nn.Module)))
-        self._model = doubles.of(runnable(model))
-        self._args, self._kwargs = doubles.of(args), doubles.of(kwargs)
+        cloner = TimedCopy(gradients=not (backward or isinstance(unwrap_compiled(model), torch.nn.Module)))
+        self._model = cloner.clone(unwrap_program(model))
+        self._args, self._kwargs = cloner.clone(args), cloner.clone(kwargs)
         self._name = name
-        without_logs(doubles.modules)
-        without_data = first_without_data(doubles)
+        disable_logging(cloner.modules)
+        without_data = find_tensor_without_data(cloner)
         if without_data is not None:
             raise UsageError(
                 f"{name} cannot be timed: {without_data} has no data, which latency needs (FLOPs do not); build the "
                 "model and its inputs on a real device, or remove the latency limit"
             )
-        self.gradients = gradients or (torch.is_grad_enabled() and bool(optimizers_in(doubles)))
+        self.gradients = gradients or (torch.is_grad_enabled() and bool(find_optimizers(cloner)))
         self._backward = backward
-        tensors = [double for _, double in doubles.doubles() if isinstance(double, torch.Tensor)]
+        tensors = [clone for _, clone in cloner.clones() if isinstance(clone, torch.Tensor)]
         # Scripted ones are doubled with their modules, and not by themselves.
-        held = (tensor for module in doubles.modules for tensor in (*module.parameters(), *module.buffers()))
-        self._own = [*tensors, *held]
+        held = (tensor for module in cloner.modules for tensor in (*module.parameters(), *module.buffers()))
+        self._owned = [*tensors, *held]
         self._leaves = [tensor for tensor in tensors if tensor.is_leaf and tensor.requires_grad]
         self.device = device_of(tensors)
 
@@ -144,10 +144,10 @@ class _Double:
         """
         try:
             with (
-                undisturbed(),
+                isolated(),
                 flex_attention.countable(on_meta=False),
                 torch.set_grad_enabled(self.gradients),
-                Guard(self._own, gradients=self.gradients),
+                WriteGuard(self._owned, gradients=self.gradients),
             ):
                 self.run()
         except ForeignTensorError:
@@ -165,11 +165,11 @@ class _Double:
                 leaf.grad = None
 
 
-def _timed(double: _Double, run_time: float, machine: str | None) -> Timed:
+def _timed(run: _TimedRun, run_time: float, machine: str | None) -> TimedModel:
     threads = torch.get_num_threads()
-    double.run_guarded()
-    with torch.set_grad_enabled(double.gradients):
-        blocks = run_in_blocks(double.run, clock_of(double.device), threads, run_time)
+    run.run_guarded()
+    with torch.set_grad_enabled(run.gradients):
+        blocks = run_in_blocks(run.run, choose_clock(run.device), threads, run_time)
     # Autocast keeps casts of weights for as long as it lasts, the double's too.
     torch.clear_autocast_cache()
     quartiles = torch.tensor(blocks.seconds, dtype=torch.float64).quantile(
@@ -177,17 +177,17 @@ def _timed(double: _Double, run_time: float, machine: str | None) -> Timed:
     )
     q1, median, q3 = (round(seconds * _NANOSECONDS) for seconds in quartiles.tolist())
     latency = Latency(
-        machine=machine_name(double.device, threads) if machine is None else machine,
+        machine=machine_name(run.device, threads) if machine is None else machine,
         median_ns=median,
         q1_ns=q1,
         q3_ns=q3,
         runs=len(blocks.seconds) * blocks.size,
         threads=threads,
     )
-    return Timed(latency, hardware(double.device))
+    return TimedModel(latency, describe_hardware(run.device))
 
 
-def clock_of(device: torch.device) -> Callable[[], float]:
+def choose_clock(device: torch.device) -> Callable[[], float]:
     """A clock, in seconds, that lets ``device`` finish what it was handed first."""
     if device.type == "cpu":
         return timeit.default_timer
@@ -203,20 +203,20 @@ def run_in_blocks(run: Callable[[], None], clock: Callable[[], float], threads: 
     """Warm up, then time blocks of runs for ``run_time`` seconds, and five of them at least."""
     from torch.utils.benchmark import Timer  # noqa: PLC0415 -- only who times pays for it
 
-    shortest = _warmed_up(run, clock, run_time)
+    shortest = _warm_up(run, clock, run_time)
     timer = Timer("run()", globals={"run": run}, timer=clock, num_threads=threads)
-    measured = timer.blocked_autorange(min_run_time=max(run_time, _FEWEST_BLOCKS * shortest))
+    measured = timer.blocked_autorange(min_run_time=max(run_time, _MIN_BLOCKS * shortest))
     seconds, size = list(measured.times), measured.number_per_run
-    while len(seconds) < _FEWEST_BLOCKS:
+    while len(seconds) < _MIN_BLOCKS:
         seconds += timer.timeit(size).times
     return Blocks(seconds, size)
 
 
-def _warmed_up(run: Callable[[], None], clock: Callable[[], float], run_time: float) -> float:
+def _warm_up(run: Callable[[], None], clock: Callable[[], float], run_time: float) -> float:
     """Run what is to be timed a few times; the seconds that the shortest of them took."""
     times: list[float] = []
     # The first one may be compiling, and says nothing about the rest.
-    while len(times) < _WARM_UP and (len(times) < _LEAST_WARM_UP or sum(times) < run_time):
+    while len(times) < _WARM_UP and (len(times) < _MIN_WARM_UP or sum(times) < run_time):
         start = clock()
         run()
         times.append(clock() - start)

@@ -26,7 +26,7 @@ def device_of(tensors: Iterable[torch.Tensor]) -> torch.device:
     return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
 
-def hardware(device: torch.device) -> str:
+def describe_hardware(device: torch.device) -> str:
     """What its driver or the operating system calls it: "NVIDIA A100-SXM4-80GB", "AMD EPYC 7763 64-Core Processor"."""
     return " ".join((_processor() if device.type == "cpu" else _accelerator(device)).split())
 
@@ -36,7 +36,7 @@ def machine_name(device: torch.device, threads: int) -> str:
 
     It stands in brackets where it is part of a key, and holds none itself.
     """
-    name = hardware(device).translate(str.maketrans("[]", "()"))
+    name = describe_hardware(device).translate(str.maketrans("[]", "()"))
     return f"{name} x {threads}" if device.type == "cpu" else name
 
 

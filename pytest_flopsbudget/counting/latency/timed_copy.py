@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from pytest_flopsbudget.counting.cloning.cloner import Shadow, uncompiled
-from pytest_flopsbudget.counting.cloning.frozen_torchscript import runs_unseen
+from pytest_flopsbudget.counting.cloning.cloner import Cloner, unwrap_compiled
+from pytest_flopsbudget.counting.cloning.frozen_torchscript import hides_kernels
 from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
-from pytest_flopsbudget.counting.tensors.objects import attributes_of, blank
+from pytest_flopsbudget.counting.tensors.objects import attributes_of, create_blank
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,85 +21,85 @@ if TYPE_CHECKING:
 _COMPILED_CALL = "_compiled_call_impl"
 
 
-class TimedDouble(Shadow):
+class TimedCopy(Cloner):
     """Doubles that compute what the originals do, as fast, and share no memory with them.
 
     What `torch.compile` gave is compiled again, by its own settings: the time of the model without would be another's.
     """
 
     def __init__(self, *, gradients: bool) -> None:
-        super().__init__(_Copies(), gradients=gradients)
+        super().__init__(_TensorCopier(), gradients=gradients)
         #: What compiles again, when all doubles are whole.
         self._to_compile: list[Callable[[], object]] = []
         self._compiled: dict[int, Any] = {}
 
-    def of(self, value: Any) -> Any:
+    def clone(self, value: Any) -> Any:
         """The double of a model, a callable, or a structure of arguments.
 
         Raises:
             UsageError: nobody can tell by which settings a part of it was compiled.
         """
-        double = super().of(value)
+        clone = super().clone(value)
         while self._to_compile:
             self._to_compile.pop()()
-        return double
+        return clone
 
-    def compiled(self, compiled: Any, double: Any) -> Any:
-        """The same as ``compiled`` for ``double``, once that is whole."""
+    def clone_compiled(self, compiled: Any, clone: Any) -> Any:
+        """The same as ``compiled`` for ``clone``, once that is whole."""
         known = self._compiled.get(id(compiled))
         if known is not None:
             return known
         settings = _settings_of(compiled)
         again: Any
-        if isinstance(compiled, torch.nn.Module) and isinstance(double, torch.nn.Module):
-            again = blank(type(compiled))
-            self._to_compile.append(lambda: attributes_of(again).update(attributes_of(settings(double))))
+        if isinstance(compiled, torch.nn.Module) and isinstance(clone, torch.nn.Module):
+            again = create_blank(type(compiled))
+            self._to_compile.append(lambda: attributes_of(again).update(attributes_of(settings(clone))))
         else:
-            late = _Late()
-            again = late.call
-            self._to_compile.append(lambda: late.become(settings(double)))
-        self._compiled[id(compiled)] = self._remember(compiled, again)
+            deferred = _DeferredCall()
+            again = deferred.call
+            self._to_compile.append(lambda: deferred.resolve(settings(clone)))
+        self._compiled[id(compiled)] = self._register(compiled, again)
         return again
 
-    def _own(self, value: Any) -> Any:
+    def _clone_own_container(self, value: Any) -> Any:
         # Runs go on from each other: a hook that one takes off, as lazy modules do, has to be off in the next.
-        known = self._doubles.get(id(value))
-        return self._remember(value, super()._own(value)) if known is None else known
+        known = self._clones.get(id(value))
+        return self._register(value, super()._clone_own_container(value)) if known is None else known
 
-    def _fill(self, original: Any, double: Any) -> None:
-        super()._fill(original, double)
-        self._compile_call(attributes_of(original), double)
+    def _fill(self, original: Any, clone: Any) -> None:
+        super()._fill(original, clone)
+        self._compile_call(attributes_of(original), clone)
 
-    def _fill_module(self, original: dict[str, Any], double: torch.nn.Module) -> None:
-        super()._fill_module(original, double)
-        self._compile_call(original, double)
+    def _fill_module(self, original: dict[str, Any], clone: torch.nn.Module) -> None:
+        super()._fill_module(original, clone)
+        self._compile_call(original, clone)
 
-    def _compile_call(self, original: dict[str, Any], double: Any) -> None:
+    def _compile_call(self, original: dict[str, Any], clone: Any) -> None:
         """As `torch.nn.Module.compile` does, where it was called on the original."""
         call = original.get(_COMPILED_CALL)
         if call is not None:
             settings = _settings_of(call)
             self._to_compile.append(
-                lambda: object.__setattr__(double, _COMPILED_CALL, settings(double._call_impl))  # noqa: SLF001
+                lambda: object.__setattr__(clone, _COMPILED_CALL, settings(clone._call_impl))  # noqa: SLF001
             )
 
-    def _scripted(self, module: torch.jit.ScriptModule) -> None:
-        if runs_unseen(module):
+    def _clone_scripted(self, module: torch.jit.ScriptModule) -> None:
+        if hides_kernels(module):
             # Frozen and optimized: it is a graph of constants, which no run changes, and cannot be written down.
             for part in module.modules():
-                self._remember(part, part)
+                self._register(part, part)
             self.modules.append(module)
             return
-        super()._scripted(module)
+        super()._clone_scripted(module)
 
 
-class _Late:
+class _DeferredCall:
     """Stands for a compiled function until that is there: it is compiled when what it reaches is whole."""
 
     def __init__(self) -> None:
         self._function: Callable[..., Any] | None = None
 
-    def become(self, function: Callable[..., Any]) -> None:
+    def resolve(self, function: Callable[..., Any]) -> None:
         self._function = function
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
@@ -108,7 +108,7 @@ class _Late:
         return self._function(*args, **kwargs)
 
 
-class _Copies:
+class _TensorCopier:
     """Copies tensors; those that share memory do so as copies too."""
 
     def __init__(self) -> None:
@@ -145,7 +145,7 @@ def _settings_of(compiled: Any) -> Callable[[Any], Any]:
             # Of the function that it makes of another, which is the only one to know them.
             settings = function.__closure__[names.index("self")].cell_contents
     if not callable(settings):
-        name = getattr(uncompiled(compiled), "__name__", type(compiled).__name__)
+        name = getattr(unwrap_compiled(compiled), "__name__", type(compiled).__name__)
         raise UsageError(
             f"{name} cannot be timed: it is compiled, and this version of PyTorch does not tell by which settings; "
             "time it before it is compiled"

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.operators.work import Work
     from pytest_flopsbudget.counting.tracing.nodes import Node
-    from pytest_flopsbudget.counting.tracing.tracer import When
+    from pytest_flopsbudget.counting.tracing.tracer import WorkPhase
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Latency
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _NANOSECONDS = 10**9
 
 
-def with_shares(latency: Latency, counted: Mapping[tuple[Node, Work, When], int], device: Device) -> Latency:
+def add_utilization(latency: Latency, counted: Mapping[tuple[Node, Work, WorkPhase], int], device: Device) -> Latency:
     """``latency`` with the shares of ``device``'s best that it reaches.
 
     The model FLOPs utilization holds FLOPs of products against the rate of products in the dtype that most of them

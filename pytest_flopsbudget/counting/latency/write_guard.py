@@ -10,7 +10,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.operators.info import operator_info
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher, tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,20 +24,20 @@ class ForeignTensorError(Exception):
     """A run is about to change a tensor that it neither owns nor made."""
 
 
-class Guard(TorchDispatchMode):
+class WriteGuard(TorchDispatchMode):
     """Runs operators as they are, but for those that write to what is somebody else's, or give it a gradient."""
 
     supports_higher_order_operators = True
 
-    def __init__(self, own: Iterable[torch.Tensor], *, gradients: bool) -> None:
+    def __init__(self, owned: Iterable[torch.Tensor], *, gradients: bool) -> None:
         """Let ``own`` be changed, and whatever the run makes.
 
         Args:
-            own: the tensors that belong to the run.
+            owned: the tensors that belong to the run.
             gradients: whether there may be a backward pass, which leaves gradients on all leaves that take some.
         """
         super().__init__()  # type: ignore[no-untyped-call]
-        self._known = {identity for tensor in own for identity in _storages(tensor)}
+        self._known = {identity for tensor in owned for identity in _storages(tensor)}
         self._gradients = gradients
 
     @classmethod
@@ -53,7 +53,7 @@ class Guard(TorchDispatchMode):
             ForeignTensorError: it would change what is somebody else's.
         """
         kwargs = kwargs or {}
-        if not all(kind in PLAIN or has_no_dispatcher(kind) for kind in types):
+        if not all(kind in PLAIN_TYPES or has_no_dispatcher(kind) for kind in types):
             return NotImplemented  # its parts come by here
         if not isinstance(func, OpOverload):
             with self:

@@ -17,7 +17,7 @@ import torch
 from torch.nn.attention import SDPBackend
 from torch.utils._mode_utils import no_dispatch
 
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator's schema
     if not (
         query.ndim == _DIMENSIONS
         and _fused_is_allowed()
-        and all(type(operand) in PLAIN or has_no_dispatcher(type(operand)) for operand in operands)
+        and all(type(operand) in PLAIN_TYPES or has_no_dispatcher(type(operand)) for operand in operands)
         # Masks of other dtypes are refused, by what refuses them for real.
         and (attn_mask is None or attn_mask.dtype in (torch.bool, query.dtype, torch.float32))
         and _chooses_fused(operands, dropout_p, is_causal, options)
@@ -126,7 +126,7 @@ def _on_meta(*args: Any, **kwargs: Any) -> Any:
 
 
 @contextmanager
-def attention_as_on_cpu() -> Iterator[None]:
+def cpu_attention_on_meta() -> Iterator[None]:
     """Let attention of meta tensors run on this thread as it runs on the CPU, whoever calls it.
 
     By a kernel of the dispatcher's, since not only Python calls it: scripted modules and exported graphs do too. Under

@@ -15,9 +15,9 @@ import torch
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from pytest_flopsbudget.counting.isolation.patching import replaced
+from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN, tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, tensors_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,7 +36,7 @@ rnn_tanh_cell scaled_dot_product_attention
 _WIDEST_NAMES = """
 addcdiv addcmul atan2 bilinear cat cross dot grid_sampler index_copy index_put scatter_add stack tensordot vdot
 """
-_PLAIN = frozenset((*PLAIN, type(None)))
+_PLAIN = frozenset((*PLAIN_TYPES, type(None)))
 #: The name under which `torch.nn.functional` has the question whether something else is to run in a function's place.
 _ASKS = "has_torch_function"
 _LOWER, _WIDEST = frozenset(_LOWER_NAMES.split()), frozenset(_WIDEST_NAMES.split())
@@ -143,7 +143,7 @@ def _has_function_of_its_own(values: Sequence[Any]) -> bool:
 
 
 @contextmanager
-def autocast_followed(tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
+def autocast_on_meta(tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
     """Let autocast, around and inside of what is run, do on meta what it does where the tensors are.
 
     Args:
@@ -178,7 +178,7 @@ def autocast_followed(tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator
                     kept.clear()
             return leave(self, *failure)
 
-        with replaced(
+        with patched(
             (
                 (kind, "__enter__", on_this_thread(enter_followed, enter)),
                 (kind, "__exit__", on_this_thread(leave_followed, leave)),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from pytest_flopsbudget.counting.tensors.metadata import twin_of
+from pytest_flopsbudget.counting.tensors.metadata import make_meta_clone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,61 +20,63 @@ if TYPE_CHECKING:
 
 
 #: Elements of the largest tensor that is followed: beyond it, computing would cost what we set out to save.
-LARGEST = 4096
+MAX_ELEMENTS = 4096
 #: The same for what follows from integer inputs, without which there is no answer.
-LARGEST_INTEGERS = 1 << 20
+MAX_INTEGER_ELEMENTS = 1 << 20
 
 _CPU = torch.device("cpu")
 
 
-class Constants:
+class KnownValues:
     """The real values behind tensors on the meta device, by storage, so that views and in-place writes keep in step."""
 
     def __init__(self) -> None:
         #: Elements of the largest tensor that is followed.
-        self.largest = LARGEST
+        self.max_elements = MAX_ELEMENTS
         # While a weak reference lasts, a storage's address is not given to another. What an operator makes of numbers
         # is made when it is asked for, which it seldom is.
         self._values: dict[int, tuple[torch.Tensor | Callable[[], torch.Tensor], StorageWeakRef]] = {}
         self._sweep_at = 256
         #: Values that were brought to the CPU, where the model may read them, by their storages.
-        self._read: dict[int, torch.Tensor] = {}
+        self._on_cpu: dict[int, torch.Tensor] = {}
 
     def __len__(self) -> int:
-        return len(self._values) + len(self._read)
+        return len(self._values) + len(self._on_cpu)
 
     def __bool__(self) -> bool:
-        return bool(self._values or self._read)
+        return bool(self._values or self._on_cpu)
 
-    def remember(self, twin: torch.Tensor, value: torch.Tensor) -> None:
-        """``value`` is what ``twin`` would hold."""
-        if 0 in twin.stride() and twin.numel() > 1:
+    def remember(self, meta_clone: torch.Tensor, value: torch.Tensor) -> None:
+        """``value`` is what ``meta_clone`` would hold."""
+        if 0 in meta_clone.stride() and meta_clone.numel() > 1:
             return  # expanded: a copy cannot be written element by element
-        self._keep(twin, _laid_out(twin.shape, twin.stride(), value))
+        self._keep(meta_clone, _with_layout(meta_clone.shape, meta_clone.stride(), value))
 
-    def remember_made(self, twin: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any) -> None:
-        """``twin`` would hold what the operator makes of numbers alone."""
-        if 0 in twin.stride() and twin.numel() > 1:
+    def remember_computed(
+        self, meta_clone: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any
+    ) -> None:
+        """``meta_clone`` would hold what the operator makes of numbers alone."""
+        if 0 in meta_clone.stride() and meta_clone.numel() > 1:
             return
-        size, stride, keywords = twin.shape, twin.stride(), dict(kwargs)
+        size, stride, keywords = meta_clone.shape, meta_clone.stride(), dict(kwargs)
         if "dtype" in keywords:
-            keywords["dtype"] = twin.dtype  # the default one may be another by then
-        self._keep(twin, lambda: _laid_out(size, stride, self.compute(info, {}, args, keywords)))
+            keywords["dtype"] = meta_clone.dtype  # the default one may be another by then
+        self._keep(meta_clone, lambda: _with_layout(size, stride, self.compute(info, {}, args, keywords)))
 
-    def _keep(self, twin: torch.Tensor, value: torch.Tensor | Callable[[], torch.Tensor]) -> None:
-        storage = twin.untyped_storage()
+    def _keep(self, meta_clone: torch.Tensor, value: torch.Tensor | Callable[[], torch.Tensor]) -> None:
+        storage = meta_clone.untyped_storage()
         self._values[storage._cdata] = (value, StorageWeakRef(storage))  # noqa: SLF001 -- the storage's identity
         if len(self._values) >= self._sweep_at:
             self._values = {key: known for key, known in self._values.items() if not known[1].expired()}
             self._sweep_at = max(256, 2 * len(self._values))
 
-    def on_cpu(self, output: Any) -> Any:
+    def track_on_cpu(self, output: Any) -> Any:
         """``output``, for the model to have in hand; what it does with it by operators is followed on."""
         if isinstance(output, torch.Tensor):
-            self._read[output.untyped_storage()._cdata] = output  # noqa: SLF001
+            self._on_cpu[output.untyped_storage()._cdata] = output  # noqa: SLF001
         elif isinstance(output, (list, tuple)):
             for item in output:
-                self.on_cpu(item)
+                self.track_on_cpu(item)
         return output
 
     def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
@@ -83,7 +85,7 @@ class Constants:
             return None
         identity = tensor.untyped_storage()._cdata  # noqa: SLF001
         if not tensor.is_meta:
-            return tensor if identity in self._read else None
+            return tensor if identity in self._on_cpu else None
         known = self._values.get(identity)
         if known is None:
             return None
@@ -114,17 +116,17 @@ class Constants:
 
     def _may_be_known(self, tensor: torch.Tensor) -> bool:
         """Without making what is made when it is asked for."""
-        if tensor.layout is not torch.strided or tensor.numel() > self.largest:
+        if tensor.layout is not torch.strided or tensor.numel() > self.max_elements:
             return False
         identity = tensor.untyped_storage()._cdata  # noqa: SLF001
-        return identity in self._values or identity in self._read
+        return identity in self._values or identity in self._on_cpu
 
-    def follows(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:
+    def can_compute(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:
         """Whether the operator's result would be small enough to be followed, as far as can be told before."""
         if not info.is_pointwise or info.behaviour != "functional":
             return True
         elements: int = torch.broadcast_shapes(*(tensor.shape for tensor in tensors)).numel()
-        return elements <= self.largest
+        return elements <= self.max_elements
 
     @staticmethod
     def compute(
@@ -144,16 +146,16 @@ class Constants:
             keywords["device"] = _CPU
         return info.operator(*map(valued, args), **keywords)
 
-    def with_twins(self, output: Any) -> Any:
+    def with_meta_clones(self, output: Any) -> Any:
         """``output`` with remembered twins in place of its tensors."""
         if isinstance(output, torch.Tensor):
-            twin = twin_of(output)
-            self.remember(twin, output)
-            return twin
+            meta_clone = make_meta_clone(output)
+            self.remember(meta_clone, output)
+            return meta_clone
         if isinstance(output, (list, tuple)):
-            return type(output)(map(self.with_twins, output))
+            return type(output)(map(self.with_meta_clones, output))
         return output
 
 
-def _laid_out(size: Sequence[int], stride: Sequence[int], value: torch.Tensor) -> torch.Tensor:
+def _with_layout(size: Sequence[int], stride: Sequence[int], value: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(size, stride, dtype=value.dtype).copy_(value)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from pytest_flopsbudget.counting.isolation.patching import replaced
+from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,7 +31,7 @@ _layer_of_onednn = torch.ops.aten.mkldnn_rnn_layer.default
 #: What that calls an LSTM.
 _LSTM = 2
 #: The first, the last, and one between that stands for several.
-_FEWEST_STEPS = 4
+_MIN_STEPS = 4
 
 
 def _rnn(
@@ -81,7 +81,7 @@ def _stepwise(  # noqa: PLR0913 -- what a layer hangs on
     """Each step's output, those outputs as one tensor in the order of the inputs, and the last states."""
     outputs: list[torch.Tensor] = []
     count = len(steps)
-    if tracer is None or torch.is_grad_enabled() or count < _FEWEST_STEPS:
+    if tracer is None or torch.is_grad_enabled() or count < _MIN_STEPS:
         for gates in steps:
             states = cell(gates, states, parameters)
             outputs.append(states[0])
@@ -194,7 +194,7 @@ def _is_onednn(inputs: torch.Tensor, states: Sequence[torch.Tensor], weights: Se
 def _is_plain(tensor: torch.Tensor) -> bool:
     """Whether the tensor is no DTensor, and none of a transform's (`torch.func.vmap`)."""
     return (
-        type(tensor) in PLAIN or has_no_dispatcher(type(tensor))
+        type(tensor) in PLAIN_TYPES or has_no_dispatcher(type(tensor))
     ) and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001 -- as torch.func asks
 
 
@@ -255,7 +255,7 @@ _CELLS: dict[str, Cell] = {
 
 
 @contextmanager
-def step_by_step(tracer: Counter | None = None) -> Iterator[None]:
+def recurrent_decomposed(tracer: Counter | None = None) -> Iterator[None]:
     """Let recurrent modules run by the code above.
 
     Args:
@@ -263,11 +263,11 @@ def step_by_step(tracer: Counter | None = None) -> Iterator[None]:
     """
     functions: Any = torch._VF  # noqa: SLF001 -- where the modules call them
     cells = _CELLS.items()
-    with replaced((functions, name, _instead_of(getattr(functions, name), cell, tracer)) for name, cell in cells):
+    with patched((functions, name, _replacement(getattr(functions, name), cell, tracer)) for name, cell in cells):
         yield
 
 
-def _instead_of(original: Callable[..., Any], cell: Cell, tracer: Counter | None) -> Callable[..., Any]:
+def _replacement(original: Callable[..., Any], cell: Cell, tracer: Counter | None) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
         # Packed sequences have an argument more before the weights, which come before whether there are biases.
         return _stack(cell, tracer, *args) if isinstance(args[3], bool) else original(*args)

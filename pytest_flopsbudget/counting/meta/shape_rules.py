@@ -47,7 +47,7 @@ _INTEGERS = frozenset({torch.int64, torch.int32})
 _FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
 
 
-def answer(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def infer_output(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The output of an operator on the meta device; None where no rule here holds, as for what returns views."""
     if info.behaviour != "functional":
         return _in_place(info, args, kwargs) if info.behaviour == "inplace" and info.is_pointwise else None
@@ -61,9 +61,9 @@ def answer(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -
     return None
 
 
-def only_answer(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def infer_corrected_output(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The output of an operator for which PyTorch has no meta kernel, or one that is not right."""
-    rule = _ONLY_RULES.get(info.name)
+    rule = _CORRECTIONS.get(info.name)
     return None if rule is None else rule(args, kwargs)
 
 
@@ -487,13 +487,13 @@ def _fused_attention_backward(args: Sequence[Any], _kwargs: Mapping[str, Any]) -
     return tuple(_empty(item.transpose(1, 2).shape, item.dtype).transpose(1, 2) for item in args[1:4])
 
 
-_ONLY_RULES: Mapping[str, Rule] = {
+_CORRECTIONS: Mapping[str, Rule] = {
     "aten._grouped_mm": _grouped_product,
     **missing_kernels.OUTPUTS,
     **cpu_layouts.OUTPUTS,
 }
 _RULES: Mapping[str, Rule] = {
-    **_ONLY_RULES,
+    **_CORRECTIONS,
     "aten._scaled_dot_product_flash_attention_for_cpu": _fused_attention,
     "aten._scaled_dot_product_flash_attention_for_cpu_backward": _fused_attention_backward,
     "aten.arange": _range,

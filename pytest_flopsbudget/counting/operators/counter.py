@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class ModuleCredits(Protocol):
     """Decides which module an operator's work is credited to."""
 
-    def credited(self, module: torch.nn.Module) -> AbstractContextManager[None]:
+    def credited_to(self, module: torch.nn.Module) -> AbstractContextManager[None]:
         """Credit all work inside of the block to ``module``."""
 
 
@@ -51,7 +51,7 @@ class Counter(Protocol):
     def repeating(self, times: int) -> AbstractContextManager[None]:
         """Count every operator inside of the block ``times`` times."""
 
-    def dearest(self, branches: Iterable[Callable[[], Any]]) -> Any:
+    def run_most_expensive(self, branches: Iterable[Callable[[], Any]]) -> Any:
         """Run every branch, keep the count of the most expensive one, and return its output."""
 
     def credit(self, work: Work) -> object:

@@ -42,7 +42,7 @@ _STATISTICS = frozenset({"running_mean", "running_var"})
 
 
 #: Operators that return views, which their schemas do not say.
-_VIEWS_UNSAID = frozenset({"aten._unsafe_view", "aten.unsafe_split", "aten.unsafe_split_with_sizes"})
+_UNDECLARED_VIEWS = frozenset({"aten._unsafe_view", "aten.unsafe_split", "aten.unsafe_split_with_sizes"})
 
 #: Tags that older versions of PyTorch do not know.
 _REDUCTION, _VIEW_COPY = (getattr(torch.Tag, name, None) for name in ("reduction", "view_copy"))
@@ -59,6 +59,7 @@ class OperatorInfo:
         "behaviour",
         "by_gradients",
         "computes",
+        "creates_only",
         "decomposes",
         "formula",
         "has_device",
@@ -74,7 +75,6 @@ class OperatorInfo:
         "moves_nothing",
         "name",
         "needs_data",
-        "only_makes",
         "operator",
         "other_formula",
         "outputs",
@@ -134,14 +134,14 @@ class OperatorInfo:
         if self.name.startswith("c10d.") and self.name.endswith("_"):
             self.written = (0,)  # their schemas do not say so
         #: Whether it writes to nothing, and what it makes is where its arguments are.
-        self.only_makes = not (self.has_device or self.written)
+        self.creates_only = not (self.has_device or self.written)
         self.behaviour, self.returned = self._behaviour(schema, tags)
         #: Whether its cost or its output hangs on which gradients are asked for.
         self.by_gradients = self.name in attention.BY_GRADIENTS or self.name in recurrent.BY_GRADIENTS
         #: What somebody said from outside, which goes before the rest.
         self.registered = registered_formula(self.name)
         #: Its sums of products.
-        self.formula: Formula | None = formula_of(self.name) or _foreign(operator)
+        self.formula: Formula | None = formula_of(self.name) or _flop_counter_formula(operator)
         #: All its other arithmetic.
         self.other_formula: Formula | None = other_formula_of(self.name) or self._rule_by_tags(tags)
         self.known = bool(self.registered or self.formula or self.other_formula) or self._is_free(schema, tags)
@@ -169,7 +169,7 @@ class OperatorInfo:
         self.moves_nothing = moves_nothing(self)
 
     def _behaviour(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> tuple[Behaviour, tuple[int, ...]]:
-        if self.name in _VIEWS_UNSAID:
+        if self.name in _UNDECLARED_VIEWS:
             return "alias", ()
         aliased = [result.alias_info for result in schema.returns]
         if not any(aliased):
@@ -229,11 +229,11 @@ class OperatorInfo:
     def cost(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
         """What one call costs; `FREE` where no formula applies."""
         if self.name not in _ACROSS_COMPONENTS and any(tensor.is_nested for tensor in tensors_in(args)):
-            costs = [self.cost_of_one(*part) for part in _components(args, kwargs, output)]
+            costs = [self.cost_of_component(*part) for part in _components(args, kwargs, output)]
             return Cost(sum(cost.flops for cost in costs), sum(cost.other_flops for cost in costs))
-        return self.cost_of_one(args, kwargs, output)
+        return self.cost_of_component(args, kwargs, output)
 
-    def cost_of_one(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
+    def cost_of_component(self, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
         """The same for a call without nested tensors."""
         formula, other_formula = self.formula, self.other_formula
         if formula is None and other_formula is None and self.registered is None:
@@ -291,7 +291,7 @@ def _components(
         yield component(args, index), keywords, component(output, index)
 
 
-def _foreign(operator: torch._ops.OpOverload) -> Formula | None:
+def _flop_counter_formula(operator: torch._ops.OpOverload) -> Formula | None:
     """A formula that somebody registered with PyTorch's own counter, `torch.utils.flop_counter.register_flop_formula`.
 
     Many libraries register theirs there. Not imported to look: who registered one has imported it.

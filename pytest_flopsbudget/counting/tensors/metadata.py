@@ -19,7 +19,7 @@ _META = torch.device("meta")
 _INTEGERS = frozenset((int,))
 
 #: The classes of nearly all tensors.
-PLAIN = (torch.Tensor, torch.nn.Parameter)
+PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
 def has_no_dispatcher(kind: type) -> bool:
@@ -28,43 +28,43 @@ def has_no_dispatcher(kind: type) -> bool:
     return rule is torch._C._disabled_torch_dispatch_impl  # noqa: SLF001
 
 
-def wraps_others(tensor: torch.Tensor) -> bool:
+def is_wrapper(tensor: torch.Tensor) -> bool:
     """Whether the tensor consists of others that its class can be taken apart into: quantized weights of torchao."""
-    return type(tensor) not in PLAIN and hasattr(tensor, "__tensor_flatten__") and not tensor.is_nested
+    return type(tensor) not in PLAIN_TYPES and hasattr(tensor, "__tensor_flatten__") and not tensor.is_nested
 
 
-def parts_of(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The tensors that one which `wraps_others` consists of, by the attributes that hold them."""
+def wrapped_tensors(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The tensors that one which `is_wrapper` consists of, by the attributes that hold them."""
     wrapper: Any = tensor
     return {name: getattr(tensor, name) for name in wrapper.__tensor_flatten__()[0]}
 
 
-def bytes_of(tensor: torch.Tensor) -> int:
+def stored_bytes(tensor: torch.Tensor) -> int:
     """As stored: where it wraps others, theirs."""
-    if type(tensor) in PLAIN or not wraps_others(tensor):
+    if type(tensor) in PLAIN_TYPES or not is_wrapper(tensor):
         return tensor.nbytes
-    return sum(map(bytes_of, parts_of(tensor).values()))
+    return sum(map(stored_bytes, wrapped_tensors(tensor).values()))
 
 
-class NoTwinError(Exception):
+class NoMetaCloneError(Exception):
     """A tensor that has no twin on the meta device: sparse, nested, quantized, or of a subclass with its own rules."""
 
 
-def twin_of(tensor: torch.Tensor) -> torch.Tensor:
+def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor of the same shape, strides and dtype that holds no data.
 
     Raises:
-        NoTwinError: the tensor is more than shape, strides and dtype.
+        NoMetaCloneError: the tensor is more than shape, strides and dtype.
     """
     if tensor.layout is not torch.strided or tensor.is_nested or tensor.is_quantized:
-        raise NoTwinError(f"a tensor of layout {tensor.layout} and dtype {tensor.dtype}")
+        raise NoMetaCloneError(f"a tensor of layout {tensor.layout} and dtype {tensor.dtype}")
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=_META)
 
 
 def to_meta(value: Any) -> Any:
     """``value`` with every tensor in its lists and tuples on the meta device; those that are stay themselves."""
     if isinstance(value, torch.Tensor):
-        return value if value.is_meta and type(value) in PLAIN else twin_of(value)
+        return value if value.is_meta and type(value) in PLAIN_TYPES else make_meta_clone(value)
     if isinstance(value, (list, tuple)) and not _INTEGERS.issuperset(map(type, value)):
         return type(value)(map(to_meta, value))
     return value
@@ -105,7 +105,7 @@ def spec_of(output: Any) -> Any:
     """What has to be remembered to make ``output`` again: `TensorSpec` in place of tensors, the rest as it is."""
     if isinstance(output, torch.Tensor):
         if output.layout is not torch.strided:
-            raise NoTwinError(f"an output of layout {output.layout}")
+            raise NoMetaCloneError(f"an output of layout {output.layout}")
         spec = (output.shape, output.stride(), output.dtype)
         room = output.untyped_storage().nbytes()
         # Losses leave their sum in the memory that their elements had.
@@ -123,14 +123,14 @@ class _RoomySpec(tuple[Any, ...]):  # the same, and the bytes of a storage that 
     __slots__ = ()
 
 
-def make(spec: Any) -> Any:
+def restore_output(spec: Any) -> Any:
     """The output that ``spec`` remembers, new."""
     kind = type(spec)
     if kind is _Spec:
         shape, stride, dtype = spec
         return torch.empty_strided(shape, stride, dtype=dtype, device=_META)
     if kind is tuple or kind is list:
-        return kind(map(make, spec))
+        return kind(map(restore_output, spec))
     if kind is _RoomySpec:
         shape, stride, dtype, room = spec
         return torch.empty(room // dtype.itemsize, dtype=dtype, device=_META).as_strided(shape, stride)

@@ -25,7 +25,7 @@ _RUNNERS = frozenset(("_pytest", "pluggy"))
 _CONTAINERS: tuple[type, ...] = (OrderedDict, defaultdict, dict, list, set, deque)
 
 
-def is_plain(kind: type) -> bool:
+def is_cloneable(kind: type) -> bool:
     """Whether an instance of this class is safe to double by its attributes alone."""
     if not kind.__flags__ & _HEAP_TYPE or issubclass(kind, (type, Enum, types.ModuleType)):
         return False
@@ -52,7 +52,7 @@ def _container_of(kind: type) -> type | None:
     return next((base for base in _CONTAINERS if issubclass(kind, base)), None)
 
 
-def blank(kind: type) -> Any:
+def create_blank(kind: type) -> Any:
     """An instance without any attribute or item; ``__init__`` does not run.
 
     Raises:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.tensors.objects import attributes_of, is_plain, slots_of
+from pytest_flopsbudget.counting.tensors.objects import attributes_of, is_cloneable, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
-def tensors_of(value: Any) -> Iterator[torch.Tensor]:
+def iterate_tensors(value: Any) -> Iterator[torch.Tensor]:
     """Every tensor in ``value``, in order; one that stands in it twice, twice."""
     return _tensors(value, set())
 
@@ -40,6 +40,6 @@ def _parts(value: Any) -> Iterable[Any] | None:
         return value
     if isinstance(value, torch.nn.Module):
         return None
-    if (dataclasses.is_dataclass(value) and not isinstance(value, type)) or is_plain(type(value)):
+    if (dataclasses.is_dataclass(value) and not isinstance(value, type)) or is_cloneable(type(value)):
         return [*attributes_of(value).values(), *(item for _, item in slots_of(value))]
     return None

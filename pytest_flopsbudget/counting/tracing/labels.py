@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN
-from pytest_flopsbudget.counting.tensors.traversal import tensors_of
+from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_tensor
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
+from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,9 +30,9 @@ def shape_of(module: torch.nn.Module) -> str:
 
 def _local_parts(module: torch.nn.Module) -> str:
     parts = [
-        (name, local(parameter).shape)
+        (name, local_tensor(parameter).shape)
         for name, parameter in module._parameters.items()  # noqa: SLF001
-        if parameter is not None and type(parameter) not in PLAIN and is_sharded(parameter)
+        if parameter is not None and type(parameter) not in PLAIN_TYPES and is_sharded(parameter)
     ]
     return _parameters(tuple(parts)) if parts else ""
 
@@ -79,9 +79,9 @@ def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str,
 
     Of a nested one all elements: "float32[2, *, 8] of 64"; of a sharded one the rank's: "float32[2, 8] of [8, 8]".
     """
-    entries = [_entry(tensor) for tensor in tensors_of(args)]
+    entries = [_entry(tensor) for tensor in iterate_tensors(args)]
     for name, value in kwargs.items():
-        entries += [f"{name}={_entry(tensor)}" for tensor in tensors_of(value)]
+        entries += [f"{name}={_entry(tensor)}" for tensor in iterate_tensors(value)]
     return tuple(entries)
 
 
@@ -91,7 +91,7 @@ def _entry(tensor: torch.Tensor) -> str:
         sizes = ", ".join(_size(tensor, dim) for dim in range(tensor.dim()))
         return f"{dtype}[{sizes}] of {tensor.values().numel()}"
     if is_sharded(tensor):
-        return f"{dtype}{list(local(tensor).shape)} of {list(tensor.shape)}"
+        return f"{dtype}{list(local_tensor(tensor).shape)} of {list(tensor.shape)}"
     return f"{dtype}{list(tensor.shape)}"
 
 

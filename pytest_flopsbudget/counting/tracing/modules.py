@@ -48,11 +48,11 @@ class ModuleTracker:
     them, so noting that counter wherever a module begins or ends tells, of every node, which module made it.
     """
 
-    def __init__(self, root: torch.nn.Module | None, type_name: str, *, finds: bool = False) -> None:
+    def __init__(self, root: torch.nn.Module | None, type_name: str, *, discovers_inputs: bool = False) -> None:
         self.root = Node("", type_name, root)
         self.nodes: dict[str, Node] = {"": self.root}
         #: Modules that were called on threads which the model started, where nobody counts, or that had them compute.
-        self.unfollowed: set[str] = set()
+        self.uncounted_modules: set[str] = set()
         #: By identity, the nodes of modules under their first names; a node keeps its module, and so the identity.
         self._first: dict[int, Node] = {}
         #: By identity, all names of the modules that have several.
@@ -64,11 +64,11 @@ class ModuleTracker:
         self._thread = threading.get_ident()
         self._elsewhere = threading.local()
         #: What is alive.
-        self.memory = Memory(finds=finds)
+        self.memory = Memory(discovers_inputs=discovers_inputs)
         if root is not None:
-            self._adopt(root, "")
+            self._register(root, "")
 
-    def _adopt(self, module: torch.nn.Module, prefix: str) -> None:
+    def _register(self, module: torch.nn.Module, prefix: str) -> None:
         """Make ``module`` and all below it known under ``prefix``."""
         nodes, first = self.nodes, self._first
         waiting: list[tuple[str, torch.nn.Module, Node | None]] = [(prefix, module, None)]
@@ -98,7 +98,7 @@ class ModuleTracker:
             name, number = base, 2
             while name in self.nodes:
                 name, number = f"{base}_{number}", number + 1
-            self._adopt(module, name)
+            self._register(module, name)
         first = self._first[id(module)]
         paths = self._paths.get(id(module))
         if paths is None:
@@ -110,7 +110,7 @@ class ModuleTracker:
             node = self.nodes[path] = Node(path, type(module).__name__, module)
         return node
 
-    def _mark(self, node: Node) -> None:
+    def _note_sequence_number(self, node: Node) -> None:
         """What autograd makes from now on belongs to ``node``."""
         number: int = _sequence_number()
         numbers = self._numbers
@@ -122,7 +122,7 @@ class ModuleTracker:
 
     def _call(self, module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
         if threading.get_ident() != self._thread:
-            return self._called_elsewhere(module, *args, **kwargs)
+            return self._call_on_other_thread(module, *args, **kwargs)
         identity = id(module)
         node = self._first.get(identity)
         if node is None or identity in self._paths:
@@ -131,39 +131,39 @@ class ModuleTracker:
         stack = self._stack
         depth = len(stack)
         stack.append((node, _running_node() is not None))
-        self._mark(node)
+        self._note_sequence_number(node)
         memory = self.memory
-        before, highest = memory.current, memory.highest
-        memory.highest = before
+        before, highest = memory.current, memory.max_since_call
+        memory.max_since_call = before
         try:
             return module._call_impl(*args, **kwargs)  # noqa: SLF001 -- what a call is when nothing has taken its place
         finally:
             del stack[depth:]
-            self._mark(stack[-1][0])
-            reached = memory.highest
-            node.rise = max(node.rise, reached - before)
+            self._note_sequence_number(stack[-1][0])
+            reached = memory.max_since_call
+            node.peak_growth = max(node.peak_growth, reached - before)
             if highest > reached:
-                memory.highest = highest
+                memory.max_since_call = highest
 
-    def _called_elsewhere(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def _call_on_other_thread(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
         """A call on a thread where nobody counts."""
         if _running_node() is None:  # not one of autograd's own threads
-            self.unfollowed.update(node.path for node in [self._first.get(id(module))] if node is not None)
-        before = self.follows_elsewhere()
+            self.uncounted_modules.update(node.path for node in [self._first.get(id(module))] if node is not None)
+        before = self.is_on_followed_thread()
         self._elsewhere.follows = True
         try:
             return module._call_impl(*args, **kwargs)  # noqa: SLF001
         finally:
             self._elsewhere.follows = before
 
-    def follows_elsewhere(self) -> bool:
+    def is_on_followed_thread(self) -> bool:
         """Whether this thread, which is another than the one that measures, runs a module that is known here."""
         return bool(getattr(self._elsewhere, "follows", False))
 
     @contextmanager
     def following(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
         """Follow the calls of these modules, which must be doubles, on this thread while the context lasts."""
-        self._mark(self._stack[-1][0])
+        self._note_sequence_number(self._stack[-1][0])
         call = self._call
         for module in modules:
             module.__dict__["_compiled_call_impl"] = partial(call, module)
@@ -175,7 +175,7 @@ class ModuleTracker:
                 module.__dict__["_compiled_call_impl"] = None
 
     @contextmanager
-    def credited(self, module: torch.nn.Module) -> Iterator[None]:
+    def credited_to(self, module: torch.nn.Module) -> Iterator[None]:
         """Credit to ``module`` what runs within the context, whoever is running."""
         depth = len(self._stack)
         self._stack.append((self._node(module), True))
@@ -196,7 +196,7 @@ class ModuleTracker:
         index = bisect_right(self._numbers, number) - 1
         return self._makers[index] if index >= 0 else self.root
 
-    def recomputes(self) -> bool:
+    def is_recomputing(self) -> bool:
         """Whether the operator being dispatched now is forward work done again, as activation checkpointing does.
 
         Either PyTorch's checkpoints are at work below the running backward pass, or something else makes a graph there,

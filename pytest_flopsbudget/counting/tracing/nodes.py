@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 class Node:
     """One place in the tree: a module under one of its names, or the function that was measured."""
 
-    __slots__ = ("calls", "module", "parent", "path", "rise", "type")
+    __slots__ = ("calls", "module", "parent", "path", "peak_growth", "type")
 
     def __init__(self, path: str, type_name: str, module: torch.nn.Module | None, parent: Node | None = None) -> None:
         self.path = path
@@ -21,4 +21,4 @@ class Node:
         self.parent = parent
         self.calls = 0
         #: The most bytes that a call had alive at once beyond those that were when it began.
-        self.rise = 0
+        self.peak_growth = 0

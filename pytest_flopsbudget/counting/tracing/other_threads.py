@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.costs import FREE
-from pytest_flopsbudget.counting.isolation.patching import replaced
-from pytest_flopsbudget.counting.isolation.threads import _LOCAL, on_this_thread, works_for_a_measurement
+from pytest_flopsbudget.counting.isolation.patching import patched
+from pytest_flopsbudget.counting.isolation.threads import _LOCAL, on_this_thread, serves_a_measurement
 from pytest_flopsbudget.counting.operators.info import operator_info
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
-class _Listener(TorchDispatchMode):
+class _OtherThreadMode(TorchDispatchMode):
     """Says where work was started that another thread does."""
 
     supports_higher_order_operators = True
@@ -41,10 +41,10 @@ class _Listener(TorchDispatchMode):
     ) -> Any:
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
-        if not self._tracker.follows_elsewhere():
+        if not self._tracker.is_on_followed_thread():
             info = operator_info(func)
             if not info.known or info.cost(args, kwargs, output) is not FREE:
-                self._tracker.unfollowed.add(self._place)
+                self._tracker.uncounted_modules.add(self._place)
         return output
 
 
@@ -56,14 +56,14 @@ _POOLS = (
 
 
 @contextmanager
-def other_threads_heard(tracker: ModuleTracker) -> Iterator[None]:
+def other_threads_tracked(tracker: ModuleTracker) -> Iterator[None]:
     """Notice the work of threads that the model starts, and of what it hands to threads that wait for it."""
 
-    def heard(run: Callable[..., Any]) -> Callable[..., Any]:
-        listener = _Listener(tracker)
+    def tracked(run: Callable[..., Any]) -> Callable[..., Any]:
+        listener = _OtherThreadMode(tracker)
 
-        def run_heard(*args: Any, **kwargs: Any) -> Any:
-            before = works_for_a_measurement()
+        def run_tracked(*args: Any, **kwargs: Any) -> Any:
+            before = serves_a_measurement()
             _LOCAL.works = True
             try:
                 with listener:
@@ -71,27 +71,27 @@ def other_threads_heard(tracker: ModuleTracker) -> Iterator[None]:
             finally:
                 _LOCAL.works = before
 
-        return run_heard
+        return run_tracked
 
     def handing_over(method: Callable[..., Any]) -> Callable[..., Any]:
         def hand_over(pool: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-            return method(pool, heard(function), *args, **kwargs)
+            return method(pool, tracked(function), *args, **kwargs)
 
         return on_this_thread(hand_over, method)
 
-    start, workers, replacements = threading.Thread.start, set(), []
+    start, workers, patches = threading.Thread.start, set(), []
     for home, worker, pool, methods in _POOLS:
         if home in sys.modules:
             workers.add(getattr(sys.modules[home], worker, None))
             kind = getattr(sys.modules[home], pool)
-            replacements += [(kind, name, handing_over(getattr(kind, name))) for name in methods]
+            patches += [(kind, name, handing_over(getattr(kind, name))) for name in methods]
 
-    def start_heard(thread: threading.Thread) -> None:
+    def start_tracked(thread: threading.Thread) -> None:
         # A worker of a pool outlives the measurement, and is heard by what it is handed.
         target = getattr(thread, "_target", None)
         if target is None or target not in workers:
-            thread.run = heard(thread.run)  # type: ignore[method-assign]
+            thread.run = tracked(thread.run)  # type: ignore[method-assign]
         start(thread)
 
-    with replaced([(threading.Thread, "start", on_this_thread(start_heard, start)), *replacements]):
+    with patched([(threading.Thread, "start", on_this_thread(start_tracked, start)), *patches]):
         yield

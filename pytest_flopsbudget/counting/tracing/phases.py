@@ -13,8 +13,8 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
-from pytest_flopsbudget.counting.isolation.global_state import measurements_around
-from pytest_flopsbudget.counting.tensors.traversal import tensors_of
+from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
+from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,10 +38,10 @@ def gradients_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
 def states_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
     """The tensors that an optimizer keeps between steps."""
     for state in optimizer.state.values():
-        yield from tensors_of(state)
+        yield from iterate_tensors(state)
 
 
-class Steps:
+class OptimizerSteps:
     """The steps of optimizers that are running.
 
     PyTorch calls its hooks before and after a step; but not after one that raised, so a step is its frame too.
@@ -54,15 +54,15 @@ class Steps:
     def begin(self, optimizer: Optimizer, frame: FrameType) -> None:
         """A step of ``optimizer`` begins, in this frame."""
         self._running.append((frame, bool(optimizer.defaults.get("differentiable"))))
-        self._memory.holds("gradients", gradients_of(optimizer))
+        self._memory.assign_kind("gradients", gradients_of(optimizer))
 
     def end(self, optimizer: Optimizer, frame: FrameType) -> None:
         """The step of ``optimizer`` in this frame ended."""
         while self._running and self._running.pop()[0] is not frame:
             pass
-        self._memory.holds("optimizer_state", states_of(optimizer))
+        self._memory.assign_kind("optimizer_state", states_of(optimizer))
 
-    def running(self) -> bool:
+    def is_running(self) -> bool:
         """Whether what runs now is the optimizer's own work, and not that of a closure, which takes gradients."""
         if not self._running:
             return False
@@ -75,30 +75,30 @@ class Steps:
                 return True
             frame = frame.f_back
         self._running.pop()
-        return self.running()
+        return self.is_running()
 
 
-def phase_of(steps: Steps) -> PhaseName:
+def phase_of(steps: OptimizerSteps) -> PhaseName:
     """The phase that the operator being dispatched now belongs to."""
     if _running_node() is not None:
         return "backward"
-    return "optimizer" if steps.running() else "forward"
+    return "optimizer" if steps.is_running() else "forward"
 
 
 @contextmanager
-def following_steps(steps: Steps) -> Iterator[None]:
+def following_steps(steps: OptimizerSteps) -> Iterator[None]:
     """Notice the steps of all optimizers while the context lasts.
 
     A step in a measurement that is made meanwhile is that measurement's.
     """
-    depth = measurements_around()
+    depth = measurement_depth()
 
     def begin(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        if measurements_around() == depth:
+        if measurement_depth() == depth:
             steps.begin(optimizer, sys._getframe(1))  # noqa: SLF001 -- that of the step
 
     def end(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        if measurements_around() == depth:
+        if measurement_depth() == depth:
             steps.end(optimizer, sys._getframe(1))  # noqa: SLF001
 
     hooks = [register_optimizer_step_pre_hook(begin), register_optimizer_step_post_hook(end)]

@@ -7,48 +7,50 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from pytest_flopsbudget.counting.cloning.optimizers import optimizers_in
-from pytest_flopsbudget.counting.distributed.dtensor import local
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN, parts_of, wraps_others
+from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers
+from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_wrapper, wrapped_tensors
 from pytest_flopsbudget.counting.tracing.phases import states_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pytest_flopsbudget.counting.cloning.cloner import Shadow
+    from pytest_flopsbudget.counting.cloning.cloner import Cloner
     from pytest_flopsbudget.counting.tracing.memory import Memory
 
 
-def name_holdings(memory: Memory, shadow: Shadow) -> None:
+def record_resident_tensors(memory: Memory, cloner: Cloner) -> None:
     """Say what the doubles hold, once the run is over: nothing of it ends before, and some was made meanwhile."""
-    name_modules(memory, shadow.modules)
-    for optimizer in optimizers_in(shadow):
-        memory.holds("optimizer_state", _whole(states_of(optimizer)))
-    memory.holds("inputs", _whole(double for _, double in shadow.doubles() if isinstance(double, torch.Tensor)))
+    record_module_tensors(memory, cloner.modules)
+    for optimizer in find_optimizers(cloner):
+        memory.assign_kind("optimizer_state", _storage_tensors(states_of(optimizer)))
+    memory.assign_kind(
+        "inputs", _storage_tensors(clone for _, clone in cloner.clones() if isinstance(clone, torch.Tensor))
+    )
     memory.close()
 
 
-def name_modules(memory: Memory, modules: Iterable[torch.nn.Module]) -> None:
+def record_module_tensors(memory: Memory, modules: Iterable[torch.nn.Module]) -> None:
     """Say what is a parameter, a gradient, a buffer."""
     for module in modules:
-        parameters = _held(module, "_parameters")
-        memory.holds("parameters", _whole(parameters))
-        memory.holds("gradients", _whole(parameter.grad for parameter in parameters))
-        memory.holds("buffers", _whole(_held(module, "_buffers")))
+        parameters = _tensors_in_slot(module, "_parameters")
+        memory.assign_kind("parameters", _storage_tensors(parameters))
+        memory.assign_kind("gradients", _storage_tensors(parameter.grad for parameter in parameters))
+        memory.assign_kind("buffers", _storage_tensors(_tensors_in_slot(module, "_buffers")))
 
 
-def _held(module: torch.nn.Module, kind: str) -> list[Any]:
+def _tensors_in_slot(module: torch.nn.Module, kind: str) -> list[Any]:
     return [tensor for tensor in getattr(module, kind).values() if tensor is not None]
 
 
-def _whole(tensors: Iterable[torch.Tensor | None]) -> Iterator[torch.Tensor]:
+def _storage_tensors(tensors: Iterable[torch.Tensor | None]) -> Iterator[torch.Tensor]:
     """The tensors that hold the data: local parts of sharded ones, what others wrap."""
     for tensor in tensors:
         if tensor is None or isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             continue
-        if type(tensor) in PLAIN:
+        if type(tensor) in PLAIN_TYPES:
             yield tensor
-        elif wraps_others(part := local(tensor)):
-            yield from _whole(parts_of(part).values())
+        elif is_wrapper(part := local_tensor(tensor)):
+            yield from _storage_tensors(wrapped_tensors(part).values())
         else:
             yield part

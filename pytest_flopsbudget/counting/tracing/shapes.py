@@ -14,9 +14,16 @@ from pytest_flopsbudget.counting.costs.recurrent import gradients_asked
 from pytest_flopsbudget.counting.distributed.world import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
-from pytest_flopsbudget.counting.meta.known_values import Constants
+from pytest_flopsbudget.counting.meta.known_values import KnownValues
 from pytest_flopsbudget.counting.operators.work import NOTHING
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN, append_key, make, spec_of, tensors_in, to_meta
+from pytest_flopsbudget.counting.tensors.metadata import (
+    PLAIN_TYPES,
+    append_key,
+    restore_output,
+    spec_of,
+    tensors_in,
+    to_meta,
+)
 from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -32,12 +39,12 @@ if TYPE_CHECKING:
 #: Call → (what its output looks like, what the call is). Facts about PyTorch only, so nothing ever has to reset it.
 _ANSWERS: dict[tuple[Any, ...], tuple[Any, Work]] = {}
 #: Where the memory is emptied: a process that meets this many different calls is not served by remembering them.
-_MOST_ANSWERS = 200_000
+_MAX_ANSWERS = 200_000
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
 _default_dtype = torch.get_default_dtype
 #: Zeros that PyTorch tells from others until they are computed with: those of derivatives forwards.
-_OF_NO_MEMORY = "aten._efficientzerotensor"
+_EFFICIENT_ZEROS = "aten._efficientzerotensor"
 _MASKS = (torch.bool, torch.uint8)
 
 
@@ -48,20 +55,20 @@ class NeedsDataError(Exception):
 class ShapesTracer(Tracer):
     """Answers every operator with tensors of the right metadata on the meta device."""
 
-    def __init__(self, tracker: ModuleTracker, *, shortcuts: bool = True) -> None:
+    def __init__(self, tracker: ModuleTracker, *, reuse_answers: bool = True) -> None:
         super().__init__(tracker)
         #: Whether answers are remembered and worked out, or PyTorch is asked for each.
-        self._shortcuts = shortcuts
-        self.constants = Constants()
+        self._reuse_answers = reuse_answers
+        self.known_values = KnownValues()
         #: (operator, path of the module) that asked for data first. Kept, since a model may catch the exception and go
         #: another way than it goes with data.
         self.asked_for_data: tuple[str, str] | None = None
 
-    def decomposed(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def decompose(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator that arrived whole as those that it is made of on the CPU."""
         if operator is ATTENTION and args[0].is_meta:
             return attention(*args, **kwargs)
-        return super().decomposed(operator, args, kwargs)
+        return super().decompose(operator, args, kwargs)
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
         """The output's twin, and what the call would have been.
@@ -69,67 +76,69 @@ class ShapesTracer(Tracer):
         Raises:
             NeedsDataError: the result depends on values that are not known.
         """
-        if not self._shortcuts:
+        if not self._reuse_answers:
             return self._answer(info, args, dict(kwargs))
-        if info.is_view and args and type(args[0]) in PLAIN and args[0].is_meta:
+        if info.is_view and args and type(args[0]) in PLAIN_TYPES and args[0].is_meta:
             return info.operator(*args, **kwargs), NOTHING
         if (
             info.is_plain
-            and not (self.constants and self._may_be_known(info, args))
-            and (info.only_makes or _is_on_twins(info, args, kwargs))
+            and not (self.known_values and self._may_be_known(info, args))
+            and (info.creates_only or _is_on_meta(info, args, kwargs))
         ):
             parts: list[Any] = [info, _default_dtype()]
             append_key(parts, [], args)
             if kwargs:
                 parts.extend(kwargs)
                 append_key(parts, [], kwargs.values())
-            output, work = self._remembered(tuple(parts), info, args, kwargs)
-            return self._written(info, args) if info.behaviour == "inplace" else output, work
+            output, work = self._answer_cached(tuple(parts), info, args, kwargs)
+            return self._written_arguments(info, args) if info.behaviour == "inplace" else output, work
         return self._answer(info, args, dict(kwargs))
 
     def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
         """The same for any operator and any arguments."""
         if info.is_collective:
             return self._answer_collective(info, args, kwargs)
-        positions = self._without_masks(args[1]) if info.name == "aten.index" else None
+        positions = self._replace_known_masks(args[1]) if info.name == "aten.index" else None
         if positions is not None:
             output, _ = self._answer(info, (args[0], positions), kwargs)
             return output, info.work(args, kwargs, output)  # what is read is the mask
         wants_cpu = False
         if info.has_device:
             wants_cpu = kwargs.get("device") == _CPU
-            self._onto_meta(info, kwargs)
+            self._redirect_to_meta(info, kwargs)
         parts: list[Any] = [info, _default_dtype()]  # another formula for the operator is another info
         tensors: list[torch.Tensor] = []
         append_key(parts, tensors, args)
         if kwargs:
             parts.extend(kwargs)
             append_key(parts, tensors, kwargs.values())
-        if tensors and (self.constants or info.name == "aten.lift_fresh"):
-            found, output = self._from_constants(info, args, kwargs, tensors, wants_cpu)
+        if tensors and (self.known_values or info.name == "aten.lift_fresh"):
+            found, output = self._answer_from_known_values(info, args, kwargs, tensors, wants_cpu)
             if found:
                 return output, info.work(args, kwargs, output)
         self._refuse_without_data(info, args, kwargs)
-        if info.behaviour == "alias" or not info.known or not self._shortcuts or info.name == _OF_NO_MEMORY:
+        if info.behaviour == "alias" or not info.known or not self._reuse_answers or info.name == _EFFICIENT_ZEROS:
             output, work = self._run(info, args, kwargs)
         else:
-            output, work = self._remembered(tuple(parts), info, args, kwargs)
-        if info.is_constant and isinstance(output, torch.Tensor) and output.numel() <= self.constants.largest:
-            self.constants.remember_made(output, info, args, kwargs)
+            output, work = self._answer_cached(tuple(parts), info, args, kwargs)
+        if info.is_constant and isinstance(output, torch.Tensor) and output.numel() <= self.known_values.max_elements:
+            self.known_values.remember_computed(output, info, args, kwargs)
         if info.behaviour == "inplace":
-            output = self._written(info, args)
+            output = self._written_arguments(info, args)
         return output, work
 
     def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
         """The same for an operator on several processes, none of which hears of it; it hangs on how many there are."""
         written = tuple(info.writes_to(args, kwargs))
         if not all(tensor.is_meta for tensor in written):
-            self.need_data(info.name)
+            self.require_data(info.name)
         for tensor in written:
-            self.constants.forget(tensor)
+            self.known_values.forget(tensor)
         if not is_in_place(info.name):
             output, work = self._run(info, args, kwargs)
-            return self._written(info, args) if info.behaviour == "inplace" and info.returned else output, work
+            return self._written_arguments(
+                info, args
+            ) if info.behaviour == "inplace" and info.returned else output, work
         output = answer_in_place(info.operator, args)
         return output, info.work(args, kwargs, output)
 
@@ -143,13 +152,13 @@ class ShapesTracer(Tracer):
         first = args[0] if args else None
         if isinstance(first, (list, tuple)) and first:
             first = first[0]
-        return not isinstance(first, torch.Tensor) or first.numel() <= self.constants.largest
+        return not isinstance(first, torch.Tensor) or first.numel() <= self.known_values.max_elements
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """What the tensor holds, if that follows from numbers."""
-        return self.constants.value(tensor) if tensor.is_meta else tensor
+        return self.known_values.value(tensor) if tensor.is_meta else tensor
 
-    def _remembered(
+    def _answer_cached(
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Any, Work]:
         """The output of a call that may have been seen before; None for what an in-place operator returns."""
@@ -161,28 +170,30 @@ class ShapesTracer(Tracer):
             return self._run(info, args, kwargs)
         if known is not None:
             spec, work = known
-            return make(spec), work
+            return restore_output(spec), work
         output, work = self._run(info, args, kwargs)
-        if len(_ANSWERS) >= _MOST_ANSWERS:
+        if len(_ANSWERS) >= _MAX_ANSWERS:
             _ANSWERS.clear()
         _ANSWERS[key] = (spec_of(output) if info.behaviour == "functional" else None, work)
         return output, work
 
-    def _without_masks(self, indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None] | None:
+    def _replace_known_masks(self, indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None] | None:
         """Indices with the positions in place of masks whose values are known; None where there are no such masks."""
         found: list[torch.Tensor | None] = []
         knows = False
         for index in indices:
-            value = self.constants.value(index) if index is not None and index.dtype in _MASKS else None
+            value = self.known_values.value(index) if index is not None and index.dtype in _MASKS else None
             if value is None:
                 found.append(index)
             else:
                 knows = True
-                found.extend(self.constants.with_twins(positions) for positions in value.nonzero(as_tuple=True))
+                found.extend(
+                    self.known_values.with_meta_clones(positions) for positions in value.nonzero(as_tuple=True)
+                )
         return found if knows else None
 
     @staticmethod
-    def _onto_meta(info: OperatorInfo, kwargs: dict[str, Any]) -> None:
+    def _redirect_to_meta(info: OperatorInfo, kwargs: dict[str, Any]) -> None:
         """Let what would be made on some device be made on meta."""
         if kwargs.get("device") is not None or not info.takes_tensors:
             kwargs["device"] = _META
@@ -196,21 +207,23 @@ class ShapesTracer(Tracer):
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
         output = (
-            shape_rules.answer(info, args, kwargs) if self._shortcuts else shape_rules.only_answer(info, args, kwargs)
+            shape_rules.infer_output(info, args, kwargs)
+            if self._reuse_answers
+            else shape_rules.infer_corrected_output(info, args, kwargs)
         )
         if output is None:
             output = to_meta(info.operator(*args, **kwargs))
         return output, info.work(args, kwargs, output)
 
     @staticmethod
-    def _written(info: OperatorInfo, args: Sequence[Any]) -> Any:
+    def _written_arguments(info: OperatorInfo, args: Sequence[Any]) -> Any:
         """What an in-place operator returns: the arguments that it wrote to."""
         if not info.returned:
             return None
         returned = [args[position] for position in info.returned]
         return returned[0] if len(returned) == 1 else tuple(returned)
 
-    def _from_constants(
+    def _answer_from_known_values(
         self,
         info: OperatorInfo,
         args: tuple[Any, ...],
@@ -221,44 +234,44 @@ class ShapesTracer(Tracer):
         """(whether the answer follows from known values, the answer)."""
         value = args[0] if info.name == "aten.lift_fresh" else None
         if value is not None and not value.is_meta:
-            follow = value.numel() <= self.constants.largest
-            return follow, self.constants.with_twins(value) if follow else None
+            follow = value.numel() <= self.known_values.max_elements
+            return follow, self.known_values.with_meta_clones(value) if follow else None
         if info.formula is not None or not info.known or info.is_random or (info.written and info.behaviour == "alias"):
             known = None
         else:
-            known = self.constants.values(tensors) if self.constants.follows(info, tensors) else None
+            known = self.known_values.values(tensors) if self.known_values.can_compute(info, tensors) else None
         if known is None:
             for tensor in info.writes_to(args, kwargs):
-                self.constants.forget(tensor)
+                self.known_values.forget(tensor)
             return False, None
         if info.behaviour == "alias" and not info.needs_data and tensors[0].is_meta:
             return False, None  # a view of the twin: it shares the twin's storage, and so its value
-        output = self.constants.compute(info, known, args, kwargs)
+        output = self.known_values.compute(info, known, args, kwargs)
         if info.behaviour == "inplace":
-            return True, self._written(info, args)
+            return True, self._written_arguments(info, args)
         if info.behaviour == "alias":
             return True, output  # a view of a value that the model has in hand
         if wants_cpu or not all(tensor.is_meta for tensor in tensors):
-            return True, self.constants.on_cpu(output)
-        return True, self.constants.with_twins(output)
+            return True, self.known_values.track_on_cpu(output)
+        return True, self.known_values.with_meta_clones(output)
 
     def _refuse_without_data(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if info.needs_data:
-            refused = _hangs_on_values(info, args, kwargs)
+            refused = _depends_on_values(info, args, kwargs)
         else:
             # What is written to a real tensor is not there to be read later.
             refused = bool(info.written) and not all(tensor.is_meta for tensor in info.writes_to(args, kwargs))
         if refused:
-            self.need_data(info.name)
+            self.require_data(info.name)
 
-    def need_data(self, name: str) -> None:
+    def require_data(self, name: str) -> None:
         """Refuse, and keep what asked."""
         if self.asked_for_data is None:
             self.asked_for_data = (name, self.tracker.current().path)
         raise NeedsDataError(f"{name} needs data")
 
 
-def _is_on_twins(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+def _is_on_meta(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether nothing that the operator makes or writes to is real; true of what does neither."""
     if info.has_device and kwargs.get("device") != _META:
         return False
@@ -271,7 +284,7 @@ def _is_on_twins(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str,
     return True
 
 
-def _hangs_on_values(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def _depends_on_values(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Whether an operator that may return as much as values say does so in this call."""
     if info.name == "aten.index":
         return any(index is not None and index.dtype in _MASKS for index in args[1])

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
 from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher
-from pytest_flopsbudget.counting.tracing.phases import Steps, phase_of
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
+from pytest_flopsbudget.counting.tracing.phases import OptimizerSteps, phase_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.nodes import Node
     from pytest_flopsbudget.results.complexity import PhaseName
 
-    When: TypeAlias = PhaseName | Literal["recomputed"]
-    _Credits: TypeAlias = dict[tuple[Node, Work, When], int]
+    WorkPhase: TypeAlias = PhaseName | Literal["recomputed"]
+    _Credits: TypeAlias = dict[tuple[Node, Work, WorkPhase], int]
 
 
 _ALL = Fraction(1)
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
-_PLAIN = frozenset(PLAIN)
+_PLAIN = frozenset(PLAIN_TYPES)
 
 
 def counts_by_metadata(kind: type) -> bool:
@@ -43,7 +43,7 @@ def counts_by_metadata(kind: type) -> bool:
     return has_no_dispatcher(kind) or issubclass(kind, FakeTensor)
 
 
-class Unknown:
+class UnknownCalls:
     """The calls of an operator that no formula covers."""
 
     __slots__ = ("calls", "paths")
@@ -65,16 +65,16 @@ class Tracer(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.tracker = tracker
         #: Operators seen so far.
-        self.seen = 0
+        self.operators_seen = 0
         #: What was counted. Sums are made at the end: equal calls in one place are one entry until then.
         self.credits: _Credits = {}
-        self.unknown: dict[str, Unknown] = {}
+        self.unknown_calls: dict[str, UnknownCalls] = {}
         #: What is alive, and the longest chain of operators.
         self.memory = tracker.memory
         #: The optimizers' steps, which are a phase of their own.
         #: The phase that work belongs to, where its surroundings do not tell.
         self.phase: PhaseName | None = None
-        self.steps = Steps(self.memory)
+        self.steps = OptimizerSteps(self.memory)
         #: What a reader of the numbers should know.
         self.notes: set[str] = set()
         #: The part of the work that counts: less than 1 where a mask leaves blocks out.
@@ -98,15 +98,15 @@ class Tracer(TorchDispatchMode):
             return NotImplemented
         if kwargs is None:
             kwargs = {}
-        self.seen += 1
+        self.operators_seen += 1
         if args and type(args[0]) in _UNINITIALIZED:
             return func(*args, **kwargs)  # a lazy module asks on which device its parameter will be
         if type(func) is not OpOverload and isinstance(func, HigherOrderOperator):
-            return self._taken_apart(func, args, kwargs)
+            return self._run_higher_order(func, args, kwargs)
         info = operator_info(func)
         if info.decomposes and info.registered is None and not info.runs_nested(args):
             with self:
-                output = self.decomposed(func, args, kwargs)
+                output = self.decompose(func, args, kwargs)
             if output is not NotImplemented:
                 return output
         output, work = self.answer(info, args, kwargs)
@@ -121,11 +121,11 @@ class Tracer(TorchDispatchMode):
         if not info.known:
             self.note_unknown(info.name)
         node, phase = self.credit(work)
-        self.memory.ran(info, args, kwargs, output, node, phase, work.steps * self._times)
+        self.memory.record_call(info, args, kwargs, output, node, phase, work.steps * self._times)
 
-    def _taken_apart(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run_higher_order(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator on functions in plain PyTorch, whose operators are seen."""
-        before = self.seen
+        before = self.operators_seen
         rule = RULES.get(operator.name())
         body = body_of(operator)
         if rule is not None:
@@ -135,15 +135,15 @@ class Tracer(TorchDispatchMode):
         else:
             with self:
                 output = body(*args, **kwargs)
-        if self.seen == before and rule is None:
+        if self.operators_seen == before and rule is None:
             self.note_unknown(f"higher_order.{operator.name()}")
         return output
 
-    def decomposed(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def decompose(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operator that arrived whole as those that it is made of."""
         return operator.decompose(*args, **kwargs)
 
-    def need_data(self, name: str) -> None:
+    def require_data(self, name: str) -> None:
         """Say that the operator ``name`` is about to read data.
 
         Raises:
@@ -175,7 +175,7 @@ class Tracer(TorchDispatchMode):
         finally:
             self._times = before
 
-    def dearest(self, branches: Iterable[Callable[[], Any]]) -> Any:
+    def run_most_expensive(self, branches: Iterable[Callable[[], Any]]) -> Any:
         """Run every branch, and go on with the one that costs most as if it were the only one.
 
         Operators that are unknown in any of them stay named: which branch costs most may hang on them.
@@ -183,22 +183,22 @@ class Tracer(TorchDispatchMode):
         Returns:
             The output of that branch.
         """
-        calls, counts, noted = self.tracker.calls(), self.credits, self.unknown
+        calls, counts, noted = self.tracker.calls(), self.credits, self.unknown_calls
         best: tuple[int, dict[Node, int], _Credits, Any] | None = None
         unknown = dict(noted)
         for branch in branches:
             self.tracker.set_calls(calls)
-            self.credits, self.unknown = dict(counts), copy.deepcopy(noted)
+            self.credits, self.unknown_calls = dict(counts), copy.deepcopy(noted)
             output = branch()
-            unknown |= self.unknown
-            dearness = sum((work.flops + work.other_flops) * times for (_, work, _), times in self.credits.items())
-            if best is None or dearness > best[0]:
-                best = dearness, self.tracker.calls(), self.credits, output
+            unknown |= self.unknown_calls
+            cost = sum((work.flops + work.other_flops) * times for (_, work, _), times in self.credits.items())
+            if best is None or cost > best[0]:
+                best = cost, self.tracker.calls(), self.credits, output
         if best is None:
             raise ValueError("no branches")
         _, calls, self.credits, output = best
         self.tracker.set_calls(calls)
-        self.unknown = unknown
+        self.unknown_calls = unknown
         return output
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
@@ -210,8 +210,8 @@ class Tracer(TorchDispatchMode):
         node = self.tracker.current()
         phase = self.phase or phase_of(self.steps)
         if work is not NOTHING:
-            when: When = phase
-            if work.flops and phase == "backward" and self.tracker.recomputes():
+            when: WorkPhase = phase
+            if work.flops and phase == "backward" and self.tracker.is_recomputing():
                 when = "recomputed"
             if self._share is not _ALL:
                 work = work.part(self._share)
@@ -222,6 +222,6 @@ class Tracer(TorchDispatchMode):
 
     def note_unknown(self, name: str) -> None:
         """Name an operator that no formula covers, and where it ran."""
-        tally = self.unknown.setdefault(name, Unknown())
+        tally = self.unknown_calls.setdefault(name, UnknownCalls())
         tally.calls += self._times
         tally.paths.add(self.tracker.current().path)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.isolation.patching import replaced
+from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
 
 if TYPE_CHECKING:
@@ -27,18 +27,18 @@ quantized_rnn_tanh_cell
 
 
 @contextmanager
-def unseen_named(tracer: Tracer) -> Iterator[None]:
+def undispatched_noted(tracer: Tracer) -> Iterator[None]:
     """Name the functions above where a model calls them."""
     functions = ((name, getattr(torch, name, None)) for name in _NAMES.split())
-    with replaced(
-        (torch, name, _named(tracer, name, function)) for name, function in functions if function is not None
+    with patched(
+        (torch, name, _note_and_run(tracer, name, function)) for name, function in functions if function is not None
     ):
         yield
 
 
-def _named(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def _note_and_run(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def named(*args: Any, **kwargs: Any) -> Any:
-        tracer.need_data(f"torch.{name}")
+        tracer.require_data(f"torch.{name}")
         tracer.note_unknown(f"torch.{name}")
         return function(*args, **kwargs)
 

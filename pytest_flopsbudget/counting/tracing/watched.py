@@ -8,11 +8,11 @@ import torch
 from torch._ops import HigherOrderOperator
 from torch._subclasses.fake_tensor import FakeTensor
 
-from pytest_flopsbudget.counting.higher_order.control_flow import RUN
+from pytest_flopsbudget.counting.higher_order.control_flow import EAGER_BODIES
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work
 from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
-from pytest_flopsbudget.counting.tracing.tracer import Tracer, Unknown
+from pytest_flopsbudget.counting.tracing.tracer import Tracer, UnknownCalls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _WORK: dict[tuple[Any, ...], Work] = {}
 
 
-_MOST_WORK = 200_000
+_MAX_WORK = 200_000
 
 
 _INTEGERS = frozenset((int,))
@@ -62,11 +62,11 @@ class WatchTracer(Tracer):
         if types and not all(map(has_no_dispatcher, types)):
             # Fake tensors are those of a model that is traced or exported, which computes nothing.
             return func(*args, **kwargs) if any(map(_is_fake, types)) else NotImplemented
-        self.seen += 1
-        info = self._infos.get(func) or self._met(func)
+        self.operators_seen += 1
+        info = self._infos.get(func) or self._info(func)
         if info is None:
-            return self._taken_apart(func, args, kwargs)
-        if info.decomposes and info.registered is None and self._comes_apart(info) and not info.runs_nested(args):
+            return self._run_higher_order(func, args, kwargs)
+        if info.decomposes and info.registered is None and self._decomposes(info) and not info.runs_nested(args):
             with _tracking_views(), self:
                 return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 -- the C++ that runs without us, too
         output = func(*args, **kwargs)
@@ -74,7 +74,7 @@ class WatchTracer(Tracer):
             self.follow(info, args, kwargs, output, self._work(info, args, kwargs, output))
         return output
 
-    def _met(self, func: Any) -> OperatorInfo | None:
+    def _info(self, func: Any) -> OperatorInfo | None:
         """What is known of an operator that is met for the first time; None of one that takes functions."""
         if isinstance(func, HigherOrderOperator):
             return None
@@ -83,14 +83,14 @@ class WatchTracer(Tracer):
             self._infos[func] = info
         return info
 
-    def _taken_apart(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        body = RUN.get(operator.name())
+    def _run_higher_order(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        body = EAGER_BODIES.get(operator.name())
         if body is None:
-            return super()._taken_apart(operator, args, kwargs)
+            return super()._run_higher_order(operator, args, kwargs)
         with self:
             return body(*args, **kwargs)
 
-    def _comes_apart(self, info: OperatorInfo) -> bool:
+    def _decomposes(self, info: OperatorInfo) -> bool:
         """Whether the operator has no kernel of its own, so that its parts are what runs anyway."""
         known = self._apart.get(info)
         if known is None:
@@ -122,7 +122,7 @@ class WatchTracer(Tracer):
             return info.work(args, kwargs, output)
         if work is None:
             work = info.work(args, kwargs, output)
-            if len(_WORK) >= _MOST_WORK:
+            if len(_WORK) >= _MAX_WORK:
                 _WORK.clear()
             _WORK[key] = work
         return work
@@ -136,12 +136,12 @@ class WatchTracer(Tracer):
         places = {path: self.tracker.place(place, path, node.type) for path, node in counted.tracker.nodes.items()}
         for path, node in counted.tracker.nodes.items():
             places[path].calls += node.calls
-            places[path].rise = max(places[path].rise, node.rise)
+            places[path].peak_growth = max(places[path].peak_growth, node.peak_growth)
         for (node, work, when), times in counted.credits.items():
             key = (places[node.path], work, when)
             self.credits[key] = self.credits.get(key, 0) + times
-        for name, unknown in counted.unknown.items():
-            known = self.unknown.setdefault(name, Unknown())
+        for name, unknown in counted.unknown_calls.items():
+            known = self.unknown_calls.setdefault(name, UnknownCalls())
             known.calls += unknown.calls
             known.paths.update(places[path].path for path in unknown.paths)
         self.memory.depth = max(self.memory.depth, counted.memory.depth)

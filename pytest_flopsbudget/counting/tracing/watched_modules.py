@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
 from pytest_flopsbudget.counting.tracing.labels import signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.nodes import Node
@@ -27,7 +27,7 @@ class WatchedModules(ModuleTracker):
     """
 
     def __init__(self, name: str) -> None:
-        super().__init__(None, "function", finds=True)
+        super().__init__(None, "function", discovers_inputs=True)
         self._name = name
         #: Modules that were called by no module, in the order of their first calls.
         self._called: dict[str, torch.nn.Module] = {}
@@ -45,23 +45,23 @@ class WatchedModules(ModuleTracker):
         if threading.get_ident() != self._thread:
             if _running_node() is None:  # not one of autograd's own threads
                 node = self._first.get(id(module))
-                self.unfollowed.add(type(module).__name__ if node is None else node.path)
+                self.uncounted_modules.add(type(module).__name__ if node is None else node.path)
             return call(module, *args, **kwargs)
         node = self.called(module, args, kwargs)
         stack = self._stack
         depth = len(stack)
         stack.append((node, _running_node() is not None))
-        self._mark(node)
+        self._note_sequence_number(node)
         memory = self.memory
-        before, highest = memory.current, memory.highest
-        memory.highest = before
+        before, highest = memory.current, memory.max_since_call
+        memory.max_since_call = before
         try:
             return call(module, *args, **kwargs)
         finally:
             del stack[depth:]
-            self._mark(stack[-1][0])
-            node.rise = max(node.rise, memory.highest - before)
-            memory.highest = max(memory.highest, highest)
+            self._note_sequence_number(stack[-1][0])
+            node.peak_growth = max(node.peak_growth, memory.max_since_call - before)
+            memory.max_since_call = max(memory.max_since_call, highest)
 
     def called(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
         """The place of a module that is about to be called."""
@@ -74,7 +74,10 @@ class WatchedModules(ModuleTracker):
         else:
             node = self._node(module)
             self._called.setdefault(node.path, module)
-            looks: Any = (node.path, *((type(each), each.shape, each.dtype) for each in args if type(each) in PLAIN))
+            looks: Any = (
+                node.path,
+                *((type(each), each.shape, each.dtype) for each in args if type(each) in PLAIN_TYPES),
+            )
             if kwargs or len(looks) != len(args) + 1 or looks not in self._signatures:
                 signature = (node.path, signature_of(args, kwargs))
                 if len(looks) == len(args) + 1 and not kwargs:
@@ -108,7 +111,7 @@ class WatchedModules(ModuleTracker):
             if into is not node:
                 into.type, into.module = node.type, node.module
                 into.calls += node.calls
-                into.rise = max(into.rise, node.rise)
+                into.peak_growth = max(into.peak_growth, node.peak_growth)
         return self.root.type
 
     def _model(self) -> torch.nn.Module | None:

@@ -10,10 +10,10 @@ from pytest_flopsbudget.quantities.metrics import (
     METRICS,
     Amount,
     devices_in,
-    in_order,
     key_for,
     metric_of,
     name_in,
+    sort_metrics,
     value_of,
 )
 from pytest_flopsbudget.reports.wording import visible
@@ -89,7 +89,7 @@ def _named(report: Report) -> list[str]:
         for one in test.measurements:
             found.update(key for key in (*one.complexity.metrics, *one.limits) if name_in(key))
             found.update(key_for("time", device) for device in devices_in(one.complexity.metrics))
-    return in_order(found)
+    return sort_metrics(found)
 
 
 def _amounts(measurement: ReportedMeasurement, keys: Iterable[str]) -> dict[str, str]:

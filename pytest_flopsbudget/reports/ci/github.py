@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.failure import explain
-from pytest_flopsbudget.reports.wording import counted, update_command, with_signs
+from pytest_flopsbudget.reports.wording import pluralize, update_command, use_signs
 from pytest_flopsbudget.results.comparison import tightens
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 Level = Literal["error", "warning", "notice"]
 
 #: GitHub shows no more of each kind for a step.
-MOST = 10
+MAX_ANNOTATIONS = 10
 #: Lines of a message; the whole text is in the log and in the job's summary.
-_MOST_LINES = 12
+_MAX_LINES = 12
 _LONGEST_LINE = 500
 
 
@@ -43,14 +43,14 @@ def commands(report: Report, folder: str) -> list[str]:
 
 
 def _of_level(level: Level, items: Sequence[tuple[ReportedTest, str, str]], folder: str) -> Iterator[str]:
-    shown = items if len(items) <= MOST else items[: MOST - 1]
+    shown = items if len(items) <= MAX_ANNOTATIONS else items[: MAX_ANNOTATIONS - 1]
     for test, title, message in shown:
         place = {"file": posixpath.normpath(posixpath.join(folder, test.file)), "line": str(test.line), "title": title}
         yield f"::{level} {','.join(f'{key}={_property(value)}' for key, value in place.items())}::{_data(message)}"
     rest = items[len(shown) :]
     if rest:
-        names = "\n".join(test.nodeid for test, *_ in rest[:_MOST_LINES])
-        title = f"flops budget: {counted(len(rest), 'more test')} like these"
+        names = "\n".join(test.nodeid for test, *_ in rest[:_MAX_LINES])
+        title = f"flops budget: {pluralize(len(rest), 'more test')} like these"
         yield f"::{level} title={_property(title)}::{_data(names)}"
 
 
@@ -66,7 +66,7 @@ def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, s
     if unknown and report.run.unknown_operators == "warn":
         message = f"{name}\noperators without a formula, missing from the count: {', '.join(unknown)}"
         yield "warning", "flops budget: unknown operators", message
-    uneven = [line for one in test.measurements for line in details.unjudged(one)]
+    uneven = [line for one in test.measurements for line in details.noisy_latency_lines(one)]
     if uneven:
         yield "warning", "flops budget: latency not judged", "\n".join([name, *uneven])
     gone = [*test.vanished, *(key for one in test.measurements for key in one.comparison.vanished)]
@@ -76,17 +76,17 @@ def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, s
     waiting = [measurement for measurement in test.measurements if not measurement.accepted]
     outcomes = {measurement.outcome for measurement in waiting}
     if "new" in outcomes and report.run.missing_baseline == "warn":
-        yield "notice", "flops budget: no baseline", f"{name}\nwrite it with {update_command(only='new')}"
+        yield "notice", "flops budget: no baseline", f"{name}\nwrite it with {update_command(update_mode='new')}"
     if "improved" in outcomes:
         alike = any(tightens(measurement.comparison) for measurement in waiting)
-        message = f"{name}\ntighten the baseline with {update_command(only='improved' if alike else None)}"
+        message = f"{name}\ntighten the baseline with {update_command(update_mode='improved' if alike else None)}"
         yield "notice", "flops budget: improved", message
 
 
 def _short(text: str, name: str) -> str:
-    lines = with_signs(text).splitlines()
-    more = [f"and {counted(len(lines) - _MOST_LINES, 'more line')} in the log"] if len(lines) > _MOST_LINES else []
-    return "\n".join([name, *(line[:_LONGEST_LINE] for line in lines[:_MOST_LINES]), *more])
+    lines = use_signs(text).splitlines()
+    more = [f"and {pluralize(len(lines) - _MAX_LINES, 'more line')} in the log"] if len(lines) > _MAX_LINES else []
+    return "\n".join([name, *(line[:_LONGEST_LINE] for line in lines[:_MAX_LINES]), *more])
 
 
 def _data(text: str) -> str:

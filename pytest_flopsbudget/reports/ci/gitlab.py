@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.quantities.metrics import devices_in, in_order, key_for, metric_of, name_in, value_of
+from pytest_flopsbudget.quantities.metrics import devices_in, key_for, metric_of, name_in, sort_metrics, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def _lines(report: Report) -> Iterator[str]:
     keys = {key for *_, metrics in measured for key in metrics}
     keys |= {key_for("time", device) for device in devices_in(keys)}
     head = ""
-    for key in in_order(keys):
+    for key in sort_metrics(keys):
         row = metric_of(key)
         rows = [(nodeid, name, value_of(metrics, key)) for nodeid, name, metrics in measured]
         if row.key != head:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.quantities.metrics import Amount, devices_in, in_order, key_for, metric_of, value_of
+from pytest_flopsbudget.quantities.metrics import Amount, devices_in, key_for, metric_of, sort_metrics, value_of
 from pytest_flopsbudget.reports.wording import visible
 from pytest_flopsbudget.results.verdict import DEFAULT_NAME
 
@@ -27,7 +27,7 @@ def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
         before = {change.metric: change.old for change in verdict.comparison.changes}
         metrics = verdict.complexity.metrics
         told = {*metrics, *(key_for("time", device) for device in devices_in(metrics))}
-        for key in in_order({*told, *before, *verdict.limits}):
+        for key in sort_metrics({*told, *before, *verdict.limits}):
             value = value_of(metrics, key)
             # Of what derives from stored metrics, what has a limit is told.
             if value is not None and (key in told or metric_of(key).over):

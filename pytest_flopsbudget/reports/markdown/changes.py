@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, code, folded, size
-from pytest_flopsbudget.reports.terminal.changes import HEADS, detail_lines, in_short, label, row
+from pytest_flopsbudget.reports.terminal.changes import HEADS, detail_lines, label, row, summarize
 from pytest_flopsbudget.results.changes import KINDS, differing
 
 if TYPE_CHECKING:
@@ -29,21 +29,21 @@ _TABLE_SHARE = 0.6
 _RESERVE = 400
 
 
-def text(found: Sequence[Change], old: str, new: str, most: int = COMMENT) -> str:
+def text(found: Sequence[Change], old: str, new: str, maximum: int = COMMENT) -> str:
     """The changes as Markdown.
 
     Args:
         found: what `changes` found.
         old: what the side before is called.
         new: what the side after is called.
-        most: bytes that it may have. Where that is too little, the rows and details that stand last are left out, and a
-            line says how many.
+        maximum: bytes that the text may have. Where that is too little, the rows and details that stand last are left
+            out, and a line says how many.
     """
     differences = differing(found)
-    head = f"### Complexity: {code(old)} → {code(new)}\n\n{in_short(found)}.\n\n"
+    head = f"### Complexity: {code(old)} → {code(new)}\n\n{summarize(found)}.\n\n"
     if not differences:
         return head
-    room = most - size(head) - _RESERVE
+    room = maximum - size(head) - _RESERVE
     table_head = f"| | measurement | {' | '.join(HEADS)} |\n|---|---|{'---:|' * (len(HEADS) - 1)}---|\n"
     table = _fitting(
         differences, _row, int(room * _TABLE_SHARE) - size(table_head), "… and {}, left out to keep to GitHub's size"

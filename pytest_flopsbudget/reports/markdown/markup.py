@@ -6,7 +6,7 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.wording import visible, with_signs
+from pytest_flopsbudget.reports.wording import use_signs, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ LONGEST_LINE = 300
 
 def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
     """Lines that are shown once the title is clicked on."""
-    shown = [visible(with_signs(line))[:LONGEST_LINE] for line in lines]
+    shown = [visible(use_signs(line))[:LONGEST_LINE] for line in lines]
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(shown))), default=0))
     yield f"<details><summary><code>{html.escape(visible(title))}</code></summary>"
     yield ""

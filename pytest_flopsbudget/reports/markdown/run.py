@@ -11,7 +11,7 @@ from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
-from pytest_flopsbudget.reports.wording import counted, from_to, update_command
+from pytest_flopsbudget.reports.wording import format_change, pluralize, update_command
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.verdict import Outcome
 
@@ -26,7 +26,7 @@ _TABLE_SHARE = 0.6
 #: What the lines that tell of something left out need.
 _RESERVE = 400
 _LONGEST_ID = 200
-_MOST_ERRORS = 5
+_MAX_ERRORS = 5
 
 _SIGNS: dict[Outcome, str] = {
     "over limit": "❌",
@@ -41,20 +41,20 @@ _SIGNS: dict[Outcome, str] = {
 _Row = tuple["ReportedTest", "ReportedMeasurement"]
 
 
-def text(report: Report, most: int = COMMENT) -> str:
+def text(report: Report, maximum: int = COMMENT) -> str:
     """The report as Markdown.
 
     Args:
         report: the run.
-        most: bytes that it may have. Where that is too little, the rows and details that matter least are left out, and
+        maximum: bytes that it may have. Where that is too little, the rows and details that matter least are left out, and
             a line says how many.
     """
     rows = sorted(((test, one) for test in report.tests for one in test.measurements), key=_rank)
     head = "".join(f"{line}\n" for line in _head(report, rows))
     foot = "".join(f"{line}\n" for line in _foot(report, rows))
-    room = most - size(head) - size(foot) - _RESERVE
+    room = maximum - size(head) - size(foot) - _RESERVE
     if room < 0:
-        return f"{head.splitlines()[0]}\n" if most > _RESERVE else ""
+        return f"{head.splitlines()[0]}\n" if maximum > _RESERVE else ""
     table = _table(report, rows, room)
     details = _details(report, rows, room - size(table))
     return head + table + details + foot
@@ -73,22 +73,22 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
     failing = sum(test.fails for test in report.tests)
     measured = sum(bool(test.measurements) for test in report.tests)
     if failing:
-        yield f"### ❌ Complexity budgets: {failing:,} of {counted(measured, 'test')} over budget"
+        yield f"### ❌ Complexity budgets: {failing:,} of {pluralize(measured, 'test')} over budget"
     elif rows:
-        yield f"### ✅ Complexity budgets: {counted(measured, 'test')} within budget"
+        yield f"### ✅ Complexity budgets: {pluralize(measured, 'test')} within budget"
     else:
         yield "### Complexity budgets: nothing was measured"
     yield ""
     if rows:
         outcomes = Counter(measurement.outcome for _, measurement in rows)
         words = ", ".join(f"{outcomes[outcome]:,} {outcome}" for outcome in _SIGNS if outcomes[outcome])
-        yield f"{counted(len(rows), 'measurement')}: {words}{_counted(report, rows)}."
+        yield f"{pluralize(len(rows), 'measurement')}: {words}{_counted(report, rows)}."
     own = sum(test.own_failure for test in report.tests)
     if own:
-        yield f"{counted(own, 'test')} failed for a reason of {'its' if own == 1 else 'their'} own."
+        yield f"{pluralize(own, 'test')} failed for a reason of {'its' if own == 1 else 'their'} own."
     if report.run.stopped:
         yield "⚠️ The run stopped before all of its tests ran."
-    for error in report.run.errors[:_MOST_ERRORS]:
+    for error in report.run.errors[:_MAX_ERRORS]:
         yield f"⚠️ {code(error[:LONGEST_LINE])}"
     yield ""
 
@@ -112,13 +112,13 @@ def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
     if improved:
         # What was measured otherwise than in the baseline, with another input for instance, tightens nothing.
         alike = all(tightens(measurement.comparison) for measurement in improved)
-        command = update_command(only="improved" if alike else None)
-        yield f"{counted(len(improved), 'measurement')} improved; tighten the baseline: `{command}`"
+        command = update_command(update_mode="improved" if alike else None)
+        yield f"{pluralize(len(improved), 'measurement')} improved; tighten the baseline: `{command}`"
         yield ""
     new = [measurement for measurement in waiting if measurement.outcome == "new"]
     if new and report.run.missing_baseline != "ignore":
-        command = update_command(only="new")
-        yield f"{counted(len(new), 'measurement')} without a baseline; write it: `{command}`"
+        command = update_command(update_mode="new")
+        yield f"{pluralize(len(new), 'measurement')} without a baseline; write it: `{command}`"
         yield ""
 
 
@@ -172,7 +172,7 @@ def _end_of(text: str) -> str:
 def _left_out(rows: Sequence[_Row]) -> str:
     outcomes = Counter(measurement.outcome for _, measurement in rows)
     words = ", ".join(f"{outcomes[outcome]:,} {outcome}" for outcome in _SIGNS if outcomes[outcome])
-    return f"… and {counted(len(rows), 'more measurement')}, left out to keep to GitHub's size: {words}."
+    return f"… and {pluralize(len(rows), 'more measurement')}, left out to keep to GitHub's size: {words}."
 
 
 # What is behind each row
@@ -197,13 +197,13 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
     """A title and lines for each row that there is more to say of, then for tests that measure nothing any more."""
     told = set()
     for test, measurement in rows:
-        lines = list(_told(report, measurement, test.nodeid))
+        lines = list(_verdict_lines(report, measurement, test.nodeid))
         if test.nodeid not in told:
             lines += _of_test(report, test)
         told.add(test.nodeid)
         # What filled the memory alone is no news that each measurement needs a fold for.
-        more = list(details.lines(measurement.complexity))
-        if lines or len(more) > len(list(details.at_peak(measurement.complexity))):
+        more = list(details.detail_lines(measurement.complexity))
+        if lines or len(more) > len(list(details.peak_lines(measurement.complexity))):
             # Why a test fails may have told some of it.
             yield _label(test, measurement), lines + [line for line in more if line not in lines]
     for test in report.tests:
@@ -212,21 +212,21 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
             yield _end_of(test.nodeid), lines
 
 
-def _told(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iterator[str]:
+def _verdict_lines(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iterator[str]:
     """What there is to say of a measurement: why it fails or how it changed, and what a reader of it should know."""
     complexity = measurement.complexity
     if measurement.fails:
         yield from explain(nodeid, [measurement]).split("\n")
     else:
         for one in measurement.comparison.changes:
-            yield f"{one.metric}: {from_to(one.old, one.new, one.metric)}"
+            yield f"{one.metric}: {format_change(one.old, one.new, one.metric)}"
         yield from run_changes(measurement.comparison)
         yield from what_grew(measurement.diffs)
     if complexity.execution == "real":
         yield "ran on real data, as shapes do not tell its way; the count may hang on that data"
     yield from complexity.notes
     if not measurement.fails:
-        yield from details.unjudged(measurement)
+        yield from details.noisy_latency_lines(measurement)
     reported = "unknown operators" in measurement.failing or report.run.unknown_operators == "ignore"
     if complexity.unknown_operators and not reported:
         yield "operators without a formula, missing from the count:"

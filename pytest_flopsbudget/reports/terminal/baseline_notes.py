@@ -6,21 +6,21 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.wording import counted, rename_command
+from pytest_flopsbudget.reports.wording import pluralize, rename_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from pytest_flopsbudget.storage.run_record import Ledger
+    from pytest_flopsbudget.storage.run_record import RunRecord
 
 
 #: Up to as many entries are named, unless more is asked for.
-_MOST_NAMES = 10
+_MAX_NAMES = 10
 
 
-def upkeep(
-    ledger: Ledger,
+def baseline_notes(
+    run_record: RunRecord,
     *,
     updates: bool,
     verbosity: int,
@@ -30,29 +30,31 @@ def upkeep(
     """The lines.
 
     Args:
-        ledger: what the run measured and wrote.
+        run_record: what the run measured and wrote.
         updates: whether it was to write baselines.
         verbosity: pytest's: below 0 what is left to do is counted and not named, above 0 all of it is named.
         shown_path: how a file is shown.
         shown_nodeid: how a node id is shown, which is how it is typed in the folder where pytest was started.
     """
-    for path in ledger.written:
-        yield f"baseline written: {shown_path(path)}: {_in_words(ledger.accepted[path])}"
-    if updates and not ledger.written and not ledger.errors:
-        untouched = sum(ledger.accepted.values(), Counter())
+    for path in run_record.written:
+        yield f"baseline written: {shown_path(path)}: {_in_words(run_record.accepted[path])}"
+    if updates and not run_record.written and not run_record.errors:
+        untouched = sum(run_record.accepted.values(), Counter())
         yield f"nothing to write: {_in_words(untouched)}" if untouched else "nothing to write"
-    for path, gone in groupby(ledger.pruned, key=lambda orphan: orphan.path):
+    for path, gone in groupby(run_record.pruned, key=lambda orphan: orphan.path):
         yield f"baseline pruned: {shown_path(path)}: {', '.join(shown_nodeid(orphan.nodeid) for orphan in gone)}"
-    renames = ledger.renames()
-    pruned = {orphan.nodeid for orphan in ledger.pruned}
-    left = [orphan.nodeid for orphan in ledger.orphans if orphan.nodeid not in renames and orphan.nodeid not in pruned]
+    renames = run_record.renames()
+    pruned = {orphan.nodeid for orphan in run_record.pruned}
+    left = [
+        orphan.nodeid for orphan in run_record.orphans if orphan.nodeid not in renames and orphan.nodeid not in pruned
+    ]
     if left:
         entries = "1 baseline entry" if len(left) == 1 else f"{len(left):,} baseline entries"
         yield f"{entries} without a test; to remove: pytest --flops-budget-prune"
         yield from _named(map(shown_nodeid, left), verbosity)
     if renames:
-        told = f"{counted(len(renames), 'test')} likely renamed, at the same cost"
-        yield f"{told}; to move the baseline:" if verbosity >= 0 else told
+        shown = f"{pluralize(len(renames), 'test')} likely renamed, at the same cost"
+        yield f"{shown}; to move the baseline:" if verbosity >= 0 else shown
         commands = (rename_command(shown_nodeid(old), shown_nodeid(new)) for old, new in renames.items())
         yield from _named(commands, verbosity)
 
@@ -65,7 +67,7 @@ def _named(lines: Iterable[str], verbosity: int) -> Iterator[str]:
     if verbosity < 0:
         return
     names = list(lines)
-    most = len(names) if verbosity > 0 else _MOST_NAMES
-    yield from (f"    {name}" for name in names[:most])
-    if names[most:]:
-        yield f"    and {len(names) - most:,} more, which -v shows"
+    maximum = len(names) if verbosity > 0 else _MAX_NAMES
+    yield from (f"    {name}" for name in names[:maximum])
+    if names[maximum:]:
+        yield f"    and {len(names) - maximum:,} more, which -v shows"

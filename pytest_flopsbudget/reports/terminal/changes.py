@@ -12,7 +12,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.failure import what_grew
 from pytest_flopsbudget.reports.terminal.screen import empty_table, end_of
-from pytest_flopsbudget.reports.wording import counted, from_to, visible
+from pytest_flopsbudget.reports.wording import format_change, pluralize, visible
 from pytest_flopsbudget.results.changes import KINDS, differing
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _STYLES: dict[ChangeKind, str] = {"regressed": "red", "improved": "green", "changed": "yellow", "new": "cyan"}
 #: Rows a kind; the rest is counted.
-_MOST_ROWS = 50
+_MAX_ROWS = 50
 
 HEADS = ("FLOPs before", "FLOPs", "change", "params", "verdict")
 
@@ -43,14 +43,14 @@ def lines(found: Sequence[Change], screen: Screen) -> Iterator[str]:
             yield from screen.lines(Text(f"{label(change.key)}: {change.kind}", style="bold"))
             yield from (screen.text(f"    {visible(line)}") for line in details)
             yield ""
-    yield in_short(found)
+    yield summarize(found)
 
 
-def in_short(found: Sequence[Change]) -> str:
+def summarize(found: Sequence[Change]) -> str:
     """How many there are of each kind: "3 measurements: 1 regressed, 2 unchanged"."""
     kinds = Counter(change.kind for change in found)
     words = ", ".join(f"{kinds[kind]:,} {kind}" for kind in KINDS if kinds[kind])
-    return f"{counted(len(found), 'measurement')}: {words}" if found else "no measurements on either side"
+    return f"{pluralize(len(found), 'measurement')}: {words}" if found else "no measurements on either side"
 
 
 def label(key: Key) -> str:
@@ -89,7 +89,7 @@ def detail_lines(change: Change) -> Iterator[str]:
     told = {difference.metric for difference in change.diffs}
     for item in comparison.changes:
         if item.metric in told:
-            yield f"{item.metric}: {from_to(item.old, item.new, item.metric)}"
+            yield f"{item.metric}: {format_change(item.old, item.new, item.metric)}"
     yield from what_grew(change.diffs)
 
 
@@ -101,9 +101,9 @@ def _table(differences: Sequence[Change], screen: Screen) -> Table:
     for kind in KINDS:
         of_kind = [change for change in differences if change.kind == kind]
         style = _STYLES.get(kind, "")
-        rows += [(label(change.key), row(change), style) for change in of_kind[:_MOST_ROWS]]
-        if len(of_kind) > _MOST_ROWS:
-            rows.append((f"and {len(of_kind) - _MOST_ROWS:,} more", ("", "", "", "", kind), style))
+        rows += [(label(change.key), row(change), style) for change in of_kind[:_MAX_ROWS]]
+        if len(of_kind) > _MAX_ROWS:
+            rows.append((f"and {len(of_kind) - _MAX_ROWS:,} more", ("", "", "", "", kind), style))
     widths = [max(len(head), *(len(own[i]) for _, own, _ in rows)) for i, head in enumerate(HEADS)]
     room = screen.room_beside(widths)
     table = empty_table(screen)

@@ -13,14 +13,14 @@ from pytest_flopsbudget.hardware.roofline import bound_of
 from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, key_for, measured_value
 from pytest_flopsbudget.reports import details
-from pytest_flopsbudget.reports.advice import NAMES, Site, sentence
+from pytest_flopsbudget.reports.advice import NAMES, AdviceTarget, describe_bound
 from pytest_flopsbudget.reports.cells import change, percent, used
 from pytest_flopsbudget.reports.failure import unknown_operators
 from pytest_flopsbudget.reports.terminal.explain_tables import modules, operators, phases
 from pytest_flopsbudget.reports.terminal.screen import empty_table
 from pytest_flopsbudget.reports.terminal.summary import STYLES
-from pytest_flopsbudget.reports.wording import amount, counted
-from pytest_flopsbudget.results.module_tree import ranked, share, tree
+from pytest_flopsbudget.reports.wording import format_amount, pluralize
+from pytest_flopsbudget.results.module_tree import build_module_tree, rank_groups, share_of_total
 from pytest_flopsbudget.results.verdict import DEFAULT_NAME
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.module_tree import Place
+    from pytest_flopsbudget.results.module_tree import ModuleGroup
     from pytest_flopsbudget.results.verdict import Verdict
 
 
 #: How many places are told of.
-MOST_PLACES = 10
+MAX_GROUPS = 10
 #: The dtypes for which a device's balance is told, as far as it has a rate of its own for them.
 _BALANCES = ("float32", "tfloat32", "bfloat16")
 #: From this width on, totals stand side by side.
@@ -52,7 +52,7 @@ _HOW_TO_ASK = (
 )
 
 
-def page(nodeid: str, verdict: Verdict, devices: Sequence[Device], screen: Screen) -> list[str]:
+def explain_page(nodeid: str, verdict: Verdict, devices: Sequence[Device], screen: Screen) -> list[str]:
     """The lines of the page, none wider than the screen.
 
     Args:
@@ -62,7 +62,7 @@ def page(nodeid: str, verdict: Verdict, devices: Sequence[Device], screen: Scree
         screen: where the lines will stand.
     """
     complexity = verdict.complexity
-    root = tree(complexity)
+    root = build_module_tree(complexity)
     device = devices[0] if devices else None
     name = device.name if device else None
     by = f"by least time on {name} (estimate)" if name else "by FLOPs or bytes, whichever is the larger share"
@@ -73,7 +73,7 @@ def page(nodeid: str, verdict: Verdict, devices: Sequence[Device], screen: Scree
         "by phase": phases(complexity, name, screen),
         f"modules, {by}": [modules(complexity, root, name, screen)],
         f"operators, {by}": operators(complexity, name, screen),
-        f"most promising places, {by}": _places(complexity, root, device, screen),
+        f"most promising places, {by}": _group_rows(complexity, root, device, screen),
     }
     lines: list[str] = []
     for title, parts in sections.items():
@@ -93,7 +93,7 @@ def _head(nodeid: str, verdict: Verdict, screen: Screen) -> Iterator[RenderableT
     times = f"the largest of {verdict.times:,} measurements" if verdict.times > 1 else ""
     yield _line("; ".join(filter(None, (f"{how}, {_EXECUTIONS[complexity.execution]}", times))), screen)
     yield _line(_outcome(verdict), screen, style=STYLES[verdict.outcome])
-    for note in (*complexity.notes, *details.unjudged(verdict)):
+    for note in (*complexity.notes, *details.noisy_latency_lines(verdict)):
         yield _line(note, screen)
     if complexity.unknown_operators:
         yield _line("operators without a formula, missing from all that follows:", screen)
@@ -126,7 +126,7 @@ def _totals(complexity: Complexity, screen: Screen) -> Iterator[RenderableType]:
         row = [cell for column in columns for cell in (column[i] if i < len(column) else ("", ""))]
         table.add_row(*(screen.safe(cell) for cell in row))
     yield Padding(table, (0, 0, 0, 2))
-    for line in (*details.at_peak(complexity), *details.latency(complexity)):
+    for line in (*details.peak_lines(complexity), *details.latency_lines(complexity)):
         yield _line(line, screen)
 
 
@@ -134,12 +134,12 @@ def _total_cells(complexity: Complexity) -> Iterator[tuple[str, str]]:
     """Title and value of everything that was measured of the whole model but what is 0 in most."""
     for key, row in METRICS.items():
         value = measured_value(complexity.metrics, key)
-        told = value or key in {"flops", "params"}
-        if row.per is None and value is not None and told and not _is_told(complexity, key):
+        shown = value or key in {"flops", "params"}
+        if row.per is None and value is not None and shown and not _is_shown(complexity, key):
             yield row.title, format_value(value, row)
 
 
-def _is_told(complexity: Complexity, key: str) -> bool:
+def _is_shown(complexity: Complexity, key: str) -> bool:
     """Whether another total is the same number."""
     return key == "trainable_params" and complexity.metrics[key] == complexity.metrics.get("params")
 
@@ -150,7 +150,7 @@ def _bounds(complexity: Complexity, devices: Sequence[Device], screen: Screen) -
         if time is None:
             continue
         bound = bound_of(*details.parts_of_time(complexity.metrics, device.name))
-        words = f"{device.name}: {amount(time, 'time')}, {bound}-bound"
+        words = f"{device.name}: {format_amount(time, 'time')}, {bound}-bound"
         yield _line(words, screen)
         for line in (_parts(complexity, device), _balance(complexity, device), _fit(complexity, device)):
             if line:
@@ -189,24 +189,26 @@ def _fit(complexity: Complexity, device: Device) -> str:
     return f"{verb}: a peak of {format_value(peak, row)} is {has}"
 
 
-def _places(complexity: Complexity, root: Place, device: Device | None, screen: Screen) -> Iterator[RenderableType]:
+def _group_rows(
+    complexity: Complexity, root: ModuleGroup, device: Device | None, screen: Screen
+) -> Iterator[RenderableType]:
     """What each does itself, without what is below it."""
     name = device.name if device else None
-    for number, place in enumerate(ranked(root, complexity.metrics, name, MOST_PLACES), start=1):
-        first, *rest = _broken(_name(place), screen.width - 5)
+    for number, group in enumerate(rank_groups(root, complexity.metrics, name, MAX_GROUPS), start=1):
+        first, *rest = _broken(_name(group), screen.width - 5)
         yield _line(f"{number}. {first}".rjust(len(first) + 4), screen, indent=1, style="bold")
         for line in rest:
             yield _line(line, screen, indent=5, style="bold")
-        yield _line(", ".join(_figures(place, complexity, name)), screen, indent=5)
-        words = sentence(Site(place, complexity, device))
+        yield _line(", ".join(_figures(group, complexity, name)), screen, indent=5)
+        words = describe_bound(AdviceTarget(group, complexity, device))
         if words:
             yield _line(words, screen, indent=5)
 
 
-def _name(place: Place) -> str:
+def _name(group: ModuleGroup) -> str:
     """The path, or that the place is more than what is told of."""
-    itself = ", itself" if any(any(child.whole.values()) for child in place.children) else ""
-    return f"{place.path or '(model)'}{itself}"
+    itself = ", itself" if any(any(child.total_metrics.values()) for child in group.children) else ""
+    return f"{group.path or '(model)'}{itself}"
 
 
 def _broken(path: str, room: int) -> list[str]:
@@ -219,23 +221,23 @@ def _broken(path: str, room: int) -> list[str]:
     return lines
 
 
-def _figures(place: Place, complexity: Complexity, device: str | None) -> Iterator[str]:
+def _figures(group: ModuleGroup, complexity: Complexity, device: str | None) -> Iterator[str]:
     keys = {"total_flops": "FLOPs", "memory_traffic": "bytes"}
-    kind = " ".join(filter(None, (place.module.type, place.module.shape)))
+    kind = " ".join(filter(None, (group.module.type, group.module.shape)))
     if kind:
         yield kind
     if device is not None:
         key = key_for("time", device)
-        time = count_of(place.own, key)
+        time = count_of(group.self_metrics, key)
         if time is not None:
-            of_time = percent(share(place.own, complexity.metrics, key))
+            of_time = percent(share_of_total(group.self_metrics, complexity.metrics, key))
             yield f">={format_value(time, METRICS['time'])}, {of_time or '0%'} of time"
     for key, word in keys.items():
-        part = share(place.own, complexity.metrics, key)
+        part = share_of_total(group.self_metrics, complexity.metrics, key)
         if part is not None:
             yield f"{percent(part)} of {word}"
-    if place.calls > 1:
-        yield counted(place.calls, "call")
+    if group.calls > 1:
+        yield pluralize(group.calls, "call")
 
 
 def _line(text: str, screen: Screen, *, indent: int = 2, style: str = "") -> RenderableType:

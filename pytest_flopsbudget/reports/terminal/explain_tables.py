@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_flopsbudget.quantities.metrics import key_for
 from pytest_flopsbudget.reports.cells import amount, percent
-from pytest_flopsbudget.reports.terminal.screen import LEAST_ROOM, empty_table, start_of
-from pytest_flopsbudget.results.module_tree import share, weight
+from pytest_flopsbudget.reports.terminal.screen import MIN_ROOM, empty_table, start_of
+from pytest_flopsbudget.results.module_tree import share_of_total, weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.module_tree import Place
+    from pytest_flopsbudget.results.module_tree import ModuleGroup
 
 
 #: About as many rows has the table of modules, at most as many that of operators.
-_MOST_ROWS = 18
+_MAX_ROWS = 18
 #: At most so many modules are shown below one.
-_MOST_BELOW = 8
+_MAX_CHILDREN = 8
 #: What has less than this share of everything gets no row of its own.
-_LEAST_SHARE = Fraction(1, 100)
+_MIN_SHARE = Fraction(1, 100)
 #: Characters that the first column keeps, as far as columns beside it can be left out.
 _ROOM = 26
 
@@ -54,13 +54,13 @@ class _Row(NamedTuple):
 class _Branch:
     """A module in the table; what is below it where it is opened."""
 
-    def __init__(self, place: Place, weighs: Fraction, above: str) -> None:
+    def __init__(self, group: ModuleGroup, weighs: Fraction, above: str) -> None:
         #: Where one module is all that is below another, and does all the work, both are told of as one.
-        while len(place.children) == 1 and not any(place.own.values()):
-            (place,) = place.children
-        self.place = place
+        while len(group.children) == 1 and not any(group.self_metrics.values()):
+            (group,) = group.children
+        self.place = group
         self.weighs = weighs
-        self.name = place.path[len(above) + 1 :] if above else place.path
+        self.name = group.path[len(above) + 1 :] if above else group.path
         self.below: list[_Branch] = []
         #: Rows that are no module: of what it does itself, and of all that is too small for a row.
         self.besides: list[_Row] = []
@@ -68,7 +68,7 @@ class _Branch:
     def rows(self, depth: int = 0) -> Iterator[_Row]:
         """Its row and those below it."""
         name = f"{'  ' * depth}{self.name or '(model)'}"
-        yield _Row(name, self.place.module.type, self.place.whole)
+        yield _Row(name, self.place.module.type, self.place.total_metrics)
         for branch in self.below:
             yield from branch.rows(depth + 1)
         for row in self.besides:
@@ -82,7 +82,7 @@ def phases(complexity: Complexity, device: str | None, screen: Screen) -> Iterat
         yield _table("phase", list(complexity.phases), _shares(parts, complexity, device), screen)
 
 
-def modules(complexity: Complexity, root: Place, device: str | None, screen: Screen) -> Table:
+def modules(complexity: Complexity, root: ModuleGroup, device: str | None, screen: Screen) -> Table:
     """The tree, opened where most of the work is.
 
     Args:
@@ -92,7 +92,7 @@ def modules(complexity: Complexity, root: Place, device: str | None, screen: Scr
         screen: where the table will stand.
     """
     rows = [*_opened(root, complexity.metrics, device).rows()]
-    widest = max(LEAST_ROOM, screen.width // 4)
+    widest = max(MIN_ROOM, screen.width // 4)
     columns = [
         _Column("class", [start_of(screen.safe(row.kind), widest, screen) for row in rows], 5, "left"),
         *_shares([row.metrics for row in rows], complexity, device, params=True),
@@ -107,11 +107,11 @@ def operators(complexity: Complexity, device: str | None, screen: Screen) -> Ite
     found = {name: (one.calls, _sum((one.metrics,), total)) for name, one in complexity.operators.items()}
     weighed = [(weight(metrics, total, device), name, metrics) for name, (_, metrics) in found.items()]
     weighed = sorted((one for one in weighed if one[0]), key=lambda one: -one[0])
-    told, left = weighed[:_MOST_ROWS], weighed[_MOST_ROWS:]
-    if not told:
+    shown, left = weighed[:_MAX_ROWS], weighed[_MAX_ROWS:]
+    if not shown:
         return
-    names = [name for _, name, _ in told]
-    parts = [metrics for *_, metrics in told]
+    names = [name for _, name, _ in shown]
+    parts = [metrics for *_, metrics in shown]
     calls = [found[name][0] for name in names]
     if left:
         names.append(f"({len(left)} more)")
@@ -126,15 +126,15 @@ def operators(complexity: Complexity, device: str | None, screen: Screen) -> Ite
     if device is not None:
         key = key_for("time", device)
         columns.append(_amounts("least time", key, parts, 1))
-        columns.append(_Column("time", [percent(share(one, total, key)) for one in parts], 0))
+        columns.append(_Column("time", [percent(share_of_total(one, total, key)) for one in parts], 0))
     yield _table("operator", names, [column for column in columns if any(column.cells)], screen)
 
 
-def _opened(root: Place, total: Mapping[str, int], device: str | None) -> _Branch:
+def _opened(root: ModuleGroup, total: Mapping[str, int], device: str | None) -> _Branch:
     """The tree, opened where it matters most until there are rows enough."""
     top = _Branch(root, Fraction(1), "")
     closed, rows = [top], 1
-    while closed and rows < _MOST_ROWS:
+    while closed and rows < _MAX_ROWS:
         branch = max(closed, key=lambda one: one.weighs)
         closed.remove(branch)
         _open(branch, total, device)
@@ -144,16 +144,18 @@ def _opened(root: Place, total: Mapping[str, int], device: str | None) -> _Branc
 
 
 def _open(branch: _Branch, total: Mapping[str, int], device: str | None) -> None:
-    place = branch.place
-    weighed = sorted(((weight(child.whole, total, device), child) for child in place.children), key=lambda one: -one[0])
-    told = [one for one in weighed[:_MOST_BELOW] if one[0] >= _LEAST_SHARE]
-    left = [child for _, child in weighed[len(told) :] if any(child.whole.values())]
-    branch.below = [_Branch(child, matters, place.path) for matters, child in told]
-    if told and weight(place.own, total, device) >= _LEAST_SHARE:
-        branch.besides.append(_Row("(itself)", "", place.own))
-    if told and left:
-        number = sum(child.count // place.count for child in left)
-        branch.besides.append(_Row(f"({number:,} smaller)", "", _sum((child.whole for child in left), total)))
+    group = branch.place
+    weighed = sorted(
+        ((weight(child.total_metrics, total, device), child) for child in group.children), key=lambda one: -one[0]
+    )
+    shown = [one for one in weighed[:_MAX_CHILDREN] if one[0] >= _MIN_SHARE]
+    left = [child for _, child in weighed[len(shown) :] if any(child.total_metrics.values())]
+    branch.below = [_Branch(child, matters, group.path) for matters, child in shown]
+    if shown and weight(group.self_metrics, total, device) >= _MIN_SHARE:
+        branch.besides.append(_Row("(itself)", "", group.self_metrics))
+    if shown and left:
+        number = sum(child.count // group.count for child in left)
+        branch.besides.append(_Row(f"({number:,} smaller)", "", _sum((child.total_metrics for child in left), total)))
 
 
 def _sum(parts: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, int]:
@@ -179,7 +181,7 @@ def _shares(
     if device is not None:
         keys["time"] = (key_for("time", device), 0)
     columns = [
-        _Column(head, [percent(share(metrics, complexity.metrics, key)) for metrics in parts], matters)
+        _Column(head, [percent(share_of_total(metrics, complexity.metrics, key)) for metrics in parts], matters)
         for head, (key, matters) in keys.items()
     ]
     return [column for column in columns if any(column.cells)]

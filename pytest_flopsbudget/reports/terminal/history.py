@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SPARKS = 24
 
 
-def in_full(series: Series, points: Sequence[Point], key: str, screen: Screen, *, limit: int) -> Iterator[str]:
+def series_lines(series: Series, points: Sequence[Point], key: str, screen: Screen, *, limit: int) -> Iterator[str]:
     """A chart and a table of one measurement.
 
     Args:

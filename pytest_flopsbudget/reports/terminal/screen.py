@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from pytest_flopsbudget.reports.wording import can_show_signs, visible, with_signs
+from pytest_flopsbudget.reports.wording import can_show_signs, use_signs, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
 
 #: The narrowest first column, in characters.
-LEAST_ROOM = 12
+MIN_ROOM = 12
 #: From this width on, columns stand apart.
 _WIDE = 100
 
@@ -38,7 +38,7 @@ class Screen:
 
     def room_beside(self, widths: Sequence[int]) -> int:
         """Characters that are left for the first column of a table beside others of these widths."""
-        return max(LEAST_ROOM, self.width - sum(widths) - self.gap * len(widths))
+        return max(MIN_ROOM, self.width - sum(widths) - self.gap * len(widths))
 
     def lines(self, *parts: RenderableType) -> list[str]:
         """The parts, laid out."""
@@ -59,12 +59,12 @@ class Screen:
 
     def text(self, text: str) -> str:
         """``text`` with signs beyond ASCII where they can be shown."""
-        return with_signs(text) if self.unicode else text
+        return use_signs(text) if self.unicode else text
 
     def safe(self, text: str) -> str:
         """``text``, which somebody else may have written, on one line and in what can be shown."""
         text = visible(text)
-        return with_signs(text) if self.unicode else text.encode("ascii", "backslashreplace").decode("ascii")
+        return use_signs(text) if self.unicode else text.encode("ascii", "backslashreplace").decode("ascii")
 
 
 def empty_table(screen: Screen) -> Table:

@@ -14,8 +14,8 @@ from pytest_flopsbudget.quantities.metrics import METRICS, devices_in, measured_
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
-from pytest_flopsbudget.reports.terminal.screen import LEAST_ROOM, Screen, empty_table, end_of
-from pytest_flopsbudget.reports.wording import counted, update_command, visible
+from pytest_flopsbudget.reports.terminal.screen import MIN_ROOM, Screen, empty_table, end_of
+from pytest_flopsbudget.reports.wording import pluralize, update_command, visible
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.config.settings import Settings
     from pytest_flopsbudget.results.complexity import Complexity, Module
-    from pytest_flopsbudget.results.verdict import Only, Outcome, Verdict
+    from pytest_flopsbudget.results.verdict import Outcome, UpdateMode, Verdict
     from pytest_flopsbudget.storage.run_record import Entry
 
 
@@ -65,10 +65,10 @@ def summary(
         lines += screen.lines(_table(entries, screen, settings.show))
     if verbosity > 0:
         for entry in entries:
-            for verdict in entry.whole():
+            for verdict in entry.unpack_verdicts():
                 lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
                 lines += [screen.text(line) for line in _collectives(verdict.complexity)]
-                for line in details.lines(verdict.complexity):
+                for line in details.detail_lines(verdict.complexity):
                     lines += wrap(
                         screen.text(visible(line)),
                         screen.width,
@@ -137,13 +137,13 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table
         cells.append(["", "", amount(phase.metrics, show), ""])
     heads = ["class", "calls", title_of(show), "params"]
     widths = _widths(heads, cells)
-    widths[0] = min(widths[0], max(LEAST_ROOM, screen.width // 4))
+    widths[0] = min(widths[0], max(MIN_ROOM, screen.width // 4))
     parts = [*(module.metrics for _, module in modules), *(one.metrics for one in verdict.complexity.phases.values())]
     for head, column in _time_columns(verdict.complexity, parts):
         wide = max(map(len, (head, *column)))
         if screen.room_beside([*widths, wide]) < _ROOM_FOR_PATHS:
             # A class is known by how it begins; the lines below the table tell of devices that have no column.
-            shorter = [min(widths[0], LEAST_ROOM), *widths[1:]]
+            shorter = [min(widths[0], MIN_ROOM), *widths[1:]]
             if screen.room_beside([*shorter, wide]) < _ROOM_FOR_PATHS:
                 break
             widths = shorter
@@ -177,7 +177,7 @@ def _collectives(complexity: Complexity) -> Iterator[str]:
     for name, operator in complexity.operators.items():
         message = operator.metrics.get(metric.key, 0)
         if message:
-            yield f"  {name}: {format_value(message, metric)} in {counted(operator.calls, 'call')}"
+            yield f"  {name}: {format_value(message, metric)} in {pluralize(operator.calls, 'call')}"
 
 
 def _calls(path: str, module: Module, screen: Screen) -> str:
@@ -198,7 +198,7 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
     words = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in STYLES if outcomes[outcome])
     if verdicts:
         yield (
-            f"{counted(len(verdicts), 'measurement')}: {words}; {format_value(total, METRICS['flops'])} counted "
+            f"{pluralize(len(verdicts), 'measurement')}: {words}; {format_value(total, METRICS['flops'])} counted "
             f"in {seconds:.2f} s"
         )
     for entry in entries:
@@ -213,13 +213,13 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
     waiting = {entry.nodeid: [v for v in entry.verdicts if not v.accepted] for entry in entries}
     tighter = [nodeid for nodeid, left in waiting.items() if any(tightens(v.comparison) for v in left)]
     if tighter:
-        yield f"{counted(len(tighter), 'test')} improved; tighten the baseline: {_command(tighter, 'improved')}"
+        yield f"{pluralize(len(tighter), 'test')} improved; tighten the baseline: {_command(tighter, 'improved')}"
     other = [nodeid for nodeid, left in waiting.items() if any(_is_otherwise_improved(v) for v in left)]
     if other:
-        yield f"{counted(len(other), 'test')} improved, measured otherwise; to accept: {_command(other)}"
+        yield f"{pluralize(len(other), 'test')} improved, measured otherwise; to accept: {_command(other)}"
     new = [nodeid for nodeid, left in waiting.items() if any(v.comparison.status == "new" for v in left)]
     if new and settings.missing_baseline != "ignore":
-        yield f"{counted(len(new), 'test')} without a baseline; write it: {_command(new, 'new')}"
+        yield f"{pluralize(len(new), 'test')} without a baseline; write it: {_command(new, 'new')}"
 
 
 def _is_otherwise_improved(verdict: Verdict) -> bool:
@@ -229,7 +229,7 @@ def _is_otherwise_improved(verdict: Verdict) -> bool:
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
     if verdict.complexity.execution == "real":
         yield f"{entry.nodeid}: ran on real data, as shapes do not tell its way; the count may hang on that data"
-    for note in (*verdict.complexity.notes, *details.unjudged(verdict)):
+    for note in (*verdict.complexity.notes, *details.noisy_latency_lines(verdict)):
         yield f"{entry.nodeid}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
         yield f"{entry.nodeid}: operators without a formula, missing from the count:"
@@ -241,5 +241,5 @@ def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
         yield f"{entry.nodeid}: in the baseline, but no longer measured: {', '.join(verdict.comparison.vanished)}"
 
 
-def _command(nodeids: Sequence[str], only: Only | None = None) -> str:
-    return update_command(nodeids[0] if len(nodeids) == 1 else None, only)
+def _command(nodeids: Sequence[str], update_mode: UpdateMode | None = None) -> str:
+    return update_command(nodeids[0] if len(nodeids) == 1 else None, update_mode)
