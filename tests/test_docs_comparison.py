@@ -59,7 +59,7 @@ def test_published_numbers():
         (EXACT, Ended(None, "crash", ""), "crash"),
     ],
 )
-def test_a_numberin_words(case, ended, words):
+def test_a_number_in_words(case, ended, words):
     assert in_words(ended, case) == words
 
 

@@ -8,7 +8,7 @@ from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.complexity import Complexity, Module
 from pytest_flopsbudget.results.renames import find_renames
 from pytest_flopsbudget.storage.baseline import BaselineFile
-from pytest_flopsbudget.storage.orphans import Orphan, find_files_without_test, orphans
+from pytest_flopsbudget.storage.orphans import Orphan, find_files_without_test, find_orphans
 
 
 def complexity(flops=100, **fields):
@@ -25,13 +25,13 @@ class TestOrphans:
     def test_those_that_were_not_collected(self, tmp_path):
         path = tmp_path / "__flops__" / "test_net.json"
         file = BaselineFile(path, {"test_b": entries(2), "test_a[1]": entries(1), "T::test_c": entries(3)})
-        assert orphans(file, "tests/test_net.py", {"test_b", "test_new"}) == [
+        assert find_orphans(file, "tests/test_net.py", {"test_b", "test_new"}) == [
             Orphan("tests/test_net.py::T::test_c", path, entries(3)),
             Orphan("tests/test_net.py::test_a[1]", path, entries(1)),
         ]
 
     def test_none(self, tmp_path):
-        assert orphans(BaselineFile(tmp_path, {"test_a": entries(1)}), "test_net.py", {"test_a"}) == []
+        assert find_orphans(BaselineFile(tmp_path, {"test_a": entries(1)}), "test_net.py", {"test_a"}) == []
 
 
 class TestWithoutTestFile:

@@ -114,7 +114,7 @@ class FlopsBudget:
             name: as in a call of the fixture; the same name again keeps the largest measurement.
 
         Yields:
-            What has the measurement behind the block, as its ``build_complexity``.
+            What has the measurement behind the block, as its ``complexity``.
 
         Raises:
             UsageError: nothing was computed in the block, two different models under one name, or a block after the

@@ -42,7 +42,7 @@ class LatencyPolicy:
         *,
         backward: bool,
     ) -> Complexity:
-        """``build_complexity`` with the latency of the model that ``tracer`` counted.
+        """``complexity`` with the latency of the model that ``tracer`` counted.
 
         Raises:
             UsageError: the model cannot be timed here.

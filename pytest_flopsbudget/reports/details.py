@@ -69,9 +69,10 @@ def latency_lines(complexity: Complexity) -> Iterator[str]:
         if share is not None
     ]
     used = f"; {', '.join(reached)}" if reached else ""
+    runs, threads = pluralize(measured.runs, "run"), pluralize(measured.threads, "thread")
     yield (
-        f"latency on {measured.machine}: {_time(measured.median_ns)}, the median of {pluralize(measured.runs, 'run')} "
-        f"on {pluralize(measured.threads, 'thread')}, quartiles {_time(measured.q1_ns)} and {_time(measured.q3_ns)}{used}"
+        f"latency on {measured.machine}: {_time(measured.median_ns)}, the median of {runs} on {threads}, "
+        f"quartiles {_time(measured.q1_ns)} and {_time(measured.q3_ns)}{used}"
     )
 
 

@@ -31,7 +31,7 @@ class NoisyLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 def find_noisy_latency(complexity: Complexity, tolerance: Mapping[str, Tolerance]) -> tuple[NoisyLatency, ...]:
-    """The latency of ``build_complexity`` where its spread is wider than the tolerance.
+    """The latency of ``complexity`` where its spread is wider than the tolerance.
 
     Args:
         complexity: the measurement.
@@ -50,14 +50,14 @@ def find_noisy_latency(complexity: Complexity, tolerance: Mapping[str, Tolerance
 
 
 def without_metrics(complexity: Complexity, metrics: Collection[str]) -> Complexity:
-    """``build_complexity`` as if the ``metrics`` of the whole model had not been measured."""
+    """``complexity`` as if the ``metrics`` of the whole model had not been measured."""
     if not metrics:
         return complexity
     return replace(complexity, metrics={key: value for key, value in complexity.metrics.items() if key not in metrics})
 
 
 def keep_latencies(complexity: Complexity, old: Complexity | None) -> Complexity:
-    """``build_complexity`` with the latencies that ``old`` holds besides.
+    """``complexity`` with the latencies that ``old`` holds besides.
 
     They are of other machines, or of this one where it was not measured anew.
     """

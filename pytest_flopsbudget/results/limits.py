@@ -174,7 +174,7 @@ def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str,
 
 
 def check_limits(complexity: Complexity, effective: EffectiveLimits) -> list[Violation | Unmeasured]:
-    """What keeps ``build_complexity`` from being within its limits: the model, its modules, its phases."""
+    """What keeps ``complexity`` from being within its limits: the model, its modules, its phases."""
     return [
         *_check_model(complexity, effective.limits),
         *_check_modules(complexity, effective.modules),

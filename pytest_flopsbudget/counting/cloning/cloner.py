@@ -143,7 +143,7 @@ class Cloner:
 
         Args:
             clone_plain: makes the clone of a plain tensor.
-            own_hooks: whether each clone of a module without hooks gets dicts of its own, into which a run may put hooks.
+            own_hooks: whether each clone of a module without hooks gets dicts of its own, so that a run can add hooks.
             gradients: whether the clone of a tensor with a gradient gets a clone of that gradient.
         """
         self._clone_plain = clone_plain
