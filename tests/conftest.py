@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
+import without_torch
 from _pytest.pytester import SysModulesSnapshot
 from hypothesis import settings
 
@@ -39,6 +42,9 @@ NET_FLOPS = 13_824 + 80
 NET_PARAMS = 112 + 50
 
 
+#: Where other processes find the package that is tested, and the modules that tests share.
+SOURCES = os.pathsep.join([str(Path(pytest_flopsbudget.__file__).parents[1]), str(Path(__file__).parent)])
+
 #: Modules of the inner run's own files, which are imported anew for each run.
 _OF_THE_INNER_RUN = ("test_", "models", "conftest")
 
@@ -46,6 +52,18 @@ _OF_THE_INNER_RUN = ("test_", "models", "conftest")
 def _all_but_tests(_pytester: pytest.Pytester) -> SysModulesSnapshot:
     """What pytester puts back after a run in this process: PyTorch cannot be imported twice, so it has to stay."""
     return SysModulesSnapshot(preserve=lambda name: not name.startswith(_OF_THE_INNER_RUN))
+
+
+@functools.cache
+def recorded_nets(*sizes: tuple[int, int]) -> bytes:
+    """Measure a `Net` of each (kernel, width), for runs of pytest that shall not import PyTorch."""
+    models: dict[str, object] = {}
+    exec(MODELS, models)  # noqa: S102 -- what the tests' own models are
+    measured = {
+        f"{kernel},{width}": pytest_flopsbudget.measure(models["Net"](kernel, width), models["IMAGE"])
+        for kernel, width in sizes
+    }
+    return msgspec.json.encode(measured)
 
 
 class Project:
@@ -72,8 +90,20 @@ class Project:
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
-        """Run pytest in a process of its own."""
-        return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
+        """Run pytest in another process, which never imports PyTorch: models cost what the real counter says here."""
+        return self._run_apart(*without_torch.ARGUMENTS, *args)
+
+    def run_apart_with_torch(self, *args: str) -> pytest.RunResult:
+        """Run pytest in another process, which counts."""
+        return self._run_apart(*args)
+
+    def _run_apart(self, *args: str) -> pytest.RunResult:
+        recorded = self.path / "recorded.json"
+        recorded.write_bytes(recorded_nets(*((kernel, width) for kernel in (3, 5) for width in (4, 5, 8))))
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv(without_torch.RECORDED, str(recorded))
+            environment.setenv("PYTHONPATH", SOURCES)
+            return self.pytester.runpytest_subprocess("-p", "no:cacheprovider", *args)
 
 
 class Command:

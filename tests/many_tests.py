@@ -1,7 +1,7 @@
 """A project of many tests, for runs whose way of being made is the subject. Its models cost what they say.
 
-Nothing in it imports PyTorch, so that a run takes a second: what is measured is a stand-in, and all behind it is the
-plugin itself. ``AGE=old`` are the models of the baseline, ``AGE=new`` those of today.
+Nothing in it imports PyTorch, so that a run takes a second: `without_torch` stands in for the counter, and all behind
+it is the plugin itself. ``AGE=old`` are the models of the baseline, ``AGE=new`` those of today.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import without_torch
+from conftest import SOURCES
+
 from pytest_flopsbudget.storage.baseline import load
 
 if TYPE_CHECKING:
@@ -21,35 +24,16 @@ if TYPE_CHECKING:
 
 CONFTEST = """
 import os
-import sys
-import types
 
+import build
 import pytest
-
-from pytest_flopsbudget.results.complexity import Complexity, Module
-
-
-def measure_traced(flops, args, kwargs, *, backward, shortcuts, devices):
-    metrics = {"flops": flops(), "params": 7}
-    modules = {"": Module(type="Net", calls=1, metrics=metrics)}
-    return Complexity(model="Net", inputs=("float32[1]",), execution="shapes", metrics=metrics, modules=modules), None
-
-
-def stand_in(name, **contents):
-    module = types.ModuleType(f"pytest_flopsbudget.counting.{name}")
-    vars(module).update(contents)
-    sys.modules[module.__name__] = module
-
-
-stand_in("measure", measure_traced=measure_traced)
-stand_in("structures", tensors_of=iter)
-stand_in("costs", flops_formula=None)
 
 
 @pytest.fixture
 def costs(flops_budget):
     def costs(old, new, **name):
-        flops_budget(lambda: old if os.environ["AGE"] == "old" else new, ("an input",), **name)
+        flops = old if os.environ["AGE"] == "old" else new
+        flops_budget(lambda: build.net(flops, 7), "an input", **name)
 
     return costs
 """
@@ -126,7 +110,7 @@ def test_last(costs):
 """,
 }
 
-INI = "[pytest]\nmarkers = slow: takes long\nasyncio_default_fixture_loop_scope = function\n"
+INI = "[pytest]\nmarkers = slow: takes long\n"
 
 
 @dataclass(frozen=True)
@@ -163,11 +147,9 @@ class ManyTests:
         self, *args: str, age: str = "new", cwd: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> Outcome:
         """Run pytest in a process of its own."""
-        # What is imported here is what is under test there too, wherever pytest is started.
-        source = str(Path(__file__).parent.parent)
-        variables = {**os.environ, "AGE": age, "COLUMNS": "100", "PYTHONPATH": source, "PYTHONIOENCODING": "utf-8"}
+        variables = {**os.environ, "AGE": age, "COLUMNS": "100", "PYTHONPATH": SOURCES, "PYTHONIOENCODING": "utf-8"}
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *args],
+            [sys.executable, "-m", "pytest", *without_torch.ARGUMENTS, *args],
             cwd=cwd or self.path,
             env={**variables, **(environment or {})},
             capture_output=True,

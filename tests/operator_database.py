@@ -7,10 +7,16 @@ import os
 from dataclasses import dataclass, field
 
 import torch
+from torch.testing._internal import common_utils
 from torch.testing._internal.common_methods_invocations import op_db
+from torch.testing._internal.opinfo import core
 from zoo import differences
 
 from pytest_flopsbudget.counting.run import _Run, run_backward
+
+# For each sample, PyTorch looks through the whole stack for a method of a unittest.TestCase, which it does not find under
+# pytest: that takes most of the time of a sample.
+common_utils.extract_test_fn = core.extract_test_fn = lambda: None
 
 #: Whether all samples of all dtypes are tried, which takes minutes, or a few of one dtype.
 ALL = os.environ.get("FLOPSBUDGET_ALL_SAMPLES") == "1"

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 import torch
-from torch.testing._internal.common_methods_invocations import op_db
+from operator_database import op_db
 from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import metadata
 

@@ -132,14 +132,7 @@ def test_without_a_terminal(run, reference):
 def test_without_autoload(run, reference):
     """The plugin named by hand; neither xdist nor others are there."""
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    outcome = run(
-        NEW,
-        "-p",
-        "pytest_flopsbudget.plugin.hooks",
-        "-o",
-        "asyncio_default_fixture_loop_scope=",
-        environment=environment,
-    )
+    outcome = run(NEW, "-p", "pytest_flopsbudget.plugin.hooks", environment=environment)
     assert outcome.status == reference.status
     assert outcome.summary == reference.summary
     assert outcome.baselines == reference.baselines

@@ -1,0 +1,34 @@
+"""Build measurements by hand, without running a model and without PyTorch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_flopsbudget.results.complexity import Complexity, Module
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def complexity(metrics: dict[str, int], modules: Mapping[str, Module] | None = None, **fields: Any) -> Complexity:
+    """Build a measurement with these totals.
+
+    ``modules`` may leave out the root, "", which then has the totals. Other fields have the simplest value that there
+    is, unless ``fields`` names them.
+    """
+    root = Module(type="Net", calls=1, metrics=metrics)
+    simplest: dict[str, Any] = {"model": "Net", "inputs": ("float32[1]",), "execution": "shapes"}
+    return Complexity(**(simplest | {"metrics": metrics, "modules": {"": root} | dict(modules or {})} | fields))
+
+
+def net(flops: int = 2000, params: int = 20, modules: Mapping[str, Module] | None = None, **fields: Any) -> Complexity:
+    """Build a measurement from its two best known numbers."""
+    return complexity({"flops": flops, "params": params}, modules, **fields)
+
+
+def cumulated(values: Mapping[str, int]) -> dict[str, int]:
+    """Path of a module → the sum of its own value and those of all modules below it."""
+    return {
+        path: sum(value for other, value in values.items() if not path or f"{other}.".startswith(f"{path}."))
+        for path in values
+    }

@@ -1,0 +1,91 @@
+"""A plugin for runs of pytest that are not about counting: in them, PyTorch is never imported.
+
+Loaded with ``-p without_torch``, in worker processes too. An import of PyTorch fails the run, so that no such run can
+become slow unnoticed. Modules of the package that import PyTorch have stand-ins here, and a model is a function without
+arguments that returns its measurement.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from typing import NamedTuple
+
+#: Arguments of pytest that load this plugin and leave out those that these runs do not need and that take long to load.
+ARGUMENTS = ("-p", "without_torch", "-p", "no:hypothesispytest", "-p", "no:asyncio", "-p", "no:anyio")
+#: Environment variable: a JSON file with the measurement of each `Net`, which the real counter made before.
+RECORDED = "FLOPSBUDGET_TESTS_RECORDED"
+
+
+class _Refuse(MetaPathFinder):
+    """Refuse to import PyTorch."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise AssertionError("a run that is not about counting imports PyTorch")
+
+
+class Net:
+    """Stands in for the model of that name in conftest.py."""
+
+    def __init__(self, kernel=3, width=4):
+        self.key = f"{kernel},{width}"
+
+    def __call__(self):
+        import msgspec
+
+        from pytest_flopsbudget.results.complexity import Complexity
+
+        recorded = Path(os.environ[RECORDED]).read_bytes()
+        return msgspec.json.decode(recorded, type=dict[str, Complexity])[self.key]
+
+
+class Inputs(NamedTuple):
+    args: tuple
+    kwargs: dict
+
+
+def measure_traced(model, *_, **__):
+    return model(), None
+
+
+def time_model(*_, machine, **__):
+    from pytest_flopsbudget.results.complexity import Latency
+
+    return Latency(machine=machine, median_ns=10**7, q1_ns=10**7, q3_ns=10**7, runs=1, threads=1), "no known hardware"
+
+
+STAND_INS = {
+    "models": {"Net": Net, "IMAGE": "an image"},
+    "pytest_flopsbudget.counting.measure": {"measure_traced": measure_traced},
+    "pytest_flopsbudget.counting.inputs": {
+        "inputs_of": lambda _, args, kwargs: Inputs((args,), kwargs or {}),
+        "required": lambda _: [],
+    },
+    "pytest_flopsbudget.counting.tensors.traversal": {"tensors_of": iter},
+    "pytest_flopsbudget.counting.costs": {"flops_formula": None},
+    "pytest_flopsbudget.counting.latency.benchmark": {"time_model": time_model},
+    "pytest_flopsbudget.counting.latency.utilization": {"with_shares": None},
+}
+
+
+def stand_in():
+    """Put the stand-ins in the places of what they stand in for."""
+    assert "torch" not in sys.modules
+    sys.meta_path.insert(0, _Refuse())
+    for name, contents in STAND_INS.items():
+        module = types.ModuleType(name)
+        vars(module).update(contents)
+        sys.modules[name] = module
+
+
+# Tests import this module too, for its names: only a run that has it as a plugin is changed.
+def pytest_addoption():
+    stand_in()
+
+
+def pytest_unconfigure():
+    assert "torch" not in sys.modules
