@@ -110,7 +110,7 @@ atan2, round_ = map(named, (torch.atan2, torch.round))
 
 
 def branch(condition, yes, no):
-    """Both ways are worked out, one is taken for each element; the dearer one counts for all."""
+    """Both ways are worked out, one is taken for each element; the more expensive one counts for all."""
     tally = condition.tally
     before = tally.count
     ways = []

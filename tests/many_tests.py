@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import without_torch
@@ -21,6 +20,7 @@ from pytest_flopsbudget.storage.baseline import load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 CONFTEST = """
 import os
@@ -48,7 +48,7 @@ OLD = os.environ["AGE"] == "old"
 def test_same(costs):
     costs(100, 100)
 
-def test_dearer(costs):
+def test_expensive(costs):
     costs(100, 150)
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from pytest_flopsbudget.storage.report_file import save
 
 @pytest.fixture
 def project(command, tmp_path):
-    """A branch that made one test dearer, added one and removed one."""
+    """A branch that made one test more expensive, added one and removed one."""
     project = GitProject(tmp_path / "here")
     project.commit("Main", {"tests/test_a.py": {"t": linear(4), "gone": linear(9)}, "test_b.py": {"u": linear(2)}})
     project.git("switch", "-q", "-c", "branch")

@@ -6,7 +6,7 @@ from samples import linear, report, reported_test
 from pytest_flopsbudget.storage.report_file import load, save
 
 FINE = reported_test("a.py::fine", linear(4), linear(4))
-REGRESSED = reported_test("b.py::dear", linear(5), linear(4))
+REGRESSED = reported_test("b.py::expensive", linear(5), linear(4))
 
 
 def write(**reports):
@@ -26,7 +26,7 @@ def test_two_passing_shards(command):
 
 def test_a_failing_shard_fails_the_whole(command):
     write(one=report(FINE), two=report(REGRESSED))
-    assert command("merge", "one.json", "two.json", "-o", "all.json")[0] == "FAILED b.py::dear: regressed"
+    assert command("merge", "one.json", "two.json", "-o", "all.json")[0] == "FAILED b.py::expensive: regressed"
     assert command.code == 1
 
 

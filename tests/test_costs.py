@@ -421,7 +421,7 @@ class TestLinearCrossEntropyInChunks:
         assert result.flops == self.product
 
     def test_gradients_are_worked_out_on_the_way_forward(self):
-        """Two gradients, each as dear as the logits; the backward pass only scales them."""
+        """Two gradients, each as expensive as the logits; the backward pass only scales them."""
         result = self.measured(reduction="mean", requires_grad=True, backward=True)
         assert result.flops == 3 * self.product
 

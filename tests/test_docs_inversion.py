@@ -220,7 +220,7 @@ def test_its_marker_holds(pytester):
     for loose, tight in {
         '"300 MiB"': '"290 MiB"',
         '"1.2 GiB"': '"1.1 GiB"',
-        "operators=6": "operators=5",
+        "launches=6": "launches=5",
         "depth=6": "depth=5",
         '"52M"': '"51M"',
         '"3 FLOPs/byte"': '"4 FLOPs/byte"',

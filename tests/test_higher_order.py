@@ -29,7 +29,7 @@ def fifth_power(x):
 class TestBranches:
     @pytest.mark.parametrize("sign", [1, -1])
     @pytest.mark.parametrize("branches", [(squared, cubed), (cubed, squared)])
-    def test_the_dearer_one_counts(self, branches, sign):
+    def test_the_more_expensive_one_counts(self, branches, sign):
         """Whatever the predicate says, and where nobody knows what it says."""
         counted = both(lambda x: torch.cond(x.sum() > 0, *branches, (x,)), sign * torch.ones(4, 4))
         assert counted.flops == 2 * PRODUCT

@@ -218,7 +218,7 @@ class TestUpdate:
         run_record = RunRecord()
         verdicts = {
             "new": verdict(),
-            "dearer": verdict(9, old=3),
+            "expensive": verdict(9, old=3),
             "cheaper": verdict(1, old=3),
             "same": verdict(3, old=3),
         }

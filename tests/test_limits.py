@@ -333,7 +333,7 @@ class TestRatios:
         assert effective.limits["arithmetic_intensity"].bound == Fraction(1, 3)
 
     def test_other_limits_are_written_as_ever(self):
-        assert msgspec.to_builtins(Limit(5, "here")) == {"most": 5, "source": "here"}
+        assert msgspec.to_builtins(Limit(5, "here")) == {"maximum": 5, "source": "here"}
 
 
 def test_imports_neither_torch_nor_pytest():

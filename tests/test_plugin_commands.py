@@ -32,7 +32,7 @@ def test_breaks(flops_budget):
 
 @pytest.fixture
 def grown(project, monkeypatch):
-    """A project whose models are dearer than their baselines."""
+    """A project whose models are more expensive than their baselines."""
     project.write(TESTS)
     project.write("def test_other(flops_budget):\n    flops_budget(Net(), IMAGE)\n", name="test_other")
     project.run("--flops-budget-update").assert_outcomes(passed=6)

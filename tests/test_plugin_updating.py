@@ -27,7 +27,7 @@ def accepted(project):
 
 @pytest.fixture
 def changed(project):
-    """A project in which one test became dearer, one cheaper, one stayed and one is new."""
+    """A project in which one test became more expensive, one cheaper, one stayed and one is new."""
     project.write(measuring(expensive=3, cheaper=3, same=3))
     project.run("--flops-budget-update").assert_outcomes(passed=3)
     project.write(measuring(expensive=5, cheaper=1, same=3, added=3))
@@ -41,7 +41,7 @@ def test_all(changed):
             "baseline written: __flops__/test_net.json: 1 new, 1 regressed, 1 improved, 1 unchanged",
         ]
     )
-    assert accepted(changed) == {"dearer": 5, "cheaper": 1, "same": 3, "added": 3}
+    assert accepted(changed) == {"expensive": 5, "cheaper": 1, "same": 3, "added": 3}
 
 
 def test_new(changed):
@@ -56,7 +56,7 @@ def test_new(changed):
             "baseline written: __flops__/test_net.json: 1 new",
         ]
     )
-    assert accepted(changed) == {"dearer": 3, "cheaper": 3, "same": 3, "added": 3}
+    assert accepted(changed) == {"expensive": 3, "cheaper": 3, "same": 3, "added": 3}
 
 
 def test_improved(changed):
@@ -69,11 +69,11 @@ def test_improved(changed):
             "baseline written: __flops__/test_net.json: 1 improved",
         ]
     )
-    assert accepted(changed) == {"dearer": 3, "cheaper": 1, "same": 3}
+    assert accepted(changed) == {"expensive": 3, "cheaper": 1, "same": 3}
 
 
 @pytest.mark.parametrize(
-    ("word", "failed"), [("new", ["test_dearer", "test_cheaper"]), ("improved", ["test_dearer", "test_added"])]
+    ("word", "failed"), [("new", ["test_expensive", "test_cheaper"]), ("improved", ["test_expensive", "test_added"])]
 )
 def test_strict_settings_hold_for_what_is_not_accepted(changed, word, failed):
     changed.settings('[tool.pytest-flopsbudget]\nmissing-baseline = "fail"\nimproved-baseline = "fail"\n')
@@ -156,7 +156,7 @@ class TestCommandLine:
 
     def test_the_last_one_counts(self, changed):
         changed.run("--flops-budget-update", "--flops-budget-update=new")
-        assert accepted(changed)["dearer"] == 3
+        assert accepted(changed)["expensive"] == 3
 
     @pytest.mark.parametrize("flag", ["--flops-budget-update=new", "--flops-budget-prune"])
     def test_contradictions(self, project, flag):

@@ -147,7 +147,7 @@ class TestMarker:
         assert found == {"test_asyncio": {"model": 3 * ROW}, "test_anyio[asyncio]": {"model": 3 * ROW}}
 
     def test_hypothesis(self, measured):
-        """Each example is a measurement, and the dearest counts; not their sum, which hangs on how many ran."""
+        """Each example is a measurement, and the most expensive counts; not their sum, which hangs on how many ran."""
         found = measured(
             "@pytest.mark.flops_budget\n"
             "@given(rows=strategies.sampled_from([1, 2, 3]))\n"

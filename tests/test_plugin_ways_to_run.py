@@ -12,7 +12,7 @@ NEW = "--flops-budget-update=new"
 #: Test → FLOPs of its measurements when the baselines were written.
 BEFORE = {
     "test_a.py::test_same": {"model": 100},
-    "test_a.py::test_dearer": {"model": 100},
+    "test_a.py::test_expensive": {"model": 100},
     "test_a.py::test_cheaper": {"model": 100},
     "test_a.py::test_gone": {"model": 100},
     "test_b.py::TestClass::test_names": {"kept": 1, "before": 2},
@@ -66,7 +66,7 @@ def test_the_reference(reference):
     assert reference.flops == BEFORE | ADDED
     assert re.findall(r"^FAILED (\S+)", reference.text, re.MULTILINE) == [
         "sub/test_c.py::test_late",
-        "test_a.py::test_dearer",
+        "test_a.py::test_expensive",
         "test_b.py::TestClass::test_over",
         "test_b.py::TestClass::test_fails",
     ]
@@ -78,7 +78,7 @@ def test_the_reference(reference):
         "test_late",
         "test_last",
         "test_same",
-        "test_dearer",
+        "test_expensive",
         "test_cheaper",
         "test_added[1]",
         "test_added[2]",
@@ -205,7 +205,7 @@ class TestAPart:
         """Those that regressed are run again and accepted; what is over its limit or fails by itself is not."""
         assert run().flops == BEFORE
         outcome = run("--flops-budget-update", "--lf")
-        expensive = {nodeid: {"model": 150} for nodeid in ("test_a.py::test_dearer", "sub/test_c.py::test_late")}
+        expensive = {nodeid: {"model": 150} for nodeid in ("test_a.py::test_expensive", "sub/test_c.py::test_late")}
         assert outcome.flops == BEFORE | expensive
         assert "4 measurements: 1 over limit, 1 regressed, 2 accepted; " in outcome.text
 

@@ -78,7 +78,7 @@ class TestFile:
         one = replace(one, metrics=one.metrics | {"other_flops": 0, "memory_traffic": 6000})
         text = dumps(report(a_test(measurement(one, None, Budget("here", {"arithmetic_intensity": Fraction(2, 3)})))))
         assert '"measured": {"numerator": 1, "denominator": 3}' in text
-        assert '"least": {"numerator": 2, "denominator": 3}' in text
+        assert '"minimum": {"numerator": 2, "denominator": 3}' in text
 
     def test_what_names_no_metric(self):
         """A time without its device, or a device of what has none; with the line."""
@@ -133,7 +133,7 @@ class TestSchema:
         }
         assert {field.partition(".")[2] for field in unexplained} <= {
             "format", "run", "metric", "measured", "limit", "source", "old", "new", "type", "shape", "calls",
-            "operator", "old_calls", "new_calls", "pattern", "most",
+            "operator", "old_calls", "new_calls", "pattern", "maximum",
         }  # fmt: skip
 
     @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ class TestSchema:
             lambda data: data["run"].update(extra=1),
             lambda data: data["tests"][0].update(line=-1),
             lambda data: data["tests"][0]["measurements"][0]["complexity"]["metrics"].update(flop=1),
-            lambda data: data["tests"][0]["measurements"][0]["limits"].update(flop={"most": 1, "source": ""}),
+            lambda data: data["tests"][0]["measurements"][0]["limits"].update(flop={"maximum": 1, "source": ""}),
             lambda data: data["tests"][0]["measurements"][0]["diffs"][0].update(metric="flop"),
             lambda data: data["tests"][0].update(outcome="skipped"),
         ],

@@ -62,13 +62,13 @@ STAND_INS = {
     "models": {"Net": Net, "IMAGE": "an image"},
     "pytest_flopsbudget.counting.measure": {"measure_traced": measure_traced},
     "pytest_flopsbudget.counting.inputs": {
-        "inputs_of": lambda _, args, kwargs: Inputs((args,), kwargs or {}),
-        "required": lambda _: [],
+        "find_inputs": lambda _, args, kwargs: Inputs((args,), kwargs or {}),
+        "required_arguments": lambda _: [],
     },
-    "pytest_flopsbudget.counting.tensors.traversal": {"tensors_of": iter},
+    "pytest_flopsbudget.counting.tensors.traversal": {"iterate_tensors": iter},
     "pytest_flopsbudget.counting.costs": {"flops_formula": None},
     "pytest_flopsbudget.counting.latency.benchmark": {"time_model": time_model},
-    "pytest_flopsbudget.counting.latency.utilization": {"with_shares": None},
+    "pytest_flopsbudget.counting.latency.utilization": {"add_utilization": None},
 }
 
 

@@ -54,11 +54,11 @@ class Limit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     """The most that a metric may be, in its own unit, or the least where more is better."""
 
     #: Null where it is a least value.
-    maximum: int | None = msgspec.field(name="most")
+    maximum: int | None
     #: Where it was written.
     source: str
     #: Only where more is better.
-    minimum: Ratio | None = msgspec.field(name="least", default=None)
+    minimum: Ratio | None = None
 
     @property
     def bound(self) -> Amount:
