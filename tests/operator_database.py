@@ -14,8 +14,8 @@ from zoo import differences
 
 from pytest_flopsbudget.counting.run import _Run, run_backward
 
-# For each sample, PyTorch looks through the whole stack for a method of a unittest.TestCase, which it does not find under
-# pytest: that takes most of the time of a sample.
+# For each sample, PyTorch searches the whole stack for a method of a unittest.TestCase. Under pytest it finds none, and
+# the search takes most of the time of a sample.
 common_utils.extract_test_fn = core.extract_test_fn = lambda: None
 
 #: Whether all samples of all dtypes are tried, which takes minutes, or a few of one dtype.

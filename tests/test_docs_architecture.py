@@ -11,24 +11,40 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pytest_flopsbudget"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 
-#: Folder → what the page says of it; "" is the package itself.
-ROOMS = {
-    found[1] or "": found[2]
-    for found in re.finditer(
-        r"^ {4}(?: {4}(\w+)/|pytest_flopsbudget/)(.*?)(?=^ {8}\w+/|^\S)", PAGE, re.MULTILINE | re.DOTALL
-    )
-}
+#: The part of the page that lists the folders: a line that begins with a folder or a file says what it is for.
+TREE = PAGE.partition("## Folders")[2].partition("\n## ")[0].partition("A new operator")[0]
 
 
-def test_every_folder_has_its_room():
-    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
-    assert folders == ROOMS.keys() - {""}
+def folders():
+    """Folder of the package → the names of its files, without those that are empty."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        if path.read_text(encoding="utf-8").strip() and (path.name != "__init__.py" or path.parent == PACKAGE):
+            found.setdefault(path.parent.relative_to(PACKAGE).as_posix(), set()).add(path.name)
+    return found
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_file_is_named(room):
-    """But for the `__init__.py` of folders, which are empty; costs/ has one file for each family of operators."""
-    files = {path.name for path in (PACKAGE / room).glob("*.py")} - ({"__init__.py"} if room else set())
-    named = set(re.findall(r"\b\w+\.py\b", ROOMS[room])) - {"conftest.py"}  # a project's
-    families = {path.name for path in (PACKAGE / room / "costs").glob("*.py")}
-    assert files == named - (families - files)
+def named():
+    """Folder → the files that the page names below it; only one file of costs/ has to be named."""
+    found = {".": set()}
+    place, inner = ".", "."
+    for line in TREE.splitlines():
+        indent = len(line) - len(line.lstrip())
+        entry = re.match(r"(\w+)/", line.strip())
+        if entry and indent in (8, 12):
+            inner = entry[1] if indent == 8 else f"{place}/{entry[1]}"
+            place = inner if indent == 8 else place
+            found.setdefault(inner, set())
+        elif line.strip() and indent <= 12:
+            inner = place = "." if indent == 8 else place
+        found[inner] |= set(re.findall(r"\b\w+\.py\b", line))
+    return {folder: names for folder, names in found.items() if names}
+
+
+@pytest.mark.parametrize("folder", sorted(folders()))
+def test_every_file_is_named(folder):
+    """Each file stands under its folder, and no file that is gone; costs/ has one file for each family of operators."""
+    files = folders()[folder]
+    page = named()[folder] - {"conftest.py"}  # a project's
+    assert page - files == set()
+    assert folder == "counting/costs" or files - page == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,28 +14,15 @@ import pytest
 ROOT = next(parent for parent in Path(__file__).parents if (parent / "pyproject.toml").exists())
 PACKAGE = ROOT / "pytest_flopsbudget"
 
-#: The floors of the house, lowest first. A file may import from its own room and from lower floors, never from a room
-#: beside or above its own. A room is a folder; files directly in the package are rooms too.
-FLOORS = (
-    ("errors", "quantities"),
-    ("identifiers", "hardware"),
-    ("config",),
-    ("results",),
-    ("storage",),
-    ("reports",),
-    ("reports/ci", "reports/markdown", "reports/terminal"),
-    ("commands",),
-    ("counting/tensors", "counting/isolation"),
-    ("counting/costs",),
-    ("counting/operators", "counting/distributed"),
-    ("counting/meta",),
-    ("counting/cloning", "counting/higher_order"),
-    ("counting/tracing",),
-    ("counting/aggregation", "counting/latency"),
-    ("counting",),
-    ("plugin",),
-    ("__init__", "__main__"),
-)
+#: The floors of the package, lowest first, as docs/architecture.md lists them. A file may import from its own folder
+#: and from lower floors, never from another folder on its own floor or above. A file directly in the package is a room
+#: of its own.
+FLOORS = [
+    re.findall(r"`([^`]+)`", row)
+    for row in re.findall(
+        r"^\| \d+ \| (.+) \|$", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+]
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 
 
