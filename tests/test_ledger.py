@@ -235,7 +235,7 @@ class TestUpdate:
 
 class TestUpdateOnly:
     @pytest.mark.parametrize(
-        ("only", "counts", "names"),
+        ("update_mode", "counts", "names"),
         [
             ("new", {"new": 1}, {"new": 1, "cheaper": 3, "same": 3, "gone": 3}),
             ("improved", {"improved": 1}, {"cheaper": 1, "same": 3, "gone": 3}),
