@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.quantities.metrics import STORED, key_for
 from pytest_flopsbudget.results.complexity import Complexity, Latency, MemoryAtPeak, Module, Operator, UnknownOperator
-from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered, reported
+from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered
 from pytest_flopsbudget.results.verdict import Measurement, judge
 
 RUN = Run(plugin="0.1.0", pytest="9.2.0", torch="2.13.0", python="3.11.7")
@@ -27,7 +27,7 @@ def complexity(flops=2000, params=20, **fields):
 
 def measurement(new=None, old=None, *budgets, name="model", accepts=False, **settings):
     one = Measurement(name=name, complexity=new or complexity())
-    return reported(judge(one, budgets, Settings(**settings), old, accepts=accepts))
+    return judge(one, budgets, Settings(**settings), old, accepts=accepts)
 
 
 def a_test(*measurements, nodeid="tests/test_net.py::test_a", line=3, **fields):
@@ -116,7 +116,7 @@ reported_tests = st.builds(
     line=st.integers(0, 99),
     outcome=st.sampled_from(["passed", "failed"]),
     own_failure=st.booleans(),
-    measurements=st.lists(verdicts().map(reported), max_size=2).map(tuple),
+    measurements=st.lists(verdicts(), max_size=2).map(tuple),
     vanished=st.lists(_texts, max_size=1).map(tuple),
 )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
-from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered, reported
+from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered
 from pytest_flopsbudget.results.verdict import Measurement, judge
 from pytest_flopsbudget.storage.baseline import BaselineFile, save
 
@@ -60,7 +60,7 @@ def reported_test(
     budgets = [] if flops_limit is None else [Budget(source="marker", limits={"flops": flops_limit})]
     named = new if isinstance(new, dict) else {"model": new}
     measurements = tuple(
-        reported(judge(Measurement(name=name, complexity=one), budgets, settings or Settings(), old, accepts=False))
+        judge(Measurement(name=name, complexity=one), budgets, settings or Settings(), old, accepts=False)
         for name, one in named.items()
     )
     failed = own_failure or any(measurement.fails for measurement in measurements)

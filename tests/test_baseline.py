@@ -225,6 +225,13 @@ class TestRefusals:
             ". Upgrade pytest-flopsbudget."
         )
 
+    def test_older_format(self, path):
+        """A file of the format that no release wrote is refused with what to do about it."""
+        assert refusal(path, '{\n"format": 1,\n"tests": {}\n}') == (
+            f'{path}, line 2: "format": written by an unreleased pytest-flopsbudget: it is 1, and this version reads 2'
+            ". Delete the file, then run with --flops-budget-update."
+        )
+
     @pytest.mark.parametrize(
         "text",
         [

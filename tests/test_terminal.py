@@ -27,9 +27,11 @@ def complexity(flops=2000, params=20, modules=None, **fields):
 
 
 def entry(new=None, old=None, *budgets, nodeid="test_net.py::test_a", name="model", accepts=False, vanished=()):
-    measurement = Measurement(name=name, complexity=new or complexity(), seconds=0.25)
+    measurement = Measurement(name=name, complexity=new or complexity())
     verdict = judge(measurement, budgets, Settings(), old, accepts=accepts)
-    return Entry.from_builtins(pack_verdicts(nodeid, Path("test_net.py"), 0, [verdict], vanished), passed=True)
+    return Entry.from_builtins(
+        pack_verdicts(nodeid, Path("test_net.py"), 0, [verdict], vanished, seconds=0.25), passed=True
+    )
 
 
 def lines(*entries, width=80, encoding="utf-8", colour=False, settings=None, verbosity=0, accepts=False):

@@ -46,18 +46,12 @@ def test_what_the_strict_reader_reads_it_reads_alike(data, tmp_path, change):
             assert (own.model, own.inputs, own.metrics) == (entry.model, entry.inputs, entry.metrics)
 
 
-def test_a_file_of_format_1():
-    text = """{"format": 1, "tests": {"t": {"model": {
-        "model": "Net", "execution": "shapes", "backward": false, "inputs": [], "metrics": {"flops": 7},
-        "modules": {}, "operators": {}}}}}"""
-    assert read_totals(text.encode(), Path("x")) == {"t": {"model": Totals("Net", (), {"flops": 7})}}
-
-
 @pytest.mark.parametrize(
     ("old", "new"),
     [
         (b'"flops": 64', b'"flops": 64.5'),
         (b'{"metrics"', b'{"metric"'),
+        (b'"format": 2', b'"format": 1'),
         (b'"format": 2', b'"format": 3'),
         (b"lines", b"<<<<<<< HEAD\nlines"),
         (b"float32", b"\xff"),

@@ -14,8 +14,7 @@ from pytest_flopsbudget.config.settings import Budget, Settings
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 from pytest_flopsbudget.results.complexity import Complexity, Module, UnknownOperator
 from pytest_flopsbudget.results.limits import Limit, Unmeasured, Violation
-from pytest_flopsbudget.results.report import to_accept
-from pytest_flopsbudget.results.verdict import Measurement, Verdict, judge
+from pytest_flopsbudget.results.verdict import Measurement, Verdict, judge, to_accept
 
 UNKNOWN = {"mine.twice": UnknownOperator(calls=1, modules=("",))}
 

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.commands.console import Output
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest
+    from pytest_flopsbudget.results.report import Report, ReportedTest
+    from pytest_flopsbudget.results.verdict import Verdict
     from pytest_flopsbudget.storage.baseline import BaselineFile
 
 SUMMARY = "accept what a report measured as the new baseline"
@@ -143,7 +144,7 @@ class _Acceptance:
         if reason:
             self._refused.append(f"{test.nodeid}: {reason}")
             return
-        from pytest_flopsbudget.results.report import to_accept  # noqa: PLC0415 -- see run
+        from pytest_flopsbudget.results.verdict import to_accept  # noqa: PLC0415 -- see run
 
         measured = {measurement.name: to_accept(measurement) for measurement in test.measurements}
         changed = list(self._changes(test, known))
@@ -155,7 +156,7 @@ class _Acceptance:
         from pytest_flopsbudget.reports.wording import format_amount, format_change  # noqa: PLC0415
         from pytest_flopsbudget.results.comparison import compare  # noqa: PLC0415
         from pytest_flopsbudget.results.diff import metrics_to_show  # noqa: PLC0415
-        from pytest_flopsbudget.results.report import to_accept  # noqa: PLC0415
+        from pytest_flopsbudget.results.verdict import to_accept  # noqa: PLC0415
         from pytest_flopsbudget.storage.baseline import as_stored  # noqa: PLC0415
 
         for measurement in test.measurements:
@@ -228,7 +229,7 @@ def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
     return ""
 
 
-def _was_seen(measurement: ReportedMeasurement, baseline: Complexity) -> bool:
+def _was_seen(measurement: Verdict, baseline: Complexity) -> bool:
     """Whether the run held the measurement against this baseline."""
     from pytest_flopsbudget.quantities.metrics import identifying_metrics  # noqa: PLC0415
     from pytest_flopsbudget.results.comparison import before  # noqa: PLC0415 -- see run

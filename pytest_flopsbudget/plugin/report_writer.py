@@ -138,7 +138,7 @@ def _commands(report: Report, config: pytest.Config) -> list[str]:
 
 
 def _report(session: pytest.Session, settings: Settings, run_record: RunRecord | None) -> Report:
-    from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered, reported  # noqa: PLC0415 -- msgspec
+    from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered  # noqa: PLC0415 -- msgspec
 
     root = session.config.rootpath
     tests = (
@@ -148,7 +148,7 @@ def _report(session: pytest.Session, settings: Settings, run_record: RunRecord |
             line=entry.line + 1,
             outcome="passed" if entry.passed else "failed",
             own_failure=entry.own_failure,
-            measurements=tuple(map(reported, entry.unpack_verdicts())),
+            measurements=entry.unpack_verdicts(),
             vanished=entry.vanished,
         )
         for entry in run_record or ()

@@ -198,7 +198,8 @@ class BudgetSession:
         vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
         if not verdicts and not vanished:
             return None, ""
-        payload = pack_verdicts(nodeid, item.path, item.location[1] or 0, verdicts, vanished)
+        seconds = sum(measurement.seconds for measurement in measurements)
+        payload = pack_verdicts(nodeid, item.path, item.location[1] or 0, verdicts, vanished, seconds=seconds)
         return payload, use_signs(text) if self._signs else text
 
     @cached_property

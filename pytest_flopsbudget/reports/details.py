@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.report import Judged
+    from pytest_flopsbudget.results.verdict import Verdict
 
 
 _PARTS = METRICS["time"].derived
@@ -76,7 +76,7 @@ def latency_lines(complexity: Complexity) -> Iterator[str]:
     )
 
 
-def noisy_latency_lines(verdict: Judged) -> Iterator[str]:
+def noisy_latency_lines(verdict: Verdict) -> Iterator[str]:
     """Why a latency was held to nothing."""
     for one in verdict.unjudged:
         spread, allowed = (

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.comparison import Comparison
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.diff import Diff, ModuleChange
-    from pytest_flopsbudget.results.report import Judged
+    from pytest_flopsbudget.results.verdict import Verdict
 
 #: Rows of each list; the rest is summed up in one.
 _MAX_ROWS = 12
@@ -36,7 +36,7 @@ _MAX_MODULES = 5
 _NO_OPERATORS = ("higher_order.", "threading.")
 
 
-def explain(nodeid: str, verdicts: Sequence[Judged]) -> str:
+def explain(nodeid: str, verdicts: Sequence[Verdict]) -> str:
     """All that is wrong with a test's measurements; empty where nothing is."""
     several = len(verdicts) > 1
     blocks = [
@@ -47,7 +47,7 @@ def explain(nodeid: str, verdicts: Sequence[Judged]) -> str:
     return "\n\n".join(blocks)
 
 
-def _explain_one(nodeid: str, verdict: Judged, label: str) -> Iterator[str]:
+def _explain_one(nodeid: str, verdict: Verdict, label: str) -> Iterator[str]:
     yield from _limits(verdict, label)
     yield from _reactions(verdict, label)
     yield from run_changes(verdict.comparison)
@@ -67,7 +67,7 @@ def _explain_one(nodeid: str, verdict: Judged, label: str) -> Iterator[str]:
         yield f"to accept{held}: {update_command(nodeid)}"
 
 
-def _limits(verdict: Judged, label: str) -> Iterator[str]:
+def _limits(verdict: Verdict, label: str) -> Iterator[str]:
     for item in verdict.broken:
         yield label + _broken(item)
         yield f"    limit set by {item.source}"
@@ -77,7 +77,7 @@ def _limits(verdict: Judged, label: str) -> Iterator[str]:
         yield f"    limit set by {pattern.source}"
 
 
-def _reactions(verdict: Judged, label: str) -> Iterator[str]:
+def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
     """What the settings make of the baseline and of unknown operators."""
     changes = verdict.comparison.changes
     if "regressed" in verdict.failing:
@@ -96,7 +96,7 @@ def _reactions(verdict: Judged, label: str) -> Iterator[str]:
         yield from formula_hint([verdict.complexity])
 
 
-def _reasons(verdict: Judged) -> Iterator[str]:
+def _reasons(verdict: Verdict) -> Iterator[str]:
     """What filled the memory and what bounds the times, where those are what is wrong."""
     wrong = {item.metric for item in verdict.broken}
     wrong |= {change.metric for change in verdict.comparison.changes if not change.allowed}

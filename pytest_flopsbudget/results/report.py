@@ -10,13 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from pytest_flopsbudget.config.settings import Reaction
-from pytest_flopsbudget.results.comparison import Comparison
-from pytest_flopsbudget.results.complexity import Complexity, Count
-from pytest_flopsbudget.results.diff import Diff
+from pytest_flopsbudget.results.complexity import Count
 from pytest_flopsbudget.results.folding import natural_key
-from pytest_flopsbudget.results.latency_noise import NoisyLatency, without_metrics
-from pytest_flopsbudget.results.limits import Limit, Share, UnmatchedPattern, Unmeasured, Violation
-from pytest_flopsbudget.results.verdict import Outcome, Verdict, _names
+from pytest_flopsbudget.results.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -60,47 +56,6 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     errors: tuple[str, ...] = ()
 
 
-class ReportedMeasurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measurement and what became of it."""
-
-    #: Its name within its test.
-    name: str
-    #: The one word that says most.
-    outcome: Outcome
-    #: Whether the test fails for it.
-    fails: bool
-    #: How often it was measured; the largest measurement counts.
-    times: int = 1
-    #: Whether it was accepted as the new baseline, as far as the run's update goes.
-    accepted: bool = False
-    #: Which of the settings' reactions fail the test.
-    failing: tuple[Outcome, ...] = ()
-    #: Metric key → the limit of the whole model that holds.
-    limits: dict[str, Limit] = {}
-    #: Pattern of module paths → metric key → the limit that holds for every module that matches.
-    module_limits: dict[str, dict[str, Limit]] = {}
-    #: Phase → metric key → the limit that holds for its work.
-    phase_limits: dict[str, dict[str, Limit]] = {}
-    #: The limit that is used up most.
-    share: Share | None = None
-    #: Limits that were exceeded, or that hold for what was not measured.
-    broken: tuple[Violation | Unmeasured, ...] = ()
-    #: Module patterns that match nothing.
-    unmatched: tuple[UnmatchedPattern, ...] = ()
-    #: The measurement held against its baseline.
-    comparison: Comparison
-    #: Latencies that are too uneven to be judged.
-    unjudged: tuple[NoisyLatency, ...] = ()
-    #: Through what the metrics changed, module by module and operator by operator.
-    diffs: tuple[Diff, ...] = ()
-    #: What was measured. In a file, equal siblings among its modules stand on one line, "layers.{0-31}.mlp".
-    complexity: Complexity
-
-
-#: What the texts of reports are made from, in the process that measured and from a file.
-Judged = Verdict | ReportedMeasurement
-
-
 class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One test that measured something, or that no longer measured what its baseline holds."""
 
@@ -115,7 +70,7 @@ class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     #: Whether it failed for a reason of its own, instead of its budget or besides it.
     own_failure: bool = False
     #: What it measured, in its own order.
-    measurements: tuple[ReportedMeasurement, ...] = ()
+    measurements: tuple[Verdict, ...] = ()
     #: Names in its baseline that it did not measure.
     vanished: tuple[str, ...] = ()
 
@@ -143,18 +98,3 @@ def ordered(tests: Iterable[ReportedTest]) -> tuple[ReportedTest, ...]:
         return test.nodeid.partition("::")[0], test.line, natural_key(test.nodeid)
 
     return tuple(sorted(tests, key=place))
-
-
-def reported(verdict: Verdict) -> ReportedMeasurement:
-    """A verdict as reports hold it."""
-    names = [field for field in ReportedMeasurement.__struct_fields__ if field not in {"outcome", "fails"}]
-    values = {name: getattr(verdict, name) for name in names}
-    return ReportedMeasurement(outcome=verdict.outcome, fails=verdict.fails, **values)
-
-
-def to_accept(judged: Verdict | ReportedMeasurement) -> Complexity:
-    """What becomes the baseline where a measurement is accepted: all of it but the latencies that tell nothing new.
-
-    Those were too uneven to be judged, or differ from the baseline's by no more than a clock does.
-    """
-    return without_metrics(judged.complexity, {*_names(judged.unjudged), *judged.comparison.steady})

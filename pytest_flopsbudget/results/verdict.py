@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from pytest_flopsbudget.results.comparison import Comparison, compare, tightens
 from pytest_flopsbudget.results.complexity import Complexity
@@ -26,7 +27,7 @@ from pytest_flopsbudget.results.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from pytest_flopsbudget.config.settings import Budget, Settings
 
@@ -36,55 +37,41 @@ Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "i
 UpdateMode = Literal["new", "improved"]
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a measurement is, what it should be, and which differences fail the test. Travels between processes."""
+class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measurement and how it was judged. Plain data, which other processes and report files hold as it is."""
 
     #: The measurement's name within its test.
     name: str
-    complexity: Complexity
-    #: How often this name was measured; the largest measurement counts.
-    times: int
-    #: Seconds that all of its measurements took.
-    seconds: float
-    #: Metric key → the limit of the whole model that holds.
-    limits: dict[str, Limit] = {}
-    #: Pattern of module paths → metric key → the limit that holds for every module that matches.
-    module_limits: dict[str, dict[str, Limit]] = {}
-    #: Phase → metric key → the limit that holds for its work.
-    phase_limits: dict[str, dict[str, Limit]] = {}
-    #: Limits that were exceeded, or that hold for what was not measured.
-    broken: tuple[Violation | Unmeasured, ...] = ()
-    #: Module patterns that match nothing.
-    unmatched: tuple[UnmatchedPattern, ...] = ()
-    comparison: Comparison
-    #: Through what the metrics changed, for those whose modules tell something that no other's tell.
-    diffs: tuple[Diff, ...] = ()
-    #: The limit that is used up most.
-    share: Share | None = None
-    #: Latencies that are too uneven to be judged.
-    unjudged: tuple[NoisyLatency, ...] = ()
-    #: Whether the run accepts this measurement as the new baseline.
+    #: The most important result, in one word.
+    outcome: Outcome
+    #: Whether the test fails because of this measurement.
+    fails: bool
+    #: How often the test measured under this name; the largest measurement counts.
+    times: int = 1
+    #: Whether the run accepts the measurement as the new baseline, if the test passes.
     accepted: bool = False
-    #: Which of the settings' reactions fail the test: "regressed", "new", "improved", "unknown operators".
+    #: The outcomes that fail the test because a setting says so.
     failing: tuple[Outcome, ...] = ()
-
-    @property
-    def fails(self) -> bool:
-        """Whether the test that measured fails for it."""
-        return bool(self.broken or self.unmatched or self.failing)
-
-    @property
-    def outcome(self) -> Outcome:
-        """The one word that says most."""
-        if self.broken or self.unmatched:
-            return "over limit"
-        if "unknown operators" in self.failing:
-            return "unknown operators"
-        if self.comparison.status == "regressed":
-            return "accepted" if self.accepted else "regressed"
-        if self.comparison.status == "improved":
-            return "improved"
-        return "new" if self.comparison.status == "new" else "ok"
+    #: Metric key → the limit of the whole model that applies.
+    limits: dict[str, Limit] = {}
+    #: Pattern of module paths → metric key → the limit that applies to every module that matches.
+    module_limits: dict[str, dict[str, Limit]] = {}
+    #: Phase → metric key → the limit that applies to the work of this phase.
+    phase_limits: dict[str, dict[str, Limit]] = {}
+    #: The limit of which the largest share is used.
+    share: Share | None = None
+    #: Limits that were exceeded, and limits on metrics that were not measured.
+    broken: tuple[Violation | Unmeasured, ...] = ()
+    #: Module patterns that match no module.
+    unmatched: tuple[UnmatchedPattern, ...] = ()
+    #: The measurement compared with its baseline.
+    comparison: Comparison
+    #: Latencies that vary too much between runs to be judged.
+    unjudged: tuple[NoisyLatency, ...] = ()
+    #: The modules and operators through which each metric changed.
+    diffs: tuple[Diff, ...] = ()
+    #: The measured costs. In a file, equal siblings among the modules share a line, "layers.{0-31}.mlp".
+    complexity: Complexity
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,11 +104,56 @@ def judge(
     complexity = measurement.complexity
     effective = name_machine(merge_budgets(budgets), complexity)
     tolerance = tolerance_for(budgets, settings)
-    uneven = find_noisy_latency(complexity, tolerance)
-    comparison = compare(baseline, without_metrics(complexity, _names(uneven)), tolerance)
-    held = drop_metrics(effective, _names(uneven))
+    noisy = find_noisy_latency(complexity, tolerance)
+    comparison = compare(baseline, without_metrics(complexity, _metrics_of(noisy)), tolerance)
+    held = drop_metrics(effective, _metrics_of(noisy))
     everywhere = settings.limits.source if settings.limits is not None else None
     accepted = _is_accepted(comparison, accepts)
+    failing = _failing(complexity, comparison, settings, accepted=accepted)
+    # The pyproject's limits for all models: not every model has the phase or the module, and not every run is timed.
+    broken = tuple(
+        item
+        for item in check_limits(complexity, held)
+        if not (isinstance(item, Unmeasured) and (item.phase or item.metric == "latency") and item.source == everywhere)
+    )
+    unmatched = tuple(item for item in find_unmatched(complexity, effective) if item.source != everywhere)
+    return Verdict(
+        name=measurement.name,
+        outcome="over limit" if broken or unmatched else _outcome(comparison, failing, accepted=accepted),
+        fails=bool(broken or unmatched or failing),
+        times=measurement.times,
+        accepted=accepted,
+        failing=failing,
+        limits=effective.limits,
+        module_limits=effective.modules,
+        phase_limits=effective.phases,
+        share=largest_share(complexity, held),
+        broken=broken,
+        unmatched=unmatched,
+        comparison=comparison,
+        unjudged=noisy,
+        diffs=_diffs(baseline, complexity, comparison),
+        complexity=complexity,
+    )
+
+
+def refuse(verdict: Verdict) -> Verdict:
+    """Return the verdict for a test that did not pass: its measurement does not become the baseline."""
+    outcome: Outcome = "regressed" if verdict.outcome == "accepted" else verdict.outcome
+    return replace(verdict, accepted=False, outcome=outcome)
+
+
+def to_accept(verdict: Verdict) -> Complexity:
+    """Return what becomes the baseline if the measurement is accepted: all of it but the latencies to be ignored.
+
+    A latency is ignored if it varies too much to be judged, or if it is within its tolerance of the baseline's.
+    """
+    return without_metrics(verdict.complexity, {*_metrics_of(verdict.unjudged), *verdict.comparison.steady})
+
+
+def _failing(
+    complexity: Complexity, comparison: Comparison, settings: Settings, *, accepted: bool
+) -> tuple[Outcome, ...]:
     failing: list[Outcome] = []
     if not accepted:
         if comparison.status == "regressed":
@@ -132,34 +164,24 @@ def judge(
             failing.append("improved")
     if complexity.unknown_operators and settings.unknown_operators == "fail":
         failing.append("unknown operators")
-    return Verdict(
-        name=measurement.name,
-        complexity=complexity,
-        times=measurement.times,
-        seconds=measurement.seconds,
-        limits=effective.limits,
-        module_limits=effective.modules,
-        phase_limits=effective.phases,
-        # What holds for all models need not name a module, or a phase, of each of them, nor can all of them be timed.
-        broken=tuple(
-            item
-            for item in check_limits(complexity, held)
-            if not (
-                isinstance(item, Unmeasured) and (item.phase or item.metric == "latency") and item.source == everywhere
-            )
-        ),
-        unmatched=tuple(item for item in find_unmatched(complexity, effective) if item.source != everywhere),
-        comparison=comparison,
-        diffs=_diffs(baseline, complexity, comparison),
-        share=largest_share(complexity, held),
-        unjudged=uneven,
-        accepted=accepted,
-        failing=tuple(failing),
-    )
+    return tuple(failing)
 
 
-def _names(uneven: Iterable[NoisyLatency]) -> set[str]:
-    return {one.metric for one in uneven}
+def _outcome(comparison: Comparison, failing: Collection[Outcome], *, accepted: bool) -> Outcome:
+    """Return the outcome of a measurement that is within its limits."""
+    if "unknown operators" in failing:
+        return "unknown operators"
+    match comparison.status:
+        case "regressed":
+            return "accepted" if accepted else "regressed"
+        case "improved" | "new" as status:
+            return status
+        case _:
+            return "ok"
+
+
+def _metrics_of(noisy: Iterable[NoisyLatency]) -> set[str]:
+    return {one.metric for one in noisy}
 
 
 def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> tuple[Diff, ...]:

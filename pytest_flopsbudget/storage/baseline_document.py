@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
-from pytest_flopsbudget.results import baseline_format_1
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.storage import baseline_lines
 from pytest_flopsbudget.storage.strict_json import FaultError, convert, line_at, lines_of, parse
@@ -102,11 +101,12 @@ def _read(data: object, text: str, path: Path) -> Content:
     if not isinstance(data, dict):
         raise FaultError("no baseline, which is a JSON object", line=1)
     written = data.get("format")
-    if isinstance(written, int) and written > FORMAT:
-        reason = f"written by a newer pytest-flopsbudget: it is {written}, and this version reads up to {FORMAT}"
-        raise FaultError(reason, ("format",), remedy="Upgrade pytest-flopsbudget.")
-    if written == 1 and not isinstance(written, bool):
-        return Content(baseline_format_1.read(data))
+    if isinstance(written, int) and not isinstance(written, bool) and written != FORMAT:
+        if written > FORMAT:
+            reason = f"written by a newer pytest-flopsbudget: it is {written}, and this version reads up to {FORMAT}"
+            raise FaultError(reason, ("format",), remedy="Upgrade pytest-flopsbudget.")
+        reason = f"written by an unreleased pytest-flopsbudget: it is {written}, and this version reads {FORMAT}"
+        raise FaultError(reason, ("format",), remedy="Delete the file, then run with --flops-budget-update.")
     lines = convert(data, _FileTable).lines
     entries, faults = baseline_lines.read(lines)
     torn: dict[str, str] = {}

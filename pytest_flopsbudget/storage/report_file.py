@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_flopsbudget.results.complexity import Complexity
-    from pytest_flopsbudget.results.report import ReportedMeasurement
+    from pytest_flopsbudget.results.verdict import Verdict
     from pytest_flopsbudget.storage.strict_json import JsonPath
 
 
@@ -163,7 +163,7 @@ def _named_metrics(report: Report) -> Iterator[tuple[JsonPath, str, bool]]:
                 yield (*place, "complexity", *below), key, True
 
 
-def _of_verdict(measurement: ReportedMeasurement) -> Iterator[tuple[JsonPath, str]]:
+def _of_verdict(measurement: Verdict) -> Iterator[tuple[JsonPath, str]]:
     for key in measurement.limits:
         yield ("limits",), key
     for table, limited in (("module_limits", measurement.module_limits), ("phase_limits", measurement.phase_limits)):

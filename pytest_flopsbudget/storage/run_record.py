@@ -17,8 +17,7 @@ from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
 from pytest_flopsbudget.results.folding import natural_key
 from pytest_flopsbudget.results.renames import find_renames
-from pytest_flopsbudget.results.report import to_accept
-from pytest_flopsbudget.results.verdict import Verdict
+from pytest_flopsbudget.results.verdict import Verdict, refuse, to_accept
 from pytest_flopsbudget.storage.baseline import change, load, update_entries
 from pytest_flopsbudget.storage.orphans import find_orphans
 
@@ -74,6 +73,8 @@ class Entry:
     packed_verdicts: bytes
     #: Names in its baseline that it did not measure.
     vanished: tuple[str, ...]
+    #: How many seconds its measurements took.
+    seconds: float
     #: Whether all phases of the test passed so far.
     passed: bool
     #: Whether it failed for a reason of its own, instead of its budget or besides it.
@@ -89,6 +90,7 @@ class Entry:
             verdicts=msgspec.convert([*map(_without_parts, data["verdicts"])], tuple[Verdict, ...]),
             packed_verdicts=zlib.compress(marshal.dumps(data["verdicts"]), 1),
             vanished=tuple(data["vanished"]),
+            seconds=data["seconds"],
             passed=passed,
             own_failure=data.get("own_failure", False),
         )
@@ -104,17 +106,13 @@ class Entry:
     def fail(self) -> None:
         """The test did not pass: nothing that it measured is accepted."""
         self.passed = False
-        self.verdicts = _refused(self.verdicts)
+        self.verdicts = tuple(map(refuse, self.verdicts))
 
     def unpack_verdicts(self) -> tuple[Verdict, ...]:
         """The verdicts with all that was measured."""
         data = marshal.loads(zlib.decompress(self.packed_verdicts))  # noqa: S302 -- what this process packed itself
         verdicts = msgspec.convert(data, tuple[Verdict, ...])
-        return verdicts if self.passed else _refused(verdicts)
-
-
-def _refused(verdicts: tuple[Verdict, ...]) -> tuple[Verdict, ...]:
-    return tuple(msgspec.structs.replace(verdict, accepted=False) for verdict in verdicts)
+        return verdicts if self.passed else tuple(map(refuse, verdicts))
 
 
 def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
@@ -267,8 +265,14 @@ def _outcomes(entries: Sequence[Entry], update_mode: UpdateMode | None) -> Count
     return +counts
 
 
-def pack_verdicts(
-    nodeid: str, test_file: Path, line: int, verdicts: Sequence[Verdict], vanished: Sequence[str]
+def pack_verdicts(  # noqa: PLR0913 -- what a test's report carries
+    nodeid: str,
+    test_file: Path,
+    line: int,
+    verdicts: Sequence[Verdict],
+    vanished: Sequence[str],
+    *,
+    seconds: float = 0.0,
 ) -> dict[str, Any]:
     """What a test report carries: plain builtins, which reach another process."""
     return {
@@ -277,4 +281,5 @@ def pack_verdicts(
         "line": line,
         "verdicts": msgspec.to_builtins(tuple(verdicts)),
         "vanished": list(vanished),
+        "seconds": seconds,
     }

@@ -22,7 +22,8 @@ from pytest_flopsbudget.results.comparison import before
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from pytest_flopsbudget.results.report import Report, ReportedMeasurement
+    from pytest_flopsbudget.results.report import Report
+    from pytest_flopsbudget.results.verdict import Verdict
 
 
 _TEST = ("nodeid", "name", "file", "line", "test_outcome", "verdict", "fails")
@@ -92,7 +93,7 @@ def _named(report: Report) -> list[str]:
     return sort_metrics(found)
 
 
-def _amounts(measurement: ReportedMeasurement, keys: Iterable[str]) -> dict[str, str]:
+def _amounts(measurement: Verdict, keys: Iterable[str]) -> dict[str, str]:
     accepted = before(measurement.comparison, measurement.complexity.metrics)
     amounts = {}
     for key in keys:

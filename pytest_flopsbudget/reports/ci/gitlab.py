@@ -14,7 +14,8 @@ from pytest_flopsbudget.quantities.metrics import devices_in, key_for, metric_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_flopsbudget.results.report import Report, ReportedMeasurement
+    from pytest_flopsbudget.results.report import Report
+    from pytest_flopsbudget.results.verdict import Verdict
 
 
 _PREFIX = "flops_budget_"
@@ -47,7 +48,7 @@ def _lines(report: Report) -> Iterator[str]:
                 yield f'{_PREFIX}{head}{{test="{_escaped(nodeid)}",name="{_escaped(name)}"{place}}} {value}'
 
 
-def _judged(measurement: ReportedMeasurement) -> dict[str, int]:
+def _judged(measurement: Verdict) -> dict[str, int]:
     uneven = {one.metric for one in measurement.unjudged}
     return {key: value for key, value in measurement.complexity.metrics.items() if key not in uneven}
 

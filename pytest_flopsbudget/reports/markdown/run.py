@@ -18,7 +18,8 @@ from pytest_flopsbudget.results.verdict import Outcome
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_flopsbudget.results.report import Report, ReportedMeasurement, ReportedTest
+    from pytest_flopsbudget.results.report import Report, ReportedTest
+    from pytest_flopsbudget.results.verdict import Verdict
 
 
 #: The share of the room that the table may take from the details.
@@ -38,7 +39,7 @@ _SIGNS: dict[Outcome, str] = {
     "ok": "✅",
 }
 
-_Row = tuple["ReportedTest", "ReportedMeasurement"]
+_Row = tuple["ReportedTest", "Verdict"]
 
 
 def text(report: Report, maximum: int = COMMENT) -> str:
@@ -147,7 +148,7 @@ def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
     return "".join(lines)
 
 
-def _cells(report: Report, test: ReportedTest, measurement: ReportedMeasurement) -> tuple[str, ...]:
+def _cells(report: Report, test: ReportedTest, measurement: Verdict) -> tuple[str, ...]:
     metrics, show = measurement.complexity.metrics, report.run.show
     return (
         "❌" if measurement.fails else _SIGNS[measurement.outcome],
@@ -160,7 +161,7 @@ def _cells(report: Report, test: ReportedTest, measurement: ReportedMeasurement)
     )
 
 
-def _label(test: ReportedTest, measurement: ReportedMeasurement) -> str:
+def _label(test: ReportedTest, measurement: Verdict) -> str:
     return _end_of(label(test.nodeid, measurement.name, alone=len(test.measurements) == 1))
 
 
@@ -212,7 +213,7 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
             yield _end_of(test.nodeid), lines
 
 
-def _verdict_lines(report: Report, measurement: ReportedMeasurement, nodeid: str) -> Iterator[str]:
+def _verdict_lines(report: Report, measurement: Verdict, nodeid: str) -> Iterator[str]:
     """What there is to say of a measurement: why it fails or how it changed, and what a reader of it should know."""
     complexity = measurement.complexity
     if measurement.fails:

@@ -193,7 +193,7 @@ def _params(module: Module) -> str:
 def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> Iterator[str]:
     verdicts = [verdict for entry in entries for verdict in entry.verdicts]
     total = sum(verdict.complexity.flops for verdict in verdicts)
-    seconds = sum(verdict.seconds for verdict in verdicts)
+    seconds = sum(entry.seconds for entry in entries)
     outcomes = Counter(verdict.outcome for verdict in verdicts)
     words = ", ".join(f"{outcomes[outcome]} {outcome}" for outcome in STYLES if outcomes[outcome])
     if verdicts:
