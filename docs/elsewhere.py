@@ -1,8 +1,8 @@
-"""Puts somebody else's test suite under watch: the same tests have to pass with and without, and a baseline is drawn.
+"""Watch the test suite of another project: each test must end as it does without the plugin, and a baseline is written.
 
-``make elsewhere`` takes the source distribution of a library from the package index, which needs the network, and
-touches neither it nor this project's environment: it is unpacked to a folder of its own, and what it needs besides
-PyTorch goes there too.
+``make elsewhere`` downloads the source distribution of a library from the package index, which needs the network. It
+changes neither the library nor this project's environment: the library is unpacked to a temporary folder, and the
+packages that it needs besides PyTorch are installed there too.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-#: A library of small models in plain PyTorch whose source distribution carries its tests.
+#: A library of small models in plain PyTorch whose source distribution contains its tests.
 LIBRARY = "vit-pytorch==1.26.11"
-#: What it imports besides PyTorch; without their own requirements, so that PyTorch stays the one that is here.
+#: The packages that it imports besides PyTorch. Their requirements are not installed, so that PyTorch stays the same.
 BESIDE = ("einops==0.8.2", "torchvision==0.28.*", "pillow")
-#: The library takes image transforms from torchvision, which are Python. Its operators are built for PyTorch with CUDA;
-#: beside a PyTorch without, they do not load, and then it misses two that it describes.
+#: The library uses torchvision's image transforms, which are Python code. torchvision's operators are built for PyTorch
+#: with CUDA and do not load without it; this defines the two operators that its import then needs.
 WITHOUT_OPERATORS = """
 import torch
 
@@ -48,7 +48,7 @@ def _unpacked(folder: Path) -> Path:
 
 
 def _run(tests: Path, packages: Path, *args: str) -> tuple[dict[str, str], float, str]:
-    """(test → how it ended, seconds of all tests, the last lines) of a run of the suite."""
+    """Run the suite; return test → outcome, the seconds of the run, and its output."""
     results = packages / "results.xml"
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "without_operators", *args]
     command += [f"--junit-xml={results}", "tests"]
@@ -58,7 +58,7 @@ def _run(tests: Path, packages: Path, *args: str) -> tuple[dict[str, str], float
         command, cwd=tests, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False
     )
     seconds = time.perf_counter() - begin
-    suite = ET.parse(results).getroot()  # noqa: S314 -- pytest wrote it just now
+    suite = ET.parse(results).getroot()  # noqa: S314 -- pytest wrote this file
     ended = {
         f"{case.get('classname')}::{case.get('name')}": next(
             (part.tag for part in case if part.tag in {"failure", "error", "skipped"}), "passed"
@@ -69,14 +69,14 @@ def _run(tests: Path, packages: Path, *args: str) -> tuple[dict[str, str], float
 
 
 def main() -> int:
-    """Run the suite without the plugin, watched, and watched against its first baseline."""
+    """Run the suite without the plugin, then watched, then watched and compared with its first baseline."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         root, packages = _unpacked(folder), folder / "packages"
         _pip("install", "--no-deps", "--target", str(packages), *BESIDE)
         (packages / "without_operators.py").write_text(WITHOUT_OPERATORS, encoding="utf-8")
         plain, plain_seconds, _ = _run(root, packages, "-p", "no:flopsbudget")
-        # A project of its own, whose pyproject is not ours to change: pytest is given another root.
+        # The library's pyproject.toml in this copy is replaced by the settings of the plugin.
         (root / "pyproject.toml").write_text(SETTINGS, encoding="utf-8")
         watched, seconds, text = _run(root, packages, "--flops-budget-update")
         again, _, _ = _run(root, packages)
@@ -88,7 +88,7 @@ def main() -> int:
             f"{LIBRARY}: {len(plain)} tests, of which {passed} pass without the plugin",
             f"baselines: {', '.join(baselines)}",
             f"watched, each test ends as it does without the plugin: {'yes' if watched == plain else 'no'}",
-            f"held to that baseline in a second run, these differ: {', '.join(differing) or 'none'}",
+            f"compared with that baseline in a second run, these differ: {', '.join(differing) or 'none'}",
             f"{plain_seconds:.1f} s without the plugin, {seconds:.1f} s watched",
         ]
         sys.stdout.write("\n".join(lines) + "\n")

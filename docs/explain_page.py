@@ -1,4 +1,4 @@
-"""Writes the page of explain.md, by counting GPT-2 for it: ``cd docs && python -m explain_page``."""
+"""Count GPT-2 and write its page into explain.md: ``cd docs && python -m explain_page``."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from pytest_flopsbudget import measure
 from pytest_flopsbudget.config.settings import Budget, Settings
-from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.reports.terminal import explain
 from pytest_flopsbudget.reports.terminal.screen import Screen
@@ -23,7 +23,7 @@ _SCREEN = Screen(width=80, colour=False, encoding="utf-8")
 
 
 def explained() -> str:
-    """What a run of `NODEID` shows: GPT-2 for 128 tokens on an A100, within its limit and as it was before."""
+    """Return the page that a run of `NODEID` shows: GPT-2 for 128 tokens on an A100, within its limit, unchanged."""
     with torch.device("meta"):
         model: torch.nn.Module = GPT2LMHeadModel(GPT2Config())
         tokens = torch.zeros(1, 128, dtype=torch.long)
@@ -34,7 +34,7 @@ def explained() -> str:
 
 
 def page(old: str) -> str:
-    """The page as the model is counted now."""
+    """Return the page ``old`` with its output made from a new count."""
     before, _, rest = old.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:

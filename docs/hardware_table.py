@@ -1,4 +1,4 @@
-"""Writes the tables of hardware.md, from the profiles themselves: ``cd docs && python -m hardware_table``."""
+"""Write the tables of hardware.md from the devices' profiles: ``cd docs && python -m hardware_table``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _SHORT = {
 
 
 def tables() -> str:
-    """A table of figures, and lists of their sources."""
+    """Return a table of the devices' figures and lists of the sources of these figures, as Markdown."""
     head = (
         "device",
         *(_SHORT[dtype] for dtype in DTYPES),
-        "FP32, FP16 besides products",
+        "FP32, FP16 without matrix units",
         "bandwidth",
         "memory",
         "launch",
@@ -49,7 +49,7 @@ def _sources() -> Iterable[str]:
 
 
 def _launches() -> Iterable[str]:
-    """What launches cost, a line for all devices that share a source."""
+    """Yield the source of each launch time: one line for all devices that share it."""
     sharing: dict[str, list[str]] = {}
     for device in DEVICES.values():
         for text in device.sources:
@@ -60,7 +60,7 @@ def _launches() -> Iterable[str]:
 
 
 def page(old: str) -> str:
-    """The page with its tables as the profiles are now."""
+    """Return the page ``old`` with its tables made from the current profiles."""
     before, _, rest = old.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
@@ -80,7 +80,7 @@ def _cells(device: Device) -> tuple[str, ...]:
 
 
 def _tera(rate: int) -> str:
-    """TFLOP/s in four significant digits."""
+    """Format a rate in TFLOP/s with four significant digits."""
     return f"{rate / 10**12:.4g}"
 
 

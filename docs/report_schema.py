@@ -1,4 +1,4 @@
-"""Writes the JSON Schema of reports, from the types that they are read with: ``cd docs && python -m report_schema``."""
+"""Write the JSON Schema of reports, from the types that read them: ``cd docs && python -m report_schema``."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _FIELD = re.compile(r"((?:^ +#: .*\n)+) +(\w+):", re.MULTILINE)
 
 
 def text() -> str:
-    """The schema, as the file holds it."""
+    """Return the schema as the text of its file."""
     schema = msgspec.json.schema(report.Report)
     for struct in _structs(report.Report):
         definition = schema["$defs"][struct.__name__]
         definition["description"] = inspect.cleandoc(struct.__doc__ or "")
         for name, words in _descriptions(struct).items():
-            # Beside a reference too: since draft 2019-09, what stands beside one counts.
+            # Next to a $ref too: since draft 2019-09, keywords next to a $ref apply.
             definition["properties"][name]["description"] = words
     schema["$defs"]["Report"]["required"].insert(0, "format")
     _name_metrics(schema)
@@ -41,7 +41,7 @@ def text() -> str:
 
 
 def _structs(kind: Any) -> list[type[msgspec.Struct]]:
-    """The structs that a type is made of, itself included, each once."""
+    """Return the structs that a type consists of, itself included, each once."""
     found: dict[type[msgspec.Struct], None] = {}
     waiting = [kind]
     while waiting:
@@ -56,7 +56,7 @@ def _structs(kind: Any) -> list[type[msgspec.Struct]]:
 
 
 def _descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
-    """Field → the comment above it, of a struct and of those that it builds on."""
+    """Return field → the comment above it, for a struct and its base classes."""
     found = {}
     for one in reversed(struct.__mro__):
         if issubclass(one, msgspec.Struct) and one is not msgspec.Struct:
@@ -66,7 +66,7 @@ def _descriptions(struct: type[msgspec.Struct]) -> dict[str, str]:
 
 
 def _keys(plain: Iterable[str], by_name: Iterable[str]) -> dict[str, Any]:
-    """What may stand where a metric is named: a key, or one with the name of a device or a machine in brackets."""
+    """Return a schema of metric keys: plain keys, or keys with the name of a device or machine in brackets."""
     return {"anyOf": [{"enum": list(plain)}, {"pattern": rf"^({'|'.join(by_name)})\[[^\]]+\]$"}]}
 
 
@@ -77,7 +77,7 @@ _ANY = _keys(
 
 
 def _name_metrics(schema: dict[str, Any]) -> None:
-    """Say which metrics there are: msgspec knows them as texts."""
+    """Restrict keys and values that name metrics to existing metrics; msgspec only knows that they are texts."""
     for definition in schema["$defs"].values():
         properties = definition.get("properties", {})
         if "metrics" in properties:

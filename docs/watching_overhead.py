@@ -1,4 +1,4 @@
-"""How much longer a model runs while it is watched: both in one process, in turns, the shortest of each."""
+"""Measure how much longer a model runs while it is watched: alternate both in one process, keep the shortest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 
-from pytest_flopsbudget.counting.watch import watch
+from pytest_flopsbudget import watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ def _seconds(run: Callable[[], object], times: int) -> float:
 
 
 def compared(run: Callable[[], object], times: int, rounds: int = 15) -> tuple[float, float]:
-    """(seconds of a run, of a watched one)."""
+    """Return the seconds of a run that is not watched, and of a watched run."""
     run()
     plain, watched = [], []
     for _ in range(rounds):
@@ -51,13 +51,13 @@ def _cases() -> Iterator[tuple[str, Callable[[], object], int]]:
 
     yield "ResNet-50, one image of 224x224", lambda: resnet(image), 1
     yield "two convolutions, 64 digits", lambda: digits(numbers), 10
-    yield "the same, a training step", step, 10
+    yield "two convolutions, 64 digits, a training step", step, 10
     yield "8-16-4 perceptron, 8 rows", lambda: perceptron(rows), 500
 
 
 def main() -> None:
-    """Print a table."""
-    lines = [f"torch {torch.__version__}, {torch.get_num_threads()} threads", "", "| | plain | watched | ratio |"]
+    """Print the table of docs/watching.md."""
+    lines = [f"torch {torch.__version__}, {torch.get_num_threads()} threads", "", "| | not watched | watched | ratio |"]
     lines.append("|---|---|---|---|")
     for name, run, times in _cases():
         plain, watched = compared(run, times)

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call, flops_formula
     from pytest_flopsbudget.counting.distributed.world import world
+    from pytest_flopsbudget.counting.latency.benchmark import time_model
     from pytest_flopsbudget.counting.measure import measure
     from pytest_flopsbudget.counting.shape_only import shape_only
+    from pytest_flopsbudget.counting.watch import watch
     from pytest_flopsbudget.errors import BaselineError, BudgetExceededError, UsageError
+    from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
-    from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
+    from pytest_flopsbudget.results.complexity import Complexity, Latency, Module, Operator, Phase, UnknownOperator
+    from pytest_flopsbudget.results.verdict import Measurement, Verdict
 
 #: Public name → the module that holds it. Looked up on first use: importing this package is part of every pytest run,
 #: and most of them measure nothing.
@@ -20,14 +24,21 @@ _HOMES = {
     "BudgetExceededError": "errors",
     "Call": "counting.costs.registry",
     "Complexity": "results.complexity",
+    "Device": "hardware.profile",
     "FlopsBudget": "plugin.fixture",
+    "Latency": "results.complexity",
+    "Measurement": "results.verdict",
     "Module": "results.complexity",
     "Operator": "results.complexity",
+    "Phase": "results.complexity",
     "UnknownOperator": "results.complexity",
     "UsageError": "errors",
+    "Verdict": "results.verdict",
     "flops_formula": "counting.costs.registry",
     "measure": "counting.measure",
     "shape_only": "counting.shape_only",
+    "time_model": "counting.latency.benchmark",
+    "watch": "counting.watch",
     "world": "counting.distributed.world",
 }
 
@@ -36,14 +47,21 @@ __all__ = [
     "BudgetExceededError",
     "Call",
     "Complexity",
+    "Device",
     "FlopsBudget",
+    "Latency",
+    "Measurement",
     "Module",
     "Operator",
+    "Phase",
     "UnknownOperator",
     "UsageError",
+    "Verdict",
     "flops_formula",
     "measure",
     "shape_only",
+    "time_model",
+    "watch",
     "world",
 ]
 

@@ -15,12 +15,12 @@ DEVICE = Device(
     memory=10**6,
     launch=100,
 )
-SUMS = ("flops", "other_flops", "memory_traffic", "operators", "params", "param_bytes")
+SUMS = ("flops", "other_flops", "memory_traffic", "launches", "params", "param_bytes")
 
 
-def metrics(*, flops=0, other=0, traffic=0, operators=1, params=0, param_bytes=None, times=None):
+def metrics(*, flops=0, other=0, traffic=0, launches=1, params=0, param_bytes=None, times=None):
     """Of one place; of times, what compute, memory and launches take on `DEVICE`."""
-    values = (flops, other, traffic, operators, params, 4 * params if param_bytes is None else param_bytes)
+    values = (flops, other, traffic, launches, params, 4 * params if param_bytes is None else param_bytes)
     found = dict(zip(SUMS, values, strict=True))
     parts = ("compute_time", "memory_time", "launch_time")
     return found | {key_for(part, DEVICE.name): time for part, time in zip(parts, times or (), strict=bool(times))}
@@ -61,7 +61,7 @@ def blocks():
     modules["head"] = Module(type="Linear", shape="10->10", calls=1, metrics=head)
     modules["layers"] = Module(type="ModuleList", calls=0, metrics=added(block, block))
     operators = [
-        ("aten.mm", 3, {"flops": 500, "other_flops": 0, "memory_traffic": 1600, "operators": 3}),
-        ("aten.add", 2, {"flops": 0, "other_flops": 20, "memory_traffic": 240, "operators": 2}),
+        ("aten.mm", 3, {"flops": 500, "other_flops": 0, "memory_traffic": 1600, "launches": 3}),
+        ("aten.add", 2, {"flops": 0, "other_flops": 20, "memory_traffic": 240, "launches": 2}),
     ]
     return complexity(modules, operators)

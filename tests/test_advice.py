@@ -36,7 +36,7 @@ class TestWhy:
         assert sentence(found) == "compute-bound: 30 FLOPs/byte"
 
     def test_launch(self):
-        found = site(single(leaf("Custom", traffic=10, operators=24, times=LAUNCH)))
+        found = site(single(leaf("Custom", traffic=10, launches=24, times=LAUNCH)))
         assert sentence(found).startswith("launch-bound: 24 operators of 100 ns beside their work; ")
 
     def test_no_bytes(self):
@@ -72,7 +72,7 @@ class TestBatchNorm:
 
 class TestAttention:
     #: Two products and a softmax, by a module without weights of its own.
-    MODULE = leaf("Attention", flops=400, other=60, traffic=500, operators=5, times=MEMORY)
+    MODULE = leaf("Attention", flops=400, other=60, traffic=500, launches=5, times=MEMORY)
 
     def operators(self, softmax="_softmax", *, bmm_flops=400, calls=1):
         return [(f"aten.{softmax}", calls, {"other_flops": 50}), ("aten.bmm", 2 * calls, {"flops": bmm_flops})]
@@ -101,7 +101,7 @@ class TestAttention:
         assert "softmax" not in of(self.MODULE, self.operators("relu"))
 
     def test_fewer_softmaxes_than_calls(self):
-        module = leaf("Attention", flops=400, other=60, traffic=500, operators=5, calls=2, times=MEMORY)
+        module = leaf("Attention", flops=400, other=60, traffic=500, launches=5, calls=2, times=MEMORY)
         assert "softmax" not in of(module, self.operators())
 
     def test_weights_of_its_own(self):
@@ -110,13 +110,13 @@ class TestAttention:
         assert "scaled_dot_product" not in of(module, self.operators())
 
     def test_multihead_attention(self):
-        module = leaf("MultiheadAttention", flops=800, other=60, traffic=900, params=64, operators=9, times=MEMORY)
+        module = leaf("MultiheadAttention", flops=800, other=60, traffic=900, params=64, launches=9, times=MEMORY)
         assert "need_weights=False" in of(module, self.operators())
         assert "need_weights" not in of(module, self.operators("_safe_softmax"))
 
     def test_below_others(self):
         """What runs in the module itself, beside its layers, is looked at."""
-        own, linear = metrics(flops=400, other=60, operators=5, times=MEMORY), metrics(params=9, times=MEMORY)
+        own, linear = metrics(flops=400, other=60, launches=5, times=MEMORY), metrics(params=9, times=MEMORY)
         module = Module(type="Attention", calls=1, metrics=added(own, linear))
         layer = Module(type="Linear", shape="3->3", calls=1, metrics=linear)
         whole = Module(type="Net", calls=1, metrics=module.metrics)
@@ -191,14 +191,14 @@ class TestWeights:
 
 
 class TestOptimizer:
-    def step(self, name="aten.addcmul_", operators=80):
-        own = metrics(other=100, traffic=10, operators=100, times=LAUNCH)
+    def step(self, name="aten.addcmul_", launches=80):
+        own = metrics(other=100, traffic=10, launches=100, times=LAUNCH)
         phases = {
-            "forward": Phase(metrics=metrics(operators=100 - operators)),
-            "optimizer": Phase(metrics=metrics(operators=operators)),
+            "forward": Phase(metrics=metrics(launches=100 - launches)),
+            "optimizer": Phase(metrics=metrics(launches=launches)),
         }
         measured = complexity(
-            {"": Module(type="step", calls=1, metrics=own)}, [(name, operators, {"other_flops": 9})], phases=phases
+            {"": Module(type="step", calls=1, metrics=own)}, [(name, launches, {"other_flops": 9})], phases=phases
         )
         return advice(site(measured, ""))
 
@@ -209,12 +209,12 @@ class TestOptimizer:
         assert "foreach" not in self.step("aten._foreach_addcmul_")
 
     def test_others_do_more(self):
-        assert "foreach" not in self.step(operators=40)
+        assert "foreach" not in self.step(launches=40)
 
 
 class TestNoProducts:
     def test_a_chain(self):
-        found = of(leaf("GELU", other=80, traffic=800, operators=16, calls=2, times=MEMORY))
+        found = of(leaf("GELU", other=80, traffic=800, launches=16, calls=2, times=MEMORY))
         assert found == (
             "8 operators a call without a product, which a compiler (torch.compile) usually fuses with what is around"
         )
@@ -244,7 +244,7 @@ class TestNoProducts:
 
 class TestLaunches:
     def test_small_products(self):
-        found = of(leaf("Tiny", flops=10, other=1, traffic=10, operators=9, times=LAUNCH))
+        found = of(leaf("Tiny", flops=10, other=1, traffic=10, launches=9, times=LAUNCH))
         assert found.startswith("fewer and larger operators help: ")
 
 

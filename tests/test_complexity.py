@@ -7,14 +7,14 @@ from fractions import Fraction
 import pytest
 from timed import estimated, net, timed
 
-STEM = {"flops": 30, "other_flops": 6, "memory_traffic": 8, "activations": 5, "operators": 2}
+STEM = {"flops": 30, "other_flops": 6, "memory_traffic": 8, "activations": 5, "launches": 2}
 
 
 def test_what_is_beyond_work():
     """36 FLOPs over 8 bytes, and over 3 steps."""
     one = net(STEM, depth=3, peak_memory=100)
     assert (one.activations, one.memory_traffic, one.depth, one.peak_memory) == (5, 8, 3, 100)
-    assert one.value("operators") == 2
+    assert one.launches == 2
     assert one.arithmetic_intensity == Fraction(36, 8)
     assert one.average_parallelism == 12
     assert one["stem"].arithmetic_intensity == Fraction(36, 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import pkgutil
 import sys
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -16,7 +17,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
 
 from peers.table import between_markers  # noqa: E402 -- the path first
-from performance import chart, closed_forms, page, process, schedule  # noqa: E402
+from performance import alone, chart, closed_forms, page, process, schedule  # noqa: E402
 from performance.__main__ import CHART, PAGE  # noqa: E402
 from performance.constant_answers import Answering, Remembering  # noqa: E402
 from performance.depth import line  # noqa: E402
@@ -142,6 +143,12 @@ class TestConstantAnswers:
         with Answering(remembering.answers) as answering:
             torch.ones(2).relu()
         assert not answering.complete()
+
+
+@pytest.mark.parametrize("name", alone._LEFT_OUT)
+def test_what_is_left_out_exists(name):
+    """The benchmark of FLOPs alone replaces these functions by their names."""
+    assert callable(pkgutil.resolve_name(name))
 
 
 def test_weights_repeat_a_random_block():

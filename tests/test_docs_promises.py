@@ -13,7 +13,7 @@ PAGE = TESTS.parent / "docs" / "promises.md"
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
     for line in PAGE.read_text(encoding="utf-8").splitlines()
-    if line.startswith("| ") and "what happens elsewhere" not in line
+    if line.startswith("| ") and "what happens with other tools" not in line
 ]
 
 

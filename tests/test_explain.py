@@ -109,7 +109,7 @@ class TestTotals:
             ["params", "7"],
             ["param bytes", "28 B"],
             ["memory traffic", "500 B"],
-            ["operators", "1"],
+            ["launches", "1"],
             ["steps in depth", "4"],
             ["intensity", "4 FLOPs/byte"],
             ["parallelism", "500 FLOPs/step"],
@@ -169,7 +169,7 @@ class TestBounds:
 
     def test_no_time(self):
         """Where nothing was run."""
-        measured = complexity({"": leaf("Net", operators=0, times=(0, 0, 0))})
+        measured = complexity({"": leaf("Net", launches=0, times=(0, 0, 0))})
         assert "  chip: at least 0 ns (estimate), compute-bound" in of(measured, DEVICE)
 
 
@@ -227,7 +227,7 @@ class TestTables:
 
     def test_what_is_0_of_an_operator(self):
         """Measurements leave it out; here it is 0, and not unknown."""
-        kept = {"flops": 60, "other_flops": 0, "operators": 1, "launch_time[chip]": 40}
+        kept = {"flops": 60, "other_flops": 0, "launches": 1, "launch_time[chip]": 40}
         measured = complexity({"": leaf("Net", flops=60, times=(0, 0, 40))}, [("aten.mm", 1, kept)])
         assert table(of(measured, DEVICE), "operators") == [["aten.mm", "1", "60", "0", "B", ">=40", "ns", "100%"]]
 

@@ -75,7 +75,7 @@ class TestDecorator:
             "other_flops": 30,
             "activations": 10,
             "memory_traffic": 2 * 10 * 4,
-            "operators": 1,
+            "launches": 1,
         }
         assert measured.unknown_operators == {}
 

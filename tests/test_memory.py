@@ -299,7 +299,7 @@ class TestDepth:
 
         counted = on_shapes(Branches(), X)
         assert counted.depth == 6
-        assert counted.value("operators") == 7
+        assert counted.launches == 7
         assert counted.average_parallelism * 6 == counted.total_flops
 
     def test_steps_of_a_recurrent_layer(self):

@@ -44,7 +44,7 @@ class TestTree:
     def test_adds_up(self):
         """What all places do themselves is what the model does."""
         places = every(tree(blocks()))
-        for key in ("flops", "other_flops", "memory_traffic", "operators", "memory_time[chip]"):
+        for key in ("flops", "other_flops", "memory_traffic", "launches", "memory_time[chip]"):
             assert TOTAL[key] == sum(place.own[key] for place in places)
 
     def test_a_shared_parameter(self):

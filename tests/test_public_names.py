@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
 import pytest_flopsbudget
+from pytest_flopsbudget.quantities.metrics import METRICS, STORED
 
 
 def test_names():
@@ -16,14 +20,21 @@ def test_names():
         "BudgetExceededError",
         "Call",
         "Complexity",
+        "Device",
         "FlopsBudget",
+        "Latency",
+        "Measurement",
         "Module",
         "Operator",
+        "Phase",
         "UnknownOperator",
         "UsageError",
+        "Verdict",
         "flops_formula",
         "measure",
         "shape_only",
+        "time_model",
+        "watch",
         "world",
     ]
     assert dir(pytest_flopsbudget) == pytest_flopsbudget.__all__
@@ -54,3 +65,32 @@ def test_the_package_brings_nothing_heavy(pytester):
     code = "import sys, pytest_flopsbudget; print({'torch', 'msgspec', 'rich', 'pytest'} & sys.modules.keys())"
     result = pytester.run(sys.executable, "-c", code)
     assert result.outlines == ["set()"]
+
+
+def test_the_docs_import_from_nowhere_else():
+    """README and docs use public names only."""
+    root = Path(__file__).parents[1]
+    pages = [root / "README.md", *(root / "docs").glob("**/*.md")]
+    assert len(pages) > 15
+    found = [
+        f"{page.name}: {line.strip()}"
+        for page in pages
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if re.search(r"\b(?:from|import) pytest_flopsbudget\.", line)
+    ]
+    assert found == []
+
+
+def test_every_metric_is_an_attribute():
+    """``measured.launches <= 200`` compares numbers: no table or method has a metric's name, but for devices' times."""
+    keys = [key for key, metric in METRICS.items() if metric.per is None]
+    metrics = dict.fromkeys(STORED, 6)
+    measured = pytest_flopsbudget.Complexity(
+        model="Net", inputs=(), execution="shapes", metrics=metrics, modules={"": _module(metrics)}
+    )
+    assert {key: getattr(measured, key) for key in keys} == {key: measured.value(key) for key in keys}
+    assert all(isinstance(getattr(measured, key), (int, Fraction)) for key in keys)
+
+
+def _module(metrics):
+    return pytest_flopsbudget.Module(type="Net", calls=1, metrics=metrics)

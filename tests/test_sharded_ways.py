@@ -79,7 +79,7 @@ def test_a_loss_over_sharded_classes() -> None:
                 return nn.functional.cross_entropy(head(inputs), labels)
 
         # A number is assigned to a selection in one operator on the CPU, and in two elsewhere: by way of a tensor.
-        assigned = ("memory_traffic", "operators")
+        assigned = ("memory_traffic", "launches")
         inputs, labels = torch.ones(ROWS, WIDTH), torch.zeros(ROWS, dtype=torch.long)
         part = _both_ways(loss, inputs, labels, without=assigned)
     assert part.flops == 2 * ROWS * WIDTH * HIDDEN // SIZE

@@ -587,7 +587,7 @@ class TestNearestSpelling:
 
 def test_a_count_takes_the_word_of_its_key():
     """A count of something else is written with its own name, not with params."""
-    operators = Metric("operators", "operators", "count", "sum", "kernel launches")
-    assert parse_quantity("1.2k operators", operators) == 1_200
-    with pytest.raises(ValueError, match="does not fit operators"):
-        parse_quantity("1.2k params", operators)
+    launches = Metric("launches", "launches", "count", "sum", "kernel launches")
+    assert parse_quantity("1.2k launches", launches) == 1_200
+    with pytest.raises(ValueError, match="does not fit launches"):
+        parse_quantity("1.2k params", launches)

@@ -13,7 +13,7 @@ from pytest_flopsbudget.counting.run import _Run
 BYTES = ("memory_traffic", "peak_memory")
 
 #: What casts and copies beside them change too.
-LAUNCHES = (*BYTES, "operators", "depth")
+LAUNCHES = (*BYTES, "launches", "depth")
 
 
 def _run(model, args, kwargs, backward, *, shortcuts=True):

@@ -1,1 +1,1 @@
-"""Today's FLOP counters, measured on models whose FLOPs are known in closed form: ``make comparison``."""
+"""Measure current FLOP counters on models whose FLOPs are known in closed form: ``make comparison``."""

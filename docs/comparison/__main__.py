@@ -35,7 +35,7 @@ def main() -> None:
         "## Summary", _summary(known | whole),
         "## Known miscounts", table.verdicts("case", known), _reports(),
         "## Whole models", table.verdicts("model", whole), _forms(),
-        "## What stays behind", _left_behind(),
+        "## What remains after a count", _left_behind(),
         "## Versions and units", _versions(),
     ]  # fmt: skip
     PAGE.write_text(between_markers(PAGE.read_text(), "\n\n".join(parts)))
@@ -43,7 +43,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="comparison", description=__doc__)
-    parser.add_argument("--case", help="measure the cases whose name holds this text, and write nothing")
+    parser.add_argument("--case", help="measure the cases whose name contains this text, and write nothing")
     return parser.parse_args()
 
 
@@ -94,7 +94,7 @@ def _left_behind() -> str:
 
 def _versions() -> str:
     rows = [[name, f"{counter.package} {version(counter.package)}", counter.unit] for name, counter in COUNTERS.items()]
-    return markdown(["counter", "package", "what is taken from it"], rows)
+    return markdown(["counter", "package", "the number that is used"], rows)
 
 
 if __name__ == "__main__":

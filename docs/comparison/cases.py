@@ -1,4 +1,4 @@
-"""What is measured, and what each case costs by definition."""
+"""The cases that are measured, each with its FLOPs by definition."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from peers.case import ELEMENT_WISE, Case
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: Tokens of a sequence, and the width of each: large enough for element-wise work to stay below one percent.
+#: Tokens of a sequence, and the width of each token: large enough to keep element-wise work below one percent.
 LENGTH, WIDTH = 64, 128
 TOKENS = 128
 
@@ -93,7 +93,7 @@ KNOWN_MISCOUNTS = (
         surroundings=torch.inference_mode,
     ),
     Case(
-        "a module handed an expanded parameter, `no_grad`",
+        "a module that gets an expanded parameter, `no_grad`",
         lambda: (models.ClassToken(WIDTH), _sequence()),
         by_definition.product(WIDTH, WIDTH),
         surroundings=torch.no_grad,
@@ -172,7 +172,7 @@ KNOWN_MISCOUNTS = (
     Case(
         "a checkpointed submodule, forward and backward",
         lambda: (models.Checkpointed(WIDTH), _rows()),
-        4 * 2 * _LINEAR,  # forward, forward once more, and two gradients, of two layers
+        4 * 2 * _LINEAR,  # two layers: forward, forward once more, and two gradients each
         "pytorch/pytorch#134242",
         backward=True,
         module="region",

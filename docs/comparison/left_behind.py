@@ -1,4 +1,4 @@
-"""What a counter leaves in the model, and in PyTorch, once it is done."""
+"""Find what a counter changed in the model and in PyTorch and did not restore."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class _Model(nn.Module):
 
 
 def left_behind(counter: Counter, *, fails: bool) -> str:
-    """What differs after a count, or after a count during which the model raised."""
+    """Name what differs after a count, or after a count during which the model raised an exception."""
     ended = isolated(_differences, counter.name, fails)
     return ended.failure or ", ".join(ended.value or ()) or NOTHING
 
@@ -45,7 +45,7 @@ def _differences(counter: str, fails: bool) -> list[str]:
     before = _state(model)
     try:
         COUNTERS[counter].asked(model, (torch.randn(4, 16),), _CASE)
-    except Exception:  # the model's, or whatever became of it
+    except Exception:  # the model's exception, or one that the counter raised because of it
         if not fails:
             raise
     after = _state(model)

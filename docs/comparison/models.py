@@ -1,4 +1,4 @@
-"""The small models of the known miscounts. No biases: what counters add for them would blur the comparison."""
+"""The small models of the known miscounts. They have no biases, which some counters add and others do not."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Calls(nn.Module):
-    """A function of this file as a module. Its parameter is unused: some counters ask the first for its device."""
+    """Make a function of this file a module. Some counters read the device from the first parameter, so it has one."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Calls(nn.Module):
 
 
 class Product(nn.Module):
-    """A function of ``torch``, looked up when it is called: some counters replace it while they count."""
+    """Make a function of ``torch`` a module. Look it up at each call, because some counters patch it while counting."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class SelfAttention(nn.Module):
 
 
 class ClassToken(nn.Module):
-    """Hands a layer a view of a parameter, as many vision transformers do."""
+    """Pass a view of a parameter to a layer, as many vision transformers do."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -82,12 +82,12 @@ class Checkpointed(nn.Module):
         self.before, self.region, self.after = linear(width), two_linear(width), linear(width)
 
     def forward(self, x: torch.Tensor) -> Any:
-        # The kind that recomputes all of the region; the other one leaves out what the backward pass does not need.
+        # The reentrant kind recomputes the whole region; the other kind skips what the backward pass does not need.
         return self.after(checkpoint(self.region, self.before(x), use_reentrant=True))
 
 
 class GradientInside(nn.Module):
-    """Returns the gradient of a layer by its input, as models of forces and energies do."""
+    """Return the gradient of a layer with respect to its input, as models of forces and energies do."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ def used_twice(width: int) -> nn.Module:
 
 
 def compiled(width: int) -> Any:
-    # The backend that needs no C++ compiler on the machine.
+    # This backend needs no C++ compiler.
     return torch.compile(two_linear(width), backend="eager")
 
 
@@ -147,7 +147,7 @@ def grouped_product(tokens: torch.Tensor, experts: torch.Tensor, ends: torch.Ten
 
 
 def grouped_operands(tokens: int, experts: int, width: int) -> tuple[torch.Tensor, ...]:
-    """Tokens in order of their experts, the experts' matrices, and where each expert's tokens end."""
+    """Return tokens sorted by expert, the experts' matrices, and the index at which each expert's tokens end."""
     ends = torch.arange(1, experts + 1, dtype=torch.int32) * (tokens // experts)
     return (
         torch.ones(tokens, width, dtype=torch.bfloat16),

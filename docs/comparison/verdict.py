@@ -1,4 +1,4 @@
-"""What a counter says of a case, asked in a process of its own."""
+"""Run a counter on a case in a separate process and judge its number."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def verdict(counter: Counter, case: Case) -> str:
-    """What stands in the table."""
+    """Return the cell of the table."""
     if not counter.answers(case):
         return NOT_OFFERED
     return in_words(isolated(_measured, counter.name, case.name), case)
 
 
 def _measured(counter: str, case: str) -> float:
-    """Runs in a process of its own, and therefore takes names."""
+    """Count in the separate process. The arguments are names, because they are pickled."""
     torch.manual_seed(0)
     asked = CASES[case]
     model, args = asked.build()

@@ -1,6 +1,6 @@
-"""Public architectures, built from transformers' configurations: no download, random weights or none.
+"""Public architectures, built from transformers' configurations without a download, with random weights or none.
 
-Models begin in training mode; the budgets here are of inference, where dropout and batch norms do less.
+New models are in training mode. The budgets here are for inference, so each model is put in evaluation mode.
 """
 
 import transformers

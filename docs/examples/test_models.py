@@ -1,4 +1,4 @@
-"""Budgets on the models as they are."""
+"""Budgets on unchanged models."""
 
 import models
 import pytest
@@ -30,7 +30,7 @@ def test_on_cpu_text(flops_budget, build):
 
 @pytest.mark.parametrize("build", [models.llama_3_1_8b, models.llama_3_1_405b], ids=lambda build: build.__name__)
 def test_on_meta(flops_budget, build):
-    # 405 billion parameters, and not one of them in memory.
+    # 405 billion parameters, none of them in memory.
     with torch.device("meta"):
         model = build()
         tokens = torch.zeros(1, 2048, dtype=torch.long)

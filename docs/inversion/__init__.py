@@ -1,1 +1,1 @@
-"""FLOPs alone mislead: blocks with fewer of them that take longer, measured for docs/beyond-flops.md."""
+"""Count blocks that have fewer FLOPs and take longer, for docs/beyond-flops.md."""

@@ -1,4 +1,4 @@
-"""The blocks that are compared, and what is counted of them."""
+"""Define the blocks that docs/beyond-flops.md compares, and count them."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from pytest_flopsbudget.counting.measure import measure
+from pytest_flopsbudget import measure
 from pytest_flopsbudget.hardware.catalog import DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget import Complexity
 
 BATCH = 32
-#: Where compute is plenty, and where it is scarce.
+#: A device with much compute, and a device with little.
 SERVER, BOARD = DEVICES["A100"], DEVICES["raspberry-pi-5"]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where in a network a block stands."""
+    """The position of a block in a network, as the sizes of its tensors."""
 
     channels: int
     #: Rows and columns of the image.
@@ -32,7 +32,7 @@ class Place:
     expansion: int = 1
 
 
-#: Where the inversion is shown, and wider layers of as many FLOPs in the dense block.
+#: The early layer where the dense block is faster, and wider layers in which the dense block has as many FLOPs.
 EARLY = Place(64, 112)
 WIDTHS = (EARLY, Place(128, 56), Place(256, 28), Place(512, 14))
 
@@ -41,12 +41,12 @@ STAGES = {2: Place(48, 56, 4), 3: Place(64, 28, 4), 4: Place(128, 14, 4), 5: Pla
 
 
 def dense(place: Place) -> nn.Sequential:
-    """A 3x3 convolution of all channels."""
+    """Build a 3x3 convolution of all channels."""
     return nn.Sequential(*_convolution(place.channels, place.channels, 3), *_around(place.channels))
 
 
 def separable(place: Place) -> nn.Sequential:
-    """The same in two: a 3x3 convolution of each channel, and a 1x1 convolution of all."""
+    """Build the separable form: a 3x3 convolution of each channel, then a 1x1 convolution of all channels."""
     channels = place.channels
     return nn.Sequential(
         *_convolution(channels, channels, 3, groups=channels),
@@ -57,12 +57,12 @@ def separable(place: Place) -> nn.Sequential:
 
 
 def dense_alone(place: Place) -> nn.Sequential:
-    """As a compiler may leave it: batch norm folded into the weights, and ReLU fused."""
+    """Build the dense block as a compiler may leave it: batch norm folded into the weights, and ReLU fused."""
     return nn.Sequential(*_convolution(place.channels, place.channels, 3))
 
 
 def separable_alone(place: Place) -> nn.Sequential:
-    """The same of the separable block."""
+    """Build the separable block as a compiler may leave it, like `dense_alone`."""
     channels = place.channels
     return nn.Sequential(*_convolution(channels, channels, 3, groups=channels), *_convolution(channels, channels, 1))
 
@@ -73,12 +73,12 @@ class _Residual(nn.Module):
         self.inner = inner
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Add what the block makes of ``x`` to it."""
+        """Add the block's output to its input."""
         return torch.add(x, self.inner(x))
 
 
 def fused_mbconv(place: Place) -> nn.Module:
-    """Fused-MBConv: one 3x3 convolution of all channels widens. Figure 2 there, without squeeze and excitation."""
+    """Build Fused-MBConv: one 3x3 convolution of all channels widens (EfficientNetV2, figure 2), without SE."""
     wide = place.channels * place.expansion
     return _Residual(
         nn.Sequential(
@@ -91,7 +91,7 @@ def fused_mbconv(place: Place) -> nn.Module:
 
 
 def mbconv(place: Place) -> nn.Module:
-    """MBConv: a 1x1 convolution widens, and a 3x3 one looks at each channel. Figure 2 there, without the same."""
+    """Build MBConv: a 1x1 convolution widens, a depthwise 3x3 follows (EfficientNetV2, figure 2), without SE."""
     wide = place.channels * place.expansion
     return _Residual(
         nn.Sequential(
@@ -106,7 +106,7 @@ def mbconv(place: Place) -> nn.Module:
 
 
 def counted(build: Callable[[Place], nn.Module], place: Place, dtype: torch.dtype) -> Complexity:
-    """One forward pass in inference, with the least time on both devices."""
+    """Count one forward pass in inference, with the minimum time on both devices."""
     with torch.device("meta"):
         model = build(place).to(dtype).eval()
         images = torch.empty(BATCH, place.channels, place.side, place.side, dtype=dtype)

@@ -1,4 +1,4 @@
-"""docs/inversion/roofline.svg: operators under the roofs of two devices, and how long each takes at least."""
+"""Draw docs/inversion/roofline.svg: operators under the rooflines of two devices, and the minimum time of each."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.hardware.roofline import Bound
 
-#: Apart for those who see colours otherwise too (Okabe and Ito, 2008).
+#: Colors that color-blind readers can tell apart (Okabe and Ito, 2008).
 _DENSE, _SEPARABLE = "#009e73", "#cc79a7"
 _BOUNDS: dict[Bound, tuple[str, str]] = {
-    "compute": ("#56b4e9", "bound by compute"),
-    "memory": ("#f0c96a", "bound by memory"),
+    "compute": ("#56b4e9", "compute-bound"),
+    "memory": ("#f0c96a", "memory-bound"),
     "launch": ("#999999", "launches"),
 }
 _INK, _GREY, _LINE = "#222222", "#666666", "#dddddd"
@@ -39,7 +39,7 @@ _INTENSITY, _SPEED = (-1, 3), (9, 15)
 _BARS, _BAR_LEFT, _BAR_RIGHT, _BAR, _GAP, _BETWEEN = 586, 110, 830, 26, 10, 40
 _SMALL = 10
 
-#: Of the modules of both blocks in their order: what is written at a point, and in a bar that is short.
+#: Labels of both blocks' modules, in order: the label at a point, and the label in a short bar.
 _PARTS = {
     "dense": (("3×3 convolution", "3×3"), ("batch norm", "norm"), ("ReLU", "ReLU")),
     "separable": (
@@ -51,25 +51,25 @@ _PARTS = {
         ("ReLU", "ReLU"),
     ),
 }
-#: What products are rated in.
+#: The dtype whose rate of products is used.
 _PRECISION = {SERVER.name: "tfloat32", BOARD.name: "float32"}
 _RATED = {SERVER.name: ("A100", "TF32"), BOARD.name: ("Raspberry Pi 5", "FP32")}
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A module of a block, which is one operator."""
+    """A module of a block; each module runs one operator."""
 
     names: tuple[str, str]
     #: FLOPs per byte.
     intensity: float
-    #: Device → FLOPs a second, and nanoseconds by what takes them.
+    #: Device → FLOPs per second; device → nanoseconds of compute, memory and launches.
     speed: dict[str, float]
     times: dict[str, tuple[int, int, int]]
 
 
 def svg() -> str:
-    """Both blocks in float32."""
+    """Return the picture of both blocks in float32, as SVG."""
     blocks = {name: _parts(name) for name in _PARTS}
     lines = list(chain(_legend(), _grid(), _roofs(), _points(blocks), _bars(blocks)))
     height = _BARS + 4 * (_BAR + _GAP) + _BETWEEN
@@ -142,7 +142,7 @@ def _roofs() -> Iterable[str]:
 
 
 def _points(blocks: dict[str, list[_Part]]) -> Iterable[str]:
-    """What occurs several times is one point; squares are larger, so that both marks are seen where they meet."""
+    """Draw equal points once. Squares are larger than circles, so that both marks are visible where they meet."""
     labels = {part.names[0]: part.intensity for part in chain(*blocks.values())}
     for name, intensity in labels.items():
         x = _x(intensity)
@@ -163,7 +163,7 @@ def _bars(blocks: dict[str, list[_Part]]) -> Iterable[str]:
         x += 160
     for device in (SERVER, BOARD):
         longest = max(_total(parts, device) for parts in blocks.values())
-        yield _text(_BAR_LEFT, y - 10, f"least time on {_RATED[device.name][0]} (estimate)", weight="bold")
+        yield _text(_BAR_LEFT, y - 10, f"minimum time on {_RATED[device.name][0]} (estimate)", weight="bold")
         for (name, parts), mark in zip(blocks.items(), (_circle, _square), strict=True):
             yield mark(_BAR_LEFT - 86, y + _BAR / 2)
             yield _text(_BAR_LEFT - 10, y + _BAR / 2 + 4, name, anchor="end")
@@ -228,7 +228,7 @@ def _text(  # noqa: PLR0913 -- how it looks
 
 
 def _rate(rate: int) -> str:
-    """FLOP/s in four significant digits: "153.6 GFLOP/s"."""
+    """Format FLOP/s with four significant digits: "153.6 GFLOP/s"."""
     for prefix, power in (("P", 15), ("T", 12)):
         if rate >= 10**power:
             return f"{rate / 10**power:.4g} {prefix}FLOP/s"

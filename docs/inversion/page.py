@@ -1,4 +1,4 @@
-"""The tables of docs/beyond-flops.md."""
+"""Make the tables of docs/beyond-flops.md."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+    from pytest_flopsbudget import Complexity
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.results.complexity import Complexity
 
 PAGE, CHART = Path(__file__).parent.parent / "beyond-flops.md", Path(__file__).with_name("roofline.svg")
 
@@ -44,7 +44,11 @@ _ALONE = {"dense, convolution alone": dense_alone, "separable, convolutions alon
 
 
 def page(old: str) -> str:
-    """The page as the blocks are counted now."""
+    """Return the page ``old`` with its tables made from new counts of the blocks.
+
+    Raises:
+        ValueError: the page lacks the markers of a table.
+    """
     for name, table in (("blocks", blocks), ("widths", widths), ("stages", stages)):
         begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
         before, _, rest = old.partition(begin)
@@ -56,14 +60,14 @@ def page(old: str) -> str:
 
 
 def blocks() -> str:
-    """Both blocks in all respects."""
+    """Return the table of both blocks in all metrics."""
     head = (
         "block",
         "dtype",
         "`total_flops`",
         "`memory_traffic`",
         "`arithmetic_intensity`",
-        "`operators`",
+        "`launches`",
         f"`time[{SERVER.name}]`",
         f"`time[{BOARD.name}]`",
     )
@@ -74,14 +78,14 @@ def _blocks() -> Iterable[tuple[str, ...]]:
     for dtype in _DTYPES:
         for name, build in (_ALIKE | _ALONE).items():
             block = counted(build, EARLY, dtype)
-            keys = ("total_flops", "memory_traffic", "arithmetic_intensity", "operators")
+            keys = ("total_flops", "memory_traffic", "arithmetic_intensity", "launches")
             amounts = (format_value(block.value(key), METRICS[key]) for key in keys)
             board = _bounded(block, BOARD) if dtype is torch.float32 else ""  # it has no arithmetic in bfloat16
             yield name, _name(dtype), *amounts, _bounded(block, SERVER), board
 
 
 def widths() -> str:
-    """The same, layer by layer of a network that gets wider as its images get smaller."""
+    """Return the table of both blocks at the layers of a network that gets wider as its images get smaller."""
     return _against(
         {f"{place.channels}, {place.side}×{place.side}": place for place in WIDTHS},
         "channels, image",
@@ -91,7 +95,7 @@ def widths() -> str:
 
 
 def stages() -> str:
-    """The blocks of EfficientNetV2, where both may stand."""
+    """Return the table of both blocks of EfficientNetV2 at the stages where either may be used."""
     return _against(
         {
             f"{stage}: {place.channels}, {place.side}×{place.side}, {place.expansion}": place
@@ -139,7 +143,7 @@ def _pair(two: list[Complexity], key: str) -> str:
 
 
 def _times(two: list[Complexity], device: Device) -> str:
-    """The shorter one in bold."""
+    """Format both times, the shorter one in bold."""
     least = min(block.time(device.name) for block in two)
     return ", ".join(
         f"**{text}**" if block.time(device.name) == least else text
@@ -149,7 +153,7 @@ def _times(two: list[Complexity], device: Device) -> str:
 
 
 def _bounded(block: Complexity, device: Device) -> str:
-    """The least time, and what takes most of it: "412.3 us, memory"."""
+    """Format the minimum time and what takes most of it: "412.3 us, memory"."""
     time = format_value(block.time(device.name), METRICS["time"])
     return f"{time}, {bound_of(*parts_of_time(block.metrics, device.name))}"
 

@@ -1,1 +1,1 @@
-"""What comparison and benchmark share: counters, models of known cost, a process for each measurement."""
+"""Shared by the comparison and the benchmark: counters, models of known cost, a process for each measurement."""

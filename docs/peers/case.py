@@ -1,4 +1,4 @@
-"""A model whose cost is known, as counters are asked for it."""
+"""A model whose cost is known, with the settings of its count."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from peers.whole_models import Built
 
-#: Where a model has biases, normalization, activations or softmax. ResNet-50's batch normalization alone, at the 2
-#: multiply-accumulates per element that some counters take for it, is 1.1 percent.
+#: Allowed excess if a model has biases, normalization, activation functions or softmax. Some counters count 2
+#: multiply-accumulates for each element of a batch normalization, which is 1.1 percent of ResNet-50.
 ELEMENT_WISE = 0.02
 
 
@@ -22,16 +22,16 @@ class Case:
     """A model with its inputs, and its FLOPs in closed form."""
 
     name: str
-    #: Makes the model and its positional arguments: only in the process that measures them.
+    #: Builds the model and its positional arguments; called only in the process that measures them.
     build: Callable[[], Built]
     flops: int
-    #: Where the miscount was reported; empty where it was only reproduced.
+    #: Issue that reports the miscount; empty if it was only reproduced here.
     reported: str = ""
-    #: What surrounds the count.
+    #: Context manager around the count.
     surroundings: Callable[[], AbstractContextManager[Any]] = nullcontext
-    #: Forward and backward pass are asked for.
+    #: Whether forward and backward pass are counted.
     backward: bool = False
-    #: The number is that of this submodule alone.
+    #: Path of the submodule whose number is judged; empty for the whole model.
     module: str = ""
-    #: Excess that passes, as a share: element-wise work, which several counters add. Never a lack.
+    #: Allowed excess, as a share: element-wise work, which several counters add. Less is never allowed.
     excess: float = 0.0

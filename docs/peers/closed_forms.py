@@ -1,4 +1,4 @@
-"""FLOPs by definition: 2 per multiply-accumulate, biases and element-wise work left out."""
+"""FLOPs by definition: 2 per multiply-accumulate, without biases and element-wise work."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ EXPANSION = 4
 
 
 def product(*sizes: int) -> int:
-    """A sum of products over as many index combinations as the sizes have: a matrix product over batch, m, k, n."""
+    """Count a sum of products over all combinations of the indices: for a matrix product, batch, m, k, n."""
     return 2 * prod(sizes)
 
 
 def convolution(positions: int, inputs: int, outputs: int, kernel: int, groups: int = 1) -> int:
-    """Every position meets the whole kernel: output positions, or input positions where it is transposed."""
+    """Count a convolution. ``positions`` are those of the output, or of the input if it is transposed."""
     return product(positions, outputs, inputs // groups, kernel)
 
 
 def attention(queries: int, keys: int, width: int) -> int:
-    """Scores and weighted sums; ``width`` is that of all query heads together (Vaswani et al., 2017, 3.2.1)."""
+    """Count scores and weighted sums. ``width`` is that of all query heads together (Vaswani et al., 2017, 3.2.1)."""
     return product(queries, keys, width) * 2
 
 
 def self_attention(length: int, width: int) -> int:
-    """Projections to query, key, value and output, and the attention between them."""
+    """Count the projections to query, key, value and output, and the attention between them."""
     return 4 * product(length, width, width) + attention(length, length, width)
 
 
 def encoder_layer(length: int, width: int, hidden: int) -> int:
-    """Self-attention and two linear layers: a layer of a transformer."""
+    """Count a layer of a transformer: self-attention and two linear layers."""
     return self_attention(length, width) + 2 * product(length, width, hidden)
 
 
 def lstm(steps: int, inputs: int, hidden: int, directions: int = 1) -> int:
-    """One layer: four gates, each a product with the input and one with the hidden state."""
+    """Count one layer: four gates, each a product with the input and a product with the hidden state."""
     return product(steps, directions, 4, hidden, inputs + hidden)
 
 
@@ -49,7 +49,7 @@ def resnet_50() -> int:
 
 
 def bottleneck_resnet(stages: Sequence[tuple[int, int, int]]) -> int:
-    """At 224 x 224, with the stride in the 3 x 3 convolutions, as PyTorch's models have it."""
+    """Count at 224 x 224, with the stride in the 3 x 3 convolutions, like PyTorch's models."""
     total = convolution(112 * 112, 3, 64, 7 * 7) + product(512 * EXPANSION, 1000)
     inputs, before = 64, 56
     for blocks, width, size in stages:
@@ -69,26 +69,26 @@ def vit_b_16() -> int:
 
 
 def vit_16(*, layers: int, width: int) -> int:
-    """At 224 x 224: 196 patches and the class token (Dosovitskiy et al., 2020, table 1)."""
+    """Count at 224 x 224: 196 patches and the class token (Dosovitskiy et al., 2020, table 1)."""
     patches = 14 * 14
     embedding = convolution(patches, 3, width, 16 * 16)
     return embedding + layers * encoder_layer(patches + 1, width, 4 * width) + product(width, 1000)
 
 
 def bert_base(length: int) -> int:
-    """Twelve layers of width 768, and the pooler on the first token (Devlin et al., 2018)."""
+    """Count twelve layers of width 768, and the pooler on the first token (Devlin et al., 2018)."""
     return 12 * encoder_layer(length, 768, 4 * 768) + product(768, 768)
 
 
 def gpt_2(length: int) -> int:
-    """Twelve layers of width 768, and scores for every word at every position; the causal mask is counted in full."""
+    """Count twelve layers of width 768 and the scores of all words at each position; causal masks count in full."""
     return 12 * encoder_layer(length, 768, 4 * 768) + product(length, 768, 50_257)
 
 
 def mixture_of_experts(  # noqa: PLR0913 -- the sizes that a mixture of experts has
     *, length: int, layers: int, width: int, key_width: int, hidden: int, experts: int, chosen: int, vocabulary: int
 ) -> int:
-    """Mixtral's: every token goes through ``chosen`` of the experts, of three matrices each (Jiang et al., 2024)."""
+    """Count Mixtral: every token passes ``chosen`` experts of three matrices each (Jiang et al., 2024)."""
     projections = 2 * product(length, width, width) + 2 * product(length, width, key_width)
     routed = product(length, width, experts) + 3 * product(length, chosen, width, hidden)
     layer = projections + attention(length, length, width) + routed

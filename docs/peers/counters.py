@@ -1,7 +1,7 @@
-"""Today's counters, each used as its documentation shows, with all its warnings switched on.
+"""Current counters, each used as its documentation shows, with all warnings on.
 
-Most report multiply-accumulates, whatever they call them; those are doubled. Where a counter reports FLOPs beside
-them, the number closer to right is taken: now one of them holds element-wise work too, now the other lacks a layer.
+Most counters report multiply-accumulates, under whatever name; these are doubled. If a counter reports FLOPs too, the
+number that is closer to the closed form is used: one may include element-wise work, the other may lack a layer.
 """
 
 from __future__ import annotations
@@ -22,35 +22,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counter:
-    """A counter, and how it is asked."""
+    """A counter, and how to call it."""
 
     name: str
     #: The package whose version is reported.
     package: str
-    #: The unit of the number that is taken from it, in its own words and then in ours.
+    #: The number that is used: the counter's name for it, and its unit.
     unit: str
-    #: The module that has to be imported to ask it.
+    #: The module to import before calling it.
     module: str
-    #: Asks it for a model's FLOPs. Raises what it raises.
+    #: Calls it and returns the model's FLOPs. Raises what the counter raises.
     count: Callable[[torch.nn.Module, tuple[torch.Tensor, ...], Case], float]
-    #: It can count a backward pass.
+    #: Whether it can count a backward pass.
     backward: bool = False
-    #: It can tell what a submodule costs in forward and backward.
+    #: Whether it can give the cost of a submodule in forward and backward.
     modules: bool = False
-    #: To be asked, the model has to be moved to the ``meta`` device first.
+    #: Whether the model has to be on the ``meta`` device.
     moves: bool = False
 
     def answers(self, case: Case) -> bool:
-        """Whether the case asks for something that the counter offers at all."""
+        """Return whether the counter offers what the case needs."""
         return (self.backward or not case.backward) and (self.modules or not case.module)
 
     def asked(self, model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> float:
-        """The FLOPs that it counts, wherever the model is now."""
+        """Return the FLOPs that it counts. Move the model to ``meta`` first if it has to be there."""
         return self.count(*(on_meta(model, args) if self.moves else (model, args)), case)
 
 
 def on_meta(model: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Built:
-    """The model moved, and inputs of the same shapes."""
+    """Move the model to ``meta``, and return it with inputs of the same shapes."""
     return model.to("meta"), tuple(value.detach().to("meta").requires_grad_(value.requires_grad) for value in args)
 
 
@@ -93,7 +93,7 @@ def _thop(model: torch.nn.Module, args: tuple[torch.Tensor, ...], _: Case) -> fl
 
 
 class _ByKeyword(torch.nn.Module):
-    """ptflops hands several inputs over by keyword, and divides by the batch that it sees in a positional one."""
+    """Take all inputs by keyword: ptflops passes several inputs so, and divides by the batch of a positional input."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ def _ptflops(model: torch.nn.Module, args: tuple[torch.Tensor, ...], backend: st
     printed = io.StringIO()
     macs, _parameters = get_model_complexity_info(
         _ByKeyword(model),
-        (1,),  # the shape that the constructor of the inputs would be told
+        (1,),  # the shape that is passed to the constructor of the inputs
         input_constructor=lambda _: {f"input{place}": value for place, value in enumerate(args)},
         as_strings=False,
         print_per_layer_stat=False,
@@ -203,7 +203,7 @@ COUNTERS = {
     )
 }
 
-#: How counters say that something was not counted.
+#: Texts by which counters say that something was not counted.
 _ADMISSION = re.compile(
     r"unsupported operator|no handlers found|cannot find rule|treated as a zero-op|never called|not counted",
     re.IGNORECASE,
@@ -211,11 +211,11 @@ _ADMISSION = re.compile(
 
 
 def admits(text: str) -> bool:
-    """Whether a counter said that its number leaves something out, about whichever part of the model."""
+    """Return whether a counter said that its number leaves some part of the model out."""
     return bool(_ADMISSION.search(text))
 
 
 def raised(text: str) -> str:
-    """The class of an exception that a counter printed instead of raising it; empty if it printed none."""
+    """Return the class of an exception that a counter printed instead of raising it; empty if it printed none."""
     found = re.search(r"^<class '(?:[\w]+\.)*(\w+)'>:", text, re.MULTILINE)
     return found[1] if found else ""

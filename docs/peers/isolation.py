@@ -1,4 +1,4 @@
-"""Each measurement in a process of its own: counters patch functions, leave hooks behind, and may crash."""
+"""Run each measurement in a separate process, because counters patch functions, leave hooks behind, and may crash."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: A process that has loaded PyTorch forks into those that measure, where the system can.
+#: On systems that can fork, one process loads PyTorch and forks into the processes that measure.
 _FORKING = "forkserver"
 _METHOD = _FORKING if _FORKING in multiprocessing.get_all_start_methods() else "spawn"
 _CONTEXT: Any = multiprocessing.get_context(_METHOD)
@@ -30,7 +30,7 @@ SECONDS = 180
 
 @dataclass(frozen=True)
 class Ended(Generic[T]):
-    """How a process ended: with a value, or with the name of what stopped it, and with what it printed or warned."""
+    """The end of a process: its value, or the name of the failure, and the text that it printed, warnings included."""
 
     value: T | None
     failure: str
@@ -38,13 +38,13 @@ class Ended(Generic[T]):
 
 
 def preloaded(modules: Iterable[str]) -> None:
-    """Have the processes fork from one that has imported these, beside PyTorch. Before the first is started."""
+    """Let the processes fork from one that has imported these modules too. Call it before the first process starts."""
     if _METHOD == _FORKING:
         _CONTEXT.set_forkserver_preload([*_PRELOADED, *modules])
 
 
 def isolated(function: Callable[..., T], *args: Any, seconds: float = SECONDS) -> Ended[T]:
-    """Call a function in a fresh process. It and its arguments have to be importable from there."""
+    """Call a function in a fresh process. The function and its arguments must be picklable."""
     receiver, sender = _CONTEXT.Pipe(duplex=False)
     with tempfile.TemporaryDirectory() as directory:
         printed = Path(directory) / "printed"
@@ -74,7 +74,7 @@ def _run(sender: Connection, printed: Path, function: Callable[..., Any], args: 
     warnings.simplefilter("always")
     try:
         answer = function(*args), ""
-    except BaseException as error:  # noqa: BLE001 -- whatever a counter raises is a result
+    except BaseException as error:  # noqa: BLE001 -- any exception of a counter is a result
         answer = None, type(error).__name__
         print(f"{type(error).__name__}: {error}")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Results as Markdown, between the markers of a page."""
+"""Format results as Markdown, and put them between the markers of a page."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def between_markers(page: str, text: str) -> str:
-    """The page with what was measured put in place of what stood there."""
+    """Return ``page`` with ``text`` between its markers.
+
+    Raises:
+        ValueError: the page lacks a marker.
+    """
     head, _, rest = page.partition(BEGIN)
     _, found, tail = rest.partition(END)
     if not found:

@@ -1,4 +1,4 @@
-"""One counter's number beside the closed form."""
+"""Compare one counter's number with the closed form."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADMITTED = " (w)"
 
 
 def in_words(ended: Ended[float], case: Case) -> str:
-    """What stands in a table."""
+    """Return the cell of a table: "right", a ratio, or what was raised."""
     if ended.failure in {"timeout", "crash"}:
         return ended.failure
     if ended.value is None:
@@ -29,5 +29,5 @@ def in_words(ended: Ended[float], case: Case) -> str:
 def _ratio(ratio: float) -> str:
     if not ratio:
         return "0"
-    close_to_right, small = 0.9 < ratio < 1.1, ratio < 0.1  # noqa: PLR2004 -- where two decimals would say too little
+    close_to_right, small = 0.9 < ratio < 1.1, ratio < 0.1  # noqa: PLR2004 -- two decimals would show too little
     return f"×{ratio:.3f}" if close_to_right or small else f"×{ratio:.2f}"

@@ -1,4 +1,4 @@
-"""Public architectures, built from transformers' configurations: no download, random weights."""
+"""Build public architectures from transformers' configurations, without a download, with random weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Built = tuple[nn.Module, tuple[torch.Tensor, ...]]
 
 
 class First(nn.Module):
-    """Returns a model's main output alone: tracing counters want plain tensors."""
+    """Return only the first output of a model, because counters that trace need plain tensors."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class First(nn.Module):
 
 
 class Mixture(TypedDict):
-    """The sizes of a mixture of experts, as its closed form takes them."""
+    """The sizes of a mixture of experts, as parameters of its closed form."""
 
     layers: int
     width: int

@@ -1,1 +1,1 @@
-"""How long counting takes, beside other counters and beside running the model: ``make bench``."""
+"""Measure how long counting takes, compared with other counters and with running the model: ``make bench``."""

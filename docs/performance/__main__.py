@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 PAGE, CHART = Path(__file__).parent.parent / "performance.md", Path(__file__).parent / "chart.svg"
 PARTS = ("models", "alone", "depth", "startup", "suite")
-#: Of the tests that measure: each is a thousand times the same anyway.
+#: Rounds of the tests that measure: each round repeats one test a thousand times anyway.
 SUITES = 3
 
 
@@ -37,13 +37,17 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="performance", description=__doc__)
-    parser.add_argument("--models", nargs="+", metavar="TEXT", help="only models whose names hold one of these")
-    parser.add_argument("--runners", nargs="+", metavar="TEXT", help="only what has one of these in its name")
+    parser.add_argument(
+        "--models", nargs="+", metavar="TEXT", help="only models with one of these texts in their names"
+    )
+    parser.add_argument(
+        "--runners", nargs="+", metavar="TEXT", help="only runners with one of these texts in their names"
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, help="only these parts of the benchmark")
     parser.add_argument("--rounds", type=int, metavar="N", help=f"fresh processes for each pair ({schedule.ROUNDS})")
-    parser.add_argument("--results", type=_absolute, help="where to write; a part is only printed otherwise")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was cut off")
-    parser.add_argument("--page", action="store_true", help="measure nothing, write the page anew from the results")
+    parser.add_argument("--results", type=_absolute, help="file for the results; a part is only printed otherwise")
+    parser.add_argument("--resume", action="store_true", help="continue a run that was interrupted")
+    parser.add_argument("--page", action="store_true", help="measure nothing; rewrite the page from the results")
     arguments = parser.parse_args()
     part = arguments.models or arguments.runners or arguments.parts or arguments.rounds
     if arguments.results is None and (arguments.page or not part):
@@ -56,7 +60,7 @@ def _absolute(path: str) -> Path:
 
 
 def _measure(arguments: argparse.Namespace) -> list[str]:
-    """The parts that could not be measured."""
+    """Measure, and return the names of the parts that failed."""
     file: Path | None = arguments.results
     results = load(file) if file and arguments.resume else Results()
     results.machine, results.rounds = machine(), arguments.rounds or schedule.ROUNDS
@@ -80,10 +84,10 @@ def _measure(arguments: argparse.Namespace) -> list[str]:
 
 
 def _done(part: Callable[[], None]) -> bool:
-    """Whether it could be measured. Where it could not, the other parts still are."""
+    """Measure one part and return whether that succeeded. If it failed, the other parts are still measured."""
     try:
         part()
-    except Exception:  # noqa: BLE001 -- whatever it was, it is shown
+    except Exception:  # noqa: BLE001 -- any failure is printed
         traceback.print_exc()
         return False
     return True
@@ -94,7 +98,7 @@ def _chosen(table: Mapping[str, T], texts: Sequence[str] | None) -> list[T]:
 
 
 def write(results: Results) -> None:
-    """The page and the chart."""
+    """Write the page and the chart."""
     PAGE.write_text(between_markers(PAGE.read_text(), page.measured(results)))
     CHART.write_text(chart.svg(results))
 

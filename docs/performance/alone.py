@@ -1,4 +1,4 @@
-"""Our count of all metrics beside that of FLOPs alone: both in one process, in turns, the shortest of each."""
+"""Compare our count of all metrics with a count of FLOPs alone: alternate both in one process, keep the shortest."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
     from performance.results import Alone
 
-#: Convolutional nets and transformers, forward and both passes.
+#: Convolutional networks and transformers; forward passes, and forward with backward.
 NAMES = (
     "MobileNetV2", "ResNet-50", "ViT-B/16", "Swin-T", "BERT-base", "GPT-2", "ResNet-50, forward and backward",
     "GPT-2, forward and backward",
 )  # fmt: skip
 TURNS = 20
 _COUNTING = "pytest_flopsbudget.counting"
-#: What follows bytes, launches, activations and chains, and what each does instead: nothing.
+#: The functions that follow bytes, launches, activations and chains, each with a replacement that does nothing.
 _LEFT_OUT: dict[str, Callable[..., Any]] = {
-    f"{_COUNTING}.memory.Memory.ran": lambda *_: None,
-    f"{_COUNTING}.memory.Memory.holds": lambda *_: None,
-    f"{_COUNTING}.operators.memory_traffic": lambda *_: 0,
-    f"{_COUNTING}.operators.dtype_of": lambda *_: "",
-    f"{_COUNTING}.operators.OperatorInfo.activations": lambda *_: 0,
+    f"{_COUNTING}.tracing.memory.Memory.ran": lambda *_: None,
+    f"{_COUNTING}.tracing.memory.Memory.holds": lambda *_: None,
+    f"{_COUNTING}.operators.info.memory_traffic": lambda *_: 0,
+    f"{_COUNTING}.operators.info.dtype_of": lambda *_: "",
+    f"{_COUNTING}.operators.info.OperatorInfo.activations": lambda *_: 0,
 }
 
 
 def in_turn(results: dict[str, Alone], save: Callable[[], None]) -> None:
-    """Each model in a process of its own."""
+    """Measure each model in a separate process."""
     for name in NAMES:
         if name in results:
             continue
@@ -42,13 +42,13 @@ def in_turn(results: dict[str, Alone], save: Callable[[], None]) -> None:
         if ended.value is None:
             raise RuntimeError(f"{name}: {ended.failure}\n{ended.text}")
         results[name] = ended.value
-        print(f"{name}: {ended.value.first:.2f} times at first, {ended.value.again:.2f} later", flush=True)
+        print(f"{name}: {ended.value.first:.2f} times as long at first, {ended.value.again:.2f} later", flush=True)
         save()
 
 
 def _sample(name: str) -> Alone:
     from performance.results import Alone
-    from pytest_flopsbudget.counting.measure import measure
+    from pytest_flopsbudget import measure
     from pytest_flopsbudget.counting.tracing import shapes
 
     model, (module, args) = MODELS[name], built(MODELS[name])

@@ -1,4 +1,4 @@
-"""The architectures that only the benchmark builds, from the configurations of transformers and diffusers."""
+"""Build the architectures of the benchmark from the configurations of transformers and diffusers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class WithStep(First):
-    """Has a diffusion model's step as an input: a tensor of its own, as in training."""
+    """Pass the step of a diffusion model as an input: a tensor, as in training."""
 
     def forward(self, image: torch.Tensor, step: torch.Tensor) -> Any:  # type: ignore[override]
         return self.model(image, step, return_dict=False)[0]

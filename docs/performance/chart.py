@@ -1,4 +1,4 @@
-"""docs/performance/chart.svg: bars on a logarithmic scale, for each model."""
+"""Draw docs/performance/chart.svg: bars on a logarithmic scale for each model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from performance.results import Pair, Results
 
-#: What is shown, and its colour: apart for those who see colours otherwise too (Okabe and Ito, 2008).
+#: Label → color. Color-blind readers can tell the colors apart (Okabe and Ito, 2008).
 _COLOURS = {
     "this plugin": "#0072b2",
     "fastest other counter that is right": "#e69f00",
@@ -26,12 +26,12 @@ _LEFT, _WIDTH, _RIGHT = 275, 640, 70
 _BAR, _GAP, _TOP, _BOTTOM = 11, 12, 62, 34
 _MILLISECOND = 1e-3
 
-#: A model, and seconds by what is shown.
+#: A model, and its seconds by label.
 Group = tuple[str, dict[str, float]]
 
 
 def svg(results: Results) -> str:
-    """The first count of every model that was measured."""
+    """Return the chart of the first count of every measured model, as SVG."""
     groups = [(model, bars) for model in MODELS if (bars := _bars(results.models.get(model, {})))]
     seconds = [value for _, bars in groups for value in bars.values()] or [_MILLISECOND, 1]
     scale = _Scale(floor(log10(min(seconds))), max(ceil(log10(max(seconds))), floor(log10(min(seconds))) + 1))
@@ -40,7 +40,7 @@ def svg(results: Results) -> str:
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">',
-        "<title>First count in a fresh process, beside other counters and the forward pass</title>",
+        "<title>First count in a fresh process, compared with other counters and the forward pass</title>",
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         *_legend(),
         *_grid(scale, height),
@@ -51,7 +51,7 @@ def svg(results: Results) -> str:
 
 
 class _Scale:
-    """Powers of ten of a second, and where they are."""
+    """A logarithmic axis from 10**first to 10**last seconds."""
 
     def __init__(self, first: int, last: int) -> None:
         self.first, self.last = first, last

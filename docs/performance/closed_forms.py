@@ -1,4 +1,4 @@
-"""FLOPs of what only the benchmark builds, by definition. The tests hold them to published numbers."""
+"""FLOPs, by definition, of the models that only the benchmark builds. Tests compare them with published numbers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SWIN_WINDOW = 7 * 7
 
 
 def mobilenet_v2(multiplier: float) -> int:
-    """At 224 x 224. The last convolution keeps its 1280 channels where the others shrink."""
+    """Count at 224 x 224. The last convolution keeps its 1280 channels when the others shrink."""
     inputs, side = _divisible(32 * multiplier), 112
     total = convolution(side * side, 3, inputs, 3 * 3)
     for expansion, channels, blocks, stride in MOBILENET_V2:
@@ -37,13 +37,13 @@ def mobilenet_v2(multiplier: float) -> int:
 
 
 def _divisible(channels: float, by: int = 8) -> int:
-    """The nearest multiple of 8, and the next one where rounding down loses more than a tenth."""
+    """Round to the nearest multiple of 8, or to the next one if rounding down loses more than a tenth."""
     nearest = max(by, int(channels + by / 2) // by * by)
     return nearest if nearest >= 0.9 * channels else nearest + by
 
 
 def resnet_18() -> int:
-    """At 224 x 224: two basic blocks a stage (He et al., 2015, table 1)."""
+    """Count at 224 x 224: two basic blocks a stage (He et al., 2015, table 1)."""
     total, inputs = convolution(112 * 112, 3, 64, 7 * 7) + product(512, 1000), 64
     for side, outputs in zip(SIDES, (64, 128, 256, 512), strict=True):
         positions = side * side
@@ -55,7 +55,7 @@ def resnet_18() -> int:
 
 
 def convnext(depths: tuple[int, ...], widths: tuple[int, ...]) -> int:
-    """At 224 x 224: patches of 4 x 4, then depthwise 7 x 7 and an MLP a block (Liu et al., 2022, table 9)."""
+    """Count at 224 x 224: patches of 4 x 4, then depthwise 7 x 7 and an MLP a block (Liu et al., 2022, table 9)."""
     total, inputs, patch = product(widths[-1], 1000), 3, 4 * 4
     for side, depth, width in zip(SIDES, depths, widths, strict=True):
         positions = side * side
@@ -66,7 +66,7 @@ def convnext(depths: tuple[int, ...], widths: tuple[int, ...]) -> int:
 
 
 def swin(depths: tuple[int, ...], width: int) -> int:
-    """At 224 x 224: attention within windows of 7 x 7; merging makes one position of four (Liu et al., 2021, 3.1)."""
+    """Count at 224 x 224: attention in windows of 7 x 7; merging joins four positions (Liu et al., 2021, 3.1)."""
     total = convolution(SIDES[0] ** 2, 3, width, 4 * 4)
     for stage, (side, depth) in enumerate(zip(SIDES, depths, strict=True)):
         windows = side * side // SWIN_WINDOW
@@ -78,10 +78,10 @@ def swin(depths: tuple[int, ...], width: int) -> int:
 
 
 def ddpm_unet(widths: tuple[int, ...], attention_at: int, side: int = 32) -> int:
-    """The U-Net of "Denoising Diffusion Probabilistic Models" (Ho et al., 2020, appendix B).
+    """Count the U-Net of "Denoising Diffusion Probabilistic Models" (Ho et al., 2020, appendix B).
 
-    Two residual blocks a level on the way down, three on the way up, each of which takes one tensor of the way down
-    beside its own; attention at one level and in the middle.
+    Each level has two residual blocks on the way down and three on the way up. Each block on the way up also takes one
+    tensor of the way down. There is attention at one level and in the middle.
     """
     embedding = 4 * widths[0]
     total = (
@@ -123,7 +123,7 @@ def _attention(side: int, width: int) -> int:
 
 
 def llama(*, length: int, layers: int, width: int, hidden: int) -> int:
-    """Llama 3.1: 8 heads of 128 for keys and values, 128,256 words ("The Llama 3 Herd of Models", 2024, table 3)."""
+    """Count Llama 3.1: 8 key-value heads of 128, 128,256 words ("The Llama 3 Herd of Models", 2024, table 3)."""
     projections = 2 * product(length, width, width) + 2 * product(length, width, 8 * 128)
     layer = projections + attention(length, length, width) + 3 * product(length, width, hidden)
     return layers * layer + product(length, width, 128_256)

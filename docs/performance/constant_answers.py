@@ -1,4 +1,4 @@
-"""The least that any counter with a dispatch mode can take: every operator answered, and nothing looked at."""
+"""A lower bound for any counter with a dispatch mode: answer every operator and examine nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Remembering(TorchDispatchMode):
-    """Runs the operators, and remembers what the outputs of each call are like."""
+    """Run the operators, and remember the size, strides and dtype of the outputs of each call."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -31,7 +31,7 @@ class Remembering(TorchDispatchMode):
 
 
 class Answering(TorchDispatchMode):
-    """Answers each call with an empty tensor that is like the one remembered, by nothing but its position."""
+    """Answer each call, by its position alone, with an empty tensor like the remembered one."""
 
     def __init__(self, answers: list[Answer]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -44,7 +44,7 @@ class Answering(TorchDispatchMode):
         return self._next()(args)
 
     def complete(self) -> bool:
-        """Whether as many operators came as were remembered: the passes were the same."""
+        """Return whether as many operators were called as were remembered, so that the passes were the same."""
         return next(self._following, None) is None
 
 

@@ -1,4 +1,4 @@
-"""How the time of a count grows with the model: a straight line, if an operator costs the same wherever it stands."""
+"""Measure how the time of a count grows with the model: a straight line, if each operator takes the same time."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def in_turn(rounds: int, depth: Depth, save: Callable[[], None]) -> None:
 def _sample(layers: int) -> tuple[float, float]:
     import torch
 
-    from pytest_flopsbudget.counting.measure import measure
+    from pytest_flopsbudget import measure
 
     model = nn.Sequential(*(nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU()) for _ in range(layers)))
     inputs = torch.randn(1, WIDTH)
@@ -64,7 +64,7 @@ def _sample(layers: int) -> tuple[float, float]:
 
 
 def line(times: Mapping[str, list[float]]) -> Line:
-    """Through the medians of what was measured."""
+    """Fit the line to the medians of the measured times."""
     x = [float(layers) for layers in times]
     y = [median(seconds) for seconds in times.values()]
     x_mean, y_mean = fmean(x), fmean(y)

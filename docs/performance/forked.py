@@ -1,8 +1,7 @@
-"""Memory that a forked process shares with the one that it came from, made its own before anything is timed.
+"""Copy the memory that a forked process shares with its parent, before anything is timed.
 
-A process that forks gets its memory page by page, when it first writes to a page: so every object that Python touches
-for the first time costs a copy of 4 KiB. A process that had imported its libraries by itself would have paid for that
-while importing.
+A forked process copies a page of memory when it first writes to the page, so every object that Python touches for the
+first time costs a copy of 4 KiB. A process that had imported its libraries itself would own these pages already.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ _POPULATE_READ, _POPULATE_WRITE = 22, 23
 
 
 def own_memory() -> bool:
-    """Copy what is private and can be written, and enter the rest into the page tables; whether the system can."""
+    """Copy private writable memory, enter the rest into the page tables, and return whether the system supports it."""
     if sys.platform != "linux" or not _MAPS.exists():
         return False
     advise = ctypes.CDLL(None).madvise

@@ -1,4 +1,4 @@
-"""What the numbers were measured on, in words that name no host."""
+"""Describe the machine of the measurements, without the name of the host."""
 
 from __future__ import annotations
 

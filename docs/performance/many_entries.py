@@ -1,7 +1,7 @@
-"""How long a baseline of 10,000 entries takes to read, to compare with and to update, into docs/baselines.md.
+"""Measure how long a baseline of 10,000 entries takes to read, compare and update; write docs/baselines.md.
 
-``make bench-baselines``. The entries are measured in this process; what is timed runs in one of its own, without torch,
-as where nothing but the plugin's own work is left.
+``make bench-baselines``. This process measures the entries. A separate process without torch runs what is timed, so
+that only the plugin's work is left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pytest_flopsbudget.storage.baseline import change, load, updated
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pytest_flopsbudget.results.complexity import Complexity
+    from pytest_flopsbudget import Complexity
 
     Tests = Mapping[str, Mapping[str, Complexity]]
 
@@ -42,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         entries = Path(folder) / "entries"
         tests = _measured()
-        # Entries that share nothing, as those of different processes.
+        # Pickled one by one: entries of different tests share no objects, like entries from different processes.
         entries.write_bytes(pickle.dumps({test_id: pickle.dumps(measured) for test_id, measured in tests.items()}))
         command = [sys.executable, "-m", "performance.many_entries", str(entries)]
         run = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 -- this file
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _measured() -> Tests:
-    """Three kinds of networks in many widths and batch sizes, each measured once, under 10,000 names."""
+    """Measure three kinds of networks in many widths and batch sizes, each once, and list them under 10,000 names."""
     import torch
     from torch import nn
 
@@ -102,13 +102,13 @@ def _time(entries: Path) -> None:
         path.unlink(missing_ok=True)
         timed("write the first baseline", lambda: change(path, partial(updated, measured=tests)))
         file = timed("load", lambda: load(path))
-        timed("compare every measurement", partial(_compare, file.tests, tests))
-        timed("update, of which 1% changed", lambda: change(path, partial(updated, measured=tests | some)))
-        timed("update, nothing changed", lambda: change(path, partial(updated, measured=tests | some)))
-        timed("update, everything changed", lambda: change(path, partial(updated, measured=every)))
+        timed("compare every measurement with it", partial(_compare, file.tests, tests))
+        timed("update where 1% changed", lambda: change(path, partial(updated, measured=tests | some)))
+        timed("update where nothing changed", lambda: change(path, partial(updated, measured=tests | some)))
+        timed("update where everything changed", lambda: change(path, partial(updated, measured=every)))
         change(path, partial(updated, measured=unlike))
-        timed("load, where no two are alike", lambda: load(path))
-    # Watching slows everything down, so it has a round of its own.
+        timed("load where no two measurements are equal", lambda: load(path))
+    # Tracing memory slows everything down, so it has a separate round.
     path.unlink()
     change(path, partial(updated, measured=tests))
     tracemalloc.start()
@@ -117,24 +117,24 @@ def _time(entries: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1] / 1e6
     tracemalloc.stop()
     median = {label: statistics.median(values) for label, values in times.items()}
-    three = ("load", "compare every measurement", "update, of which 1% changed")
+    three = ("load", "compare every measurement with it", "update where 1% changed")
     together = sum(median[label] for label in three)
     size, lines = path.stat().st_size / 1e6, path.read_bytes().count(b"\n")
-    print(f"{COUNT:,} entries of DISTINCT different measurements: {lines:,} lines, {size:.0f} MB.\n")
+    print(f"{COUNT:,} entries with DISTINCT different measurements: {lines:,} lines, {size:.0f} MB.\n")
     print("| | seconds |\n|---|---:|")
     for label in three:
         print(f"| {label} | {median[label]:.2f} |")
     print(f"| **these three together** | **{together:.2f}** |")
     for label in (
-        "update, nothing changed",
-        "update, everything changed",
+        "update where nothing changed",
+        "update where everything changed",
         "write the first baseline",
-        "load, where no two are alike",
+        "load where no two measurements are equal",
     ):
         print(f"| {label} | {median[label]:.2f} |")
     python = sys.version.split()[0]
-    print(f"\nThese three need {peak:.0f} MB beside the measurements.")
-    print(f"Medians of {ROUNDS} rounds in one process, Python {python}.")
+    print(f"\nThe three together need {peak:.0f} MB, besides the measurements themselves.")
+    print(f"Each number is the median of {ROUNDS} rounds in one process, Python {python}.")
 
 
 def _grown(measured: Mapping[str, Complexity], by: int = 1) -> dict[str, Complexity]:

@@ -1,4 +1,4 @@
-"""How far a process grows beyond what it is."""
+"""Measure how far the memory of a process grows."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 
 _STATUS, _FORGET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-#: Written to clear_refs, it sets the peak to what is resident now (proc_pid_clear_refs(5)).
+#: Written to clear_refs, this resets the peak to the memory that is resident now (proc_pid_clear_refs(5)).
 _PEAK = "5"
 #: ru_maxrss is in KiB on Linux and in bytes on macOS.
 _UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 class Growth:
-    """Bytes by which the peak of resident memory exceeds what was resident when this was made."""
+    """Measure by how many bytes the peak of resident memory exceeds the resident memory at the start."""
 
     def __init__(self) -> None:
-        # Building a model leaves a peak behind that would hide what comes after.
+        # The peak of building the model would hide later, smaller peaks.
         if _FORGET.exists():
             _FORGET.write_text(_PEAK)
         self._before = _peak()
@@ -33,6 +33,6 @@ def _peak() -> int:
 
 
 def resident(field: str = "VmRSS") -> int:
-    """Resident bytes of this process, or the most there were; Linux alone tells."""
+    """Return the resident bytes of this process, or with "VmHWM" their peak. Works only on Linux."""
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024

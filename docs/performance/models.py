@@ -1,4 +1,4 @@
-"""What is measured: public architectures, with what each costs by definition."""
+"""The models of the benchmark: public architectures, each with its FLOPs by definition."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CONVNEXT_L = (3, 3, 27, 3), (192, 384, 768, 1536)
 RESNET_152 = ((3, 64, 56), (8, 128, 28), (36, 256, 14), (3, 512, 7))
 SWIN_T, SWIN_B = ((2, 2, 6, 2), 96), ((2, 2, 18, 2), 128)
 UNET = (128, 256, 256, 256), 1
-#: Batch normalization at 4 multiply-accumulates an element, the most that a counter takes for it, is that much of the
+#: Some counters count 4 multiply-accumulates for each element of a batch normalization, which is this share of the
 #: smaller MobileNetV2, whose convolutions are thin.
 THIN = 0.2
 
@@ -41,9 +41,9 @@ class Model:
     """A case of the benchmark."""
 
     case: Case
-    #: Built without weights: too large for anything else.
+    #: Whether it is built without weights, because it is too large for memory.
     without_weights: bool = False
-    #: PyTorch cannot run it on ``meta``.
+    #: Whether PyTorch cannot run it on ``meta``.
     off_meta: bool = False
 
     @property
@@ -111,7 +111,7 @@ MODELS = {
             "mixture of experts",
             lambda: whole_models.mixture_of_experts(TOKENS),
             by_definition.mixture_of_experts(length=TOKENS, **whole_models.MIXTURE),
-            off_meta=True,  # grouped products want bfloat16 there
+            off_meta=True,  # grouped products require bfloat16 there
         ),
         _model(
             # The image needs no gradient, so that the first convolution has one backward product and not two.

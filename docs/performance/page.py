@@ -1,4 +1,4 @@
-"""docs/performance.md: what was measured, as Markdown."""
+"""Format the results as the tables of docs/performance.md."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CHART = "performance/chart.svg"
 
 
 def measured(results: Results) -> str:
-    """Everything between the markers of the page."""
+    """Return everything between the markers of the page."""
     parts = [
         "## Machine", markdown(["", ""], list(map(list, results.machine.items()))),
         "## Targets", targets_of(results),
-        "## The first count", f"![First count, fastest right peer and forward pass, per model]({CHART})",
+        "## The first count", f"![First count, fastest other right counter and forward pass, per model]({CHART})",
         _ratios(results), "### All counters", _KEY, _overview(results),
         "## The second count", _second(results),
         "## All metrics, and FLOPs alone", _alone(results),
@@ -36,14 +36,15 @@ def measured(results: Results) -> str:
 
 
 _KEY = """\
-Milliseconds of the first count in a fresh process, the median. A number alone is that of a counter that is right; ×0.96
-is what it counts in units of the closed form, (w) that it warns; – is not offered."""
+Median milliseconds of the first count in a fresh process. A time without a remark belongs to a counter that is right.
+×0.96 is the counter's number divided by the closed form, (w) means that it warns, – that it does not
+offer the count."""
 _ALONE = """\
-Processor time, the least of several turns in one process: with all metrics, and with what follows bytes, launches and
-chains left out."""
+Processor time, the shortest of several runs in one process: with all metrics, and without the code that follows bytes,
+launches and chains. "First" runs remember no answers about operators, as in a process that sees its first model."""
 _EVERY = """\
-Rounds: {rounds}. A counter whose processes have taken {enough:.0f} seconds on a model together, building included, is
-asked no more, and one that raised is not asked again."""
+Rounds: {rounds}. A counter does not run on a model again once its processes for that model have taken {enough:.0f}
+seconds together, including building the model, or once it has raised an exception."""
 
 
 def targets_of(results: Results) -> str:
@@ -71,7 +72,13 @@ def _ratios(results: Results) -> str:
                 _times(warm.get(name)),
             ]
         )
-    header = ["model", "first count, ms", "fastest right peer, ms", "times as long", "first forward on the CPU, ms"]
+    header = [
+        "model",
+        "first count, ms",
+        "fastest other right counter, ms",
+        "times as long",
+        "first forward on the CPU, ms",
+    ]
     return markdown([*header, "times as long", "warm forward, times as long"], rows)
 
 
@@ -107,7 +114,7 @@ def _alone(results: Results) -> str:
         first, first_alone, again, again_alone = (f"{seconds * 1e3:,.1f}" for seconds in alone.seconds)
         ratios = (f"{ratio:.2f}" for ratio in (alone.first, alone.again))
         rows.append([model, first, first_alone, next(ratios), again, again_alone, next(ratios)])
-    header = ["model", "nothing remembered, ms", "FLOPs alone, ms", "times as long", "later, ms", "FLOPs alone, ms"]
+    header = ["model", "first, ms", "FLOPs alone, ms", "times as long", "later, ms", "FLOPs alone, ms"]
     return f"{_ALONE}\n\n" + markdown([*header, "times as long"], rows)
 
 
@@ -119,21 +126,21 @@ def _depth(results: Results) -> str:
             one, two = median(first), median(again)
             each = [f"{seconds / int(layers) * 1e6:,.1f}" for seconds in (one, two)]
             rows.append([f"{int(layers):,}", f"{one * 1e3:,.1f}", each[0], f"{two * 1e3:,.1f}", each[1]])
-    header = ["layers", "first count, ms", "µs a layer", "second count, ms", "µs a layer"]
+    header = ["layers", "first count, ms", "µs per layer", "second count, ms", "µs per layer"]
     return markdown(header, rows)
 
 
 def _runs(results: Results) -> str:
     startup, suite = results.startup, results.suite
     rows = [
-        ["pytest without marked tests, with the plugin, a run", *_spread(startup.with_plugin)],
-        ["the same with `-p no:flopsbudget`, a run", *_spread(startup.without)],
-        ["import of the plugin, as `-X importtime` has it", *_spread(startup.imports)],
+        ["a run of pytest without marked tests, with the plugin", *_spread(startup.with_plugin)],
+        ["a run of pytest without marked tests, with `-p no:flopsbudget`", *_spread(startup.without)],
+        ["import of the plugin, from `-X importtime`", *_spread(startup.imports)],
         ["a test that measures a small model within its budget", *_spread(suite.with_budget)],
         ["a test that calls `measure` on the same model", *_spread(suite.direct)],
         ["the count itself, in those tests", *_spread(suite.count)],
     ]
-    return markdown(["", "median, ms", "least, ms", "times"], rows)
+    return markdown(["", "median, ms", "minimum, ms", "runs"], rows)
 
 
 def _spread(seconds: list[float]) -> list[str]:
@@ -157,7 +164,7 @@ def _detail(pairs: dict[str, Pair]) -> str:
         for name in RUNNERS
         if name in pairs
     ]
-    return markdown(["", "median, ms", "least, ms", "times", "peak memory, MiB", "number"], rows)
+    return markdown(["", "median, ms", "minimum, ms", "runs", "peak memory, MiB", "number"], rows)
 
 
 def _mebibytes(pair: Pair) -> str:

@@ -1,4 +1,4 @@
-"""One measurement, in a process of its own."""
+"""Run one measurement in a separate process."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from performance.models import Model
     from performance.runners import Runner
 
-#: A process that takes longer, building included, is ended.
+#: Seconds after which a process is ended, including building the model.
 SECONDS = 90
-#: What the processes fork from has imported these: libraries, and the files that define the models.
+#: Modules that the parent of the processes imports: libraries, and the files that define the models.
 PRELOADED = (
     "diffusers.models.unets.unet_2d",
     *(
@@ -39,7 +39,7 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class Sample:
-    """What one process measured: seconds, bytes, FLOPs."""
+    """The results of one process: seconds, bytes, FLOPs."""
 
     first: float
     again: float | None
@@ -48,12 +48,12 @@ class Sample:
 
 
 def begin() -> None:
-    """Start the process from which the others fork, which imports what they need."""
+    """Start the parent from which the other processes fork. It imports the modules that they need."""
     isolated(own_memory)
 
 
 def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
-    """A sample, and what is to be said of its number: nothing where there is none to judge."""
+    """Return a sample and the verdict on its number; the verdict is empty if there is no number to judge."""
     ended: Ended[Sample] = isolated(_sample, runner.name, model.name, seconds=SECONDS)
     if ended.value is not None and ended.value.number is None:
         return ended.value, ""
@@ -62,7 +62,7 @@ def measured(runner: Runner, model: Model) -> tuple[Sample | None, str]:
 
 
 def _sample(runner: str, model: str) -> Sample:
-    """Runs in the process, and therefore takes names."""
+    """Measure in the separate process. The arguments are names, because they are pickled."""
     own_memory()
     doing, asked = RUNNERS[runner], MODELS[model]
     importlib.import_module(doing.module)
@@ -75,7 +75,7 @@ def _sample(runner: str, model: str) -> Sample:
 
 
 def built(model: Model) -> Built:
-    """The model and its arguments."""
+    """Build the model in evaluation mode, and return it with its arguments."""
     torch.manual_seed(0)
     with torch.device("meta") if model.without_weights else nullcontext(), RepeatedWeights():
         module, args = model.case.build()

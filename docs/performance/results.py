@@ -1,4 +1,4 @@
-"""What was measured, in a file: written after every process, so that a run that is cut off loses nothing."""
+"""Store the results in a file, which is written after every process, so that an interrupted run loses nothing."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(__file__).parent / "results.json"
-#: Microseconds are as fine as a clock is here.
+#: Times are rounded to microseconds, the resolution of the clock here.
 _DIGITS = 6
 
 
 @dataclass
 class Pair:
-    """A runner on a model: an entry a round."""
+    """A runner on a model, with one entry for each round."""
 
-    #: Seconds of the first call of each process, and of the second where it is of interest.
+    #: Seconds of the first call in each process, and of the second call for runners that measure it.
     first: list[float] = field(default_factory=list)
     again: list[float] = field(default_factory=list)
     #: Bytes by which each process grew.
     memory: list[int] = field(default_factory=list)
-    #: What is to be said of the number; empty where there is none to judge.
+    #: The verdict on the number; empty if there is no number to judge.
     verdict: str = ""
-    #: Seconds that each process took in all.
+    #: Seconds that each process took in total.
     processes: list[float] = field(default_factory=list)
 
 
 @dataclass
 class Depth:
-    """A growing model: layers → seconds, an entry a round."""
+    """A growing model: layers → seconds, with one entry for each round."""
 
     first: dict[str, list[float]] = field(default_factory=dict)
     again: dict[str, list[float]] = field(default_factory=dict)
@@ -38,46 +38,46 @@ class Depth:
 
 @dataclass
 class Alone:
-    """The count of all metrics, and that of FLOPs alone."""
+    """Times of a count of all metrics, and of a count of FLOPs alone."""
 
-    #: Of processor time, the least: nothing remembered, all metrics and FLOPs alone; then both once more.
+    #: Shortest processor times: all metrics and FLOPs alone without remembered answers; then both with them.
     seconds: list[float] = field(default_factory=list)
 
     @property
     def first(self) -> float:
-        """How many times as long all metrics take where nothing is remembered."""
+        """Return how many times as long all metrics take without remembered answers."""
         return self.seconds[0] / self.seconds[1]
 
     @property
     def again(self) -> float:
-        """How many times as long they take later."""
+        """Return how many times as long all metrics take with remembered answers."""
         return self.seconds[2] / self.seconds[3]
 
 
 @dataclass
 class Startup:
-    """A pytest run without marked tests."""
+    """Times of a pytest run without marked tests."""
 
     with_plugin: list[float] = field(default_factory=list)
     without: list[float] = field(default_factory=list)
-    #: Seconds that Python says the import of the plugin takes, a run each.
+    #: Seconds that the import of the plugin takes, by Python's own timing, for each run.
     imports: list[float] = field(default_factory=list)
-    #: Those packages that must not be loaded and are.
+    #: Packages that were loaded although they must not be.
     loaded: list[str] = field(default_factory=list)
 
 
 @dataclass
 class Suite:
-    """A run of many tests that measure one small model. Seconds are those of a test."""
+    """A run of many tests that measure one small model. Seconds are those of one test."""
 
     tests: int = 0
-    #: With a budget, and by calling ``measure`` in a test without one.
+    #: Tests with a budget, and tests without a budget that call ``measure``.
     with_budget: list[float] = field(default_factory=list)
     direct: list[float] = field(default_factory=list)
     #: The count itself, in the tests that call ``measure``.
     count: list[float] = field(default_factory=list)
-    #: Bytes by which each of these processes grew between the first tenth of the tests and the last test. pytest keeps
-    #: something of every test that it ran.
+    #: Bytes by which each process grew between the first tenth of the tests and the last test. pytest itself keeps
+    #: some data of every test.
     growth_with_budget: list[int] = field(default_factory=list)
     growth_direct: list[int] = field(default_factory=list)
 
@@ -97,7 +97,7 @@ class Results:
 
 
 def load(file: Path) -> Results:
-    """What the file holds; nothing where there is none."""
+    """Read the file; return empty results if it does not exist."""
     if not file.exists():
         return Results()
     data: dict[str, Any] = json.loads(file.read_text())
@@ -113,14 +113,14 @@ def load(file: Path) -> Results:
 
 
 def save(results: Results, file: Path) -> None:
-    """Whole or not at all."""
+    """Replace the file as a whole, so that an interrupted write leaves the old content."""
     beside = file.with_suffix(".partial")
     beside.write_text(to_json(results))
     beside.replace(file)
 
 
 def to_json(results: Results) -> str:
-    """One line a list: a diff then shows what was measured anew."""
+    """Write each list on one line, so that a diff shows which results are new."""
     text = json.dumps(_rounded(asdict(results)), indent=1, ensure_ascii=False)
     return re.sub(r"\[\s+([^\[\]{}]*?)\s+\]", lambda found: "[" + " ".join(found[1].split()) + "]", text) + "\n"
 

@@ -1,4 +1,4 @@
-"""What is timed: counters, and what their time is held against."""
+"""The runners that are timed: counters, and the runs with which they are compared."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ FORWARD, FORWARD_ON_META, CONSTANTS = "forward on the CPU", "forward on meta", "
 
 @dataclass(frozen=True)
 class Runner:
-    """Something that is done with a model, and how long it takes."""
+    """Something that is run on a model and timed."""
 
     name: str
-    #: Makes what is timed, from the model, its arguments and the case. Called twice, it is timed twice.
+    #: Returns the function that is timed, from the model, its arguments and the case. It may be called twice.
     make: Callable[[torch.nn.Module, tuple[torch.Tensor, ...], Case], Callable[[], float | None]]
-    #: Imported before the clock starts.
+    #: Module that is imported before the clock starts.
     module: str = "torch"
-    #: The model is on ``meta`` before the clock starts.
+    #: Whether the model is moved to ``meta`` before the clock starts.
     on_meta: bool = False
-    #: The second time is of interest too.
+    #: Whether the second run is timed too.
     again: bool = False
     counter: Counter | None = None
 
     def answers(self, model: Model) -> bool:
-        """Whether it applies: models without weights run nowhere but on ``meta``."""
+        """Return whether the runner can run the model: models without weights run only on ``meta``."""
         if self.counter is not None and not self.counter.answers(model.case):
             return False
-        twin = self.name in {FORWARD, "FlopCounterMode"}  # the same on meta has a column of its own
-        return not (model.without_weights and twin)
+        needs_weights = self.name in {FORWARD, "FlopCounterMode"}  # their runs on meta are separate runners
+        return not (model.without_weights and needs_weights)
 
     def prepared(self, built: Built, model: Model) -> Built:
-        """The model where it is wanted. What counts nothing may stay on the CPU, where ``meta`` will not do."""
+        """Move the model to ``meta`` if the runner needs it there. Constant answers may stay on the CPU."""
         stays = self.name == CONSTANTS and model.off_meta
         return on_meta(*built) if self.on_meta and not stays else built
 
@@ -67,7 +67,7 @@ def _forward(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case)
 
 
 def _passes(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Case) -> None:
-    # Without gradients a forward pass is fastest.
+    # A forward pass is fastest without gradients.
     with nullcontext() if case.backward else torch.no_grad():
         outputs: Any = model(*args)
         if case.backward:
@@ -82,12 +82,12 @@ def _constants(model: torch.nn.Module, args: tuple[torch.Tensor, ...], case: Cas
             with Answering(remembering.answers) as answering:
                 _passes(model, args, case)
             if not answering.complete():
-                raise RuntimeError("the second pass took another way than the first")
+                raise RuntimeError("the second pass called other operators than the first")
         else:
             with remembering:
                 _passes(model, args, case)
         if case.backward:
-            # The first backward pass makes gradients, a second one would add to them.
+            # The first backward pass creates gradients; a second one would add to them.
             model.zero_grad(set_to_none=True)
 
     return run

@@ -1,4 +1,4 @@
-"""The order of the measurements: in turn, so that whatever else the machine does falls on all of them."""
+"""The order of the measurements: in turn, so that other work on the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from performance.runners import Runner
 
 ROUNDS = 5
-#: Seconds after which a runner is asked about a model no more, once its processes have taken as long together.
+#: Total seconds of a runner's processes on a model after which the runner does not run on it again.
 ENOUGH = 4.0
 
 
 def in_turn(
     models: Sequence[Model], runners: Iterable[Runner], rounds: int, results: Results, save: Callable[[], None]
 ) -> None:
-    """Each runner on each model in a fresh process, then all of them again."""
+    """Run each runner on each model in a fresh process, then all of them again for each further round."""
     begin()
     pairs = [(model, runner) for model in models for runner in runners if runner.answers(model)]
     for number in range(rounds):
@@ -35,7 +35,7 @@ def in_turn(
 
 
 def enough(pair: Pair) -> bool:
-    """Whether another round would take more time than it tells: failures repeat, and long runs vary less."""
+    """Return whether another round is not worth its time: failures repeat, and long runs vary less."""
     failed = bool(pair.processes) and not pair.first
     return failed or sum(pair.processes) >= ENOUGH
 

@@ -1,4 +1,4 @@
-"""What the plugin costs a run that measures nothing."""
+"""Measure how much time the plugin adds to a run that measures nothing."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from performance.results import Startup
 
 RUNS = 25
-#: After which a run is ended.
+#: Seconds after which a run is ended.
 SECONDS = 60
 _PYTEST = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 _OFF = ("-p", "no:flopsbudget")
 _TEST = "def test_nothing(): pass\n"
-#: Python keeps its bytecode, as it does unless it is told otherwise.
+#: Python caches its bytecode, as by default.
 _ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-#: Packages that a run without measurements has no use for.
+#: Packages that a run without measurements must not import.
 HEAVY = ("torch", "msgspec", "rich")
 _CONFTEST = f"""
 import sys
@@ -32,22 +32,22 @@ import sys
 def pytest_unconfigure(config):
     sys.__stdout__.write("loaded: " + " ".join(sorted(set({HEAVY}) & sys.modules.keys())) + "\\n")
 """
-#: pytest first, which is there anyway. pytest imports plugins in a way that Python's own timing does not list.
+#: Imports pytest first, because it is loaded anyway. Python's timing does not list plugins that pytest imports itself.
 _IMPORTS = (sys.executable, "-X", "importtime", "-c", "import pytest, pytest_flopsbudget.plugin.hooks")
-#: What -X importtime prints of the plugin: own microseconds, and those of all it imports.
-_IMPORT = re.compile(r"import time:\s+\d+ \|\s+(\d+) \| pytest_flopsbudget\.plugin$", re.MULTILINE)
+#: The line of -X importtime about the plugin: its self time, and its total time with all its imports.
+_IMPORT = re.compile(r"import time:\s+\d+ \|\s+(\d+) \| pytest_flopsbudget\.plugin\.hooks$", re.MULTILINE)
 
 
 def in_turn(runs: int, startup: Startup, save: Callable[[], None]) -> None:
-    """With the plugin and without it, one after the other."""
+    """Run pytest with the plugin and without it, alternating."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "test_nothing.py").write_text(_TEST)
         (directory / "pytest.ini").write_text("[pytest]\n")
-        _run(directory)  # writes the bytecode of the test, and of the plugin
+        _run(directory)  # writes the bytecode of the test and of the plugin
         _import(directory)
         while len(startup.without) < runs:
-            # Whichever comes second in a pair is a little faster or slower on some machines.
+            # On some machines the second run of a pair is a little faster or slower, so the order alternates.
             pair = [(startup.with_plugin, ()), (startup.without, _OFF)]
             for times, options in pair if len(startup.without) % 2 else reversed(pair):
                 times.append(_run(directory, *options))
@@ -65,7 +65,7 @@ def _run(directory: Path, *options: str) -> float:
 
 
 def _processor_time() -> float:
-    """Seconds of all processes started so far: the clock tells more of the machine than of a few milliseconds."""
+    """Return the processor seconds of all child processes. Wall time is too noisy for a few milliseconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
@@ -73,7 +73,7 @@ def _processor_time() -> float:
 def _import(directory: Path) -> float:
     found = _IMPORT.search(_output(directory, *_IMPORTS).stderr)
     if found is None:
-        raise RuntimeError("Python does not list the plugin among its imports")
+        raise RuntimeError("python -X importtime does not list the plugin")
     return int(found[1]) / 1e6
 
 

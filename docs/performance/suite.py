@@ -1,4 +1,4 @@
-"""What a measuring test costs beside the count itself, and whether memory grows with the number of tests."""
+"""Measure what a measuring test costs besides the count, and whether memory grows with the number of tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from performance.results import Suite
 
 TESTS = 1_000
-#: After which a run is ended.
+#: Seconds after which a run is ended.
 SECONDS = 300
 _MODELS = """
 import torch
@@ -49,8 +49,8 @@ def test_net(number):
     measure(MODEL, IMAGE)
     COUNTS.append(perf_counter() - start)
 """
-#: Times the run from its hundredth test, when all is imported, to the end of the summary, and looks at memory after
-#: every tenth of the tests.
+#: Times the run from its hundredth test, when everything is imported, to the end of the summary, and reads memory
+#: after every tenth of the tests.
 _CONFTEST = f"""
 import json, time
 import pytest
@@ -81,7 +81,7 @@ _DOCS = Path(__file__).parent.parent
 
 
 def in_turn(rounds: int, suite: Suite, save: Callable[[], None]) -> None:
-    """Tests with a budget, and tests without, one after the other."""
+    """Run tests with a budget and tests without one, alternating."""
     suite.tests = TESTS
     while len(suite.count) < rounds:
         for tests, seconds, growth in (

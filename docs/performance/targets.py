@@ -1,4 +1,4 @@
-"""What the project promises about time and memory, beside what was measured. Ratios are of medians of one run."""
+"""Compare the project's targets for time and memory with the results. Ratios are of medians of one run."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ if TYPE_CHECKING:
     from performance.results import Pair, Results
 
 _MIB = 2**20
-#: How many times as long the fastest right counter has to take, in the median over models and at the least.
+#: How many times as long the fastest other right counter has to take: median over models, and minimum.
 FASTER_IN_THE_MIDDLE, FASTER = 8, 3
-#: The second count in units of the same passes with constant answers, at the most.
+#: Maximum time of the second count, divided by that of the same passes with constant answers.
 ABOVE_CONSTANTS = 1.5
-#: Seconds of the largest models' first counts, and bytes that counting them may add.
+#: Maximum seconds of the first count of the largest models, and maximum bytes that counting them may add.
 LARGEST_SECONDS = {"Llama-3.1-405B": 0.4, "Llama-3.1-405B, forward and backward": 1.2}
 LARGEST_GROWTH = 100e6
-#: The count of all metrics in units of that of FLOPs alone, at the most.
+#: Maximum time of a count of all metrics, divided by that of a count of FLOPs alone.
 ABOVE_ALONE = 1.3
-#: R² of the straight line through the times of growing models.
+#: Minimum R² of the straight line through the times of growing models.
 STRAIGHT = 0.99
-#: Seconds that the plugin may add to a run that measures nothing, and to a test that measures.
+#: Maximum seconds that the plugin may add to a run that measures nothing, and to a test that measures.
 STARTUP, A_TEST = 0.005, 0.001
 
 
 @dataclass(frozen=True)
 class Target:
     what: str
-    #: What is aimed at, and what was measured, in words.
+    #: The target and the result, in words.
     aim: str
     measured: str
     holds: bool
 
 
 def fastest_right(pairs: Mapping[str, Pair]) -> tuple[str, float] | None:
-    """The other counter that is right and takes least, with the median of its seconds."""
+    """Return the fastest other counter that is right, with the median of its seconds."""
     times = [
         (name, median(pair.first))
         for name, pair in pairs.items()
@@ -52,7 +52,7 @@ def fastest_right(pairs: Mapping[str, Pair]) -> tuple[str, float] | None:
 
 
 def beside_peers(results: Results) -> dict[str, float]:
-    """How many times as long the fastest right peer takes, of each model that a peer gets right."""
+    """Return, for each model that another counter has right, how many times as long the fastest such counter takes."""
     return {
         model: best[1] / median(ours.first)
         for model, pairs in results.models.items()
@@ -61,7 +61,7 @@ def beside_peers(results: Results) -> dict[str, float]:
 
 
 def beside_forward(results: Results, *, warm: bool) -> dict[str, float]:
-    """How many times as long a forward pass on the CPU takes as the first count."""
+    """Return how many times as long as the first count a forward pass on the CPU takes."""
     return {
         model: median(forward.again if warm else forward.first) / median(ours.first)
         for model, pairs in results.models.items()
@@ -70,7 +70,7 @@ def beside_forward(results: Results, *, warm: bool) -> dict[str, float]:
 
 
 def beside_constants(results: Results) -> dict[str, float]:
-    """The second count, in units of the same passes with every operator answered by a constant."""
+    """Return the time of the second count, divided by that of the same passes with constant answers."""
     return {
         model: median(ours.again) / median(constants.again)
         for model, pairs in results.models.items()
@@ -84,14 +84,14 @@ def _of(pairs: Mapping[str, Pair], name: str) -> Pair | None:
 
 
 def targets(results: Results) -> list[Target]:
-    """Those that something was measured for."""
+    """Return the targets for which there are results."""
     return [*_counts(results), *_metrics(results), *_largest(results), *_growth(results), *_plugin(results)]
 
 
 def _counts(results: Results) -> Iterator[Target]:
     if ratios := beside_peers(results):
         middle, (model, least) = median(ratios.values()), _least(ratios)
-        what = "first count, beside the fastest counter that is right"
+        what = "first count, compared with the fastest other counter that is right"
         yield Target(
             f"{what}: median over models",
             f"≥ {FASTER_IN_THE_MIDDLE} times as fast",
@@ -99,24 +99,24 @@ def _counts(results: Results) -> Iterator[Target]:
             middle >= FASTER_IN_THE_MIDDLE,
         )
         yield Target(
-            f"{what}: every model", f"≥ {FASTER} times as fast", f"{least:.1f} at least ({model})", least >= FASTER
+            f"{what}: every model", f"≥ {FASTER} times as fast", f"minimum {least:.1f} ({model})", least >= FASTER
         )
     for warm, word in ((False, "first"), (True, "warm")):
         if ratios := beside_forward(results, warm=warm):
             model, least = _least(ratios)
             yield Target(
-                f"first count, beside the {word} forward pass on the CPU: every model",
+                f"first count, compared with the {word} forward pass on the CPU: every model",
                 "faster",
-                f"{least:.1f} times as fast at least ({model})",
+                f"minimum {least:.1f} times as fast ({model})",
                 least > 1,
             )
     if ratios := beside_constants(results):
         model = max(ratios, key=ratios.__getitem__)
         middle, most = median(ratios.values()), ratios[model]
         yield Target(
-            "second count, beside the same passes with constant answers: every model",
+            "second count, compared with the same passes with constant answers: every model",
             f"≤ {ABOVE_CONSTANTS} times as long",
-            f"{most:.2f} at most ({model}), median {middle:.2f}",
+            f"maximum {most:.2f} ({model}), median {middle:.2f}",
             most <= ABOVE_CONSTANTS,
         )
 
@@ -127,14 +127,14 @@ def _least(ratios: Mapping[str, float]) -> tuple[str, float]:
 
 def _metrics(results: Results) -> Iterator[Target]:
     for word, ratios in (
-        ("nothing remembered", [alone.first for alone in results.alone.values()]),
+        ("first", [alone.first for alone in results.alone.values()]),
         ("later", [alone.again for alone in results.alone.values()]),
     ):
         if ratios:
             yield Target(
-                f"count of all metrics, beside that of FLOPs alone, {word}: every model",
+                f"{word} count of all metrics, compared with FLOPs alone: every model",
                 f"≤ {ABOVE_ALONE} times as long",
-                f"{max(ratios):.2f} at most, median {median(ratios):.2f}",
+                f"maximum {max(ratios):.2f}, median {median(ratios):.2f}",
                 max(ratios) <= ABOVE_ALONE,
             )
 
@@ -145,7 +145,7 @@ def _largest(results: Results) -> Iterator[Target]:
             seconds, grown = median(pair.first), median(pair.memory)
             yield Target(f"{model}, 8,192 tokens: first count", f"≤ {limit} s", f"{seconds:.2f} s", seconds <= limit)
             yield Target(
-                f"{model}: memory above the built model",
+                f"{model}: memory in addition to the built model",
                 f"≤ {LARGEST_GROWTH / 1e6:.0f} MB",
                 f"{grown / 1e6:.0f} MB",
                 grown <= LARGEST_GROWTH,
@@ -160,7 +160,7 @@ def _growth(results: Results) -> Iterator[Target]:
         yield Target(
             f"{word} count of {depth.LAYERS[0]} to {depth.LAYERS[-1]:,} layers: a straight line",
             f"R² ≥ {STRAIGHT}",
-            f"{line.start * 1e3:.1f} ms + {line.slope * 1e6:.1f} µs a layer, R² {line.r_squared:.4f}",
+            f"{line.start * 1e3:.1f} ms + {line.slope * 1e6:.1f} µs per layer, R² {line.r_squared:.4f}",
             line.r_squared >= STRAIGHT,
         )
 
@@ -170,25 +170,27 @@ def _plugin(results: Results) -> Iterator[Target]:
     if startup.without:
         seconds = median(startup.with_plugin) - median(startup.without)
         yield Target(
-            "a pytest run without marked tests: with the plugin, less without it",
+            "a pytest run without marked tests: time that the plugin adds",
             f"≤ {STARTUP * 1e3:.0f} ms",
             f"{seconds * 1e3:.1f} ms (the import {median(startup.imports) * 1e3:.1f} ms)",
             seconds <= STARTUP,
         )
         loaded = ", ".join(startup.loaded)
-        yield Target("torch, msgspec or rich loaded by such a run", "none", loaded or "none", not loaded)
+        yield Target(
+            "a pytest run without marked tests: torch, msgspec, rich loaded", "none", loaded or "none", not loaded
+        )
     if suite.count:
         own = median(suite.with_budget) - median(suite.count)
         budget = median(suite.with_budget) - median(suite.direct)
         yield Target(
-            f"{suite.tests:,} tests that measure one model: a test, less the count itself",
+            f"{suite.tests:,} tests that measure one model: time of a test without the count",
             f"≤ {A_TEST * 1e3:.0f} ms",
             f"{own * 1e3:.2f} ms ({budget * 1e3:.2f} ms more than a test without a budget)",
             own <= A_TEST,
         )
         grown = median(suite.growth_with_budget) - median(suite.growth_direct)
         yield Target(
-            "the same: memory from test 100 to the last, less that of tests without a budget",
+            f"{suite.tests:,} tests that measure one model: memory that the plugin adds from test 100 to the last",
             "≤ 1 MiB",
             f"{grown / _MIB:.1f} MiB",
             grown <= _MIB,

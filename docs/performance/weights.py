@@ -1,4 +1,4 @@
-"""Random weights without waiting for them: drawing them would take longer than most of what is measured."""
+"""Fill weights with repeated random numbers: drawing all of them would take longer than most measurements."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _aten = torch.ops.aten
-#: What initializers fill tensors with, and what they make of it value by value.
+#: Operators by which initializers fill tensors, and which they apply to each value.
 _SLOW = frozenset({_aten.normal_.default, _aten.uniform_.default, _aten.erfinv_.default})
 BLOCK = 1 << 16
 
 
 class RepeatedWeights(TorchDispatchMode):
-    """Large tensors get one random block over and over: no denormal numbers, which are slow, and few equal values."""
+    """Fill large tensors with one random block, repeated: no denormal numbers, which are slow, and few equal values."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from pytest_flopsbudget.counting.aggregation.labels import name_of, signature_of
 from pytest_flopsbudget.counting.aggregation.result import complexity
 from pytest_flopsbudget.counting.cloning.cloner import Shadow, sharing_data, uncompiled, without_data
 from pytest_flopsbudget.counting.cloning.lightning import without_logs
@@ -25,6 +24,7 @@ from pytest_flopsbudget.counting.meta.autocast import autocast_followed
 from pytest_flopsbudget.counting.meta.known_values import LARGEST_INTEGERS
 from pytest_flopsbudget.counting.meta.recurrent import step_by_step
 from pytest_flopsbudget.counting.tensors.traversal import tensors_of
+from pytest_flopsbudget.counting.tracing.labels import name_of, signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_heard
 from pytest_flopsbudget.counting.tracing.phases import following_steps

@@ -66,7 +66,7 @@ _ROWS = (
     Metric("activations", "activations", "count", "sum", "elements that convolutions and matrix products put out"),
     Metric("peak_memory", "peak memory", "bytes", "peak", "most bytes alive at once"),
     Metric("memory_traffic", "memory traffic", "bytes", "sum", "bytes that operators read and write"),
-    Metric("operators", "operators", "count", "sum", "operators that compute or move data"),
+    Metric("launches", "launches", "count", "sum", "kernel launches in eager mode"),
     Metric("depth", "steps in depth", "count", "whole", "longest chain of operators that depend on each other"),
     Metric(
         "arithmetic_intensity",

@@ -93,7 +93,7 @@ class Site:
     @property
     def operators_a_call(self) -> int:
         """Operators of one call of one of its modules, rounded down."""
-        return self.own("operators") // max(1, self.place.calls)
+        return self.own("launches") // max(1, self.place.calls)
 
     @property
     def weight_bytes(self) -> int:
@@ -157,7 +157,7 @@ def _why(site: Site) -> str:
         return f"{intensity}{low}" if intensity else ""
     if site.bound == "launch":
         each = format_value(site.device.launch, METRICS["time"])
-        return f"launch-bound: {counted(site.own('operators'), 'operator')} of {each} beside their work"
+        return f"launch-bound: {counted(site.own('launches'), 'operator')} of {each} beside their work"
     return f"{site.bound}-bound: {intensity}" if intensity else f"{site.bound}-bound"
 
 
@@ -252,9 +252,9 @@ def _optimizer(site: Site) -> str | None:
     """An operator a parameter, where there are forms with one for many."""
     if site.place.path or site.bound != "launch" or "optimizer" not in site.complexity.phases:
         return None
-    operators = site.complexity.phases["optimizer"].metrics.get("operators", 0)
+    operators = site.complexity.phases["optimizer"].metrics.get("launches", 0)
     takes_many = any("_foreach_" in name or "_fused_" in name for name in site.complexity.operators)
-    if takes_many or 2 * operators < site.own("operators"):
+    if takes_many or 2 * operators < site.own("launches"):
         return None
     return f"{operators:,} of them are the optimizer's; foreach=True, the default on GPUs, or fused=True needs few"
 

@@ -84,6 +84,11 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return self._count("memory_traffic")
 
     @property
+    def launches(self) -> int:
+        """Operators that compute or move data: kernel launches in eager mode."""
+        return self._count("launches")
+
+    @property
     def arithmetic_intensity(self) -> Fraction:
         """`total_flops` per byte of `memory_traffic`, exactly."""
         return Fraction(self.value("arithmetic_intensity"))

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
-from pytest_flopsbudget.counting.aggregation.labels import shape_of
 from pytest_flopsbudget.counting.aggregation.sums import Sums
 from pytest_flopsbudget.counting.distributed.dtensor import local
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN, bytes_of
+from pytest_flopsbudget.counting.tracing.labels import shape_of
 from pytest_flopsbudget.results.complexity import (
     PHASES,
     Complexity,

@@ -27,7 +27,7 @@ _SUMMED = (
     "communication",
     "activations",
     "memory_traffic",
-    "operators",
+    "launches",
 )
 #: The same for each device: the parts of `hardware.roofline.Times`, in their order.
 _OF_TIME = ("compute_time", "memory_time", "launch_time")

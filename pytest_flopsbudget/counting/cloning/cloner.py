@@ -17,7 +17,10 @@ from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from pytest_flopsbudget.counting.cloning.frozen_torchscript import in_sight, runs_unseen
-from pytest_flopsbudget.counting.cloning.objects import (
+from pytest_flopsbudget.counting.cloning.torchscript import independent_copy, refuse_memory_readers
+from pytest_flopsbudget.counting.distributed import dtensor
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher, parts_of, twin_of, wraps_others
+from pytest_flopsbudget.counting.tensors.objects import (
     attributes_of,
     blank,
     container_of,
@@ -25,9 +28,6 @@ from pytest_flopsbudget.counting.cloning.objects import (
     is_plain,
     slots_of,
 )
-from pytest_flopsbudget.counting.cloning.torchscript import independent_copy, refuse_memory_readers
-from pytest_flopsbudget.counting.distributed import dtensor
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatcher, parts_of, twin_of, wraps_others
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.cloning.cloner import Shadow
     from pytest_flopsbudget.counting.meta.known_values import Constants
-    from pytest_flopsbudget.counting.tracing.tracer import Tracer
+    from pytest_flopsbudget.counting.operators.counter import Counter
 
 
 def optimizers_in(shadow: Shadow) -> list[torch.optim.Optimizer]:
@@ -35,7 +35,7 @@ def _steps(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
             yield step
 
 
-def name_idle_steps(tracer: Tracer, shadow: Shadow) -> None:
+def name_idle_steps(tracer: Counter, shadow: Shadow) -> None:
     """Let a reader know of steps over parameters without gradients, which cost nothing."""
 
     def idle(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:

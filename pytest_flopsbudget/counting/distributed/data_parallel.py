@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
     import torch
 
-    from pytest_flopsbudget.counting.tracing.tracer import Tracer
+    from pytest_flopsbudget.counting.operators.counter import Counter
 
 
 _FSDP = "torch.distributed.fsdp"
 
 
 @contextmanager
-def data_parallel(doubles: Sequence[torch.nn.Module], tracer: Tracer, *, on_meta: bool) -> Iterator[None]:
+def data_parallel(doubles: Sequence[torch.nn.Module], tracer: Counter, *, on_meta: bool) -> Iterator[None]:
     """Let such modules among the doubles find their way.
 
     Args:
@@ -77,7 +77,7 @@ def _of_fsdp(doubles: Iterable[torch.nn.Module]) -> list[Any]:
 _COMMUNICATES = ("unshard", "wait_for_unshard", "post_backward")
 
 
-def _credited_to_its_module(method: Callable[..., Any], tracer: Tracer) -> Callable[..., Any]:
+def _credited_to_its_module(method: Callable[..., Any], tracer: Counter) -> Callable[..., Any]:
     """FSDP gathers ahead, while another module is running, and scatters what is left when autograd is done."""
 
     def within(group: Any, *args: Any, **kwargs: Any) -> Any:
@@ -94,7 +94,7 @@ def _credited_to_its_module(method: Callable[..., Any], tracer: Tracer) -> Calla
 
 
 @contextmanager
-def _fsdp_followed(tracer: Tracer, *, on_meta: bool) -> Iterator[None]:
+def _fsdp_followed(tracer: Counter, *, on_meta: bool) -> Iterator[None]:
     from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup as Group  # noqa: PLC0415
 
     methods = [(Group, name, _credited_to_its_module(getattr(Group, name), tracer)) for name in _COMMUNICATES]
@@ -104,7 +104,7 @@ def _fsdp_followed(tracer: Tracer, *, on_meta: bool) -> Iterator[None]:
         yield
 
 
-def _reduce_by_hooks(double: Any, tracer: Tracer) -> None:
+def _reduce_by_hooks(double: Any, tracer: Counter) -> None:
     """Let gradients be summed by hooks of the double's own: the reducer in C++ is the model's, and would learn of it.
 
     PyTorch does so itself under its compiler. There is a call a parameter, and not one a bucket of them; the bytes are

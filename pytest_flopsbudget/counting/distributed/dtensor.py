@@ -21,7 +21,7 @@ from pytest_flopsbudget.counting.isolation.patching import replaced
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pytest_flopsbudget.counting.tracing.tracer import Tracer
+    from pytest_flopsbudget.counting.operators.counter import Counter
 
 
 _TENSORS = "torch.distributed.tensor"
@@ -60,7 +60,7 @@ def wait_for(tensors: Iterable[torch.Tensor]) -> None:
 
 
 @contextmanager
-def local_work_only(doubles: Sequence[torch.nn.Module], tracer: Tracer, *, on_meta: bool) -> Iterator[None]:
+def local_work_only(doubles: Sequence[torch.nn.Module], tracer: Counter, *, on_meta: bool) -> Iterator[None]:
     """Let only the work of this rank be seen, and parallel modules among the doubles find their way.
 
     Args:

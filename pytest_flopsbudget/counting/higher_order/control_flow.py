@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch._ops import HigherOrderOperator
 
-    from pytest_flopsbudget.counting.tracing.tracer import Tracer
+    from pytest_flopsbudget.counting.operators.counter import Counter
 
 
 def body_of(operator: HigherOrderOperator) -> Callable[..., Any]:
@@ -38,7 +38,7 @@ RULES: Mapping[str, Callable[..., Any]] = {
 
 
 @contextmanager
-def in_plain_pytorch(tracer: Tracer) -> Iterator[None]:
+def in_plain_pytorch(tracer: Counter) -> Iterator[None]:
     """Run branches and loops as plain PyTorch where they are called, above autograd.
 
     Autograd's own way with them is to compile them, and to compute the forward pass again on the way back.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from torch._ops import HigherOrderOperator
 
-    from pytest_flopsbudget.counting.tracing.tracer import Tracer
+    from pytest_flopsbudget.counting.operators.counter import Counter
 
 
 _MODULE = "torch.nn.attention.flex_attention"
@@ -34,7 +34,7 @@ _LENGTHS, _PARTIAL, _FULL, _BLOCK, _FUNCTION = slice(0, 2), 2, 4, slice(-3, -1),
 
 
 def attention(  # noqa: PLR0913, PLR0917 -- as the operator is called
-    tracer: Tracer,
+    tracer: Counter,
     operator: HigherOrderOperator,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -72,7 +72,7 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator is called
 
 
 def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
-    tracer: Tracer,
+    tracer: Counter,
     operator: HigherOrderOperator,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -203,7 +203,7 @@ def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
     return needed
 
 
-def _share(tracer: Tracer, block_mask: Sequence[Any]) -> Fraction:
+def _share(tracer: Counter, block_mask: Sequence[Any]) -> Fraction:
     """The part of all blocks that the mask keeps; 1 where it is not known."""
     partial, full = block_mask[_PARTIAL], block_mask[_FULL]
     (queries, keys), (query_block, key_block) = block_mask[_LENGTHS], block_mask[_BLOCK]

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from torch._ops import HigherOrderOperator
 
-    from pytest_flopsbudget.counting.tracing.tracer import Tracer
+    from pytest_flopsbudget.counting.operators.counter import Counter
 
 
-def kernel(tracer: Tracer, operator: HigherOrderOperator, **call: Any) -> Any:
+def kernel(tracer: Counter, operator: HigherOrderOperator, **call: Any) -> Any:
     """Launch a kernel where there is data, and count it.
 
     Args:

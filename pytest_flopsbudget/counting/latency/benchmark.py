@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pytest_flopsbudget.counting.aggregation.labels import name_of
 from pytest_flopsbudget.counting.cloning.cloner import runnable, uncompiled
 from pytest_flopsbudget.counting.cloning.lightning import without_logs
 from pytest_flopsbudget.counting.cloning.optimizers import optimizers_in
@@ -20,6 +19,7 @@ from pytest_flopsbudget.counting.latency.machine import device_of, hardware, mac
 from pytest_flopsbudget.counting.latency.timed_copy import TimedDouble
 from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, Guard
 from pytest_flopsbudget.counting.run import first_without_data, run_backward
+from pytest_flopsbudget.counting.tracing.labels import name_of
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.results.complexity import Latency
 

@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopsbudget.counting.cloning.cloner import Shadow, uncompiled
 from pytest_flopsbudget.counting.cloning.frozen_torchscript import runs_unseen
-from pytest_flopsbudget.counting.cloning.objects import attributes_of, blank
 from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.objects import attributes_of, blank
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:

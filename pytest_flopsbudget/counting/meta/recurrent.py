@@ -22,7 +22,7 @@ from pytest_flopsbudget.counting.tensors.metadata import PLAIN, has_no_dispatche
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_flopsbudget.counting.tracing.tracer import Tracer
+    from pytest_flopsbudget.counting.operators.counter import Counter
 
     Cell = Callable[[torch.Tensor, Sequence[torch.Tensor], Sequence[torch.Tensor]], Sequence[torch.Tensor]]
 
@@ -74,7 +74,7 @@ def _stepwise(  # noqa: PLR0913 -- what a layer hangs on
     steps: Sequence[torch.Tensor],
     states: Sequence[torch.Tensor],
     parameters: Sequence[torch.Tensor],
-    tracer: Tracer | None,
+    tracer: Counter | None,
     *,
     back: bool = False,
 ) -> tuple[list[torch.Tensor], torch.Tensor, Sequence[torch.Tensor]]:
@@ -104,7 +104,7 @@ def _one_direction(
     inputs: torch.Tensor,
     states: Sequence[Sequence[torch.Tensor]],
     parameters: Sequence[Sequence[torch.Tensor]],
-    tracer: Tracer | None,
+    tracer: Counter | None,
 ) -> tuple[torch.Tensor, list[Sequence[torch.Tensor]]]:
     """One layer over inputs (steps, batch, features): outputs of all steps, and the last states."""
     of_input, others = _split(parameters[0])
@@ -118,7 +118,7 @@ def _two_directions(
     inputs: torch.Tensor,
     states: Sequence[Sequence[torch.Tensor]],
     parameters: Sequence[Sequence[torch.Tensor]],
-    tracer: Tracer | None,
+    tracer: Counter | None,
 ) -> tuple[torch.Tensor, list[Sequence[torch.Tensor]]]:
     """The same from the first step to the last and back; the outputs of either way side by side."""
     of_input, others = _split(parameters[0])
@@ -141,7 +141,7 @@ def _split(parameters: Sequence[torch.Tensor]) -> tuple[Sequence[torch.Tensor], 
 
 def _stack(  # noqa: PLR0913, PLR0917 -- as the functions are called that it stands for
     cell: Cell,
-    tracer: Tracer | None,
+    tracer: Counter | None,
     inputs: torch.Tensor,
     states: torch.Tensor | Sequence[torch.Tensor],
     weights: Sequence[torch.Tensor],
@@ -255,7 +255,7 @@ _CELLS: dict[str, Cell] = {
 
 
 @contextmanager
-def step_by_step(tracer: Tracer | None = None) -> Iterator[None]:
+def step_by_step(tracer: Counter | None = None) -> Iterator[None]:
     """Let recurrent modules run by the code above.
 
     Args:
@@ -267,7 +267,7 @@ def step_by_step(tracer: Tracer | None = None) -> Iterator[None]:
         yield
 
 
-def _instead_of(original: Callable[..., Any], cell: Cell, tracer: Tracer | None) -> Callable[..., Any]:
+def _instead_of(original: Callable[..., Any], cell: Cell, tracer: Counter | None) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
         # Packed sequences have an argument more before the weights, which come before whether there are biases.
         return _stack(cell, tracer, *args) if isinstance(args[3], bool) else original(*args)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.cloning.objects import attributes_of, is_plain, slots_of
+from pytest_flopsbudget.counting.tensors.objects import attributes_of, is_plain, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.aggregation.labels import signature_of
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN
+from pytest_flopsbudget.counting.tracing.labels import signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.nodes import Node
 

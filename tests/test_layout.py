@@ -1,0 +1,135 @@
+"""The import graph of the package: no circles, nothing imports upward, and what each room does without."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = next(parent for parent in Path(__file__).parents if (parent / "pyproject.toml").exists())
+PACKAGE = ROOT / "pytest_flopsbudget"
+
+#: The floors of the house, lowest first. A file may import from its own room and from lower floors, never from a room
+#: beside or above its own. A room is a folder; files directly in the package are rooms too.
+FLOORS = (
+    ("errors", "quantities"),
+    ("identifiers", "hardware"),
+    ("config",),
+    ("results",),
+    ("storage",),
+    ("reports",),
+    ("reports/ci", "reports/markdown", "reports/terminal"),
+    ("commands",),
+    ("counting/tensors", "counting/isolation"),
+    ("counting/costs",),
+    ("counting/operators", "counting/distributed"),
+    ("counting/meta",),
+    ("counting/cloning", "counting/higher_order"),
+    ("counting/tracing",),
+    ("counting/aggregation", "counting/latency"),
+    ("counting",),
+    ("plugin",),
+    ("__init__", "__main__"),
+)
+FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def files() -> dict[str, Path]:
+    """Dotted name → path, for every file of the package."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        found[name.removesuffix(".__init__")] = path
+    return found
+
+
+def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
+    """The files of the package that a file imports: at its top, under TYPE_CHECKING, and inside of functions."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import"
+            found |= {
+                name if (name := f"{node.module}.{alias.name}") in known else f"{node.module}" for alias in node.names
+            }
+    return found & known.keys()
+
+
+def room_of(path: Path) -> str:
+    """The folder that a file lies in; the file itself where it lies directly in the package."""
+    folder = path.parent.relative_to(PACKAGE).as_posix()
+    return path.stem if folder == "." else folder
+
+
+FILES = files()
+GRAPH = {name: imports_of(path, FILES) for name, path in FILES.items()}
+
+
+def test_the_graph_is_seen():
+    """The scan finds imports of all three kinds, so that the tests below can fail."""
+    assert len(FILES) > 150
+    assert "pytest_flopsbudget.quantities.metrics" in GRAPH["pytest_flopsbudget.results.complexity"]
+    assert "pytest_flopsbudget.counting.measure" in GRAPH["pytest_flopsbudget"]  # under TYPE_CHECKING
+    assert "pytest_flopsbudget.plugin.session" in GRAPH["pytest_flopsbudget.plugin.hooks"]  # inside of a function
+
+
+def test_no_circles():
+    """No file imports itself through others."""
+    try:
+        tuple(graphlib.TopologicalSorter(GRAPH).static_order())
+    except graphlib.CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_every_room_has_its_floor():
+    """Each folder with files in it stands on one floor."""
+    assert {room_of(path) for path in FILES.values() if path.read_text(encoding="utf-8").strip()} == FLOOR_OF.keys()
+    assert len(FLOOR_OF) == sum(map(len, FLOORS))
+
+
+def test_nothing_imports_upward():
+    """Each import leads to the room itself or to a lower floor."""
+    upward = [
+        f"{name} -> {other}"
+        for name, others in GRAPH.items()
+        for other in others
+        if (here := room_of(FILES[name])) != (there := room_of(FILES[other])) and FLOOR_OF[there] >= FLOOR_OF[here]
+    ]
+    assert upward == []
+
+
+@pytest.mark.parametrize(
+    ("module", "without"),
+    [
+        ("pytest_flopsbudget", ["torch", "pytest", "msgspec", "rich"]),
+        ("pytest_flopsbudget.counting.measure", ["pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.results.verdict", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.storage.run_record", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.reports.terminal.summary", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.reports.terminal.explain", ["torch", "pytest", "_pytest"]),
+        ("pytest_flopsbudget.reports.markdown.run", ["torch", "pytest", "_pytest", "rich"]),
+        (
+            "pytest_flopsbudget.reports.ci.github, pytest_flopsbudget.reports.ci.junit",
+            ["torch", "pytest", "_pytest", "rich"],
+        ),
+        (
+            "pytest_flopsbudget.reports.ci.csv, pytest_flopsbudget.reports.ci.gitlab",
+            ["torch", "pytest", "_pytest", "rich"],
+        ),
+        ("pytest_flopsbudget.storage.report_file", ["torch", "pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.commands.main", ["torch", "pytest", "_pytest", "rich"]),
+        ("pytest_flopsbudget.hardware.roofline", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
+        ("pytest_flopsbudget.hardware.catalog", ["torch", "pytest", "_pytest", "msgspec", "rich"]),
+        ("pytest_flopsbudget.config.settings", ["torch", "pytest", "msgspec", "rich"]),
+    ],
+)
+def test_what_a_room_does_without(module, without):
+    code = f"import sys, {module}; print(*(set({without}) & sys.modules.keys()))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == []
