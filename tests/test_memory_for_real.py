@@ -70,7 +70,7 @@ WORDS = 1000
 MODELS = {
     "ResNet-50": (
         lambda: hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000, depths=[1, 1, 1, 1])),
-        lambda: images(2, 128),
+        lambda: images(2, 224),
     ),
     "ViT-B/16": (
         lambda: hf.ViTForImageClassification(hf.ViTConfig(num_labels=1000, num_hidden_layers=2)),
