@@ -24,8 +24,9 @@ help:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,lint,demo]'
 	touch $@
 
+# Two processes, as CI has two cores; each takes under 4 GB, and PyTorch in it one thread, since the tests' models are small.
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 operators: .venv/installed
 	FLOPSBUDGET_ALL_SAMPLES=1 $(BIN)/python -m pytest -q tests/test_operator_database.py

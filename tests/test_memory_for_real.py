@@ -1,5 +1,7 @@
 """Peaks of memory beside what PyTorch's profiler saw the CPU's allocator do, on models that people use.
 
+They are as wide as people use them, and two layers deep (one block a stage, where there are stages), with 1,000 words.
+
 The profiler tells every allocation and every end of one. What it cannot know are tensors that were there before: their
 bytes are added. oneDNN's convolutions lay their operands out anew within the kernel: such workspaces, which begin and
 end within one operator, are another kernel's own affair and no part of `peak_memory`. So convolutional models are
@@ -61,15 +63,25 @@ def images(batch, size):
 
 
 def tokens(batch, length):
-    return torch.randint(0, 1000, (batch, length))
+    return torch.randint(0, WORDS, (batch, length))
 
 
+WORDS = 1000
 MODELS = {
-    "ResNet-50": (lambda: hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000)), lambda: images(2, 224)),
-    "ViT-B/16": (lambda: hf.ViTForImageClassification(hf.ViTConfig(num_labels=1000)), lambda: images(2, 224)),
-    "BERT-base": (lambda: hf.BertModel(hf.BertConfig()), lambda: tokens(2, 128)),
-    "U-Net": (UNet, lambda: images(2, 128)),
-    "GPT-2": (lambda: hf.GPT2LMHeadModel(hf.GPT2Config()), lambda: tokens(2, 128)),
+    "ResNet-50": (
+        lambda: hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000, depths=[1, 1, 1, 1])),
+        lambda: images(2, 224),
+    ),
+    "ViT-B/16": (
+        lambda: hf.ViTForImageClassification(hf.ViTConfig(num_labels=1000, num_hidden_layers=2)),
+        lambda: images(2, 224),
+    ),
+    "BERT-base": (
+        lambda: hf.BertModel(hf.BertConfig(vocab_size=WORDS, num_hidden_layers=2)),
+        lambda: tokens(2, 128),
+    ),
+    "U-Net": (lambda: UNet(width=16), lambda: images(2, 128)),
+    "GPT-2": (lambda: hf.GPT2LMHeadModel(hf.GPT2Config(vocab_size=WORDS, n_layer=2)), lambda: tokens(2, 128)),
 }
 CONVOLUTIONAL = ("ResNet-50", "U-Net")
 

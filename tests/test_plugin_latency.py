@@ -263,10 +263,6 @@ def test_within_a_watched_block(project, clock):
 
 def test_workers(project):
     """Whoever runs beside others says so; alone in its worker, a test has the machine."""
-    project.pytester.makeconftest(
-        "from pytest_flopsbudget.counting.latency import benchmark\n"
-        "benchmark.run_in_blocks = lambda *_: benchmark.Blocks([0.01], 1)\n"
-    )
     project.write(marked(latency="10 ms"))
     project.run_apart("-n2", "--flops-budget-json=report.json").assert_outcomes(passed=1)
     note = "the latency was measured beside 1 other process of pytest-xdist, so that they shared the machine"

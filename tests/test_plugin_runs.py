@@ -63,10 +63,11 @@ def test_arguments(grown, arguments):
 
 
 def test_update_with_workers_writes_the_same_bytes(grown):
+    """Of what the workers count."""
     before = grown.baseline.read_bytes()
     grown.write(GROWN.replace("kernel=5", ""))
     grown.baseline.unlink()
-    grown.run_apart("-n2", "--flops-budget-update").assert_outcomes(passed=2)
+    grown.run_apart_with_torch("-n2", "--flops-budget-update").assert_outcomes(passed=2)
     assert grown.baseline.read_bytes() == before
 
 

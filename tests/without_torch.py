@@ -83,8 +83,10 @@ def stand_in():
 
 
 # Tests import this module too, for its names: only a run that has it as a plugin is changed.
-def pytest_addoption():
+def pytest_addoption(parser):
     stand_in()
+    # Projects of the tests have this setting of pytest-asyncio, which is not loaded here.
+    parser.addini("asyncio_default_fixture_loop_scope", "the setting of pytest-asyncio, without effect")
 
 
 def pytest_unconfigure():
