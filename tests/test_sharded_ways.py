@@ -132,5 +132,5 @@ def test_where_its_world_is_gone(kind: str) -> None:
             fully_shard(model, mesh=mesh_of(SIZE))
         else:
             parallelize_module(model, mesh_of(SIZE), ColwiseParallel())
-    with pytest.raises(UsageError, match="is measured where no process group is up; measure it within the world"):
+    with pytest.raises(UsageError, match="is measured without a process group; measure it within the world"):
         measure(model, torch.ones(ROWS, WIDTH))

@@ -58,9 +58,9 @@ def test_may_be_ended_within() -> None:
 @pytest.mark.parametrize(
     ("size", "rank", "message"),
     [
-        (0, 0, "world(size=0): how many ranks there are is a whole number from 1 on"),
-        (True, 0, "world(size=True): how many ranks there are is a whole number from 1 on"),
-        ("8", 0, "world(size='8'): how many ranks there are is a whole number from 1 on"),
+        (0, 0, "world(size=0): the number of ranks is a whole number from 1 on"),
+        (True, 0, "world(size=True): the number of ranks is a whole number from 1 on"),
+        ("8", 0, "world(size='8'): the number of ranks is a whole number from 1 on"),
         (8, 8, "world(size=8, rank=8): the ranks are 0 to 7"),
         (8, -1, "world(size=8, rank=-1): the ranks are 0 to 7"),
         (8, 0.0, "world(size=8, rank=0.0): the ranks are 0 to 7"),
@@ -76,7 +76,7 @@ def test_no_such_rank(size: int, rank: int, message: str) -> None:
 def test_a_process_group_is_up_already() -> None:
     """It is not touched."""
     with world(4, 1):
-        with pytest.raises(UsageError, match="a process group of 4 is up already"), world(8):
+        with pytest.raises(UsageError, match="a process group of 4 ranks is initialized already"), world(8):
             pass
         assert (dist.get_rank(), dist.get_world_size()) == (1, 4)
 

@@ -1,1 +1,1 @@
-"""From single calls of operators to the result: sums, labels, `Complexity`."""
+"""Sum up a finished trace, and build the result from it."""

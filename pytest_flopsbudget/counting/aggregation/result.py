@@ -1,4 +1,4 @@
-"""From what was traced to a `Complexity`: sums up the tree, counts shared parameters and buffers once."""
+"""Build a `Complexity` from a finished trace: add up the module tree, and count shared parameters and buffers once."""
 
 from __future__ import annotations
 
@@ -36,17 +36,20 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import PhaseName
 
 
-#: What every operator has, be it 0.
-_OF_OPERATORS = ("flops", "other_flops")
-#: Measured only where there may be other processes.
+#: Metrics that every operator has, even if they are 0.
+_ALWAYS_KEPT = ("flops", "other_flops")
+#: Part of the result only if there may be other ranks.
 _COMMUNICATION = "communication"
-#: Metrics of what modules hold, after those: a parameter that several hold is held once by what is above them.
-_HELD = ("params", "trainable_params", "param_bytes", "buffer_bytes")
+#: Metrics of parameters and buffers. A tensor that several submodules hold counts once in the module above them.
+_TENSOR_METRICS = ("params", "trainable_params", "param_bytes", "buffer_bytes")
 _WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
-def _self_metrics(node: Node, work: Sequence[int], held: list[int]) -> list[int]:
-    """The node's own part of each of ``sums.keys`` and `_HELD`; the ids of what it holds are added to ``held``."""
+def _self_metrics(node: Node, work: Sequence[int], tensors: list[int]) -> list[int]:
+    """Return the metrics of a module itself: ``work``, then `_TENSOR_METRICS`.
+
+    The ids of its parameters and buffers are added to ``tensors``.
+    """
     params = trainable = param_bytes = buffer_bytes = 0
     module = node.module
     if module is not None:
@@ -54,7 +57,7 @@ def _self_metrics(node: Node, work: Sequence[int], held: list[int]) -> list[int]
         if parameters:
             for parameter in parameters.values():
                 if parameter is not None and type(parameter) not in _WITHOUT_SIZE:
-                    held.append(id(parameter))
+                    tensors.append(id(parameter))
                     part = parameter if type(parameter) in PLAIN_TYPES else local_tensor(parameter)
                     count = part.numel()
                     params += count
@@ -64,55 +67,58 @@ def _self_metrics(node: Node, work: Sequence[int], held: list[int]) -> list[int]
         if buffers:
             for buffer in buffers.values():
                 if buffer is not None and type(buffer) not in _WITHOUT_SIZE:
-                    held.append(id(buffer))
+                    tensors.append(id(buffer))
                     buffer_bytes += stored_bytes(buffer if type(buffer) in PLAIN_TYPES else local_tensor(buffer))
     return [*work, params, trainable, param_bytes, buffer_bytes]
 
 
-def _totals(nodes: Mapping[str, Node], sums: Sums, upwards: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
-    """For each path, its own part of each of ``sums.keys`` and `_HELD`, and those below it."""
-    held: list[int] = []
-    totals = {path: _self_metrics(node, sums.by_path.get(path, sums.nothing), held) for path, node in nodes.items()}
-    for path, parent in upwards:
+def _total_metrics(nodes: Mapping[str, Node], sums: Sums, parents: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
+    """Return, for each path, ``sums.keys`` and `_TENSOR_METRICS` of the module and all its submodules."""
+    tensors: list[int] = []
+    totals = {path: _self_metrics(node, sums.by_path.get(path, sums.nothing), tensors) for path, node in nodes.items()}
+    for path, parent in parents:
         totals[parent] = list(map(operator.add, totals[parent], totals[path]))
-    if len(set(held)) < len(held):
-        for path, of_held in _held_once(nodes, upwards).items():
-            totals[path][len(sums.keys) :] = of_held
+    if len(set(tensors)) < len(tensors):
+        for path, metrics in _tensor_metrics_once(nodes, parents).items():
+            totals[path][len(sums.keys) :] = metrics
     return totals
 
 
-def _upwards(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
-    """Every path but the root's with that above it, children before parents."""
+def _parents(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
+    """Return each path but the root's with its parent's path, children before parents."""
     if all(node.parent is not None for node in nodes.values() if node.path):
-        # All stand where they were found, on the way down.
+        # The nodes are in the order in which they were found, parents before children.
         return [(node.path, node.parent.path) for node in reversed(list(nodes.values())) if node.parent is not None]
-    # A longer path is never above a shorter one.
+    # A path with more parts is never the parent of one with fewer.
     paths = sorted(filter(None, nodes), key=lambda path: path.count("."), reverse=True)
     return [(path, _parent(path)) for path in paths]
 
 
-def _held_once(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
-    """For each path, `_HELD` where something is held in several places."""
+def _tensor_metrics_once(nodes: Mapping[str, Node], parents: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
+    """Return, for each path, `_TENSOR_METRICS` with every shared tensor counted once."""
     sizes: dict[str, dict[int, tuple[int, ...]]] = {}
     for path, node in nodes.items():
-        own = sizes[path] = {}
+        of_module = sizes[path] = {}
         if node.module is not None:
             for parameter in node.module._parameters.values():  # noqa: SLF001
                 if parameter is not None and _has_size(parameter):
                     part = local_tensor(parameter)
                     count = part.numel()
-                    own[id(parameter)] = (count, count if parameter.requires_grad else 0, stored_bytes(part), 0)
+                    of_module[id(parameter)] = (count, count if parameter.requires_grad else 0, stored_bytes(part), 0)
             for buffer in node.module._buffers.values():  # noqa: SLF001
                 if buffer is not None and _has_size(buffer):
-                    own[id(buffer)] = (0, 0, 0, stored_bytes(local_tensor(buffer)))
-    for path, parent in upwards:
+                    of_module[id(buffer)] = (0, 0, 0, stored_bytes(local_tensor(buffer)))
+    for path, parent in parents:
         sizes[parent].update(sizes[path])
-    nothing = (0,) * len(_HELD)
-    return {path: [sum(column) for column in zip(nothing, *own.values(), strict=True)] for path, own in sizes.items()}
+    nothing = (0,) * len(_TENSOR_METRICS)
+    return {
+        path: [sum(column) for column in zip(nothing, *tensors.values(), strict=True)]
+        for path, tensors in sizes.items()
+    }
 
 
 def _has_size(tensor: torch.Tensor) -> bool:
-    """Whether it is known by now; that of a lazy module's parameters may not be."""
+    """Return whether the size is known: a lazy module that was not called has parameters without one."""
     return type(tensor) not in _WITHOUT_SIZE
 
 
@@ -121,7 +127,7 @@ def _parent(path: str) -> str:
 
 
 def _complete(tracker: ModuleTracker) -> dict[str, Node]:
-    """The nodes, parents before children, with the places between an alias's name and the root filled in."""
+    """Return all nodes, after adding those that are missing between the path of a shared module and the root."""
     nodes = tracker.nodes
     for path in [path for path, node in nodes.items() if node.parent is None]:
         parent = _parent(path)
@@ -133,29 +139,29 @@ def _complete(tracker: ModuleTracker) -> dict[str, Node]:
 
 def _unknown_operators(tracer: Tracer) -> dict[str, UnknownOperator]:
     unknown = {
-        name: UnknownOperator(calls=tally.calls, modules=tuple(sorted(tally.paths)))
-        for name, tally in sorted(tracer.unknown_calls.items())
+        name: UnknownOperator(calls=calls.calls, modules=tuple(sorted(calls.paths)))
+        for name, calls in sorted(tracer.unknown_calls.items())
     }
-    unfollowed = tracer.tracker.uncounted_modules
-    if unfollowed:
-        unknown["threading.Thread"] = UnknownOperator(calls=len(unfollowed), modules=tuple(sorted(unfollowed)))
+    uncounted = tracer.tracker.uncounted_modules
+    if uncounted:
+        unknown["threading.Thread"] = UnknownOperator(calls=len(uncounted), modules=tuple(sorted(uncounted)))
     return unknown
 
 
-def _peak_growths(nodes: Mapping[str, Node], upwards: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """For each path, the most bytes that a call of it or of a module below it had alive at once."""
-    rises = {path: node.peak_growth for path, node in nodes.items()}
-    for path, parent in upwards:
-        rises[parent] = max(rises[parent], rises[path])
-    return rises
+def _peak_growths(nodes: Mapping[str, Node], parents: Sequence[tuple[str, str]]) -> dict[str, int]:
+    """Return, for each path, the maximum of bytes that one call of the module, or of a submodule, allocated at once."""
+    growths = {path: node.peak_growth for path, node in nodes.items()}
+    for path, parent in parents:
+        growths[parent] = max(growths[parent], growths[path])
+    return growths
 
 
-def _metrics(keys: Sequence[str], totals: Sequence[int], rise: int, *, alone: bool) -> dict[str, int]:
-    metrics = dict(zip(keys, totals))  # noqa: B905 -- as many, and asked for often
+def _metrics(keys: Sequence[str], totals: Sequence[int], peak_growth: int, *, alone: bool) -> dict[str, int]:
+    metrics = dict(zip(keys, totals))  # noqa: B905 -- equally long, and called for every module
     if alone:
         del metrics[_COMMUNICATION]
-    # As it would be by itself: what it holds, and what a call of it needs beyond that.
-    metrics["peak_memory"] = metrics["param_bytes"] + metrics["buffer_bytes"] + rise
+    # The peak of the module without the rest of the model: its parameters and buffers, and the memory of one call.
+    metrics["peak_memory"] = metrics["param_bytes"] + metrics["buffer_bytes"] + peak_growth
     return metrics
 
 
@@ -164,13 +170,13 @@ def _operators(tracer: Tracer, sums: Sums) -> dict[str, Operator]:
     for name, values in sorted(sums.by_operator.items()):
         if name not in tracer.unknown_calls:
             metrics = dict(zip(sums.keys, values, strict=True))
-            kept = {key: value for key, value in metrics.items() if value or key in _OF_OPERATORS}
+            kept = {key: value for key, value in metrics.items() if value or key in _ALWAYS_KEPT}
             operators[name] = Operator(calls=sums.calls[name], metrics=kept)
     return operators
 
 
 def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
-    """Work by phase; none where there is but the forward pass, whose work is the total."""
+    """Return the work by phase; nothing if there is only a forward pass, whose work is the total."""
     if not sums.by_phase.keys() - {"forward"}:
         return {}
     phases = {}
@@ -189,7 +195,7 @@ def _memory_at_peak(memory: Memory) -> MemoryAtPeak:
     )
 
 
-def build_complexity(  # noqa: PLR0913 -- what is said of a run
+def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace knows
     tracer: Tracer,
     *,
     model: str,
@@ -198,18 +204,18 @@ def build_complexity(  # noqa: PLR0913 -- what is said of a run
     backward: bool,
     devices: Sequence[Device] = (),
 ) -> Complexity:
-    """What ``tracer`` saw, summed up; the time on ``devices`` with it."""
+    """Sum up what ``tracer`` counted, with the estimated time on each of ``devices``."""
     nodes = _complete(tracer.tracker)
-    sums, upwards, at_peak = Sums(tracer.credits, devices), _upwards(nodes), _memory_at_peak(tracer.memory)
-    totals, rises = _totals(nodes, sums, upwards), _peak_growths(nodes, upwards)
-    keys = (*sums.keys, *_HELD)
+    sums, parents, at_peak = Sums(tracer.credits, devices), _parents(nodes), _memory_at_peak(tracer.memory)
+    totals, growths = _total_metrics(nodes, sums, parents), _peak_growths(nodes, parents)
+    keys = (*sums.keys, *_TENSOR_METRICS)
     alone = not (has_process_group() or totals[""][keys.index(_COMMUNICATION)])
     modules = {
         path: Module(
             type=node.type,
             shape="" if node.module is None else shape_of(node.module),
             calls=node.calls,
-            metrics=_metrics(keys, totals[path], rises[path], alone=alone),
+            metrics=_metrics(keys, totals[path], growths[path], alone=alone),
         )
         for path, node in nodes.items()
     }

@@ -1,4 +1,4 @@
-"""From single calls of operators to sums: by place, by operator, by phase."""
+"""Sum up the work of single calls of operators: by module, by operator and by phase."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _Key = TypeVar("_Key")
 
-#: Metrics that are sums of work.
-_SUMMED = (
+#: Metrics that are sums over operators, in the order of `_metrics_of`.
+_SUMMED_METRICS = (
     "flops",
     "other_flops",
     "recomputed_flops",
@@ -29,58 +29,58 @@ _SUMMED = (
     "memory_traffic",
     "launches",
 )
-#: The same for each device: the parts of `hardware.roofline.Times`, in their order.
-_OF_TIME = ("compute_time", "memory_time", "launch_time")
+#: Metrics that are sums too, once for each device: the fields of `hardware.roofline.Times`, in their order.
+_TIME_METRICS = ("compute_time", "memory_time", "launch_time")
 
 
 class Sums:
-    """Values of `keys`, in their order.
+    """Sums of all metrics of `keys`; each list holds one value for each key, in their order.
 
     Args:
-        counted: where, what and when → how often.
-        devices: on which the time is estimated.
+        counted: (module, work, phase) → number of calls.
+        devices: the devices for which the time is estimated.
     """
 
     def __init__(self, counted: Mapping[tuple[Node, Work, WorkPhase], int], devices: Sequence[Device] = ()) -> None:
-        of_time = (key_for(part, device.name) for device in devices for part in _OF_TIME)
-        self.keys: tuple[str, ...] = (*_SUMMED, *of_time)
+        time_keys = (key_for(metric, device.name) for device in devices for metric in _TIME_METRICS)
+        self.keys: tuple[str, ...] = (*_SUMMED_METRICS, *time_keys)
         self.nothing = (0,) * len(self.keys)
-        #: Path of a module → what ran in it, and in no module below.
+        #: Path of a module → the work of the module itself, without its submodules.
         self.by_path: dict[str, list[int]] = {}
         self.by_operator: dict[str, list[int]] = {}
-        #: Operator → how often it was called.
+        #: Operator → number of calls.
         self.calls: dict[str, int] = {}
         self.by_phase: dict[PhaseName, list[int]] = {}
         estimates: dict[Work, list[int]] = {}
         for (node, work, when), count in counted.items():
-            values = _values(work, when, count)
+            values = _metrics_of(work, when, count)
             if devices:
-                of_one = estimates.get(work)
-                if of_one is None:
-                    of_one = estimates[work] = _estimated(work, devices)
-                values += [time * count for time in of_one]
+                times_of_one = estimates.get(work)
+                if times_of_one is None:
+                    times_of_one = estimates[work] = _estimate_times(work, devices)
+                values += [time * count for time in times_of_one]
             self.calls[work.name] = self.calls.get(work.name, 0) + count
             _add(self.by_path, node.path, values)
             _add(self.by_operator, work.name, values)
             _add(self.by_phase, "backward" if when == "recomputed" else when, values)
 
 
-def _values(work: Work, when: WorkPhase, count: int) -> list[int]:
+def _metrics_of(work: Work, when: WorkPhase, count: int) -> list[int]:
     flops = work.flops * count
     return [
         flops,
         work.other_flops * count,
         flops if when == "recomputed" else 0,
         work.communication * count,
-        # Gradients are none, and what is computed again has been counted.
+        # Gradients are no activations, and recomputed activations were counted in the forward pass.
         work.activations * count if when == "forward" else 0,
         work.memory_traffic * count,
         work.launches * count,
     ]
 
 
-def _estimated(work: Work, devices: Iterable[Device]) -> list[int]:
-    """The times of one call, device by device."""
+def _estimate_times(work: Work, devices: Iterable[Device]) -> list[int]:
+    """Return the estimated times of one call, device by device."""
     return [
         part
         for device in devices

@@ -1,1 +1,1 @@
-"""Models that are spread over several processes, counted for one rank."""
+"""Models that run on several processes, counted for one rank."""

@@ -1,6 +1,6 @@
-"""Modules that run on many processes at once, each on its own batch: FSDP2 and DDP.
+"""Data-parallel modules, which run on many processes, each with another batch: FSDP2 and DDP.
 
-Both keep state beside the model. Their doubles get their own, so that the model's learns of no run.
+Both keep state outside of the model. The clones get new state, so that the state of the user's model does not change.
 """
 
 from __future__ import annotations
@@ -15,6 +15,21 @@ from torch.nn.parallel import DistributedDataParallel
 from pytest_flopsbudget.counting.distributed.world import require_process_group
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
+from pytest_flopsbudget.counting.torch_private import (
+    FSDP_META_CHECK,
+    communication_hooks,
+    fsdp_flat_data,
+    fsdp_group_class,
+    fsdp_groups,
+    fsdp_modules,
+    fsdp_state_class,
+    module_states,
+    reduce_in_python,
+    register_gradient_hooks,
+    set_module_state,
+    synchronize_buffers,
+    synchronizes_buffers,
+)
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,15 +45,15 @@ _FSDP = "torch.distributed.fsdp"
 
 @contextmanager
 def data_parallel(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta: bool) -> Iterator[None]:
-    """Let such modules among the doubles find their way.
+    """Prepare the clones of data-parallel modules, and credit the communication of FSDP to its modules.
 
     Args:
-        clones: of all modules.
-        tracer: counts them.
-        on_meta: whether their tensors are without data, which FSDP refuses.
+        clones: the clones of all modules.
+        tracer: the tracer that counts their work.
+        on_meta: whether their tensors are on the meta device, which FSDP would refuse.
 
     Raises:
-        UsageError: one of them is of a kind that cannot be doubled, or no process group is up.
+        UsageError: a module is of a class that cannot be cloned, or no process group is initialized.
     """
     for module in clones:
         if isinstance(module, DistributedDataParallel):
@@ -62,25 +77,28 @@ def data_parallel(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta
 
 
 def reshard(clones: Iterable[torch.nn.Module]) -> None:
-    """Free what FSDP gathered, so that modules hold this rank's parameters again."""
+    """Free the parameters that FSDP gathered, so that the modules hold this rank's shards again."""
     for module in _find_fsdp_modules(clones):
         module.reshard()
 
 
 def _find_fsdp_modules(clones: Iterable[torch.nn.Module]) -> list[Any]:
-    """Those that ``fully_shard`` was called on; there is none before its module is loaded."""
+    """Return the modules that ``fully_shard`` was called on. Its module is not imported for that."""
     fsdp = sys.modules.get(_FSDP)
     return [] if fsdp is None else [module for module in clones if isinstance(module, fsdp.FSDPModule)]
 
 
-#: What FSDP does for a group of parameters, whenever that is.
+#: The methods by which FSDP communicates for a group of parameters.
 _COMMUNICATES = ("unshard", "wait_for_unshard", "post_backward")
 
 
 def _credited_to_its_module(method: Callable[..., Any], tracer: Counter) -> Callable[..., Any]:
-    """FSDP gathers ahead, while another module is running, and scatters what is left when autograd is done."""
+    """Credit a call of FSDP to the module of its group.
 
-    def within(group: Any, *args: Any, **kwargs: Any) -> Any:
+    FSDP gathers parameters ahead, while another module runs, and reduces gradients at the end of the backward pass.
+    """
+
+    def credited(group: Any, *args: Any, **kwargs: Any) -> Any:
         before = tracer.phase
         if method.__name__ == "post_backward":
             tracer.phase = "backward"
@@ -90,72 +108,65 @@ def _credited_to_its_module(method: Callable[..., Any], tracer: Counter) -> Call
         finally:
             tracer.phase = before
 
-    return within
+    return credited
 
 
 @contextmanager
 def _fsdp_credited(tracer: Counter, *, on_meta: bool) -> Iterator[None]:
-    from torch.distributed.fsdp._fully_shard._fsdp_param_group import FSDPParamGroup as Group  # noqa: PLC0415
-
-    methods = [(Group, name, _credited_to_its_module(getattr(Group, name), tracer)) for name in _COMMUNICATES]
+    group = fsdp_group_class()
+    methods = [(group, name, _credited_to_its_module(getattr(group, name), tracer)) for name in _COMMUNICATES]
     if on_meta:
-        methods.append((Group, "_validate_no_meta_params", lambda _group: None))
+        methods.append((group, FSDP_META_CHECK, lambda _group: None))
     with patched(methods):
         yield
 
 
 def _reduce_by_hooks(clone: Any, tracer: Counter) -> None:
-    """Let gradients be summed by hooks of the double's own: the reducer in C++ is the model's, and would learn of it.
+    """Let the clone reduce its gradients by hooks in Python, because the reducer in C++ belongs to the user's model.
 
-    PyTorch does so itself under its compiler. There is a call a parameter, and not one a bucket of them; the bytes are
-    the same.
+    PyTorch does the same under its compiler. There is one collective for each parameter instead of one for each bucket
+    of parameters; the bytes are the same.
     """
-    if clone._comm_hooks:  # noqa: SLF001
+    if communication_hooks(clone):
         tracer.notes.add("communication hooks of DistributedDataParallel are not called: gradients count as they are")
-    clone.__dict__.update(
-        _comm_hooks=[],
-        _use_python_reducer=True,
-        _accum_grad_hooks=[],
-        _pre_forward=partial(_synchronize_buffers, clone),
-    )
-    clone._register_accum_grad_hook()  # noqa: SLF001
+    reduce_in_python(clone, partial(_synchronize_buffers, clone))
+    register_gradient_hooks(clone)()
 
 
 def _synchronize_buffers(clone: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
-    if clone._check_sync_bufs_pre_fwd():  # noqa: SLF001
-        clone._sync_buffers()  # noqa: SLF001
+    if synchronizes_buffers(clone)():
+        synchronize_buffers(clone)()
     return args, kwargs
 
 
 def _register_fsdp_states(sharded: Iterable[Any]) -> None:
-    """FSDP finds a module's state by the module, weakly, so that this ends with the doubles."""
-    from torch.distributed._composable_state import _insert_module_state, _module_state_mapping  # noqa: PLC0415
+    """Register the clones' states with FSDP, which looks a state up by its module.
 
+    It refers to modules weakly, so that the entries end with the clones.
+    """
+    states, insert = module_states(), set_module_state()
     for module in sharded:
-        if module not in _module_state_mapping:
+        if module not in states:
             state = _state_of(module)
-            for part in state._modules:  # noqa: SLF001
-                if part not in _module_state_mapping:
-                    _insert_module_state(part, state)
+            for part in fsdp_modules(state):
+                if part not in states:
+                    insert(part, state)
 
 
 def _share_memory(sharded: Iterable[Any]) -> None:
-    """FSDP sends a rank's part from a flat view of the parameter's memory, so that the doubles' is one memory too."""
+    """Let the flat tensor from which FSDP sends a shard share memory with the shard, as in the user's model."""
     for module in sharded:
-        state = _state_of(module)
-        groups = getattr(state, "_fsdp_param_groups", None) or [state._fsdp_param_group]  # noqa: SLF001
-        for parameter in (parameter for group in groups if group is not None for parameter in group.fsdp_params):
-            part, flat = parameter.sharded_param.to_local(), parameter._sharded_param_data  # noqa: SLF001
+        for parameter in (parameter for group in fsdp_groups(_state_of(module)) for parameter in group.fsdp_params):
+            part, flat = parameter.sharded_param.to_local(), fsdp_flat_data(parameter)
             if type(flat) in PLAIN_TYPES and part.is_contiguous() and part.numel() == flat.numel():
                 flat.set_(part.detach().view(-1))
 
 
 def _state_of(module: Any) -> Any:
-    from torch.distributed.fsdp._fully_shard._fsdp_state import FSDPState  # noqa: PLC0415
-
+    state_class = fsdp_state_class()
     for holder in vars(module).values():
         if isinstance(holder, dict):
             for state in holder.values():
-                if isinstance(state, FSDPState):
+                if isinstance(state, state_class):
                     return state
     raise RuntimeError(f"no FSDP state in {type(module).__name__}")

@@ -1,7 +1,8 @@
-"""Tensors that are sharded over processes: what one rank holds and runs.
+"""DTensors, which are sharded over processes: the part of one rank, and the work of one rank.
 
-A DTensor takes an operator apart into one on its local part, and collectives. Before, it asks what the operator would
-give on the whole tensors; that is no work of the model's, and must not be seen.
+A DTensor runs an operator as the same operator on its local tensor, and collectives. Before, it computes the sharding
+of the output by running the operator on whole tensors without data. That is not work of the model, so it is hidden
+from the tracer.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed
-from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting.distributed.data_parallel import data_parallel
 from pytest_flopsbudget.counting.distributed.world import is_fake_group, require_process_group
 from pytest_flopsbudget.counting.isolation.patching import patched
+from pytest_flopsbudget.counting.torch_private import (
+    ASYNC_COLLECTIVES,
+    DTENSOR_PROPAGATION,
+    disable_current_modes,
+    dtensor_dispatcher,
+    dtensor_spec,
+    shard_dim_alltoall,
+)
+from pytest_flopsbudget.counting.torch_private import local_tensor as tensor_of_rank
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,35 +34,37 @@ if TYPE_CHECKING:
 
 
 _TENSORS = "torch.distributed.tensor"
-_ASYNC = "torch.distributed._functional_collectives"
 
 
 def is_sharded(value: Any) -> bool:
-    """Whether it is a DTensor; there is none before its module is loaded."""
+    """Return whether a value is a DTensor. Its module is not imported for that: without it there is no DTensor."""
     module = sys.modules.get(_TENSORS)
     return module is not None and isinstance(value, module.DTensor)
 
 
 def local_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """The part of a tensor that this rank holds: all of it, unless it is sharded."""
-    return tensor._local_tensor if is_sharded(tensor) else tensor  # type: ignore[attr-defined] # noqa: SLF001 -- `to_local` is an operation
+    """Return this rank's part of a DTensor; any other tensor itself. `DTensor.to_local` would run an operator."""
+    if not is_sharded(tensor):
+        return tensor
+    part: torch.Tensor = tensor_of_rank(tensor)
+    return part
 
 
 def clone_dtensor(tensor: Any, clone: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """A DTensor with the same mesh and placements over the double of its local part.
+    """Return a DTensor with the same mesh and placements over the clone of its local tensor.
 
     Raises:
-        UsageError: no process group is up, so nobody knows which ranks there are.
+        UsageError: no process group is initialized, so that the ranks are not known.
     """
     require_process_group("a DTensor")
-    part = clone(tensor._local_tensor).detach()  # noqa: SLF001 -- that of a whole one is without gradients too
-    whole: torch.Tensor = type(tensor)(part, tensor._spec, requires_grad=False)  # noqa: SLF001
+    part = clone(tensor_of_rank(tensor)).detach()  # the local tensor of a new DTensor takes no gradients either
+    whole: torch.Tensor = type(tensor)(part, dtensor_spec(tensor), requires_grad=False)
     return whole
 
 
 def wait_for(tensors: Iterable[torch.Tensor]) -> None:
-    """Wait for what collectives returned: PyTorch warns of results that nobody waits for."""
-    module = sys.modules.get(_ASYNC)
+    """Wait for the results of asynchronous collectives. PyTorch warns if nothing waits for them."""
+    module = sys.modules.get(ASYNC_COLLECTIVES)
     for tensor in tensors if module is not None else ():
         if type(tensor) is module.AsyncCollectiveTensor:  # type: ignore[union-attr]
             tensor.trigger_wait()  # type: ignore[attr-defined]
@@ -61,17 +72,17 @@ def wait_for(tensors: Iterable[torch.Tensor]) -> None:
 
 @contextmanager
 def local_shards_only(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_meta: bool) -> Iterator[None]:
-    """Let only the work of this rank be seen, and parallel modules among the doubles find their way.
+    """Hide all but this rank's work from the tracer, and prepare the clones of data-parallel modules.
 
     Args:
-        clones: of all modules.
-        tracer: counts them.
-        on_meta: whether their tensors are without data, which FSDP refuses.
+        clones: the clones of all modules.
+        tracer: the tracer that counts their work.
+        on_meta: whether their tensors are on the meta device, which FSDP would refuse.
     """
     with ExitStack() as stack:
         stack.enter_context(data_parallel(clones, tracer, on_meta=on_meta))
         stack.enter_context(propagation_hidden())
-        if _TENSORS in sys.modules and (on_meta or is_fake_group()):  # real CPUs could not do as other devices
+        if _TENSORS in sys.modules and (on_meta or is_fake_group()):  # real ranks on CPUs lack these collectives
             from torch.distributed.tensor import placement_types  # noqa: PLC0415
 
             stack.enter_context(patched((placement_types, name, rule) for name, rule in _PLACED.items()))
@@ -79,14 +90,14 @@ def local_shards_only(clones: Sequence[torch.nn.Module], tracer: Counter, *, on_
 
 
 def _all_to_all(tensor: torch.Tensor, gather_dim: int, shard_dim: int, mesh: Any, mesh_dim: int) -> torch.Tensor:
-    """What it is on all devices but the CPU, whose backends have none."""
+    """Run the collective that every device but the CPU runs: the CPU's backends do not have it."""
     group = mesh.get_group(mesh_dim).group_name
-    output: torch.Tensor = torch.ops._dtensor.shard_dim_alltoall(tensor, gather_dim, shard_dim, group)  # noqa: SLF001
+    output: torch.Tensor = shard_dim_alltoall()(tensor, gather_dim, shard_dim, group)
     return output
 
 
 def _scatter(output: torch.Tensor, parts: list[torch.Tensor], mesh: Any, mesh_dim: int = 0, **of: Any) -> None:
-    """What it is with data: PyTorch leaves it out on meta, as it does with a broadcast."""
+    """Run the collective that runs with data: PyTorch omits it on meta tensors, as it does with a broadcast."""
     group, root = mesh.get_group(mesh_dim), of.get("group_src", 0)
     torch.distributed.scatter(output, parts if group.rank() == root else None, group=group, group_src=root)
 
@@ -95,28 +106,28 @@ def _broadcast(tensor: torch.Tensor, mesh: Any, mesh_dim: int = 0, **of: Any) ->
     torch.distributed.broadcast(tensor, group=mesh.get_group(mesh_dim), group_src=of.get("group_src", 0))
 
 
-#: How tensors are spread out, where PyTorch takes another way on the CPU or on meta than on the devices of a cluster.
+#: Functions that distribute tensors, where PyTorch does something else on the CPU or on meta than on a cluster.
 _PLACED = {"shard_dim_alltoall": _all_to_all, "mesh_scatter": _scatter, "mesh_broadcast": _broadcast}
 
 
 @contextmanager
 def propagation_hidden() -> Iterator[None]:
-    """Hide what DTensors ask about whole tensors, and nothing else."""
+    """Hide from the tracer the operators that DTensors run on whole tensors to find the sharding of an output."""
     tensors = sys.modules.get(_TENSORS)
     if tensors is None:
         yield
         return
-    with patched(_hide_propagation(tensors.DTensor._op_dispatcher.sharding_propagator)):  # noqa: SLF001
+    with patched(_hide_propagation(dtensor_dispatcher(tensors.DTensor).sharding_propagator)):
         yield
 
 
 def _hide_propagation(propagator: Any) -> list[tuple[Any, str, Any]]:
-    def unseen(propagate: Callable[..., Any]) -> Callable[..., Any]:
-        def propagated(*args: Any) -> Any:
-            with _disable_current_modes():
+    def hidden(propagate: Callable[..., Any]) -> Callable[..., Any]:
+        def propagate_hidden(*args: Any) -> Any:
+            with disable_current_modes():
                 return propagate(*args)
 
-        return propagated
+        return propagate_hidden
 
-    names = ("propagate_op_sharding", "propagate_op_sharding_non_cached", "_propagate_tensor_meta")
-    return [(propagator, name, unseen(getattr(propagator, name))) for name in names if hasattr(propagator, name)]
+    names = [name for name in DTENSOR_PROPAGATION if hasattr(propagator, name)]
+    return [(propagator, name, hidden(getattr(propagator, name))) for name in names]

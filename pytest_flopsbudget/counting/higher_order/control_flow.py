@@ -1,4 +1,4 @@
-"""Operators on functions (a branch, a loop, flex attention): the plain PyTorch that each of them stands for."""
+"""Operators that take functions (branches, loops, flex attention), and the plain PyTorch that each of them runs."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ import torch
 from pytest_flopsbudget.counting.higher_order import flex_attention, triton
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
+from pytest_flopsbudget.counting.torch_private import higher_order_operators, missing, python_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from torch._ops import HigherOrderOperator
-
     from pytest_flopsbudget.counting.operators.counter import Counter
+    from pytest_flopsbudget.counting.torch_private import HigherOrderOperator
 
 
 def body_of(operator: HigherOrderOperator) -> Callable[..., Any]:
-    """What the operator runs, to be called with its arguments; itself where that is not in Python."""
-    body: Callable[..., Any] = operator.py_kernels.get(
-        torch._C.DispatchKey.CompositeExplicitAutograd,  # noqa: SLF001
-        operator,
-    )
-    return body
+    """Return the Python function that the operator runs; the operator itself if it runs none.
+
+    Raises:
+        UsageError: it is a branch or a loop, and this PyTorch has no names by which `higher_order_decomposed` finds it.
+    """
+    if higher_order_operators is None and operator.name() in EAGER_BODIES:
+        raise missing("Counting branches and loops", "torch._ops._higher_order_ops")
+    return python_body(operator) or operator
 
 
-#: Operators that are more to count than the plain PyTorch that they run.
+#: Operators whose work is more than the plain PyTorch that they run.
 RULES: Mapping[str, Callable[..., Any]] = {
     "flex_attention": flex_attention.attention,
     "flex_attention_backward": flex_attention.attention_backward,
@@ -39,13 +41,13 @@ RULES: Mapping[str, Callable[..., Any]] = {
 
 @contextmanager
 def higher_order_decomposed(tracer: Counter) -> Iterator[None]:
-    """Run branches and loops as plain PyTorch where they are called, above autograd.
+    """Run branches and loops as plain PyTorch where the model calls them, above autograd.
 
-    Autograd's own way with them is to compile them, and to compute the forward pass again on the way back.
+    Autograd would compile them, and compute the forward pass once more in the backward pass.
     """
 
     def cond(_predicate: Any, if_true: Any, if_false: Any, operands: Sequence[Any] = ()) -> Any:
-        """The dearer branch is counted and followed, so that no count hangs on a predicate."""
+        # Without data the predicate is unknown, and an upper bound keeps the count deterministic.
         return tracer.run_most_expensive([lambda: if_true(*operands), lambda: if_false(*operands)])
 
     bodies: Mapping[str, Callable[..., Any]] = {
@@ -54,7 +56,7 @@ def higher_order_decomposed(tracer: Counter) -> Iterator[None]:
         "scan": _scan,
         "map_impl": _map,
     }
-    loaded = torch._ops._higher_order_ops  # noqa: SLF001
+    loaded = higher_order_operators or {}
     kinds = ((type(loaded[name]), body) for name, body in bodies.items() if name in loaded)
     with patched((kind, "__call__", _replacement(body, kind.__call__)) for kind, body in kinds):
         yield
@@ -79,7 +81,7 @@ def _while_loop(
 def _scan(
     combine: Any, init: Sequence[Any], xs: Sequence[torch.Tensor], additional_inputs: Sequence[Any] = ()
 ) -> list[Any]:
-    """Carried values, then what each step gives, stacked; every step takes one slice of ``xs``."""
+    """Return the carried values, then the stacked outputs of all steps; each step takes one slice of ``xs``."""
     carried: Sequence[Any] = init
     outputs = []
     for slices in zip(*xs, strict=True):
@@ -98,7 +100,7 @@ def _taken(predicate: Any, if_true: Any, if_false: Any, operands: Sequence[Any] 
     return (if_true if predicate else if_false)(*operands)
 
 
-#: What those operators run with data, for who watches: PyTorch's own bodies refuse to be watched.
+#: Bodies for a watched run, which has data. PyTorch's own bodies refuse to run under a dispatch mode.
 EAGER_BODIES: Mapping[str, Callable[..., Any]] = {
     "cond": _taken,
     "while_loop": _while_loop,

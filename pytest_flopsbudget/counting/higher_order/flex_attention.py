@@ -1,8 +1,9 @@
-"""Flex attention: attention as it is defined, for the blocks that its mask keeps.
+"""Count flex attention by its definition, for the blocks that its mask keeps.
 
-PyTorch runs the operator in eager mode as plain attention over all scores, and computes them once more in backward. Its
-outputs are taken from there; the work is counted by running the definition. A block mask says which blocks of queries
-and keys are computed at all. Where it is known, only they are counted; else all are, and a note says so.
+In eager mode PyTorch runs the operator as plain attention over all scores, and computes them again in the backward
+pass. The outputs come from that code; the work is counted by running the definition of attention. A block mask says
+which blocks of queries and keys are computed. If it is known, only those are counted. If not, all blocks are, and a
+note says so.
 """
 
 from __future__ import annotations
@@ -14,23 +15,32 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting.isolation.patching import patched
+from pytest_flopsbudget.counting.torch_private import (
+    FLEX_DEVICE_CHECK,
+    FLEX_OPERATORS,
+    disable_current_modes,
+    flex_indexing,
+    flex_vmap,
+    missing,
+    python_body,
+    safe_softmax,
+    softmax_backward,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from torch._ops import HigherOrderOperator
-
     from pytest_flopsbudget.counting.operators.counter import Counter
+    from pytest_flopsbudget.counting.torch_private import HigherOrderOperator
 
 
 _MODULE = "torch.nn.attention.flex_attention"
 
-#: Where a block mask, taken apart, has the lengths that it is for, its numbers of partial and of full blocks for each
-#: block of queries, the sizes of a block, and its function.
-_LENGTHS, _PARTIAL, _FULL, _BLOCK, _FUNCTION = slice(0, 2), 2, 4, slice(-3, -1), -1
+#: The operator gets a block mask as a tuple. Positions in it: the lengths of queries and keys; for each block of
+#: queries, the numbers of partial and of full blocks of keys; the sizes of a block.
+_LENGTHS, _PARTIAL, _FULL, _BLOCK = slice(0, 2), 2, 4, slice(-3, -1)
 
 
 def attention(  # noqa: PLR0913, PLR0917 -- as the operator is called
@@ -46,18 +56,18 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator is called
     score_buffers: Sequence[Any] = (),
     mask_buffers: Sequence[Any] = (),
 ) -> Any:
-    """Scores scaled, changed by ``score_mod``, softmax, and the sum of the values.
+    """Run flex attention, and count scaled scores, ``score_mod``, softmax and the weighted sum of the values.
 
     Args:
-        tracer: counts.
-        operator: flex attention.
+        tracer: the tracer that counts.
+        operator: the operator `flex_attention`.
         query: (B, H, Lq, Dqk)
         key: (B, Hk, Lk, Dqk)
         value: (B, Hk, Lk, Dv)
         score_mod: (score, batch, head, query, key) → score
-        block_mask: taken apart, as the operator is given it.
-        scale: of the scores.
-        kernel_options: of no account.
+        block_mask: the block mask as a tuple.
+        scale: the factor of the scores.
+        kernel_options: options of kernels, which do not change the count.
         score_buffers: further arguments of ``score_mod``.
         mask_buffers: further arguments of the mask's function.
     """
@@ -67,7 +77,7 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator is called
     key, value = _of_every_head(query, key, value)
     with tracer.counting(_share(tracer, block_mask)):
         scores = _modified(query @ key.transpose(-2, -1) * scale, score_mod, score_buffers)
-        torch._safe_softmax(scores, dim=-1).to(query.dtype) @ value  # noqa: SLF001 -- what the operator itself calls
+        safe_softmax(scores, dim=-1).to(query.dtype) @ value  # PyTorch's own body of the operator calls it
     return outputs
 
 
@@ -87,9 +97,9 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
     scale: float,
     *others: Any,
 ) -> Any:
-    """The four products of attention's backward pass, softmax's, the scale's and ``score_mod``'s.
+    """Run the backward pass of flex attention, and count its four products, softmax, scale and ``score_mod``.
 
-    What the kernel computes again (the scores, their softmax) is its own choice and not counted.
+    The kernel computes the scores and their softmax again. That is a choice of the kernel, and is not counted.
     """
     outputs = _dense(operator)(
         query, key, value, out, logsumexp, grad_out, grad_logsumexp, score_mod, score_mod_backward, block_mask, scale,
@@ -102,7 +112,7 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
     with tracer.counting(_share(tracer, block_mask)):
         grad_value = scores.to(query.dtype).transpose(-2, -1) @ grad_out
         grad_weights = grad_out @ value.transpose(-2, -1)
-        grad_scores = torch._softmax_backward_data(grad_weights, scores, -1, scores.dtype)  # noqa: SLF001
+        grad_scores = softmax_backward(grad_weights, scores, -1, scores.dtype)
         grad_scores = _modified_backward(scores, grad_scores, score_mod_backward, score_buffers) * scale
         grad_query = grad_scores.to(query.dtype) @ key
         grad_key = grad_scores.to(query.dtype).transpose(-2, -1) @ query
@@ -116,16 +126,17 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 
 @contextmanager
 def countable(*, on_meta: bool) -> Iterator[None]:
-    """Let `flex_attention` run while somebody looks on, and on meta tensors, which it refuses without need.
+    """Let `flex_attention` run under a tracer, and on meta tensors, which it refuses though it could run on them.
 
-    With gradients it traces ``score_mod`` on one number, by modes of its own: that is none of the model's work.
+    With gradients it traces ``score_mod`` on one number, under dispatch modes. That is not the model's work, so it is
+    hidden from the tracer.
     """
     patches: list[tuple[Any, str, Any]] = []
-    module, operators = sys.modules.get(_MODULE), sys.modules.get("torch._higher_order_ops.flex_attention")
+    module, operators = sys.modules.get(_MODULE), sys.modules.get(FLEX_OPERATORS)
     if module is not None and on_meta:
-        patches.append((module, "_validate_device", lambda *_: None))
-    if operators is not None:
-        patches.append((operators, _TRACES, _undispatched(getattr(operators, _TRACES))))
+        patches.append((module, FLEX_DEVICE_CHECK, lambda *_: None))
+    if operators is not None and hasattr(operators, _TRACES):
+        patches.append((operators, _TRACES, _hidden(getattr(operators, _TRACES))))
     with patched(patches):
         yield
 
@@ -133,16 +144,16 @@ def countable(*, on_meta: bool) -> Iterator[None]:
 _TRACES = "create_fw_bw_graph"
 
 
-def _undispatched(function: Callable[..., Any]) -> Callable[..., Any]:
-    def unseen(*args: Any) -> Any:
-        with _disable_current_modes():
+def _hidden(function: Callable[..., Any]) -> Callable[..., Any]:
+    def hidden(*args: Any) -> Any:
+        with disable_current_modes():
             return function(*args)
 
-    return unseen
+    return hidden
 
 
 def block_counts(block_mask: Any) -> list[torch.Tensor]:
-    """The tensors of a `BlockMask` that say how many blocks it keeps; nothing of any other object."""
+    """Return the tensors of a `BlockMask` that hold the numbers of kept blocks; an empty list for any other object."""
     if type(block_mask).__name__ != "BlockMask" or type(block_mask).__module__ != _MODULE:
         return []
     counts = (block_mask.kv_num_blocks, block_mask.full_kv_num_blocks)
@@ -150,51 +161,48 @@ def block_counts(block_mask: Any) -> list[torch.Tensor]:
 
 
 def _dense(operator: HigherOrderOperator) -> Callable[..., Any]:
-    dense: Callable[..., Any] = operator.py_kernels[torch._C.DispatchKey.CompositeExplicitAutograd]  # noqa: SLF001
-    return dense
+    """Return the Python function that the operator runs in eager mode, over all scores."""
+    body = python_body(operator)
+    if body is None:
+        raise missing("Counting flex_attention", f"the Python body of {operator.name()}")
+    return body
 
 
 def _of_every_head(query: torch.Tensor, *shared: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """Keys and values, each repeated for the query heads and batches that share it."""
+    """Return keys or values repeated for the query heads and batches that share them."""
     batches, heads = query.shape[:2]
     return tuple(
         item.expand(batches, *item.shape[1:]).repeat_interleave(heads // item.shape[1], dim=1) for item in shared
     )
 
 
-def _places(scores: torch.Tensor) -> list[torch.Tensor]:
+def _indices(scores: torch.Tensor) -> list[torch.Tensor]:
     return [torch.arange(size, device=scores.device) for size in scores.shape]
 
 
 def _modified(scores: torch.Tensor, score_mod: Callable[..., Any], buffers: Sequence[Any]) -> torch.Tensor:
-    from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex  # noqa: PLC0415 -- loaded by now
-    from torch.nn.attention.flex_attention import _vmap_for_bhqkv  # noqa: PLC0415
-
-    of_all = _vmap_for_bhqkv(score_mod, prefix=(0,), suffix=(None,) * len(buffers))
-    with TransformGetItemToIndex():
-        modified: torch.Tensor = of_all(scores, *_places(scores), *buffers)
+    of_all = flex_vmap()(score_mod, prefix=(0,), suffix=(None,) * len(buffers))
+    with flex_indexing()():
+        modified: torch.Tensor = of_all(scores, *_indices(scores), *buffers)
     return modified
 
 
 def _modified_backward(
     scores: torch.Tensor, gradient: torch.Tensor, backward: Callable[..., Any], buffers: Sequence[Any]
 ) -> torch.Tensor:
-    from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex  # noqa: PLC0415
-    from torch.nn.attention.flex_attention import _vmap_for_bhqkv  # noqa: PLC0415
-
-    of_all = _vmap_for_bhqkv(
+    of_all = flex_vmap()(
         _without_forward(backward),
         prefix=(0,),
         suffix=(0,) + (None,) * len(buffers),
         out_dims=[0] + [None] * (4 + len(buffers)),
     )
-    with TransformGetItemToIndex():
-        modified: torch.Tensor = of_all(scores, *_places(scores), gradient, *buffers)[0]
+    with flex_indexing()():
+        modified: torch.Tensor = of_all(scores, *_indices(scores), gradient, *buffers)[0]
     return modified
 
 
 def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """The graph of a derivative without what it does not need of the forward pass that it was traced with."""
+    """Return the traced derivative without those nodes of the forward pass that it does not need."""
     if not isinstance(backward, torch.fx.GraphModule):
         return backward
     needed = copy.deepcopy(backward)
@@ -204,12 +212,12 @@ def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _share(tracer: Counter, block_mask: Sequence[Any]) -> Fraction:
-    """The part of all blocks that the mask keeps; 1 where it is not known."""
+    """Return the part of all blocks that the mask keeps; 1 if it is not known."""
     partial, full = block_mask[_PARTIAL], block_mask[_FULL]
     (queries, keys), (query_block, key_block) = block_mask[_LENGTHS], block_mask[_BLOCK]
     rows, columns = -(-queries // query_block), -(-keys // key_block)
     if rows * columns == 1:
-        return Fraction(1)  # no mask, or one that is a block in all
+        return Fraction(1)  # no mask, or a mask of one block
     known = [tracer.known_value(counts) for counts in (partial, full) if counts is not None]
     if any(counts is None for counts in known):
         tracer.notes.add("flex_attention is counted dense: which blocks its mask keeps is not known without data")

@@ -1,7 +1,8 @@
-"""Kernels written in Triton: counted by a formula that somebody registered for the kernel, else named as unknown.
+"""Count kernels written in Triton by a formula that a user registered; without a formula they are unknown.
 
-A kernel is named "triton.<its function>", and "triton::<its function>" to `flops_formula`, whose formula finds the
-kernel's arguments by their names. What was registered with PyTorch's own counter is called as that calls it.
+A kernel is named "triton.<its function>" in results. `flops_formula` takes "triton::<its function>", and its formula
+finds the kernel's arguments by their names. A formula that was registered with PyTorch's FlopCounterMode is called with
+the arguments that FlopCounterMode passes.
 """
 
 from __future__ import annotations
@@ -15,28 +16,27 @@ import torch
 from pytest_flopsbudget.counting.costs import Call, Cost, registered_formula
 from pytest_flopsbudget.counting.operators.traffic import bytes_touched
 from pytest_flopsbudget.counting.operators.work import Work, dtype_of
+from pytest_flopsbudget.counting.torch_private import python_body, triton_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch._ops import HigherOrderOperator
-
     from pytest_flopsbudget.counting.operators.counter import Counter
+    from pytest_flopsbudget.counting.torch_private import HigherOrderOperator
 
 
 def kernel(tracer: Counter, operator: HigherOrderOperator, **call: Any) -> Any:
-    """Launch a kernel where there is data, and count it.
+    """Count a kernel, and launch it if there is data.
 
     Args:
-        tracer: counts.
+        tracer: the tracer that counts.
         operator: the wrapper, which writes to the kernel's arguments or to clones of them.
         call: the wrapper's arguments.
     """
-    from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table  # noqa: PLC0415 -- loaded by now
-
-    launched = _without_tuning(kernel_side_table.get_kernel(call["kernel_idx"]))
+    kernels = triton_kernels()
+    launched = _without_tuning(kernels.get_kernel(call["kernel_idx"]))
     name = f"triton.{_name(launched)}"
-    arguments = {**kernel_side_table.get_constant_args(call["constant_args_idx"]), **call["kwargs"]}
+    arguments = {**kernels.get_constant_args(call["constant_args_idx"]), **call["kwargs"]}
     cost = _cost(launched, name, arguments, call)
     if cost is None:
         tracer.note_unknown(name)
@@ -53,12 +53,12 @@ def kernel(tracer: Counter, operator: HigherOrderOperator, **call: Any) -> Any:
             )
         )
     if tracer.has_data:
-        return operator.py_kernels[torch._C.DispatchKey.CompositeExplicitAutograd](**call)  # noqa: SLF001
+        return (python_body(operator) or operator)(**call)
     return _untouched(arguments, call.get("tensors_to_clone"))
 
 
 def _without_tuning(launched: Any) -> Any:
-    """The kernel within what chooses its parameters."""
+    """Return the kernel inside the autotuners that choose its parameters."""
     while hasattr(launched, "fn") and not isinstance(launched.fn, types.FunctionType):
         launched = launched.fn
     return launched
@@ -78,5 +78,5 @@ def _cost(launched: Any, name: str, arguments: Mapping[str, Any], call: Mapping[
 
 
 def _untouched(arguments: Mapping[str, Any], cloned: Sequence[str] | None) -> Mapping[str, torch.Tensor] | None:
-    """What the wrapper returns, without data to compute it from."""
+    """Return the wrapper's output when there is no data: uninitialized clones, or nothing."""
     return None if cloned is None else {name: torch.empty_like(arguments[name]) for name in cloned}

@@ -1,8 +1,8 @@
-"""Attention on shapes, as the CPU runs it: one fused operator where it has a kernel for the call.
+"""Run `scaled_dot_product_attention` on shapes as the CPU runs it: fused, if the CPU has a fused kernel for the call.
 
-PyTorch chooses above autograd, by where the tensors are, and on meta never the fused kernel. FLOPs do not hang on that,
-but what the operators are, what they read, write and keep for the backward pass does. So while shapes are run,
-`scaled_dot_product_attention` on meta tensors asks what PyTorch would choose for tensors on the CPU.
+PyTorch chooses the kernel above autograd, by the device, and never chooses the fused one on meta. The choice does not
+change FLOPs, but it changes the operators, their memory traffic, and the memory that they keep for the backward pass.
+So during a run on shapes, attention on meta tensors asks PyTorch which kernel it would choose on the CPU.
 """
 
 from __future__ import annotations
@@ -15,25 +15,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn.attention import SDPBackend
-from torch.utils._mode_utils import no_dispatch
 
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
+from pytest_flopsbudget.counting.torch_private import choose_attention, fused_attention_on_cpu, no_dispatch, unregister
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
-_fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default  # noqa: SLF001 -- torch names it so
-_choice = torch._fused_sdp_choice  # noqa: SLF001 -- what chooses
-_math_is_allowed: Callable[[], bool] = torch.backends.cuda.math_sdp_enabled  # which holds for every device
+#: Settings for every device, in spite of their module.
+_math_is_allowed: Callable[[], bool] = torch.backends.cuda.math_sdp_enabled
 _fused_is_allowed: Callable[[], bool] = torch.backends.cuda.flash_sdp_enabled
 
-#: (batch, heads, length, width): what a fused kernel is there for.
+#: Fused kernels take (batch, heads, length, width) only.
 _DIMENSIONS = 4
 
 
-def attention(  # noqa: PLR0913, PLR0917 -- as the operator's schema
+def attention(  # noqa: PLR0913, PLR0917 -- the arguments of the operator
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -44,44 +43,45 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator's schema
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """`scaled_dot_product_attention` of meta tensors, in the operators that the CPU runs for it."""
+    """Run `scaled_dot_product_attention` of meta tensors by the operators that the CPU runs for it."""
     options: dict[str, Any] = {"scale": scale, "enable_gqa": enable_gqa}
     operands = (query, key, value) if attn_mask is None else (query, key, value, attn_mask)
     if not (
         query.ndim == _DIMENSIONS
         and _fused_is_allowed()
         and all(type(operand) in PLAIN_TYPES or has_no_dispatcher(type(operand)) for operand in operands)
-        # Masks of other dtypes are refused, by what refuses them for real.
+        # The composite operator refuses masks of other dtypes, as it does with data.
         and (attn_mask is None or attn_mask.dtype in (torch.bool, query.dtype, torch.float32))
         and _chooses_fused(operands, dropout_p, is_causal, options)
     ):
         return ATTENTION.decompose(query, key, value, attn_mask, dropout_p, is_causal, **options)
     if attn_mask is not None and attn_mask.dtype is torch.bool:
-        # Nothing keeps the number, as nothing does in C++.
+        # The scalar is not kept alive, as in C++: it would count as memory.
         attn_mask = torch.where(attn_mask, 0.0, torch.scalar_tensor(-math.inf, dtype=query.dtype, device=query.device))
-    return _fused(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
+    return fused_attention_on_cpu(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
 
 
 def _chooses_fused(
     operands: tuple[torch.Tensor, ...], dropout_p: float, is_causal: bool, options: dict[str, Any]
 ) -> bool:
-    """What PyTorch says of such tensors on the CPU."""
+    """Ask PyTorch whether it would choose the fused kernel for such tensors on the CPU."""
     with no_dispatch():
         query, key, value, *mask = map(_on_cpu, operands)
         arguments = (query, key, value, *(mask or (None,)), dropout_p, is_causal)
         if _math_is_allowed():
-            return bool(_choice(*arguments, **options) == SDPBackend.FLASH_ATTENTION.value)
-        # Where that has no kernel it warns and raises. Other devices may have one, so the plain form is counted.
+            return bool(choose_attention(*arguments, **options) == SDPBackend.FLASH_ATTENTION.value)
+        # PyTorch warns and raises if the CPU has no kernel for the call. Another device may have one, so the composite
+        # operator is counted.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                return bool(_choice(*arguments, **options) == SDPBackend.FLASH_ATTENTION.value)
+                return bool(choose_attention(*arguments, **options) == SDPBackend.FLASH_ATTENTION.value)
             except RuntimeError:
                 return False
 
 
 def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor on the CPU that is like this one to whoever chooses, with memory for a row at most."""
+    """Return a CPU tensor for which PyTorch chooses alike, with memory for one row at most."""
     in_order = tensor.ndim > 0 and tensor.stride(-1) == 1
     row = torch.empty(tensor.shape[-1] if in_order else 1, dtype=tensor.dtype, device="cpu")
     stride = (*(0,) * (tensor.ndim - 1), int(in_order)) if tensor.ndim else ()
@@ -89,7 +89,7 @@ def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Threads:
-    """On which threads shapes are run, and the dispatcher's kernel that is there as long as there is one."""
+    """The threads with a run on shapes, and the kernel that is registered as long as there is one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -111,7 +111,7 @@ class _Threads:
             if not self._depths[thread]:
                 del self._depths[thread]
             if not self._depths:
-                self._library._destroy()  # noqa: SLF001 -- what PyTorch itself calls to take it back
+                unregister(self._library)
                 self._library = None
 
     def has_this(self) -> bool:
@@ -127,10 +127,10 @@ def _on_meta(*args: Any, **kwargs: Any) -> Any:
 
 @contextmanager
 def cpu_attention_on_meta() -> Iterator[None]:
-    """Let attention of meta tensors run on this thread as it runs on the CPU, whoever calls it.
+    """Let attention of meta tensors run on this thread as it runs on the CPU.
 
-    By a kernel of the dispatcher's, since not only Python calls it: scripted modules and exported graphs do too. Under
-    inference mode the dispatcher leaves autograd's kernels out, so that the operator reaches the tracer whole.
+    This is a kernel of the dispatcher and no patched function, because scripted modules and exported graphs call the
+    operator too. Under inference mode the dispatcher skips autograd's kernels, and the tracer gets the operator itself.
     """
     _THREADS.enter()
     try:

@@ -1,8 +1,8 @@
-"""Autocast on shapes: it looks at where tensors are, and so leaves those on the meta device as they are.
+"""Apply autocast to meta tensors, which PyTorch's autocast ignores because of their device.
 
-FLOPs do not hang on the dtype, but models do: they ask for it, or mix what autocast would have made alike. So functions
-are given what autocast would give them. Which ones it casts is asked of PyTorch's dispatcher, which has kernels of
-autocast's for them.
+FLOPs do not depend on the dtype, but models may: they read it, or combine tensors that autocast would have cast alike.
+So the arguments of functions are cast here. The dispatcher says which functions autocast casts: it has kernels of
+autocast for them.
 """
 
 from __future__ import annotations
@@ -18,29 +18,30 @@ from torch.overrides import TorchFunctionMode
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, tensors_in
+from pytest_flopsbudget.counting.torch_private import is_view, kernels_of_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
-#: The kinds of devices whose autocast is followed, and the name of its key.
+#: Device type → the dispatcher's key for its autocast.
 _KEYS = {"cpu": "AutocastCPU", "cuda": "AutocastCUDA"}
 
-#: Operators of autocast's that compute in its lower precision: "autocast op reference" in PyTorch's documentation.
+#: Operators that autocast runs in lower precision. Source: "Autocast Op Reference" in PyTorch's documentation.
 _LOWER_NAMES = """
 addbmm addmm addmv addr baddbmm bmm chain_matmul conv1d conv2d conv3d conv_tbc conv_transpose1d conv_transpose2d
 conv_transpose3d convolution gru_cell linalg_multi_dot linalg_vecdot linear lstm_cell matmul mm mv prelu rnn_relu_cell
 rnn_tanh_cell scaled_dot_product_attention
 """
-#: Those that bring what they are given to the widest dtype among it.
+#: Operators that autocast runs in the widest dtype among their inputs. Source: the same page.
 _WIDEST_NAMES = """
 addcdiv addcmul atan2 bilinear cat cross dot grid_sampler index_copy index_put scatter_add stack tensordot vdot
 """
 _PLAIN = frozenset((*PLAIN_TYPES, type(None)))
-#: The name under which `torch.nn.functional` has the question whether something else is to run in a function's place.
-_ASKS = "has_torch_function"
+#: The function by which `torch.nn.functional` finds out whether a mode or a tensor overrides a function.
+_OVERRIDE_CHECK = "has_torch_function"
 _LOWER, _WIDEST = frozenset(_LOWER_NAMES.split()), frozenset(_WIDEST_NAMES.split())
-#: Python's functions that are made of such operators, by the one that tells what comes out.
+#: Function in Python → the operator that decides the dtype of its output.
 _MADE_OF = {
     "mkldnn_rnn_layer": "linear",
     "__matmul__": "matmul",
@@ -55,14 +56,13 @@ _MADE_OF = {
 
 @cache
 def _cast_by_autocast(device: str) -> frozenset[str]:
-    """The names of the operators for which the dispatcher has kernels of autocast's."""
-    registered = torch._C._dispatch_get_registrations_for_dispatch_key(_KEYS[device])  # noqa: SLF001
-    return frozenset(name.removeprefix("aten::").partition(".")[0] for name in registered)
+    """Return the names of the operators for which the dispatcher has kernels of autocast."""
+    return frozenset(name.removeprefix("aten::").partition(".")[0] for name in kernels_of_key(_KEYS[device]))
 
 
 @cache
 def _precision(name: str, device: str) -> Literal["lower", "single", "widest"] | None:
-    """What autocast of this kind of device computes a function in; None where it leaves it alone."""
+    """Return the precision in which autocast runs a function; None if autocast does not change the function."""
     name = _MADE_OF.get(name, name)
     if name not in _cast_by_autocast(device):
         return None
@@ -72,18 +72,17 @@ def _precision(name: str, device: str) -> Literal["lower", "single", "widest"] |
 
 
 def _name_of(function: Any) -> str:
-    """As autocast's tables have it."""
     name: str = getattr(getattr(function, "overloadpacket", function), "__name__", "")
     return name
 
 
 class _Casting(TorchFunctionMode):
-    """Gives functions what autocast would give them."""
+    """Cast the arguments of functions as autocast would."""
 
     def __init__(self, devices: Sequence[str], kept: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
         super().__init__()
         self._devices = devices
-        #: By identity, the weights that have been cast, and what came out: autocast casts them once.
+        #: `id` of a weight → the weight and its cast. Autocast casts each weight once.
         self._kept = kept
 
     def __torch_function__(
@@ -108,7 +107,7 @@ class _Casting(TorchFunctionMode):
         return None
 
     def _cast(self, value: Any, dtype: torch.dtype) -> Any:
-        """``value`` with its tensors in this dtype."""
+        """Return ``value`` with its tensors cast to this dtype."""
         if isinstance(value, torch.Tensor):
             casts = value.is_meta and value.is_floating_point() and value.dtype not in (torch.float64, dtype)
             if not casts:
@@ -117,7 +116,7 @@ class _Casting(TorchFunctionMode):
                 return value.to(dtype)
             key = id(value)
             if key not in self._kept:
-                with torch.enable_grad():  # as autocast does, so that what is kept serves whoever comes next
+                with torch.enable_grad():  # autocast does so too: a later call may need the gradient of the cast
                     self._kept[key] = value, value.to(dtype)
             return self._kept[key][1]
         if type(value) in (list, tuple):
@@ -126,28 +125,29 @@ class _Casting(TorchFunctionMode):
 
 
 def _is_kept(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Whether autocast keeps what comes out until it is left (`cached_cast`): that of weights."""
+    """Return whether autocast keeps the cast of this tensor until it ends (`cached_cast`), as it does for weights."""
     return (
         dtype is not torch.float32
         and tensor.dtype is torch.float32
         and tensor.requires_grad
         and tensor.is_leaf
-        and not tensor._is_view()  # noqa: SLF001 -- there is no other way to ask
+        and not is_view(tensor)
         and torch.is_autocast_cache_enabled()
     )
 
 
-def _has_function_of_its_own(values: Sequence[Any]) -> bool:
-    """`torch.overrides.has_torch_function`, but for modes: what Python's functions are made of is to be seen."""
+def _is_overridden(values: Sequence[Any]) -> bool:
+    """Like `torch.overrides.has_torch_function`, but ignore modes, so that a mode sees the parts of a function."""
     return not _PLAIN.issuperset(map(type, values)) and torch.overrides.has_torch_function(values)
 
 
 @contextmanager
 def autocast_on_meta(tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
-    """Let autocast, around and inside of what is run, do on meta what it does where the tensors are.
+    """Let autocast, entered before the run or in it, treat meta tensors like those of the user's model.
 
     Args:
-        tensors: gives the model's and its inputs', before they were doubled. Those on meta stand for any device.
+        tensors: returns the user's tensors, of model and inputs; their devices decide which autocast applies. If one
+            of them is on meta, autocast of every device applies.
     """
     kind = torch.amp.autocast_mode.autocast
     enter, leave = kind.__enter__, kind.__exit__
@@ -182,7 +182,7 @@ def autocast_on_meta(tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[
             (
                 (kind, "__enter__", on_this_thread(enter_followed, enter)),
                 (kind, "__exit__", on_this_thread(leave_followed, leave)),
-                (functional, _ASKS, on_this_thread(_has_function_of_its_own, getattr(functional, _ASKS))),
+                (functional, _OVERRIDE_CHECK, on_this_thread(_is_overridden, getattr(functional, _OVERRIDE_CHECK))),
             )
         ):
             yield

@@ -1,7 +1,7 @@
-"""Values that are known though nothing is computed: small tensors made from Python numbers, and what follows of them.
+"""Keep the values of small tensors that are known in a run on shapes: made from Python numbers, or from such tensors.
 
-Models read such values back: ``torch.arange(n).tolist()``, ``if steps[-1] > 3``. They do not depend on the model's
-data, so following them keeps the count on shapes alone.
+Models read such values: ``torch.arange(n).tolist()``, ``if steps[-1] > 3``. They do not depend on the model's data. So
+by computing them, a run on shapes can go on where it would otherwise need data.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
 
 
-#: Elements of the largest tensor that is followed: beyond it, computing would cost what we set out to save.
+#: The number of elements up to which values are kept. Computing larger tensors would cost the time that shapes save.
 MAX_ELEMENTS = 4096
-#: The same for what follows from integer inputs, without which there is no answer.
+#: The limit for a run that needs the values of integer inputs: without them it could not go on.
 MAX_INTEGER_ELEMENTS = 1 << 20
 
 _CPU = torch.device("cpu")
 
 
 class KnownValues:
-    """The real values behind tensors on the meta device, by storage, so that views and in-place writes keep in step."""
+    """The values of tensors on the meta device, by storage, so that views and in-place writes stay consistent."""
 
     def __init__(self) -> None:
-        #: Elements of the largest tensor that is followed.
+        #: The number of elements up to which values are kept.
         self.max_elements = MAX_ELEMENTS
-        # While a weak reference lasts, a storage's address is not given to another. What an operator makes of numbers
-        # is made when it is asked for, which it seldom is.
+        #: `_cdata` of a storage → its values, or a function that computes them: few are ever read. The weak reference
+        #: keeps another storage from getting the same `_cdata`.
         self._values: dict[int, tuple[torch.Tensor | Callable[[], torch.Tensor], StorageWeakRef]] = {}
         self._sweep_at = 256
-        #: Values that were brought to the CPU, where the model may read them, by their storages.
+        #: `_cdata` of a storage → a tensor on the CPU that holds values, and that the model may read.
         self._on_cpu: dict[int, torch.Tensor] = {}
 
     def __len__(self) -> int:
@@ -47,31 +47,31 @@ class KnownValues:
         return bool(self._values or self._on_cpu)
 
     def remember(self, meta_clone: torch.Tensor, value: torch.Tensor) -> None:
-        """``value`` is what ``meta_clone`` would hold."""
+        """Note that ``meta_clone`` would hold ``value``."""
         if 0 in meta_clone.stride() and meta_clone.numel() > 1:
-            return  # expanded: a copy cannot be written element by element
+            return  # an expanded tensor cannot be written element by element
         self._keep(meta_clone, _with_layout(meta_clone.shape, meta_clone.stride(), value))
 
     def remember_computed(
         self, meta_clone: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any
     ) -> None:
-        """``meta_clone`` would hold what the operator makes of numbers alone."""
+        """Note that ``meta_clone`` would hold the output of an operator whose arguments are all Python numbers."""
         if 0 in meta_clone.stride() and meta_clone.numel() > 1:
             return
         size, stride, keywords = meta_clone.shape, meta_clone.stride(), dict(kwargs)
         if "dtype" in keywords:
-            keywords["dtype"] = meta_clone.dtype  # the default one may be another by then
+            keywords["dtype"] = meta_clone.dtype  # the default dtype may change before the values are computed
         self._keep(meta_clone, lambda: _with_layout(size, stride, self.compute(info, {}, args, keywords)))
 
     def _keep(self, meta_clone: torch.Tensor, value: torch.Tensor | Callable[[], torch.Tensor]) -> None:
         storage = meta_clone.untyped_storage()
-        self._values[storage._cdata] = (value, StorageWeakRef(storage))  # noqa: SLF001 -- the storage's identity
+        self._values[storage._cdata] = (value, StorageWeakRef(storage))  # noqa: SLF001
         if len(self._values) >= self._sweep_at:
             self._values = {key: known for key, known in self._values.items() if not known[1].expired()}
             self._sweep_at = max(256, 2 * len(self._values))
 
     def track_on_cpu(self, output: Any) -> Any:
-        """``output``, for the model to have in hand; what it does with it by operators is followed on."""
+        """Note that ``output`` is on the CPU with real values, which operators may go on to use; return it."""
         if isinstance(output, torch.Tensor):
             self._on_cpu[output.untyped_storage()._cdata] = output  # noqa: SLF001
         elif isinstance(output, (list, tuple)):
@@ -80,7 +80,7 @@ class KnownValues:
         return output
 
     def value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """The value of a tensor; None if it is not known."""
+        """Return a tensor with the values of ``tensor``; None if they are not known."""
         if tensor.layout is not torch.strided:
             return None
         identity = tensor.untyped_storage()._cdata  # noqa: SLF001
@@ -98,12 +98,12 @@ class KnownValues:
         return value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
 
     def forget(self, tensor: torch.Tensor) -> None:
-        """Something unknown is written to ``tensor``, and so to all that share its storage."""
+        """Note that unknown values were written to ``tensor``, and so to all tensors that share its storage."""
         if tensor.layout is torch.strided:
             self._values.pop(tensor.untyped_storage()._cdata, None)  # noqa: SLF001
 
     def values(self, tensors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor] | None:
-        """Values by the tensors' ids; None unless all are known."""
+        """Return the values of these tensors by their ids; None unless all are known."""
         if not all(map(self._may_be_known, tensors)):
             return None
         known = {}
@@ -115,14 +115,14 @@ class KnownValues:
         return known
 
     def _may_be_known(self, tensor: torch.Tensor) -> bool:
-        """Without making what is made when it is asked for."""
+        """Return whether the values of a tensor may be known, without computing any."""
         if tensor.layout is not torch.strided or tensor.numel() > self.max_elements:
             return False
         identity = tensor.untyped_storage()._cdata  # noqa: SLF001
         return identity in self._values or identity in self._on_cpu
 
     def can_compute(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:
-        """Whether the operator's result would be small enough to be followed, as far as can be told before."""
+        """Return whether the output of a pointwise operator is small enough; true for other operators."""
         if not info.is_pointwise or info.behaviour != "functional":
             return True
         elements: int = torch.broadcast_shapes(*(tensor.shape for tensor in tensors)).numel()
@@ -147,7 +147,7 @@ class KnownValues:
         return info.operator(*map(valued, args), **keywords)
 
     def with_meta_clones(self, output: Any) -> Any:
-        """``output`` with remembered twins in place of its tensors."""
+        """Return ``output`` with meta clones in place of its tensors, whose values are kept."""
         if isinstance(output, torch.Tensor):
             meta_clone = make_meta_clone(output)
             self.remember(meta_clone, output)

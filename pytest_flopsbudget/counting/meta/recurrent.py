@@ -1,9 +1,10 @@
-"""Recurrent layers as plain PyTorch: what they run as on shapes.
+"""Run recurrent layers on shapes by the operators that the CPU runs for them.
 
-PyTorch runs them in C++ step by step, on meta tensors in another way than on the CPU: it multiplies the inputs of each
-step by itself, not all of them at once. The products are the same, but not the sums of their gradients. So layers run
-on shapes by the code below, operator by operator what `aten/src/ATen/native/RNN.cpp` runs on the CPU, and what is one
-operator of oneDNN's there is one here. What it holds meanwhile it holds for as long, so that as many bytes are alive.
+PyTorch runs these layers in C++, step by step. On meta tensors it multiplies the inputs of each step by a product of
+their own; on the CPU it multiplies the inputs of all steps at once. The products cost the same, but the sums of their
+gradients do not. So during a run on shapes, layers run by the code below, which follows
+`aten/src/ATen/native/RNN.cpp` operator by operator. A layer that is one operator of oneDNN on the CPU is one operator
+here. Intermediate tensors live as long as they do in C++, so that the peak memory is equal.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn import functional
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
+from pytest_flopsbudget.counting.torch_private import is_transformed, missing, recurrent_functions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -28,9 +30,9 @@ if TYPE_CHECKING:
 
 
 _layer_of_onednn = torch.ops.aten.mkldnn_rnn_layer.default
-#: What that calls an LSTM.
+#: The mode that means an LSTM to this operator.
 _LSTM = 2
-#: The first, the last, and one between that stands for several.
+#: From so many steps on, one is run for several: the first, one that is repeated, and the last.
 _MIN_STEPS = 4
 
 
@@ -69,7 +71,7 @@ def _lstm(
     return hidden if projection is None else hidden @ projection.T, cell
 
 
-def _stepwise(  # noqa: PLR0913 -- what a layer hangs on
+def _stepwise(  # noqa: PLR0913 -- the parts of a layer
     cell: Cell,
     steps: Sequence[torch.Tensor],
     states: Sequence[torch.Tensor],
@@ -78,7 +80,11 @@ def _stepwise(  # noqa: PLR0913 -- what a layer hangs on
     *,
     back: bool = False,
 ) -> tuple[list[torch.Tensor], torch.Tensor, Sequence[torch.Tensor]]:
-    """Each step's output, those outputs as one tensor in the order of the inputs, and the last states."""
+    """Run one layer in one direction.
+
+    Returns:
+        The outputs of all steps; the same stacked, in the order of the inputs; the last states.
+    """
     outputs: list[torch.Tensor] = []
     count = len(steps)
     if tracer is None or torch.is_grad_enabled() or count < _MIN_STEPS:
@@ -86,13 +92,13 @@ def _stepwise(  # noqa: PLR0913 -- what a layer hangs on
             states = cell(gates, states, parameters)
             outputs.append(states[0])
         return outputs, torch.stack(outputs[::-1] if back else outputs), states
-    # All steps have the same shapes, so one stands for all of them but for the first, which begins where the input's
-    # gates may be later than its states, and the last, which ends with one of its states before the others.
+    # All steps have the same shapes, so one of them is run and counted for all. The depth of the operator graph differs
+    # in the first step, whose gates may come later than its states, and in the last, so these two are run.
     states = cell(steps[0], states, parameters)
     outputs.append(states[0])
     with tracer.repeating(count - 2):
         states = cell(steps[1], states, parameters)
-    # Outputs are held until all are there.
+    # C++ keeps the outputs of all steps until the last one.
     outputs += [states[0], *states[0].new_empty(count - 3, *states[0].shape).unbind(0)]
     states = cell(steps[-1], states, parameters)
     outputs.append(states[0])
@@ -106,7 +112,7 @@ def _one_direction(
     parameters: Sequence[Sequence[torch.Tensor]],
     tracer: Counter | None,
 ) -> tuple[torch.Tensor, list[Sequence[torch.Tensor]]]:
-    """One layer over inputs (steps, batch, features): outputs of all steps, and the last states."""
+    """Run one layer over inputs (steps, batch, features); return the outputs of all steps and the last states."""
     of_input, others = _split(parameters[0])
     gates = functional.linear(inputs, *of_input)
     _, output, last = _stepwise(cell, gates.unbind(0), states[0], others, tracer)
@@ -120,7 +126,7 @@ def _two_directions(
     parameters: Sequence[Sequence[torch.Tensor]],
     tracer: Counter | None,
 ) -> tuple[torch.Tensor, list[Sequence[torch.Tensor]]]:
-    """The same from the first step to the last and back; the outputs of either way side by side."""
+    """Run one bidirectional layer; the outputs of the two directions are concatenated."""
     of_input, others = _split(parameters[0])
     steps = functional.linear(inputs, *of_input).unbind(0)
     there, forwards, last = _stepwise(cell, steps, states[0], others, tracer)
@@ -128,18 +134,18 @@ def _two_directions(
     steps = functional.linear(inputs, *of_input).unbind(0)[::-1]
     back, backwards, first = _stepwise(cell, steps, states[1], others, tracer, back=True)
     output = torch.cat((forwards, backwards), -1)
-    del there, back  # which were there until now
+    del there, back  # C++ keeps them until here
     return output, [last, first]
 
 
 def _split(parameters: Sequence[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
-    """What the input meets, and the rest: (weights of input and hidden, their biases if any, a projection if any)."""
+    """Split parameters into those for the input (weight, bias) and those for the hidden state (with a projection)."""
     if len(parameters) < 4:  # noqa: PLR2004 -- no biases
         return parameters[:1], parameters[1:]
     return (parameters[0], parameters[2]), (parameters[1], *parameters[3:])
 
 
-def _stack(  # noqa: PLR0913, PLR0917 -- as the functions are called that it stands for
+def _stack(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm`
     cell: Cell,
     tracer: Counter | None,
     inputs: torch.Tensor,
@@ -152,7 +158,7 @@ def _stack(  # noqa: PLR0913, PLR0917 -- as the functions are called that it sta
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """All layers in all directions; arguments and outputs as of `torch.lstm`, `torch.gru`, `torch.rnn_tanh`."""
+    """Run all layers in all directions, with the arguments and outputs of `torch.lstm`, `torch.gru` and the like."""
     if cell is _lstm and not isinstance(states, torch.Tensor) and _is_onednn(inputs, states, weights):
         return _layers_of_onednn(
             inputs, states, weights, has_biases, layers, dropout, train, bidirectional, batch_first
@@ -177,10 +183,10 @@ def _stack(  # noqa: PLR0913, PLR0917 -- as the functions are called that it sta
 
 
 def _is_onednn(inputs: torch.Tensor, states: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> bool:
-    """Whether oneDNN has a kernel for an LSTM on the CPU (`use_mkldnn`), be it this machine's CPU or another."""
+    """Return whether the CPU runs an LSTM by oneDNN (`use_mkldnn` in C++), whatever CPU this machine has."""
     hidden, cell = states
     return (
-        bool(torch._C._get_mkldnn_enabled())  # noqa: SLF001 -- the setting itself
+        bool(torch.backends.mkldnn.enabled)
         and inputs.numel() != 0
         and (
             inputs.dtype in (torch.float32, torch.bfloat16)
@@ -192,13 +198,11 @@ def _is_onednn(inputs: torch.Tensor, states: Sequence[torch.Tensor], weights: Se
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether the tensor is no DTensor, and none of a transform's (`torch.func.vmap`)."""
-    return (
-        type(tensor) in PLAIN_TYPES or has_no_dispatcher(type(tensor))
-    ) and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # noqa: SLF001 -- as torch.func asks
+    """Return whether the tensor is neither a DTensor nor a tensor of a transform such as `torch.func.vmap`."""
+    return (type(tensor) in PLAIN_TYPES or has_no_dispatcher(type(tensor))) and not is_transformed(tensor)
 
 
-def _layers_of_onednn(  # noqa: PLR0913, PLR0917 -- as above
+def _layers_of_onednn(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm`
     inputs: torch.Tensor,
     states: Sequence[torch.Tensor],
     weights: Sequence[torch.Tensor],
@@ -209,7 +213,7 @@ def _layers_of_onednn(  # noqa: PLR0913, PLR0917 -- as above
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """One operator for each layer and direction (`aten/src/ATen/native/mkldnn/RNN.cpp`)."""
+    """Run one operator for each layer and direction (`aten/src/ATen/native/mkldnn/RNN.cpp`)."""
     directions = 2 if bidirectional else 1
     count = len(weights) // (layers * directions)
     inputs = (inputs.transpose(0, 1) if batch_first else inputs).contiguous()
@@ -259,17 +263,25 @@ def recurrent_decomposed(tracer: Counter | None = None) -> Iterator[None]:
     """Let recurrent modules run by the code above.
 
     Args:
-        tracer: what counts the steps, where one step may stand for all of its layer's; None where each is to be run.
+        tracer: the tracer, if one step may be run and counted for several; None if every step is run.
     """
-    functions: Any = torch._VF  # noqa: SLF001 -- where the modules call them
+    functions = recurrent_functions
+    if functions is None:
+        with patched((layer, "forward", _refuse) for layer in (torch.nn.RNN, torch.nn.LSTM, torch.nn.GRU)):
+            yield
+        return
     cells = _CELLS.items()
     with patched((functions, name, _replacement(getattr(functions, name), cell, tracer)) for name, cell in cells):
         yield
 
 
+def _refuse(*_args: Any, **_kwargs: Any) -> Any:
+    raise missing("Counting recurrent layers on shapes", "torch._VF")
+
+
 def _replacement(original: Callable[..., Any], cell: Cell, tracer: Counter | None) -> Callable[..., Any]:
     def run(*args: Any) -> Any:
-        # Packed sequences have an argument more before the weights, which come before whether there are biases.
+        # With a packed sequence, the fourth argument is the weights; without, it is whether there are biases.
         return _stack(cell, tracer, *args) if isinstance(args[3], bool) else original(*args)
 
     return on_this_thread(run, original)

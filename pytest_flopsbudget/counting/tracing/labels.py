@@ -1,4 +1,4 @@
-"""Models and inputs in words: what a module's size hangs on, what an input looks like. ASCII, the same every time."""
+"""Describe models, modules and inputs in words, in ASCII and without anything that differs between runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_tensor
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
+from pytest_flopsbudget.counting.torch_private import convolution_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,9 +21,10 @@ def _by(sizes: Sequence[int]) -> str:
 
 
 def shape_of(module: torch.nn.Module) -> str:
-    """What the module's cost hangs on: "64->128, 3x3, stride 2x2", "4096->1000"; else the shapes of its parameters.
+    """Return the sizes that decide a module's cost: "64->128, 3x3, stride 2x2", "4096->1000".
 
-    Of a sharded module the shapes of what this rank holds too: "4096->1000, local weight 250x4096".
+    A module of an unknown class is described by the shapes of its parameters. A sharded module is described by the
+    shapes of this rank's shards too: "4096->1000, local weight 250x4096".
     """
     shape, parts = _whole_shape_of(module), _local_parts(module)
     return ", local ".join(filter(None, (shape, parts)))
@@ -38,14 +40,14 @@ def _local_parts(module: torch.nn.Module) -> str:
 
 
 def _whole_shape_of(module: torch.nn.Module) -> str:
-    if isinstance(module, torch.nn.modules.conv._ConvNd):  # noqa: SLF001 -- the base class of all convolutions
+    if isinstance(module, convolution_class):
         channels = (module.in_channels, module.out_channels, module.groups)
         return _convolution(*channels, tuple(module.kernel_size), tuple(module.stride), tuple(module.dilation))
     if isinstance(module, torch.nn.Linear):
         return f"{module.in_features}->{module.out_features}"
     if isinstance(module, torch.nn.Embedding):
         return f"{module.num_embeddings}->{module.embedding_dim}"
-    parameters = module._parameters  # noqa: SLF001 -- nearly always empty, and then there is nothing to do
+    parameters = module._parameters  # noqa: SLF001 -- nearly always empty
     if not parameters:
         return ""
     shapes = [
@@ -56,13 +58,13 @@ def _whole_shape_of(module: torch.nn.Module) -> str:
     return _parameters(tuple(shapes))
 
 
-@lru_cache(maxsize=1024)  # deep models have few different ones
+@lru_cache(maxsize=1024)  # deep models repeat few different shapes
 def _parameters(shapes: tuple[tuple[str, torch.Size], ...]) -> str:
     return ", ".join(f"{name} {_by(shape) or 'scalar'}" for name, shape in shapes)
 
 
 @lru_cache(maxsize=1024)
-def _convolution(  # noqa: PLR0913, PLR0917 -- what tells convolutions apart
+def _convolution(  # noqa: PLR0913, PLR0917 -- a convolution's settings
     inputs: int, outputs: int, groups: int, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
 ) -> str:
     parts = [f"{inputs}->{outputs}", _by(kernel)]
@@ -75,9 +77,10 @@ def _convolution(  # noqa: PLR0913, PLR0917 -- what tells convolutions apart
 
 
 def signature_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-    """One entry a tensor: "float32[1, 3, 224, 224]", "mask=int64[1, 128]".
+    """Return one entry for each tensor: "float32[1, 3, 224, 224]", "mask=int64[1, 128]".
 
-    Of a nested one all elements: "float32[2, *, 8] of 64"; of a sharded one the rank's: "float32[2, 8] of [8, 8]".
+    A nested tensor is given with the number of its elements: "float32[2, *, 8] of 64". A DTensor is given with the
+    shape of this rank's shard and its whole shape: "float32[2, 8] of [8, 8]".
     """
     entries = [_entry(tensor) for tensor in iterate_tensors(args)]
     for name, value in kwargs.items():
@@ -96,7 +99,7 @@ def _entry(tensor: torch.Tensor) -> str:
 
 
 def _size(nested: torch.Tensor, dim: int) -> str:
-    """The size of a dimension, or "*" where the components differ in it."""
+    """Return the size of a dimension, or "*" if the components differ in it."""
     try:
         size = nested.size(dim)
     except RuntimeError:
@@ -105,7 +108,7 @@ def _size(nested: torch.Tensor, dim: int) -> str:
 
 
 def name_of(model: Any) -> str:
-    """The class of a module, the name of a function, the class and name of a method."""
+    """Return the class of a module, the name of a function, or the class and name of a method."""
     if isinstance(model, torch.nn.Module):
         return type(model).__name__
     target = getattr(model, "func", model)  # functools.partial

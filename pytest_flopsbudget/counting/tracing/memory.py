@@ -1,8 +1,8 @@
-"""Bytes alive at once, and the longest chain of operators: both follow storages, not tensors.
+"""Peak memory and depth of the operator graph. Both follow storages, not tensors.
 
-A storage lives as long as anything holds it: a view, an attribute, a variable of a frame, autograd for the backward
-pass. So each storage that an operator makes is given a token that ends with it. What holds tensors in a measured run is
-what holds them in eager mode, so that they end when they would end there.
+A storage lives as long as anything refers to it: a view, an attribute, a local variable, or autograd for the backward
+pass. Each storage that an operator allocates is given a token, which Python frees together with the storage. The same
+code holds tensors in a measured run as in a usual eager run, so a storage is freed at the same moment.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.nodes import Node
 
 
-#: Where a storage keeps its token.
+#: The attribute of a storage that holds its token.
 _TOKEN = "_flopsbudget"  # noqa: S105 -- no password
 _Tensor = torch.Tensor
 _SEQUENCES = (list, tuple)
-#: Returns what a collective passes, in a tensor that waits for it: other than PyTorch's storages say, no other memory.
+#: Wraps the output of a collective in a tensor that waits for it. The two share memory, though not a storage.
 _WRAPS = "_c10d_functional._wrap_tensor_autograd"
-#: What a tensor raises that has no storage.
+#: The errors that a tensor without a storage raises.
 _WITHOUT_STORAGE = (NotImplementedError, RuntimeError)
 
 
 class Allocation(msgspec.Struct, eq=False, gc=False):
-    """The memory behind a storage. There is one for each operator, so that making it has to be fast."""
+    """The memory behind one storage. Nearly every operator makes one, so that creating it has to be fast."""
 
     #: Bytes.
     size: int
-    #: The number of the operator that made it; 0 where it was there before.
+    #: The number of the operator that allocated it; 0 if it existed before the run.
     created_at: int
-    #: What it holds where that is known, one of `MEMORY_KINDS`; else empty.
+    #: The kind of its content, one of `MEMORY_KINDS`; empty if it is not known.
     kind: str
-    #: When it was made.
+    #: The phase in which it was allocated.
     phase: PhaseName
-    #: Operators in the longest chain that led to what it holds.
+    #: The number of operators in the longest chain that produced its content.
     depth: int
 
 
 class _Token(msgspec.Struct, eq=False, gc=False):
-    """Ends with the storage that it is put on."""
+    """An attribute of a storage. Python frees it with the storage, and it reports that."""
 
     allocation: Allocation
     memory: Memory
-    #: That of a watch around this one, which sees the storage too.
+    #: The token of an outer watch, which sees the storage too.
     other: _Token | None
 
     def __del__(self) -> None:
@@ -64,20 +64,20 @@ class _Token(msgspec.Struct, eq=False, gc=False):
 
 
 class Peak:
-    """The moment at which most bytes were alive."""
+    """The moment at which the most bytes were alive."""
 
     __slots__ = ("clock", "node", "operator", "size")
 
     def __init__(self) -> None:
-        #: Beyond what was there before.
+        #: Bytes allocated during the run and alive at the peak; the number of the operator that reached it.
         self.size = self.clock = 0
-        #: What ran then, and in which module.
+        #: The name of that operator, and the module in which it ran.
         self.operator = ""
         self.node: Node | None = None
 
 
 class Memory:
-    """Follows what is alive while operators run, and how they depend on each other.
+    """Track which storages are alive while operators run, and how operators depend on each other.
 
     Args:
         discovers_inputs: whether a tensor that an operator reads, and that nothing announced, is noted as one that
@@ -85,46 +85,50 @@ class Memory:
     """
 
     def __init__(self, *, discovers_inputs: bool = False) -> None:
-        #: Bytes alive now of what was made meanwhile.
+        #: Bytes allocated during the run and alive now.
         self.current = 0
-        #: The most of them since the call of a module began: who follows the calls keeps it, and puts it back.
+        #: The maximum of `current` since the innermost running module was called. The module tracker saves it before
+        #: a call and restores it afterwards.
         self.max_since_call = 0
-        #: The longest chain of operators so far.
+        #: The number of operators in the longest chain so far.
         self.depth = 0
         self.peak = Peak()
-        #: What was alive when most was, bytes by kind; known once this is closed.
+        #: Bytes alive at the peak, by kind; known once this object is closed.
         self.at_peak: dict[str, int] = {}
         self._discovers_inputs = discovers_inputs
         self._clock = 0
         self._alive: dict[Allocation, None] = {}
-        #: What was alive at the peak, and is not any more.
+        #: Allocations that were alive at the peak and have been freed since.
         self._freed_since_peak: list[Allocation] = []
         self._closed = False
-        #: What was there before and was written to, or found: it counts from the beginning to the end.
+        #: Memory that existed before the run, and was written to or discovered. It counts as alive all the time.
         self._existing: list[Allocation] = []
-        #: By identity, the storages of those: they are others', and get no token.
+        #: The storages of that memory, by `_cdata`. They belong to the caller and get no token.
         self._existing_by_storage: dict[int, tuple[Allocation, Any]] = {}
-        #: Bytes by kind, of what else was there before; and the identities of its storages.
+        #: Bytes, by kind, of other memory that existed before the run, and the `_cdata` of its storages.
         self._resident_bytes: dict[str, int] = {}
         self._resident_storages: set[int] = set()
 
     def assign_kind(self, kind: str, tensors: Iterable[torch.Tensor]) -> None:
-        """Say what these are, which were there before or were made meanwhile; what has been said stays.
+        """Set the kind of the memory behind these tensors. A kind that was set before is kept.
 
-        They have to live until all has been said.
+        Args:
+            kind: one of `MEMORY_KINDS`.
+            tensors: tensors that existed before the run, or were made in it. They must stay alive until the last call
+                of this method, because storages are told apart by their addresses.
         """
-        stood, standing = self._resident_storages, 0
+        known, size = self._resident_storages, 0
         for tensor in tensors:
             holder = _holder(tensor)
             allocation = self._find_allocation(holder)
             if allocation is not None:
                 allocation.kind = allocation.kind or kind
-            elif (identity := holder._cdata) not in stood:  # noqa: SLF001
-                stood.add(identity)
-                standing += _size_of(tensor, holder)
-        self._resident_bytes[kind] = self._resident_bytes.get(kind, 0) + standing
+            elif (identity := holder._cdata) not in known:  # noqa: SLF001
+                known.add(identity)
+                size += _size_of(tensor, holder)
+        self._resident_bytes[kind] = self._resident_bytes.get(kind, 0) + size
 
-    def record_call(  # noqa: PLR0913, PLR0917 -- all that is known of a call
+    def record_call(  # noqa: PLR0913, PLR0917 -- a struct of them for every operator would cost time
         self,
         info: OperatorInfo,
         args: Sequence[Any],
@@ -134,16 +138,16 @@ class Memory:
         phase: PhaseName,
         steps: int,
     ) -> None:
-        """Follow a call of an operator.
+        """Note the memory that a call of an operator allocated, and the calls that it depends on.
 
         Args:
             info: the operator.
             args: its positional arguments.
             kwargs: its keyword arguments.
-            output: what it returned.
-            node: where it ran.
-            phase: when it ran.
-            steps: how many operators it is in a chain: 0 where it computes and moves nothing.
+            output: its return value.
+            node: the module in which it ran.
+            phase: the phase in which it ran.
+            steps: the number of operators that it adds to a chain; 0 if it neither computes nor moves anything.
         """
         self._clock += 1
         depth = steps + self._max_depth(args, 0)
@@ -166,7 +170,7 @@ class Memory:
             self._update_peak(info, node)
 
     def _update_peak(self, info: OperatorInfo, node: Node) -> None:
-        """Note that more is alive than was since the call of the module began, and maybe than ever."""
+        """Note a new maximum since the running module was called. It may be the peak of the whole run too."""
         current = self.max_since_call = self.current
         peak = self.peak
         if current > peak.size:
@@ -174,7 +178,7 @@ class Memory:
             self._freed_since_peak.clear()
 
     def _max_depth(self, values: Iterable[Any], depth: int) -> int:
-        """The longest chain that led to one of these, or ``depth`` where that is longer."""
+        """Return the length of the longest chain that produced one of the tensors, and at least ``depth``."""
         for value in values:
             if isinstance(value, _Tensor):
                 try:
@@ -192,20 +196,20 @@ class Memory:
                 else:
                     continue
                 depth = max(depth, reached)
-            elif type(value) in _SEQUENCES and value and type(value[0]) is not int:  # no sizes, strides, paddings
+            elif type(value) in _SEQUENCES and value and type(value[0]) is not int:  # sizes and strides hold no tensors
                 depth = self._max_depth(value, depth)
         return depth
 
     @staticmethod
     def _share_token(info: OperatorInfo, args: Sequence[Any], output: Any) -> None:
-        """Note an output that has the memory of the argument, which ends where both have ended."""
+        """Let the output of a wrapping operator share the token of the argument whose memory it shares."""
         if info.name == _WRAPS:
             token: _Token | None = getattr(_holder(args[0]), _TOKEN, None)
             if token is not None:
                 setattr(_holder(output), _TOKEN, token)
 
     def _record_output(self, tensor: torch.Tensor, depth: int, phase: PhaseName) -> None:
-        """Note what an operator returned: memory of its own, or of something that was there."""
+        """Note a tensor that an operator returned. Its memory is new, or belongs to an older storage."""
         holder = _holder(tensor)
         token: _Token | None = getattr(holder, _TOKEN, None)
         if token is not None or self._existing_by_storage:
@@ -220,7 +224,7 @@ class Memory:
         setattr(holder, _TOKEN, _Token(allocation, self, token))
 
     def _record_write(self, tensor: torch.Tensor, depth: int, *, resized: bool) -> None:
-        """Note what an operator wrote to."""
+        """Note a tensor that an operator wrote to."""
         holder = _holder(tensor)
         allocation = self._find_allocation(holder) or self._record_existing(holder, tensor)
         allocation.depth = max(allocation.depth, depth)
@@ -228,7 +232,7 @@ class Memory:
             self._record_resize(holder)
 
     def _record_resize(self, storage: torch.UntypedStorage) -> None:
-        """Note the size of a storage that may have another than before: it is other memory then."""
+        """Note that a storage may have been resized. With another size, it counts as a new allocation."""
         token: _Token | None = getattr(storage, _TOKEN, None)
         while token is not None and token.memory is not self:
             token = token.other
@@ -242,7 +246,7 @@ class Memory:
 
     @contextmanager
     def following_resizes(self) -> Iterator[None]:
-        """Notice storages that are given another size by themselves, as FSDP frees gathered parameters."""
+        """Notice calls of `torch.UntypedStorage.resize_`, by which FSDP frees gathered parameters."""
         resize = torch.UntypedStorage.resize_
 
         def resized(storage: torch.UntypedStorage, size: int) -> Any:
@@ -254,20 +258,21 @@ class Memory:
             yield
 
     def _find_allocation(self, holder: Any) -> Allocation | None:
-        """The allocation behind what holds a tensor's data; None where it is not known yet."""
+        """Return the allocation of a storage; None if it is not known yet."""
         token: _Token | None = getattr(holder, _TOKEN, None)
         while token is not None:
             if token.memory is self:
                 return token.allocation
             token = token.other
-        known = self._existing_by_storage.get(holder._cdata)  # noqa: SLF001 -- its identity
+        known = self._existing_by_storage.get(holder._cdata)  # noqa: SLF001
         return None if known is None else known[0]
 
     def _record_existing(self, holder: Any, tensor: torch.Tensor) -> Allocation:
-        """Note what was there before."""
+        """Note memory that existed before the run."""
         allocation = Allocation(_size_of(tensor, holder), 0, "", "forward", 0)
         identity = holder._cdata  # noqa: SLF001
-        # While it is referred to, its identity is not given to another. What is watched must not live longer for it.
+        # No other storage gets this `_cdata` while the storage is referred to. In a watched run only a weak reference
+        # is kept, so that watching does not change when the storage is freed.
         kept = (
             weakref.ref(holder, lambda _: self._existing_by_storage.pop(identity, None))
             if self._discovers_inputs
@@ -278,7 +283,7 @@ class Memory:
         return allocation
 
     def record_free(self, allocation: Allocation) -> None:
-        """An allocation has ended."""
+        """Note that an allocation was freed."""
         if not self._closed:
             self.current -= allocation.size
             self._alive.pop(allocation, None)
@@ -286,7 +291,7 @@ class Memory:
                 self._freed_since_peak.append(allocation)
 
     def close(self) -> None:
-        """Follow no longer, and keep nothing: tokens of tensors that live on refer to this."""
+        """Compute `at_peak`, stop tracking, and release everything: the tokens of living tensors refer to this."""
         self.at_peak = self._kinds_at_peak()
         self._closed = True
         for kept in (
@@ -314,17 +319,17 @@ def _default_kind(allocation: Allocation) -> str:
 
 
 def _size_of(tensor: torch.Tensor, holder: Any) -> int:
-    """The bytes of a storage that is somebody else's, as far as the tensor reaches."""
+    """Return the bytes of the caller's tensor: a view of a larger storage counts only what it covers."""
     if holder is tensor:
         return bytes_touched(tensor)
-    reached: int = tensor.nbytes
+    covered: int = tensor.nbytes
     whole: int = holder.nbytes()
-    return min(reached, whole)
+    return min(covered, whole)
 
 
 def _holder(tensor: torch.Tensor) -> Any:
-    """What lives as long as the tensor's data: its storage, or itself where it has none."""
+    """Return the object that lives as long as the tensor's data: its storage, or itself if it has none."""
     try:
         return tensor.untyped_storage()
-    except _WITHOUT_STORAGE:  # sparse ones consist of others
+    except _WITHOUT_STORAGE:  # a sparse tensor consists of other tensors
         return tensor

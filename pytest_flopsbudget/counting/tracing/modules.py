@@ -1,4 +1,4 @@
-"""Which module is running now: in the forward pass, in backward, in recomputed regions, in shared modules."""
+"""Find the module that an operator belongs to, in the forward pass, in the backward pass and while recomputing."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.torch_private import backward_code, current_autograd_node, next_sequence_number
 from pytest_flopsbudget.counting.tracing.memory import Memory
 from pytest_flopsbudget.counting.tracing.nodes import Node
 
@@ -19,57 +20,56 @@ if TYPE_CHECKING:
     from types import FrameType
 
 
-#: Where PyTorch's Python code enters a backward pass, called by a function that knows whether it makes a graph.
-_RUNS_BACKWARD = torch.autograd.graph._engine_run_backward.__code__  # noqa: SLF001
 _CHECKPOINTS = "torch.utils.checkpoint"
-
-#: The number of the next node that autograd makes on this thread, and the node that it runs now.
-_sequence_number = torch._C._autograd._get_sequence_nr  # noqa: SLF001 -- the one way to ask for it
-_running_node = torch._C._current_autograd_node  # noqa: SLF001
 
 #: The sequence number that autograd gives to nodes that no operator made, such as the accumulation of gradients.
 _NO_SEQUENCE_NUMBER = 2**64 - 1
 
 
 def _makes_graph(frame: FrameType | None) -> bool:
-    """Whether the backward pass that is run from this frame was asked for a graph of its own."""
+    """Return whether the backward pass that this frame entered was called with ``create_graph=True``."""
     caller = None if frame is None else frame.f_back
     return caller is not None and bool(caller.f_locals.get("create_graph"))
 
 
 class ModuleTracker:
-    """Follows the calls of modules by taking the place that `torch.nn.Module.compile` has on an instance.
+    """Follow the calls of modules by the attribute in which `torch.nn.Module.compile` keeps a compiled call.
 
-    It is the first thing that a call looks for, which makes it cheap, and it is set on doubles only, so that nothing is
-    left anywhere. A module that is made during the run is no part of the model: its work is its caller's.
+    A call of a module looks for that attribute first, which makes this cheap. It is set on clones only, so that the
+    user's model never has it. A module that is created during the run is not part of the model: its work is credited to
+    the module that calls it.
 
-    A shared module is found under the name by which the module that calls it holds it; without such a name, under its
-    first one. The backward pass needs no hooks: autograd numbers its nodes in the order in which the forward pass makes
-    them, so noting that counter wherever a module begins or ends tells, of every node, which module made it.
+    A shared module has several paths. It is credited under the path that begins with the calling module's path, or
+    else under its first path.
+
+    The backward pass needs no hooks. Autograd numbers its nodes in the order in which the forward pass makes them. This
+    class notes the next number wherever a call of a module begins or ends, and so knows which module made a node.
     """
 
     def __init__(self, root: torch.nn.Module | None, type_name: str, *, discovers_inputs: bool = False) -> None:
         self.root = Node("", type_name, root)
         self.nodes: dict[str, Node] = {"": self.root}
-        #: Modules that were called on threads which the model started, where nobody counts, or that had them compute.
+        #: Paths of modules that were called on threads of the model, or that gave work to such threads. Nothing is
+        #: counted on those threads.
         self.uncounted_modules: set[str] = set()
-        #: By identity, the nodes of modules under their first names; a node keeps its module, and so the identity.
+        #: The nodes of modules under their first paths, by `id`. A node keeps its module alive, so an `id` stays valid.
         self._first: dict[int, Node] = {}
-        #: By identity, all names of the modules that have several.
+        #: All paths of the modules that have several, by `id`.
         self._paths: dict[int, list[str]] = {}
-        # Beside each node: whether autograd was running one of its own nodes when the module was called.
+        #: The running modules, the innermost last, each with whether autograd was running a node when it was called.
         self._stack: list[tuple[Node, bool]] = [(self.root, False)]
+        #: Sequence numbers of autograd, ascending. The module at the same index of `_makers` made the nodes from this
+        #: number up to the next one.
         self._numbers: list[int] = []
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
         self._elsewhere = threading.local()
-        #: What is alive.
         self.memory = Memory(discovers_inputs=discovers_inputs)
         if root is not None:
             self._register(root, "")
 
     def _register(self, module: torch.nn.Module, prefix: str) -> None:
-        """Make ``module`` and all below it known under ``prefix``."""
+        """Add nodes for ``module`` and for all modules in it, under ``prefix``."""
         nodes, first = self.nodes, self._first
         waiting: list[tuple[str, torch.nn.Module, Node | None]] = [(prefix, module, None)]
         while waiting:
@@ -83,7 +83,7 @@ class ModuleTracker:
                 first[identity] = node
             else:
                 self._paths.setdefault(identity, [node.path]).append(path)
-                node = None  # for what it holds, a place of this name is made when it is called by it
+                node = None  # nodes for its submodules under this path are made when they are called
             parts = submodule._modules  # noqa: SLF001 -- `named_modules` is recursive, and slow
             if parts:
                 below = f"{path}." if path else ""
@@ -111,8 +111,8 @@ class ModuleTracker:
         return node
 
     def _note_sequence_number(self, node: Node) -> None:
-        """What autograd makes from now on belongs to ``node``."""
-        number: int = _sequence_number()
+        """Note that ``node`` makes autograd's nodes from now on."""
+        number = next_sequence_number()
         numbers = self._numbers
         if numbers and numbers[-1] == number:
             self._makers[-1] = node
@@ -130,13 +130,13 @@ class ModuleTracker:
         node.calls += 1
         stack = self._stack
         depth = len(stack)
-        stack.append((node, _running_node() is not None))
+        stack.append((node, current_autograd_node() is not None))
         self._note_sequence_number(node)
         memory = self.memory
         before, highest = memory.current, memory.max_since_call
         memory.max_since_call = before
         try:
-            return module._call_impl(*args, **kwargs)  # noqa: SLF001 -- what a call is when nothing has taken its place
+            return module._call_impl(*args, **kwargs)  # noqa: SLF001 -- the call of a module that is not compiled
         finally:
             del stack[depth:]
             self._note_sequence_number(stack[-1][0])
@@ -146,8 +146,8 @@ class ModuleTracker:
                 memory.max_since_call = highest
 
     def _call_on_other_thread(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
-        """A call on a thread where nobody counts."""
-        if _running_node() is None:  # not one of autograd's own threads
+        """Call a module on a thread of the model, where nothing is counted."""
+        if current_autograd_node() is None:  # autograd's own threads belong to the backward pass
             self.uncounted_modules.update(node.path for node in [self._first.get(id(module))] if node is not None)
         before = self.is_on_followed_thread()
         self._elsewhere.follows = True
@@ -157,12 +157,12 @@ class ModuleTracker:
             self._elsewhere.follows = before
 
     def is_on_followed_thread(self) -> bool:
-        """Whether this thread, which is another than the one that measures, runs a module that is known here."""
+        """Return whether this thread, which is not the measuring one, runs a module of the model."""
         return bool(getattr(self._elsewhere, "follows", False))
 
     @contextmanager
     def following(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
-        """Follow the calls of these modules, which must be doubles, on this thread while the context lasts."""
+        """Follow the calls of these modules, which must be clones, on this thread while the context lasts."""
         self._note_sequence_number(self._stack[-1][0])
         call = self._call
         for module in modules:
@@ -170,13 +170,13 @@ class ModuleTracker:
         try:
             yield
         finally:
-            # Not to put anything back: a module that holds itself is freed by a garbage collection only.
+            # Without this, every module would refer to itself, and only a garbage collection would free it.
             for module in modules:
                 module.__dict__["_compiled_call_impl"] = None
 
     @contextmanager
     def credited_to(self, module: torch.nn.Module) -> Iterator[None]:
-        """Credit to ``module`` what runs within the context, whoever is running."""
+        """Credit to ``module`` all operators within the context, whichever module runs."""
         depth = len(self._stack)
         self._stack.append((self._node(module), True))
         try:
@@ -185,9 +185,9 @@ class ModuleTracker:
             del self._stack[depth:]
 
     def current(self) -> Node:
-        """The place that the operator being dispatched now belongs to."""
+        """Return the node of the module that the current operator belongs to."""
         node, within_backward = self._stack[-1]
-        autograd_node = _running_node()
+        autograd_node = current_autograd_node()
         if autograd_node is None or within_backward:
             return node
         number = autograd_node._sequence_nr()  # noqa: SLF001
@@ -197,25 +197,26 @@ class ModuleTracker:
         return self._makers[index] if index >= 0 else self.root
 
     def is_recomputing(self) -> bool:
-        """Whether the operator being dispatched now is forward work done again, as activation checkpointing does.
+        """Return whether the current operator repeats forward work, as activation checkpointing does.
 
-        Either PyTorch's checkpoints are at work below the running backward pass, or something else makes a graph there,
-        while the pass itself, unless it is asked to, makes none.
+        It does if PyTorch's checkpointing called it during a backward pass. It does too if it builds an autograd graph
+        during a backward pass that was not called with ``create_graph=True``.
         """
-        if _running_node() is None:
+        if current_autograd_node() is None:
             return False
-        frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- nothing else tells
-        while frame is not None and frame.f_code is not _RUNS_BACKWARD:
+        enters_backward = backward_code()
+        frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- the stack shows whether checkpointing runs
+        while frame is not None and frame.f_code is not enters_backward:
             if frame.f_globals.get("__name__") == _CHECKPOINTS:
                 return True
             frame = frame.f_back
         return torch.is_grad_enabled() and (self._stack[-1][1] or not _makes_graph(frame))
 
     def calls(self) -> dict[Node, int]:
-        """How often each was called so far."""
+        """Return how often each module was called so far."""
         return {node: node.calls for node in self.nodes.values()}
 
     def set_calls(self, calls: dict[Node, int]) -> None:
-        """Go back to what `calls` gave."""
+        """Set the number of calls of each module to what `calls` returned earlier."""
         for node in self.nodes.values():
             node.calls = calls.get(node, 0)

@@ -1,4 +1,4 @@
-"""One module of the model while it is traced."""
+"""The nodes of the module tree of a traced model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class Node:
-    """One place in the tree: a module under one of its names, or the function that was measured."""
+    """A module under one of its paths, or the function that is measured."""
 
     __slots__ = ("calls", "module", "parent", "path", "peak_growth", "type")
 
@@ -17,8 +17,8 @@ class Node:
         self.path = path
         self.type = type_name
         self.module = module
-        #: The place above, where it is known already.
+        #: The node one level up, if it is known already.
         self.parent = parent
         self.calls = 0
-        #: The most bytes that a call had alive at once beyond those that were when it began.
+        #: The maximum of bytes that one call allocated and had alive at once.
         self.peak_growth = 0

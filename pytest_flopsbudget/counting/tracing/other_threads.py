@@ -1,4 +1,4 @@
-"""Name the work that other threads do for a measurement."""
+"""Notice work on threads that the model starts: it is not counted, but named as unknown."""
 
 from __future__ import annotations
 
@@ -7,34 +7,26 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from torch.utils._python_dispatch import TorchDispatchMode
-
 from pytest_flopsbudget.counting.costs import FREE
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import _LOCAL, on_this_thread, serves_a_measurement
 from pytest_flopsbudget.counting.operators.info import operator_info
+from pytest_flopsbudget.counting.torch_private import DispatchMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from torch._ops import OpOverload
-
+    from pytest_flopsbudget.counting.torch_private import OpOverload
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
-class _OtherThreadMode(TorchDispatchMode):
-    """Says where work was started that another thread does."""
-
-    supports_higher_order_operators = True
+class _OtherThreadMode(DispatchMode):
+    """Note which module started a thread, or gave work to one, if operators with a cost run on that thread."""
 
     def __init__(self, tracker: ModuleTracker) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._tracker = tracker
-        self._place = tracker.current().path
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # as in `tracer`
+        self._started_by = tracker.current().path
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -44,11 +36,11 @@ class _OtherThreadMode(TorchDispatchMode):
         if not self._tracker.is_on_followed_thread():
             info = operator_info(func)
             if not info.known or info.cost(args, kwargs, output) is not FREE:
-                self._tracker.uncounted_modules.add(self._place)
+                self._tracker.uncounted_modules.add(self._started_by)
         return output
 
 
-#: Where pools of threads come from, and in there: what their workers run, the pool, its methods that take a function.
+#: Thread pools of the standard library: module, function that a worker thread runs, class, methods that take work.
 _POOLS = (
     ("concurrent.futures.thread", "_worker", "ThreadPoolExecutor", ("submit",)),
     ("multiprocessing.pool", "worker", "ThreadPool", ("apply_async", "_map_async", "imap", "imap_unordered")),
@@ -57,7 +49,7 @@ _POOLS = (
 
 @contextmanager
 def other_threads_tracked(tracker: ModuleTracker) -> Iterator[None]:
-    """Notice the work of threads that the model starts, and of what it hands to threads that wait for it."""
+    """Notice the work of threads that the model starts, and the work that it gives to thread pools."""
 
     def tracked(run: Callable[..., Any]) -> Callable[..., Any]:
         listener = _OtherThreadMode(tracker)
@@ -87,7 +79,7 @@ def other_threads_tracked(tracker: ModuleTracker) -> Iterator[None]:
             patches += [(kind, name, handing_over(getattr(kind, name))) for name in methods]
 
     def start_tracked(thread: threading.Thread) -> None:
-        # A worker of a pool outlives the measurement, and is heard by what it is handed.
+        # A worker thread of a pool outlives the measurement. Its work is noticed by `handing_over`.
         target = getattr(thread, "_target", None)
         if target is None or target not in workers:
             thread.run = tracked(thread.run)  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Forward, backward and optimizer work told apart."""
+"""Decide whether an operator belongs to the forward pass, the backward pass or an optimizer's step."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch.optim.optimizer import (
 
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
+from pytest_flopsbudget.counting.torch_private import current_autograd_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,11 +25,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import PhaseName
 
 
-_running_node = torch._C._current_autograd_node  # noqa: SLF001 -- the one way to ask for it
-
-
 def gradients_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
-    """The gradients by which an optimizer changes parameters."""
+    """Yield the gradients of the parameters that the optimizer updates."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter.grad is not None:
@@ -36,15 +34,16 @@ def gradients_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
 
 
 def states_of(optimizer: Optimizer) -> Iterator[torch.Tensor]:
-    """The tensors that an optimizer keeps between steps."""
+    """Yield the tensors of the optimizer's state, which it keeps between steps."""
     for state in optimizer.state.values():
         yield from iterate_tensors(state)
 
 
 class OptimizerSteps:
-    """The steps of optimizers that are running.
+    """The optimizers' steps that are running, the innermost last.
 
-    PyTorch calls its hooks before and after a step; but not after one that raised, so a step is its frame too.
+    PyTorch calls hooks before and after a step, but not after a step that raised. So each step is kept with its frame,
+    and a step whose frame is not on the stack any more has ended.
     """
 
     def __init__(self, memory: Memory) -> None:
@@ -52,24 +51,27 @@ class OptimizerSteps:
         self._memory = memory
 
     def begin(self, optimizer: Optimizer, frame: FrameType) -> None:
-        """A step of ``optimizer`` begins, in this frame."""
+        """Note that a step of ``optimizer`` begins in this frame."""
         self._running.append((frame, bool(optimizer.defaults.get("differentiable"))))
         self._memory.assign_kind("gradients", gradients_of(optimizer))
 
     def end(self, optimizer: Optimizer, frame: FrameType) -> None:
-        """The step of ``optimizer`` in this frame ended."""
+        """Note that the step of ``optimizer`` in this frame ended."""
         while self._running and self._running.pop()[0] is not frame:
             pass
         self._memory.assign_kind("optimizer_state", states_of(optimizer))
 
     def is_running(self) -> bool:
-        """Whether what runs now is the optimizer's own work, and not that of a closure, which takes gradients."""
+        """Return whether the current operator is the optimizer's work, not that of a closure passed to its step.
+
+        A step runs without gradients, unless the optimizer is differentiable; a closure enables them.
+        """
         if not self._running:
             return False
         step, differentiable = self._running[-1]
         if torch.is_grad_enabled() and not differentiable:
             return False
-        frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- nothing else tells
+        frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- the stack shows whether the step still runs
         while frame is not None:
             if frame is step:
                 return True
@@ -79,8 +81,8 @@ class OptimizerSteps:
 
 
 def phase_of(steps: OptimizerSteps) -> PhaseName:
-    """The phase that the operator being dispatched now belongs to."""
-    if _running_node() is not None:
+    """Return the phase that the current operator belongs to."""
+    if current_autograd_node() is not None:
         return "backward"
     return "optimizer" if steps.is_running() else "forward"
 
@@ -89,13 +91,13 @@ def phase_of(steps: OptimizerSteps) -> PhaseName:
 def following_steps(steps: OptimizerSteps) -> Iterator[None]:
     """Notice the steps of all optimizers while the context lasts.
 
-    A step in a measurement that is made meanwhile is that measurement's.
+    A step within another measurement, made meanwhile, belongs to that measurement and is ignored here.
     """
     depth = measurement_depth()
 
     def begin(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         if measurement_depth() == depth:
-            steps.begin(optimizer, sys._getframe(1))  # noqa: SLF001 -- that of the step
+            steps.begin(optimizer, sys._getframe(1))  # noqa: SLF001 -- the caller is the step
 
     def end(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         if measurement_depth() == depth:

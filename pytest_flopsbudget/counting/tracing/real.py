@@ -1,4 +1,4 @@
-"""Running for real, where shapes alone do not tell the way: with data, and with everything put back afterwards."""
+"""The tracer of a run with data (``execution="real"``), for models whose path depends on values."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ if TYPE_CHECKING:
 
 
 class RealTracer(Tracer):
-    """Runs every operator, and copies what existed before the run at the moment something is written to it."""
+    """Run every operator, and back up the caller's memory just before an operator writes to it."""
 
     has_data = True
 
     def __init__(self, tracker: ModuleTracker) -> None:
         super().__init__(tracker)
+        #: `_cdata` of the storages that the run allocated.
         self._made: set[int] = set()
+        #: `_cdata` of a storage that the run wrote to → the storage and its backup.
         self._copies: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """The output, computed, and what it costs."""
+        """Compute the output, and return it with the operator's work."""
         for tensor in info.writes_to(args, kwargs):
-            self._keep(tensor)
+            self._back_up(tensor)
         output = info.operator(*args, **kwargs)
         if info.behaviour == "functional":
             for tensor in tensors_in(output):
                 if _has_storage(tensor):
-                    self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001 -- the storage's identity
+                    self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001
         return output, info.work(args, kwargs, output)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """What the tensor holds; None if it is without data."""
+        """Return the tensor itself; None if it holds no data."""
         return None if tensor.is_meta else tensor
 
-    def _keep(self, tensor: torch.Tensor) -> None:
+    def _back_up(self, tensor: torch.Tensor) -> None:
         if not _has_storage(tensor):
             return
         storage = tensor.untyped_storage()
@@ -51,7 +53,7 @@ class RealTracer(Tracer):
             self._copies[identity] = (storage, storage.clone())
 
     def restore(self) -> None:
-        """Put back what was written to, byte for byte."""
+        """Restore all memory that the run wrote to, byte for byte."""
         for storage, copy in self._copies.values():
             if storage.nbytes() != copy.nbytes():
                 storage.resize_(copy.nbytes())

@@ -1,4 +1,4 @@
-"""What a measurement found in place: parameters, buffers, gradients, the state of optimizers, inputs."""
+"""Find the resident tensors: parameters, buffers, gradients, optimizer state and inputs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_wrapper
 from pytest_flopsbudget.counting.tracing.phases import states_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pytest_flopsbudget.counting.cloning.cloner import Cloner
     from pytest_flopsbudget.counting.tracing.memory import Memory
 
 
 def record_resident_tensors(memory: Memory, cloner: Cloner) -> None:
-    """Say what the doubles hold, once the run is over: nothing of it ends before, and some was made meanwhile."""
+    """Set the kinds of all resident tensors, and close ``memory``.
+
+    It is called when the run is over. The clones keep these tensors alive until then, and the run made some of them.
+    """
     record_module_tensors(memory, cloner.modules)
     for optimizer in find_optimizers(cloner):
         memory.assign_kind("optimizer_state", _storage_tensors(states_of(optimizer)))
@@ -31,20 +34,20 @@ def record_resident_tensors(memory: Memory, cloner: Cloner) -> None:
 
 
 def record_module_tensors(memory: Memory, modules: Iterable[torch.nn.Module]) -> None:
-    """Say what is a parameter, a gradient, a buffer."""
+    """Set the kinds of the parameters, gradients and buffers of these modules."""
     for module in modules:
-        parameters = _tensors_in_slot(module, "_parameters")
+        parameters = _present(module._parameters)  # noqa: SLF001 -- `named_parameters` is slow
         memory.assign_kind("parameters", _storage_tensors(parameters))
         memory.assign_kind("gradients", _storage_tensors(parameter.grad for parameter in parameters))
-        memory.assign_kind("buffers", _storage_tensors(_tensors_in_slot(module, "_buffers")))
+        memory.assign_kind("buffers", _storage_tensors(_present(module._buffers)))  # noqa: SLF001
 
 
-def _tensors_in_slot(module: torch.nn.Module, kind: str) -> list[Any]:
-    return [tensor for tensor in getattr(module, kind).values() if tensor is not None]
+def _present(tensors: Mapping[str, Any]) -> list[Any]:
+    return [tensor for tensor in tensors.values() if tensor is not None]
 
 
 def _storage_tensors(tensors: Iterable[torch.Tensor | None]) -> Iterator[torch.Tensor]:
-    """The tensors that hold the data: local parts of sharded ones, what others wrap."""
+    """Yield the tensors that hold the data: the local part of a DTensor, the inner tensors of a wrapper subclass."""
     for tensor in tensors:
         if tensor is None or isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
             continue

@@ -1,7 +1,7 @@
-"""Running on shapes alone: no data, no weights in memory, nothing computed.
+"""The tracer of a run on shapes (``execution="shapes"``): no data, no weights in memory, nothing is computed.
 
-The metadata of an operator's outputs depend on the metadata of its inputs and on its other arguments alone. So each
-combination is asked of PyTorch's meta kernels once a process and answered from memory after that.
+The metadata of an operator's outputs depends only on the metadata of its inputs and on its other arguments. So PyTorch
+is asked once per process about each combination, and later calls are answered from a cache.
 """
 
 from __future__ import annotations
@@ -29,49 +29,49 @@ from pytest_flopsbudget.counting.tracing.tracer import Tracer
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch._ops import OpOverload
-
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.counting.operators.work import Work
+    from pytest_flopsbudget.counting.torch_private import OpOverload
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
-#: Call → (what its output looks like, what the call is). Facts about PyTorch only, so nothing ever has to reset it.
+#: Call → (metadata of its output, its work). These are facts about PyTorch only, so the cache is never invalid.
 _ANSWERS: dict[tuple[Any, ...], tuple[Any, Work]] = {}
-#: Where the memory is emptied: a process that meets this many different calls is not served by remembering them.
+#: The size at which the cache is emptied. A process that meets so many different calls gains nothing from it.
 _MAX_ANSWERS = 200_000
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
 _default_dtype = torch.get_default_dtype
-#: Zeros that PyTorch tells from others until they are computed with: those of derivatives forwards.
+#: Makes zeros without memory, for forward-mode derivatives. PyTorch treats them unlike other tensors of zeros, so that
+#: its output cannot be made again from metadata.
 _EFFICIENT_ZEROS = "aten._efficientzerotensor"
 _MASKS = (torch.bool, torch.uint8)
 
 
 class NeedsDataError(Exception):
-    """An operator whose result depends on values, while only shapes are there."""
+    """The result of an operator depends on values, and only shapes are known."""
 
 
 class ShapesTracer(Tracer):
-    """Answers every operator with tensors of the right metadata on the meta device."""
+    """Answer every operator with tensors on the meta device that have the right metadata."""
 
     def __init__(self, tracker: ModuleTracker, *, reuse_answers: bool = True) -> None:
         super().__init__(tracker)
-        #: Whether answers are remembered and worked out, or PyTorch is asked for each.
+        #: Whether answers come from the cache and from shape rules, or PyTorch is asked about every call.
         self._reuse_answers = reuse_answers
         self.known_values = KnownValues()
-        #: (operator, path of the module) that asked for data first. Kept, since a model may catch the exception and go
-        #: another way than it goes with data.
+        #: The first operator that needed data, and the path of its module. It is kept because the model may catch the
+        #: exception and then take another path than it takes with data.
         self.asked_for_data: tuple[str, str] | None = None
 
     def decompose(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run an operator that arrived whole as those that it is made of on the CPU."""
+        """Run the operators that a composite operator consists of on the CPU."""
         if operator is ATTENTION and args[0].is_meta:
             return attention(*args, **kwargs)
         return super().decompose(operator, args, kwargs)
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """The output's twin, and what the call would have been.
+        """Return the output without data, and the work that the call would be.
 
         Raises:
             NeedsDataError: the result depends on values that are not known.
@@ -106,7 +106,7 @@ class ShapesTracer(Tracer):
         if info.has_device:
             wants_cpu = kwargs.get("device") == _CPU
             self._redirect_to_meta(info, kwargs)
-        parts: list[Any] = [info, _default_dtype()]  # another formula for the operator is another info
+        parts: list[Any] = [info, _default_dtype()]  # an operator with a new formula has a new info
         tensors: list[torch.Tensor] = []
         append_key(parts, tensors, args)
         if kwargs:
@@ -128,7 +128,7 @@ class ShapesTracer(Tracer):
         return output, work
 
     def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """The same for an operator on several processes, none of which hears of it; it hangs on how many there are."""
+        """Answer a collective without any communication. Its output depends on the number of ranks: no cache."""
         written = tuple(info.writes_to(args, kwargs))
         if not all(tensor.is_meta for tensor in written):
             self.require_data(info.name)
@@ -143,30 +143,30 @@ class ShapesTracer(Tracer):
         return output, info.work(args, kwargs, output)
 
     def _may_be_known(self, info: OperatorInfo, args: tuple[Any, ...]) -> bool:
-        """Whether the answer may follow from known values, or make some unknown."""
+        """Return whether the output's values may be known, or whether the call may overwrite known values."""
         if info.written:
             return True
         if info.formula is not None:
             return False
-        # All of the arguments would have to be known, and nothing large is.
+        # The output is known only if all arguments are, and no large tensor is.
         first = args[0] if args else None
         if isinstance(first, (list, tuple)) and first:
             first = first[0]
         return not isinstance(first, torch.Tensor) or first.numel() <= self.known_values.max_elements
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """What the tensor holds, if that follows from numbers."""
+        """Return the tensor's values if they are known; else None."""
         return self.known_values.value(tensor) if tensor.is_meta else tensor
 
     def _answer_cached(
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Any, Work]:
-        """The output of a call that may have been seen before; None for what an in-place operator returns."""
+        """Answer a call from the cache if possible. The output of an in-place operator is None here."""
         if info.by_gradients:
             key += (torch.is_grad_enabled(), *gradients_asked(), *(tensor.requires_grad for tensor in tensors_in(args)))
         try:
             known = _ANSWERS.get(key)
-        except (TypeError, NotImplementedError):  # an argument that cannot be hashed, or compared
+        except (TypeError, NotImplementedError):  # an argument that cannot be hashed or compared
             return self._run(info, args, kwargs)
         if known is not None:
             spec, work = known
@@ -178,7 +178,7 @@ class ShapesTracer(Tracer):
         return output, work
 
     def _replace_known_masks(self, indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None] | None:
-        """Indices with the positions in place of masks whose values are known; None where there are no such masks."""
+        """Return the indices with each known mask replaced by its positions; None if no mask is known."""
         found: list[torch.Tensor | None] = []
         knows = False
         for index in indices:
@@ -194,16 +194,16 @@ class ShapesTracer(Tracer):
 
     @staticmethod
     def _redirect_to_meta(info: OperatorInfo, kwargs: dict[str, Any]) -> None:
-        """Let what would be made on some device be made on meta."""
+        """Change the arguments so that the operator makes its output on the meta device."""
         if kwargs.get("device") is not None or not info.takes_tensors:
             kwargs["device"] = _META
         if kwargs.get("pin_memory"):
             kwargs["pin_memory"] = False
         if kwargs.get("generator") is not None:
-            kwargs["generator"] = None  # it belongs to the device that it was made on
+            kwargs["generator"] = None  # a generator works on its own device only
 
     def _run(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """Work the output out, or ask PyTorch's meta kernel for it."""
+        """Get the output from a shape rule, or else from PyTorch's meta kernel."""
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
         output = (
@@ -217,7 +217,7 @@ class ShapesTracer(Tracer):
 
     @staticmethod
     def _written_arguments(info: OperatorInfo, args: Sequence[Any]) -> Any:
-        """What an in-place operator returns: the arguments that it wrote to."""
+        """Return what an in-place operator returns: the arguments that it wrote to."""
         if not info.returned:
             return None
         returned = [args[position] for position in info.returned]
@@ -231,7 +231,7 @@ class ShapesTracer(Tracer):
         tensors: Sequence[torch.Tensor],
         wants_cpu: bool,
     ) -> tuple[bool, Any]:
-        """(whether the answer follows from known values, the answer)."""
+        """Return whether the output follows from known values, and the output."""
         value = args[0] if info.name == "aten.lift_fresh" else None
         if value is not None and not value.is_meta:
             follow = value.numel() <= self.known_values.max_elements
@@ -245,12 +245,12 @@ class ShapesTracer(Tracer):
                 self.known_values.forget(tensor)
             return False, None
         if info.behaviour == "alias" and not info.needs_data and tensors[0].is_meta:
-            return False, None  # a view of the twin: it shares the twin's storage, and so its value
+            return False, None  # a view on meta shares the storage, and values are known by storage
         output = self.known_values.compute(info, known, args, kwargs)
         if info.behaviour == "inplace":
             return True, self._written_arguments(info, args)
         if info.behaviour == "alias":
-            return True, output  # a view of a value that the model has in hand
+            return True, output  # a view of real values
         if wants_cpu or not all(tensor.is_meta for tensor in tensors):
             return True, self.known_values.track_on_cpu(output)
         return True, self.known_values.with_meta_clones(output)
@@ -259,20 +259,24 @@ class ShapesTracer(Tracer):
         if info.needs_data:
             refused = _depends_on_values(info, args, kwargs)
         else:
-            # What is written to a real tensor is not there to be read later.
+            # Nothing is computed, so that a real tensor would not hold what is written to it.
             refused = bool(info.written) and not all(tensor.is_meta for tensor in info.writes_to(args, kwargs))
         if refused:
             self.require_data(info.name)
 
     def require_data(self, name: str) -> None:
-        """Refuse, and keep what asked."""
+        """Note which operator needs data, and refuse it.
+
+        Raises:
+            NeedsDataError: always.
+        """
         if self.asked_for_data is None:
             self.asked_for_data = (name, self.tracker.current().path)
         raise NeedsDataError(f"{name} needs data")
 
 
 def _is_on_meta(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether nothing that the operator makes or writes to is real; true of what does neither."""
+    """Return whether all tensors that the operator makes or writes to are on the meta device."""
     if info.has_device and kwargs.get("device") != _META:
         return False
     if info.written and kwargs:
@@ -285,7 +289,7 @@ def _is_on_meta(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def _depends_on_values(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether an operator that may return as much as values say does so in this call."""
+    """Return whether the size of this call's output depends on values, for an operator of which it may."""
     if info.name == "aten.index":
         return any(index is not None and index.dtype in _MASKS for index in args[1])
-    return kwargs.get("output_size") is None  # of ``repeat_interleave``
+    return kwargs.get("output_size") is None  # an argument of ``repeat_interleave``

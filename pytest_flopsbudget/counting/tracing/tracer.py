@@ -1,4 +1,4 @@
-"""The dispatch mode: sees each operator once, asks for its cost, credits it to the module that it ran in."""
+"""The base of the tracers: a dispatch mode that sees each operator once and credits its work to a module."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from torch._ops import HigherOrderOperator, OpOverload
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
 from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
+from pytest_flopsbudget.counting.torch_private import DispatchMode, FakeTensor, HigherOrderOperator, OpOverload
 from pytest_flopsbudget.counting.tracing.phases import OptimizerSteps, phase_of
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ _PLAIN = frozenset(PLAIN_TYPES)
 
 
 def counts_by_metadata(kind: type) -> bool:
-    """Whether tensors of this class are like plain ones to whoever counts."""
+    """Return whether the metadata of a tensor of this class is all that counting needs, as for a plain tensor."""
     return has_no_dispatcher(kind) or issubclass(kind, FakeTensor)
 
 
@@ -50,51 +48,43 @@ class UnknownCalls:
 
     def __init__(self) -> None:
         self.calls = 0
-        #: Where it ran.
+        #: Paths of the modules that called it.
         self.paths: set[str] = set()
 
 
-class Tracer(TorchDispatchMode):
-    """Counts what passes the dispatcher. How an operator is answered is the subclasses' matter."""
+class Tracer(DispatchMode):
+    """Count the operators that pass the dispatcher. Subclasses decide how an operator is answered."""
 
-    supports_higher_order_operators = True
-    #: Whether operators compute, or answer with shapes only.
+    #: Whether operators compute, or only shapes are known.
     has_data = False
 
     def __init__(self, tracker: ModuleTracker) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.tracker = tracker
-        #: Operators seen so far.
+        #: The number of operators seen so far.
         self.operators_seen = 0
-        #: What was counted. Sums are made at the end: equal calls in one place are one entry until then.
+        #: (module, work, phase) → the number of such calls. They are summed up when the run is over.
         self.credits: _Credits = {}
         self.unknown_calls: dict[str, UnknownCalls] = {}
-        #: What is alive, and the longest chain of operators.
         self.memory = tracker.memory
-        #: The optimizers' steps, which are a phase of their own.
-        #: The phase that work belongs to, where its surroundings do not tell.
+        #: The phase of the current work, where autograd and the optimizers' steps do not show it.
         self.phase: PhaseName | None = None
+        #: The optimizers' steps that are running.
         self.steps = OptimizerSteps(self.memory)
-        #: What a reader of the numbers should know.
+        #: Notes for the reader of the result.
         self.notes: set[str] = set()
-        #: The part of the work that counts: less than 1 where a mask leaves blocks out.
+        #: The part of each operator's work that counts: less than 1 where a mask leaves blocks out.
         self._share = _ALL
-        #: How often each operator counts: more than once where one step stands for many.
+        #: How often each operator counts: more than once where one step of a loop is run for many.
         self._times = 1
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        # Otherwise PyTorch wraps the method below so that its compiler leaves it alone, and imports the whole compiler
-        # for it on the first operator: a second or more, for something that runs while compiling is off.
-        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Answer one operator and count it."""
         if types and not (_PLAIN.issuperset(types) or all(map(counts_by_metadata, types))):
-            # A subclass with a dispatcher of its own (nested, distributed, quantized tensors) takes the operator apart;
-            # the operators on its parts come by here again.
+            # A subclass with `__torch_dispatch__` (nested, distributed, quantized tensors) runs the operator as others
+            # on its inner tensors, and those arrive here again.
             return NotImplemented
         if kwargs is None:
             kwargs = {}
@@ -117,14 +107,14 @@ class Tracer(TorchDispatchMode):
     def follow(
         self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
     ) -> None:
-        """Count a call, and note what it made of which."""
+        """Count a call, and note the memory that it allocated."""
         if not info.known:
             self.note_unknown(info.name)
         node, phase = self.credit(work)
         self.memory.record_call(info, args, kwargs, output, node, phase, work.steps * self._times)
 
     def _run_higher_order(self, operator: HigherOrderOperator, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run an operator on functions in plain PyTorch, whose operators are seen."""
+        """Run an operator that takes functions as plain PyTorch, whose operators are counted."""
         before = self.operators_seen
         rule = RULES.get(operator.name())
         body = body_of(operator)
@@ -140,23 +130,23 @@ class Tracer(TorchDispatchMode):
         return output
 
     def decompose(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run an operator that arrived whole as those that it is made of."""
+        """Run the operators that a composite operator consists of."""
         return operator.decompose(*args, **kwargs)
 
     def require_data(self, name: str) -> None:
-        """Say that the operator ``name`` is about to read data.
+        """Note that the operator ``name`` is about to read data.
 
         Raises:
-            NeedsDataError: there is none.
+            NeedsDataError: this run is on shapes.
         """
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """What the tensor holds; None where that is not known."""
+        """Return a tensor with the values of ``tensor``; None if they are not known."""
         raise NotImplementedError
 
     @contextmanager
     def counting(self, share: Fraction) -> Iterator[None]:
-        """Count again, ``share`` of all work, from within the answer to an operator."""
+        """Count operators that run within the answer to another operator; ``share`` of their work counts."""
         before = self._share
         self._share = before * share
         try:
@@ -167,7 +157,7 @@ class Tracer(TorchDispatchMode):
 
     @contextmanager
     def repeating(self, times: int) -> Iterator[None]:
-        """Let every operator stand for ``times`` of its kind."""
+        """Count every operator within the context ``times`` times."""
         before = self._times
         self._times = before * times
         try:
@@ -176,12 +166,12 @@ class Tracer(TorchDispatchMode):
             self._times = before
 
     def run_most_expensive(self, branches: Iterable[Callable[[], Any]]) -> Any:
-        """Run every branch, and go on with the one that costs most as if it were the only one.
+        """Run every branch, keep the count of the most expensive one, and drop the counts of the others.
 
-        Operators that are unknown in any of them stay named: which branch costs most may hang on them.
+        Unknown operators of all branches stay named, because they may decide which branch is the most expensive.
 
         Returns:
-            The output of that branch.
+            The output of the most expensive branch.
         """
         calls, counts, noted = self.tracker.calls(), self.credits, self.unknown_calls
         best: tuple[int, dict[Node, int], _Credits, Any] | None = None
@@ -202,11 +192,11 @@ class Tracer(TorchDispatchMode):
         return output
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """The output of one operator, and what the call was."""
+        """Return the output of one operator, and its work."""
         raise NotImplementedError
 
     def credit(self, work: Work) -> tuple[Node, PhaseName]:
-        """Add a call to what has been counted; says where and when it ran."""
+        """Credit a call to the current module and phase, and return these two."""
         node = self.tracker.current()
         phase = self.phase or phase_of(self.steps)
         if work is not NOTHING:
@@ -221,7 +211,7 @@ class Tracer(TorchDispatchMode):
         return node, phase
 
     def note_unknown(self, name: str) -> None:
-        """Name an operator that no formula covers, and where it ran."""
-        tally = self.unknown_calls.setdefault(name, UnknownCalls())
-        tally.calls += self._times
-        tally.paths.add(self.tracker.current().path)
+        """Note a call of an operator that no formula covers, and the module that it ran in."""
+        unknown = self.unknown_calls.setdefault(name, UnknownCalls())
+        unknown.calls += self._times
+        unknown.paths.add(self.tracker.current().path)

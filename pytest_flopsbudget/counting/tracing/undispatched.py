@@ -1,6 +1,6 @@
-"""Functions of PyTorch's that compute in C++ and never come by the dispatcher: old ones for quantized models.
+"""Functions of PyTorch that compute in C++ and bypass the dispatcher: old ones for quantized models.
 
-They are named as unknown where they run, since nothing can be seen of what they do; without data they do not run.
+No tracer sees their work, so each call is noted as an unknown operator. They need data: a run on shapes refuses them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 
-_NAMES = """
+_UNDISPATCHED = """
 fbgemm_linear_fp16_weight fbgemm_linear_fp16_weight_fp32_activation fbgemm_linear_int8_weight
 fbgemm_linear_int8_weight_fp32_activation quantized_gru_cell quantized_lstm_cell quantized_rnn_relu_cell
 quantized_rnn_tanh_cell
@@ -28,8 +28,8 @@ quantized_rnn_tanh_cell
 
 @contextmanager
 def undispatched_noted(tracer: Tracer) -> Iterator[None]:
-    """Name the functions above where a model calls them."""
-    functions = ((name, getattr(torch, name, None)) for name in _NAMES.split())
+    """Note the calls of undispatched functions as unknown operators while the context lasts."""
+    functions = ((name, getattr(torch, name, None)) for name in _UNDISPATCHED.split())
     with patched(
         (torch, name, _note_and_run(tracer, name, function)) for name, function in functions if function is not None
     ):
@@ -37,9 +37,9 @@ def undispatched_noted(tracer: Tracer) -> Iterator[None]:
 
 
 def _note_and_run(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    def named(*args: Any, **kwargs: Any) -> Any:
+    def noted(*args: Any, **kwargs: Any) -> Any:
         tracer.require_data(f"torch.{name}")
         tracer.note_unknown(f"torch.{name}")
         return function(*args, **kwargs)
 
-    return on_this_thread(named, function)
+    return on_this_thread(noted, function)

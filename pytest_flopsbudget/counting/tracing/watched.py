@@ -1,17 +1,25 @@
-"""Count operators while they run as they are."""
+"""The tracer of a watched run (``execution="watched"``), which changes nothing about how operators run.
+
+`counting.watch` enters it; here is how it counts.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._ops import HigherOrderOperator
-from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopsbudget.counting.higher_order.control_flow import EAGER_BODIES
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work
 from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
+from pytest_flopsbudget.counting.torch_private import (
+    FakeTensor,
+    HigherOrderOperator,
+    has_kernel,
+    run_parts,
+    tracking_views,
+)
 from pytest_flopsbudget.counting.tracing.tracer import Tracer, UnknownCalls
 
 if TYPE_CHECKING:
@@ -21,37 +29,25 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.tracing.watched_modules import WatchedModules
 
 
-#: Call → what it is. Facts about PyTorch only, so nothing ever has to reset it.
+#: Call → its work. These are facts about PyTorch only, so the cache is never invalid.
 _WORK: dict[tuple[Any, ...], Work] = {}
-
-
+#: The size at which the cache is emptied.
 _MAX_WORK = 200_000
-
-
 _INTEGERS = frozenset((int,))
 
 
-_COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd  # noqa: SLF001 -- public in `torch.library` as a text only
-
-
-_VIEWS = torch._C.DispatchKey.ADInplaceOrView  # noqa: SLF001
-
-
-_has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key  # noqa: SLF001
-
-
 class WatchTracer(Tracer):
-    """Runs every operator as it is."""
+    """Count operators and run each of them unchanged."""
 
     has_data = True
     tracker: WatchedModules
 
     def __init__(self, tracker: WatchedModules) -> None:
         super().__init__(tracker)
-        #: Operators that were met, which saves looking for new formulas each time.
+        #: Operators seen so far. `operator_info` would look for a new formula on each call.
         self._infos: dict[Any, OperatorInfo] = {}
-        #: Whether operators that arrive whole may be taken apart where they run.
-        self._apart: dict[OperatorInfo, bool] = {}
+        #: Composite operator → whether its parts run, because it has no kernel for a device.
+        self._runs_parts: dict[OperatorInfo, bool] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -60,22 +56,23 @@ class WatchTracer(Tracer):
         if kwargs is None:
             kwargs = {}
         if types and not all(map(has_no_dispatcher, types)):
-            # Fake tensors are those of a model that is traced or exported, which computes nothing.
-            return func(*args, **kwargs) if any(map(_is_fake, types)) else NotImplemented
+            # Fake tensors belong to a model that is being traced or exported: nothing is computed.
+            fake = any(issubclass(kind, FakeTensor) for kind in types)
+            return func(*args, **kwargs) if fake else NotImplemented
         self.operators_seen += 1
         info = self._infos.get(func) or self._info(func)
         if info is None:
             return self._run_higher_order(func, args, kwargs)
         if info.decomposes and info.registered is None and self._decomposes(info) and not info.runs_nested(args):
-            with _tracking_views(), self:
-                return func._op_dk(_COMPOSITE, *args, **kwargs)  # noqa: SLF001 -- the C++ that runs without us, too
+            with tracking_views(), self:
+                return run_parts(func, *args, **kwargs)  # the same C++ code as without a tracer
         output = func(*args, **kwargs)
         if not info.is_view:
             self.follow(info, args, kwargs, output, self._work(info, args, kwargs, output))
         return output
 
     def _info(self, func: Any) -> OperatorInfo | None:
-        """What is known of an operator that is met for the first time; None of one that takes functions."""
+        """Return the info of an operator that is seen for the first time; None for one that takes functions."""
         if isinstance(func, HigherOrderOperator):
             return None
         info = operator_info(func)
@@ -91,15 +88,15 @@ class WatchTracer(Tracer):
             return body(*args, **kwargs)
 
     def _decomposes(self, info: OperatorInfo) -> bool:
-        """Whether the operator has no kernel of its own, so that its parts are what runs anyway."""
-        known = self._apart.get(info)
+        """Return whether a composite operator has no kernel for a device, so that PyTorch runs its parts."""
+        known = self._runs_parts.get(info)
         if known is None:
             name = info.operator.name()
-            known = self._apart[info] = not (_has_kernel(name, "CPU") or _has_kernel(name, "CUDA"))
+            known = self._runs_parts[info] = not (has_kernel(name, "CPU") or has_kernel(name, "CUDA"))
         return known
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """The output, computed, and what the call was."""
+        """Compute the output, and return it with the operator's work."""
         output = info.operator(*args, **kwargs)
         return output, self._work(info, args, kwargs, output)
 
@@ -118,7 +115,7 @@ class WatchTracer(Tracer):
         key = tuple(parts)
         try:
             work = _WORK.get(key)
-        except (TypeError, NotImplementedError):  # an argument that cannot be hashed, or compared
+        except (TypeError, NotImplementedError):  # an argument that cannot be hashed or compared
             return info.work(args, kwargs, output)
         if work is None:
             work = info.work(args, kwargs, output)
@@ -130,43 +127,30 @@ class WatchTracer(Tracer):
     def take_over(
         self, module: torch.nn.Module, counted: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Credit a call of ``module`` with what another tracer counted of it."""
-        place = self.tracker.called(module, args, kwargs)
-        place.calls -= 1
-        places = {path: self.tracker.place(place, path, node.type) for path, node in counted.tracker.nodes.items()}
+        """Credit a call of ``module`` with the counts of another tracer, which measured that call."""
+        top = self.tracker.called(module, args, kwargs)
+        top.calls -= 1  # it is among the calls that the other tracer counted
+        nodes = {path: self.tracker.place(top, path, node.type) for path, node in counted.tracker.nodes.items()}
         for path, node in counted.tracker.nodes.items():
-            places[path].calls += node.calls
-            places[path].peak_growth = max(places[path].peak_growth, node.peak_growth)
+            nodes[path].calls += node.calls
+            nodes[path].peak_growth = max(nodes[path].peak_growth, node.peak_growth)
         for (node, work, when), times in counted.credits.items():
-            key = (places[node.path], work, when)
+            key = (nodes[node.path], work, when)
             self.credits[key] = self.credits.get(key, 0) + times
         for name, unknown in counted.unknown_calls.items():
             known = self.unknown_calls.setdefault(name, UnknownCalls())
             known.calls += unknown.calls
-            known.paths.update(places[path].path for path in unknown.paths)
+            known.paths.update(nodes[path].path for path in unknown.paths)
         self.memory.depth = max(self.memory.depth, counted.memory.depth)
         self.notes.update(counted.notes)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """What the tensor holds; None if it is without data."""
+        """Return the tensor itself; None if it holds no data."""
         return None if tensor.is_meta else tensor
 
 
-def _is_fake(kind: type) -> bool:
-    return issubclass(kind, FakeTensor)
-
-
-def _tracking_views() -> Any:
-    """Let views be tracked as above the dispatch mode.
-
-    PyTorch's matrix product asks whether a view of a weight takes gradients, and takes another way if not.
-    """
-    excluded = torch._C._dispatch_tls_local_exclude_set().remove(_VIEWS)  # noqa: SLF001
-    return torch._C._ForceDispatchKeyGuard(torch._C._dispatch_tls_local_include_set(), excluded)  # noqa: SLF001
-
-
 def _append_sizes(parts: list[Any], values: Any) -> bool:
-    """Add to ``parts`` what the cost of a call hangs on; false where a tensor is more than its sizes say."""
+    """Add to ``parts`` all that decides the cost of a call. Return false if a tensor is sparse or nested."""
     for value in values:
         kind = type(value)
         if isinstance(value, torch.Tensor):

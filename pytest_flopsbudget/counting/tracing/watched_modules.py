@@ -1,13 +1,12 @@
-"""Which module is running now, among modules that are met one by one, as a watched test calls them."""
+"""Find the running module in a watched test, whose models are not known before they are called."""
 
 from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
+from pytest_flopsbudget.counting.torch_private import current_autograd_node
 from pytest_flopsbudget.counting.tracing.labels import signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.nodes import Node
@@ -15,42 +14,43 @@ from pytest_flopsbudget.counting.tracing.nodes import Node
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-_running_node = torch._C._current_autograd_node  # noqa: SLF001 -- the one way to ask for it
+    import torch
 
 
 class WatchedModules(ModuleTracker):
-    """Follows calls of modules that nobody announced.
+    """Follow the calls of modules that were not known before the run.
 
-    A module that no known one called becomes known, with all below it, under its class's name. When all is over and one
-    of them holds the others, or alone has parameters, it becomes the model: its paths are those of `named_modules`.
+    A module that is called outside of all known modules is added, with its submodules, under the name of its class. At
+    the end, the module that contains all others with parameters becomes the model, and its paths those of
+    `named_modules`.
     """
 
     def __init__(self, name: str) -> None:
         super().__init__(None, "function", discovers_inputs=True)
         self._name = name
-        #: Modules that were called by no module, in the order of their first calls.
+        #: Path → module, for modules that were called outside of all modules, in the order of their first calls.
         self._called: dict[str, torch.nn.Module] = {}
-        #: Signatures of their calls → how often.
+        #: (path, inputs in words) → the number of such calls.
         self._calls: dict[tuple[str, tuple[str, ...]], int] = {}
-        #: What calls with plain tensors alone look like → their signatures.
+        #: (path, types, shapes and dtypes of plain tensors) → the key for `_calls`: putting inputs in words is slow.
         self._signatures: dict[Any, tuple[str, tuple[str, ...]]] = {}
+        #: Path during the run → final path.
         self._renamed: dict[str, str] = {}
 
     def follow(
         self, call: Callable[..., Any], module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Call a module, and credit what runs meanwhile to it."""
+        """Call a module, and credit the operators of the call to it."""
         __tracebackhide__ = True
         if threading.get_ident() != self._thread:
-            if _running_node() is None:  # not one of autograd's own threads
+            if current_autograd_node() is None:  # autograd's own threads belong to the backward pass
                 node = self._first.get(id(module))
                 self.uncounted_modules.add(type(module).__name__ if node is None else node.path)
             return call(module, *args, **kwargs)
         node = self.called(module, args, kwargs)
         stack = self._stack
         depth = len(stack)
-        stack.append((node, _running_node() is not None))
+        stack.append((node, current_autograd_node() is not None))
         self._note_sequence_number(node)
         memory = self.memory
         before, highest = memory.current, memory.max_since_call
@@ -64,7 +64,7 @@ class WatchedModules(ModuleTracker):
             memory.max_since_call = max(memory.max_since_call, highest)
 
     def called(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
-        """The place of a module that is about to be called."""
+        """Note that a module is about to be called, and return its node."""
         identity = id(module)
         stack = self._stack
         if len(stack) > 1:
@@ -89,14 +89,14 @@ class WatchedModules(ModuleTracker):
         return node
 
     def place(self, above: Node, path: str, type_name: str) -> Node:
-        """The place ``path`` below ``above``, which is made where it is not there."""
+        """Return the node of ``path`` below the node ``above``; it is made if it does not exist."""
         if not path:
             return above
         path = f"{above.path}.{path}"
         return self.nodes.get(path) or self.nodes.setdefault(path, Node(path, type_name, None))
 
     def settle(self) -> str:
-        """Give the modules their last names, and say what the model is called."""
+        """Give the modules their final paths, and return the name of the model."""
         model = self._model()
         if model is None:
             self.root.type, self.root.calls = "function", 1
@@ -115,14 +115,14 @@ class WatchedModules(ModuleTracker):
         return self.root.type
 
     def _model(self) -> torch.nn.Module | None:
-        """The one module that all was about."""
+        """Return the module that contains all others; None if there is none."""
         called = {id(module): module for module in self._called.values()}
-        # Losses and activations are called beside models, and hold nothing.
-        having = [module for module in called.values() if next(module.parameters(), None) is not None]
-        candidates = having or list(called.values())
+        # Losses and activations are called beside models, and have no parameters.
+        with_parameters = [module for module in called.values() if next(module.parameters(), None) is not None]
+        candidates = with_parameters or list(called.values())
         for module in candidates:
-            held = {id(part) for part in module.modules()}
-            if all(id(other) in held for other in candidates):
+            contained = {id(part) for part in module.modules()}
+            if all(id(other) in contained for other in candidates):
                 return module
         return None
 
@@ -134,17 +134,16 @@ class WatchedModules(ModuleTracker):
         return ".".join(filter(None, (moved[top], below)))
 
     def settled(self, path: str) -> str:
-        """The last name of what was called ``path`` while it ran."""
+        """Return the final path of the module that had this path during the run."""
         return self._renamed.get(path, path)
 
     def inputs(self) -> tuple[str, ...]:
-        """The inputs of the calls from outside, equal calls told once: "float32[8, 16] x3"."""
-        having = {path for path, module in self._called.items() if next(module.parameters(), None) is not None} or set(
-            self._called
-        )
+        """Return the inputs of the models in words, equal calls once: "float32[8, 16] x3"."""
+        with_parameters = {path for path, module in self._called.items() if next(module.parameters(), None) is not None}
+        models = with_parameters or set(self._called)
         return tuple(
             entry if times == 1 else f"{entry} x{times}"
             for (path, signature), times in self._calls.items()
-            if path in having
+            if path in models
             for entry in signature
         )

@@ -1,0 +1,460 @@
+"""Every private name of PyTorch that this package uses, once, with the feature that needs it.
+
+A private name may be renamed in any version of PyTorch. So each one is looked up here, and nowhere else, and the rest
+of the package imports what it needs from this file. No version numbers are compared: a name is there or it is not.
+Importing this file succeeds either way. Without the name, what stands in its place raises a `UsageError` as soon as the
+feature is used, unless the entry below says what happens instead.
+
+All names are in PyTorch 2.6, the oldest version that is supported, and in 2.13, but for those whose entry says
+otherwise. The names of PyTorch's operators (``aten._softmax``) are strings in other files: the dispatcher hands them
+over, and an operator that does not exist is never met.
+"""
+
+from __future__ import annotations
+
+import functools
+import pkgutil
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from pytest_flopsbudget.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, MutableMapping
+    from types import CodeType
+    from typing import TypeAlias
+
+    from torch import _ops as ops
+    from torch._subclasses import fake_tensor
+    from torch.utils import _python_dispatch as modes
+
+
+class PrivateName(NamedTuple):
+    """One private name, and what depends on it."""
+
+    #: The feature that needs it, in words that can begin a message.
+    feature: str
+    #: What happens in a version of PyTorch that does not have it.
+    without: str
+
+
+_REFUSED = "the feature raises UsageError when it is used"
+_ABSENT: Any = object()
+
+#: "module:name" → what depends on it, for names that are looked up in modules.
+NAMES: dict[str, PrivateName] = {}
+#: "Class.attribute" → what depends on it, for attributes and methods of instances.
+ATTRIBUTES: dict[str, PrivateName] = {}
+
+
+def missing(feature: str, name: str) -> UsageError:
+    """Return the error for a feature whose private name this version of PyTorch does not have."""
+    return UsageError(
+        f"{feature} needs {name.replace(':', '.')}, a private part of PyTorch that version {torch.__version__} does "
+        "not have; install another version of PyTorch (2.13 has it), and report this one to pytest-flopsbudget"
+    )
+
+
+def _look_up(name: str) -> Any:
+    try:
+        return pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return _ABSENT
+
+
+def _refusing(feature: str, name: str) -> Callable[..., Any]:
+    def refuse(*_args: Any, **_kwargs: Any) -> Any:
+        raise missing(feature, name)
+
+    return refuse
+
+
+def _function(name: str, feature: str) -> Any:
+    """Return the function of this name; without it, one that raises."""
+    NAMES[name] = PrivateName(feature, _REFUSED)
+    found = _look_up(name)
+    return _refusing(feature, name) if found is _ABSENT else found
+
+
+def _class(name: str, feature: str) -> Any:
+    """Return the class of this name; without it, one that has no instances."""
+    NAMES[name] = PrivateName(feature, _REFUSED)
+    found = _look_up(name)
+    if found is _ABSENT:
+        return type(name.rpartition(":")[2], (), {"__init__": _refusing(feature, name)})
+    return found
+
+
+def _optional(name: str, feature: str, without: str, default: Any = None) -> Any:
+    """Return the value of this name; without it, ``default``."""
+    NAMES[name] = PrivateName(feature, without)
+    found = _look_up(name)
+    return default if found is _ABSENT else found
+
+
+def _imported_later(name: str, feature: str) -> Callable[[], Any]:
+    """Return a function that imports the module and returns the value: such modules are slow, and seldom needed."""
+    NAMES[name] = PrivateName(feature, _REFUSED)
+
+    @functools.cache
+    def load() -> Any:
+        found = _look_up(name)
+        if found is _ABSENT:
+            raise missing(feature, name)
+        return found
+
+    return load
+
+
+def _attribute(owner: str, name: str, feature: str) -> Callable[[Any], Any]:
+    """Return a function that returns this attribute, or bound method, of an instance."""
+    ATTRIBUTES[f"{owner}.{name}"] = PrivateName(feature, _REFUSED)
+
+    def get(instance: Any) -> Any:
+        try:
+            return getattr(instance, name)
+        except AttributeError:
+            raise missing(feature, f"{owner}.{name}") from None
+
+    return get
+
+
+# Classes of the dispatcher.
+
+if TYPE_CHECKING:
+    FakeTensor: TypeAlias = fake_tensor.FakeTensor
+    HigherOrderOperator: TypeAlias = ops.HigherOrderOperator
+    OpOverload: TypeAlias = ops.OpOverload
+    TorchDispatchMode: TypeAlias = modes.TorchDispatchMode
+else:
+    FakeTensor = _optional(
+        "torch._subclasses.fake_tensor:FakeTensor",
+        "Telling fake tensors from tensors with data",
+        "no tensor is taken for a fake one",
+        type("FakeTensor", (), {}),
+    )
+    HigherOrderOperator = _optional(
+        "torch._ops:HigherOrderOperator",
+        "Counting operators that take functions",
+        "no operator is taken for such a one",
+        type("HigherOrderOperator", (), {}),
+    )
+    OpOverload = _optional(
+        "torch._ops:OpOverload",
+        "Counting operators",
+        "the class is taken from an operator",
+        type(torch.ops.aten.add.Tensor),
+    )
+    TorchDispatchMode = _class("torch.utils._python_dispatch:TorchDispatchMode", "Counting operators")
+
+
+class DispatchMode(TorchDispatchMode):
+    """Base of the modes through which this package sees operators run."""
+
+    supports_higher_order_operators = True
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Otherwise PyTorch wraps `__torch_dispatch__` so that its compiler leaves it alone, and imports the whole
+        # compiler for it on the first operator. That takes a second or more, and compiling is off meanwhile anyway.
+        # In versions that do not ask (2.6), nothing is wrapped.
+        return False
+
+
+disable_current_modes = _function(
+    "torch.utils._python_dispatch:_disable_current_modes", "Measuring within another dispatch mode"
+)
+no_dispatch = _function("torch.utils._mode_utils:no_dispatch", "Counting scaled_dot_product_attention on shapes")
+count_dispatch_modes: Callable[[], int] = _optional(
+    "torch._C:_len_torch_dispatch_stack",
+    "Measuring within another dispatch mode",
+    "another mode is taken to be active always, which is slower",
+    lambda: 1,
+)
+
+# Kernels and keys of the dispatcher.
+
+has_kernel: Callable[[str, str], bool] = _function(
+    "torch._C:_dispatch_has_kernel_for_dispatch_key", "Telling which operators consist of others"
+)
+kernels_of_key: Callable[[str], list[str]] = _function(
+    "torch._C:_dispatch_get_registrations_for_dispatch_key", "Following autocast on shapes"
+)
+schema_of = _attribute("OpOverload", "_schema", "Counting operators")
+_run_for_key = _attribute("OpOverload", "_op_dk", "Watching operators that consist of others")
+_COMPOSITE_IMPLICIT = _optional(
+    "torch._C:DispatchKey.CompositeImplicitAutograd", "Watching operators that consist of others", _REFUSED, _ABSENT
+)
+_COMPOSITE_EXPLICIT = _optional(
+    "torch._C:DispatchKey.CompositeExplicitAutograd", "Counting operators that take functions", _REFUSED, _ABSENT
+)
+_VIEWS = _optional("torch._C:DispatchKey.ADInplaceOrView", "Watching under inference mode", _REFUSED, _ABSENT)
+_excluded_keys = _function("torch._C:_dispatch_tls_local_exclude_set", "Watching under inference mode")
+_included_keys = _function("torch._C:_dispatch_tls_local_include_set", "Watching under inference mode")
+_force_keys = _function("torch._C:_ForceDispatchKeyGuard", "Watching under inference mode")
+
+
+def run_parts(operator: OpOverload, *args: Any, **kwargs: Any) -> Any:
+    """Run, in C++, the operators that a composite operator consists of."""
+    if _COMPOSITE_IMPLICIT is _ABSENT:
+        raise missing("Watching operators that consist of others", "torch._C.DispatchKey.CompositeImplicitAutograd")
+    return _run_for_key(operator)(_COMPOSITE_IMPLICIT, *args, **kwargs)
+
+
+def tracking_views() -> Any:
+    """Return a context in which views are tracked, as above the dispatch mode.
+
+    PyTorch's matrix product asks whether a view of a weight takes gradients, and computes in another way if not.
+    """
+    if _VIEWS is _ABSENT:
+        raise missing("Watching under inference mode", "torch._C.DispatchKey.ADInplaceOrView")
+    return _force_keys(_included_keys(), _excluded_keys().remove(_VIEWS))
+
+
+def python_body(operator: HigherOrderOperator) -> Callable[..., Any] | None:
+    """Return the Python function that an operator on functions runs; None where it has none."""
+    if _COMPOSITE_EXPLICIT is _ABSENT:
+        raise missing("Counting operators that take functions", "torch._C.DispatchKey.CompositeExplicitAutograd")
+    body: Callable[..., Any] | None = operator.py_kernels.get(_COMPOSITE_EXPLICIT)
+    return body
+
+
+def unregister(library: Any) -> None:
+    """Take back the kernels of a `torch.library.Library` now."""
+    destroy = getattr(library, "_destroy", None)
+    if destroy is not None:
+        destroy()
+
+
+ATTRIBUTES["Library._destroy"] = PrivateName(
+    "Counting scaled_dot_product_attention on shapes", "the kernel is taken back when the library object is freed"
+)
+
+# Autograd.
+
+current_autograd_node: Callable[[], Any] = _function(
+    "torch._C:_current_autograd_node", "Telling the backward pass from the forward pass"
+)
+next_sequence_number: Callable[[], int] = _function(
+    "torch._C:_autograd._get_sequence_nr", "Crediting the backward pass to modules"
+)
+_backward_code: CodeType | None = _optional(
+    "torch.autograd.graph:_engine_run_backward.__code__", "Telling recomputed work from the backward pass", _REFUSED
+)
+
+
+def backward_code() -> CodeType:
+    """Return the code of the Python function by which PyTorch enters a backward pass."""
+    if _backward_code is None:
+        raise missing("Telling recomputed work from the backward pass", "torch.autograd.graph._engine_run_backward")
+    return _backward_code
+
+
+# Tensors.
+
+#: Makes a tensor of a subclass over the same data.
+make_subclass = _function("torch:Tensor._make_subclass", "Cloning parameters")
+is_view: Callable[[torch.Tensor], bool] = _function("torch:Tensor._is_view", "Following autocast on shapes")
+indices_of: Callable[[torch.Tensor], torch.Tensor] = _function("torch:Tensor._indices", "Counting sparse tensors")
+values_of: Callable[[torch.Tensor], torch.Tensor] = _function("torch:Tensor._values", "Counting sparse tensors")
+neg_view: Callable[[torch.Tensor], torch.Tensor] = _function(
+    "torch:_neg_view", "Timing a model that holds negated views"
+)
+suggest_memory_format: Callable[[torch.Tensor], torch.memory_format] = _function(
+    "torch._prims_common:suggest_memory_format", "Working out strides on shapes"
+)
+
+# Modules and functions of PyTorch's.
+
+convolution_class: Any = _optional(
+    "torch.nn.modules.conv:_ConvNd",
+    "Describing convolutions in tables",
+    "the public classes of convolutions are recognized one by one",
+    tuple(getattr(torch.nn, f"Conv{variant}{dims}d") for variant in ("", "Transpose") for dims in (1, 2, 3)),
+)
+#: The namespace in which `torch.nn.LSTM` and the like find their functions.
+recurrent_functions: Any = _optional(
+    "torch:_VF", "Counting recurrent layers on shapes", "recurrent layers raise UsageError when they are called"
+)
+is_transformed: Callable[[torch.Tensor], bool] = _function(
+    "torch._C:_functorch.is_functorch_wrapped_tensor", "Counting recurrent layers on shapes"
+)
+choose_attention: Callable[..., int] = _function(
+    "torch:_fused_sdp_choice", "Counting scaled_dot_product_attention on shapes"
+)
+fused_attention_on_cpu: Callable[..., Any] = _function(
+    "torch:ops.aten._scaled_dot_product_flash_attention_for_cpu.default",
+    "Counting scaled_dot_product_attention on shapes",
+)
+
+# TorchScript.
+
+inline_calls: Callable[[Any], None] = _function("torch._C:_jit_pass_inline", "Measuring TorchScript models")
+function_from_graph: Callable[[str, Any], Any] = _function(
+    "torch._C:_create_function_from_graph", "Measuring frozen TorchScript models"
+)
+_compiled_module = _attribute("ScriptModule", "_c", "Measuring TorchScript models")
+_method_names = _attribute("ScriptModule._c", "_method_names", "Measuring TorchScript models")
+_get_method = _attribute("ScriptModule._c", "_get_method", "Measuring TorchScript models")
+_tensor_type: Any = _optional(
+    "torch._C:TensorType", "Reading the types in schemas and graphs", "the kind of a type is compared instead"
+)
+_TENSOR_TYPE: Any = None if _tensor_type is None else _tensor_type.get()
+
+
+def script_methods(module: torch.jit.ScriptModule) -> list[Any]:
+    """Return the methods that TorchScript runs for a module."""
+    compiled = _compiled_module(module)
+    get = _get_method(compiled)
+    return [get(name) for name in _method_names(compiled)()]
+
+
+def is_tensor_type(kind: Any) -> bool:
+    """Return whether a type in a schema or in a graph is a tensor's."""
+    return bool(kind.kind() == "TensorType" if _TENSOR_TYPE is None else kind.isSubtypeOf(_TENSOR_TYPE))
+
+
+# `torch.compile`.
+
+#: The module of the compiler. It is loaded on the first use only; without the name, it is never taken to be loaded.
+COMPILER = "torch._dynamo"
+#: Modules of the errors that compiling raises; without them, such errors are reported as the model's.
+COMPILER_ERRORS = frozenset(("torch._dynamo.exc", "torch._inductor.exc"))
+#: The attribute of a compiled function that holds the original; without it, a compiled function runs as it is.
+COMPILED_FROM = "_torchdynamo_orig_callable"
+
+original_module = _attribute("OptimizedModule", "_orig_mod", "Measuring modules compiled by torch.compile")
+
+
+def compiler_is_loaded() -> bool:
+    """Return whether `torch.compile` was used in this process: only a loaded compiler can be held off."""
+    return COMPILER in sys.modules
+
+
+# Operators that take functions.
+
+#: Operators on functions by their names, those whose modules are loaded.
+higher_order_operators: Mapping[str, HigherOrderOperator] | None = _optional(
+    "torch._ops:_higher_order_ops", "Counting branches and loops", "branches and loops raise UsageError when they run"
+)
+safe_softmax: Callable[..., torch.Tensor] = _function("torch:_safe_softmax", "Counting flex_attention")
+softmax_backward: Callable[..., torch.Tensor] = _function("torch:_softmax_backward_data", "Counting flex_attention")
+#: The module of the operator, where `flex_attention` traces its functions. Without it, nothing is done about that.
+FLEX_OPERATORS = "torch._higher_order_ops.flex_attention"
+#: The check in the public module that refuses meta tensors. Without it, nothing is refused.
+FLEX_DEVICE_CHECK = "_validate_device"
+flex_vmap = _imported_later("torch.nn.attention.flex_attention:_vmap_for_bhqkv", "Counting flex_attention")
+flex_indexing = _imported_later(
+    "torch._dynamo._trace_wrapped_higher_order_op:TransformGetItemToIndex", "Counting flex_attention"
+)
+triton_kernels = _imported_later(
+    "torch._higher_order_ops.triton_kernel_wrap:kernel_side_table", "Counting kernels written in Triton"
+)
+
+# Process groups and DTensors.
+
+fake_store = _imported_later("torch.testing._internal.distributed.fake_pg:FakeStore", "flops_budget.world")
+fake_work = _imported_later("torch._C._distributed_c10d:FakeWork", "Counting collectives that write in place")
+resolve_process_group = _imported_later("torch._C._distributed_c10d:_resolve_process_group", "Counting collectives")
+#: The module of collectives that return before they are done. Without it, nothing is waited for.
+ASYNC_COLLECTIVES = "torch.distributed._functional_collectives"
+local_tensor = _attribute("DTensor", "_local_tensor", "Measuring DTensors")
+dtensor_spec = _attribute("DTensor", "_spec", "Measuring DTensors")
+dtensor_dispatcher = _attribute("DTensor", "_op_dispatcher", "Measuring DTensors")
+shard_dim_alltoall = _imported_later("torch:ops._dtensor.shard_dim_alltoall", "Measuring DTensors")
+#: Methods by which DTensors ask about whole tensors; those that a version does not have are not called there.
+DTENSOR_PROPAGATION = ("propagate_op_sharding", "propagate_op_sharding_non_cached", "_propagate_tensor_meta")
+#: What empties the caches of DTensors. No version has all: 2.6 has the last alone. Without one, its cache stays.
+_DTENSOR_CACHES = (
+    "torch.distributed.tensor.debug:_clear_sharding_prop_cache",
+    "torch.distributed.tensor._redistribute:clear_redistribute_planner_cache",
+    "torch.distributed.tensor._redistribute:_gen_transform_infos.cache_clear",
+)
+
+
+def clear_dtensor_caches() -> None:
+    """Empty the caches in which DTensors keep what holds for the current rank."""
+    for name in _DTENSOR_CACHES:
+        clear = _look_up(name)
+        if clear is not _ABSENT:
+            clear()
+
+
+# DistributedDataParallel and FSDP2.
+
+_DDP = "Measuring DistributedDataParallel"
+communication_hooks = _attribute("DistributedDataParallel", "_comm_hooks", _DDP)
+register_gradient_hooks = _attribute("DistributedDataParallel", "_register_accum_grad_hook", _DDP)
+synchronizes_buffers = _attribute("DistributedDataParallel", "_check_sync_bufs_pre_fwd", _DDP)
+synchronize_buffers = _attribute("DistributedDataParallel", "_sync_buffers", _DDP)
+_DDP_STATE = ("_use_python_reducer", "_accum_grad_hooks", "_pre_forward")
+ATTRIBUTES.update((f"DistributedDataParallel.{name}", PrivateName(_DDP, _REFUSED)) for name in _DDP_STATE)
+
+
+def reduce_in_python(module: Any, before_forward: Callable[..., Any]) -> None:
+    """Let a `DistributedDataParallel` sum gradients by hooks in Python, and run ``before_forward`` before its model.
+
+    Its attributes are set past `torch.nn.Module.__setattr__`, which would refuse some of them.
+    """
+    for name in _DDP_STATE:
+        if not hasattr(module, name):
+            raise missing(_DDP, f"DistributedDataParallel.{name}")
+    module.__dict__.update(_comm_hooks=[], _use_python_reducer=True, _accum_grad_hooks=[], _pre_forward=before_forward)
+
+
+_FSDP = "Measuring a model sharded by FSDP2"
+fsdp_group_class = _imported_later("torch.distributed.fsdp._fully_shard._fsdp_param_group:FSDPParamGroup", _FSDP)
+fsdp_state_class = _imported_later("torch.distributed.fsdp._fully_shard._fsdp_state:FSDPState", _FSDP)
+set_module_state = _imported_later("torch.distributed._composable_state:_insert_module_state", _FSDP)
+module_states: Callable[[], MutableMapping[Any, Any]] = _imported_later(
+    "torch.distributed._composable_state:_module_state_mapping", _FSDP
+)
+#: The method that refuses meta tensors. Without it, nothing is refused.
+FSDP_META_CHECK = "_validate_no_meta_params"
+fsdp_modules = _attribute("FSDPState", "_modules", _FSDP)
+fsdp_flat_data = _attribute("FSDPParam", "_sharded_param_data", _FSDP)
+_fsdp_group = _attribute("FSDPState", "_fsdp_param_group", _FSDP)
+
+
+def fsdp_groups(state: Any) -> list[Any]:
+    """Return the groups of parameters of an `FSDPState`, which has several in newer versions and one in 2.6."""
+    groups = getattr(state, "_fsdp_param_groups", None) or [_fsdp_group(state)]
+    return [group for group in groups if group is not None]
+
+
+ATTRIBUTES["FSDPState._fsdp_param_groups"] = PrivateName(_FSDP, "_fsdp_param_group is asked instead")
+
+# Attributes that other files read directly: a call of a function each time would slow every measurement down. They are
+# looked for once, here, and asked for before a measurement begins.
+
+_MODULE = torch.nn.Module()
+_DIRECT: Mapping[str, tuple[Any, str]] = {
+    "Module._parameters": (_MODULE, "Counting parameters"),
+    "Module._buffers": (_MODULE, "Counting buffers"),
+    "Module._modules": (_MODULE, "Following calls of modules"),
+    "Module._non_persistent_buffers_set": (_MODULE, "Cloning modules"),
+    "Module._call_impl": (_MODULE, "Following calls of modules"),
+    "Module._compiled_call_impl": (_MODULE, "Following calls of modules"),
+    "UntypedStorage._cdata": (torch.UntypedStorage, "Telling storages apart"),
+    "Node._sequence_nr": (torch.autograd.Function, "Crediting the backward pass to modules"),
+}
+_MISSING = [
+    (feature, name) for name, (owner, feature) in _DIRECT.items() if not hasattr(owner, name.rpartition(".")[2])
+]
+
+ATTRIBUTES.update((name, PrivateName(feature, "nothing is measured")) for name, (_, feature) in _DIRECT.items())
+
+
+def require_attributes() -> None:
+    """Refuse to measure with a PyTorch that lacks an attribute without which nothing can be counted.
+
+    Raises:
+        UsageError: one of the attributes that are read directly does not exist.
+    """
+    if _MISSING:
+        raise missing(*_MISSING[0])
