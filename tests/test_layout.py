@@ -50,9 +50,9 @@ def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
 
 
 def room_of(path: Path) -> str:
-    """The folder that a file lies in; the file itself where it lies directly in the package."""
-    folder = path.parent.relative_to(PACKAGE).as_posix()
-    return path.stem if folder == "." else folder
+    """The file itself where the page lists it, as it does for files directly in the package; else its folder."""
+    own = path.relative_to(PACKAGE).with_suffix("").as_posix()
+    return own if own in FLOOR_OF else path.parent.relative_to(PACKAGE).as_posix()
 
 
 FILES = files()
