@@ -141,7 +141,7 @@ class TestNothingToMeasure:
             "    print('ours', *sorted(name for name in sys.modules if name.startswith('pytest_flopsbudget')))\n"
         )
         result = pytester.run(sys.executable, "-X", "importtime", "-m", "pytest", "-s")
-        names = ["", ".errors", ".identifiers", ".plugin"]
+        names = ["", ".config", ".config.prescan", ".errors", ".identifiers", ".plugin"]
         names += [f".plugin.{name}" for name in ("collection", "controller", "hooks", "hookspecs", "items", "xdist")]
         result.stdout.fnmatch_lines(["*ours " + " ".join(f"pytest_flopsbudget{name}" for name in names)])
         imported = [line.rpartition("|")[2].strip() for line in result.errlines]

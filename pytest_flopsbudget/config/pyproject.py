@@ -8,23 +8,27 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.config.settings import _FILE, _TABLE
+from pytest_flopsbudget.config.prescan import FILE, TABLE, names_table
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def _read_document(path: Path) -> Mapping[str, object]:
-    """What the file holds."""
+def read_document(path: Path) -> Mapping[str, object]:
+    """Parse the file; return an empty document where it is missing or has no table for this plugin.
+
+    Raises:
+        UsageError: the file cannot be read, or is not valid TOML.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise UsageError(f"{path.name}: cannot be read: {error.strerror}") from error
-    if b"flop" not in data.lower():
-        # A file without a word of this plugin costs no parsing, and its mistakes are not this plugin's to tell.
+    if not names_table(data):
+        # A file without a table for this plugin costs no parsing, and its mistakes are not this plugin's to report.
         return {}
     try:
         return _parse_toml(data.decode())
@@ -41,20 +45,21 @@ def _parse_toml(text: str) -> Mapping[str, object]:
     return tomllib.loads(text)
 
 
-def _find_table(document: Mapping[str, object], messages: list[str]) -> Mapping[str, object] | None:
+def find_table(document: Mapping[str, object], messages: list[str]) -> Mapping[str, object] | None:
+    """Return the table of this plugin, or None; append a message for each table whose name is misspelled."""
     found = document.get("tool")
     tools = found if isinstance(found, Mapping) else {}
     misspelled = [name for name in document if _is_meant(name)]
-    misspelled += [f"tool.{name}" for name in tools if name != _TABLE and _is_meant(name)]
-    messages += (f"{_FILE}: [{name}]: nothing reads this table; rename it to [tool.{_TABLE}]" for name in misspelled)
-    table = tools.get(_TABLE)
+    misspelled += [f"tool.{name}" for name in tools if name != TABLE and _is_meant(name)]
+    messages += (f"{FILE}: [{name}]: nothing reads this table; rename it to [tool.{TABLE}]" for name in misspelled)
+    table = tools.get(TABLE)
     if table is None or isinstance(table, Mapping):
         return table
-    messages.append(f"{_FILE}: tool.{_TABLE}: must be a table, not {table!r}; write [tool.{_TABLE}]")
+    messages.append(f"{FILE}: tool.{TABLE}: must be a table, not {table!r}; write [tool.{TABLE}]")
     return None
 
 
 def _is_meant(name: str) -> bool:
-    """Whether who wrote a table of this name most likely meant this plugin's."""
+    """Return whether a table of this name is most likely a misspelled table of this plugin."""
     letters = re.sub("[^a-z]", "", name.lower())
     return bool(difflib.get_close_matches(letters, ["pytestflopsbudget", "flopsbudget"], n=1, cutoff=0.9))

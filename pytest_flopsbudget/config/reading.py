@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 from pytest_flopsbudget.config.devices import read_devices, read_time_on
 from pytest_flopsbudget.config.limits import device_in, read_modules, read_phases, read_quantities
-from pytest_flopsbudget.config.problems import Problems as _Problems
-from pytest_flopsbudget.config.pyproject import _find_table, _read_document
+from pytest_flopsbudget.config.prescan import FILE, TABLE
+from pytest_flopsbudget.config.problems import Problems
+from pytest_flopsbudget.config.pyproject import find_table, read_document
 from pytest_flopsbudget.config.settings import (
-    _BUDGETS,
-    _FILE,
-    _IMPROVEMENTS,
-    _KEYS,
-    _LIMITS,
-    _ON_GITHUB,
-    _REACTIONS,
-    _SWITCHES,
-    _TABLE,
     Budget,
+    Improvement,
+    OnGitHub,
+    Reaction,
     Settings,
-    _exact,
+    Switch,
+    exact_tolerances,
 )
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import OPERATOR
@@ -36,6 +32,32 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.hardware.profile import Device
 
+_REACTIONS: tuple[Reaction, ...] = ("fail", "warn", "ignore")
+_IMPROVEMENTS: tuple[Improvement, ...] = ("pass", "fail")
+_SWITCHES: tuple[Switch, ...] = get_args(Switch)
+_ON_GITHUB: tuple[OnGitHub, ...] = get_args(OnGitHub)
+
+_LIMITS = f"[tool.{TABLE}.limits]"
+_BUDGETS = f"[[tool.{TABLE}.budgets]]"
+_KEYS = (
+    "tolerance",
+    "missing-baseline",
+    "unknown-operators",
+    "improved-baseline",
+    "free-operators",
+    "show",
+    "github",
+    "junit-properties",
+    "reuse-answers",
+    "limits",
+    "budgets",
+    "watch",
+    "time-on",
+    "devices",
+    "machine",
+    "latency-run-time",
+)
+
 _T = TypeVar("_T")
 
 
@@ -45,9 +67,9 @@ def load_settings(rootpath: Path) -> Settings:
     Raises:
         UsageError: the file cannot be read, or says something wrong; names every mistake, one or two lines each.
     """
-    path = rootpath / _FILE
+    path = rootpath / FILE
     messages: list[str] = []
-    table = _find_table(_read_document(path), messages)
+    table = find_table(read_document(path), messages)
     settings = Settings() if table is None else replace(_read_settings(table, messages), path=path)
     _raise(messages)
     return settings
@@ -68,7 +90,7 @@ def marker_budget(
         UsageError: names every mistake, one or two lines each.
     """
     messages: list[str] = []
-    problems = _Problems(f"{source}:", messages, devices=devices or {})
+    problems = Problems(f"{source}:", messages, devices=devices or {})
     if args:
         shown = ", ".join(map(repr, args))
         messages.append(
@@ -85,8 +107,8 @@ def _raise(messages: Sequence[str]) -> None:
 
 
 def _read_settings(table: Mapping[str, object], messages: list[str]) -> Settings:
-    devices = read_devices(table.get("devices", {}), _Problems(f"{_FILE}: [tool.{_TABLE}]", messages))
-    problems = _Problems(f"{_FILE}: [tool.{_TABLE}]", messages, devices=devices)
+    devices = read_devices(table.get("devices", {}), Problems(f"{FILE}: [tool.{TABLE}]", messages))
+    problems = Problems(f"{FILE}: [tool.{TABLE}]", messages, devices=devices)
     for key in table:
         if key in METRICS or key in {"modules", "phases"}:
             problems.add(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
@@ -96,7 +118,7 @@ def _read_settings(table: Mapping[str, object], messages: list[str]) -> Settings
     return Settings(
         limits=_read_limits(table["limits"], problems) if "limits" in table else None,
         budgets=_read_budgets(table["budgets"], problems) if "budgets" in table else (),
-        tolerance={**_exact(), **tolerance},
+        tolerance={**exact_tolerances(), **tolerance},
         missing_baseline=_read_choice(table, "missing-baseline", _REACTIONS, Settings().missing_baseline, problems),
         unknown_operators=_read_choice(table, "unknown-operators", _REACTIONS, Settings().unknown_operators, problems),
         improved_baseline=_read_choice(
@@ -115,7 +137,7 @@ def _read_settings(table: Mapping[str, object], messages: list[str]) -> Settings
     )
 
 
-def _read_machine(value: object, problems: _Problems) -> str | None:
+def _read_machine(value: object, problems: Problems) -> str | None:
     if (
         isinstance(value, str)
         and value
@@ -128,7 +150,7 @@ def _read_machine(value: object, problems: _Problems) -> str | None:
     return None
 
 
-def _read_run_time(value: object, problems: _Problems) -> int:
+def _read_run_time(value: object, problems: Problems) -> int:
     try:
         run_time = parse_quantity(value, METRICS["latency"])
     except ValueError as error:
@@ -139,9 +161,7 @@ def _read_run_time(value: object, problems: _Problems) -> int:
     return run_time
 
 
-def _read_choice(
-    table: Mapping[str, object], key: str, allowed: tuple[_T, ...], default: _T, problems: _Problems
-) -> _T:
+def _read_choice(table: Mapping[str, object], key: str, allowed: tuple[_T, ...], default: _T, problems: Problems) -> _T:
     value = table.get(key, default)
     for choice in allowed:
         if value == choice:
@@ -153,7 +173,7 @@ def _read_choice(
     return default
 
 
-def _read_shown(value: object, problems: _Problems) -> str:
+def _read_shown(value: object, problems: Problems) -> str:
     base, name = (base_of(value), name_in(value)) if isinstance(value, str) else ("", None)
     per = METRICS[base].per if base in METRICS else None
     if isinstance(value, str) and is_key(value):
@@ -168,14 +188,14 @@ def _read_shown(value: object, problems: _Problems) -> str:
     return "flops"
 
 
-def _read_operators(value: object, problems: _Problems) -> tuple[str, ...]:
+def _read_operators(value: object, problems: Problems) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(name, str) and OPERATOR.fullmatch(name) for name in value):
         return tuple(value)
     problems.add("free-operators", f'{value!r} is not a list of operators; write ["mylib::scan"]')
     return ()
 
 
-def _read_patterns(value: object, problems: _Problems) -> tuple[str, ...]:
+def _read_patterns(value: object, problems: Problems) -> tuple[str, ...]:
     patterns = [value] if isinstance(value, str) else value
     if isinstance(patterns, list) and all(isinstance(pattern, str) and pattern for pattern in patterns):
         return tuple(patterns)
@@ -183,27 +203,27 @@ def _read_patterns(value: object, problems: _Problems) -> tuple[str, ...]:
     return ()
 
 
-def _read_limits(value: object, problems: _Problems) -> Budget | None:
+def _read_limits(value: object, problems: Problems) -> Budget | None:
     if not isinstance(value, Mapping):
         problems.add("limits", f"must be a table, not {value!r}; write {_LIMITS}")
         return None
-    here = problems.for_table(f"{_FILE}: {_LIMITS}")
+    here = problems.for_table(f"{FILE}: {_LIMITS}")
     if "tolerance" in value:
-        here.add("tolerance", f"stands one level higher, in [tool.{_TABLE}]")
+        here.add("tolerance", f"stands one level higher, in [tool.{TABLE}]")
     table = {key: entry for key, entry in value.items() if key != "tolerance"}
-    budget = _read_budget(table, here, f"{_FILE}, {_LIMITS}", besides=("modules", "phases"))
+    budget = _read_budget(table, here, f"{FILE}, {_LIMITS}", besides=("modules", "phases"))
     return budget if budget.limits or budget.modules or budget.phases else None
 
 
-def _read_budgets(value: object, problems: _Problems) -> tuple[Budget, ...]:
+def _read_budgets(value: object, problems: Problems) -> tuple[Budget, ...]:
     if not isinstance(value, list) or not all(isinstance(table, Mapping) for table in value):
         problems.add("budgets", f"must be an array of tables; write {_BUDGETS} above each")
         return ()
     return tuple(_read_matching(table, number, problems) for number, table in enumerate(value, start=1))
 
 
-def _read_matching(table: Mapping[str, object], number: int, around: _Problems) -> Budget:
-    problems = around.for_table(f"{_FILE}: {_BUDGETS} {number}")
+def _read_matching(table: Mapping[str, object], number: int, around: Problems) -> Budget:
+    problems = around.for_table(f"{FILE}: {_BUDGETS} {number}")
     value = table.get("match")
     patterns = [value] if isinstance(value, str) else value
     match: tuple[str, ...] = ()
@@ -214,13 +234,13 @@ def _read_matching(table: Mapping[str, object], number: int, around: _Problems) 
         problems.add("match", f'{wrong}; write match = ["tests/test_backbone.py::*"]')
     if set(table) <= {"match"}:
         problems.messages.append(f"{problems.head}: sets neither a limit nor a tolerance; add one, or remove it")
-    source = f"{_FILE}, {_BUDGETS} {number}"
+    source = f"{FILE}, {_BUDGETS} {number}"
     return replace(
         _read_budget(table, problems, source, besides=("match", "modules", "phases", "tolerance")), match=match
     )
 
 
-def _read_budget(table: Mapping[str, object], problems: _Problems, source: str, *, besides: tuple[str, ...]) -> Budget:
+def _read_budget(table: Mapping[str, object], problems: Problems, source: str, *, besides: tuple[str, ...]) -> Budget:
     """The budget in ``table``, which may hold keys ``besides`` metrics."""
     return Budget(
         source=source,
@@ -231,7 +251,7 @@ def _read_budget(table: Mapping[str, object], problems: _Problems, source: str, 
     )
 
 
-def _read_tolerance(table: Mapping[str, object], problems: _Problems) -> Mapping[str, Tolerance]:
+def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[str, Tolerance]:
     value = table.get("tolerance", {})
     if not isinstance(value, Mapping):
         return _read_common_tolerance(value, problems)
@@ -256,7 +276,7 @@ def _read_tolerance(table: Mapping[str, object], problems: _Problems) -> Mapping
     return tolerances
 
 
-def _read_common_tolerance(value: object, problems: _Problems) -> Mapping[str, Tolerance]:
+def _read_common_tolerance(value: object, problems: Problems) -> Mapping[str, Tolerance]:
     # What a clock measures has a tolerance of its own, which only its own key changes.
     others = [key for key in METRICS if key != "latency"]
     if value == 0 and not isinstance(value, bool):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
+from pytest_flopsbudget.config.prescan import FILE
 from pytest_flopsbudget.hardware import catalog as known_devices
 from pytest_flopsbudget.identifiers import matches_pattern
 from pytest_flopsbudget.quantities.metrics import METRICS, Amount
@@ -22,34 +23,6 @@ Reaction = Literal["fail", "warn", "ignore"]
 Improvement = Literal["pass", "fail"]
 Switch = Literal["on", "off"]
 OnGitHub = Literal["auto", "off"]
-
-_REACTIONS: tuple[Reaction, ...] = ("fail", "warn", "ignore")
-_IMPROVEMENTS: tuple[Improvement, ...] = ("pass", "fail")
-_SWITCHES: tuple[Switch, ...] = get_args(Switch)
-_ON_GITHUB: tuple[OnGitHub, ...] = get_args(OnGitHub)
-
-_FILE = "pyproject.toml"
-_TABLE = "pytest-flopsbudget"
-_LIMITS = f"[tool.{_TABLE}.limits]"
-_BUDGETS = f"[[tool.{_TABLE}.budgets]]"
-_KEYS = (
-    "tolerance",
-    "missing-baseline",
-    "unknown-operators",
-    "improved-baseline",
-    "free-operators",
-    "show",
-    "github",
-    "junit-properties",
-    "reuse-answers",
-    "limits",
-    "budgets",
-    "watch",
-    "time-on",
-    "devices",
-    "machine",
-    "latency-run-time",
-)
 
 #: What a clock measures is never twice the same.
 LATENCY_TOLERANCE = Tolerance(relative=Fraction(1, 10))
@@ -74,7 +47,8 @@ class Budget:
     match: tuple[str, ...] = ()
 
 
-def _exact() -> Mapping[str, Tolerance]:
+def exact_tolerances() -> Mapping[str, Tolerance]:
+    """Return the default: no growth for any metric, but for latency, which no two runs measure alike."""
     return {**dict.fromkeys(METRICS, Tolerance()), "latency": LATENCY_TOLERANCE}
 
 
@@ -89,7 +63,7 @@ class Settings:
     #: What holds for the tests that match, in the order of the file.
     budgets: tuple[Budget, ...] = ()
     #: Metric key → growth over the baseline that still passes, for every metric.
-    tolerance: Mapping[str, Tolerance] = field(default_factory=_exact)
+    tolerance: Mapping[str, Tolerance] = field(default_factory=exact_tolerances)
     #: What a measurement without a baseline does.
     missing_baseline: Reaction = "warn"
     #: What an operator that no formula covers does.
@@ -150,4 +124,4 @@ def describe(settings: Settings) -> str:
         parts.append(f"watches {', '.join(settings.watch)}")
     if settings.time_on:
         parts.append(f"estimates time on {', '.join(settings.time_on)}")
-    return f"{_FILE}: {', '.join(parts)}" if parts else f"no budgets in {_FILE}"
+    return f"{FILE}: {', '.join(parts)}" if parts else f"no budgets in {FILE}"

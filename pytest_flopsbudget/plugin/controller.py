@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.plugin.collection import CollectedTests, prune_refusal
 from pytest_flopsbudget.plugin.xdist import COLLECTION, ENCODING, PROBLEMS, terminal_encoding
 
@@ -109,9 +110,16 @@ class Controller:
     def _report(self, session: pytest.Session) -> None:
         if self._run_record is None and not self._reports:
             return
-        from pytest_flopsbudget.plugin import report_writer  # noqa: PLC0415 -- most runs of pytest measure nothing
+        # Most runs of pytest measure nothing, and need none of these.
+        from pytest_flopsbudget.config.settings import Settings  # noqa: PLC0415
+        from pytest_flopsbudget.plugin import report_writer  # noqa: PLC0415
 
-        published = report_writer.publish(self._get_session(), session, self._run_record, self._reports)
+        try:
+            settings = self._get_session().settings
+        except UsageError:
+            # pytest has shown the error before the first test, and ran none.
+            settings = Settings()
+        published = report_writer.publish(settings, session, self._run_record, self._reports)
         self._commands = published.commands
         self._unwritten = published.errors
         self._report_errors(published.errors, session)
@@ -179,10 +187,15 @@ class Controller:
         if self._run_record is not None and (
             len(self._run_record) or self._run_record.orphans or self._run_record.errors
         ):
-            self._get_session().write_summary(reporter, self._run_record)
+            from pytest_flopsbudget.plugin.summary import write_summary  # noqa: PLC0415 -- brings rich
+
+            session = self._get_session()
+            write_summary(reporter, self._run_record, session.settings, session.accepts)
         if self._explain_plugin is not None and self._run_record is not None:
+            from pytest_flopsbudget.plugin.summary import write_page  # noqa: PLC0415 -- brings rich
+
             for entry, name in self._explain_plugin.pages(self._run_record):
-                self._get_session().write_page(reporter, entry, name)
+                write_page(reporter, entry, name, self._get_session().settings)
         for error in self._unwritten:
             reporter.write_line(f"ERROR: {error}", red=True)
         for command in self._commands:

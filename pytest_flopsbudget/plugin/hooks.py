@@ -6,13 +6,13 @@ Nothing heavier than the standard library is imported until a test is marked or 
 from __future__ import annotations
 
 import argparse
-import re
 from contextlib import nullcontext, suppress
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_flopsbudget.config.prescan import FILE, may_have_table
 from pytest_flopsbudget.errors import BudgetExceededError, UsageError
 from pytest_flopsbudget.plugin.collection import CollectionRecorder
 from pytest_flopsbudget.plugin.items import is_outside_root
@@ -35,9 +35,6 @@ _MARKER = (
     'the flops_budget fixture, to these limits, e.g. flops_budget(flops="8.2 GFLOPs", params="25.6M"); see the README '
     "of pytest-flopsbudget."
 )
-
-#: A table's head or a key with this plugin's name; not a requirement, with which a project asks for it to be installed.
-_TABLE = re.compile(rb"""(?im)^[ \t]*(?:\[[^\n]*flop|[\w.\-"' ]*flop[\w.\-"' ]*=(?!=))""")
 
 _UPDATE_OPTIONS = ("--flops-budget-update", "--flops-budget-update=new", "--flops-budget-update=improved")
 
@@ -197,11 +194,7 @@ def _get_session(config: pytest.Config) -> BudgetSession:
 
 
 def _may_have_table(config: pytest.Config) -> bool:
-    """Whether the pyproject may hold a table for this plugin; a look at the bytes, which costs no import."""
-    try:
-        return _TABLE.search((config.rootpath / "pyproject.toml").read_bytes()) is not None
-    except OSError:
-        return False
+    return may_have_table(config.rootpath / FILE)
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:

@@ -6,8 +6,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 if TYPE_CHECKING:
     import pytest
 
@@ -45,7 +43,8 @@ def as_typed(nodeid: str, config: pytest.Config) -> str:
         return nodeid
 
 
-def _relative(path: Path, config: pytest.Config) -> str:
+def relative_path(path: Path, config: pytest.Config) -> str:
+    """Return the path as seen from pytest's root folder; the whole path where it lies elsewhere."""
     try:
         return str(path.relative_to(config.rootpath))
     except ValueError:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from pytest_flopsbudget.config.settings import Settings
 from pytest_flopsbudget.errors import ReportError, UsageError
 from pytest_flopsbudget.storage.atomic_file import append_to, find_obstacle, write_report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_flopsbudget.plugin.session import BudgetSession
+    from pytest_flopsbudget.config.settings import Settings
     from pytest_flopsbudget.results.report import Report
     from pytest_flopsbudget.storage.run_record import RunRecord
 
@@ -62,17 +61,16 @@ class PublishedReports(NamedTuple):
 
 
 def publish(
-    budget_session: BudgetSession, session: pytest.Session, run_record: RunRecord | None, paths: Mapping[str, Path]
+    settings: Settings, session: pytest.Session, run_record: RunRecord | None, paths: Mapping[str, Path]
 ) -> PublishedReports:
     """Write the reports of a run that ends.
 
     Args:
-        budget_session: the run's settings.
+        settings: the pyproject's.
         session: the run.
         run_record: what was measured; None where nothing was.
         paths: the flag that asks for a report → its file.
     """
-    settings = _settings(budget_session)
     on_github = settings.github == "auto" and bool(run_record)
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if on_github else None
     annotates = on_github and os.environ.get("GITHUB_ACTIONS") == "true"
@@ -83,14 +81,6 @@ def publish(
     if summary:
         errors += _append_summary(report, Path(summary))
     return PublishedReports(errors, _commands(report, session.config) if annotates else [])
-
-
-def _settings(budget_session: BudgetSession) -> Settings:
-    try:
-        return budget_session.settings
-    except UsageError:
-        # Told before the first test, which is why there was none.
-        return Settings()
 
 
 def _write(report: Report, flag: str, path: Path) -> list[str]:

@@ -1,15 +1,14 @@
-"""What one process knows of a run: settings, baselines, the budgets of its tests; and how it judges a test."""
+"""The settings, baselines and budgets of a run, as one process knows them, and the judgement of one test."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_flopsbudget.config.reading import load_settings, marker_budget
 from pytest_flopsbudget.config.settings import Budget, Settings, describe
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.plugin.items import _relative, as_typed, item_nodeid
+from pytest_flopsbudget.plugin.items import as_typed, item_nodeid
 from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
 from pytest_flopsbudget.plugin.xdist import ENCODING, terminal_encoding
 
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
-    from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.verdict import UpdateMode, Verdict
-    from pytest_flopsbudget.storage.run_record import Baselines, Entry, RunRecord
+    from pytest_flopsbudget.storage.run_record import Baselines
 
 
 class BudgetSession:
@@ -209,59 +207,6 @@ class BudgetSession:
 
         worker = getattr(self._config, "workerinput", None)
         return can_show_signs(terminal_encoding(self._config) if worker is None else worker.get(ENCODING))
-
-    def _screen(self) -> Screen:
-        from pytest_flopsbudget.reports.terminal.screen import Screen  # noqa: PLC0415 -- brings rich
-
-        writer = self._config.get_terminal_writer()
-        return Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(self._config))
-
-    def write_summary(self, reporter: pytest.TerminalReporter, run_record: RunRecord) -> None:
-        """Write what the run measured to the terminal."""
-        from pytest_flopsbudget.reports.terminal.baseline_notes import baseline_notes  # noqa: PLC0415
-        from pytest_flopsbudget.reports.terminal.summary import summary  # noqa: PLC0415 -- brings rich
-
-        screen = self._screen()
-        verbosity = self._config.get_verbosity()
-        # As pytest itself shows them; and a command is typed where this run was started.
-        entries = [replace(entry, nodeid=as_typed(entry.nodeid, self._config)) for entry in run_record]
-        if verbosity >= 0:
-            reporter.write_sep("=", "flops budgets")
-        if verbosity >= 0 or any(entry.needs_attention for entry in entries):
-            for line in summary(entries, screen, self.settings, verbosity=verbosity, accepts=self.accepts is True):
-                reporter.write_line(line)
-        for line in baseline_notes(
-            run_record,
-            updates=bool(self.accepts),
-            verbosity=verbosity,
-            shown_path=partial(_relative, config=self._config),
-            shown_nodeid=partial(as_typed, config=self._config),
-        ):
-            reporter.write_line(line)
-        for error in run_record.errors:
-            reporter.write_line(f"ERROR: {error}", red=True)
-
-    def write_page(self, reporter: pytest.TerminalReporter, entry: Entry, name: str | None) -> None:
-        """Write all there is to say about what a test measured, or about its one measurement ``name``."""
-        from pytest_flopsbudget.reports.terminal.explain import explain_page  # noqa: PLC0415 -- brings rich
-
-        nodeid = as_typed(entry.nodeid, self._config)
-        for verdict in entry.unpack_verdicts():
-            if name is None or verdict.name == name:
-                reporter.write_sep("=", "flops budget explained")
-                if entry.own_failure:
-                    reporter.write_line("the test failed for a reason of its own; this is what it measured before")
-                for line in explain_page(nodeid, verdict, self._devices_of(verdict), self._screen()):
-                    reporter.write_line(line)
-
-    def _devices_of(self, verdict: Verdict) -> list[Device]:
-        """The devices that a measurement has times for, those first that the pyproject asks for."""
-        from pytest_flopsbudget.config.settings import find_device  # noqa: PLC0415
-        from pytest_flopsbudget.quantities.metrics import devices_in  # noqa: PLC0415 -- of use to few runs
-
-        estimated = devices_in(verdict.complexity.metrics)
-        asked = [name for name in self.settings.time_on if name in estimated]
-        return [find_device(self.settings, name) for name in dict.fromkeys((*asked, *estimated))]
 
 
 _NOTHING_MEASURED = (

@@ -1,0 +1,80 @@
+"""Write the summary of a run, and the page of ``--flops-budget-explain``, to the terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from pytest_flopsbudget.config.settings import find_device
+from pytest_flopsbudget.plugin.items import as_typed, relative_path
+from pytest_flopsbudget.plugin.xdist import terminal_encoding
+from pytest_flopsbudget.quantities.metrics import devices_in
+from pytest_flopsbudget.reports.terminal.baseline_notes import baseline_notes
+from pytest_flopsbudget.reports.terminal.explain import explain_page
+from pytest_flopsbudget.reports.terminal.screen import Screen
+from pytest_flopsbudget.reports.terminal.summary import summary
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_flopsbudget.config.settings import Settings
+    from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.results.verdict import UpdateMode, Verdict
+    from pytest_flopsbudget.storage.run_record import Entry, RunRecord
+
+
+def write_summary(
+    reporter: pytest.TerminalReporter, run_record: RunRecord, settings: Settings, accepts: UpdateMode | bool
+) -> None:
+    """Write what the run measured, and what became of its baselines.
+
+    Args:
+        reporter: pytest's reporter, which holds the terminal.
+        run_record: what the run measured.
+        settings: the pyproject's.
+        accepts: whether the run accepts what it measures as the new baseline, or which part of it.
+    """
+    config = reporter.config
+    screen, verbosity = _screen(config), config.get_verbosity()
+    # Node ids are shown as pytest shows them; a command is typed in the folder where this run was started.
+    entries = [replace(entry, nodeid=as_typed(entry.nodeid, config)) for entry in run_record]
+    if verbosity >= 0:
+        reporter.write_sep("=", "flops budgets")
+    if verbosity >= 0 or any(entry.needs_attention for entry in entries):
+        for line in summary(entries, screen, settings, verbosity=verbosity, accepts=accepts is True):
+            reporter.write_line(line)
+    for line in baseline_notes(
+        run_record,
+        updates=bool(accepts),
+        verbosity=verbosity,
+        shown_path=partial(relative_path, config=config),
+        shown_nodeid=partial(as_typed, config=config),
+    ):
+        reporter.write_line(line)
+    for error in run_record.errors:
+        reporter.write_line(f"ERROR: {error}", red=True)
+
+
+def write_page(reporter: pytest.TerminalReporter, entry: Entry, name: str | None, settings: Settings) -> None:
+    """Write all that is known about a test's measurements, or about the one that is called ``name``."""
+    nodeid = as_typed(entry.nodeid, reporter.config)
+    for verdict in entry.unpack_verdicts():
+        if name is None or verdict.name == name:
+            reporter.write_sep("=", "flops budget explained")
+            if entry.own_failure:
+                reporter.write_line("the test failed for a reason of its own; this is what it measured before")
+            for line in explain_page(nodeid, verdict, _estimated_devices(verdict, settings), _screen(reporter.config)):
+                reporter.write_line(line)
+
+
+def _screen(config: pytest.Config) -> Screen:
+    writer = config.get_terminal_writer()
+    return Screen(width=writer.fullwidth, colour=writer.hasmarkup, encoding=terminal_encoding(config))
+
+
+def _estimated_devices(verdict: Verdict, settings: Settings) -> list[Device]:
+    """Return the devices for which a measurement has estimated times, those that the pyproject names first."""
+    estimated = devices_in(verdict.complexity.metrics)
+    asked = [name for name in settings.time_on if name in estimated]
+    return [find_device(settings, name) for name in dict.fromkeys((*asked, *estimated))]
