@@ -1,6 +1,6 @@
-"""Which tests are there: what was collected, file by file, and whether that is all of it.
+"""Record which tests were collected, file by file, and whether the collection is complete.
 
-Baseline entries whose test is not there are orphans. Only a complete collection tells them.
+A baseline entry whose test no longer exists is an orphan. Only a complete collection shows that a test does not exist.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 def prune_refusal(why: str) -> str:
-    """The line that refuses to prune."""
+    """Return the message that refuses to prune."""
     return (
-        f"--flops-budget-prune: {why}, so what has no test is not known, and nothing was removed; run without what "
-        'leaves tests out (-m "" where pytest\'s settings do)'
+        f"--flops-budget-prune: {why}, so it is not known which entries have no test, and nothing was removed; run without "
+        'options that leave tests out (-m "" if pytest\'s settings do)'
     )
 
 
 class CollectedTests:
-    """What was collected, of the test files beside which there are baselines.
+    """The collected tests of those files that have baselines beside them.
 
-    No dataclass: making one takes longer than everything else that a run without measurements pays.
+    This is no dataclass: making one takes longer than everything else that a run without measurements pays.
     """
 
     def __init__(
@@ -40,13 +40,13 @@ class CollectedTests:
     ) -> None:
         #: Test file → its node id, and the ids of the tests in it.
         self.files = files or {}
-        #: Test files whose tests are not all known, as they were skipped while being imported, for instance.
+        #: Test files whose tests are not all known, for example because the import skipped the file.
         self.unfinished = unfinished or set()
-        #: Why these are not all the tests in the files and folders that were asked for; "" where they are.
+        #: Why the collection is incomplete for the files and folders on the command line; "" where it is complete.
         self.partial = partial
 
     def to_builtins(self) -> dict[str, Any]:
-        """Plain builtins, which reach another process."""
+        """Convert to plain builtins, which can be sent to another process."""
         return {
             "files": {str(path): [nodeid, sorted(ids)] for path, (nodeid, ids) in self.files.items()},
             "unfinished": sorted(map(str, self.unfinished)),
@@ -55,13 +55,13 @@ class CollectedTests:
 
     @classmethod
     def from_builtins(cls, data: Mapping[str, Any]) -> CollectedTests:
-        """What `packed` made plain."""
+        """Convert back what `to_builtins` returned."""
         files = {Path(path): (nodeid, set(ids)) for path, (nodeid, ids) in data["files"].items()}
         return cls(files, set(map(Path, data["unfinished"])), data["partial"])
 
 
 class CollectionRecorder:
-    """A plugin object, since it hears of everything that is collected, before anything is deselected."""
+    """A plugin that records everything that is collected, before other plugins deselect tests."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -74,7 +74,7 @@ class CollectionRecorder:
     def pytest_make_collect_report(
         self, collector: pytest.Collector
     ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-        """A file, or a part of one, was looked into."""
+        """Record a collected file, or that a file could not be collected."""
         report = yield
         self._errors += report.failed
         if self._is_beside_baselines(collector.path):
@@ -86,34 +86,34 @@ class CollectionRecorder:
 
     @property
     def failed(self) -> bool:
-        """Whether something could not be collected."""
+        """Return whether something could not be collected."""
         return bool(self._errors)
 
     def pytest_itemcollected(self, item: pytest.Item) -> None:
-        """A test is there."""
+        """Record a collected test."""
         self._tests += 1
         if item.path in self.collected.files:
             self.collected.files[item.path][1].add(item_nodeid(item).partition("::")[2])
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Everything is collected, and what is deselected is known."""
+        """Decide whether the collection is complete, and send it to the controlling process."""
         self.collected.partial = self.why_partial(session.items)
         if hasattr(self._config, "workeroutput"):
             self._config.workeroutput[COLLECTION] = self.collected.to_builtins()
 
     def prune_refusal(self, selected: Sequence[pytest.Item]) -> str:
-        """Why nothing can be pruned before the tests run; "" where that is not known by then."""
-        # Files that cannot be collected end the run by themselves.
+        """Return the message that refuses to prune; "" where nothing forbids it before the tests run."""
+        # pytest itself ends a run with files that cannot be collected.
         why = self.why_partial(selected)
         return "" if self._errors or not why else prune_refusal(why)
 
     def why_partial(self, selected: Sequence[pytest.Item]) -> str:
-        """Why ``selected`` are not all the tests in the files and folders that were asked for; "" where they are."""
+        """Return why ``selected`` are not all tests in the files and folders on the command line; "" where they are."""
         named = next((arg for arg in self._config.args if "::" in arg), None)
         if named is not None:
             return f"{named} is a part of its file"
         if self._config.getoption("lf", default=False):
-            # It does not look into files without a failure, and nothing tells into which.
+            # It does not collect files without a failure, and does not report which files these are.
             return "--lf leaves tests out"
         if self._config.getoption("collectonly"):
             return "--collect-only runs nothing"

@@ -1,4 +1,4 @@
-"""Where the run is controlled: hears of every test, with and without worker processes, and writes the baselines."""
+"""In the controlling process: receive every test's report, with and without workers; write baselines and reports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Controller:
-    """A plugin object of its own, since the hooks that hear of tests are not handed the configuration."""
+    """A plugin that holds the configuration, which the hooks for test reports do not receive."""
 
     def __init__(
         self,
@@ -34,28 +34,28 @@ class Controller:
         explain_plugin: ExplainPlugin | None = None,
     ) -> None:
         self._config = config
-        #: What the plugin knows of the run, which costs imports.
+        #: Returns the settings and baselines of the run. The first call imports the files that read them.
         self._get_session = get_session
         self._collected = collected
-        #: The flag that asks for a report → its file.
+        #: Flag that asks for a report → the report's file.
         self._reports = reports
-        #: The test to explain, where the run is for that.
+        #: Selects the test to explain; None where no test is to be explained.
         self._explain_plugin = explain_plugin
-        #: Why a report could not be written, or nothing be explained, for the summary.
+        #: Errors for the summary: why a report could not be written, or a test could not be explained.
         self._unwritten: list[str] = []
-        #: Annotations for GitHub Actions, for the end of the summary.
+        #: Annotations for GitHub Actions, written after the summary.
         self._commands: list[str] = []
         self._run_record: RunRecord | None = None
         self._problems: list[str] = []
-        #: Tests of which a part failed that has a report of its own, before or after the one of the whole.
+        #: Tests of which a part, such as a subtest, failed in a report of its own, before or after the test's report.
         self._failed_in_part: set[str] = set()
-        #: The exit code does not tell: pytest.exit() sets any.
+        #: Whether the run ended normally. The exit code does not show it, since pytest.exit() may set any.
         self._ran_through = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep what the test measured; its last attempt counts, and it has passed only if its teardown did too."""
-        # pytest keeps every report to the end of the run; what is taken over need not stay there too.
-        # Outside of the root folder two files may have tests of one node id.
+        """Keep what the test measured. The last attempt counts, and a test passed only if its teardown passed too."""
+        # pytest keeps every report until the run ends, so the verdicts are removed from it to save memory.
+        # Two files outside of the root folder may have tests with one node id.
         key = report.__dict__.get("flops_budget_file", "") + report.nodeid
         payload = report.__dict__.pop("flops_budget", None)
         if payload is not None and report.outcome in {"passed", "failed"}:
@@ -71,21 +71,21 @@ class Controller:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
-        """A worker of pytest-xdist begins; the text of its failures is shown on this process's terminal."""
+        """Tell a worker of pytest-xdist the encoding of the terminal on which its failures are shown."""
         node.workerinput[ENCODING] = terminal_encoding(self._config)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """A worker of pytest-xdist ended; it may have found mistakes that it could not raise itself."""
+        """Receive from a worker of pytest-xdist what it collected, and the mistakes that it could not raise."""
         output = getattr(node, "workeroutput", {})
         self._problems += [problem for problem in output.get(PROBLEMS, []) if problem not in self._problems]
         if COLLECTION in output:
-            # All workers collect the same, or the run fails; one that died tells nothing.
+            # All workers collect the same tests, or the run fails. A worker that died sends nothing.
             self._collected = CollectedTests.from_builtins(output[COLLECTION])
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self) -> Generator[None, object, object]:
-        """End the run as without workers where these found mistakes. An exception from inside ends it early."""
+        """Raise the mistakes that workers found, so that the run ends as without workers."""
         result = yield
         if self._problems:
             raise pytest.UsageError("\n".join(self._problems))
@@ -93,7 +93,7 @@ class Controller:
         return result
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write and prune the baselines, then write the reports; where one cannot be written, the exit code tells."""
+        """Write and prune the baselines, then write the reports; set the exit code where one cannot be written."""
         self._update(session)
         self._report(session)
         self._explain(session)
@@ -135,14 +135,14 @@ class Controller:
             self._report_errors([problem], session)
 
     def _report_errors(self, errors: Sequence[str], session: pytest.Session) -> None:
-        """Let the exit code tell of errors and, where no summary will, the error output."""
+        """Set the exit code for errors. Print them where pytest has no terminal reporter and so no summary."""
         if errors and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not self._config.pluginmanager.has_plugin("terminalreporter"):
             sys.stderr.writelines(f"ERROR: {error}\n" for error in errors)
 
     def _look_for_orphans(self, session: pytest.Session) -> None:
-        """After a complete run, find the baseline entries without a test, and remove them where that was asked for."""
+        """After a complete run, find baseline entries without a test, and remove them with --flops-budget-prune."""
         prune = self._config.getoption("--flops-budget-prune")
         why = self._collected.partial
         if not (why or self._ran_through):
@@ -152,7 +152,7 @@ class Controller:
                 self._get_run_record().errors.append(prune_refusal(why))
             return
         if not (prune or self._run_record is not None or self._collected.files):
-            # Nothing was measured, and nothing hints at baselines.
+            # Nothing was measured, and no test file has baselines beside it.
             return
         run_record = self._get_run_record()
         tests = {file: known for file, known in self._collected.files.items() if file not in self._collected.unfinished}
@@ -161,7 +161,7 @@ class Controller:
             run_record.prune()
 
     def _without_test_file(self) -> dict[Path, str]:
-        """Baseline files without a test file in the folders that were asked for → the node id that this had."""
+        """Return the baseline files without a test file, in the folders on the command line → that file's node id."""
         from pytest_flopsbudget.storage.orphans import find_files_without_test  # noqa: PLC0415 -- brings msgspec
 
         config = self._config
@@ -183,7 +183,7 @@ class Controller:
         return self._run_record
 
     def write_summary(self, reporter: pytest.TerminalReporter) -> None:
-        """Write what the run measured to the terminal, if it measured anything."""
+        """Write the summary, the page of the explained test, errors, and annotations for GitHub Actions."""
         if self._run_record is not None and (
             len(self._run_record) or self._run_record.orphans or self._run_record.errors
         ):

@@ -1,7 +1,6 @@
-"""The test that a run is asked to explain: it alone is run, and a page on each of its measurements is written.
+"""Select the one test that --flops-budget-explain names, and find which of its measurements get a page.
 
-Knows pytest, as the controller does. Here and in every worker process the same test is chosen; pages are made where
-the run is controlled.
+The controlling process and every worker select the same test. The controlling process writes the pages.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ if TYPE_CHECKING:
 
 
 FLAG = "--flops-budget-explain"
-#: As many ids as a message can name.
+#: How many node ids a message names at most.
 _MAX_NAMED = 5
 _HOW = "write FILE::TEST as pytest prints it, or FILE::TEST:NAME for one of its measurements"
 _ENDED_EARLY = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
 
 
 def split_name(asked: str, nodeids: Iterable[str]) -> tuple[str, str | None] | None:
-    """The node id that ``asked`` means, and the name of a measurement behind it; None where it means none of them.
+    """Split what the user typed into a node id and the name of a measurement; return None where no node id matches.
 
-    Ids of parameter sets may hold colons, and so may names: an id itself goes before one with a name behind it, and the
-    longest id before others.
+    Ids of parameter sets may contain colons, and so may names. A complete node id wins over one with a name behind it,
+    and a longer node id over a shorter one.
     """
     nodeids = set(nodeids)
     if asked in nodeids:
@@ -43,11 +42,11 @@ def split_name(asked: str, nodeids: Iterable[str]) -> tuple[str, str | None] | N
 
 
 class ExplainPlugin:
-    """A plugin object: chooses the test, hears how it ends, and knows which of its measurements are asked for.
+    """A plugin that selects the test, keeps its outcome, and finds the measurements that the user asked for.
 
     Args:
-        config: the run's.
-        collection_recorder: tells whether all could be collected.
+        config: the run's configuration.
+        collection_recorder: knows whether everything could be collected.
 
     Raises:
         UsageError: no test is named, or one in a file that does not exist.
@@ -57,7 +56,7 @@ class ExplainPlugin:
         self._config = config
         self._collection_recorder = collection_recorder
         self._asked: str = config.getoption(FLAG)
-        #: What is wrong with what was asked, for who ends the run.
+        #: Why the test cannot be explained; the hook that ends the run reports these.
         self.mistakes: list[str] = []
         self._last: pytest.TestReport | None = None
         file, separator, test = self._asked.partition("::")
@@ -66,7 +65,7 @@ class ExplainPlugin:
         self._narrow(file)
 
     def _narrow(self, file: str) -> None:
-        """Collect nothing but the test's file, unless other files, or parts of some, were asked for."""
+        """Collect only the file of the test, unless the command line names other files or tests."""
         config = self._config
         here = config.invocation_params.dir
         path = _found(file, here, config.rootpath)
@@ -83,7 +82,7 @@ class ExplainPlugin:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
-        """Leave the one test, before others leave out some of their own accord."""
+        """Keep only the selected test, before other plugins deselect tests."""
         nodeids = [item_nodeid(item) for item in items]
         found = self._meant(nodeids)
         if found is None and not self._collection_recorder.failed:
@@ -96,18 +95,18 @@ class ExplainPlugin:
             config.hook.pytest_deselected(items=left_out)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """How the test ends: its last report that says more than that all is well, of its last attempt."""
+        """Keep the last report of the last attempt that did not simply pass."""
         if report.when == "setup" or not report.passed:
             self._last = report
 
     def pages(self, entries: Iterable[Entry]) -> list[tuple[Entry, str | None]]:
-        """The tests to explain, with the name of the one measurement that is asked for; None for all."""
+        """Return the entries to explain, each with the name of the one measurement to show, or None for all."""
         entries = list(entries)
         nodeid, name = self._meant(entry.nodeid for entry in entries) or ("", None)
         return [(entry, name) for entry in entries if entry.nodeid == nodeid]
 
     def problem(self, entries: Sequence[Entry], session: pytest.Session) -> str:
-        """Why there is nothing to explain; empty where there is, or where the run says it itself."""
+        """Return why there is nothing to explain; "" where there is, or where pytest reports why the run ended."""
         if self.mistakes or session.config.option.collectonly or session.exitstatus in _ENDED_EARLY:
             return ""
         for entry, name in self.pages(entries):
@@ -123,9 +122,9 @@ class ExplainPlugin:
         if report is None:
             return "the test was not run: -k, -m or another plugin leaves it out"
         if report.failed:
-            return "the test failed before it measured anything; why stands above"
+            return "the test failed before it measured anything; its failure is shown above"
         if report.skipped:
-            return "the test was skipped, or failed as expected, so that there is nothing to explain"
+            return "the test was skipped, or failed as expected, so it has no measurement to explain"
         return (
             "the test measured nothing; measure in it with the flops_budget fixture, or have it watched: "
             '@pytest.mark.flops_budget, or watch = ["..."] in the pyproject'
@@ -135,7 +134,7 @@ class ExplainPlugin:
         below = [nodeid for nodeid in nodeids if is_below(nodeid, self._asked)]
         if below:
             named = ", ".join(below[:_MAX_NAMED]) + (", ..." if len(below) > _MAX_NAMED else "")
-            return f"{FLAG}={self._asked}: is {len(below):,} tests, of which one can be explained: {named}"
+            return f"{FLAG}={self._asked}: matches {len(below):,} tests, but only one can be explained: {named}"
         file = self._asked.partition("::")[0]
         beside = [nodeid for nodeid in nodeids if nodeid.startswith(f"{file}::")]
         return (
@@ -143,7 +142,7 @@ class ExplainPlugin:
         )
 
     def _meant(self, nodeids: Iterable[str]) -> tuple[str, str | None] | None:
-        """The node id that is asked for, as it is typed where the run was started, or else at the root folder."""
+        """Find the node id that the user asked for, typed as seen from the current folder or from the root folder."""
         own = {nodeid: nodeid for nodeid in nodeids}
         typed = {as_typed(nodeid, self._config): nodeid for nodeid in own}
         for spellings in (typed, own):
@@ -154,12 +153,12 @@ class ExplainPlugin:
 
 
 def _absolute(folder: Path, path: str) -> Path:
-    # Without following links: pytest's node ids do not either.
+    # Symbolic links are not followed, since pytest's node ids do not follow them.
     return Path(os.path.normpath(folder / path))
 
 
 def _found(file: str, *folders: Path) -> Path | None:
-    """The file, seen from the first of the folders that has it."""
+    """Return the path of the file in the first of the folders that has it."""
     try:
         return next((path for folder in folders if (path := _absolute(folder, file)).exists()), None)
     except (OSError, ValueError):  # a name that no file can have
@@ -167,8 +166,8 @@ def _found(file: str, *folders: Path) -> Path | None:
 
 
 def _near_files(file: str, here: Path) -> str:
-    """A hint at files of nearly this name in the same folder, if there are any."""
-    import difflib  # noqa: PLC0415 -- for those who mistype
+    """Return a hint that names files with a similar name in the same folder; "" where there are none."""
+    import difflib  # noqa: PLC0415 -- needed for a typing mistake alone
 
     folder, _, name = file.rpartition("/")
     try:

@@ -1,6 +1,7 @@
-"""The edge to pytest: options, marker, fixture, the hand-over between processes, the summary. Thin on purpose.
+"""The hooks that pytest calls: options, marker, fixture, reports of tests, summary. They pass work on to other files.
 
-Nothing heavier than the standard library is imported until a test is marked or uses the fixture.
+Until a test is marked or asks for the fixture, this file imports only the standard library, pytest and small files of
+this package. All other imports are inside of functions.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _MARKER = (
 
 _UPDATE_OPTIONS = ("--flops-budget-update", "--flops-budget-update=new", "--flops-budget-update=improved")
 
-#: The flag that asks for a report → what it is.
+#: Flag that asks for a report → what the report is.
 _REPORTS = {
     "--flops-budget-json": "the whole report as JSON, to accept and compare later and for other programs",
     "--flops-budget-markdown": "a table with module diffs as Markdown, for pull requests",
@@ -53,17 +54,20 @@ _COLLECTION_RECORDER: pytest.StashKey[CollectionRecorder] = pytest.StashKey()
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _EXPLAIN_PLUGIN: pytest.StashKey[ExplainPlugin] = pytest.StashKey()
 _FIXTURE: pytest.StashKey[FlopsBudget] = pytest.StashKey()
-#: Of a test that is watched; what it measures itself goes before that.
+#: The measurements of a watched test. If the test measures by itself, those measurements are used instead.
 _WATCHED: pytest.StashKey[FlopsBudget] = pytest.StashKey()
 #: What a test's report carries to the controlling process.
 _PAYLOAD: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
-#: What is wrong with a test's measurements, which may fail for another reason before.
+#: Why a test breaks its budget. The test itself may fail for another reason first.
 _BROKEN: pytest.StashKey[str] = pytest.StashKey()
 _ATTEMPT_KEYS: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _WATCHED, _PAYLOAD, _BROKEN)
 
 
 class _Update(argparse.Action):
-    """Keeps what is a part of the option's name; an option with an optional value would take the path behind it."""
+    """Store the word behind the "=" of the option's name.
+
+    An option with an optional value would read the path that follows it on the command line as its value.
+    """
 
     def __call__(
         self,
@@ -76,12 +80,12 @@ class _Update(argparse.Action):
 
 
 def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Refuse a word that the option does not know; argparse would name the words, but not the near one."""
+    """Refuse a word that the option does not know, and name a similar one, which argparse would not."""
     config = pluginmanager.get_plugin("pytestconfig")
     for arg in config.invocation_params.args if isinstance(config, pytest.Config) else ():
         name, separator, word = str(arg).partition("=")
         if name == _UPDATE_OPTIONS[0] and separator and arg not in _UPDATE_OPTIONS:
-            import difflib  # noqa: PLC0415 -- for those who mistype
+            import difflib  # noqa: PLC0415 -- needed for a typing mistake alone
 
             words = [option.partition("=")[2] for option in _UPDATE_OPTIONS[1:]]
             near = difflib.get_close_matches(word, words, n=1)
@@ -92,7 +96,7 @@ def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add the flags. None is what they are without being given, so that the pyproject may speak."""
+    """Add the flags. A flag that is not given is None, so that a setting in the pyproject can decide."""
     _check_update_option(pluginmanager)
     group = parser.getgroup("flops-budget", "complexity budgets (pytest-flopsbudget)")
     group.addoption(
@@ -101,46 +105,46 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
         nargs=0,
         dest="flops_budget_update",
         default=None,
-        help="accept what the tests measure as the new baseline, or only what has none yet, or only what tightens it; "
-        "only tests that ran and passed are written",
+        help="accept what the tests measure as the new baseline; =new accepts only measurements without a baseline, "
+        "=improved only those that lower it; only tests that ran and passed are written",
     )
     group.addoption(
         "--flops-budget-prune",
         action="store_true",
         default=None,
-        help="remove the baseline entries of tests that are no longer there; needs a run that leaves no test out",
+        help="remove the baseline entries of tests that no longer exist; needs a run that leaves no test out",
     )
     group.addoption(
         "--flops-budget-disable",
         action="store_true",
         default=None,
-        help="measure, but hold nothing to limits and baselines",
+        help="measure, but check no limits and no baselines",
     )
     group.addoption(
         "--flops-budget-explain",
         metavar="NODEID",
-        help="run this one test, and show a page about each of its measurements, or about NODEID:NAME alone: where its "
-        "work is done, what bounds its time, and where it pays to look",
+        help="run this one test, and show a page about each of its measurements, or about NODEID:NAME alone: which "
+        "modules do the work, what bounds the time, and where a change would help most",
     )
     for flag, meaning in _REPORTS.items():
         group.addoption(flag, metavar="PATH", help=f"write {meaning}")
 
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add the hooks that others may implement."""
+    """Add the hooks that conftest.py and other plugins may implement."""
     from pytest_flopsbudget.plugin import hookspecs  # noqa: PLC0415 -- pytest asks for it after this module is imported
 
     pluginmanager.add_hookspecs(hookspecs)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker and, where the run is controlled, who hears of all tests."""
+    """Register the marker and, in the controlling process, the `Controller` that receives every test's report."""
     config.addinivalue_line("markers", _MARKER)
     for flag in ("--flops-budget-update", "--flops-budget-prune"):
         if config.getoption(flag) and config.getoption("--flops-budget-disable"):
             raise pytest.UsageError(
-                f"{flag} and --flops-budget-disable contradict each other: a run that holds nothing to its baseline "
-                "changes nothing in it either; give one of them"
+                f"{flag} and --flops-budget-disable contradict each other: a run that checks no baselines does not "
+                "change them either; give one of the two"
             )
     config.stash[_COLLECTION_RECORDER] = collection_recorder = CollectionRecorder(config)
     config.pluginmanager.register(collection_recorder, "flopsbudget-collection")
@@ -155,13 +159,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _make_explain_plugin(config: pytest.Config, collection_recorder: CollectionRecorder) -> ExplainPlugin | None:
-    """What chooses the one test that is to be explained; None where none is."""
+    """Register the plugin that selects the test to explain; return None without --flops-budget-explain."""
     if config.getoption("--flops-budget-explain") is None:
         return None
     if config.getoption("--flops-budget-disable"):
         raise pytest.UsageError(
-            "--flops-budget-explain and --flops-budget-disable contradict each other: a run that keeps nothing of what "
-            "it measures has nothing to explain; give one of them"
+            "--flops-budget-explain and --flops-budget-disable contradict each other: a run that keeps no measurements "
+            "has nothing to explain; give one of the two"
         )
     from pytest_flopsbudget.plugin.explain import ExplainPlugin  # noqa: PLC0415 -- few runs ask for it
 
@@ -171,7 +175,7 @@ def _make_explain_plugin(config: pytest.Config, collection_recorder: CollectionR
 
 
 def _given_reports(config: pytest.Config) -> dict[str, Path]:
-    """The flag that asks for a report → the file to write it to."""
+    """Return the flag of each report that was asked for → the file to write it to."""
     given = {flag: path for flag in _REPORTS if (path := config.getoption(flag)) is not None}
     if not given:
         return {}
@@ -184,7 +188,7 @@ def _given_reports(config: pytest.Config) -> dict[str, Path]:
 
 
 def _get_session(config: pytest.Config) -> BudgetSession:
-    """What the plugin knows about this run, made when it is first asked for."""
+    """Return the settings and baselines of this run, which are read when they are first needed."""
     session = config.stash.get(_SESSION, None)
     if session is None:
         from pytest_flopsbudget.plugin.session import BudgetSession  # noqa: PLC0415 -- see the module's docstring
@@ -198,7 +202,7 @@ def _may_have_table(config: pytest.Config) -> bool:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """Say how many budgets the pyproject holds; nothing where it has no table for this plugin."""
+    """Say how many budgets the pyproject has; say nothing where it has no table for this plugin."""
     return _get_session(config).header() if _may_have_table(config) else None
 
 
@@ -211,7 +215,7 @@ def _requests_fixture(item: pytest.Item) -> bool:
 
 
 def _matches_watch(item: pytest.Item) -> bool:
-    """Whether the pyproject says that the test is watched. Where it is wrong, that is told elsewhere."""
+    """Return whether the pyproject has the test watched. `find_problems` reports mistakes in the pyproject."""
     says = item.config.stash.get(_HAS_TABLE, None)
     if says is None:
         says = item.config.stash[_HAS_TABLE] = _may_have_table(item.config)
@@ -223,7 +227,7 @@ def _matches_watch(item: pytest.Item) -> bool:
 
 
 def _watching(item: pytest.Item) -> AbstractContextManager[None]:
-    """Watch the test while the context lasts, if it is one to be watched."""
+    """Watch the test inside of the block, if its marker or the pyproject asks for that."""
     marked = item.get_closest_marker("flops_budget") is not None
     if (
         _requests_fixture(item)
@@ -252,7 +256,7 @@ def _make_budget(item: pytest.Item) -> FlopsBudget:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tell all mistakes in the pyproject, the markers and the baselines together, before any test runs."""
+    """Report all mistakes in the pyproject, the markers and the baselines at once, before any test runs."""
     if config.getoption("--flops-budget-disable"):
         return
     concerned = [item for item in items if _uses_budget(item)]
@@ -264,7 +268,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not problems:
         return
     if hasattr(config, "workeroutput"):
-        # A worker cannot end the run; the controller does, from what it finds here, and nothing runs until then.
+        # A worker cannot end the run. It sends its problems to the controller, which ends the run, and runs no test.
         from pytest_flopsbudget.plugin.xdist import PROBLEMS  # noqa: PLC0415
 
         config.workeroutput[PROBLEMS] = problems
@@ -282,7 +286,7 @@ def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Forget what an earlier attempt measured: a test that is run again measures anew."""
+    """Drop the measurements of an earlier attempt: a test that runs again measures again."""
     _forget(item)
     item.user_properties[:] = [pair for pair in item.user_properties if not str(pair[0]).startswith("flops_budget.")]
 
@@ -295,13 +299,13 @@ def _forget(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True, trylast=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
-    """Fail the test in its call phase, after its body ran, where what it measured breaks its budget."""
+    """Fail the test in its call phase, after its body ran, if its measurements break its budget."""
     try:
         with _watching(item):
             result = yield
     except (Exception, pytest.fail.Exception):
-        # Judged even where the test fails by itself: its numbers belong into the summary and the reports. What is wrong
-        # with its marker or its baseline waits until the test's own failure is out of the way.
+        # A test that fails by itself is judged too: the summary and the reports show its numbers. A mistake in its
+        # marker or its baseline is reported once the test no longer fails by itself.
         with suppress(UsageError):
             _judge(item)
         raise
@@ -312,7 +316,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _judge(item: pytest.Item) -> str:
-    """Judge what a test measured, keep that for its report, and say why it fails, if it does."""
+    """Judge the measurements of a test and keep the verdicts for its report; return why it fails, or ""."""
     budget, watched = item.stash.get(_FIXTURE, None), item.stash.get(_WATCHED, None)
     if budget is None and watched is None and item.get_closest_marker("flops_budget") is None:
         return ""
@@ -327,7 +331,7 @@ def _judge(item: pytest.Item) -> str:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Let the report carry the verdicts to the controlling process, and show a broken budget without a traceback."""
+    """Attach the verdicts to the report, and show a broken budget without a traceback."""
     report = yield
     if call.when == "teardown":
         _forget(item)
@@ -336,9 +340,9 @@ def pytest_runtest_makereport(
     if call.when == "call" and _PAYLOAD in item.stash:
         own = call.excinfo is not None and not isinstance(call.excinfo.value, BudgetExceededError)
         item.stash[_PAYLOAD]["own_failure"] = own
-        # A plain attribute: reports carry what they are given, between processes too.
+        # Reports take their attributes along, to another process too.
         report.__dict__["flops_budget"] = item.stash[_PAYLOAD]
-    # A skip, which an expected failure is too, keeps the form that pytest gave it.
+    # A skipped test and an expected failure keep the form that pytest gave them.
     if call.excinfo is None or report.outcome != "failed":
         return report
     if isinstance(call.excinfo.value, (BudgetExceededError, UsageError)):
@@ -349,7 +353,7 @@ def pytest_runtest_makereport(
 
 
 def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Item) -> TerminalRepr:
-    """The message, which is the whole story; a traceback into this plugin would hide it."""
+    """Return the message alone: a traceback into this plugin would hide it."""
     line, message = (item.location[1] or 0) + 1, str(error)
     if isinstance(error, UsageError):
         line = _line_in(item.path, error) or line
@@ -357,8 +361,7 @@ def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Ite
     copy = type(error)(message).with_traceback(error.__traceback__)
     shown = pytest.ExceptionInfo.from_exception(copy).getrepr(style="value")
     if shown.reprcrash is not None:
-        # Without the exception's name, which would fill the line in the short summary; and one line of it, as pytest
-        # shows all of it there on CI.
+        # The short summary has one line for each test: the first line of the message, without the exception's name.
         shown.reprcrash.message = message.partition("\n")[0]
         shown.reprcrash.path = str(item.path)
         shown.reprcrash.lineno = line
@@ -366,7 +369,7 @@ def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Ite
 
 
 def _line_in(path: Path, error: Exception) -> int | None:
-    """The line of the file from which ``error`` came, the innermost one; None where it came from elsewhere."""
+    """Return the innermost line of the file that ``error`` passed through, or None."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
     return lines[-1] if lines else None
 

@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 @pytest.hookspec
 def pytest_flopsbudget_formulas(config: pytest.Config) -> dict[str, Callable[[Call], int]]:  # type: ignore[empty-body]
-    """Formulas for operators of your own; asked for once a process, before the first test that measures.
+    """Return formulas for operators of your own. Called once in a process, before the first test that measures.
 
     Args:
         config: the run's configuration.
 
     Returns:
-        Operator, as "namespace::name" → a function from its call to its FLOPs, as for `flops_formula`.
+        Name of the operator, "namespace::name" → a function from a `Call` to FLOPs, as for `flops_formula`.
     """
 
 
 @pytest.hookspec
 def pytest_flopsbudget_judged(item: pytest.Item, verdict: Verdict) -> None:
-    """Called for each measurement of a test after its body ran, in the process that ran it, whether it failed or not.
+    """React to the verdict on one measurement. Called after the test's body, in the process that ran it.
 
     Args:
         item: the test.
-        verdict: the measurement and what became of it.
+        verdict: the measurement, its limits, and how it compares with its baseline.
     """

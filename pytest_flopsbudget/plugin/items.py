@@ -11,18 +11,18 @@ if TYPE_CHECKING:
 
 
 def item_nodeid(item: pytest.Item) -> str:
-    """The item's node id as it is without pytest-xdist, which may append the name of a group to it."""
+    """Return the item's node id without the name of a group, which pytest-xdist may append."""
     nodeid = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
     return nodeid if not is_outside_root(item) else f"{item_file(item)}::{nodeid.partition('::')[2]}"
 
 
 def is_outside_root(node: pytest.Item | pytest.Collector) -> bool:
-    """Whether its file is not below pytest's root folder, so that two files' node ids may be the same."""
+    """Return whether its file lies outside of pytest's root folder, where two files may have equal node ids."""
     return not node.path.is_relative_to(node.config.rootpath)
 
 
 def item_file(node: pytest.Item | pytest.Collector) -> str:
-    """The node id of its file; of one outside of pytest's root folder pytest leaves folders or all of it out."""
+    """Return the node id of its file. For a file outside of the root folder, pytest's own leaves folders out."""
     if not is_outside_root(node):
         return node.nodeid.partition("::")[0]
     try:
@@ -32,7 +32,7 @@ def item_file(node: pytest.Item | pytest.Collector) -> str:
 
 
 def as_typed(nodeid: str, config: pytest.Config) -> str:
-    """The node id as it is typed in the folder where pytest was started."""
+    """Return the node id in the form to type in the folder where pytest was started."""
     here = config.invocation_params.dir
     if here == config.rootpath:
         return nodeid

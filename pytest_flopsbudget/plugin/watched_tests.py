@@ -1,4 +1,4 @@
-"""Tests that are watched while they run, though they never ask for the fixture."""
+"""Measure tests that do not ask for the fixture, by watching what they run."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def watching(item: pytest.Item, budget: FlopsBudget) -> Iterator[None]:
     """Let ``budget`` measure the call phase of a test.
 
-    Of a hypothesis test, which runs many examples, each is measured by itself; of a unittest's, the test method alone,
-    whose `setUp` runs in the call phase too.
+    A hypothesis test runs many examples, and each example is one measurement. Of a unittest, only the test method is
+    measured, since `setUp` runs in the call phase too.
     """
     handle = getattr(getattr(item, "obj", None), "hypothesis", None)
     instance = getattr(item, "instance", None)
@@ -46,7 +46,7 @@ def watching(item: pytest.Item, budget: FlopsBudget) -> Iterator[None]:
 
 
 def _watched(function: Callable[..., Any], budget: FlopsBudget) -> Callable[..., Any]:
-    """``function``, watched in each of its calls."""
+    """Return a function that calls ``function`` and watches each call."""
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
