@@ -24,6 +24,7 @@ FLOORS = (
     ("reports",),
     ("reports/ci", "reports/markdown", "reports/terminal"),
     ("commands",),
+    ("counting/torch_private",),
     ("counting/tensors", "counting/isolation"),
     ("counting/costs",),
     ("counting/operators", "counting/distributed"),
@@ -62,8 +63,13 @@ def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
 
 
 def room_of(path: Path) -> str:
-    """The folder that a file lies in; the file itself where it lies directly in the package."""
+    """The folder that a file lies in; the file itself where it lies directly in the package.
+
+    `torch_private` lies beside the entrances of its folder, and is a room below all others there.
+    """
     folder = path.parent.relative_to(PACKAGE).as_posix()
+    if path.stem == "torch_private":
+        return f"{folder}/{path.stem}"
     return path.stem if folder == "." else folder
 
 
