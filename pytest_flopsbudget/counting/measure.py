@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,6 +13,7 @@ from pytest_flopsbudget.counting.inputs import find_inputs
 from pytest_flopsbudget.counting.isolation.global_state import gc_paused
 from pytest_flopsbudget.counting.isolation.threads import serves_a_measurement
 from pytest_flopsbudget.counting.run import _Run
+from pytest_flopsbudget.counting.torch_private import compiler_is_loaded
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.hardware.catalog import resolve_devices
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
-_COMPILER = "torch._dynamo"
 #: A measurement changes modes and attributes that all threads of the process share.
 _ONE_AT_A_TIME = threading.RLock()
 
@@ -113,13 +112,13 @@ def _measured(run: _Run) -> Complexity:
 
 def _uncompiled(attempt: Callable[[], _T]) -> _T:
     """Run again where the model loaded the compiler on its way: only a loaded one can be told to stay out."""
-    if _COMPILER not in sys.modules:
+    if not compiler_is_loaded():
         try:
             result = attempt()
         except Exception:
-            if _COMPILER not in sys.modules:
+            if not compiler_is_loaded():
                 raise
         else:
-            if _COMPILER not in sys.modules:
+            if not compiler_is_loaded():
                 return result
     return attempt()

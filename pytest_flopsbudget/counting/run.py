@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
 from pytest_flopsbudget.counting.cloning.cloner import Cloner, clone_sharing_data, clone_to_meta, unwrap_compiled
@@ -24,6 +23,7 @@ from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
 from pytest_flopsbudget.counting.meta.known_values import MAX_INTEGER_ELEMENTS
 from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
+from pytest_flopsbudget.counting.torch_private import FakeTensor
 from pytest_flopsbudget.counting.tracing.labels import name_of, signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked

@@ -258,7 +258,9 @@ def backward_code() -> CodeType:
 # Tensors.
 
 #: Makes a tensor of a subclass over the same data.
-make_subclass = _function("torch:Tensor._make_subclass", "Cloning parameters")
+make_subclass: Callable[[type[torch.Tensor], torch.Tensor, bool], torch.Tensor] = _function(
+    "torch:Tensor._make_subclass", "Cloning parameters"
+)
 is_view: Callable[[torch.Tensor], bool] = _function("torch:Tensor._is_view", "Following autocast on shapes")
 indices_of: Callable[[torch.Tensor], torch.Tensor] = _function("torch:Tensor._indices", "Counting sparse tensors")
 values_of: Callable[[torch.Tensor], torch.Tensor] = _function("torch:Tensor._values", "Counting sparse tensors")
@@ -360,6 +362,7 @@ triton_kernels = _imported_later(
 
 fake_store = _imported_later("torch.testing._internal.distributed.fake_pg:FakeStore", "flops_budget.world")
 fake_work = _imported_later("torch._C._distributed_c10d:FakeWork", "Counting collectives that write in place")
+unbox_process_group = _imported_later("torch._C._distributed_c10d:ProcessGroup.unbox", "Counting collectives")
 resolve_process_group = _imported_later("torch._C._distributed_c10d:_resolve_process_group", "Counting collectives")
 #: The module of collectives that return before they are done. Without it, nothing is waited for.
 ASYNC_COLLECTIVES = "torch.distributed._functional_collectives"

@@ -6,12 +6,10 @@ No double, no shapes, nothing put back: operators run as they are, and pass by a
 from __future__ import annotations
 
 import functools
-import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.utils._python_dispatch import _disable_current_modes
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
 from pytest_flopsbudget.counting.cloning.cloner import unwrap_compiled
@@ -20,6 +18,7 @@ from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
+from pytest_flopsbudget.counting.torch_private import compiler_is_loaded, disable_current_modes
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.resident import record_module_tensors
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity, Operator
 
 
-_COMPILER = "torch._dynamo"
 #: What a call of a module is when nobody watches.
 _CALL = torch.nn.Module.__call__
 
@@ -67,7 +65,7 @@ class Watch:
         with ExitStack() as stack:
             stack.enter_context(undispatched_noted(tracer))
             stack.enter_context(flex_attention.countable(on_meta=False))
-            if _COMPILER not in sys.modules:
+            if not compiler_is_loaded():
                 # Only a loaded compiler can be told to stay out.
                 stack.enter_context(patched([(torch, "compile", self._compile_of(torch.compile))]))
             stack.enter_context(following_steps(tracer.steps))
@@ -76,7 +74,7 @@ class Watch:
             stack.enter_context(patched([(torch.nn.Module, "__call__", self._call_of(tracer))]))
             stack.enter_context(tracer)
             self._stack = stack.pop_all()
-        if _COMPILER in sys.modules:
+        if compiler_is_loaded():
             self._keep_compiler_out()
         return self
 
@@ -216,7 +214,7 @@ def _run_compiled(
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")
-        with stance, patched([(torch.nn.Module, "__call__", _CALL)]), _disable_current_modes():
+        with stance, patched([(torch.nn.Module, "__call__", _CALL)]), disable_current_modes():
             output = before(module, *args, **kwargs)
     for node in {tensor.grad_fn for tensor in iterate_tensors(output) if tensor.grad_fn is not None}:
         node.register_prehook(lambda _gradients: tracer.note_unknown("torch.compile"))

@@ -34,6 +34,7 @@ from pytest_flopsbudget.counting.tensors.objects import (
     is_cloneable,
     slots_of,
 )
+from pytest_flopsbudget.counting.torch_private import COMPILED_FROM, make_subclass, original_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,9 +115,9 @@ def unwrap_compiled(value: Any) -> Any:
     """What ``torch.compile`` was given: compiling changes how a model is run, not its work."""
     while True:
         if type(value).__name__ == "OptimizedModule":
-            original = value._orig_mod  # noqa: SLF001 -- where ``torch.compile`` keeps it
+            original = original_module(value)
         else:
-            original = attributes_of(value).get("_torchdynamo_orig_callable")
+            original = attributes_of(value).get(COMPILED_FROM)
         if original is None:
             return value
         value = original
@@ -228,7 +229,7 @@ class Cloner:
             if id(part) in known:
                 continue
             kind: type = type(part)
-            if _is_ordinary(kind) and "_torchdynamo_orig_callable" not in part.__dict__:
+            if _is_ordinary(kind) and COMPILED_FROM not in part.__dict__:
                 clone: Any = object.__new__(kind)
             else:
                 original = unwrap_compiled(part)
@@ -529,7 +530,7 @@ class Cloner:
 
     def _clone_parameter(self, parameter: torch.Tensor) -> torch.Tensor:
         # What its constructor comes to, for a plain tensor.
-        return torch.Tensor._make_subclass(torch.nn.Parameter, self._clone_plain(parameter), parameter.requires_grad)  # noqa: SLF001
+        return make_subclass(torch.nn.Parameter, self._clone_plain(parameter), parameter.requires_grad)
 
     def _clone_uninitialized(self, tensor: torch.Tensor) -> torch.Tensor:
         """A lazy module gives it a shape when it is called."""

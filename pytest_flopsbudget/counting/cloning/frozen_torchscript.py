@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.torch_private import function_from_graph, is_tensor_type
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def expose_kernels(module: torch.jit.ScriptModule) -> torch.nn.Module:
     if itself.uses():
         raise _not_counted("attributes that are not frozen")
     graph.eraseInput(0)
-    return _Frozen(torch._C._create_function_from_graph("forward", graph))  # noqa: SLF001 -- torch has no public way
+    return _Frozen(function_from_graph("forward", graph))
 
 
 def _replace(graph: Any, node: Any) -> None:
@@ -94,7 +95,7 @@ def _replace(graph: Any, node: Any) -> None:
 
 
 def _is_tensor(value: Any) -> bool:
-    return bool(value.type().isSubtypeOf(torch._C.TensorType.get()))  # noqa: SLF001
+    return is_tensor_type(value.type())
 
 
 def _inserted(graph: Any, kind: str, *inputs: Any) -> Any:

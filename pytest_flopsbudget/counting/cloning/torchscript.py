@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from pytest_flopsbudget.counting.torch_private import inline_calls, script_methods
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,11 +43,10 @@ def refuse_memory_readers(scripted: Any) -> None:
 def _graphs(scripted: Any) -> Iterator[Any]:
     owners = [scripted]
     if isinstance(scripted, torch.jit.ScriptModule):
-        inner: Any = scripted._c  # noqa: SLF001 -- what TorchScript runs
-        owners = [inner._get_method(name) for name in inner._method_names()]  # noqa: SLF001
+        owners = script_methods(scripted)
     for owner in owners:
         graph = owner.graph.copy()
-        torch._C._jit_pass_inline(graph)  # noqa: SLF001 -- there is no public way to see what is called
+        inline_calls(graph)
         yield graph
 
 

@@ -12,6 +12,7 @@ import torch
 from pytest_flopsbudget.counting.costs.elementary import elements, is_float, real_parts
 from pytest_flopsbudget.counting.costs.elementwise import operations, scaling
 from pytest_flopsbudget.counting.costs.registry import other_formula
+from pytest_flopsbudget.counting.torch_private import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -136,5 +137,5 @@ def _embedding_bag_weights_backward(call: Call) -> int:
 @other_formula("aten._coalesce")
 def _coalesce(call: Call) -> int:
     """Values of one place are added up: at most all but one are."""
-    values = call.tensor("self")._values()  # noqa: SLF001 -- of a tensor that is not coalesced there is no other way
+    values = values_of(call.tensor("self"))
     return real_parts(values) * elements([values])

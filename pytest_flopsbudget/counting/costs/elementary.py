@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+from pytest_flopsbudget.counting.torch_private import values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,5 +64,5 @@ def stored_elements(tensor: torch.Tensor) -> int:
     """Elements that the tensor holds in memory: all of a dense one, those stored of a sparse one."""
     if tensor.layout is torch.strided or tensor.is_mkldnn or tensor.is_nested:
         return tensor.numel()
-    values = tensor._values() if tensor.layout is torch.sparse_coo else tensor.values()  # noqa: SLF001
+    values = values_of(tensor) if tensor.layout is torch.sparse_coo else tensor.values()
     return values.numel()

@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+from pytest_flopsbudget.counting.torch_private import resolve_process_group, unbox_process_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,16 +67,14 @@ def _scattered_product(call: Call) -> int:
 
 def group_size(call: Call) -> int:
     """Of how many ranks the group is that the call is for."""
-    from torch._C import _distributed_c10d as c10d  # noqa: PLC0415 -- not every PyTorch is built with it
-
     names = call.names
     if "group_size" in names:
         return int(call["group_size"])
     if "process_group" in names:
-        return int(c10d.ProcessGroup.unbox(call["process_group"]).size())
+        return int(unbox_process_group()(call["process_group"]).size())
     if "group_name" in names:
         group: Any = call["group_name"]  # or the group itself
-        return int((c10d._resolve_process_group(group) if isinstance(group, str) else group).size())  # type: ignore[arg-type] # noqa: SLF001
+        return int((resolve_process_group()(group) if isinstance(group, str) else group).size())
     return _AT_LEAST
 
 

@@ -24,13 +24,14 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from pytest_flopsbudget.counting.costs.distances import norm_terms, p_norm
 from pytest_flopsbudget.counting.costs.elementary import real_parts, stored_elements
 from pytest_flopsbudget.counting.costs.registry import other_formula
+from pytest_flopsbudget.counting.torch_private import current_autograd_node
 
 if TYPE_CHECKING:
+    import torch
+
     from pytest_flopsbudget.counting.costs.registry import Call
 
 _STATISTICS = 4  # sum, subtract mean, square, sum
@@ -105,7 +106,7 @@ def _updated_batch_norm_backward(call: Call) -> int:
 @other_formula("aten.cudnn_batch_norm_backward", "aten.miopen_batch_norm_backward")
 def _fused_batch_norm_backward(call: Call) -> int:
     """For training only. The kernel computes every gradient; only autograd knows which of them anybody asked for."""
-    node: Any = torch._C._current_autograd_node()  # noqa: SLF001 -- the one way to ask
+    node: Any = current_autograd_node()
     # In the order of the forward operator: input, weight, bias.
     asked = [True] * 3 if node is None else [function is not None for function, _ in node.next_functions[:3]]
     return _batch_norm_gradients(True, *asked) * _elements(call.tensor("grad_output"))

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import torch
-
 from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
+from pytest_flopsbudget.counting.torch_private import current_autograd_node
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import torch
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
@@ -43,7 +44,7 @@ def _mkldnn_layer(call: Call) -> int:
 
 def gradients_asked() -> list[bool]:
     """Which gradients are asked for of the node that autograd runs now, in the forward operator's order."""
-    node = torch._C._current_autograd_node()  # noqa: SLF001 -- the one way to ask
+    node = current_autograd_node()
     return [] if node is None else [function is not None for function, _ in node.next_functions]
 
 

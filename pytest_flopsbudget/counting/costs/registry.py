@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from pytest_flopsbudget.counting.torch_private import OpOverload, schema_of
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import OPERATOR
 
@@ -37,9 +38,9 @@ _REGISTERED: dict[str, CostFormula] = {}
 
 
 @cache  # of PyTorch's operators, so nothing ever has to reset it
-def _signature(operator: torch._ops.OpOverload) -> tuple[str, tuple[str, ...], dict[str, Any]]:
+def _signature(operator: OpOverload) -> tuple[str, tuple[str, ...], dict[str, Any]]:
     """The operator's name, the names of its arguments, and the defaults of those that have one."""
-    schema = operator._schema  # noqa: SLF001 -- torch names it so
+    schema = schema_of(operator)
     names = tuple(argument.name for argument in schema.arguments)
     defaults = {item.name: item.default_value for item in schema.arguments if item.has_default_value()}
     return schema.name.replace("::", "."), names, defaults
@@ -53,9 +54,7 @@ class Call:
 
     __slots__ = ("_arguments", "args", "kwargs", "name", "output")
 
-    def __init__(
-        self, operator: torch._ops.OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
-    ) -> None:
+    def __init__(self, operator: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> None:
         name, names, defaults = _signature(operator)
         #: The operator's name, without overload: "aten.mm".
         self.name = name

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch.jit import optimized_execution  # type: ignore[attr-defined] # public, by its documentation
-from torch.utils._python_dispatch import _disable_current_modes
+
+from pytest_flopsbudget.counting.torch_private import (
+    compiler_is_loaded,
+    count_dispatch_modes,
+    disable_current_modes,
+    require_attributes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +49,7 @@ def measurement_depth() -> int:
 @contextmanager
 def state_restored() -> Iterator[None]:
     """Leave the modes and the random states as they were, and keep away who follows what runs."""
+    require_attributes()
     with ExitStack() as stack:
         stack.callback(setattr, _MEASUREMENTS, "depth", _MEASUREMENTS.depth)
         _MEASUREMENTS.depth += 1
@@ -54,8 +61,8 @@ def state_restored() -> Iterator[None]:
             stack.enter_context(torch.inference_mode(mode=False))
             torch.set_grad_enabled(grad)
         # A fake tensor mode around the measurement would make our own tensors fake.
-        if torch._C._len_torch_dispatch_stack():  # noqa: SLF001 -- the context loads much of PyTorch's compiler
-            stack.enter_context(_disable_current_modes())
+        if count_dispatch_modes():
+            stack.enter_context(disable_current_modes())
         yield
 
 
@@ -63,7 +70,7 @@ def state_restored() -> Iterator[None]:
 def isolated() -> Iterator[None]:
     """Take the same path in every mode, and leave the modes and the random states as they were."""
     with state_restored(), ExitStack() as stack:
-        if "torch._dynamo" in sys.modules:
+        if compiler_is_loaded():
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         # TorchScript's optimizer would fold our tensors into the functions that it keeps, compare its constants by
         # operators of ATen's, and fuse others out of sight.

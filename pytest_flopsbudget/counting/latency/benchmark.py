@@ -19,6 +19,7 @@ from pytest_flopsbudget.counting.latency.machine import describe_hardware, devic
 from pytest_flopsbudget.counting.latency.timed_copy import TimedCopy
 from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, WriteGuard
 from pytest_flopsbudget.counting.run import find_tensor_without_data, run_backward
+from pytest_flopsbudget.counting.torch_private import COMPILER_ERRORS
 from pytest_flopsbudget.counting.tracing.labels import name_of
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.results.complexity import Latency
@@ -230,7 +231,7 @@ def _refuse_uncompilable(error: Exception, name: str) -> None:
         UsageError: it is.
     """
     homes = {kind.__module__ for cause in _causes(error) for kind in type(cause).__mro__}
-    if not homes & {"torch._dynamo.exc", "torch._inductor.exc"} & sys.modules.keys():
+    if not homes & COMPILER_ERRORS & sys.modules.keys():
         return
     # PyTorch has who failed on the first line, and why on the second.
     reason = " ".join(str(error).split("\n", 2)[:2]).strip()

@@ -6,12 +6,12 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopsbudget.counting.cloning.cloner import Cloner, unwrap_compiled
 from pytest_flopsbudget.counting.cloning.frozen_torchscript import hides_kernels
 from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
 from pytest_flopsbudget.counting.tensors.objects import attributes_of, create_blank
+from pytest_flopsbudget.counting.torch_private import FakeTensor, neg_view
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class _TensorCopier:
         copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         copy.set_(self._storages[identity][1], tensor.storage_offset(), tensor.shape, tensor.stride())
         copy = copy.conj() if tensor.is_conj() else copy
-        return torch._neg_view(copy) if tensor.is_neg() else copy  # noqa: SLF001 -- which only views have
+        return neg_view(copy) if tensor.is_neg() else copy
 
 
 def _settings_of(compiled: Any) -> Callable[[Any], Any]:

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._ops import OpOverload
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher, tensors_in
+from pytest_flopsbudget.counting.torch_private import DispatchMode, OpOverload, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -24,10 +23,8 @@ class ForeignTensorError(Exception):
     """A run is about to change a tensor that it neither owns nor made."""
 
 
-class WriteGuard(TorchDispatchMode):
+class WriteGuard(DispatchMode):
     """Runs operators as they are, but for those that write to what is somebody else's, or give it a gradient."""
-
-    supports_higher_order_operators = True
 
     def __init__(self, owned: Iterable[torch.Tensor], *, gradients: bool) -> None:
         """Let ``own`` be changed, and whatever the run makes.
@@ -36,13 +33,9 @@ class WriteGuard(TorchDispatchMode):
             owned: the tensors that belong to the run.
             gradients: whether there may be a backward pass, which leaves gradients on all leaves that take some.
         """
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._known = {identity for tensor in owned for identity in _storages(tensor)}
         self._gradients = gradients
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False  # as in `tracer`
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -83,7 +76,7 @@ def _only_reads_statistics(func: OpOverload, args: Sequence[Any], kwargs: Mappin
     """Whether it is a batch norm in evaluation, which writes to nothing, though it may in training."""
     if "batch_norm" not in func.name():
         return False
-    names = [argument.name for argument in func._schema.arguments]  # noqa: SLF001
+    names = [argument.name for argument in schema_of(func).arguments]
     return dict(zip(names, args)).get("training", kwargs.get("training")) is False  # noqa: B905 -- the rest are defaults
 
 

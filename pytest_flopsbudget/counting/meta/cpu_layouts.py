@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._prims_common import suggest_memory_format
 
 from pytest_flopsbudget.counting.costs.recurrent import kept_bytes
+from pytest_flopsbudget.counting.torch_private import suggest_memory_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -26,6 +26,7 @@ from pytest_flopsbudget.counting.costs.messages import message_of
 from pytest_flopsbudget.counting.operators.traffic import launches, memory_traffic, moves_nothing
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work, dtype_of, precision_of
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+from pytest_flopsbudget.counting.torch_private import OpOverload, has_kernel, is_tensor_type, schema_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,8 +86,8 @@ class OperatorInfo:
         "written",
     )
 
-    def __init__(self, operator: torch._ops.OpOverload) -> None:
-        schema = operator._schema  # noqa: SLF001 -- torch's own name for it, used throughout its Python code
+    def __init__(self, operator: OpOverload) -> None:
+        schema = schema_of(operator)
         arguments = schema.arguments  # made anew whenever it is asked for
         tags = set(operator.tags)
         self.operator = operator
@@ -94,12 +95,8 @@ class OperatorInfo:
         self.name = str(operator).rpartition(".")[0]
         #: Whether it is made of other operators, which are to be counted in its place. Such an operator arrives whole
         #: only under inference mode.
-        self.decomposes = torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: SLF001
-            operator.name(), "CompositeImplicitAutograd"
-        )
-        self.has_nested_kernel = self.decomposes and torch._C._dispatch_has_kernel_for_dispatch_key(  # noqa: SLF001
-            operator.name(), "NestedTensorCPU"
-        )
+        self.decomposes = has_kernel(operator.name(), "CompositeImplicitAutograd")
+        self.has_nested_kernel = self.decomposes and has_kernel(operator.name(), "NestedTensorCPU")
         #: Whether the sizes or values of its outputs depend on data.
         self.needs_data = bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags)
         self.has_device = any(argument.name == "device" for argument in arguments)
@@ -114,7 +111,7 @@ class OperatorInfo:
                 and not self.takes_tensors
                 and not self.is_random
                 and "empty" not in self.name
-                and schema.returns[0].type.isSubtypeOf(torch._C.TensorType.get())  # noqa: SLF001
+                and is_tensor_type(schema.returns[0].type)
             )
             if schema.returns
             else False
@@ -162,13 +159,13 @@ class OperatorInfo:
             self.behaviour == "alias"
             and not (self.written or self.needs_data or self.registered or self.formula or self.other_formula)
             and bool(arguments)
-            and arguments[0].type.isSubtypeOf(torch._C.TensorType.get())  # noqa: SLF001
+            and is_tensor_type(arguments[0].type)
             and self._is_free(schema, tags)
         )
         #: Whether it computes nothing and moves no data either.
         self.moves_nothing = moves_nothing(self)
 
-    def _behaviour(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> tuple[Behaviour, tuple[int, ...]]:
+    def _behaviour(self, schema: torch.FunctionSchema, tags: set[torch.Tag]) -> tuple[Behaviour, tuple[int, ...]]:
         if self.name in _UNDECLARED_VIEWS:
             return "alias", ()
         aliased = [result.alias_info for result in schema.returns]
@@ -198,7 +195,7 @@ class OperatorInfo:
             return elementary
         return reduction if _REDUCTION in tags else None
 
-    def _is_free(self, schema: torch._C.FunctionSchema, tags: set[torch.Tag]) -> bool:
+    def _is_free(self, schema: torch.FunctionSchema, tags: set[torch.Tag]) -> bool:
         if self.name.startswith(("prim.", "profiler.")):
             return True  # the dispatcher's questions about a tensor: its device, its layout; marks in a trace
         if is_free(self.name):
@@ -216,7 +213,7 @@ class OperatorInfo:
             if position < len(args):
                 yield from tensors_in(args[position])
             else:
-                yield from tensors_in(kwargs.get(self.operator._schema.arguments[position].name))  # noqa: SLF001
+                yield from tensors_in(kwargs.get(schema_of(self.operator).arguments[position].name))
 
     def runs_nested(self, args: Sequence[Any]) -> bool:
         """Whether the operator runs as one on nested tensors, though it is made of others for plain ones."""
@@ -291,7 +288,7 @@ def _components(
         yield component(args, index), keywords, component(output, index)
 
 
-def _flop_counter_formula(operator: torch._ops.OpOverload) -> Formula | None:
+def _flop_counter_formula(operator: OpOverload) -> Formula | None:
     """A formula that somebody registered with PyTorch's own counter, `torch.utils.flop_counter.register_flop_formula`.
 
     Many libraries register theirs there. Not imported to look: who registered one has imported it.
@@ -306,10 +303,10 @@ def _flop_counter_formula(operator: torch._ops.OpOverload) -> Formula | None:
 
 
 #: Facts about PyTorch's operators, so nothing ever has to reset it.
-_INFOS: dict[torch._ops.OpOverload, OperatorInfo] = {}
+_INFOS: dict[OpOverload, OperatorInfo] = {}
 
 
-def operator_info(operator: torch._ops.OpOverload) -> OperatorInfo:
+def operator_info(operator: OpOverload) -> OperatorInfo:
     """What is known of ``operator``; looked up once a process, or until somebody registers a formula for it."""
     info = _INFOS.get(operator)
     if info is None or not info.known or info.registered is not registered_formula(info.name):

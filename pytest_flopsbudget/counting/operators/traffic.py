@@ -14,6 +14,7 @@ import torch
 from pytest_flopsbudget.counting.costs import Call
 from pytest_flopsbudget.counting.costs.recurrent import kept_bytes
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+from pytest_flopsbudget.counting.torch_private import indices_of, values_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -106,7 +107,7 @@ def bytes_touched(tensor: torch.Tensor) -> int:
 def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     """What a sparse tensor consists of."""
     if tensor.layout is torch.sparse_coo:
-        return [tensor._indices(), tensor._values()]  # noqa: SLF001 -- `indices` wants them coalesced
+        return [indices_of(tensor), values_of(tensor)]
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):

@@ -18,6 +18,9 @@ _META = torch.device("meta")
 
 _INTEGERS = frozenset((int,))
 
+#: What `torch.Tensor` has as ``__torch_dispatch__``: the sign that a class leaves it to the dispatcher.
+_NOT_OVERRIDDEN = torch.Tensor.__torch_dispatch__
+
 #: The classes of nearly all tensors.
 PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
@@ -25,7 +28,7 @@ PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 def has_no_dispatcher(kind: type) -> bool:
     """Whether the dispatcher treats tensors of this class like plain ones."""
     rule = getattr(kind, "__torch_dispatch__", None)
-    return rule is torch._C._disabled_torch_dispatch_impl  # noqa: SLF001
+    return rule is _NOT_OVERRIDDEN
 
 
 def is_wrapper(tensor: torch.Tensor) -> bool:
