@@ -33,7 +33,7 @@ class TestChanges:
         new = side(same=linear(4), expensive=linear(5), cheaper=linear(3), come=linear(8), other=linear(4))
         new |= side(other=replace(linear(4), inputs=("float16[2, 4]",)))
         assert told(old, new) == [
-            ("regressed", "a.py::dearer"),
+            ("regressed", "a.py::expensive"),
             ("improved", "a.py::cheaper"),
             ("changed", "a.py::other"),
             ("new", "a.py::come"),
