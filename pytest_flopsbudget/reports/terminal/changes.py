@@ -11,7 +11,8 @@ from pytest_flopsbudget.quantities.formatting import format_percent, format_valu
 from pytest_flopsbudget.quantities.metrics import METRICS
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.failure import what_grew
-from pytest_flopsbudget.reports.terminal.screen import empty_table, end_of
+from pytest_flopsbudget.reports.terminal.screen import end_of
+from pytest_flopsbudget.reports.terminal.table import Column, ElasticColumn, build_table
 from pytest_flopsbudget.reports.wording import format_change, pluralize, visible
 from pytest_flopsbudget.results.changes import KINDS, differing
 
@@ -97,22 +98,18 @@ _RAN = {"shapes": "on shapes alone", "real": "on real data", "watched": "as the 
 
 
 def _table(differences: Sequence[Change], screen: Screen) -> Table:
-    rows: list[tuple[str, tuple[str, ...], str]] = []
+    names, rows = [], []
     for kind in KINDS:
         of_kind = [change for change in differences if change.kind == kind]
-        style = _STYLES.get(kind, "")
-        rows += [(label(change.key), row(change), style) for change in of_kind[:_MAX_ROWS]]
+        names += [label(change.key) for change in of_kind[:_MAX_ROWS]]
+        rows += [row(change) for change in of_kind[:_MAX_ROWS]]
         if len(of_kind) > _MAX_ROWS:
-            rows.append((f"and {len(of_kind) - _MAX_ROWS:,} more", ("", "", "", "", kind), style))
-    widths = [max(len(head), *(len(own[i]) for _, own, _ in rows)) for i, head in enumerate(HEADS)]
-    room = screen.room_beside(widths)
-    table = empty_table(screen)
-    table.add_column("measurement", no_wrap=True, width=room)
-    for head, width in zip(HEADS, widths, strict=True):
-        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True, width=width)
-    for name, own, style in rows:
-        table.add_row(end_of(name, room, screen), *own[:-1], Text(own[-1], style=style))
-    return table
+            names.append(f"and {len(of_kind) - _MAX_ROWS:,} more")
+            rows.append(("", "", "", "", kind))
+    *amounts, kinds = zip(*rows, strict=True)
+    columns = [Column(head, cells) for head, cells in zip(HEADS, amounts, strict=False)]
+    columns.append(Column(HEADS[-1], [Text(kind, style=_STYLES.get(kind, "")) for kind in kinds], "left"))
+    return build_table(ElasticColumn("measurement", names, end_of), columns, screen)
 
 
 def _flops_change(change: Change) -> str:

@@ -17,8 +17,8 @@ from pytest_flopsbudget.reports.advice import NAMES, AdviceTarget, describe_boun
 from pytest_flopsbudget.reports.cells import change, percent, used
 from pytest_flopsbudget.reports.failure import unknown_operators
 from pytest_flopsbudget.reports.terminal.explain_tables import modules, operators, phases
-from pytest_flopsbudget.reports.terminal.screen import empty_table
 from pytest_flopsbudget.reports.terminal.summary import STYLES
+from pytest_flopsbudget.reports.terminal.table import empty_table
 from pytest_flopsbudget.reports.wording import format_amount, pluralize
 from pytest_flopsbudget.results.module_tree import build_module_tree, rank_groups, share_of_total
 from pytest_flopsbudget.results.verdict import DEFAULT_NAME

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_flopsbudget.quantities.metrics import key_for
 from pytest_flopsbudget.reports.cells import amount, percent
-from pytest_flopsbudget.reports.terminal.screen import MIN_ROOM, empty_table, start_of
+from pytest_flopsbudget.reports.terminal.screen import start_of
+from pytest_flopsbudget.reports.terminal.table import MIN_ROOM, Column, ElasticColumn, build_table, drop_columns
 from pytest_flopsbudget.results.module_tree import share_of_total, weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rich.console import JustifyMethod
     from rich.table import Table
 
     from pytest_flopsbudget.reports.terminal.screen import Screen
@@ -30,16 +30,6 @@ _MAX_CHILDREN = 8
 _MIN_SHARE = Fraction(1, 100)
 #: Characters that the first column keeps, as far as columns beside it can be left out.
 _ROOM = 26
-
-
-class _Column(NamedTuple):
-    """A column beside the first one."""
-
-    head: str
-    cells: Sequence[str]
-    #: Where there is no room for all, those of the highest number are left out first.
-    matters: int
-    justify: JustifyMethod = "right"
 
 
 class _Row(NamedTuple):
@@ -94,7 +84,7 @@ def modules(complexity: Complexity, root: ModuleGroup, device: str | None, scree
     rows = [*_opened(root, complexity.metrics, device).rows()]
     widest = max(MIN_ROOM, screen.width // 4)
     columns = [
-        _Column("class", [start_of(screen.safe(row.kind), widest, screen) for row in rows], 5, "left"),
+        Column("class", [start_of(screen.safe(row.kind), widest, screen) for row in rows], "left", "crop", 5),
         *_shares([row.metrics for row in rows], complexity, device, params=True),
     ]
     return _table("module", [row.name for row in rows], columns, screen)
@@ -118,7 +108,7 @@ def operators(complexity: Complexity, device: str | None, screen: Screen) -> Ite
         parts.append(_sum((metrics for *_, metrics in left), total))
         calls.append(sum(found[name][0] for _, name, _ in left))
     columns = [
-        _Column("calls", [f"{number:,}" for number in calls], 3),
+        Column("calls", [f"{number:,}" for number in calls], drop_order=3, overflow="crop"),
         _amounts("FLOPs", "total_flops", parts, 2),
         _amounts("bytes", "memory_traffic", parts, 2),
         _amounts("FLOPs/B", "arithmetic_intensity", parts, 4),
@@ -126,7 +116,7 @@ def operators(complexity: Complexity, device: str | None, screen: Screen) -> Ite
     if device is not None:
         key = key_for("time", device)
         columns.append(_amounts("least time", key, parts, 1))
-        columns.append(_Column("time", [percent(share_of_total(one, total, key)) for one in parts], 0))
+        columns.append(Column("time", [percent(share_of_total(one, total, key)) for one in parts], overflow="crop"))
     yield _table("operator", names, [column for column in columns if any(column.cells)], screen)
 
 
@@ -167,42 +157,27 @@ def _sum(parts: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, i
     return metrics
 
 
-def _amounts(head: str, key: str, parts: Sequence[Mapping[str, int]], matters: int) -> _Column:
+def _amounts(head: str, key: str, parts: Sequence[Mapping[str, int]], drop_order: int) -> Column:
     """The value of a metric of each; the unit of work stands in the head."""
-    return _Column(head, [re.sub("FLOPs.*", "", amount(metrics, key)).rstrip() for metrics in parts], matters)
+    cells = [re.sub("FLOPs.*", "", amount(metrics, key)).rstrip() for metrics in parts]
+    return Column(head, cells, overflow="crop", drop_order=drop_order)
 
 
 def _shares(
     parts: Sequence[Mapping[str, int]], complexity: Complexity, device: str | None, *, params: bool = False
-) -> list[_Column]:
+) -> list[Column]:
     keys = {"FLOPs": ("total_flops", 1), "params": ("params", 3), "bytes": ("memory_traffic", 2)}
     if not params:
         del keys["params"]
     if device is not None:
         keys["time"] = (key_for("time", device), 0)
-    columns = [
-        _Column(head, [percent(share_of_total(metrics, complexity.metrics, key)) for metrics in parts], matters)
-        for head, (key, matters) in keys.items()
-    ]
+    columns = []
+    for head, (key, drop_order) in keys.items():
+        cells = [percent(share_of_total(metrics, complexity.metrics, key)) for metrics in parts]
+        columns.append(Column(head, cells, overflow="crop", drop_order=drop_order))
     return [column for column in columns if any(column.cells)]
 
 
-def _table(head: str, names: Sequence[str], columns: Sequence[_Column], screen: Screen) -> Table:
-    kept = list(columns)
-    while len(kept) > 1 and screen.room_beside(_widths(kept)) < _ROOM:
-        kept.remove(max(kept, key=lambda column: column.matters))
-    widths = _widths(kept)
-    shown = [screen.safe(name) for name in names]
-    # No wider than it has to be, so that the numbers stand beside the names.
-    room = min(screen.room_beside(widths), max(map(len, (head, *shown))))
-    table = empty_table(screen)
-    table.add_column(head, no_wrap=True, width=room, overflow="crop")
-    for column, width in zip(kept, widths, strict=True):
-        table.add_column(column.head, justify=column.justify, no_wrap=True, width=width, overflow="crop")
-    for name, *cells in zip(shown, *(column.cells for column in kept), strict=True):
-        table.add_row(start_of(name, room, screen), *cells)
-    return table
-
-
-def _widths(columns: Iterable[_Column]) -> list[int]:
-    return [max(map(len, (column.head, *column.cells))) for column in columns]
+def _table(head: str, names: Sequence[str], columns: Sequence[Column], screen: Screen) -> Table:
+    first = ElasticColumn(head, [screen.safe(name) for name in names], start_of, overflow="crop", shrinks=True)
+    return build_table(first, drop_columns(columns, _ROOM, screen), screen)

@@ -10,7 +10,8 @@ from pytest_flopsbudget.quantities.formatting import format_percent, format_valu
 from pytest_flopsbudget.quantities.metrics import METRICS, metric_of, title_of
 from pytest_flopsbudget.reports import cells
 from pytest_flopsbudget.reports.terminal.chart import chart, sparkline
-from pytest_flopsbudget.reports.terminal.screen import empty_table, end_of, start_of
+from pytest_flopsbudget.reports.terminal.screen import end_of, start_of
+from pytest_flopsbudget.reports.terminal.table import Column, ElasticColumn, build_table
 from pytest_flopsbudget.reports.wording import visible
 
 if TYPE_CHECKING:
@@ -71,20 +72,15 @@ def overview(chosen: Iterable[Series], key: str, screen: Screen) -> list[str]:
         rows.append(
             (_in_words(series.points[-1]), (f"{len(points) - 1:,}", spark, last, change, points[0].revision.date))
         )
-    widths = [max([len(head), *(len(row[i]) for _, row in rows)]) for i, head in enumerate(heads)]
-    room = screen.room_beside(widths)
-    table = empty_table(screen)
-    table.add_column("measurement", no_wrap=True, width=room)
-    for head, width in zip(heads, widths, strict=True):
-        left = head in {"past", "since"}
-        table.add_column(head, justify="left" if left else "right", no_wrap=True, width=width)
-    for label, row in rows:
-        table.add_row(end_of(label, room, screen), *row)
-    return screen.lines(table)
+    columns = [
+        Column(head, [row[i] for _, row in rows], "left" if head in {"past", "since"} else "right")
+        for i, head in enumerate(heads)
+    ]
+    measurements = ElasticColumn("measurement", [label for label, _ in rows], end_of)
+    return screen.lines(build_table(measurements, columns, screen))
 
 
 def _table(points: Sequence[Point], before: Point | None, metric: str, screen: Screen) -> Table:
-    table = empty_table(screen)
     keys = list(dict.fromkeys((metric, "params")))
     heads = ["commit", "date", title_of(metric), "change", *(METRICS[key].title for key in keys[1:])]
     rows = []
@@ -93,15 +89,13 @@ def _table(points: Sequence[Point], before: Point | None, metric: str, screen: S
         row = [point.revision.commit, point.revision.date, values[0], _change(before, point, metric), *values[1:]]
         rows.append((row, point.revision.subject))
         before = point
-    widths = [max(len(head), *(len(row[i]) for row, _ in rows)) for i, head in enumerate(heads)]
-    for head, width in zip(heads, widths, strict=True):
-        left = head in {"commit", "date"}
-        table.add_column(head, justify="left" if left else "right", no_wrap=True, width=width)
-    room = screen.room_beside(widths)
-    table.add_column("subject", no_wrap=True, width=room)
-    for row, subject in reversed(rows):
-        table.add_row(*row, start_of(subject, room, screen))
-    return table
+    rows.reverse()
+    columns = [
+        Column(head, [row[i] for row, _ in rows], "left" if head in {"commit", "date"} else "right")
+        for i, head in enumerate(heads)
+    ]
+    subjects = ElasticColumn("subject", [subject for _, subject in rows], start_of, is_last=True)
+    return build_table(subjects, columns, screen)
 
 
 def _value(point: Point, metric: str) -> str:

@@ -5,23 +5,14 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from pytest_flopsbudget.reports.wording import can_show_signs, use_signs, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import RenderableType
 
 
-#: A line under the head, drawn with what every terminal has.
-_ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
-
-#: The narrowest first column, in characters.
-MIN_ROOM = 12
 #: From this width on, columns stand apart.
 _WIDE = 100
 
@@ -35,10 +26,6 @@ class Screen:
         self.unicode = can_show_signs(encoding)
         #: Characters between two columns.
         self.gap = 1 if width < _WIDE else 2
-
-    def room_beside(self, widths: Sequence[int]) -> int:
-        """Characters that are left for the first column of a table beside others of these widths."""
-        return max(MIN_ROOM, self.width - sum(widths) - self.gap * len(widths))
 
     def lines(self, *parts: RenderableType) -> list[str]:
         """The parts, laid out."""
@@ -65,19 +52,6 @@ class Screen:
         """``text``, which somebody else may have written, on one line and in what can be shown."""
         text = visible(text)
         return use_signs(text) if self.unicode else text.encode("ascii", "backslashreplace").decode("ascii")
-
-
-def empty_table(screen: Screen) -> Table:
-    """A table without rows and columns yet, drawn as all of them are."""
-    return Table(
-        box=box.SIMPLE_HEAD if screen.unicode else _ASCII_HEAD,
-        pad_edge=False,
-        # The box itself draws one space between columns.
-        padding=(0, screen.gap - 1, 0, 0),
-        show_edge=False,
-        header_style="bold",
-        safe_box=False,
-    )
 
 
 def end_of(text: str, room: int, screen: Screen) -> str:

@@ -14,7 +14,14 @@ from pytest_flopsbudget.quantities.metrics import METRICS, devices_in, measured_
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
-from pytest_flopsbudget.reports.terminal.screen import MIN_ROOM, Screen, empty_table, end_of
+from pytest_flopsbudget.reports.terminal.screen import end_of
+from pytest_flopsbudget.reports.terminal.table import (
+    MIN_ROOM,
+    Column,
+    ElasticColumn,
+    build_table,
+    room_beside,
+)
 from pytest_flopsbudget.reports.wording import pluralize, update_command, visible
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
@@ -22,10 +29,10 @@ from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rich.console import JustifyMethod
     from rich.table import Table
 
     from pytest_flopsbudget.config.settings import Settings
+    from pytest_flopsbudget.reports.terminal.screen import Screen
     from pytest_flopsbudget.results.complexity import Complexity, Module
     from pytest_flopsbudget.results.verdict import Outcome, UpdateMode, Verdict
     from pytest_flopsbudget.storage.run_record import Entry
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 
 #: Characters that paths of modules keep beside columns of times.
 _ROOM_FOR_PATHS = 20
+_INDENT = "  "
 
 #: How verdicts are coloured.
 STYLES: dict[Outcome, str] = {
@@ -85,22 +93,32 @@ def summary(
 
 def _table(entries: Iterable[Entry], screen: Screen, show: str) -> Table:
     heads = (title_of(show), "change", "budget", "params", "verdict")
-    rows = [(entry, verdict, _cells(verdict, show)) for entry in entries for verdict in entry.verdicts]
-    widths = [max(len(head), *(len(cells[i]) for *_, cells in rows)) for i, head in enumerate(heads)]
-    room = screen.room_beside(widths)
-    table = empty_table(screen)
-    table.add_column("measurement", no_wrap=True, width=room)
-    for head, width in zip(heads, widths, strict=True):
-        table.add_column(head, justify="left" if head == "verdict" else "right", no_wrap=True, width=width)
+    names: list[str | Text] = []
+    rows: list[tuple[str, ...]] = []
+    styles: list[str] = []
     file = None
-    for entry, verdict, cells in rows:
+    for entry in entries:
         own_file, test_id = split_nodeid(entry.nodeid)
-        if own_file != file:
-            file = own_file
-            table.add_row(Text(end_of(file, room, screen), style="bold"))
-        first = f"  {end_of(_label(entry, verdict, test_id), room - 2, screen)}"
-        table.add_row(first, *cells[:-1], Text(cells[-1], style=STYLES[verdict.outcome]))
-    return table
+        for verdict in entry.verdicts:
+            if own_file != file:
+                file = own_file
+                names.append(Text(file, style="bold"))
+                rows.append(("",) * len(heads))
+                styles.append("")
+            names.append(f"{_INDENT}{_label(entry, verdict, test_id)}")
+            rows.append(_cells(verdict, show))
+            styles.append(STYLES[verdict.outcome])
+    *amounts, outcomes = zip(*rows, strict=True)
+    columns = [Column(head, cells) for head, cells in zip(heads, amounts, strict=False)]
+    verdicts = [Text(outcome, style=style) for outcome, style in zip(outcomes, styles, strict=True)]
+    columns.append(Column(heads[-1], verdicts, "left"))
+    return build_table(ElasticColumn("measurement", names, _cut_name), columns, screen)
+
+
+def _cut_name(name: str, room: int, screen: Screen) -> str:
+    """Return the name, cut to ``room`` characters, its indentation kept."""
+    indent = _INDENT if name.startswith(_INDENT) else ""
+    return indent + end_of(name.removeprefix(indent), room - len(indent), screen)
 
 
 def _label(entry: Entry, verdict: Verdict, test_id: str) -> str:
@@ -118,7 +136,6 @@ def _cells(verdict: Verdict, show: str) -> tuple[str, ...]:
 
 
 def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table:
-    table = empty_table(screen)
     shown = verdict.complexity.modules
     modules = [
         (path or "(model)", module)
@@ -127,48 +144,37 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table
         ).items()
         if measured_value(module.metrics, show) or module.params
     ]
-    rows = [path for path, _ in modules]
-    cells = [
-        [module.type, _calls(path, module, screen), amount(module.metrics, show), _params(module)]
-        for path, module in modules
+    phases = verdict.complexity.phases
+    names = [*(path for path, _ in modules), *(f"({name})" for name in phases)]
+    none = [""] * len(phases)
+    parts = [*(module.metrics for _, module in modules), *(phase.metrics for phase in phases.values())]
+    columns = [
+        Column("class", [*(module.type for _, module in modules), *none], "left", "crop"),
+        Column("calls", [*(_calls(path, module, screen) for path, module in modules), *none], overflow="crop"),
+        Column(title_of(show), [amount(metrics, show) for metrics in parts], overflow="crop"),
+        Column("params", [*(_params(module) for _, module in modules), *none], overflow="crop"),
     ]
-    for name, phase in verdict.complexity.phases.items():
-        rows.append(f"({name})")
-        cells.append(["", "", amount(phase.metrics, show), ""])
-    heads = ["class", "calls", title_of(show), "params"]
-    widths = _widths(heads, cells)
-    widths[0] = min(widths[0], max(MIN_ROOM, screen.width // 4))
-    parts = [*(module.metrics for _, module in modules), *(one.metrics for one in verdict.complexity.phases.values())]
-    for head, column in _time_columns(verdict.complexity, parts):
-        wide = max(map(len, (head, *column)))
-        if screen.room_beside([*widths, wide]) < _ROOM_FOR_PATHS:
-            # A class is known by how it begins; the lines below the table tell of devices that have no column.
-            shorter = [min(widths[0], MIN_ROOM), *widths[1:]]
-            if screen.room_beside([*shorter, wide]) < _ROOM_FOR_PATHS:
+    columns[0] = _cut_classes(columns[0], max(MIN_ROOM, screen.width // 4))
+    for column in _time_columns(verdict.complexity, parts):
+        if room_beside([*columns, column], screen) < _ROOM_FOR_PATHS:
+            # The beginning of a class name identifies it; the lines below the table describe devices without a column.
+            shorter = [_cut_classes(columns[0], MIN_ROOM), *columns[1:]]
+            if room_beside([*shorter, column], screen) < _ROOM_FOR_PATHS:
                 break
-            widths = shorter
-        heads.append(head)
-        widths.append(wide)
-        for row, cell in zip(cells, column, strict=True):
-            row.append(cell)
-    room = screen.room_beside(widths)
-    table.add_column(end_of(_label(entry, verdict, entry.nodeid), room, screen), no_wrap=True, width=room)
-    for head, width in zip(heads, widths, strict=True):
-        justify: JustifyMethod = "left" if head == "class" else "right"
-        table.add_column(head, justify=justify, no_wrap=True, width=width, overflow="crop")
-    for path, row in zip(rows, cells, strict=True):
-        table.add_row(end_of(path, room, screen), row[0][: widths[0]], *row[1:])
-    return table
+            columns = shorter
+        columns.append(column)
+    return build_table(ElasticColumn(_label(entry, verdict, entry.nodeid), names, end_of), columns, screen)
 
 
-def _widths(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[int]:
-    return [max([len(head), *(len(row[i]) for row in rows)]) for i, head in enumerate(heads)]
+def _cut_classes(column: Column, width: int) -> Column:
+    return column._replace(cells=[cell[:width] for cell in column.cells])
 
 
-def _time_columns(complexity: Complexity, parts: Sequence[Mapping[str, int]]) -> Iterator[tuple[str, list[str]]]:
-    """Head and cells of a column for each device: the time of each of the ``parts``, and what bounds it."""
+def _time_columns(complexity: Complexity, parts: Sequence[Mapping[str, int]]) -> Iterator[Column]:
+    """Yield a column for each device: the time of each of the ``parts``, and what bounds it."""
     for device in devices_in(complexity.metrics):
-        yield f"{device} (est.)", [details.bounded_time(metrics, device) for metrics in parts]
+        cells = [details.bounded_time(metrics, device) for metrics in parts]
+        yield Column(f"{device} (est.)", cells, overflow="crop")
 
 
 def _collectives(complexity: Complexity) -> Iterator[str]:

@@ -1,0 +1,110 @@
+"""Tables in which one column takes the width that the others leave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from rich.console import JustifyMethod, OverflowMethod
+
+    from pytest_flopsbudget.reports.terminal.screen import Screen
+
+
+#: The line under the head, in characters that every terminal has.
+_ASCII_HEAD = box.Box("    \n    \n -- \n    \n    \n    \n    \n    \n", ascii=True)
+
+#: The least width of the elastic column, in characters.
+MIN_ROOM = 12
+
+
+class Column(NamedTuple):
+    """A column that is as wide as its widest cell."""
+
+    head: str
+    cells: Sequence[str | Text]
+    justify: JustifyMethod = "right"
+    #: What Rich does with a cell where the terminal is too narrow for the whole table.
+    overflow: OverflowMethod = "ellipsis"
+    #: `drop_columns` drops the columns of the highest number first.
+    drop_order: int = 0
+
+    @property
+    def width(self) -> int:
+        """The width of the widest cell, in characters."""
+        return max(map(len, (self.head, *self.cells)))
+
+
+@dataclass(frozen=True)
+class ElasticColumn:
+    """The column that takes the width which the others leave; its cells are cut to that width."""
+
+    head: str
+    cells: Sequence[str | Text]
+    #: How a cell is cut.
+    cut: Callable[[str, int, Screen], str]
+    overflow: OverflowMethod = "ellipsis"
+    #: Whether the column is no wider than its widest cell, so that the numbers are close to the names.
+    shrinks: bool = False
+    #: Whether the column is the last one; otherwise it is the first.
+    is_last: bool = False
+
+    def cut_cell(self, cell: str | Text, room: int, screen: Screen) -> str | Text:
+        """Return the cell, cut to ``room`` characters."""
+        if isinstance(cell, Text):
+            return Text(self.cut(cell.plain, room, screen), style=cell.style)
+        return self.cut(cell, room, screen)
+
+
+def room_beside(columns: Iterable[Column], screen: Screen) -> int:
+    """Return how many characters ``columns`` leave for the elastic column, at least `MIN_ROOM`."""
+    widths = [column.width for column in columns]
+    return max(MIN_ROOM, screen.width - sum(widths) - screen.gap * len(widths))
+
+
+def drop_columns(columns: Sequence[Column], room: int, screen: Screen) -> list[Column]:
+    """Return the columns beside which an elastic column of ``room`` characters fits, and at least one column."""
+    kept = list(columns)
+    while len(kept) > 1 and room_beside(kept, screen) < room:
+        kept.remove(max(kept, key=lambda column: column.drop_order))
+    return kept
+
+
+def build_table(elastic: ElasticColumn, columns: Sequence[Column], screen: Screen) -> Table:
+    """Return a table of one elastic column and ``columns``, laid out for ``screen``."""
+    room = room_beside(columns, screen)
+    if elastic.shrinks:
+        room = min(room, max(map(len, (elastic.head, *elastic.cells))))
+    first = Column(
+        elastic.cut(elastic.head, room, screen),
+        [elastic.cut_cell(cell, room, screen) for cell in elastic.cells],
+        "left",
+        elastic.overflow,
+    )
+    laid_out = [(column, column.width) for column in columns]
+    laid_out.insert(len(columns) if elastic.is_last else 0, (first, room))
+    table = empty_table(screen)
+    for column, width in laid_out:
+        table.add_column(column.head, justify=column.justify, no_wrap=True, width=width, overflow=column.overflow)
+    for cells in zip(*(column.cells for column, _ in laid_out), strict=True):
+        table.add_row(*cells)
+    return table
+
+
+def empty_table(screen: Screen) -> Table:
+    """Return a table without rows and columns, in the style of all tables."""
+    return Table(
+        box=box.SIMPLE_HEAD if screen.unicode else _ASCII_HEAD,
+        pad_edge=False,
+        # The box itself draws one space between columns.
+        padding=(0, screen.gap - 1, 0, 0),
+        show_edge=False,
+        header_style="bold",
+        safe_box=False,
+    )
