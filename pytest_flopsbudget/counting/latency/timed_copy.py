@@ -6,11 +6,10 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
 
 from pytest_flopsbudget.counting.cloning.cloner import Cloner, unwrap_compiled
 from pytest_flopsbudget.counting.cloning.frozen_torchscript import hides_kernels
-from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import has_data, has_no_dispatcher
 from pytest_flopsbudget.counting.tensors.objects import attributes_of, create_blank
 from pytest_flopsbudget.errors import UsageError
 
@@ -116,8 +115,8 @@ class _TensorCopier:
         self._storages: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_meta or isinstance(tensor, FakeTensor):
-            return tensor.detach()  # there is nothing to copy, which whoever times refuses
+        if not has_data(tensor):
+            return tensor.detach()  # nothing to copy; the benchmark refuses the model later
         plain = tensor.layout is torch.strided and has_no_dispatcher(type(tensor))
         if not plain or tensor.is_quantized or tensor.is_nested:
             return tensor.detach().clone()
