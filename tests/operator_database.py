@@ -12,7 +12,7 @@ from torch.testing._internal.common_methods_invocations import op_db
 from torch.testing._internal.opinfo import core
 from zoo import differences
 
-from pytest_flopsbudget.counting.run import _Run, run_backward
+from pytest_flopsbudget.counting.run import Run, run_backward
 
 # For each sample, PyTorch searches the whole stack for a method of a unittest.TestCase. Under pytest it finds none, and
 # the search takes most of the time of a sample.
@@ -99,9 +99,9 @@ def compare(op, sample, tally, *, backward, without=()):
         return op.op(*args, **kwargs)
 
     args, kwargs = (sample.input, *sample.args), dict(sample.kwargs)
-    run = _Run(model, args, kwargs, backward)
+    run = Run(model, args, kwargs, backward)
     try:
-        real = run.for_real()
+        real = run.complexity(ways=("data",))
     except Exception:
         if runs(op, sample, backward=backward):
             raise
@@ -109,22 +109,19 @@ def compare(op, sample, tally, *, backward, without=()):
         return
     tally.tried += 1
     tally.unknown.update(real.unknown_operators)
-    result, failure = run.on_shapes()
-    if result is None and run.asked_for_data is not None:
-        result, _ = run.on_integers()
-        if result is None:
+    try:
+        result = run.complexity(ways=("shapes", "integers"))
+    except Exception as failure:  # noqa: BLE001 -- the exception of any operator
+        if run.left[-1].attempt.way == "integers" or run.left[-1].asked_for_data is not None:
             tally.need_data += 1
-            return
-    if result is None:
-        tally.without_shapes += 1
-        tally.exceptions.add(f"{type(failure).__name__}: {failure}")
+        else:
+            tally.without_shapes += 1
+            tally.exceptions.add(f"{type(failure).__name__}: {failure}")
         return
     tally.unknown.update(result.unknown_operators)
     assert result.flops == real.flops, (work(result), work(real))
     assert not differences(result, real, without=without), differences(result, real, without=without)
-    slow, failure = _Run(model, args, kwargs, backward, reuse_answers=False).on_shapes()
-    if slow is None and result.execution == "real":
-        slow, failure = _Run(model, args, kwargs, backward, reuse_answers=False).on_integers()
-    assert slow is not None, failure
+    ways = ("shapes", "integers") if result.execution == "real" else ("shapes",)
+    slow = Run(model, args, kwargs, backward, reuse_answers=False).complexity(ways)
     assert not differences(slow, real, without=without), differences(slow, real, without=without)
     tally.agreed += 1

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from pytest_flopsbudget.counting.run import _Run
+from pytest_flopsbudget.counting.run import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ def mesh_of(*sizes: int, names: tuple[str, ...] | None = None) -> DeviceMesh:
 
 def for_real(model: Callable[..., Any], *args: Any, backward: bool = False) -> Complexity:
     """What the model costs when it is run on its data, though shapes would do."""
-    return _Run(model, args, {}, backward).for_real()
+    return Run(model, args, {}, backward).complexity(ways=("data",))
 
 
 def messages(complexity: Complexity) -> dict[str, tuple[int, int]]:

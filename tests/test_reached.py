@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from pytest_flopsbudget.counting.inputs import Inputs
 from pytest_flopsbudget.counting.latency.utilization import add_utilization
-from pytest_flopsbudget.counting.measure import measure_traced
+from pytest_flopsbudget.counting.measure import trace_inputs
 from pytest_flopsbudget.hardware.profile import Device
 from pytest_flopsbudget.results.complexity import Latency
 
@@ -29,7 +30,7 @@ def latency(median):
 
 
 def reached(model, inputs, median, **options):
-    _, tracer = measure_traced(model, inputs, **options)
+    _, tracer = trace_inputs(model, Inputs((inputs,), {}), **options)
     return add_utilization(latency(median), tracer.credits, DEVICE)
 
 

@@ -6,15 +6,16 @@ import pytest
 import torch
 from torch import nn
 
+from pytest_flopsbudget.counting.inputs import Inputs
 from pytest_flopsbudget.counting.latency import benchmark
 from pytest_flopsbudget.counting.latency.benchmark import TimedModel
-from pytest_flopsbudget.counting.measure import measure_traced
+from pytest_flopsbudget.counting.measure import measure_inputs
 from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.hardware.roofline import times
 from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
 from pytest_flopsbudget.results.complexity import Latency
 
-MODEL, X = nn.Linear(4, 5), torch.ones(3, 4)
+MODEL, INPUTS = nn.Linear(4, 5), Inputs((torch.ones(3, 4),), {})
 #: FLOPs of products and others of the layer, and the bytes of its operands.
 WORK = 2 * 3 * 4 * 5, 3 * 5, 4 * (3 * 4 + 4 * 5 + 5 + 3 * 5)
 
@@ -24,20 +25,20 @@ def asked(monkeypatch):
     """Stands for the clock: a model takes 4 us on an A100. Gives what it was asked for."""
     asked_for = {}
 
-    def time_model(model, args, kwargs, *, machine, **options):
-        asked_for.update(options, machine=machine, model=model, args=args, kwargs=kwargs)
+    def time_inputs(model, inputs, *, machine, **options):
+        asked_for.update(options, machine=machine, model=model, inputs=inputs)
         measured = Latency(
             machine=machine or "NVIDIA A100-SXM4-40GB", median_ns=4_000, q1_ns=3_900, q3_ns=4_100, runs=50, threads=2
         )
         return TimedModel(measured, "NVIDIA A100-SXM4-40GB")
 
-    monkeypatch.setattr(benchmark, "time_model", time_model)
+    monkeypatch.setattr(benchmark, "time_inputs", time_inputs)
     return asked_for
 
 
 def timed(timing):
-    complexity, tracer = measure_traced(MODEL, X)
-    return complexity, timing.add_latency(complexity, tracer, MODEL, X, None, backward=False)
+    measured = measure_inputs(MODEL, INPUTS)
+    return measured.complexity, timing.add_latency(measured)
 
 
 def share(device):
@@ -53,8 +54,7 @@ def test_adds_the_latency(asked):
     assert complexity.modules == found.modules
     assert asked == {
         "model": MODEL,
-        "args": X,
-        "kwargs": None,
+        "inputs": INPUTS,
         "backward": False,
         "run_time": 0.5,
         "machine": None,
@@ -84,7 +84,7 @@ class TestProfiles:
 
     def test_nobody_knows_it(self, monkeypatch):
         measured = Latency(machine="Abacus", median_ns=4_000, q1_ns=1, q3_ns=9, runs=5, threads=2)
-        monkeypatch.setattr(benchmark, "time_model", lambda *_, **_options: TimedModel(measured, "Abacus"))
+        monkeypatch.setattr(benchmark, "time_inputs", lambda *_, **_options: TimedModel(measured, "Abacus"))
         assert timed(LatencyPolicy(devices={"other": _own("other")}))[1].latency == measured
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 import torch
 
 from pytest_flopsbudget.counting.latency.benchmark import time_model
-from pytest_flopsbudget.counting.run import _Run
+from pytest_flopsbudget.counting.run import Run
 
 #: Metrics in which PyTorch's kernels differ from its meta kernels where an output is there for them alone.
 BYTES = ("memory_traffic", "peak_memory")
@@ -17,22 +17,17 @@ LAUNCHES = (*BYTES, "launches", "depth")
 
 
 def _run(model, args, kwargs, backward, *, reuse_answers=True):
-    return _Run(
-        model, args if isinstance(args, tuple) else (args,), kwargs or {}, backward, reuse_answers=reuse_answers
-    )
+    return Run(model, args if isinstance(args, tuple) else (args,), kwargs or {}, backward, reuse_answers=reuse_answers)
 
 
 def on_shapes(model, args=(), kwargs=None, *, backward=False, reuse_answers=True):
-    """Measure on shapes alone; whatever stands in the way is raised."""
-    result, failure = _run(model, args, kwargs, backward, reuse_answers=reuse_answers).on_shapes()
-    if failure is not None:
-        raise failure
-    return result
+    """Measure on shapes alone; raise whatever prevents that."""
+    return _run(model, args, kwargs, backward, reuse_answers=reuse_answers).complexity(ways=("shapes",))
 
 
 def for_real(model, args=(), kwargs=None, *, backward=False):
     """Measure with data."""
-    return _run(model, args, kwargs, backward).for_real()
+    return _run(model, args, kwargs, backward).complexity(ways=("data",))
 
 
 def timed(model, args=(), kwargs=None, *, backward=False):

@@ -192,10 +192,11 @@ def _count_separately(
     tracer: WatchTracer, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, reuse_answers: bool
 ) -> None:
     """Count what a compiled model was compiled from, on shapes: nobody sees into its kernels."""
-    from pytest_flopsbudget.counting.measure import measure_traced  # noqa: PLC0415 -- few models are compiled
+    from pytest_flopsbudget.counting.inputs import Inputs  # noqa: PLC0415 -- few models are compiled
+    from pytest_flopsbudget.counting.measure import trace_inputs  # noqa: PLC0415
 
     try:
-        _, counted = measure_traced(module, args, kwargs, reuse_answers=reuse_answers)
+        _, counted = trace_inputs(module, Inputs(args, kwargs), reuse_answers=reuse_answers)
     except Exception:  # noqa: BLE001 -- the run itself shows what is wrong with the call
         tracer.note_unknown("torch.compile")
     else:

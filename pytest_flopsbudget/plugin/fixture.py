@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from pytest_flopsbudget.counting.inputs import Inputs
     from pytest_flopsbudget.counting.watch import Watch
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
@@ -77,17 +78,18 @@ class FlopsBudget:
             Exception: whatever the model itself raises.
         """
         # Not before a test measures: a run without measurements does not pay for torch.
-        from pytest_flopsbudget.counting.measure import measure_traced  # noqa: PLC0415
+        from pytest_flopsbudget.counting.measure import measure_inputs  # noqa: PLC0415
 
         name = DEFAULT_NAME if name is None else name
-        self._check(name, model, args, kwargs)
+        inputs = self._check(name, model, args, kwargs)
         self._prepare()
         start = time.perf_counter()
-        complexity, tracer = measure_traced(
-            model, args, kwargs, backward=backward, reuse_answers=self._reuse_answers, devices=self._devices
+        measured = measure_inputs(
+            model, inputs, backward=backward, reuse_answers=self._reuse_answers, devices=self._devices
         )
+        complexity = measured.complexity
         if latency or (self._latency_policy.wanted and self._would_keep(name, complexity)):
-            complexity = self._latency_policy.add_latency(complexity, tracer, model, args, kwargs, backward=backward)
+            complexity = self._latency_policy.add_latency(measured)
         self._keep(name, complexity, time.perf_counter() - start)
         return complexity
 
@@ -160,7 +162,7 @@ class FlopsBudget:
                 "measure in the test, or in the part of a fixture before its yield"
             )
 
-    def _check(self, name: object, model: object, args: object, kwargs: object) -> None:
+    def _check(self, name: object, model: object, args: object, kwargs: object) -> Inputs:
         from pytest_flopsbudget.counting.inputs import find_inputs, required_arguments  # noqa: PLC0415 -- brings torch
         from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors  # noqa: PLC0415
 
@@ -188,6 +190,7 @@ class FlopsBudget:
                 "over the model's input, as in flops_budget(model, torch.empty(1, 3, 224, 224)); where it takes none, "
                 "flops_budget(lambda: model(...))"
             )
+        return inputs
 
     def _untimed(self, complexity: Complexity) -> Complexity:
         """What was watched; where its latency is limited, with a note that nothing holds it to that."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.hardware.catalog import recognize_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
-    from pytest_flopsbudget.counting.tracing.tracer import Tracer
+    from pytest_flopsbudget.counting.measure import MeasuredCall
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
 
@@ -32,33 +32,19 @@ class LatencyPolicy:
     #: How many other processes of the run test at the same time.
     concurrent_processes: int = 0
 
-    def add_latency(  # noqa: PLR0913 -- what was counted, and of what
-        self,
-        complexity: Complexity,
-        tracer: Tracer,
-        model: Callable[..., Any],
-        args: Any,
-        kwargs: Mapping[str, Any] | None,
-        *,
-        backward: bool,
-    ) -> Complexity:
-        """``complexity`` with the latency of the model that ``tracer`` counted.
+    def add_latency(self, measured: MeasuredCall) -> Complexity:
+        """Time the call that was measured, and return its complexity with the latency.
 
         Raises:
             UsageError: the model cannot be timed here.
         """
-        from msgspec.structs import replace  # noqa: PLC0415 -- only who times pays for these
+        # Only runs that time a model pay for these imports.
+        from msgspec.structs import replace  # noqa: PLC0415
 
-        from pytest_flopsbudget.counting.latency.benchmark import time_model  # noqa: PLC0415
-        from pytest_flopsbudget.counting.latency.utilization import add_utilization  # noqa: PLC0415
         from pytest_flopsbudget.quantities.metrics import key_for  # noqa: PLC0415
 
-        latency, hardware = time_model(
-            model, args, kwargs, backward=backward, run_time=self.run_time, machine=self.machine
-        )
-        device = self._device(hardware)
-        if device is not None:
-            latency = add_utilization(latency, tracer.credits, device)
+        complexity = measured.complexity
+        latency = measured.time(self.run_time, self.machine, self._device)
         return replace(
             complexity,
             latency=latency,

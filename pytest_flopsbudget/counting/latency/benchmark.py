@@ -27,6 +27,8 @@ from pytest_flopsbudget.results.complexity import Latency
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from pytest_flopsbudget.counting.inputs import Inputs
+
 
 #: Seconds for which a model is run again and again, at least.
 RUN_TIME = 1.0
@@ -85,6 +87,23 @@ def time_model(  # noqa: PLR0913 -- as `measure` is called
         Exception: whatever the model itself raises.
     """
     inputs = find_inputs(model, args, kwargs)
+    return time_inputs(model, inputs, backward=backward, run_time=run_time, machine=machine)
+
+
+def time_inputs(
+    model: Callable[..., Any],
+    inputs: Inputs,
+    *,
+    backward: bool = False,
+    run_time: float = RUN_TIME,
+    machine: str | None = None,
+) -> TimedModel:
+    """Time like `time_model`, with inputs that were looked up before.
+
+    Raises:
+        UsageError: see `time_model`.
+        Exception: any exception that the model raises.
+    """
     name = name_of(unwrap_compiled(unwrap_program(model)))
     if has_process_group() and torch.distributed.get_world_size() > 1:
         raise UsageError(

@@ -9,9 +9,9 @@ import torch
 
 from pytest_flopsbudget.counting.cloning.cloner import Cloner, unwrap_compiled
 from pytest_flopsbudget.counting.cloning.frozen_torchscript import hides_kernels
-from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import has_data, has_no_dispatcher
 from pytest_flopsbudget.counting.tensors.objects import attributes_of, create_blank
-from pytest_flopsbudget.counting.torch_private import FakeTensor, neg_view
+from pytest_flopsbudget.counting.torch_private import neg_view
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,8 +116,8 @@ class _TensorCopier:
         self._storages: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_meta or isinstance(tensor, FakeTensor):
-            return tensor.detach()  # there is nothing to copy, which whoever times refuses
+        if not has_data(tensor):
+            return tensor.detach()  # nothing to copy; the benchmark refuses the model later
         plain = tensor.layout is torch.strided and has_no_dispatcher(type(tensor))
         if not plain or tensor.is_quantized or tensor.is_nested:
             return tensor.detach().clone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,6 +30,16 @@ def has_no_dispatcher(kind: type) -> bool:
     """Whether the dispatcher treats tensors of this class like plain ones."""
     rule = getattr(kind, "__torch_dispatch__", None)
     return rule is _NOT_OVERRIDDEN
+
+
+def is_fake(tensor: torch.Tensor) -> bool:
+    """Return whether the tensor is one of PyTorch's fake tensors, which claim to be on a device and hold no data."""
+    return isinstance(tensor, FakeTensor)
+
+
+def has_data(tensor: torch.Tensor) -> bool:
+    """Return whether the tensor holds values: it is neither on the meta device nor fake."""
+    return not (tensor.is_meta or is_fake(tensor))
 
 
 def is_wrapper(tensor: torch.Tensor) -> bool:
