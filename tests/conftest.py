@@ -10,7 +10,7 @@ import msgspec
 import pytest
 import without_torch
 from _pytest.pytester import SysModulesSnapshot
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 import pytest_flopsbudget
 from pytest_flopsbudget.commands.main import main
@@ -18,6 +18,12 @@ from pytest_flopsbudget.commands.main import main
 # A slow machine is no failure.
 settings.register_profile("steady", parent=settings(), deadline=None)
 settings.load_profile("steady")
+if "MUTANT_UNDER_TEST" in os.environ:
+    # mutmut runs the tests several times in one process, which Hypothesis would refuse; few examples keep it fast.
+    settings.register_profile(
+        "mutants", deadline=None, derandomize=True, max_examples=20, suppress_health_check=list(HealthCheck)
+    )
+    settings.load_profile("mutants")
 
 MODELS = """
 import torch

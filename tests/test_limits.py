@@ -128,7 +128,7 @@ class TestCheck:
         assert check_limits(measured, limited(total_flops=1_300, other_flops=300)) == []
         (violation,) = check_limits(measured, limited(total_flops=1_299))
         assert (violation.metric, violation.measured, violation.excess) == ("total_flops", 1_300, 1)
-        assert largest_share(measured, limited(total_flops=2_600)).fraction == 0.5
+        assert largest_share(measured, limited(total_flops=2_600)).used == 0.5
 
     def test_the_total_of_a_module(self):
         """Each module is held against its own sum."""
@@ -211,7 +211,7 @@ class TestShare:
         """Of 1000/4000 and 100/200, the latter is used up more."""
         found = largest_share(complexity(flops=1_000, params=100), limited(flops=4_000, params=200))
         assert found == Share(metric="params", measured=100, limit=200, source="here")
-        assert found.fraction == 0.5
+        assert found.used == 0.5
 
     def test_is_none_without_limits_on_what_was_measured(self):
         """Nothing to show a share of."""
@@ -221,7 +221,7 @@ class TestShare:
     @pytest.mark.parametrize(("params", "expected"), [(0, 1.0), (1, math.inf)])
     def test_of_a_limit_of_zero(self, params, expected):
         """Nothing uses up nothing; anything exceeds it without end."""
-        assert largest_share(complexity(params=params), limited(params=0)).fraction == expected
+        assert largest_share(complexity(params=params), limited(params=0)).used == expected
 
     def test_the_first_metric_wins_a_tie(self):
         """FLOPs and MACs of one model are the same share: 1000/2000 and 500/1000."""

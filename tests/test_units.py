@@ -24,6 +24,7 @@ from pytest_flopsbudget.quantities.parsing import (
     parse_quantity,
     parse_ratio,
     parse_tolerance,
+    quote_value,
 )
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 
@@ -591,3 +592,77 @@ def test_a_count_takes_the_word_of_its_key():
     assert parse_quantity("1.2k launches", launches) == 1_200
     with pytest.raises(ValueError, match="does not fit launches"):
         parse_quantity("1.2k params", launches)
+
+
+class TestWholeMessages:
+    """Each message quotes what is refused and says what to write."""
+
+    EXAMPLES = '"8.2 GFLOPs" or "4.1 GMACs"'
+
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (True, f"True is not an amount; write {EXAMPLES}"),
+            ("many", f"'many' is not an amount; write {EXAMPLES}"),
+            (-1, f"-1 is negative; write zero or more, like {EXAMPLES}"),
+            (1.5, f"1.5 has no unit and is not whole; write {EXAMPLES}"),
+            ("3 ms", f"'3 ms' is a time, which does not fit flops; write {EXAMPLES}"),
+            ("8,178 GFLOPs", '\'8,178 GFLOPs\': does the comma group digits? Write "8178 GFLOPs" or "8.178 GFLOPs"'),
+            (
+                "8 GFLIPs",
+                (
+                    "'8 GFLIPs': unknown unit 'GFLIPs'; did you mean \"8 GFLOPs\"? "
+                    "Allowed: FLOPs or MACs, after k, M, G, T, P, E or none"
+                ),
+            ),
+        ],
+    )
+    def test_amounts(self, value, message):
+        with pytest.raises(ValueError, match=r"write|Write|mean") as refused:
+            parse_quantity(value, METRICS["flops"])
+        assert str(refused.value) == message
+
+    def test_a_prefix_alone_for_bytes(self):
+        """The suggestions have no comma, which would be refused."""
+        with pytest.raises(ValueError, match="powers") as refused:
+            parse_quantity("1,024 K", METRICS["param_bytes"])
+        assert str(refused.value) == '\'1,024 K\' may be powers of 1000 or of 1024; write "1024 KB" or "1024 KiB"'
+
+    def test_percentages(self):
+        with pytest.raises(ValueError, match="percentage") as refused:
+            parse_percent("x")
+        assert str(refused.value) == "'x' is not a percentage of zero or more; write it like \"1%\""
+
+    @pytest.mark.parametrize(("table", "wrong"), [({}, "an empty table"), ({"most": "1%"}, "unknown key 'most'")])
+    def test_tables(self, table, wrong):
+        with pytest.raises(ValueError, match="write relative") as refused:
+            parse_tolerance(table, METRICS["flops"])
+        assert str(refused.value) == f'{wrong}; write relative = "1%", absolute = {self.EXAMPLES}, or both'
+
+
+class TestLengths:
+    def test_the_longest_amount(self):
+        """A text of 100 characters is read, and one of 101 is not."""
+        assert parse_quantity("1".zfill(100), METRICS["flops"]) == 1
+        with pytest.raises(ValueError, match="not an amount"):
+            parse_quantity("1".zfill(101), METRICS["flops"])
+
+    def test_the_longest_quotation(self):
+        """With its two quotation marks, a text of 98 characters has 100."""
+        assert quote_value("a" * 98) == "'" + "a" * 98 + "'"
+        assert quote_value("a" * 99) == "'" + "a" * 99 + "..."
+
+
+def test_a_percentage_with_a_space_behind():
+    assert parse_tolerance("1% ", METRICS["flops"]) == Tolerance(relative=Fraction(1, 100))
+
+
+def test_dashes_count_least():
+    """A spelling that differs only in case and dashes is nearer than one that shares more characters."""
+    assert nearest_spelling("A-B", ["A-BC", "a_b"]) == "a_b"
+
+
+def test_a_pair_of_ratios_has_no_more_digits_than_tell_them_apart():
+    """1.23411 and 1.23421 differ in the fifth digit."""
+    pair = format_pair(Fraction(123_411, 100_000), Fraction(123_421, 100_000), METRICS["arithmetic_intensity"])
+    assert pair == ("1.2341 FLOPs/byte", "1.2342 FLOPs/byte")

@@ -54,7 +54,7 @@ class TestLimits:
     def test_the_share_that_is_used(self):
         """Of the limit that is used up most: 10 of 20 parameters, 100 of 400 FLOPs."""
         share = judged(budgets=[Budget("here", {"flops": 400, "params": 20})]).share
-        assert (share.metric, share.fraction) == ("params", 0.5)
+        assert (share.metric, share.used) == ("params", 0.5)
 
     def test_a_pattern_that_matches_nothing_fails(self):
         verdict = judged(budgets=[Budget("here", modules={"sten": {"flops": 1}})])

@@ -7,10 +7,16 @@ import re
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
-from pytest_flopsbudget.quantities.parsing import _BINARY, _DECIMAL, _LARGEST_PERCENT, _SIGNIFICANT_DIGITS, is_ratio
+from pytest_flopsbudget.quantities.parsing import is_ratio
+from pytest_flopsbudget.quantities.units import BINARY_PREFIXES, DECIMAL_PREFIXES
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.quantities.metrics import Metric
+
+
+_SIGNIFICANT_DIGITS = 4
+#: Decimals of a larger percentage say nothing; and the numbers of a damaged file may exceed any float.
+_LARGEST_PERCENT = 10**15
 
 
 def format_value(value: int | Fraction, metric: Metric) -> str:
@@ -97,11 +103,11 @@ class _Notation(NamedTuple):
 
 def _notation(metric: Metric) -> _Notation:
     if metric.unit == "bytes":
-        return _Notation(_BINARY, 1024, "B", "B")
+        return _Notation(BINARY_PREFIXES, 1024, "B", "B")
     if metric.unit == "ns":
         return _Notation(("n", "u", "m", ""), 1000, "s", "ns")
     word = "" if metric.unit == "count" else metric.unit
-    return _Notation(_DECIMAL, 1000, word, word)
+    return _Notation(DECIMAL_PREFIXES, 1000, word, word)
 
 
 def _decimals(number: Fraction, digits: int) -> int:

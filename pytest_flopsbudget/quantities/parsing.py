@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_flopsbudget.quantities.metrics import METRICS
 from pytest_flopsbudget.quantities.tolerance import Tolerance
+from pytest_flopsbudget.quantities.units import BINARY_FACTORS, DECIMAL_FACTORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.quantities.metrics import Metric, Unit
 
 
-_DECIMAL = ("", "k", "M", "G", "T", "P", "E")
-_BINARY = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
-#: Prefix → what it multiplies by: powers of 1000, and of 1024.
-DECIMAL_FACTORS = {prefix: 1000**power for power, prefix in enumerate(_DECIMAL)} | {"K": 1000}
-BINARY_FACTORS = {prefix: 1024**power for power, prefix in enumerate(_BINARY)}
 _WORDS: Mapping[Unit, Mapping[str, Fraction | int]] = {
     "FLOPs": {"": 1, "FLOP": 1, "FLOPs": 1, "MAC": 2, "MACs": 2},
     "MACs": {"": 1, "MAC": 1, "MACs": 1, "FLOP": Fraction(1, 2), "FLOPs": Fraction(1, 2)},
@@ -49,9 +45,6 @@ _NUMBER = (
 _RATE = r"(?P<prefix>(?i:[kMGTPE]?))(?:FLOPS|(?P<word>(?i:flops?|macs?))(?:/|per)s(?:ec(?:ond)?)?)"
 #: No amount needs more; keeps Python's own limit on the digits of an integer out of sight.
 _LONGEST_TEXT = 100
-_SIGNIFICANT_DIGITS = 4
-#: Beyond it, a decimal says nothing; and what a damaged file holds may be larger than any float.
-_LARGEST_PERCENT = 10**15
 
 _EXAMPLES: Mapping[Unit, str] = {
     "FLOPs": '"8.2 GFLOPs" or "4.1 GMACs"',

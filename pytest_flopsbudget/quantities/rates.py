@@ -6,13 +6,12 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.quantities.parsing import (
-    BINARY_FACTORS,
-    DECIMAL_FACTORS,
     nearest_spelling,
     quote_value,
     read_number,
     refuse_decimal_comma,
 )
+from pytest_flopsbudget.quantities.units import BINARY_FACTORS, DECIMAL_FACTORS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,18 +72,6 @@ def parse_rate(value: object, speed: Speed) -> int:
         raise ValueError(f"{quote_value(value)} is no speed above zero; write {_EXAMPLES[speed]}")
     refuse_decimal_comma(value, read, factor)
     return math.ceil(read.number * factor)
-
-
-def format_rate(rate: int, speed: Speed) -> str:
-    """``rate`` with the largest prefix that leaves one digit before the point, exactly: "19.5 TFLOP/s", "1555 GB/s"."""
-    prefix, factor = "", 1
-    for candidate, size in DECIMAL_FACTORS.items():
-        # Bandwidths are written as 1555 GB/s and 2039 GB/s, so that they can be told apart at a glance.
-        if candidate != "K" and rate >= size * (1 if speed == "FLOP/s" or candidate in {"", "k", "M", "G"} else 10):
-            prefix, factor = candidate, size
-    whole, rest = divmod(rate, factor)
-    decimals = f"{rest:0{len(str(factor)) - 1}d}".rstrip("0") if rest else ""
-    return f"{whole}{'.' if decimals else ''}{decimals} {prefix}{speed}"
 
 
 def _unit_problem(read: ParsedNumber, speed: Speed) -> str:

@@ -141,11 +141,6 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         measured, limit = to_number(self.measured), to_number(self.limit)
         return _used(measured, limit) if metric_of(self.metric).better == "less" else _used(limit, measured)
 
-    @property
-    def fraction(self) -> float:
-        """`used`, as nearly as a float holds it."""
-        return float(self.used)
-
 
 def merge_budgets(budgets: Sequence[Budget]) -> EffectiveLimits:
     """The limits that hold where ``budgets`` meet, the closest last: it wins, metric by metric.

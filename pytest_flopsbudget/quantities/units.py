@@ -1,0 +1,12 @@
+"""The prefixes of units, and what each multiplies by."""
+
+from __future__ import annotations
+
+#: Powers of 1000, from none on.
+DECIMAL_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
+#: Powers of 1024, from none on.
+BINARY_PREFIXES = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
+
+#: Prefix → its factor; "K" is read like "k".
+DECIMAL_FACTORS = {prefix: 1000**power for power, prefix in enumerate(DECIMAL_PREFIXES)} | {"K": 1000}
+BINARY_FACTORS = {prefix: 1024**power for power, prefix in enumerate(BINARY_PREFIXES)}
