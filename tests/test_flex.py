@@ -42,7 +42,7 @@ class TestForward:
         assert not counted.notes
 
     def test_score_mod(self):
-        """What changes a score is counted for each of them; what is worked out from places alone is of integers."""
+        """Arithmetic on scores counts once for each score; arithmetic on positions is on integers and costs nothing."""
         counted = both(
             lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2 + (i - j)),
             (QUERY, KEY, VALUE),
@@ -72,7 +72,7 @@ class TestBlockMask:
         assert counted.notes == ("flex_attention is counted for the blocks that its mask keeps",)
 
     def test_full_blocks_count(self):
-        """Blocks that the mask keeps wholly are held apart from those that it keeps in part."""
+        """A block mask lists blocks that it keeps fully apart from those that it keeps in part; both count."""
         mask = block_mask(lambda b, h, i, j: j < BLOCK)
         assert int(mask.kv_num_blocks.sum()) == 0
         counted = both(flex_attention, (QUERY, KEY, VALUE), {"block_mask": mask})

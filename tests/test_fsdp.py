@@ -27,7 +27,7 @@ def _model() -> nn.Sequential:
 
 
 def _sharded(size: int, **settings: Any) -> nn.Sequential:
-    """Each linear layer a group of its own, which is freed after its forward pass."""
+    """Make each linear layer one group of parameters, which is freed after its forward pass."""
     model, mesh = _model(), mesh_of(size)
     for layer in (model[0], model[2], model):
         fully_shard(layer, mesh=mesh, **settings)
@@ -97,7 +97,7 @@ class TestModules:
         assert messages(part) == {_GATHER: (4, 2 * PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
 
     def test_replicas_of_shards(self) -> None:
-        """Two groups of four: what is left of a gradient after it was scattered is summed up over both groups."""
+        """With two groups of four ranks, a shard of a gradient is summed over both groups after the reduce-scatter."""
         with world(8, 5):
             model, mesh = _model(), mesh_of(2, 4, names=("replicas", "shards"))
             for layer in (model[0], model[2], model):

@@ -1,4 +1,4 @@
-"""Branches, loops and transforms: operators on functions, each held against the plain PyTorch that it stands for."""
+"""Branches, loops and transforms: operators that take functions, each compared with the plain PyTorch that it runs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class TestBranches:
         assert counted.unknown_operators["flopsbudget_tests.cheap"].calls == 1
 
     def test_the_operator_itself(self):
-        """As an exported program calls it, with branches that return tuples."""
+        """A branch is counted as an exported program calls it, with branches that return tuples."""
         operator = torch.ops.higher_order.cond
         counted = both(lambda x: operator(x.sum() > 0, lambda x: (squared(x),), lambda x: (cubed(x),), (x,))[0], SQUARE)
         assert counted.flops == 2 * PRODUCT

@@ -194,7 +194,7 @@ class TestPlaces:
         assert (peak.operator, peak.module) == ("aten.addmm", "1")
 
     def test_a_module_is_what_it_holds_and_what_a_call_makes(self):
-        """As if it were the model, without its inputs, which somebody else made."""
+        """The peak of a submodule is that of a model of its own, without the inputs, which other modules made."""
         model = nn.Sequential(nn.Linear(16, 32, bias=False), nn.Sequential(nn.ReLU(), nn.Linear(32, 16, bias=False)))
         counted = on_shapes(model, X)
         weight = 16 * 32 * 4
@@ -204,12 +204,12 @@ class TestPlaces:
         assert counted["1"].peak_memory == weight + 2 * T + T
 
     def test_equal_layers_are_equal(self):
-        """What a call adds does not hang on what was there before."""
+        """The memory that a call adds does not depend on the memory that was alive before."""
         counted = measure(Stack(6), X, backward=True)
         assert len({counted[f"layers.{index}"].peak_memory for index in range(6)}) == 1
 
     def test_shared_parameters_count_once(self):
-        """Tied weights are held once."""
+        """Tied weights count once."""
         model = Stack(2)
         model.layers[1].weight = model.layers[0].weight
         assert kinds(on_shapes(model, X))["parameters"] == W
@@ -228,7 +228,7 @@ class TestPlaces:
 
 class TestWatched:
     def test_as_measured(self):
-        """What is watched without gradients needs what is measured."""
+        """A watched run without gradients has the same peak as a measured one."""
         model = Stack(3)
         with torch.no_grad(), watch() as seen:
             model(X)

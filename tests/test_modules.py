@@ -1,4 +1,4 @@
-"""The tree: which module is credited with what, in forward, in backward, however modules are held and called."""
+"""The module tree: which module is credited in the forward and backward pass, however modules are nested and called."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TestShared:
         assert (counted.params, counted["layer"].params) == (16, 16)
 
     def test_a_module_shared_by_two(self):
-        """Each call's work stands under the name by which the caller holds the module; parameters count once."""
+        """A call is credited under the path by which the caller refers to the module; parameters count once."""
         shared = square()
         model = nn.Sequential(nn.Sequential(shared, square()), nn.Sequential(shared))
         counted = both(model, X)
@@ -184,7 +184,7 @@ class TestHeld:
         assert list(both(model, X).modules) == ["", "0", "0.0", "0.1", "1"]
 
     def test_shapes(self):
-        """What a module's cost hangs on is said in ASCII."""
+        """The sizes that decide a module's cost are given in ASCII."""
         model = nn.Sequential(
             nn.Conv2d(4, 8, (1, 3), stride=2, dilation=(1, 2), padding=2, groups=2),
             nn.Flatten(),
@@ -431,7 +431,7 @@ class TestHooksFromWithin:
         ids=["deepcopy", "pickle"],
     )
     def test_copies(self, copied):
-        """A copy that a model makes of a part of itself has hooks of its own."""
+        """A copy that a model makes of one of its modules has separate hooks."""
 
         class Copying(nn.Module):
             def __init__(self):

@@ -1,4 +1,4 @@
-"""Work that activation checkpointing does again: counted, and told apart."""
+"""Work that activation checkpointing repeats is counted, and listed as recomputed."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_by_hand():
 
 
 def test_second_derivatives_are_no_recomputation():
-    """A backward pass that makes a graph of its own works with gradients on, and is not taken for a forward pass."""
+    """A backward pass with create_graph=True runs with gradients enabled, and does not count as recomputed."""
 
     def forward(x):
         (gradient,) = torch.autograd.grad(torch.tanh(x @ x.T).sum(), x, create_graph=True)
@@ -107,7 +107,7 @@ def test_second_derivatives_are_no_recomputation():
 
 
 def test_checkpoint_under_second_derivatives():
-    """A region that runs again under such a pass is told apart all the same."""
+    """A region that is recomputed in such a backward pass is listed as recomputed too."""
     layer = linear()
 
     def forward(x):

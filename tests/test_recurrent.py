@@ -119,7 +119,7 @@ class TestWithoutProducts:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_one_step_stands_for_all(kind, options):
-    """Without gradients a few steps are run for all of a layer: the same in all respects as each step by itself."""
+    """Without gradients a few steps are run for all steps of a layer; all metrics equal those of running each step."""
     model = KINDS[kind](INPUT, HIDDEN, **options).double()
     x = inputs(gradient=False).double()
     with torch.no_grad():

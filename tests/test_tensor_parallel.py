@@ -168,7 +168,7 @@ class TestSequenceParallel:
 
     @pytest.mark.parametrize("size", [2, 4])
     def test_block(self, size: int) -> None:
-        """The same products and the same bytes of messages; what crosses a link is the same too."""
+        """Products, bytes of messages and bytes on a link are equal."""
         with world(size, 1):
             inputs = torch.empty(BATCH, LENGTH // size, WIDTH)
             forward = measure(self._block(size), inputs)

@@ -128,7 +128,7 @@ class TestModel:
 
     @pytest.mark.parametrize("way", WAYS)
     def test_model_that_raises(self, way):
-        """The same where the model raises."""
+        """Nothing is changed either if the model raises."""
         model, inputs = Busy(), torch.randn(3, 4)
         model.fails = True
         before, process = state_of(model), process_state()

@@ -231,7 +231,7 @@ class TestCount:
         assert differences(seen.complexity, counted, without=without) == {}
 
     def test_backward(self):
-        """The same as a measurement with a backward pass, module by module."""
+        """A watched training step counts like a measurement with a backward pass, module by module."""
         model, inputs = mlp(), torch.randn(3, 8)
         with watch() as seen:
             model(inputs).backward(torch.ones(()).expand(3, 4))  # the gradient of a sum
@@ -335,7 +335,7 @@ class TestModules:
         assert seen.complexity.inputs == ("float32[2, 8]",)
 
     def test_part_first(self):
-        """A part that is called by itself stands where the model holds it."""
+        """A submodule that is called directly is listed under its path in the model."""
         model = mlp()
         with watch() as seen:
             model[2](torch.randn(5, 16))

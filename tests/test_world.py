@@ -1,4 +1,4 @@
-"""One process that stands for a rank of many, and what is left of it afterwards."""
+"""One process stands for one rank of many, and nothing of that remains afterwards."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A private name may be renamed in any version of PyTorch. So each one is looked up here, and nowhere else, and the rest
 of the package imports what it needs from this file. No version numbers are compared: a name is there or it is not.
-Importing this file succeeds either way. Without the name, what stands in its place raises a `UsageError` as soon as the
+Importing this file succeeds either way. In place of a missing name is a function that raises a `UsageError` when the
 feature is used, unless the entry below says what happens instead.
 
 All names are in PyTorch 2.6, the oldest version that is supported, and in 2.13, but for those whose entry says

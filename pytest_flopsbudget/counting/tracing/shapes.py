@@ -95,13 +95,13 @@ class ShapesTracer(Tracer):
         return self._answer(info, args, dict(kwargs))
 
     def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """The same for any operator and any arguments."""
+        """Answer any operator with any arguments; `answer` has a faster path for the common ones."""
         if info.is_collective:
             return self._answer_collective(info, args, kwargs)
         positions = self._replace_known_masks(args[1]) if info.name == "aten.index" else None
         if positions is not None:
             output, _ = self._answer(info, (args[0], positions), kwargs)
-            return output, info.work(args, kwargs, output)  # what is read is the mask
+            return output, info.work(args, kwargs, output)  # the operator reads the mask
         wants_cpu = False
         if info.has_device:
             wants_cpu = kwargs.get("device") == _CPU
