@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pytest_flopsbudget.counting.costs import Call
 from pytest_flopsbudget.counting.costs.activations import products_outputs
 from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
+from pytest_flopsbudget.counting.operators import accounting
 from pytest_flopsbudget.counting.operators.info import operator_info
 
 aten = torch.ops.aten
@@ -39,7 +40,7 @@ class Outputs(TorchDispatchMode):
         output = func(*args, **kwargs)
         if info.formula is not None:
             self.operators.add(info.name)
-            self.said += info.activations(args, kwargs, output)
+            self.said += accounting.activations(info, args, kwargs, output)
         if info.name in PRODUCTS:
             self.plain += output.numel()
         return output

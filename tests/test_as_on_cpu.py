@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from zoo import both, metadata, on_shapes
 
 from pytest_flopsbudget.counting.meta import shape_rules
-from pytest_flopsbudget.counting.meta.cpu_layouts import OUTPUTS
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.tensors.metadata import to_meta
 
@@ -53,7 +52,7 @@ class Compare(TorchDispatchMode):
         kwargs = kwargs or {}
         output = func(*args, **kwargs)
         info = operator_info(func)
-        if info.name in OUTPUTS or info.name in {"aten.convolution_backward", "aten.threshold_backward"}:
+        if info.facets.corrected_shape or info.name in {"aten.convolution_backward", "aten.threshold_backward"}:
             on_meta = to_meta(args)
             for answer in (shape_rules.infer_output, shape_rules.infer_corrected_output):
                 worked_out = answer(info, on_meta, kwargs)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.ao.quantization.fx import _decomposed  # noqa: F401 -- registers operators
 
-from pytest_flopsbudget.counting.costs import Call, formula_of, other_formula_of
+from pytest_flopsbudget.counting.costs import REGISTRY, Call
+from pytest_flopsbudget.counting.operators.accounting import cost_of as cost_of_call
 from pytest_flopsbudget.counting.operators.info import operator_info
 
 #: Operator → why it has no formula and is not free.
@@ -103,7 +104,7 @@ def cost_of(operator, args, output):
     """What one call of an operator costs that cannot run here."""
     info = operator_info(operator)
     assert info.known
-    return tuple(info.cost(args, {}, output))
+    return tuple(cost_of_call(info, args, {}, output))
 
 
 def called(name, arguments):
@@ -124,7 +125,7 @@ class TestCommunication:
 
         info = operator_info(getattr(torch.ops._c10d_functional, name).default)
         assert info.known
-        assert tuple(info.cost((torch.ones(4), "sum", "0"), {}, torch.ones(4))) == (0, 0)
+        assert tuple(cost_of_call(info, (torch.ones(4), "sum", "0"), {}, torch.ones(4))) == (0, 0)
 
     @pytest.fixture
     def operators(self):
@@ -180,18 +181,21 @@ class TestCompiled:
         """The first gradient is taken as it is, another is added to it."""
         tensor = torch.ones(2, 3)
         arguments = {"variable": tensor, "variable_grad": tensor if present else None, "new_grad": tensor}
-        assert other_formula_of("inductor.accumulate_grad")(called("inductor.accumulate_grad_", arguments)) == expected
+        assert (
+            REGISTRY.facets("inductor.accumulate_grad").other(called("inductor.accumulate_grad_", arguments))
+            == expected
+        )
 
     def test_products_of_a_list(self):
         """(2, 3) by (3, 4), (4, 5) by (5, 6)."""
         lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
         name = "_native._foreach_mm_native_0"
-        assert formula_of(name)(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
+        assert REGISTRY.facets(name).flops(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
 
     def test_scattered_values(self):
         """Of flex attention's gradients: two values added to their places."""
         name = "flex_lib.zeros_and_scatter"
-        assert other_formula_of(name)(called(name, {"vals": torch.ones(2)})) == 2
+        assert REGISTRY.facets(name).other(called(name, {"vals": torch.ones(2)})) == 2
 
     def test_view(self):
         args = torch.ones(6), [2, 3], [3, 1], 0

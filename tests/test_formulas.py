@@ -8,15 +8,16 @@ import pytest
 import torch
 
 from pytest_flopsbudget import UsageError, flops_formula, measure
-from pytest_flopsbudget.counting.costs import registry
+from pytest_flopsbudget.counting.costs.registry import REGISTRY
 
 IMAGE = torch.empty(2, 5)
 
 
 @pytest.fixture(autouse=True)
-def _forget(monkeypatch):
-    """Formulas last as long as the process; those of a test go with it."""
-    monkeypatch.setattr(registry, "_REGISTERED", {})
+def _restored():
+    """Forget the formulas of a test at its end."""
+    with REGISTRY.restored():
+        yield
 
 
 @torch.library.custom_op("flopsbudget_tests::scan", mutates_args=())

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from zoo import both, for_real
 
-from pytest_flopsbudget.counting.costs import Call, formula_of, other_formula_of
+from pytest_flopsbudget.counting.costs import REGISTRY, Call
 from pytest_flopsbudget.counting.measure import measure
 
 pytestmark = [
@@ -225,7 +225,8 @@ class TestPackedForMobile:
     def cost(self, name, inputs, output, *state):
         call = Call.by_names(f"prepacked.{name}", {"X": inputs, "W_prepack": self.Context(*state)})
         call.output = output
-        return formula_of(call.name)(call), other_formula_of(call.name)(call)
+        facets = REGISTRY.facets(call.name)
+        return facets.flops(call), facets.other(call)
 
     def test_linear(self):
         """5 rows, 8 features to 3; a bias and both bounds."""

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from torch import nn
 from zoo import both, for_real
 
+from pytest_flopsbudget.counting.operators import accounting
 from pytest_flopsbudget.counting.operators.info import operator_info
 
 
 def cost(operator, args, output):
     """What the formulas say of a call that no CPU makes."""
-    return operator_info(operator).cost(args, {}, output)
+    return accounting.cost_of(operator_info(operator), args, {}, output)
 
 
 few = settings(max_examples=25)

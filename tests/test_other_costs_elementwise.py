@@ -444,7 +444,7 @@ def test_whole_or_taken_apart(name):
     parts = both(packet, tuple(tensors), without=BYTES)
     assert f"aten.{name}" not in parts.operators
     whole = Call(operator, tensors, {}, X)
-    assert registry.other_formula_of(f"aten.{name}")(whole) == parts.other_flops
+    assert registry.REGISTRY.facets(f"aten.{name}").other(whole) == parts.other_flops
 
 
 #: Listed in the tables, and not among the cases above, each for its reason.
@@ -472,8 +472,8 @@ def test_every_operator_of_the_tables_has_a_definition():
     """A formula in the tables is tested, or named here with a reason."""
     tables = {
         name.removeprefix("aten.")
-        for name, formula in registry._OTHER_FORMULAS.items()
-        if formula.__module__ == elementwise.__name__
+        for name, facets in registry.REGISTRY.items()
+        if getattr(facets.other, "__module__", None) == elementwise.__name__
     }
     seen = {name.removeprefix("aten.").rstrip("_") for case in CASES for name in measured(case).operators}
     assert tables - seen == set(" ".join(NO_DEFINITION).split())

@@ -9,8 +9,7 @@ from definitions import (
 )
 from zoo import both
 
-from pytest_flopsbudget.counting.costs.free import is_free
-from pytest_flopsbudget.counting.costs.registry import other_formula_of
+from pytest_flopsbudget.counting.costs.registry import REGISTRY
 
 aten = torch.ops.aten
 
@@ -60,7 +59,7 @@ class TestPointwiseOperators:
         by_default = {
             name.rstrip("_") if not name.startswith("__") else name
             for name in pointwise_operators()
-            if other_formula_of(f"aten.{name}") is None and not is_free(f"aten.{name}")
+            if not (REGISTRY.facets(f"aten.{name}").other or REGISTRY.facets(f"aten.{name}").free)
         }
         assert by_default - set((ARITHMETIC + SPECIAL_FUNCTIONS + OF_INTEGERS).split()) == set()
 

@@ -10,12 +10,16 @@ from pytest_flopsbudget.counting.costs import (
     elementwise,
     factorization,
     fourier,
+    free,
+    indexing_traffic,
     interpolation,
     libraries,
     lists,
     losses,
+    messages,
     normalization,
     onednn,
+    packing,
     pooling,
     prepacked,
     products,
@@ -26,19 +30,11 @@ from pytest_flopsbudget.counting.costs import (
     softmax,
 )
 from pytest_flopsbudget.counting.costs.elementary import elementary, reduction
-from pytest_flopsbudget.counting.costs.free import is_free
-from pytest_flopsbudget.counting.costs.registry import (
-    FREE,
-    Call,
-    Cost,
-    flops_formula,
-    formula_of,
-    other_formula_of,
-    registered_formula,
-)
+from pytest_flopsbudget.counting.costs.registry import FREE, REGISTRY, Call, Cost, flops_formula
 
 __all__ = [
     "FREE",
+    "REGISTRY",
     "Call",
     "Cost",
     "accumulation",
@@ -51,16 +47,17 @@ __all__ = [
     "elementwise",
     "factorization",
     "flops_formula",
-    "formula_of",
     "fourier",
+    "free",
+    "indexing_traffic",
     "interpolation",
-    "is_free",
     "libraries",
     "lists",
     "losses",
+    "messages",
     "normalization",
     "onednn",
-    "other_formula_of",
+    "packing",
     "pooling",
     "prepacked",
     "products",
@@ -69,6 +66,5 @@ __all__ = [
     "recurrent",
     "reduction",
     "reductions",
-    "registered_formula",
     "softmax",
 ]

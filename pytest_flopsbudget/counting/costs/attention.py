@@ -12,7 +12,7 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
+from pytest_flopsbudget.counting.costs.registry import operator, per_mac
 
 if TYPE_CHECKING:
     import torch
@@ -25,21 +25,12 @@ def _heads_first(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) ->
     return per_mac(query) * query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
 
 
-@formula(
-    "aten._scaled_dot_product_flash_attention",
-    "aten._scaled_dot_product_flash_attention_for_cpu",
-    "aten._scaled_dot_product_efficient_attention",
-    "aten._scaled_dot_product_cudnn_attention",
-    "aten._scaled_dot_product_fused_attention_overrideable",
-    "aten._scaled_dot_product_attention_math_for_mps",
-)
 def _attention(call: Call) -> int:
-    return _heads_first(call.tensor("query"), call.tensor("key"), call.tensor("value"))
+    return _heads_first(*_operands(call))
 
 
-@formula("aten._triton_scaled_dot_attention")
-def _triton_attention(call: Call) -> int:
-    return _heads_first(call.tensor("q"), call.tensor("k"), call.tensor("v"))
+def _operands(call: Call) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return call.tensor("query", "q"), call.tensor("key", "k"), call.tensor("value", "v")
 
 
 class _Asked(NamedTuple):
@@ -64,21 +55,6 @@ def _asked(call: Call) -> _Asked:
     return _Asked(query, key, value, query or key)
 
 
-_FUSED_BACKWARD = tuple(
-    f"aten._scaled_dot_product_{kind}_backward"
-    for kind in (
-        "cudnn_attention",
-        "efficient_attention",
-        "flash_attention",
-        "flash_attention_for_cpu",
-        "fused_attention_overrideable",
-    )
-)
-#: Operators whose cost hangs on which of their arguments take gradients.
-BY_GRADIENTS = frozenset(_FUSED_BACKWARD)
-
-
-@formula(*_FUSED_BACKWARD)
 def _attention_backward(call: Call) -> int:
     """The scores' gradient and the value's sum over or make Dv, the query's and the key's Dqk."""
     query, value = call.tensor("query"), call.tensor("value")
@@ -117,22 +93,18 @@ def _length_first(call: Call, query_ends: torch.Tensor | None, key_ends: torch.T
     return per_mac(query) * pairs * heads * width
 
 
-@formula("aten._flash_attention_forward")
 def _flash_attention(call: Call) -> int:
     return _length_first(call, call["cum_seq_q"], call["cum_seq_k"], int(call["max_k"]))
 
 
-@formula("aten._flash_attention_backward")
 def _flash_attention_backward(call: Call) -> int:
     return 2 * _flash_attention(call)
 
 
-@formula("aten._efficient_attention_forward")
 def _efficient_attention(call: Call) -> int:
     return _length_first(call, call["cu_seqlens_q"], call["cu_seqlens_k"], int(call["max_seqlen_k"] or 0))
 
 
-@formula("aten._efficient_attention_backward")
 def _efficient_attention_backward(call: Call) -> int:
     return 2 * _length_first(call, call["cu_seqlens_q"], call["cu_seqlens_k"], int(call["max_seqlen_k"]))
 
@@ -145,12 +117,10 @@ def _multi_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> 
     return projections + 2 * batch * queries * keys * 2 * width
 
 
-@formula("aten._native_multi_head_attention", "aten._triton_multi_head_attention")
 def _native_multi_head_attention(call: Call) -> int:
     return _multi_head(call.tensor("query"), call.tensor("key"), call.tensor("value"))
 
 
-@formula("aten._transformer_encoder_layer_fwd")
 def _transformer_encoder_layer(call: Call) -> int:
     """Self-attention, then the two layers of the feed-forward network."""
     source = call.tensor("src")
@@ -182,26 +152,11 @@ def _around_products(call: Call, query: torch.Tensor, key: torch.Tensor) -> int:
     return _scaled(query, key) + (5 + is_masked + dropped) * _scores(query, key)
 
 
-_FUSED_NAMES = """
-_scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_for_cpu
-_scaled_dot_product_efficient_attention _scaled_dot_product_cudnn_attention
-_scaled_dot_product_fused_attention_overrideable _scaled_dot_product_attention_math_for_mps
-"""
-#: Operators on query, key and value, each (…, heads, length, width).
-FUSED = (*(f"aten.{name}" for name in _FUSED_NAMES.split()), "aten._triton_scaled_dot_attention")
-
-
-@other_formula(*FUSED[:-1])
 def _around(call: Call) -> int:
-    return _around_products(call, call.tensor("query"), call.tensor("key"))
+    query, key, _ = _operands(call)
+    return _around_products(call, query, key)
 
 
-@other_formula("aten._triton_scaled_dot_attention")
-def _around_triton(call: Call) -> int:
-    return _around_products(call, call.tensor("q"), call.tensor("k"))
-
-
-@other_formula(*_FUSED_BACKWARD)
 def _around_backward(call: Call) -> int:
     """Softmax backward, 4 an element; both scales again; dropout 1; the sums over heads that share a key."""
     query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
@@ -213,9 +168,6 @@ def _around_backward(call: Call) -> int:
     return scales + asked.scores * (4 + dropped) * _scores(query, key) + sums
 
 
-_PACKED = ("_flash_attention", "_efficient_attention")
-
-
 def pairs(call: Call) -> int:
     """Pairs of a query and a key over all heads: FLOPs over what each pair costs."""
     query, value = call.tensor("query"), call.tensor("value")
@@ -223,7 +175,6 @@ def pairs(call: Call) -> int:
     return flops // (per_mac(query) * (query.shape[-1] + value.shape[-1]))
 
 
-@other_formula(*(f"aten.{name}_forward" for name in _PACKED))
 def _around_packed(call: Call) -> int:
     query, key = call.tensor("query"), call.tensor("key")
     is_masked = bool(_argument(call, "is_causal", "custom_mask_type")) or _argument(call, "bias") is not None
@@ -232,7 +183,6 @@ def _around_packed(call: Call) -> int:
     return query.numel() + shared * key.numel() + (5 + is_masked + dropped) * pairs(call)
 
 
-@other_formula(*(f"aten.{name}_backward" for name in _PACKED))
 def _around_packed_backward(call: Call) -> int:
     query, key = call.tensor("query"), call.tensor("key")
     dropped = 1 if _argument(call, "dropout_p") else 0
@@ -249,13 +199,11 @@ def _around_multi_head(query: torch.Tensor, key: torch.Tensor, heads: int, *, ma
     return biases + batch * (queries + keys) * width + (5 + masked) * batch * heads * queries * keys
 
 
-@other_formula("aten._native_multi_head_attention", "aten._triton_multi_head_attention")
 def _around_native(call: Call) -> int:
     masked = call["mask"] is not None
     return _around_multi_head(call.tensor("query"), call.tensor("key"), int(call["num_head"]), masked=masked)
 
 
-@other_formula("aten._transformer_encoder_layer_fwd")
 def _around_encoder_layer(call: Call) -> int:
     """Attention, two residuals, two layer normalizations (7 an element); in the feed-forward network one activation."""
     source = call.tensor("src")
@@ -264,3 +212,81 @@ def _around_encoder_layer(call: Call) -> int:
     attention = _around_multi_head(source, source, int(call["num_heads"]), masked=masked)
     activation = 5 if call["use_gelu"] else 1
     return attention + (2 + 2 * 7 + 1) * source.numel() + (1 + activation) * inner
+
+
+# Elements of the outputs of products.
+
+
+def _outputs(call: Call) -> int:
+    """Count scores (…, H, Lq, Lk) and weighted sums (…, H, Lq, Dv)."""
+    query, key, value = _operands(call)
+    return query.shape[:-1].numel() * (key.shape[-2] + value.shape[-1])
+
+
+def _packed_outputs(call: Call) -> int:
+    """Query (…, Lq, H, Dqk); of packed sequences each has scores only with itself."""
+    query, value = call.tensor("query"), call.tensor("value")
+    return pairs(call) + query.shape[:-1].numel() * value.shape[-1]
+
+
+def _multi_head_outputs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> int:
+    """Operands (B, L, E): three projections, scores of every head, weighted sums, the output's projection."""
+    batch, queries, width = query.shape
+    keys = key.shape[1]
+    projections = batch * width * (2 * queries + keys + value.shape[1])
+    return projections + batch * queries * (heads * keys + width)
+
+
+def _native_multi_head_outputs(call: Call) -> int:
+    return _multi_head_outputs(call.tensor("query"), call.tensor("key"), call.tensor("value"), int(call["num_head"]))
+
+
+def _encoder_layer_outputs(call: Call) -> int:
+    """Count self-attention and the two layers of the feed-forward network."""
+    source = call.tensor("src")
+    widths = call.tensor("ffn_weight_1").shape[0] + call.tensor("ffn_weight_2").shape[0]
+    attention = _multi_head_outputs(source, source, source, int(call["num_heads"]))
+    return attention + source.shape[0] * source.shape[1] * int(widths)
+
+
+operator(
+    "aten._scaled_dot_product_flash_attention",
+    "aten._scaled_dot_product_flash_attention_for_cpu",
+    "aten._scaled_dot_product_efficient_attention",
+    "aten._scaled_dot_product_cudnn_attention",
+    "aten._scaled_dot_product_fused_attention_overrideable",
+    "aten._scaled_dot_product_attention_math_for_mps",
+    "aten._triton_scaled_dot_attention",
+    flops=_attention,
+    other=_around,
+    activations=_outputs,
+)
+operator(
+    "aten._scaled_dot_product_cudnn_attention_backward",
+    "aten._scaled_dot_product_efficient_attention_backward",
+    "aten._scaled_dot_product_flash_attention_backward",
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward",
+    "aten._scaled_dot_product_fused_attention_overrideable_backward",
+    flops=_attention_backward,
+    other=_around_backward,
+    by_gradients=True,
+)
+operator("aten._flash_attention_forward", flops=_flash_attention, other=_around_packed, activations=_packed_outputs)
+operator("aten._flash_attention_backward", flops=_flash_attention_backward, other=_around_packed_backward)
+operator(
+    "aten._efficient_attention_forward", flops=_efficient_attention, other=_around_packed, activations=_packed_outputs
+)
+operator("aten._efficient_attention_backward", flops=_efficient_attention_backward, other=_around_packed_backward)
+operator(
+    "aten._native_multi_head_attention",
+    "aten._triton_multi_head_attention",
+    flops=_native_multi_head_attention,
+    other=_around_native,
+    activations=_native_multi_head_outputs,
+)
+operator(
+    "aten._transformer_encoder_layer_fwd",
+    flops=_transformer_encoder_layer,
+    other=_around_encoder_layer,
+    activations=_encoder_layer_outputs,
+)

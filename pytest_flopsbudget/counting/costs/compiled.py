@@ -8,28 +8,40 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.counting.costs.elementary import is_float
-from pytest_flopsbudget.counting.costs.registry import formula, other_formula
+from pytest_flopsbudget.counting.costs.registry import operator, other_formula
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
-@formula("inductor._mm_plus_mm")
 def _sum_of_products(call: Call) -> int:
-    """Computes a · b + c · d, each (m, k) by (k, n)."""
+    """Count a · b + c · d, each (m, k) by (k, n)."""
     columns = call.tensor("b").shape[-1]
     return 2 * columns * (call.tensor("a").numel() + call.tensor("c").numel())
 
 
-@other_formula("inductor._mm_plus_mm")
 def _sum(call: Call) -> int:
     return call.first_output.numel()
 
 
-@formula("_native._foreach_mm_native_0")
+def _outputs_of_two(call: Call) -> int:
+    return 2 * call.tensor("a").shape[0] * call.tensor("b").shape[-1]
+
+
+operator("inductor._mm_plus_mm", flops=_sum_of_products, other=_sum, activations=_outputs_of_two)
+
+
 def _each_product(call: Call) -> int:
-    """Each (m, k) by (k, n)."""
+    """Count a product (m, k) by (k, n) for each pair of the lists."""
     return sum(2 * left.numel() * right.shape[-1] for left, right in zip(call["self"], call["mat2"], strict=True))
+
+
+def outputs_of_each(call: Call) -> int:
+    """Count the elements (m, n) of the output of each pair of the lists."""
+    return sum(int(left.shape[0] * right.shape[-1]) for left, right in zip(call["self"], call["mat2"], strict=True))
+
+
+operator("_native._foreach_mm_native_0", flops=_each_product, activations=outputs_of_each)
 
 
 @other_formula("inductor.accumulate_grad")

@@ -1,15 +1,14 @@
-"""Operators that compute on no floating-point number, for those on which PyTorch's schemas are silent: ATen's.
+"""ATen's operators that compute on no floating-point number, where their schemas do not show it.
 
-They move, select, cast, store, draw random numbers, or answer questions about tensors. Views, factories and what
-decomposes are known from the operator itself and not listed. Overloads and in-place forms go by the same name. Anything
-in no formula, no rule and not here is unknown. What PyTorch brings outside of ATen stands in `communication` and
-`packing`.
+They move, select, cast, store, draw random numbers, or answer questions about tensors. Views, factories and operators
+that decompose are recognized by their schemas and not listed. Overloads and in-place forms have the same name. An
+operator without formula, rule or entry here is unknown. PyTorch's free operators outside of ATen are in `communication`
+and `packing`.
 """
 
 from __future__ import annotations
 
-from pytest_flopsbudget.counting.costs.communication import COLLECTIVES
-from pytest_flopsbudget.counting.costs.packing import PACKING
+from pytest_flopsbudget.counting.costs.registry import operator
 
 _SELECTIONS_AND_TESTS = """
 _foreach_clone _foreach_copy _foreach_zero _fused_sdp_choice _is_all_true _is_any_true _linalg_check_errors
@@ -56,18 +55,11 @@ sparse_compressed_tensor sparse_dim sparse_mask sparse_resize sparse_resize_and_
 to_padded_tensor transpose unsqueeze zero zeros_like
 """
 
-#: Names as "aten.cat", without overload and without the in-place underscore.
-_FREE = (
-    frozenset(
+operator(
+    *{
         f"aten.{name.rstrip('_')}"
         for family in (_SELECTIONS_AND_TESTS, _RANDOM, _INDEXING, _STORAGE)
         for name in family.split()
-    )
-    | COLLECTIVES
-    | PACKING
+    },
+    free=True,
 )
-
-
-def is_free(operator: str) -> bool:
-    """Whether an operator named like "aten.cat", in place or not, stands in one of the tables."""
-    return operator.rstrip("_") in _FREE

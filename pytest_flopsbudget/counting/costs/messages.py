@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pytest_flopsbudget.counting.costs.registry import operator
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 from pytest_flopsbudget.counting.torch_private import resolve_process_group, unbox_process_group
 
@@ -118,16 +119,20 @@ _FUNCTIONAL: Mapping[str, Callable[[Call], int]] = {
     "reduce_scatter_tensor_out": _of("input"),
 }
 
+#: Operators that compute the products which they pass; `communication` has their formulas.
+_FUSED_WITH_PRODUCTS: Mapping[str, Callable[[Call], int]] = {
+    "fused_all_gather_matmul": _gathered_product,
+    "fused_all_gather_scaled_matmul": _gathered_product,
+    "fused_matmul_reduce_scatter": _scattered_product,
+    "fused_scaled_matmul_reduce_scatter": _scattered_product,
+}
+
 _SYMMETRIC_MEMORY: Mapping[str, Callable[[Call], int]] = {
     "_low_contention_all_gather": _output,
     "_low_contention_reduce_scatter": _of("tensor"),
     "all_to_all_vdev": _of("input"),
     "all_to_all_vdev_2d": _of("input"),
     "all_to_all_vdev_2d_offset": _of("input"),
-    "fused_all_gather_matmul": _gathered_product,
-    "fused_all_gather_scaled_matmul": _gathered_product,
-    "fused_matmul_reduce_scatter": _scattered_product,
-    "fused_scaled_matmul_reduce_scatter": _scattered_product,
     "multi_root_tile_reduce": _of("in_tiles"),
     "multimem_all_gather_out": _of("out"),
     "multimem_all_reduce": _of("input"),
@@ -153,21 +158,16 @@ _SYMMETRIC_MEMORY: Mapping[str, Callable[[Call], int]] = {
     "two_shot_all_reduce_out": _of("input"),
 }
 
-_MESSAGES = {
-    f"{namespace}.{name}": message
-    for namespace, messages in (
-        ("c10d", _C10D),
-        ("_c10d_functional", _FUNCTIONAL),
-        ("_c10d_functional_autograd", _FUNCTIONAL),
-        ("c10d_functional", _FUNCTIONAL),
-        ("symm_mem", _SYMMETRIC_MEMORY),
-        ("_dtensor", {"shard_dim_alltoall": _of("input")}),
-    )
-    for name, message in messages.items()
-}
+for _namespace, _messages in (
+    ("c10d", _C10D),
+    ("_c10d_functional", _FUNCTIONAL),
+    ("_c10d_functional_autograd", _FUNCTIONAL),
+    ("c10d_functional", _FUNCTIONAL),
+    ("symm_mem", _SYMMETRIC_MEMORY),
+    ("_dtensor", {"shard_dim_alltoall": _of("input")}),
+):
+    for _name, _message in _messages.items():
+        operator(f"{_namespace}.{_name}", message=_message, collective=True, free=True)
 
-
-def message_of(operator: str) -> Callable[[Call], int] | None:
-    """A function from a call of an operator like "c10d.allreduce_" to its message in bytes; None if it passes none."""
-    message = _MESSAGES.get(operator.rstrip("_"))
-    return None if message is None else lambda call: message(call) if group_size(call) > 1 else 0
+for _name, _message in _FUSED_WITH_PRODUCTS.items():
+    operator(f"symm_mem.{_name}", message=_message)

@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.counting.costs.distances import norm_terms, p_norm
 from pytest_flopsbudget.counting.costs.elementary import real_parts, stored_elements
-from pytest_flopsbudget.counting.costs.registry import other_formula
+from pytest_flopsbudget.counting.costs.operands import bytes_passed, total_bytes
+from pytest_flopsbudget.counting.costs.registry import operator, other_formula
 from pytest_flopsbudget.counting.torch_private import current_autograd_node
 
 if TYPE_CHECKING:
@@ -60,6 +61,22 @@ def _elements(tensor: torch.Tensor) -> int:
 def _batch_norm(call: Call) -> int:
     """Input (batch, channels, …). In training 5, and 1 each for weight and bias; in inference 2."""
     return _trained_batch_norm(call) if call["training"] else _inferred_batch_norm(call)
+
+
+def _batch_norm_traffic(call: Call) -> int:
+    """Count every operand and output once; in training the running statistics once more, which are written."""
+    if "out" in call.names:
+        return bytes_passed(call)  # the outputs are among the arguments
+    statistics = [call[name] for name in ("running_mean", "running_var") if name in call.names]
+    return bytes_passed(call) + total_bytes((call.output,)) + (total_bytes(statistics) if call["training"] else 0)
+
+
+operator(
+    "aten.native_batch_norm",
+    "aten._native_batch_norm_legit",
+    "aten.cudnn_batch_norm",
+    traffic=_batch_norm_traffic,
+)
 
 
 @other_formula("aten._batch_norm_with_update", "aten._batch_norm_with_update_functional")

@@ -1,10 +1,12 @@
-"""Operators outside of ATen that PyTorch brings and that compute on no floating-point number.
+"""PyTorch's operators outside of ATen that compute on no floating-point number.
 
-They pack weights for kernels and unpack them, reorder and cast, ask about tensors, wait for streams, draw random
-numbers. What is done to a weight before a model runs is no work of the model's.
+They pack weights for kernels and unpack them, reorder and cast, answer questions about tensors, wait for streams, draw
+random numbers. Preparing a weight before the model runs is not the model's work.
 """
 
 from __future__ import annotations
+
+from pytest_flopsbudget.counting.costs.registry import operator
 
 _CONVOLUTIONS = "conv1d conv2d conv3d conv conv_transpose1d conv_transpose2d conv_transpose3d"
 _SETTINGS = "dilation groups output_padding padding stride transpose unpack_sizes"
@@ -44,23 +46,21 @@ fork join record_event record_stream sync_dealloc synchronize_device synchronize
 wait_stream
 """
 
-#: Names as "quantized.linear_prepack", without overload and without the in-place underscore.
-PACKING = frozenset(
-    (
-        *(
-            f"{namespace}.{kind}_{what}"
-            for namespace in ("quantized", "_quantized")
-            for kind in _CONVOLUTIONS.split()
-            for what in ("prepack", "unpack", *_SETTINGS.split())
-        ),
-        *(f"{namespace}.{name}" for namespace in ("quantized", "_quantized") for name in _QUANTIZED.split()),
-        "_quantized._wrapped_linear_prepack",
-        "_quantized.wrapped_fbgemm_pack_gemm_matrix_fp16",
-        "quantization._Bfloat16QuantizedToFloat",
-        "quantization._FloatToBfloat16Quantized",
-        *_ONEDNN.split(),
-        *_COMPILER.split(),
-        *(f"static_runtime.{name}" for name in _STATIC_RUNTIME.split()),
-        *(f"streams.{name}" for name in _STREAMS.split()),
-    )
+operator(
+    *(
+        f"{namespace}.{kind}_{what}"
+        for namespace in ("quantized", "_quantized")
+        for kind in _CONVOLUTIONS.split()
+        for what in ("prepack", "unpack", *_SETTINGS.split())
+    ),
+    *(f"{namespace}.{name}" for namespace in ("quantized", "_quantized") for name in _QUANTIZED.split()),
+    "_quantized._wrapped_linear_prepack",
+    "_quantized.wrapped_fbgemm_pack_gemm_matrix_fp16",
+    "quantization._Bfloat16QuantizedToFloat",
+    "quantization._FloatToBfloat16Quantized",
+    *_ONEDNN.split(),
+    *_COMPILER.split(),
+    *(f"static_runtime.{name}" for name in _STATIC_RUNTIME.split()),
+    *(f"streams.{name}" for name in _STREAMS.split()),
+    free=True,
 )

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_flopsbudget.counting.costs.compiled import outputs_of_each
 from pytest_flopsbudget.counting.costs.elementary import real_parts, stored_elements
 from pytest_flopsbudget.counting.costs.elementwise import scaling
-from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
+from pytest_flopsbudget.counting.costs.registry import formula, operator, other_formula, per_mac
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
@@ -66,9 +67,11 @@ def _dot(call: Call) -> int:
     return per_mac(vector) * vector.numel()
 
 
-@formula("aten._foreach_mm")
 def _foreach_mm(call: Call) -> int:
     return sum(_product(left, right) for left, right in zip(call["self"], call["mat2"], strict=True))
+
+
+operator("aten._foreach_mm", flops=_foreach_mm, activations=outputs_of_each)
 
 
 @formula("aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
@@ -178,7 +181,6 @@ def _matmul_backward(call: Call) -> int:
     return products * per_mac(grad) * grad.numel() * left.shape[-1]
 
 
-@formula("torch_nn._linear_cross_entropy_batch_chunked")
 def _linear_cross_entropy(call: Call) -> int:
     """`torch.nn.functional.linear_cross_entropy` in chunks, which works out the gradients on its way forward.
 
@@ -189,7 +191,6 @@ def _linear_cross_entropy(call: Call) -> int:
     return (1 + gradients) * _logits(call)
 
 
-@formula("torch_nn._linear_cross_entropy_batch_chunked_no_reduction")
 def _logits(call: Call) -> int:
     """One loss a row: the gradients are worked out in the backward pass, by products that are seen there."""
     return _product(call.tensor("input"), call.tensor("linear_weight").mT)
@@ -244,9 +245,6 @@ def _semi_structured_added(call: Call) -> int:
     return call.first_output.numel()
 
 
-@other_formula(
-    "torch_nn._linear_cross_entropy_batch_chunked", "torch_nn._linear_cross_entropy_batch_chunked_no_reduction"
-)
 def _cross_entropy(call: Call) -> int:
     """The bias, log-softmax at 5 operations a logit, the sum over rows; the gradient exp(y) - target is 2 a logit."""
     rows, classes = call.tensor("input").shape[0], call.tensor("linear_weight").shape[0]
@@ -254,3 +252,22 @@ def _cross_entropy(call: Call) -> int:
     bias = logits if "linear_bias" in call.names and call["linear_bias"] is not None else 0
     gradient = 2 * logits if "compute_input_grad" in call.names and call["compute_input_grad"] else 0
     return bias + 5 * logits + rows + gradient
+
+
+def _logits_elements(call: Call) -> int:
+    """Count the logits only: gradients that are computed early belong to the plain form's backward pass."""
+    return call.tensor("input").shape[0] * call.tensor("linear_weight").shape[0]
+
+
+operator(
+    "torch_nn._linear_cross_entropy_batch_chunked",
+    flops=_linear_cross_entropy,
+    other=_cross_entropy,
+    activations=_logits_elements,
+)
+operator(
+    "torch_nn._linear_cross_entropy_batch_chunked_no_reduction",
+    flops=_logits,
+    other=_cross_entropy,
+    activations=_logits_elements,
+)

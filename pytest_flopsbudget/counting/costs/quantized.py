@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.costs.recurrent import CELLS, GRU, LSTM
-from pytest_flopsbudget.counting.costs.registry import formula, other_formula
+from pytest_flopsbudget.counting.costs.recurrent import CELLS, GRU, LSTM, chain_of
+from pytest_flopsbudget.counting.costs.registry import formula, operator, other_formula
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
@@ -128,54 +128,65 @@ def _bias_apart(call: Call) -> int:
 
 
 #: Operators of one step → the kind of their cell.
-STEPS = {
+_STEPS = {
     "quantized.quantized_rnn_relu_cell_dynamic": 0,
     "quantized.quantized_rnn_tanh_cell_dynamic": 1,
     "quantized.quantized_lstm_cell_dynamic": LSTM,
     "quantized.quantized_gru_cell_dynamic": GRU,
 }
 #: Operators of whole layers.
-LAYERS = {"aten.quantized_lstm": LSTM, "aten.quantized_gru": GRU}
+_LAYERS = {"aten.quantized_lstm": LSTM, "aten.quantized_gru": GRU}
 
 
-def state(call: Call) -> torch.Tensor:
+def _state(call: Call) -> torch.Tensor:
     """The hidden state, the first of an LSTM's two."""
     states = call["hx"]
     first: torch.Tensor = states[0] if isinstance(states, (list, tuple)) else states
     return first
 
 
-@formula(*STEPS)
 def _step(call: Call) -> int:
     """Input (batch, in): for every gate a product of the input and one of the hidden state."""
-    inputs, hidden = call.tensor("input"), state(call).shape[-1]
+    inputs, hidden = call.tensor("input"), _state(call).shape[-1]
     rows = inputs.shape[:-1].numel()
-    return 2 * rows * CELLS[STEPS[call.name]].gates * hidden * (inputs.shape[-1] + hidden)
+    return 2 * rows * CELLS[_STEPS[call.name]].gates * hidden * (inputs.shape[-1] + hidden)
 
 
-@other_formula(*STEPS)
 def _around_step(call: Call) -> int:
     """As a step of the twin: biases are packed with the weights."""
-    cell = CELLS[STEPS[call.name]]
+    cell = CELLS[_STEPS[call.name]]
     biases = cell.gates * sum(call[name].unpack()[1] is not None for name in ("w_ih", "w_hh"))
     return (cell.forward + biases) * call.first_output.numel()
 
 
-@formula(*LAYERS)
 def _layers(call: Call) -> int:
     """Input (steps, batch, in), or packed sequences (steps of all, in); layers after the first read all directions."""
-    inputs, hidden = call.tensor("input", "data"), state(call).shape[-1]
+    inputs, hidden = call.tensor("input", "data"), _state(call).shape[-1]
     directions = 2 if call["bidirectional"] else 1
     layers = int(call["num_layers"])
     widths = layers * hidden + inputs.shape[-1] + (layers - 1) * directions * hidden
-    gates = CELLS[LAYERS[call.name]].gates
+    gates = CELLS[_LAYERS[call.name]].gates
     return 2 * inputs.shape[:-1].numel() * directions * gates * hidden * widths
 
 
-@other_formula(*LAYERS)
 def _around_layers(call: Call) -> int:
-    cell = CELLS[LAYERS[call.name]]
+    cell = CELLS[_LAYERS[call.name]]
     biases = 2 * cell.gates if call["has_biases"] else 0
     cells = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
     steps = call.tensor("input", "data").shape[:-1].numel()
-    return (cell.forward + biases) * cells * steps * state(call).shape[-1]
+    return (cell.forward + biases) * cells * steps * _state(call).shape[-1]
+
+
+def _step_outputs(call: Call) -> int:
+    rows = call.tensor("input").shape[:-1].numel()
+    return 2 * rows * CELLS[_STEPS[call.name]].gates * _state(call).shape[-1]
+
+
+def _layers_outputs(call: Call) -> int:
+    steps = call.tensor("input", "data").shape[:-1].numel()
+    layers = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
+    return 2 * steps * layers * CELLS[_LAYERS[call.name]].gates * _state(call).shape[-1]
+
+
+operator(*_STEPS, flops=_step, other=_around_step, activations=_step_outputs)
+operator(*_LAYERS, flops=_layers, other=_around_layers, activations=_layers_outputs, chain=chain_of)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.counting.costs.elementary import elements
 from pytest_flopsbudget.counting.costs.elementwise import operations
-from pytest_flopsbudget.counting.costs.registry import other_formula, other_formula_of
+from pytest_flopsbudget.counting.costs.registry import REGISTRY, other_formula
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +74,7 @@ _FLOAT_COUNTERPARTS: Mapping[str, str] = {
 
 def _count_as(counterpart: str) -> Formula:
     def formula(call: Call) -> int:
-        found = other_formula_of(counterpart)
+        found = REGISTRY.facets(counterpart).other
         if found is None:
             raise LookupError(counterpart)
         return found(call)

@@ -9,15 +9,16 @@ for, like the gradient of an initial state of zeros, are not counted, as they ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
+import torch
+
+from pytest_flopsbudget.counting.costs.operands import total_bytes
+from pytest_flopsbudget.counting.costs.registry import operator, other_formula, per_mac
 from pytest_flopsbudget.counting.torch_private import current_autograd_node
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import torch
+    from collections.abc import Mapping, Sequence
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
@@ -35,7 +36,6 @@ def _steps(inputs: torch.Tensor) -> int:
     return inputs.shape[:-1].numel()
 
 
-@formula("aten.mkldnn_rnn_layer")
 def _mkldnn_layer(call: Call) -> int:
     """One layer in one direction."""
     inputs = call.tensor("input")
@@ -53,7 +53,6 @@ def _asked() -> list[bool]:
     return gradients_asked() or [True] * 7
 
 
-@formula("aten.mkldnn_rnn_layer_backward")
 def _mkldnn_layer_backward(call: Call) -> int:
     """The kernel computes every gradient; only autograd knows which of them anybody asked for."""
     inputs, of_input, of_hidden = call.tensor("input"), call.tensor("weight1"), call.tensor("weight2")
@@ -64,14 +63,12 @@ def _mkldnn_layer_backward(call: Call) -> int:
     return per_mac(inputs) * (macs + hidden_steps * of_hidden.numel())
 
 
-@formula("aten._cudnn_rnn", "aten.miopen_rnn")
 def _stack(call: Call) -> int:
     """All layers and directions at once; the inputs of every layer have as many steps as the first one's."""
     inputs = call.tensor("input")
     return per_mac(inputs) * _steps(inputs) * _elements(_matrices(call["weight"]))
 
 
-@formula("aten._cudnn_rnn_backward", "aten.miopen_rnn_backward")
 def _stack_backward(call: Call) -> int:
     """Output mask: input, two initial states, weights. The weights of a layer and direction come input's first."""
     inputs, matrices = call.tensor("input"), _matrices(call["weight"])
@@ -160,14 +157,12 @@ class _Layer(NamedTuple):
         return work
 
 
-@other_formula("aten.mkldnn_rnn_layer")
 def _around_mkldnn_layer(call: Call) -> int:
     cell = CELLS[call["mode"]]
     biases = 2 * cell.gates if call["has_biases"] else 0
     return (cell.forward + biases) * _steps(call.tensor("input")) * int(call["hidden_size"])
 
 
-@other_formula("aten.mkldnn_rnn_layer_backward")
 def _around_mkldnn_layer_backward(call: Call) -> int:
     steps, batch, _ = call.tensor("input").shape
     layer = _Layer(
@@ -189,7 +184,6 @@ def _around_mkldnn_layer_backward(call: Call) -> int:
     )
 
 
-@other_formula("aten._cudnn_rnn", "aten.miopen_rnn")
 def _around_stack(call: Call) -> int:
     """All layers and directions; the biases are the vectors among the weights."""
     cell = CELLS[call["mode"]]
@@ -198,7 +192,6 @@ def _around_stack(call: Call) -> int:
     return (cell.forward + biases) * layers * _steps(call.tensor("input")) * int(call["hidden_size"])
 
 
-@other_formula("aten._cudnn_rnn_backward", "aten.miopen_rnn_backward")
 def _around_stack_backward(call: Call) -> int:
     """Every layer and direction; and where two directions read one input, their gradients of it, added up."""
     inputs = call.tensor("input")
@@ -268,26 +261,89 @@ def chain_of(call: Call) -> int:
     return int(steps) * int(call["num_layers"])
 
 
-#: Operators that `chain_of` is for.
-CHAINS = frozenset(
-    (
-        "aten.mkldnn_rnn_layer",
-        "aten.mkldnn_rnn_layer_backward",
-        "aten._cudnn_rnn",
-        "aten._cudnn_rnn_backward",
-        "aten.miopen_rnn",
-        "aten.miopen_rnn_backward",
-        "aten.quantized_gru",
-        "aten.quantized_lstm",
-    )
+# Elements of the outputs of products: the gates of the input, and those of the hidden state.
+
+
+def _mkldnn_outputs(call: Call) -> int:
+    gates = CELLS[call["mode"]].gates
+    return 2 * _steps(call.tensor("input")) * gates * int(call["hidden_size"])
+
+
+def _stack_outputs(call: Call) -> int:
+    """Each matrix of each layer and direction makes one element for each of its rows: gates, and projections."""
+    rows: int = sum(weight.shape[0] for weight in _matrices(call["weight"]))
+    return _steps(call.tensor("input")) * rows
+
+
+# A layer of oneDNN keeps a workspace for the backward pass, whose size depends on oneDNN's version and on the machine.
+# Counted is what the backward pass cannot do without: four gates and the cell state of each step.
+
+
+def _workspace_bytes(inputs: torch.Tensor, hidden: torch.Tensor) -> int:
+    return 5 * _steps(inputs) * int(hidden.shape[-1]) * inputs.itemsize
+
+
+def _mkldnn_traffic(call: Call) -> int:
+    """Every operand and output once, the workspace with the bytes that the backward pass needs."""
+    workspace: torch.Tensor | None = call["workspace"] if "workspace" in call.names else call.output[-1]
+    size = total_bytes(call[name] for name in call.names) + total_bytes((call.output,))
+    if workspace is None or not workspace.nbytes:
+        return size
+    return size - workspace.nbytes + _workspace_bytes(call.tensor("input"), call.tensor("hx_"))
+
+
+def _on_meta(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def _mkldnn_output(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
+    """Return (steps, batch, hidden), the last states, and the workspace where gradients are enabled."""
+    inputs, hidden, cell = args[0], args[5], args[6]
+    workspace = _on_meta((_workspace_bytes(inputs, hidden),), torch.uint8) if torch.is_grad_enabled() else None
+    shape = (*inputs.shape[:-1], hidden.shape[-1])
+    states = _on_meta(hidden.shape, hidden.dtype), _on_meta(cell.shape, cell.dtype)
+    return _on_meta(shape, inputs.dtype), *states, workspace
+
+
+def _mkldnn_gradients(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
+    """Return the gradients of input, two weights, two biases and two states: all of them, in float32."""
+    inputs, of_input, of_hidden, _, _, hidden, cell = args[:7]
+    biases = of_input.shape[:1]
+    shapes = (inputs.shape, of_input.shape, of_hidden.shape, biases, biases, hidden.shape, cell.shape)
+    return tuple(_on_meta(shape, torch.float32) for shape in shapes)
+
+
+operator(
+    "aten.mkldnn_rnn_layer",
+    flops=_mkldnn_layer,
+    other=_around_mkldnn_layer,
+    activations=_mkldnn_outputs,
+    traffic=_mkldnn_traffic,
+    corrected_shape=_mkldnn_output,
+    chain=chain_of,
+    by_gradients=True,
 )
-#: Operators whose cost, or output, hangs on which gradients are asked for.
-BY_GRADIENTS = frozenset(("aten.mkldnn_rnn_layer", "aten.mkldnn_rnn_layer_backward"))
-
-
-def kept_bytes(inputs: torch.Tensor, hidden: torch.Tensor) -> int:
-    """What a layer of oneDNN's keeps for its backward pass: of each step the four gates and the cell state.
-
-    It is what that pass cannot do without. How much oneDNN keeps hangs on its version and on the machine.
-    """
-    return 5 * _steps(inputs) * hidden.shape[-1] * inputs.itemsize
+operator(
+    "aten.mkldnn_rnn_layer_backward",
+    flops=_mkldnn_layer_backward,
+    other=_around_mkldnn_layer_backward,
+    traffic=_mkldnn_traffic,
+    corrected_shape=_mkldnn_gradients,
+    chain=chain_of,
+    by_gradients=True,
+)
+operator(
+    "aten._cudnn_rnn",
+    "aten.miopen_rnn",
+    flops=_stack,
+    other=_around_stack,
+    activations=_stack_outputs,
+    chain=chain_of,
+)
+operator(
+    "aten._cudnn_rnn_backward",
+    "aten.miopen_rnn_backward",
+    flops=_stack_backward,
+    other=_around_stack_backward,
+    chain=chain_of,
+)

@@ -1,7 +1,8 @@
-"""Where formulas are registered, and what a formula is given."""
+"""The registry of operators: the formulas and rules of each operator, in one place, and the `Call` that they read."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,12 +13,14 @@ from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import OPERATOR
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import TypeGuard
 
     Formula = Callable[["Call"], int]
     CostFormula = Callable[["Call"], "Cost"]
     OutsideFormula = Callable[["Call"], int | tuple[int, int]]
+    #: From the arguments, tensors on the meta device, to the output; None where the rule does not apply.
+    ShapeRule = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 
 
 class Cost(NamedTuple):
@@ -30,11 +33,6 @@ class Cost(NamedTuple):
 
 
 FREE = Cost(0, 0)
-
-_FORMULAS: dict[str, Formula] = {}
-_OTHER_FORMULAS: dict[str, Formula] = {}
-#: Formulas from outside, which go before our own.
-_REGISTERED: dict[str, CostFormula] = {}
 
 
 @cache  # of PyTorch's operators, so nothing ever has to reset it
@@ -100,35 +98,151 @@ class Call:
         return output
 
 
-def formula(*operators: str) -> Callable[[Formula], Formula]:
-    """Register a function from a `Call` to its sums of products, in FLOPs, for ``operators``.
+class Facets(NamedTuple):
+    """Everything that is registered for one operator. Each formula takes a `Call`."""
 
-    They are named without overload: "aten.mm".
+    #: FLOPs of sums of products, 2 per multiply-accumulate.
+    flops: Formula | None = None
+    #: FLOPs of all other arithmetic.
+    other: Formula | None = None
+    #: Elements of the outputs of its products; by default the elements of its first output.
+    activations: Formula | None = None
+    #: Bytes that one call reads and writes; by default every operand and every output once.
+    traffic: Formula | None = None
+    #: The output, where PyTorch's meta kernel is right but slow.
+    shape: ShapeRule | None = None
+    #: The output, where PyTorch has no meta kernel, or one that differs from the CPU's kernel.
+    corrected_shape: ShapeRule | None = None
+    #: Bytes of the message that one call passes between processes.
+    message: Formula | None = None
+    #: Steps of a layer that run one after another within one call.
+    chain: Formula | None = None
+    #: Whether its cost or its output depends on which gradients are requested.
+    by_gradients: bool = False
+    #: Whether it communicates with other processes, so that its output depends on their number.
+    collective: bool = False
+    #: Whether it computes on no floating-point number.
+    free: bool = False
+
+
+_NO_FACETS = Facets()
+#: Facets that "aten.add_" shares with "aten.add". An in-place form reads, writes and returns other tensors, so the
+#: rules for bytes and shapes are registered for each form.
+_SHARED_BY_IN_PLACE_FORMS = ("flops", "other", "message", "collective", "free")
+
+
+class Registry:
+    """Facets of operators by name, and the formulas that users registered, which take precedence over ours.
+
+    Operators are named without overload: "aten.mm".
     """
 
+    def __init__(self) -> None:
+        self._facets: dict[str, Facets] = {}
+        self._users: dict[str, CostFormula] = {}
+        #: Changes with every registration, so that what was derived from the registry can be renewed.
+        self.version = 0
+
+    def add(self, names: Iterable[str], facets: Facets) -> None:
+        """Add facets to operators.
+
+        Raises:
+            ValueError: one of the operators has one of the facets already.
+        """
+        given = {facet: value for facet, value in facets._asdict().items() if value}
+        for name in names:
+            before = self._facets.get(name, _NO_FACETS)
+            twice = [facet for facet in given if getattr(before, facet)]
+            if twice:
+                raise ValueError(f"{name} has {', '.join(twice)} already")
+            self._facets[name] = before._replace(**given)
+        self.version += 1
+
+    def facets(self, name: str) -> Facets:
+        """Return the facets of an operator; an in-place form has those of the operator that it is a form of."""
+        facets = self._facets.get(name, _NO_FACETS)
+        base = self._facets.get(name.rstrip("_"), _NO_FACETS)
+        if base is facets:
+            return facets
+        return facets._replace(
+            **{facet: getattr(facets, facet) or getattr(base, facet) for facet in _SHARED_BY_IN_PLACE_FORMS}
+        )
+
+    def items(self) -> Iterable[tuple[str, Facets]]:
+        """Return the names of all operators with their facets."""
+        return self._facets.items()
+
+    def add_user_formula(self, name: str, formula: CostFormula) -> None:
+        """Register a user's formula, in place of one that was registered before."""
+        self._users[name] = formula
+        self.version += 1
+
+    def user_formula(self, name: str) -> CostFormula | None:
+        """Return the formula that a user registered for an operator named like "mylib.scan"."""
+        return self._users.get(name)
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Forget at the end of the block what was registered inside of it."""
+        before = self._facets.copy(), self._users.copy()
+        try:
+            yield
+        finally:
+            self._facets, self._users = before
+            self.version += 1
+
+
+#: The registry that counting uses.
+REGISTRY = Registry()
+
+
+def operator(  # noqa: PLR0913 -- one keyword a facet
+    *names: str,
+    flops: Formula | None = None,
+    other: Formula | None = None,
+    activations: Formula | None = None,
+    traffic: Formula | None = None,
+    shape: ShapeRule | None = None,
+    corrected_shape: ShapeRule | None = None,
+    message: Formula | None = None,
+    chain: Formula | None = None,
+    by_gradients: bool = False,
+    collective: bool = False,
+    free: bool = False,
+) -> None:
+    """Register operators with all that is known of them; `Facets` describes each keyword.
+
+    Raises:
+        ValueError: an operator has one of the facets already.
+    """
+    facets = Facets(
+        flops, other, activations, traffic, shape, corrected_shape, message, chain, by_gradients, collective, free
+    )
+    REGISTRY.add(names, facets)
+
+
+def formula(*names: str) -> Callable[[Formula], Formula]:
+    """Register the decorated function as the ``flops`` of operators."""
+
     def register(function: Formula) -> Formula:
-        for operator in operators:
-            _FORMULAS[operator] = function
+        REGISTRY.add(names, Facets(flops=function))
         return function
 
     return register
 
 
-def other_formula(*operators: str) -> Callable[[Formula], Formula]:
-    """Register a function from a `Call` to the FLOPs that are no sums of products, for ``operators``."""
+def other_formula(*names: str) -> Callable[[Formula], Formula]:
+    """Register the decorated function as the ``other`` FLOPs of operators: those of no sums of products."""
 
     def register(function: Formula) -> Formula:
-        for operator in operators:
-            if operator in _OTHER_FORMULAS:
-                raise ValueError(f"{operator} has a formula")
-            _OTHER_FORMULAS[operator] = function
+        REGISTRY.add(names, Facets(other=function))
         return function
 
     return register
 
 
 def flops_formula(*operators: str) -> Callable[[OutsideFormula], OutsideFormula]:
-    """Register a formula for operators of your own, or another one than ours.
+    """Register a formula for your own operators, or one that replaces ours.
 
     ::
 
@@ -154,7 +268,7 @@ def flops_formula(*operators: str) -> Callable[[OutsideFormula], OutsideFormula]
 
     def register(function: OutsideFormula) -> OutsideFormula:
         for operator in operators:
-            _REGISTERED[operator.replace("::", ".")] = _checked(operator, function)
+            REGISTRY.add_user_formula(operator.replace("::", "."), _checked(operator, function))
         return function
 
     return register
@@ -165,7 +279,7 @@ def _is_count(value: object) -> TypeGuard[int]:
 
 
 def _checked(operator: str, function: OutsideFormula) -> CostFormula:
-    """``function``, with its own mistakes told as such: they are none of the model's."""
+    """Wrap a user's formula, so that its errors are reported as errors of the formula and not of the model."""
     name = getattr(function, "__qualname__", repr(function))
 
     def formula_from_outside(call: Call) -> Cost:
@@ -185,21 +299,6 @@ def _checked(operator: str, function: OutsideFormula) -> CostFormula:
         return Cost(flops, other_flops)
 
     return formula_from_outside
-
-
-def registered_formula(operator: str) -> CostFormula | None:
-    """The formula that was registered from outside for an operator named like "mylib.scan"."""
-    return _REGISTERED.get(operator)
-
-
-def formula_of(operator: str) -> Formula | None:
-    """Our own formula for an operator named like "aten.mm", in place or not."""
-    return _FORMULAS.get(operator) or _FORMULAS.get(operator.rstrip("_"))
-
-
-def other_formula_of(operator: str) -> Formula | None:
-    """Our own formula for what is no sum of products."""
-    return _OTHER_FORMULAS.get(operator) or _OTHER_FORMULAS.get(operator.rstrip("_"))
 
 
 def per_mac(tensor: torch.Tensor) -> int:

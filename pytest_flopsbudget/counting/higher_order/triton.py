@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.costs import Call, Cost, registered_formula
-from pytest_flopsbudget.counting.operators.traffic import bytes_touched
+from pytest_flopsbudget.counting.costs import REGISTRY, Call, Cost
+from pytest_flopsbudget.counting.costs.operands import bytes_touched
 from pytest_flopsbudget.counting.operators.work import Work, dtype_of
 from pytest_flopsbudget.counting.torch_private import python_body, triton_kernels
 
@@ -69,7 +69,7 @@ def _name(launched: Any) -> str:
 
 
 def _cost(launched: Any, name: str, arguments: Mapping[str, Any], call: Mapping[str, Any]) -> Cost | None:
-    ours = registered_formula(name)
+    ours = REGISTRY.user_formula(name)
     if ours is not None:
         return ours(Call.by_names(name, arguments))
     counter = sys.modules.get("torch.utils.flop_counter")

@@ -10,37 +10,32 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.costs.recurrent import kept_bytes
-from pytest_flopsbudget.counting.torch_private import suggest_memory_format
+from pytest_flopsbudget.counting.costs.registry import operator
+from pytest_flopsbudget.counting.meta.layouts import (
+    FLOATS,
+    HALVES,
+    empty,
+    empty_in_format_of,
+    float32_like,
+    is_channels_last,
+    is_plain,
+    may_be_channels_last,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 
-_FLOATS = frozenset({torch.float32, torch.float64, torch.float16, torch.bfloat16})
-#: Memory formats by the number of dimensions.
-_FORMATS = {4: torch.channels_last, 5: torch.channels_last_3d}
-
-
-def _empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    return torch.empty(shape, dtype=dtype, device="meta")
-
-
-def _is_channels_last(tensor: torch.Tensor) -> bool:
-    """Whether the channels are innermost; strides that may mean either order mean that they are not."""
-    return suggest_memory_format(tensor) is torch.channels_last
-
-
-def convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Of images: the channels are innermost where input or weight has it so (`mkldnn_conv_use_channels_last`)."""
     inputs, weight, bias, stride, padding, dilation, transposed, more, groups = args
     if (
         kwargs
         or not inputs.ndim == weight.ndim == 4  # noqa: PLR2004 -- images
         or not 4 == 2 + len(stride) == 2 + len(padding) == 2 + len(dilation)  # noqa: PLR2004
-        or inputs.dtype not in _FLOATS
+        or inputs.dtype not in FLOATS
         or inputs.dtype is not weight.dtype
-        or not (_is_channels_last(inputs) or _is_channels_last(weight))
+        or not (is_channels_last(inputs) or is_channels_last(weight))
         or inputs.shape[1] != (weight.shape[0] if transposed else weight.shape[1] * groups)
         or (bias is not None and bias.dtype is not inputs.dtype)
     ):
@@ -58,15 +53,53 @@ def convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return torch.empty(shape, dtype=inputs.dtype, device="meta", memory_format=torch.channels_last)
 
 
-def _normalized(inputs: torch.Tensor) -> torch.Tensor:
-    """Without gaps, in the order of dimensions or with the channels innermost, as the input's memory has it."""
-    format_ = _FORMATS.get(inputs.ndim)
-    if format_ is not None and inputs.is_contiguous(memory_format=format_) and not inputs.is_contiguous():
-        return torch.empty(inputs.shape, dtype=inputs.dtype, device="meta", memory_format=format_)
-    return _empty(inputs.shape, inputs.dtype)
+def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """(N, C, *spatial) by (out, C / groups, *kernel), without gaps in memory and in one order of dimensions only."""
+    inputs, weight, bias, stride, padding, dilation, transposed, _, groups = args
+    dims = inputs.ndim - 2
+    if (
+        kwargs
+        or transposed
+        or weight.ndim != inputs.ndim
+        or inputs.shape[1] != weight.shape[1] * groups
+        or weight.shape[0] % groups
+        or (bias is not None and (tuple(bias.shape) != (weight.shape[0],) or bias.dtype is not inputs.dtype))
+        or not len(stride) == len(padding) == len(dilation) == dims
+        or inputs.dtype not in FLOATS
+        or inputs.dtype is not weight.dtype
+        or not inputs.is_contiguous()
+        or not weight.is_contiguous()
+        or may_be_channels_last(inputs)
+        or may_be_channels_last(weight)
+        or dims > 2  # noqa: PLR2004 -- volumes have an order of dimensions of their own
+    ):
+        return None
+    sizes = zip(inputs.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    positions = [(size + 2 * pad - gap * (kernel - 1) - 1) // step + 1 for size, kernel, step, pad, gap in sizes]
+    if not inputs.shape[0] or any(position <= 0 for position in positions):
+        return None
+    return empty((inputs.shape[0], weight.shape[0], *positions), inputs.dtype)
 
 
-_HALVES = frozenset({torch.float16, torch.bfloat16})
+def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """The gradients of input, weight and bias, those that are asked for, in order where these are."""
+    gradient, inputs, weight, bias_sizes, *_, mask = args
+    plain = is_plain(inputs) and is_plain(weight) and inputs.ndim < 5  # noqa: PLR2004 -- volumes have other formats
+    if kwargs or not plain or gradient.dtype not in FLOATS:
+        return None
+    shapes = (inputs.shape, weight.shape, bias_sizes)
+    if any(asked and shape is None for asked, shape in zip(mask, shapes, strict=True)):
+        return None
+    return tuple(empty(shape, gradient.dtype) if asked else None for asked, shape in zip(mask, shapes, strict=True))
+
+
+def _convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    output = _plain_convolution(args, kwargs)
+    return _channels_last_convolution(args, kwargs) if output is None else output
+
+
+operator("aten.convolution", shape=_convolution, corrected_shape=_channels_last_convolution)
+operator("aten.convolution_backward", shape=_convolution_backward)
 
 
 def _dtype_of_statistics(inputs: torch.Tensor, others: Sequence[torch.Tensor | None]) -> torch.dtype | None:
@@ -76,8 +109,8 @@ def _dtype_of_statistics(inputs: torch.Tensor, others: Sequence[torch.Tensor | N
     """
     dtypes = {item.dtype for item in others if item is not None} or {inputs.dtype}
     dtype = dtypes.pop()
-    mixes = dtype is not inputs.dtype and not (dtype is torch.float32 and inputs.dtype in _HALVES)
-    return None if dtypes or mixes or inputs.dtype not in _FLOATS else dtype
+    mixes = dtype is not inputs.dtype and not (dtype is torch.float32 and inputs.dtype in HALVES)
+    return None if dtypes or mixes or inputs.dtype not in FLOATS else dtype
 
 
 def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -92,7 +125,7 @@ def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if any(tuple(item.shape) != channels for item in others):
         return None
     statistics = channels if trains else (0,)
-    return _normalized(inputs), _empty(statistics, dtype), _empty(statistics, dtype)
+    return empty_in_format_of(inputs), empty(statistics, dtype), empty(statistics, dtype)
 
 
 def _batch_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -104,11 +137,11 @@ def _batch_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if dtype is None:
         return None
     channels = (inputs.shape[1],)
-    parameters = (_empty(channels, dtype) if asked else None for asked in mask[1:])
-    return (_normalized(inputs) if mask[0] else None), *parameters
+    parameters = (empty(channels, dtype) if asked else None for asked in mask[1:])
+    return (empty_in_format_of(inputs) if mask[0] else None), *parameters
 
 
-def group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _half_group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """In half precision."""
     if len(args) != 8 or kwargs or not _is_half_in_order(args[0]):  # noqa: PLR2004 -- all of its arguments
         return None
@@ -116,7 +149,7 @@ def group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     dtype = _dtype_of_statistics(inputs, (weight, bias))
     if dtype is None:
         return None
-    return _empty(inputs.shape, inputs.dtype), _empty((batch, groups), dtype), _empty((batch, groups), dtype)
+    return empty(inputs.shape, inputs.dtype), empty((batch, groups), dtype), empty((batch, groups), dtype)
 
 
 def _group_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -127,24 +160,24 @@ def _group_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if not _is_half_in_order(gradient) or gradient.shape != inputs.shape:
         return None
     dtype = inputs.dtype if weight is None else weight.dtype
-    parameters = (_empty((channels,), dtype) if asked else None for asked in mask[1:])
-    return (_empty(inputs.shape, inputs.dtype) if mask[0] else None), *parameters
+    parameters = (empty((channels,), dtype) if asked else None for asked in mask[1:])
+    return (empty(inputs.shape, inputs.dtype) if mask[0] else None), *parameters
 
 
 def _is_half_in_order(tensor: torch.Tensor) -> bool:
-    return tensor.dtype in _HALVES and bool(tensor.numel()) and tensor.is_contiguous() and not _is_channels_last(tensor)
+    return tensor.dtype in HALVES and bool(tensor.numel()) and tensor.is_contiguous() and not is_channels_last(tensor)
 
 
-def layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def _half_layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """In half precision."""
-    if len(args) != 5 or kwargs or args[0].dtype not in _HALVES or not args[0].numel():  # noqa: PLR2004 -- all of its arguments
+    if len(args) != 5 or kwargs or args[0].dtype not in HALVES or not args[0].numel():  # noqa: PLR2004 -- all of its arguments
         return None
     inputs, normalized, weight, bias, _ = args
     dtype = _dtype_of_statistics(inputs, (weight, bias))
     if dtype is None or tuple(inputs.shape[-len(normalized) :]) != tuple(normalized):
         return None
     statistics = (*inputs.shape[: -len(normalized)], *(1,) * len(normalized))
-    return _empty(inputs.shape, inputs.dtype), _empty(statistics, dtype), _empty(statistics, dtype)
+    return empty(inputs.shape, inputs.dtype), empty(statistics, dtype), empty(statistics, dtype)
 
 
 def _layer_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -155,9 +188,61 @@ def _layer_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     given = (inputs, weight, bias)
     if gradient.shape != inputs.shape or tuple(inputs.shape[-len(normalized) :]) != tuple(normalized):
         return None
-    if any(asked and (item is None or item.dtype not in _FLOATS) for asked, item in zip(mask, given, strict=True)):
+    if any(asked and (item is None or item.dtype not in FLOATS) for asked, item in zip(mask, given, strict=True)):
         return None
-    return tuple(_empty(item.shape, item.dtype) if asked else None for asked, item in zip(mask, given, strict=True))
+    return tuple(empty(item.shape, item.dtype) if asked else None for asked, item in zip(mask, given, strict=True))
+
+
+def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if kwargs:
+        return None
+    inputs, normalized, *parameters = args
+    if inputs.dtype is not torch.float32:
+        return _half_layer_norm(args, kwargs)
+    if inputs.is_contiguous():
+        output = float32_like(inputs)
+    else:
+        output = empty(inputs.shape, inputs.dtype) if inputs.dtype is torch.float32 else None
+    count = len(normalized)
+    fits = tuple(inputs.shape[-count:]) == tuple(normalized)
+    if (
+        output is None
+        or not fits
+        or any(item is not None and item.dtype is not torch.float32 for item in parameters[:2])
+    ):
+        return None
+    statistics = (*inputs.shape[:-count], *(1,) * count)
+    return output, empty(statistics, torch.float32), empty(statistics, torch.float32)
+
+
+def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if args[0].dtype is not torch.float32:
+        return _half_group_norm(args, kwargs)
+    if len(args) != 8 or kwargs or not _plain_float32(*args[:3]):  # noqa: PLR2004 -- all of its arguments
+        return None
+    inputs, weight, bias, batch, channels, positions, groups, _ = args
+    if inputs.numel() != batch * channels * positions or not inputs.numel() or channels % groups:
+        return None
+    if any(item is not None and tuple(item.shape) != (channels,) for item in (weight, bias)):
+        return None
+    statistics = (batch, groups)
+    return empty(inputs.shape, inputs.dtype), empty(statistics, inputs.dtype), empty(statistics, inputs.dtype)
+
+
+def _plain_float32(*tensors: torch.Tensor | None) -> bool:
+    """Whether those that are there hold float32, without gaps and in one order of dimensions only."""
+    return all(
+        item is None or (item.dtype is torch.float32 and item.is_contiguous() and not may_be_channels_last(item))
+        for item in tensors
+    )
+
+
+operator("aten._native_batch_norm_legit", "aten.native_batch_norm", corrected_shape=_batch_norm)
+operator("aten.native_batch_norm_backward", corrected_shape=_batch_norm_backward)
+operator("aten.native_group_norm", shape=_group_norm, corrected_shape=_half_group_norm)
+operator("aten.native_group_norm_backward", corrected_shape=_group_norm_backward)
+operator("aten.native_layer_norm", shape=_layer_norm, corrected_shape=_half_layer_norm)
+operator("aten.native_layer_norm_backward", corrected_shape=_layer_norm_backward)
 
 
 def _log_softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -165,7 +250,7 @@ def _log_softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
     gradient, output, _, dtype = args
     if kwargs or gradient.shape != output.shape or gradient.dtype is not dtype or output.dtype is not dtype:
         return None
-    return _empty(gradient.shape, dtype)
+    return empty(gradient.shape, dtype)
 
 
 def _loss(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -173,35 +258,35 @@ def _loss(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     inputs, target, *others = args
     reduction = next((item for item in others if isinstance(item, int)), 1)
     weighted = [item for item in others if isinstance(item, torch.Tensor)]
-    if kwargs or not reduction or inputs.dtype not in _FLOATS or not inputs.numel():
+    if kwargs or not reduction or inputs.dtype not in FLOATS or not inputs.numel():
         return None
     if any(item.shape != inputs.shape or item.dtype is not inputs.dtype for item in (target, *weighted)):
         return None
-    return _empty((inputs.numel(),), inputs.dtype).as_strided((), ())
+    return empty((inputs.numel(),), inputs.dtype).as_strided((), ())
 
 
 def _loss_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """(gradient, input, target, …) → the gradient of the input, without gaps and in order."""
     tensors = args[:3]
-    if kwargs or tensors[1].shape != tensors[2].shape or tensors[1].dtype not in _FLOATS:
+    if kwargs or tensors[1].shape != tensors[2].shape or tensors[1].dtype not in FLOATS:
         return None
-    return _empty(args[1].shape, args[1].dtype) if len({tensor.dtype for tensor in tensors}) == 1 else None
+    return empty(args[1].shape, args[1].dtype) if len({tensor.dtype for tensor in tensors}) == 1 else None
 
 
-def _layer_of_onednn(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """(steps, batch, hidden), the last states, and what the backward pass reads, if there may be one."""
-    inputs, hidden, cell = args[0], args[5], args[6]
-    kept = _empty((kept_bytes(inputs, hidden),), torch.uint8) if torch.is_grad_enabled() else None
-    shape = (*inputs.shape[:-1], hidden.shape[-1])
-    return _empty(shape, inputs.dtype), _empty(hidden.shape, hidden.dtype), _empty(cell.shape, cell.dtype), kept
-
-
-def _layer_of_onednn_backward(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """The gradients of input, two weights, two biases and two states: all of them, in float32."""
-    inputs, of_input, of_hidden, _, _, hidden, cell = args[:7]
-    biases = of_input.shape[:1]
-    shapes = (inputs.shape, of_input.shape, of_hidden.shape, biases, biases, hidden.shape, cell.shape)
-    return tuple(_empty(shape, torch.float32) for shape in shapes)
+operator("aten._log_softmax_backward_data", corrected_shape=_log_softmax_backward)
+operator(
+    "aten.binary_cross_entropy",
+    "aten.mse_loss",
+    "aten.smooth_l1_loss",
+    "aten.soft_margin_loss",
+    corrected_shape=_loss,
+)
+operator(
+    "aten.huber_loss_backward",
+    "aten.mse_loss_backward",
+    "aten.smooth_l1_loss_backward",
+    corrected_shape=_loss_backward,
+)
 
 
 #: The kinds of sums in bags of embeddings, as numbers: sum 0, mean 1, maximum 2.
@@ -214,7 +299,7 @@ def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     defaults = (False, _SUM, False, None, False, -1)
     options: list[Any] = [*args[3:], *defaults[len(args) - 3 :]]
     _, mode, _, scales, ends, padding = options
-    if kwargs or weight.dtype not in _FLOATS:
+    if kwargs or weight.dtype not in FLOATS:
         return None
     bags, width = offsets.shape[0] - bool(ends), weight.shape[1]
     is_fast = (
@@ -226,7 +311,7 @@ def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     of_indices = (0,) if mode == _SUM and is_fast else indices.shape[:1]
     maxima = (bags, width) if mode == _MAXIMUM else (bags,)
     shapes = (of_indices, (bags,), maxima)
-    return _empty((bags, width), weight.dtype), *(_empty(shape, offsets.dtype) for shape in shapes)
+    return empty((bags, width), weight.dtype), *(empty(shape, offsets.dtype) for shape in shapes)
 
 
 def _bags_forward_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -237,28 +322,8 @@ def _bags_forward_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return output
     rows, of_indices, _, _ = output
     offsets = args[2]
-    return rows, of_indices, _empty(offsets.shape, offsets.dtype), _empty(offsets.shape, offsets.dtype)
+    return rows, of_indices, empty(offsets.shape, offsets.dtype), empty(offsets.shape, offsets.dtype)
 
 
-OUTPUTS: Mapping[str, Callable[[Sequence[Any], Mapping[str, Any]], Any]] = {
-    "aten._embedding_bag": _bags,
-    "aten._embedding_bag_forward_only": _bags_forward_only,
-    "aten._log_softmax_backward_data": _log_softmax_backward,
-    "aten._native_batch_norm_legit": _batch_norm,
-    "aten.binary_cross_entropy": _loss,
-    "aten.convolution": convolution,
-    "aten.huber_loss_backward": _loss_backward,
-    "aten.mkldnn_rnn_layer": _layer_of_onednn,
-    "aten.mkldnn_rnn_layer_backward": _layer_of_onednn_backward,
-    "aten.mse_loss": _loss,
-    "aten.mse_loss_backward": _loss_backward,
-    "aten.native_batch_norm": _batch_norm,
-    "aten.native_batch_norm_backward": _batch_norm_backward,
-    "aten.native_group_norm": group_norm,
-    "aten.native_group_norm_backward": _group_norm_backward,
-    "aten.native_layer_norm": layer_norm,
-    "aten.native_layer_norm_backward": _layer_norm_backward,
-    "aten.smooth_l1_loss": _loss,
-    "aten.smooth_l1_loss_backward": _loss_backward,
-    "aten.soft_margin_loss": _loss,
-}
+operator("aten._embedding_bag", corrected_shape=_bags)
+operator("aten._embedding_bag_forward_only", corrected_shape=_bags_forward_only)

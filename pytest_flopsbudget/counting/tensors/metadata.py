@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
+
+from pytest_flopsbudget.counting.torch_private import FakeTensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import torch
 
+from pytest_flopsbudget.counting.costs.operands import bytes_touched
 from pytest_flopsbudget.counting.isolation.patching import patched
-from pytest_flopsbudget.counting.operators.traffic import bytes_touched
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 from pytest_flopsbudget.results.complexity import PhaseName
 

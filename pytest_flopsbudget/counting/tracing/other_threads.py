@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_flopsbudget.counting.costs import FREE
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import _LOCAL, on_this_thread, serves_a_measurement
+from pytest_flopsbudget.counting.operators.accounting import cost_of
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.torch_private import DispatchMode
 
@@ -35,7 +36,7 @@ class _OtherThreadMode(DispatchMode):
         output = func(*args, **kwargs)
         if not self._tracker.is_on_followed_thread():
             info = operator_info(func)
-            if not info.known or info.cost(args, kwargs, output) is not FREE:
+            if not info.known or cost_of(info, args, kwargs, output) is not FREE:
                 self._tracker.uncounted_modules.add(self._started_by)
         return output
 

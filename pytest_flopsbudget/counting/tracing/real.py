@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.operators.accounting import work_of
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
@@ -38,7 +39,7 @@ class RealTracer(Tracer):
             for tensor in tensors_in(output):
                 if _has_storage(tensor):
                     self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001
-        return output, info.work(args, kwargs, output)
+        return output, work_of(info, args, kwargs, output)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor itself; None if it holds no data."""

@@ -15,6 +15,7 @@ from pytest_flopsbudget.counting.distributed.world import answer_in_place, is_in
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
 from pytest_flopsbudget.counting.meta.known_values import KnownValues
+from pytest_flopsbudget.counting.operators.accounting import work_of
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import (
     PLAIN_TYPES,
@@ -101,7 +102,7 @@ class ShapesTracer(Tracer):
         positions = self._replace_known_masks(args[1]) if info.name == "aten.index" else None
         if positions is not None:
             output, _ = self._answer(info, (args[0], positions), kwargs)
-            return output, info.work(args, kwargs, output)  # the operator reads the mask
+            return output, work_of(info, args, kwargs, output)  # the operator reads the mask
         wants_cpu = False
         if info.has_device:
             wants_cpu = kwargs.get("device") == _CPU
@@ -115,7 +116,7 @@ class ShapesTracer(Tracer):
         if tensors and (self.known_values or info.name == "aten.lift_fresh"):
             found, output = self._answer_from_known_values(info, args, kwargs, tensors, wants_cpu)
             if found:
-                return output, info.work(args, kwargs, output)
+                return output, work_of(info, args, kwargs, output)
         self._refuse_without_data(info, args, kwargs)
         if info.behaviour == "alias" or not info.known or not self._reuse_answers or info.name == _EFFICIENT_ZEROS:
             output, work = self._run(info, args, kwargs)
@@ -140,7 +141,7 @@ class ShapesTracer(Tracer):
                 info, args
             ) if info.behaviour == "inplace" and info.returned else output, work
         output = answer_in_place(info.operator, args)
-        return output, info.work(args, kwargs, output)
+        return output, work_of(info, args, kwargs, output)
 
     def _may_be_known(self, info: OperatorInfo, args: tuple[Any, ...]) -> bool:
         """Return whether the output's values may be known, or whether the call may overwrite known values."""
@@ -162,7 +163,7 @@ class ShapesTracer(Tracer):
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[Any, Work]:
         """Answer a call from the cache if possible. The output of an in-place operator is None here."""
-        if info.by_gradients:
+        if info.facets.by_gradients:
             key += (torch.is_grad_enabled(), *gradients_asked(), *(tensor.requires_grad for tensor in tensors_in(args)))
         try:
             known = _ANSWERS.get(key)
@@ -213,7 +214,7 @@ class ShapesTracer(Tracer):
         )
         if output is None:
             output = to_meta(info.operator(*args, **kwargs))
-        return output, info.work(args, kwargs, output)
+        return output, work_of(info, args, kwargs, output)
 
     @staticmethod
     def _written_arguments(info: OperatorInfo, args: Sequence[Any]) -> Any:

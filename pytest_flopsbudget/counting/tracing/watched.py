@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.higher_order.control_flow import EAGER_BODIES
+from pytest_flopsbudget.counting.operators.accounting import work_of
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work
 from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
@@ -103,22 +104,22 @@ class WatchTracer(Tracer):
     def _work(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Work:
         if info.moves_nothing:
             return NOTHING
-        if info.needs_data or info.is_collective or info.by_gradients or not info.known:
-            return info.work(args, kwargs, output)
+        if info.needs_data or info.is_collective or info.facets.by_gradients or not info.known:
+            return work_of(info, args, kwargs, output)
         parts: list[Any] = [info]
         if not _append_sizes(parts, args):
-            return info.work(args, kwargs, output)
+            return work_of(info, args, kwargs, output)
         if kwargs:
             parts.extend(kwargs)
             if not _append_sizes(parts, kwargs.values()):
-                return info.work(args, kwargs, output)
+                return work_of(info, args, kwargs, output)
         key = tuple(parts)
         try:
             work = _WORK.get(key)
         except (TypeError, NotImplementedError):  # an argument that cannot be hashed or compared
-            return info.work(args, kwargs, output)
+            return work_of(info, args, kwargs, output)
         if work is None:
-            work = info.work(args, kwargs, output)
+            work = work_of(info, args, kwargs, output)
             if len(_WORK) >= _MAX_WORK:
                 _WORK.clear()
             _WORK[key] = work

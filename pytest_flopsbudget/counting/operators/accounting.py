@@ -1,0 +1,131 @@
+"""The cost of one call of an operator: FLOPs, activations, bytes, launches, messages.
+
+Memory traffic is every operand read once and every output written once ("memory access cost", Ma et al., ShuffleNet V2,
+2018, §2.1): the bytes that pass between memory and processor with a perfect cache. An operand that is passed twice is
+read twice. Elements that share their memory, as in an expanded tensor, count once. Operators that touch less register a
+rule for ``traffic``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pytest_flopsbudget.counting.costs import FREE, Call, Cost
+from pytest_flopsbudget.counting.costs.activations import products_outputs
+from pytest_flopsbudget.counting.costs.messages import group_size
+from pytest_flopsbudget.counting.costs.operands import total_bytes
+from pytest_flopsbudget.counting.operators.work import NOTHING, Work, dtype_of, precision_of
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pytest_flopsbudget.counting.operators.info import OperatorInfo
+
+
+def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Work:
+    """Count one call in every metric; return `NOTHING` where nothing runs."""
+    launched = launches(info, args, kwargs, output)
+    cost = cost_of(info, args, kwargs, output)
+    message = communication(info, args, kwargs, output)
+    if not (launched or message) and cost is FREE:
+        return NOTHING
+    chain = info.facets.chain
+    return Work(
+        info.name,
+        flops=cost.flops,
+        other_flops=cost.other_flops,
+        communication=message,
+        activations=activations(info, args, kwargs, output) if cost.flops else 0,
+        memory_traffic=memory_traffic(info, args, kwargs, output) if launched else 0,
+        launches=launched,
+        steps=None if chain is None else chain(Call(info.operator, args, kwargs, output)),
+        dtype=precision_of(info.name, dtype_of(args, kwargs.values(), output)),
+    )
+
+
+def cost_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
+    """Return the FLOPs of one call; `FREE` where no formula applies."""
+    if _has_components(info, args):
+        costs = [_cost_of_plain(info, *part) for part in _components(args, kwargs, output)]
+        return Cost(sum(cost.flops for cost in costs), sum(cost.other_flops for cost in costs))
+    return _cost_of_plain(info, args, kwargs, output)
+
+
+def _cost_of_plain(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
+    """Return the FLOPs of a call without nested tensors."""
+    if not info.computes:
+        return FREE
+    call = Call(info.operator, args, kwargs, output)
+    if info.registered is not None:
+        cost = info.registered(call)
+    else:
+        cost = Cost(
+            info.formula(call) if info.formula else 0,
+            info.other_formula(call) if info.other_formula else 0,
+        )
+    return cost if any(cost) else FREE
+
+
+def activations(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
+    """Return the elements of the outputs of the products in one call."""
+    if _has_components(info, args):
+        return sum(products_outputs(Call(info.operator, *part)) for part in _components(args, kwargs, output))
+    return products_outputs(Call(info.operator, args, kwargs, output))
+
+
+def communication(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
+    """Return the bytes of the message of one call; a group of one process passes none."""
+    if info.facets.message is None:
+        return 0
+    call = Call(info.operator, args, kwargs, output)
+    return info.facets.message(call) if group_size(call) > 1 else 0
+
+
+def launches(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
+    """Return 1 where the call computes or moves data: eager mode launches a kernel. Return 0 for empty tensors."""
+    if info.moves_nothing:
+        return 0
+    results = list(tensors_in(output))
+    if info.written:
+        results += info.writes_to(args, kwargs)
+    if not results:  # a number that Python reads
+        return int(info.takes_tensors)
+    return int(any(tensor.numel() for tensor in results))
+
+
+def memory_traffic(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
+    """Return the bytes that one call reads and writes."""
+    if info.moves_nothing:
+        return 0
+    if info.facets.traffic is not None:
+        return info.facets.traffic(Call(info.operator, args, kwargs, output))
+    read = total_bytes(args) + total_bytes(kwargs.values())
+    if info.writes_out:
+        return read  # the results are among the arguments, and are not read
+    written = total_bytes(info.writes_to(args, kwargs)) if info.written else 0
+    return read + written + (total_bytes((output,)) if info.behaviour == "functional" else 0)
+
+
+def _has_components(info: OperatorInfo, args: Sequence[Any]) -> bool:
+    return not info.across_components and any(tensor.is_nested for tensor in tensors_in(args))
+
+
+def _components(
+    args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
+) -> Iterator[tuple[Sequence[Any], Mapping[str, Any], Any]]:
+    """Yield the call once for each component of its nested tensors, as a batch of one."""
+    count = next(tensor.size(0) for tensor in tensors_in(args) if tensor.is_nested)
+
+    def component(value: Any, index: int) -> Any:
+        if isinstance(value, torch.Tensor):
+            return value.select(0, index).unsqueeze(0) if value.is_nested else value
+        if isinstance(value, (list, tuple)):
+            return type(value)(component(item, index) for item in value)
+        return value
+
+    for index in range(count):
+        keywords = {name: component(value, index) for name, value in kwargs.items()}
+        yield component(args, index), keywords, component(output, index)
