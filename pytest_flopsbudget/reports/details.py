@@ -71,7 +71,8 @@ def latency_lines(complexity: Complexity) -> Iterator[str]:
     used = f"; {', '.join(reached)}" if reached else ""
     yield (
         f"latency on {measured.machine}: {_time(measured.median_ns)}, the median of {pluralize(measured.runs, 'run')} "
-        f"on {pluralize(measured.threads, 'thread')}, quartiles {_time(measured.q1_ns)} and {_time(measured.q3_ns)}{used}"
+        f"on {pluralize(measured.threads, 'thread')}, quartiles {_time(measured.q1_ns)} and {_time(measured.q3_ns)}"
+        f"{used}"
     )
 
 
