@@ -112,7 +112,7 @@ class TestFiles:
         save(report(reported_test("tests/test_a.py::t", linear(6))), Path("report.json"))
         lines = command("diff", "main", "report.json")
         assert verdicts(lines) == {"tests/test_a.py::t": "regressed"}
-        assert lines[-1] == "2 more in main, which report.json does not tell of"
+        assert lines[-1] == "2 more in main, which report.json does not have"
 
 
 class TestOptions:
@@ -195,7 +195,7 @@ class TestMistakes:
         project.commit("Alone")
         command("diff", "main...alone")
         assert command.code == 2
-        assert "have no commit in common" in command.errors
+        assert "have no common ancestor" in command.errors
 
 
 def test_a_repository_without_commits(command):

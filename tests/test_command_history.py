@@ -265,7 +265,9 @@ def test_a_shallow_clone_is_told(project, command, monkeypatch, tmp_path):
     project.git("clone", "-q", "--depth", "1", project.path.as_uri(), str(tmp_path / "clone"))
     monkeypatch.chdir(tmp_path / "clone")
     assert len(rows(command("history"))) == 1
-    assert command.errors == "the clone is shallow, and so is its past; git fetch --unshallow brings the rest\n"
+    assert (
+        command.errors == "the clone is shallow, so the history is incomplete; git fetch --unshallow fetches the rest\n"
+    )
 
 
 class TestMistakes:

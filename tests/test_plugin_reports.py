@@ -10,7 +10,6 @@ from xml.etree import ElementTree as ET
 import pytest
 from conftest import NET_FLOPS, NET_PARAMS
 
-from pytest_flopsbudget.reports.ci.csv import COLUMNS
 from pytest_flopsbudget.storage.report_file import load
 
 FLAGS = {
@@ -119,7 +118,8 @@ class TestRun:
         assert project.run(*ALL).ret == pytest.ExitCode.OK
         found = written(project)
         assert json.loads(found["json"])["tests"] == []
-        assert found["csv"].decode() == ",".join(COLUMNS) + "\n"
+        assert found["csv"].decode().startswith("nodeid,name,")
+        assert found["csv"].count(b"\n") == 1
         assert "nothing was measured" in found["md"].decode()
         assert found["txt"] == b"# EOF\n"
 

@@ -61,7 +61,8 @@ class TestCsv:
         assert (row["verdict"], row["flops"], row["flops_baseline"]) == ("new", "2000", "")
 
     def test_nothing_measured(self):
-        assert csv_report.text(report()) == ",".join(csv_report.COLUMNS) + "\n"
+        assert csv_report.text(report()).count("\n") == 1
+        assert columns_of_every_report()[:2] == ["nodeid", "name"]
 
     @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
     def test_no_formulas(self, name):
@@ -86,7 +87,12 @@ class TestCsv:
         rows = list(csv.reader(io.StringIO(csv_report.text(given_report), newline="")))
         assert len(rows) == 1 + sum(len(test.measurements) for test in given_report.tests)
         assert {len(row) for row in rows} == {len(rows[0])}
-        assert tuple(rows[0][: len(csv_report.COLUMNS)]) == csv_report.COLUMNS
+        assert rows[0][: len(columns_of_every_report())] == columns_of_every_report()
+
+
+def columns_of_every_report():
+    """Return the columns that a report without measurements has."""
+    return csv_report.text(report()).removesuffix("\n").split(",")
 
 
 def read_as_gitlab(text):
@@ -253,8 +259,8 @@ class TestBeyondWork:
     def test_csv(self):
         """Columns at the end, for what occurs in the run."""
         rows = list(csv.DictReader(io.StringIO(csv_report.text(report(self.test)))))
-        heads = [head for head in rows[0] if head not in csv_report.COLUMNS]
-        assert list(rows[0])[: len(csv_report.COLUMNS)] == list(csv_report.COLUMNS)
+        heads = [head for head in rows[0] if head not in columns_of_every_report()]
+        assert list(rows[0])[: len(columns_of_every_report())] == columns_of_every_report()
         assert [head for head in heads if "_" not in head.partition("]")[2]] == [
             "compute_time[A100]",
             "memory_time[A100]",

@@ -1,4 +1,4 @@
-"""``accept REPORT [PATTERN...]``: what a run measured becomes the baseline, without running again."""
+"""``accept REPORT [PATTERN...]``: write what a run measured to the baselines, without running again."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 SUMMARY = "accept what a report measured as the new baseline"
 DESCRIPTION = """\
-Write what a run measured to the baselines, as --flops-budget-update would have, without running again. PATTERN chooses
-tests, as for history; all of the report's are taken if there is none. What exceeds a limit or failed for a reason of
-its own is named and not accepted, and neither is a test whose baseline is no longer the one that the run saw.
+Write what a run measured to the baselines, like --flops-budget-update does, but without running again. PATTERN
+selects tests, as for history; without it, all tests of the report are accepted. Tests that exceed a limit or failed for
+another reason are listed and not accepted, and neither is a test whose baseline has changed since the run.
 """
 EXAMPLES = """\
 examples:
@@ -35,23 +35,28 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the command's arguments to its parser."""
     parser.add_argument("report", metavar="REPORT", help="a report that --flops-budget-json wrote")
-    parser.add_argument("patterns", metavar="PATTERN", nargs="*", default=(), help="which tests; all if there is none")
-    parser.add_argument("--dry-run", action="store_true", help="say what would be accepted, and write nothing")
-    parser.add_argument("--force", action="store_true", help="even where the baseline changed since the run")
     parser.add_argument(
-        "--root", metavar="FOLDER", help="pytest's root folder here; found from the current folder if it is left out"
+        "patterns", metavar="PATTERN", nargs="*", default=(), help="the tests to accept; all by default"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="list what would be accepted, and write nothing")
+    parser.add_argument("--force", action="store_true", help="accept even if the baseline has changed since the run")
+    parser.add_argument(
+        "--root",
+        metavar="FOLDER",
+        help="pytest's root folder on this machine; by default it is searched from the current folder upward",
     )
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Accept.
+    """Accept the measurements of a report.
 
     Raises:
-        UsageError: the report or a baseline cannot be read, a pattern matches nothing, or its tests are not here.
+        UsageError: the report or a baseline cannot be read, a pattern matches nothing, or the report's test
+            files are not found.
     """
-    from pytest_flopsbudget.storage import report_file  # noqa: PLC0415 -- brings msgspec, which --help does without
+    from pytest_flopsbudget.storage import report_file
 
     report = report_file.load(Path(arguments.report))
     tests = _chosen(report, arguments.patterns)
@@ -80,7 +85,7 @@ def _chosen(report: Report, patterns: Sequence[str]) -> list[ReportedTest]:
 
 
 def _root(report: Report, given: str | None) -> Path:
-    """The folder in which the report's node ids begin, here."""
+    """Return the folder on this machine to which the report's node ids are relative."""
     if given is not None:
         if not Path(given).is_dir():
             raise UsageError(f"--root {given}: no such folder")
@@ -106,7 +111,7 @@ def _from_here(folder: Path) -> Path:
 
 
 def _test_file(root: Path, test: ReportedTest) -> Path | None:
-    """The file of a test, if it is there, and below the root folder: a report comes from elsewhere."""
+    """Return the test's file if it exists below the root folder: a report is input from another machine."""
     path = PurePosixPath(test.file)
     if path.is_absolute() or PureWindowsPath(test.file).drive or ".." in path.parts:
         return None
@@ -114,12 +119,12 @@ def _test_file(root: Path, test: ReportedTest) -> Path | None:
 
 
 class _Acceptance:
-    """What is accepted, file by file, and what is not."""
+    """Collect what is accepted, file by file, and what is refused."""
 
     def __init__(self, root: Path, *, force: bool) -> None:
         self._root = root
         self._force = force
-        #: Baseline file → what it holds.
+        #: Baseline file → its content.
         self._baselines: dict[Path, BaselineFile] = {}
         #: Test file → test id → name → measurement.
         self._accepted: dict[Path, dict[str, dict[str, Complexity]]] = {}
@@ -128,8 +133,8 @@ class _Acceptance:
         self._kinds: Counter[str] = Counter()
 
     def consider(self, test: ReportedTest) -> None:
-        """Accept what a test measured, or say why not."""
-        from pytest_flopsbudget.storage import baseline  # noqa: PLC0415 -- see run
+        """Accept what a test measured, or record the reason for refusing it."""
+        from pytest_flopsbudget.storage import baseline
 
         test_file = _test_file(self._root, test)
         if test_file is None:
@@ -144,7 +149,7 @@ class _Acceptance:
         if reason:
             self._refused.append(f"{test.nodeid}: {reason}")
             return
-        from pytest_flopsbudget.results.verdict import to_accept  # noqa: PLC0415 -- see run
+        from pytest_flopsbudget.results.verdict import to_accept
 
         measured = {measurement.name: to_accept(measurement) for measurement in test.measurements}
         changed = list(self._changes(test, known))
@@ -153,11 +158,11 @@ class _Acceptance:
         self._lines += changed
 
     def _changes(self, test: ReportedTest, known: Mapping[str, Complexity]) -> Iterator[str]:
-        from pytest_flopsbudget.reports.wording import format_amount, format_change  # noqa: PLC0415
-        from pytest_flopsbudget.results.comparison import compare  # noqa: PLC0415
-        from pytest_flopsbudget.results.diff import metrics_to_show  # noqa: PLC0415
-        from pytest_flopsbudget.results.verdict import to_accept  # noqa: PLC0415
-        from pytest_flopsbudget.storage.baseline import as_stored  # noqa: PLC0415
+        from pytest_flopsbudget.reports.wording import format_amount, format_change
+        from pytest_flopsbudget.results.comparison import compare
+        from pytest_flopsbudget.results.diff import metrics_to_show
+        from pytest_flopsbudget.results.verdict import to_accept
+        from pytest_flopsbudget.storage.baseline import as_stored
 
         for measurement in test.measurements:
             name = "" if len(test.measurements) == 1 else f" {measurement.name}"
@@ -177,8 +182,8 @@ class _Acceptance:
                     yield f"    {change.metric}: {format_change(change.old, change.new, change.metric)}"
 
     def finish(self, output: Output, *, dry: bool) -> int:
-        """Write the baselines, and tell of it."""
-        from pytest_flopsbudget.storage import baseline  # noqa: PLC0415 -- see run
+        """Write the baselines and the report on them; return the exit code."""
+        from pytest_flopsbudget.storage import baseline
 
         for line in (*self._lines, *(f"not accepted: {refused}" for refused in self._refused)):
             output.line(output.screen.text(line))
@@ -204,7 +209,7 @@ class _Acceptance:
 
 
 def _own_reason(test: ReportedTest) -> str:
-    """Why an update would not have accepted the test either; empty where it would have."""
+    """Return why --flops-budget-update would refuse the test too; empty if it would accept it."""
     if test.own_failure or (test.outcome == "failed" and not test.fails):
         return "it failed for a reason of its own"
     for measurement in test.measurements:
@@ -221,7 +226,7 @@ def _own_reason(test: ReportedTest) -> str:
 
 
 def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
-    """Why the test's baseline cannot be replaced by what the run measured against another one; empty where it can."""
+    """Return why the baseline must not be replaced: it is not the one that the run compared with; else empty."""
     for measurement in test.measurements:
         old = known.get(measurement.name)
         if old is not None and not _was_seen(measurement, old):
@@ -230,9 +235,9 @@ def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
 
 
 def _was_seen(measurement: Verdict, baseline: Complexity) -> bool:
-    """Whether the run held the measurement against this baseline."""
-    from pytest_flopsbudget.quantities.metrics import identifying_metrics  # noqa: PLC0415
-    from pytest_flopsbudget.results.comparison import before  # noqa: PLC0415 -- see run
+    """Return whether the run compared the measurement with this baseline."""
+    from pytest_flopsbudget.quantities.metrics import identifying_metrics
+    from pytest_flopsbudget.results.comparison import before
 
     new = measurement.complexity.metrics
     if identifying_metrics(baseline.metrics) == identifying_metrics(new):

@@ -1,4 +1,4 @@
-"""Where a command writes: results to standard output, notes and errors to standard error."""
+"""Write a command's results to standard output, and its notes and errors to standard error."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.reports.terminal.screen import Screen
 
 
-#: Characters a line where there is no terminal to ask.
+#: Characters per line where the output is no terminal.
 _WIDTH = 120
 
 
 class Output:
-    """The two streams of a command. Text that a stream's encoding lacks is written as its number."""
+    """The two streams of a command. A character that a stream's encoding lacks is written as an escape sequence."""
 
     def __init__(self, *, colour: bool | None = None) -> None:
         """Write to the streams of this process.
 
         Args:
-            colour: whether to write in colour; None leaves it to the stream and the environment.
+            colour: whether to write in colour; None decides by the stream and the environment.
         """
         self._colour = colour
 
     @cached_property
     def screen(self) -> Screen:
-        """What standard output can show."""
-        from pytest_flopsbudget.reports.terminal.screen import Screen  # noqa: PLC0415 -- brings rich, which errors do without
+        """The width, colours and characters of standard output."""
+        from pytest_flopsbudget.reports.terminal.screen import Screen
 
         width = shutil.get_terminal_size((_WIDTH, 24)).columns
         colour = _wants_colour(sys.stdout) if self._colour is None else self._colour
         return Screen(width=width, colour=colour, encoding=sys.stdout.encoding)
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Write what was laid out, colours and all."""
+        """Write lines that are laid out already, with their colours."""
         for line in lines:
             _write(sys.stdout, line)
 
     def line(self, line: str = "") -> None:
-        """Write a line, whatever is in it."""
+        """Write a line, its unprintable characters escaped."""
         _write(sys.stdout, visible(line))
 
     def document(self, text: str) -> None:
-        """Write a text for a file, which is UTF-8 whatever the encoding of the terminal is."""
+        """Write a text that users redirect into a file: always in UTF-8, independent of the terminal's encoding."""
         buffer = getattr(sys.stdout, "buffer", None)
         if buffer is None or sys.stdout.isatty():
             self.lines(text.splitlines())
@@ -60,7 +60,7 @@ class Output:
         buffer.flush()
 
     def error(self, line: str) -> None:
-        """Write what a reader of the results should know too, or why there are none."""
+        """Write a note or an error to standard error, its unprintable characters escaped."""
         _write(sys.stderr, visible(line))
 
 

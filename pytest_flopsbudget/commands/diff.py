@@ -1,4 +1,4 @@
-"""``diff OLD NEW``: what became dearer or cheaper between two reports, baselines or revisions."""
+"""``diff OLD NEW``: what became more expensive or cheaper between two reports, baselines or revisions."""
 
 from __future__ import annotations
 
@@ -13,45 +13,46 @@ if TYPE_CHECKING:
 
 SUMMARY = "compare two reports, baselines or revisions, module by module"
 DESCRIPTION = """\
-Show what became dearer, cheaper, new, removed or renamed, and through which modules and operators. OLD and NEW are each
-a report, a baseline file, a folder with baselines, or a revision of git. NEW is the working tree if it is left out, and
-so is OLD HEAD. A..B are two revisions, and A...B is what B did since it left A.
+Show which measurements became more expensive, cheaper, new, removed or renamed, and through which modules and
+operators. OLD and NEW are each a report, a baseline file, a folder with baselines, or a git revision. The default of
+OLD is HEAD, the default of NEW is the working tree. A..B compares two revisions; A...B compares B with the commit at
+which it branched off A.
 """
 EXAMPLES = """\
 examples:
-  python -m pytest_flopsbudget diff                       what is not committed yet
+  python -m pytest_flopsbudget diff                       show uncommitted changes
   python -m pytest_flopsbudget diff main..HEAD --markdown >> "$GITHUB_STEP_SUMMARY"
-  python -m pytest_flopsbudget diff main report.json      a run, held against the baseline on main
+  python -m pytest_flopsbudget diff main report.json      compare a run with the baseline on main
   python -m pytest_flopsbudget diff old.json new.json --exit-code
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("old", metavar="OLD", nargs="?", help="before; HEAD if it is left out")
-    parser.add_argument("new", metavar="NEW", nargs="?", help="after; the working tree if it is left out")
+    """Add the command's arguments to its parser."""
+    parser.add_argument("old", metavar="OLD", nargs="?", help="the side before; HEAD by default")
+    parser.add_argument("new", metavar="NEW", nargs="?", help="the side after; the working tree by default")
     parser.add_argument("--markdown", action="store_true", help="write Markdown, for a pull request or a job summary")
-    parser.add_argument("--exit-code", action="store_true", help="exit with 1 where there are differences")
+    parser.add_argument("--exit-code", action="store_true", help="exit with 1 if there are differences")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Show the differences.
 
     Raises:
-        UsageError: one of the two means nothing, or cannot be read.
+        UsageError: OLD or NEW names nothing, or cannot be read.
     """
-    from pytest_flopsbudget.reports.terminal import changes as shown  # noqa: PLC0415 -- brings rich, which errors do without
-    from pytest_flopsbudget.results.changes import changes, differing  # noqa: PLC0415
+    from pytest_flopsbudget.reports.terminal import changes as shown
+    from pytest_flopsbudget.results.changes import changes, differing
 
     old, new = find_sources(arguments.old, arguments.new)
     found = changes(old.entries, new.entries)
     left_out = 0
     if new.is_report and not old.is_report:
-        # A report tells of the tests that ran; the others are as they were.
+        # A report has only the tests that ran; a test that it lacks is not a removed test.
         left_out = sum(change.kind == "removed" for change in found)
         found = [change for change in found if change.kind != "removed"]
     if arguments.markdown:
-        from pytest_flopsbudget.reports.markdown import changes as in_markdown  # noqa: PLC0415 -- half of the runs do without
+        from pytest_flopsbudget.reports.markdown import changes as in_markdown
 
         output.document(in_markdown.text(found, old.label, new.label))
     else:
@@ -59,5 +60,5 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
         output.line()
         output.lines(shown.lines(found, output.screen))
         if left_out:
-            output.line(f"{left_out:,} more in {old.label}, which {new.label} does not tell of")
+            output.line(f"{left_out:,} more in {old.label}, which {new.label} does not have")
     return 1 if arguments.exit_code and differing(found) else 0

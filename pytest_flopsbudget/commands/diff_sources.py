@@ -1,4 +1,4 @@
-"""What ``diff`` compares: reports, baseline files, folders of them, revisions, the working tree."""
+"""The sources that ``diff`` compares: reports, baseline files, folders of them, revisions, the working tree."""
 
 from __future__ import annotations
 
@@ -22,40 +22,40 @@ if TYPE_CHECKING:
 
 #: The revision that is checked out.
 _HEAD = "HEAD"
-#: Folders in which nobody keeps tests of their own.
+#: Folders that hold no tests of the project.
 _FOREIGN = frozenset({"node_modules", "site-packages", "__pycache__"})
 
 
 @dataclass(frozen=True)
 class Source:
-    """One of the two sides."""
+    """One of the two sides of a comparison."""
 
-    #: What a person calls it.
+    #: The name of the source in messages.
     label: str
     entries: dict[Key, Complexity] = field(default_factory=dict)
-    #: The one test file that it is about; None where it is about all of them.
+    #: The only test file that the source covers; None where it covers all of them.
     only: str | None = None
-    #: Whether it is a report: what it lacks need not be gone, it may not have run.
+    #: Whether the source is a report; a test that a report lacks may just not have run.
     is_report: bool = False
 
     def of_file(self, file: str) -> Source:
-        """What it says of one test file."""
+        """Return the part of the source that covers one test file."""
         entries = {key: entry for key, entry in self.entries.items() if key.nodeid.partition("::")[0] == file}
         return Source(self.label, entries, file, self.is_report)
 
 
 def find_sources(old: str | None, new: str | None) -> tuple[Source, Source]:
-    """The two sides that a user means by none, one or two words.
+    """Return the two sides that none, one or two arguments of the user mean.
 
     Raises:
-        UsageError: a word means nothing, or what it means cannot be read.
+        UsageError: an argument names nothing, or what it names cannot be read.
     """
     if new is None and old is not None and ".." in old and not Path(old).exists():
         return _range(old)
     before = _source(old or _HEAD)
     after = _working_tree() if new is None else _source(new)
     if before.only is not None and after.only is not None:
-        # Two files, whatever they are called.
+        # Compare the two files even if their names differ.
         renamed = {
             Key(f"{after.only}::{key.nodeid.partition('::')[2]}", key.name): entry
             for key, entry in before.entries.items()
@@ -69,7 +69,7 @@ def find_sources(old: str | None, new: str | None) -> tuple[Source, Source]:
 
 
 def _range(text: str) -> tuple[Source, Source]:
-    """``A..B``, or ``A...B`` for what B did since it left A."""
+    """Return the sides of ``A..B``; of ``A...B``, the merge base of A and B, and B."""
     old, dots, new = text.partition("..." if "..." in text else "..")
     repository = git.Repository(Path.cwd())
     commits = [_commit(repository, word or _HEAD) for word in (old, new)]
@@ -142,7 +142,7 @@ def _folder(folder: Path) -> Source:
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Paths of the baselines below a folder, as seen from it."""
+    """Yield the paths of the baselines below a folder, relative to it."""
     for here, below, files in os.walk(folder):
         below[:] = sorted(
             name
@@ -182,7 +182,7 @@ def _file(path: Path) -> Source:
 
 
 def _from_here(path: Path) -> str:
-    """The path as it is in node ids, where it is below the current folder."""
+    """Return the path relative to the current folder, as node ids have it; absolute outside of that folder."""
     whole = path.parent.resolve() / path.name
     try:
         return whole.relative_to(Path.cwd().resolve()).as_posix()

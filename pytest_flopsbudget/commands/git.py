@@ -1,4 +1,4 @@
-"""What is asked of git: revisions, files in them, and which commits changed some."""
+"""Ask git for revisions, the files in them, and the commits that changed them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 #: Baseline files, at any depth below the current folder.
 BASELINES = ":(glob)**/__flops__/*.json"
-#: Begins a commit in what `git log` writes; its fields and those of the files are told apart by zeros.
+#: The first line of a commit in the output of `git log`; zero bytes separate its fields.
 _LOG_FORMAT = "--format=%H%x00%cs%x00%s"
-#: A file that is not there is an object of zeros.
+#: git writes an object name of zeros for a file that does not exist.
 _NOTHING = "0"
-#: Whatever the user's environment and settings say, git's words and forms are those that are read here.
+#: Environment that makes git write the format which this module parses, independent of the user's settings.
 _PLAIN = {
     "LC_ALL": "C",
     "LANGUAGE": "",
@@ -37,14 +37,14 @@ _QUIET = tuple(word for setting in _SETTINGS for word in ("-c", setting))
 
 @dataclass(frozen=True)
 class Commit:
-    """A commit, and the files that it changed with respect to the one before it."""
+    """A commit, and the files that it changed relative to its first parent."""
 
     name: str
     short: str
-    #: When it was committed: "2026-01-31".
+    #: The date of the commit: "2026-01-31".
     date: str
     subject: str
-    #: Path, from the folder that was asked about → the object that it is now; None where it was removed.
+    #: Path relative to the repository object's folder → name of the new git object; None if the file was removed.
     files: dict[str, str | None] = field(default_factory=dict)
     #: New path → old path, of files that moved.
     moved: dict[str, str] = field(default_factory=dict)
@@ -54,21 +54,21 @@ class Repository:
     """The git repository around a folder, seen from that folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Find it.
+        """Find the repository.
 
         Raises:
-            UsageError: there is no git, or no repository.
+            UsageError: git is not installed, or the folder is in no repository.
         """
         self._folder = folder
         try:
             found = self._git("rev-parse", "--is-inside-work-tree", "--is-shallow-repository").split()
         except UsageError as error:
-            raise UsageError(f"{folder}: {error}; baselines have a past where they are committed") from error
-        #: Whether only the newest commits are here.
+            raise UsageError(f"{folder}: {error}; the history of baselines is read from their commits") from error
+        #: Whether the clone lacks older commits.
         self.shallow = found[-1] == b"true"
 
     def resolve(self, revision: str) -> str | None:
-        """The name of the commit that ``revision`` means; None where it means none."""
+        """Return the name of the commit that ``revision`` denotes; None if there is no such commit."""
         if revision.startswith("-"):
             return None
         try:
@@ -77,18 +77,18 @@ class Repository:
             return None
 
     def merge_base(self, one: str, other: str) -> str:
-        """The commit from which two others come.
+        """Return the best common ancestor of two commits.
 
         Raises:
-            UsageError: there is none.
+            UsageError: they have no common ancestor.
         """
         try:
             return self._git("merge-base", one, other).decode().split()[0]
         except UsageError as error:
-            raise UsageError(f"{one[:10]} and {other[:10]} have no commit in common") from error
+            raise UsageError(f"{one[:10]} and {other[:10]} have no common ancestor") from error
 
     def baselines_of(self, commit: str) -> dict[str, str]:
-        """Path → object of the files in a ``__flops__`` folder below the folder, as they were at ``commit``."""
+        """Return the git object of each file in a ``__flops__`` folder at ``commit``, by path."""
         listed = self._git("ls-tree", "-r", "-z", commit)
         found = {}
         for row in listed.split(b"\0"):
@@ -98,34 +98,34 @@ class Repository:
         return found
 
     def log(self, revision: str = "HEAD") -> Iterator[Commit]:
-        """The commits that changed a baseline below the folder, newest first.
+        """Return the commits that changed a baseline below the folder, newest first.
 
-        Of a merge it is what it brought to the branch that it was merged into: a branch's past is one line.
+        A merge is compared with its first parent, so that the history of a branch is linear.
 
         Raises:
-            UsageError: there are no commits yet.
+            UsageError: the repository has no commits yet.
         """
         options = ("--raw", "--no-abbrev", "-z", "--first-parent", "-m", "--find-renames", "--root", "--relative")
         if self.resolve(revision) is None:
             raise UsageError("there is no commit in this repository yet")
-        # Shortened here: where git shortens names, it shortens those of objects too.
+        # Commit names are shortened here: an option of git would shorten the names of objects too.
         length = len(self._git("rev-parse", "--short", revision).strip())
         text = self._git(*_QUIET, "log", *options, "--encoding=UTF-8", _LOG_FORMAT, revision, "--", BASELINES)
         return _commits(text, length)
 
     def uncommitted(self) -> list[str]:
-        """Paths of the baselines below the folder that are not as they are in the newest commit."""
+        """Return the paths of the baselines below the folder that differ from the newest commit."""
         changed = self._git(*_QUIET, "diff", "--name-only", "--no-renames", "-z", "--relative", "HEAD", "--", BASELINES)
         new = self._git("ls-files", "-z", "--others", "--exclude-standard", "--", BASELINES)
         return [os.fsdecode(path) for path in (changed + new).split(b"\0") if path]
 
     def files(self) -> list[str]:
-        """Paths of the baselines below the folder, as it is now."""
+        """Return the paths of the baselines below the folder in the working tree."""
         listed = self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", BASELINES)
         return sorted({os.fsdecode(path) for path in listed.split(b"\0") if path})
 
     def objects(self) -> Objects:
-        """A reader of objects."""
+        """Return a reader of git objects."""
         return Objects(self._folder)
 
     def _git(self, *arguments: str) -> bytes:
@@ -143,13 +143,13 @@ class Repository:
         except OSError as error:
             raise UsageError(f"git cannot be started: {error.strerror}") from error
         if done.returncode:
-            told = done.stderr.decode(errors="replace").strip().splitlines()
-            raise UsageError(f"git: {told[0].removeprefix('fatal: ') if told else 'failed without a word'}")
+            errors = done.stderr.decode(errors="replace").strip().splitlines()
+            raise UsageError(f"git: {errors[0].removeprefix('fatal: ') if errors else 'failed without a message'}")
         return done.stdout
 
 
 class Objects:
-    """Reads objects, one after the other, from one process of git's."""
+    """Read git objects one after the other, through a single git process."""
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
@@ -161,17 +161,17 @@ class Objects:
         )
 
     def __enter__(self) -> Self:
-        """Read until the block ends."""
+        """Return this reader."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End git's process."""
+        """End the git process."""
         self._process.communicate()
 
     def read(self, name: str) -> bytes:
-        """The content of an object.
+        """Return the content of an object.
 
         Raises:
             UsageError: git does not have it.

@@ -1,4 +1,4 @@
-"""``history PATTERN``: what the baseline said of a test, commit by commit."""
+"""``history PATTERN``: show a test's values in its baseline, commit by commit."""
 
 from __future__ import annotations
 
@@ -25,50 +25,54 @@ if TYPE_CHECKING:
 
 SUMMARY = "show a test's cost over the commits of its baseline"
 DESCRIPTION = """\
-Read the past of baselines from git, and show a chart and a table of each measurement that PATTERN names: a node id, the
-file, class or function that it belongs to, a pattern with * and ?, or a part of it. Renamed tests and moved files are
-followed. Of merges it is what they brought to the branch that is checked out.
+Read the history of baselines from git, and show a chart and a table of each measurement that PATTERN matches. PATTERN
+is a node id, a file, class or function, a part of a node id, or a pattern with * and ?. Renamed tests and moved files
+are followed. A merge is shown as one change to the branch that is checked out.
 """
 EXAMPLES = """\
 examples:
   python -m pytest_flopsbudget history tests/test_net.py::test_net
   python -m pytest_flopsbudget history resnet --metric macs --limit 5
-  python -m pytest_flopsbudget history            one line for each measurement
+  python -m pytest_flopsbudget history            show one line for each measurement
 """
 
-#: So many measurements get a chart each; more of them a line each.
+#: Up to this many measurements get a chart each; more get one line each.
 _MAX_CHARTS = 5
-#: Rows of a table, unless --limit says otherwise.
+#: The default of --limit.
 _ROWS = 20
 _NOT_COMMITTED = Revision("-", "", "(not committed)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="which tests; all if it is left out")
+    """Add the command's arguments to its parser."""
+    parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="the tests to show; all by default")
     parser.add_argument(
-        "--metric", type=_metric, default="flops", metavar="METRIC", help="what to show; flops if it is left out"
+        "--metric", type=_metric, default="flops", metavar="METRIC", help="the metric to show; flops by default"
     )
-    parser.add_argument("--all", action="store_true", help="also the commits that left the value as it was")
+    parser.add_argument("--all", action="store_true", help="include commits that did not change the value")
     parser.add_argument(
-        "--limit", type=_limit, default=_ROWS, metavar="N", help=f"the newest N rows; {_ROWS} if left out, 0 for all"
+        "--limit",
+        type=_limit,
+        default=_ROWS,
+        metavar="N",
+        help=f"show the newest N rows; {_ROWS} by default, 0 for all",
     )
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Show the past.
+    """Show the history of the chosen measurements.
 
     Raises:
-        UsageError: no git, no repository, or no such test in any commit.
+        UsageError: git or a repository is missing, or no commit has such a test.
     """
-    from pytest_flopsbudget.reports.terminal import history as shown  # noqa: PLC0415 -- brings rich, which errors do without
+    from pytest_flopsbudget.reports.terminal import history as shown
 
     here = Path.cwd()
     repository = git.Repository(here)
     series = trace(_steps(repository, here, output))
     chosen = _chosen(series, arguments.pattern)
     if repository.shallow:
-        output.error("the clone is shallow, and so is its past; git fetch --unshallow brings the rest")
+        output.error("the clone is shallow, so the history is incomplete; git fetch --unshallow fetches the rest")
     if len(chosen) > _MAX_CHARTS:
         output.lines(shown.overview(chosen, arguments.metric, output.screen))
         return 0
@@ -99,7 +103,7 @@ def _limit(text: str) -> int:
 
 
 def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator[Step]:
-    """The commits that changed baselines, oldest first, and what is not committed yet."""
+    """Yield the commits that changed baselines, oldest first, then the uncommitted changes."""
     commits = list(repository.log())
     pending: dict[str, str] = {}
     with repository.objects() as objects:
@@ -114,7 +118,7 @@ def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator
                 if tests is None:
                     continue
                 files[file_of_baseline(path)] = tests
-            # A move to a file that cannot be read is made once it can be.
+            # If the new file cannot be read, apply the move at the next commit where it can.
             made = {new: old for new, old in moved.items() if file_of_baseline(new) in files}
             pending = {new: old for new, old in moved.items() if new not in made}
             files |= {file_of_baseline(old): {} for old in made.values() if file_of_baseline(old) not in files}
@@ -130,7 +134,7 @@ def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator
 
 
 def _read(data: bytes, place: str, output: Output) -> Tests | None:
-    """The totals of a baseline; None where it cannot be read, which is told."""
+    """Return the totals of a baseline; None, after a note on standard error, if it cannot be read."""
     try:
         return read_totals(data, Path(place))
     except BaselineError as error:
@@ -149,7 +153,7 @@ def _read_file(file: Path, path: str, output: Output) -> Tests | None:
 
 
 def _chosen(series: Sequence[Series], pattern: str) -> list[Series]:
-    """What ``pattern`` means among the tests that there are, or else among those that there were."""
+    """Return the tests that ``pattern`` matches: present ones, else removed ones, else tests by a former name."""
     for known in ([one for one in series if one.lives], series):
         nodeids = set(match_nodeids(dict.fromkeys(one.address.nodeid for one in known), pattern))
         if nodeids:

@@ -1,4 +1,4 @@
-"""Arguments → a command → an exit code."""
+"""Parse the arguments, run the command that they name, and return its exit code."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from pytest_flopsbudget.quantities.parsing import nearest_spelling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Nothing was wrong, or what was wrong was not asked for.
-FINE = 0
-#: A wrong argument or file, or nothing could be done; as argparse has it.
+#: Exit code for a wrong argument or file; argparse uses the same.
 USAGE = 2
-#: Ctrl-C, and a reader that has gone, as shells number them.
+#: Exit codes that shells use for Ctrl-C and for a closed pipe.
 INTERRUPTED = 130
 READER_GONE = 141
 
@@ -27,12 +25,12 @@ _COMMANDS = {"accept": accept, "merge": merge, "diff": diff, "rename": rename, "
 
 _EPILOG = """\
 exit codes: 0 all is well; 1 a verdict fails, something was not accepted, or --exit-code found a difference;
-2 a wrong argument, file or revision, told on standard error.
+2 a wrong argument, file or revision, with a message on standard error.
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and say where to read more."""
+    """A parser whose error messages are one line and point to --help."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -59,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     parser = _parser()
-    # No shell can hand it over, but no file, revision or node id has it, and not all that take them say so.
+    # No file, revision or node id contains a zero byte, and not every function that takes one reports it clearly.
     if any("\0" in word for word in argv):
         raise UsageError(f"a zero byte in an argument (see {parser.prog} --help)")
     command = next((word for word in argv if not word.startswith("-")), None)
@@ -82,7 +80,7 @@ def _run(argv: list[str]) -> int:
 def _parser() -> _Parser:
     parser = _Parser(
         prog="python -m pytest_flopsbudget",
-        description="What is done with baselines and reports of pytest-flopsbudget without running a test.",
+        description="Work with the baselines and reports of pytest-flopsbudget without running a test.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -99,7 +97,7 @@ def _parser() -> _Parser:
             allow_abbrev=False,
         )
         module.add_arguments(own)
-        # Before the command or behind it: what is not given here must not undo what was given there.
+        # The option may precede or follow the command; the default of one place must not override the other place.
         _add_no_color(own, default=argparse.SUPPRESS)
         own.set_defaults(run=module.run)
     return parser
@@ -107,16 +105,19 @@ def _parser() -> _Parser:
 
 def _add_no_color(parser: argparse.ArgumentParser, *, default: bool | str) -> None:
     parser.add_argument(
-        "--no-color", action="store_true", default=default, help="no colour; NO_COLOR in the environment says so too"
+        "--no-color",
+        action="store_true",
+        default=default,
+        help="write without colour; the environment variable NO_COLOR does the same",
     )
 
 
 def _unknown(word: str, parser: _Parser, command: str | None) -> str:
-    """What to say of an argument that the command does not take."""
+    """Return the error message for an argument that the command does not take."""
     place = f"{parser.prog} {command}" if command else parser.prog
     if not word.startswith("-"):
         return f"one argument too many: {word!r} (see {place} --help)"
-    subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001 -- argparse tells nobody else
+    subparsers = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001 -- argparse has no public way to list them
     own = subparsers.choices.get(command) if command else None
     options = [option for option in (own or parser)._option_string_actions if option.startswith("--")]  # noqa: SLF001
     near = nearest_spelling(word.partition("=")[0], options)

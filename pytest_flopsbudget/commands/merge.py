@@ -1,4 +1,4 @@
-"""``merge REPORT... -o REPORT``: the reports of CI's shards as one."""
+"""``merge REPORT... -o REPORT``: join the reports of CI shards into one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.commands.console import Output
 
-SUMMARY = "join the reports of CI shards into the one of a single run"
+SUMMARY = "join the reports of CI shards into one report"
 DESCRIPTION = """\
-Join the reports that the shards of one run wrote with --flops-budget-json. The joint report equals the one of a single
-run, and so does its verdict: the exit code is 1 where a test failed in any of them.
+Join the reports that the shards of one run wrote with --flops-budget-json. The joint report equals the report of a
+single run, and so does its verdict: the exit code is 1 if a test failed in any shard.
 """
 EXAMPLES = """\
 examples:
@@ -23,25 +23,25 @@ examples:
   python -m pytest_flopsbudget merge shards/*.json -o report.json
 """
 
-#: What a run ended with that no test tells of.
+#: Exit status of pytest → a failure that belongs to no test.
 _ENDED = {2: "a run was interrupted", 3: "pytest itself failed in a run", 4: "a run was called wrongly"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
+    """Add the command's arguments to its parser."""
     parser.add_argument("reports", metavar="REPORT", nargs="+", help="a report that --flops-budget-json wrote")
-    parser.add_argument("-o", "--output", metavar="REPORT", required=True, help="where to write the joint one")
+    parser.add_argument("-o", "--output", metavar="REPORT", required=True, help="the file for the joint report")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Join them.
+    """Join the reports.
 
     Raises:
-        UsageError: a report cannot be read or written, or they are not of one run.
+        UsageError: a report cannot be read or written, or the reports belong to different runs.
     """
-    from pytest_flopsbudget.reports.wording import pluralize  # noqa: PLC0415 -- what brings msgspec is not needed for --help
-    from pytest_flopsbudget.results import merge  # noqa: PLC0415
-    from pytest_flopsbudget.storage import report_file  # noqa: PLC0415
+    from pytest_flopsbudget.reports.wording import pluralize
+    from pytest_flopsbudget.results import merge
+    from pytest_flopsbudget.storage import report_file
 
     if arguments.output in {"", "-"}:
         raise UsageError(f"-o {arguments.output or repr('')}: names no file; write -o REPORT")

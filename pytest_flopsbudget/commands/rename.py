@@ -1,4 +1,4 @@
-"""``rename OLD NEW``: a test has a new name, and keeps its baseline."""
+"""``rename OLD NEW``: move the baseline of a renamed test to its new name."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SUMMARY = "move baseline entries to a test's new name"
 DESCRIPTION = """\
 Move the baseline of a renamed test to its new name, in one file or from one to another. OLD and NEW are node ids as
-pytest takes them in the current folder. A function stands for all of its parameter sets, a class for its tests, a file
-for everything in it.
+pytest takes them in the current folder. A function includes all of its parameter sets, a class its tests, a
+file all tests in it.
 """
 EXAMPLES = """\
 examples:
@@ -33,7 +33,7 @@ examples:
 
 @dataclass(frozen=True)
 class _Name:
-    """What a user calls a test, a class or a file."""
+    """The name of a test, a class or a file, parsed."""
 
     nodeid: str
     file: str
@@ -46,17 +46,17 @@ class _Name:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Say what the command takes."""
-    parser.add_argument("old", metavar="OLD", help="the name that the baseline has")
-    parser.add_argument("new", metavar="NEW", help="the name that the test has now")
+    """Add the command's arguments to its parser."""
+    parser.add_argument("old", metavar="OLD", help="the test's name in the baseline")
+    parser.add_argument("new", metavar="NEW", help="the test's new name")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
     """Move the entries.
 
     Raises:
-        UsageError: a malformed name, no such entry, one that is there already, or a file that cannot be read or
-            written.
+        UsageError: a name is malformed, the old entry is missing, the new entry exists already, or a file cannot be
+            read or written.
     """
     old, new = _name(arguments.old), _name(arguments.new)
     if (old.file, old.test_id) == (new.file, new.test_id):
@@ -86,7 +86,7 @@ def _name(nodeid: str) -> _Name:
 
 
 def _moves(source: BaselineFile, old: _Name, new: _Name) -> dict[str, str]:
-    """Old test id → new test id."""
+    """Return the new test id of each entry to move, by its old test id."""
     if not old.test_id:
         moves = {test_id: test_id for test_id in source.tests}
     else:
@@ -123,10 +123,10 @@ def _write(source: BaselineFile, new: _Name, moves: dict[str, str]) -> None:
             )
         return replace(file, tests=file.tests | moved)
 
-    # One file may go by two names.
+    # Two paths may lead to the same file.
     if new.baseline.exists() and new.baseline.samefile(source.path):
         change(source.path, lambda file: with_new(without_old(file)))
     else:
-        # The new place first: whatever happens in between, no entry is lost.
+        # Write the new file first, so that no entry is lost if the process ends in between.
         change(new.baseline, with_new)
         change(source.path, without_old)

@@ -33,9 +33,6 @@ _RUN = ("model", "inputs", "execution", "backward", "times")
 _PARTS = ("", "_baseline", "_limit")
 _ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None)
 
-#: The columns of every report; behind them stand those of devices and machines that occur in a run.
-COLUMNS = (*_TEST, *_RUN, *(f"{key}{part}" for key in _ALWAYS for part in _PARTS))
-
 #: With one of these at the front, spreadsheets take a text for a formula.
 _FORMULA = ("=", "+", "-", "@")
 

@@ -47,8 +47,8 @@ def text(report: Report, maximum: int = COMMENT) -> str:
 
     Args:
         report: the run.
-        maximum: bytes that the text may have. Where that is too little, the rows and details that matter least are
-            left out, and a line says how many.
+        maximum: the bytes that the text may have. If that is too little, the least important rows and details are left
+            out, and a line states how many.
     """
     rows = sorted(((test, one) for test in report.tests for one in test.measurements), key=_rank)
     head = "".join(f"{line}\n" for line in _head(report, rows))
