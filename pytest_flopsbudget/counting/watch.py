@@ -139,7 +139,7 @@ class Watch:
                 plain[kind] = not (kind.__name__ == "OptimizedModule" or issubclass(kind, torch.jit.ScriptModule))
             if measurement_depth() != depth:
                 return before(module, *args, **kwargs)
-            if plain[kind] and module._compiled_call_impl is None:  # noqa: SLF001
+            if plain[kind] and module._compiled_call_impl is None:
                 return follow(before, module, args, kwargs)
             if not isinstance(module, torch.jit.ScriptModule):
                 _count_separately(tracer, module, args, kwargs, reuse_answers=self._reuse_answers)

@@ -111,8 +111,8 @@ class Controller:
         if self._run_record is None and not self._reports:
             return
         # Most runs of pytest measure nothing, and need none of these.
-        from pytest_flopsbudget.config.settings import Settings  # noqa: PLC0415
-        from pytest_flopsbudget.plugin import report_writer  # noqa: PLC0415
+        from pytest_flopsbudget.config.settings import Settings
+        from pytest_flopsbudget.plugin import report_writer
 
         try:
             settings = self._get_session().settings
@@ -162,7 +162,7 @@ class Controller:
 
     def _without_test_file(self) -> dict[Path, str]:
         """Return the baseline files without a test file, in the folders on the command line → that file's node id."""
-        from pytest_flopsbudget.storage.orphans import find_files_without_test  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.storage.orphans import find_files_without_test
 
         config = self._config
         here = config.invocation_params.dir
@@ -177,7 +177,7 @@ class Controller:
 
     def _get_run_record(self) -> RunRecord:
         if self._run_record is None:
-            from pytest_flopsbudget.storage.run_record import RunRecord  # noqa: PLC0415 -- brings msgspec
+            from pytest_flopsbudget.storage.run_record import RunRecord
 
             self._run_record = RunRecord()
         return self._run_record
@@ -187,12 +187,12 @@ class Controller:
         if self._run_record is not None and (
             len(self._run_record) or self._run_record.orphans or self._run_record.errors
         ):
-            from pytest_flopsbudget.plugin.summary import write_summary  # noqa: PLC0415 -- brings rich
+            from pytest_flopsbudget.plugin.summary import write_summary
 
             session = self._get_session()
             write_summary(reporter, self._run_record, session.settings, session.accepts)
         if self._explain_plugin is not None and self._run_record is not None:
-            from pytest_flopsbudget.plugin.summary import write_page  # noqa: PLC0415 -- brings rich
+            from pytest_flopsbudget.plugin.summary import write_page
 
             for entry, name in self._explain_plugin.pages(self._run_record):
                 write_page(reporter, entry, name, self._get_session().settings)

@@ -167,7 +167,7 @@ def _found(file: str, *folders: Path) -> Path | None:
 
 def _near_files(file: str, here: Path) -> str:
     """Return a hint that names files with a similar name in the same folder; "" where there are none."""
-    import difflib  # noqa: PLC0415 -- needed for a typing mistake alone
+    import difflib
 
     folder, _, name = file.rpartition("/")
     try:

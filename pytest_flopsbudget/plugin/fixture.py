@@ -78,7 +78,7 @@ class FlopsBudget:
             Exception: whatever the model itself raises.
         """
         # Not before a test measures: a run without measurements does not pay for torch.
-        from pytest_flopsbudget.counting.measure import measure_inputs  # noqa: PLC0415
+        from pytest_flopsbudget.counting.measure import measure_inputs
 
         name = DEFAULT_NAME if name is None else name
         inputs = self._check(name, model, args, kwargs)
@@ -102,7 +102,7 @@ class FlopsBudget:
         Raises:
             UsageError: no such rank, or a process group is up already.
         """
-        from pytest_flopsbudget.counting.distributed.world import world  # noqa: PLC0415 -- brings torch
+        from pytest_flopsbudget.counting.distributed.world import world
 
         return world(size, rank)
 
@@ -148,7 +148,7 @@ class FlopsBudget:
 
     @contextmanager
     def _watching(self, name: str) -> Iterator[tuple[Watch, Callable[[], float]]]:
-        from pytest_flopsbudget.counting.watch import Watch  # noqa: PLC0415 -- brings torch
+        from pytest_flopsbudget.counting.watch import Watch
 
         self._prepare()
         start = time.perf_counter()
@@ -163,8 +163,8 @@ class FlopsBudget:
             )
 
     def _check(self, name: object, model: object, args: object, kwargs: object) -> Inputs:
-        from pytest_flopsbudget.counting.inputs import find_inputs, required_arguments  # noqa: PLC0415 -- brings torch
-        from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors  # noqa: PLC0415
+        from pytest_flopsbudget.counting.inputs import find_inputs, required_arguments
+        from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 
         self._check_open("flops_budget(...)")
         _check_name(name, f"flops_budget(..., name={name!r})")
@@ -196,7 +196,7 @@ class FlopsBudget:
         """What was watched; where its latency is limited, with a note that nothing holds it to that."""
         if not self._latency_policy.limited:
             return complexity
-        from msgspec.structs import replace  # noqa: PLC0415 -- what was watched is made of them
+        from msgspec.structs import replace
 
         note = "what is watched is not timed, so that no latency limit holds: call flops_budget(model, inputs)"
         return replace(complexity, notes=(*complexity.notes, note))
@@ -207,7 +207,7 @@ class FlopsBudget:
         return known is None or _size(complexity) > _size(known.complexity)
 
     def _keep(self, name: str, complexity: Complexity, seconds: float, *, of_one_model: bool = True) -> None:
-        from pytest_flopsbudget.results.verdict import Measurement  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.results.verdict import Measurement
 
         known = self._measurements.get(name)
         if known is None:

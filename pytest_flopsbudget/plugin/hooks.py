@@ -85,7 +85,7 @@ def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
     for arg in config.invocation_params.args if isinstance(config, pytest.Config) else ():
         name, separator, word = str(arg).partition("=")
         if name == _UPDATE_OPTIONS[0] and separator and arg not in _UPDATE_OPTIONS:
-            import difflib  # noqa: PLC0415 -- needed for a typing mistake alone
+            import difflib
 
             words = [option.partition("=")[2] for option in _UPDATE_OPTIONS[1:]]
             near = difflib.get_close_matches(word, words, n=1)
@@ -132,7 +132,7 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 
 def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
     """Add the hooks that conftest.py and other plugins may implement."""
-    from pytest_flopsbudget.plugin import hookspecs  # noqa: PLC0415 -- pytest asks for it after this module is imported
+    from pytest_flopsbudget.plugin import hookspecs
 
     pluginmanager.add_hookspecs(hookspecs)
 
@@ -150,7 +150,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(collection_recorder, "flopsbudget-collection")
     explain_plugin = _make_explain_plugin(config, collection_recorder)
     if not hasattr(config, "workerinput"):
-        from pytest_flopsbudget.plugin.controller import Controller  # noqa: PLC0415 -- a worker does without
+        from pytest_flopsbudget.plugin.controller import Controller
 
         config.stash[_CONTROLLER] = controller = Controller(
             config, lambda: _get_session(config), collection_recorder.collected, _given_reports(config), explain_plugin
@@ -167,7 +167,7 @@ def _make_explain_plugin(config: pytest.Config, collection_recorder: CollectionR
             "--flops-budget-explain and --flops-budget-disable contradict each other: a run that keeps no measurements "
             "has nothing to explain; give one of the two"
         )
-    from pytest_flopsbudget.plugin.explain import ExplainPlugin  # noqa: PLC0415 -- few runs ask for it
+    from pytest_flopsbudget.plugin.explain import ExplainPlugin
 
     config.stash[_EXPLAIN_PLUGIN] = explain_plugin = ExplainPlugin(config, collection_recorder)
     config.pluginmanager.register(explain_plugin, "flopsbudget-explain")
@@ -179,7 +179,7 @@ def _given_reports(config: pytest.Config) -> dict[str, Path]:
     given = {flag: path for flag in _REPORTS if (path := config.getoption(flag)) is not None}
     if not given:
         return {}
-    from pytest_flopsbudget.plugin.report_writer import check_paths  # noqa: PLC0415 -- see the module's docstring
+    from pytest_flopsbudget.plugin.report_writer import check_paths
 
     try:
         return check_paths(given, config.invocation_params.dir)
@@ -191,7 +191,7 @@ def _get_session(config: pytest.Config) -> BudgetSession:
     """Return the settings and baselines of this run, which are read when they are first needed."""
     session = config.stash.get(_SESSION, None)
     if session is None:
-        from pytest_flopsbudget.plugin.session import BudgetSession  # noqa: PLC0415 -- see the module's docstring
+        from pytest_flopsbudget.plugin.session import BudgetSession
 
         session = config.stash[_SESSION] = BudgetSession(config)
     return session
@@ -235,14 +235,14 @@ def _watching(item: pytest.Item) -> AbstractContextManager[None]:
         or not (marked or _matches_watch(item))
     ):
         return nullcontext()
-    from pytest_flopsbudget.plugin.watched_tests import watching  # noqa: PLC0415 -- see the module's docstring
+    from pytest_flopsbudget.plugin.watched_tests import watching
 
     budget = item.stash[_WATCHED] = _make_budget(item)
     return watching(item, budget)
 
 
 def _make_budget(item: pytest.Item) -> FlopsBudget:
-    from pytest_flopsbudget.plugin.fixture import FlopsBudget  # noqa: PLC0415 -- see the module's docstring
+    from pytest_flopsbudget.plugin.fixture import FlopsBudget
 
     session = _get_session(item.config)
     return FlopsBudget(
@@ -269,7 +269,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     if hasattr(config, "workeroutput"):
         # A worker cannot end the run. It sends its problems to the controller, which ends the run, and runs no test.
-        from pytest_flopsbudget.plugin.xdist import PROBLEMS  # noqa: PLC0415
+        from pytest_flopsbudget.plugin.xdist import PROBLEMS
 
         config.workeroutput[PROBLEMS] = problems
         items.clear()

@@ -39,9 +39,9 @@ class LatencyPolicy:
             UsageError: the model cannot be timed here.
         """
         # Only runs that time a model pay for these imports.
-        from msgspec.structs import replace  # noqa: PLC0415
+        from msgspec.structs import replace
 
-        from pytest_flopsbudget.quantities.metrics import key_for  # noqa: PLC0415
+        from pytest_flopsbudget.quantities.metrics import key_for
 
         complexity = measured.complexity
         latency = measured.time(self.run_time, self.machine, self._device)

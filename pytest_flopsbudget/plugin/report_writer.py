@@ -92,9 +92,9 @@ def _write(report: Report, flag: str, path: Path) -> list[str]:
 
 
 def _render(flag: str, report: Report) -> str:
-    from pytest_flopsbudget.reports.ci import csv, gitlab  # noqa: PLC0415 -- a run asks for few of them
-    from pytest_flopsbudget.reports.markdown import run  # noqa: PLC0415 -- a run asks for few of them
-    from pytest_flopsbudget.storage import report_file  # noqa: PLC0415
+    from pytest_flopsbudget.reports.ci import csv, gitlab
+    from pytest_flopsbudget.reports.markdown import run
+    from pytest_flopsbudget.storage import report_file
 
     match flag.rpartition("-")[2]:
         case "markdown":
@@ -109,8 +109,8 @@ def _render(flag: str, report: Report) -> str:
 
 def _append_summary(report: Report, path: Path) -> list[str]:
     """Append to the summary of the step that runs, as much as there is room for."""
-    from pytest_flopsbudget.reports.markdown.markup import STEP_SUMMARY  # noqa: PLC0415
-    from pytest_flopsbudget.reports.markdown.run import text  # noqa: PLC0415 -- see _rendered
+    from pytest_flopsbudget.reports.markdown.markup import STEP_SUMMARY
+    from pytest_flopsbudget.reports.markdown.run import text
 
     try:
         taken = path.stat().st_size if path.exists() else 0
@@ -121,14 +121,14 @@ def _append_summary(report: Report, path: Path) -> list[str]:
 
 
 def _commands(report: Report, config: pytest.Config) -> list[str]:
-    from pytest_flopsbudget.reports.ci.github import commands  # noqa: PLC0415 -- see _rendered
+    from pytest_flopsbudget.reports.ci.github import commands
 
     workspace = os.environ.get("GITHUB_WORKSPACE")
     return commands(report, _relative_to(Path(workspace), config.rootpath) if workspace else report.run.root)
 
 
 def _report(session: pytest.Session, settings: Settings, run_record: RunRecord | None) -> Report:
-    from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered  # noqa: PLC0415 -- msgspec
+    from pytest_flopsbudget.results.report import Report, ReportedTest, Run, ordered
 
     root = session.config.rootpath
     tests = (

@@ -50,7 +50,7 @@ class BudgetSession:
     @cached_property
     def baselines(self) -> Baselines:
         """The baseline files."""
-        from pytest_flopsbudget.storage.run_record import Baselines  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.storage.run_record import Baselines
 
         # What a merge has torn has a baseline, two even: it is neither new, nor is there one to be tightened.
         return Baselines(torn=self.accepts is True)
@@ -104,7 +104,7 @@ class BudgetSession:
         Raises:
             UsageError: a name is no operator's.
         """
-        from pytest_flopsbudget.counting.costs import flops_formula  # noqa: PLC0415 -- brings torch
+        from pytest_flopsbudget.counting.costs import flops_formula
 
         found = {}
         for formulas in self._config.hook.pytest_flopsbudget_formulas(config=self._config):
@@ -116,9 +116,9 @@ class BudgetSession:
 
     def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
         """The devices for which the item's measurements estimate the time: asked for, shown or limited."""
-        from pytest_flopsbudget.config.settings import find_device  # noqa: PLC0415
-        from pytest_flopsbudget.quantities.metrics import devices_in  # noqa: PLC0415
-        from pytest_flopsbudget.results.limits import limited_devices  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.config.settings import find_device
+        from pytest_flopsbudget.quantities.metrics import devices_in
+        from pytest_flopsbudget.results.limits import limited_devices
 
         shown = devices_in([self.settings.show])
         names = (*self.settings.time_on, *shown, *limited_devices(self._enforced_budgets(item)))
@@ -126,7 +126,7 @@ class BudgetSession:
 
     def latency_policy_for(self, item: pytest.Item) -> LatencyPolicy:
         """Whether the item's measurements are timed, and how."""
-        from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency  # noqa: PLC0415 -- as above
+        from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency
 
         settings, budgets = self.settings, self._enforced_budgets(item)
         # Of pytest-xdist.
@@ -172,11 +172,11 @@ class BudgetSession:
             measurements = [one for one in watched.close() if marked or one.complexity.runs_model]
         if not measurements and marked:
             return None, _NOTHING_MEASURED if watched is None else _NOTHING_COMPUTED
-        from pytest_flopsbudget.reports.ci.junit import properties  # noqa: PLC0415
-        from pytest_flopsbudget.reports.failure import explain  # noqa: PLC0415
-        from pytest_flopsbudget.reports.wording import use_signs  # noqa: PLC0415
-        from pytest_flopsbudget.results.verdict import judge  # noqa: PLC0415
-        from pytest_flopsbudget.storage.run_record import pack_verdicts  # noqa: PLC0415 -- brings msgspec
+        from pytest_flopsbudget.reports.ci.junit import properties
+        from pytest_flopsbudget.reports.failure import explain
+        from pytest_flopsbudget.reports.wording import use_signs
+        from pytest_flopsbudget.results.verdict import judge
+        from pytest_flopsbudget.storage.run_record import pack_verdicts
 
         nodeid = item_nodeid(item)
         budgets = self.budgets_for(item)
@@ -203,7 +203,7 @@ class BudgetSession:
     @cached_property
     def _signs(self) -> bool:
         """Whether the run's terminal, which another process may hold, shows signs beyond ASCII."""
-        from pytest_flopsbudget.reports.wording import can_show_signs  # noqa: PLC0415
+        from pytest_flopsbudget.reports.wording import can_show_signs
 
         worker = getattr(self._config, "workerinput", None)
         return can_show_signs(terminal_encoding(self._config) if worker is None else worker.get(ENCODING))

@@ -53,7 +53,7 @@ def _self_metrics(node: Node, work: Sequence[int], tensors: list[int]) -> list[i
     params = trainable = param_bytes = buffer_bytes = 0
     module = node.module
     if module is not None:
-        parameters, buffers = module._parameters, module._buffers  # noqa: SLF001 -- `named_parameters` is slow
+        parameters, buffers = module._parameters, module._buffers
         if parameters:
             for parameter in parameters.values():
                 if parameter is not None and type(parameter) not in _WITHOUT_SIZE:
@@ -100,12 +100,12 @@ def _tensor_metrics_once(nodes: Mapping[str, Node], parents: Sequence[tuple[str,
     for path, node in nodes.items():
         of_module = sizes[path] = {}
         if node.module is not None:
-            for parameter in node.module._parameters.values():  # noqa: SLF001
+            for parameter in node.module._parameters.values():
                 if parameter is not None and _has_size(parameter):
                     part = local_tensor(parameter)
                     count = part.numel()
                     of_module[id(parameter)] = (count, count if parameter.requires_grad else 0, stored_bytes(part), 0)
-            for buffer in node.module._buffers.values():  # noqa: SLF001
+            for buffer in node.module._buffers.values():
                 if buffer is not None and _has_size(buffer):
                     of_module[id(buffer)] = (0, 0, 0, stored_bytes(local_tensor(buffer)))
     for path, parent in parents:

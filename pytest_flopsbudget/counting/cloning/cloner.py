@@ -245,7 +245,7 @@ class Cloner:
             self._register(part, clone)
             self.modules.append(clone)
             fresh.append((part, clone))
-            parts = part._modules  # noqa: SLF001
+            parts = part._modules
             if parts:
                 waiting.extend([below for below in reversed(parts.values()) if below is not None])
         for part, original in compiled:
@@ -551,23 +551,23 @@ def _is_ordinary(kind: type) -> bool:
 
 
 _METHODS: dict[type, Callable[[Cloner, Any], Any]] = {
-    torch.Tensor: Cloner._clone_tensor,  # noqa: SLF001
-    torch.nn.Parameter: Cloner._clone_tensor,  # noqa: SLF001
-    dict: Cloner._clone_dict,  # noqa: SLF001 -- this class's own
-    OrderedDict: Cloner._clone_dict,  # noqa: SLF001
-    defaultdict: Cloner._clone_defaultdict,  # noqa: SLF001
-    list: Cloner._clone_list,  # noqa: SLF001
-    tuple: Cloner._clone_tuple,  # noqa: SLF001
-    set: Cloner._clone_set,  # noqa: SLF001
-    deque: Cloner._clone_deque,  # noqa: SLF001
-    PackedSequence: Cloner._clone_packed_sequence,  # noqa: SLF001
-    RemovableHandle: Cloner._clone_handle,  # noqa: SLF001
-    functools.partial: Cloner._clone_partial,  # noqa: SLF001
-    torch.Generator: Cloner._clone_generator,  # noqa: SLF001
-    torch.jit.ScriptFunction: Cloner._clone_script_function,  # noqa: SLF001
-    weakref.ref: Cloner._clone_reference,  # noqa: SLF001
-    types.MethodType: Cloner._clone_method,  # noqa: SLF001
-    types.FunctionType: Cloner._clone_closure,  # noqa: SLF001
+    torch.Tensor: Cloner._clone_tensor,
+    torch.nn.Parameter: Cloner._clone_tensor,
+    dict: Cloner._clone_dict,
+    OrderedDict: Cloner._clone_dict,
+    defaultdict: Cloner._clone_defaultdict,
+    list: Cloner._clone_list,
+    tuple: Cloner._clone_tuple,
+    set: Cloner._clone_set,
+    deque: Cloner._clone_deque,
+    PackedSequence: Cloner._clone_packed_sequence,
+    RemovableHandle: Cloner._clone_handle,
+    functools.partial: Cloner._clone_partial,
+    torch.Generator: Cloner._clone_generator,
+    torch.jit.ScriptFunction: Cloner._clone_script_function,
+    weakref.ref: Cloner._clone_reference,
+    types.MethodType: Cloner._clone_method,
+    types.FunctionType: Cloner._clone_closure,
 }
 
 

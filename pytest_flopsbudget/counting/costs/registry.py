@@ -69,7 +69,7 @@ class Call:
         """A call of something without a schema, which returns nothing: a kernel."""
         call = cls.__new__(cls)
         call.name, call.args, call.kwargs, call.output = name, (), arguments, None
-        call._arguments = dict(arguments)  # noqa: SLF001 -- its own class
+        call._arguments = dict(arguments)
         return call
 
     @property

@@ -79,9 +79,7 @@ class TimedCopy(Cloner):
         call = original.get(_COMPILED_CALL)
         if call is not None:
             settings = _settings_of(call)
-            self._to_compile.append(
-                lambda: object.__setattr__(clone, _COMPILED_CALL, settings(clone._call_impl))  # noqa: SLF001
-            )
+            self._to_compile.append(lambda: object.__setattr__(clone, _COMPILED_CALL, settings(clone._call_impl)))
 
     def _clone_scripted(self, module: torch.jit.ScriptModule) -> None:
         if hides_kernels(module):
@@ -122,7 +120,7 @@ class _TensorCopier:
         if not plain or tensor.is_quantized or tensor.is_nested:
             return tensor.detach().clone()
         storage = tensor.untyped_storage()
-        identity = storage._cdata  # noqa: SLF001
+        identity = storage._cdata
         if identity not in self._storages:
             self._storages[identity] = storage, storage.clone()
         copy = torch.empty(0, dtype=tensor.dtype, device=tensor.device)

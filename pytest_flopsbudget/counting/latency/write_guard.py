@@ -86,4 +86,4 @@ def _storages(tensor: torch.Tensor) -> tuple[int, ...]:
         return ()
     if tensor.layout is not torch.strided or not has_no_dispatcher(type(tensor)) or tensor.is_nested:
         return ()
-    return (tensor.untyped_storage()._cdata,)  # noqa: SLF001 -- the storage's identity
+    return (tensor.untyped_storage()._cdata,)

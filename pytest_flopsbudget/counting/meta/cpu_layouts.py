@@ -31,8 +31,8 @@ def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -
     inputs, weight, bias, stride, padding, dilation, transposed, more, groups = args
     if (
         kwargs
-        or not inputs.ndim == weight.ndim == 4  # noqa: PLR2004 -- images
-        or not 4 == 2 + len(stride) == 2 + len(padding) == 2 + len(dilation)  # noqa: PLR2004
+        or not inputs.ndim == weight.ndim == 4
+        or not 4 == 2 + len(stride) == 2 + len(padding) == 2 + len(dilation)
         or inputs.dtype not in FLOATS
         or inputs.dtype is not weight.dtype
         or not (is_channels_last(inputs) or is_channels_last(weight))
@@ -71,7 +71,7 @@ def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         or not weight.is_contiguous()
         or may_be_channels_last(inputs)
         or may_be_channels_last(weight)
-        or dims > 2  # noqa: PLR2004 -- volumes have an order of dimensions of their own
+        or dims > 2
     ):
         return None
     sizes = zip(inputs.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
@@ -84,7 +84,7 @@ def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The gradients of input, weight and bias, those that are asked for, in order where these are."""
     gradient, inputs, weight, bias_sizes, *_, mask = args
-    plain = is_plain(inputs) and is_plain(weight) and inputs.ndim < 5  # noqa: PLR2004 -- volumes have other formats
+    plain = is_plain(inputs) and is_plain(weight) and inputs.ndim < 5
     if kwargs or not plain or gradient.dtype not in FLOATS:
         return None
     shapes = (inputs.shape, weight.shape, bias_sizes)
@@ -118,7 +118,7 @@ def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     inputs = args[0]
     others = [item for item in args[1:] if isinstance(item, torch.Tensor)]
     dtype = _dtype_of_statistics(inputs, others)
-    if kwargs or inputs.ndim < 2 or not inputs.numel() or dtype is None:  # noqa: PLR2004 -- batch, channels
+    if kwargs or inputs.ndim < 2 or not inputs.numel() or dtype is None:
         return None
     trains = next(item for item in args if isinstance(item, bool))
     channels = (inputs.shape[1],)
@@ -143,7 +143,7 @@ def _batch_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _half_group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """In half precision."""
-    if len(args) != 8 or kwargs or not _is_half_in_order(args[0]):  # noqa: PLR2004 -- all of its arguments
+    if len(args) != 8 or kwargs or not _is_half_in_order(args[0]):
         return None
     inputs, weight, bias, batch, *_, groups, _ = args
     dtype = _dtype_of_statistics(inputs, (weight, bias))
@@ -154,7 +154,7 @@ def _half_group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _group_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """In half precision: the gradients of input, weight and bias, those that are asked for."""
-    if len(args) != 10 or kwargs or not _is_half_in_order(args[1]):  # noqa: PLR2004 -- all of its arguments
+    if len(args) != 10 or kwargs or not _is_half_in_order(args[1]):
         return None
     gradient, inputs, _, _, weight, _, channels, _, _, mask = args
     if not _is_half_in_order(gradient) or gradient.shape != inputs.shape:
@@ -170,7 +170,7 @@ def _is_half_in_order(tensor: torch.Tensor) -> bool:
 
 def _half_layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """In half precision."""
-    if len(args) != 5 or kwargs or args[0].dtype not in HALVES or not args[0].numel():  # noqa: PLR2004 -- all of its arguments
+    if len(args) != 5 or kwargs or args[0].dtype not in HALVES or not args[0].numel():
         return None
     inputs, normalized, weight, bias, _ = args
     dtype = _dtype_of_statistics(inputs, (weight, bias))
@@ -182,7 +182,7 @@ def _half_layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _layer_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The gradients of input, weight and bias, those that are asked for, without gaps and in order."""
-    if len(args) != 8 or kwargs:  # noqa: PLR2004 -- all of its arguments
+    if len(args) != 8 or kwargs:
         return None
     gradient, inputs, normalized, _, _, weight, bias, mask = args
     given = (inputs, weight, bias)
@@ -218,7 +218,7 @@ def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if args[0].dtype is not torch.float32:
         return _half_group_norm(args, kwargs)
-    if len(args) != 8 or kwargs or not _plain_float32(*args[:3]):  # noqa: PLR2004 -- all of its arguments
+    if len(args) != 8 or kwargs or not _plain_float32(*args[:3]):
         return None
     inputs, weight, bias, batch, channels, positions, groups, _ = args
     if inputs.numel() != batch * channels * positions or not inputs.numel() or channels % groups:
@@ -317,7 +317,7 @@ def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 def _bags_forward_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Of plain sums, what would be noted of each bag is left as large as the offsets."""
     output = _bags(args, kwargs)
-    mode = args[4] if len(args) > 4 else _SUM  # noqa: PLR2004 -- the fifth argument
+    mode = args[4] if len(args) > 4 else _SUM
     if output is None or mode != _SUM:
         return output
     rows, of_indices, _, _ = output

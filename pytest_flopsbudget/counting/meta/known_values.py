@@ -65,7 +65,7 @@ class KnownValues:
 
     def _keep(self, meta_clone: torch.Tensor, value: torch.Tensor | Callable[[], torch.Tensor]) -> None:
         storage = meta_clone.untyped_storage()
-        self._values[storage._cdata] = (value, StorageWeakRef(storage))  # noqa: SLF001
+        self._values[storage._cdata] = (value, StorageWeakRef(storage))
         if len(self._values) >= self._sweep_at:
             self._values = {key: known for key, known in self._values.items() if not known[1].expired()}
             self._sweep_at = max(256, 2 * len(self._values))
@@ -73,7 +73,7 @@ class KnownValues:
     def track_on_cpu(self, output: Any) -> Any:
         """Note that ``output`` is on the CPU with real values, which operators may go on to use; return it."""
         if isinstance(output, torch.Tensor):
-            self._on_cpu[output.untyped_storage()._cdata] = output  # noqa: SLF001
+            self._on_cpu[output.untyped_storage()._cdata] = output
         elif isinstance(output, (list, tuple)):
             for item in output:
                 self.track_on_cpu(item)
@@ -83,7 +83,7 @@ class KnownValues:
         """Return a tensor with the values of ``tensor``; None if they are not known."""
         if tensor.layout is not torch.strided:
             return None
-        identity = tensor.untyped_storage()._cdata  # noqa: SLF001
+        identity = tensor.untyped_storage()._cdata
         if not tensor.is_meta:
             return tensor if identity in self._on_cpu else None
         known = self._values.get(identity)
@@ -100,7 +100,7 @@ class KnownValues:
     def forget(self, tensor: torch.Tensor) -> None:
         """Note that unknown values were written to ``tensor``, and so to all tensors that share its storage."""
         if tensor.layout is torch.strided:
-            self._values.pop(tensor.untyped_storage()._cdata, None)  # noqa: SLF001
+            self._values.pop(tensor.untyped_storage()._cdata, None)
 
     def values(self, tensors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor] | None:
         """Return the values of these tensors by their ids; None unless all are known."""
@@ -118,7 +118,7 @@ class KnownValues:
         """Return whether the values of a tensor may be known, without computing any."""
         if tensor.layout is not torch.strided or tensor.numel() > self.max_elements:
             return False
-        identity = tensor.untyped_storage()._cdata  # noqa: SLF001
+        identity = tensor.untyped_storage()._cdata
         return identity in self._values or identity in self._on_cpu
 
     def can_compute(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:

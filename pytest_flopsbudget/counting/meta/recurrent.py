@@ -140,7 +140,7 @@ def _two_directions(
 
 def _split(parameters: Sequence[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
     """Split parameters into those for the input (weight, bias) and those for the hidden state (with a projection)."""
-    if len(parameters) < 4:  # noqa: PLR2004 -- no biases
+    if len(parameters) < 4:
         return parameters[:1], parameters[1:]
     return (parameters[0], parameters[2]), (parameters[1], *parameters[3:])
 

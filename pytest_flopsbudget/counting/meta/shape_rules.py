@@ -201,7 +201,7 @@ def _joined(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _chosen(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """One of two, element by element."""
-    if kwargs or len(args) != 3 or not all(isinstance(item, torch.Tensor) for item in args):  # noqa: PLR2004 -- as said
+    if kwargs or len(args) != 3 or not all(isinstance(item, torch.Tensor) for item in args):
         return None
     condition, one, other = args
     if condition.dtype is not torch.bool or one.dtype is not other.dtype:
@@ -213,7 +213,7 @@ def _chosen(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 def _embedding(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     weight, indices, *_ = args
-    if kwargs or weight.ndim != 2 or indices.dtype not in INTEGERS:  # noqa: PLR2004 -- a table
+    if kwargs or weight.ndim != 2 or indices.dtype not in INTEGERS:
         return None
     return empty((*indices.shape, weight.shape[1]), weight.dtype)
 
@@ -263,14 +263,14 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     The meta kernel takes bfloat16 only, while the real ones take more.
     """
     left, right, *_ = args
-    groups = kwargs.get("offs", args[2] if len(args) > 2 else None)  # noqa: PLR2004 -- the third argument
-    out_dtype = kwargs.get("out_dtype", args[4] if len(args) > 4 else None)  # noqa: PLR2004 -- the fifth argument
+    groups = kwargs.get("offs", args[2] if len(args) > 2 else None)
+    out_dtype = kwargs.get("out_dtype", args[4] if len(args) > 4 else None)
     if left.shape[-1] != right.shape[-2] or left.dtype not in FLOATS or left.dtype is not right.dtype:
         return None
     shape = (*left.shape[-2:-1], right.shape[-1])
-    if left.ndim == right.ndim == 3:  # noqa: PLR2004 -- batches
+    if left.ndim == right.ndim == 3:
         shape = (left.shape[0], *shape)
-    elif left.ndim == right.ndim == 2:  # noqa: PLR2004 -- groups along the summed dimension
+    elif left.ndim == right.ndim == 2:
         if groups is None:
             return None
         shape = (groups.shape[0], *shape)

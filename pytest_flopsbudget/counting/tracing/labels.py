@@ -33,7 +33,7 @@ def shape_of(module: torch.nn.Module) -> str:
 def _local_parts(module: torch.nn.Module) -> str:
     parts = [
         (name, local_tensor(parameter).shape)
-        for name, parameter in module._parameters.items()  # noqa: SLF001
+        for name, parameter in module._parameters.items()
         if parameter is not None and type(parameter) not in PLAIN_TYPES and is_sharded(parameter)
     ]
     return _parameters(tuple(parts)) if parts else ""
@@ -47,7 +47,7 @@ def _whole_shape_of(module: torch.nn.Module) -> str:
         return f"{module.in_features}->{module.out_features}"
     if isinstance(module, torch.nn.Embedding):
         return f"{module.num_embeddings}->{module.embedding_dim}"
-    parameters = module._parameters  # noqa: SLF001 -- nearly always empty
+    parameters = module._parameters
     if not parameters:
         return ""
     shapes = [

@@ -123,7 +123,7 @@ class Memory:
             allocation = self._find_allocation(holder)
             if allocation is not None:
                 allocation.kind = allocation.kind or kind
-            elif (identity := holder._cdata) not in known:  # noqa: SLF001
+            elif (identity := holder._cdata) not in known:
                 known.add(identity)
                 size += _size_of(tensor, holder)
         self._resident_bytes[kind] = self._resident_bytes.get(kind, 0) + size
@@ -264,13 +264,13 @@ class Memory:
             if token.memory is self:
                 return token.allocation
             token = token.other
-        known = self._existing_by_storage.get(holder._cdata)  # noqa: SLF001
+        known = self._existing_by_storage.get(holder._cdata)
         return None if known is None else known[0]
 
     def _record_existing(self, holder: Any, tensor: torch.Tensor) -> Allocation:
         """Note memory that existed before the run."""
         allocation = Allocation(_size_of(tensor, holder), 0, "", "forward", 0)
-        identity = holder._cdata  # noqa: SLF001
+        identity = holder._cdata
         # No other storage gets this `_cdata` while the storage is referred to. In a watched run only a weak reference
         # is kept, so that watching does not change when the storage is freed.
         kept = (

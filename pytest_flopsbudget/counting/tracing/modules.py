@@ -84,7 +84,7 @@ class ModuleTracker:
             else:
                 self._paths.setdefault(identity, [node.path]).append(path)
                 node = None  # nodes for its submodules under this path are made when they are called
-            parts = submodule._modules  # noqa: SLF001 -- `named_modules` is recursive, and slow
+            parts = submodule._modules
             if parts:
                 below = f"{path}." if path else ""
                 waiting.extend(
@@ -136,7 +136,7 @@ class ModuleTracker:
         before, highest = memory.current, memory.max_since_call
         memory.max_since_call = before
         try:
-            return module._call_impl(*args, **kwargs)  # noqa: SLF001 -- the call of a module that is not compiled
+            return module._call_impl(*args, **kwargs)
         finally:
             del stack[depth:]
             self._note_sequence_number(stack[-1][0])
@@ -152,7 +152,7 @@ class ModuleTracker:
         before = self.is_on_followed_thread()
         self._elsewhere.follows = True
         try:
-            return module._call_impl(*args, **kwargs)  # noqa: SLF001
+            return module._call_impl(*args, **kwargs)
         finally:
             self._elsewhere.follows = before
 
@@ -190,7 +190,7 @@ class ModuleTracker:
         autograd_node = current_autograd_node()
         if autograd_node is None or within_backward:
             return node
-        number = autograd_node._sequence_nr()  # noqa: SLF001
+        number = autograd_node._sequence_nr()
         if number == _NO_SEQUENCE_NUMBER:
             return self.root
         index = bisect_right(self._numbers, number) - 1
@@ -205,7 +205,7 @@ class ModuleTracker:
         if current_autograd_node() is None:
             return False
         enters_backward = backward_code()
-        frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- the stack shows whether checkpointing runs
+        frame: FrameType | None = sys._getframe()
         while frame is not None and frame.f_code is not enters_backward:
             if frame.f_globals.get("__name__") == _CHECKPOINTS:
                 return True

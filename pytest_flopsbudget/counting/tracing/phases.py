@@ -71,7 +71,7 @@ class OptimizerSteps:
         step, differentiable = self._running[-1]
         if torch.is_grad_enabled() and not differentiable:
             return False
-        frame: FrameType | None = sys._getframe()  # noqa: SLF001 -- the stack shows whether the step still runs
+        frame: FrameType | None = sys._getframe()
         while frame is not None:
             if frame is step:
                 return True
@@ -97,11 +97,11 @@ def following_steps(steps: OptimizerSteps) -> Iterator[None]:
 
     def begin(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         if measurement_depth() == depth:
-            steps.begin(optimizer, sys._getframe(1))  # noqa: SLF001 -- the caller is the step
+            steps.begin(optimizer, sys._getframe(1))
 
     def end(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         if measurement_depth() == depth:
-            steps.end(optimizer, sys._getframe(1))  # noqa: SLF001
+            steps.end(optimizer, sys._getframe(1))
 
     hooks = [register_optimizer_step_pre_hook(begin), register_optimizer_step_post_hook(end)]
     try:

@@ -38,7 +38,7 @@ class RealTracer(Tracer):
         if info.behaviour == "functional":
             for tensor in tensors_in(output):
                 if _has_storage(tensor):
-                    self._made.add(tensor.untyped_storage()._cdata)  # noqa: SLF001
+                    self._made.add(tensor.untyped_storage()._cdata)
         return output, work_of(info, args, kwargs, output)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
@@ -49,7 +49,7 @@ class RealTracer(Tracer):
         if not _has_storage(tensor):
             return
         storage = tensor.untyped_storage()
-        identity = storage._cdata  # noqa: SLF001
+        identity = storage._cdata
         if identity not in self._made and identity not in self._copies:
             self._copies[identity] = (storage, storage.clone())
 

@@ -36,10 +36,10 @@ def record_resident_tensors(memory: Memory, cloner: Cloner) -> None:
 def record_module_tensors(memory: Memory, modules: Iterable[torch.nn.Module]) -> None:
     """Set the kinds of the parameters, gradients and buffers of these modules."""
     for module in modules:
-        parameters = _present(module._parameters)  # noqa: SLF001 -- `named_parameters` is slow
+        parameters = _present(module._parameters)
         memory.assign_kind("parameters", _storage_tensors(parameters))
         memory.assign_kind("gradients", _storage_tensors(parameter.grad for parameter in parameters))
-        memory.assign_kind("buffers", _storage_tensors(_present(module._buffers)))  # noqa: SLF001
+        memory.assign_kind("buffers", _storage_tensors(_present(module._buffers)))
 
 
 def _present(tensors: Mapping[str, Any]) -> list[Any]:
