@@ -89,7 +89,7 @@ def complexities(draw):
                 _texts, st.builds(UnknownOperator, calls=st.integers(1, 9), modules=st.just(("",))), max_size=2
             ),
             memory_at_peak=st.none() | _peaks,
-            latency=st.none() | _latencies,
+            timing=st.none() | _latencies,
             notes=st.lists(_texts, max_size=1).map(tuple),
         )
     )

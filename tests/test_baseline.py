@@ -599,7 +599,7 @@ class TestBeyondWork:
         """It is not kept, so that an update with the same costs changes nothing."""
         file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, complexity=peaking())}})
         entry = file.tests["t"]["model"]
-        assert (entry.latency, entry.memory_at_peak, entry.notes) == (None, None, ())
+        assert (entry.timing, entry.memory_at_peak, entry.notes) == (None, None, ())
         save(file)
         assert load(path).tests == file.tests
 

@@ -30,7 +30,7 @@ def test_time_of_a_device():
 
 def test_latency_of_this_machine():
     assert timed(5).value("latency") == 5
-    assert timed(1000, 101).latency.spread_ns == 101
+    assert timed(1000, 101).timing.spread_ns == 101
 
 
 def test_a_ratio_over_nothing_says_so():

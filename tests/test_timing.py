@@ -50,7 +50,7 @@ def test_adds_the_latency(asked):
     """As a metric of the model as a whole, and with its quartiles; what was counted stays."""
     complexity, found = timed(LatencyPolicy(run_time=0.5))
     assert complexity.metrics | {"latency[NVIDIA A100-SXM4-40GB]": 4_000} == found.metrics
-    assert (found.latency.q1_ns, found.latency.q3_ns, found.notes) == (3_900, 4_100, complexity.notes)
+    assert (found.timing.q1_ns, found.timing.q3_ns, found.notes) == (3_900, 4_100, complexity.notes)
     assert complexity.modules == found.modules
     assert asked == {
         "model": MODEL,
@@ -66,26 +66,26 @@ class TestProfiles:
     def test_a_known_device(self):
         """The roofline is known by what the driver calls the device; its time is no metric that nobody asked for."""
         _, found = timed(LatencyPolicy(machine="ci-runner"))
-        assert found.latency.machine == "ci-runner"
-        assert found.latency.share_of_roofline == share(DEVICES["A100"])
-        assert found.latency.mfu == WORK[0] * 10**9 / (DEVICES["A100"].rate("float32") * 4_000)
+        assert found.timing.machine == "ci-runner"
+        assert found.timing.share_of_roofline == share(DEVICES["A100"])
+        assert found.timing.mfu == WORK[0] * 10**9 / (DEVICES["A100"].rate("float32") * 4_000)
         assert not any(key.startswith("compute_time") for key in found.metrics)
 
     def test_own_ones_by_their_names(self):
         """Before the known ones."""
         own = _own("mine", names=("NVIDIA A100-SXM4-40GB",))
-        assert timed(LatencyPolicy(devices={"mine": own}))[1].latency.share_of_roofline == share(own)
+        assert timed(LatencyPolicy(devices={"mine": own}))[1].timing.share_of_roofline == share(own)
 
     def test_own_ones_by_what_the_machine_is_called(self):
         """In whatever case, as everywhere."""
         own = _own("CI-runner")
         _, found = timed(LatencyPolicy(machine="ci-runner", devices={"other": _own("other"), "CI-runner": own}))
-        assert found.latency.share_of_roofline == share(own)
+        assert found.timing.share_of_roofline == share(own)
 
     def test_nobody_knows_it(self, monkeypatch):
         measured = Latency(machine="Abacus", median_ns=4_000, q1_ns=1, q3_ns=9, runs=5, threads=2)
         monkeypatch.setattr(benchmark, "time_inputs", lambda *_, **_options: TimedModel(measured, "Abacus"))
-        assert timed(LatencyPolicy(devices={"other": _own("other")}))[1].latency == measured
+        assert timed(LatencyPolicy(devices={"other": _own("other")}))[1].timing == measured
 
 
 def _own(name, names=()):

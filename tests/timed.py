@@ -47,7 +47,7 @@ def timed(median=1_000_000, spread=0, machine="box", complexity=None, **fields):
     latency = Latency(
         machine=machine, median_ns=median, q1_ns=median - spread // 2, q3_ns=median + (spread + 1) // 2, **fields
     )
-    return replace(one, metrics=one.metrics | {f"latency[{machine}]": median}, latency=latency)
+    return replace(one, metrics=one.metrics | {f"latency[{machine}]": median}, timing=latency)
 
 
 def peaking(total=100, module="stem", **kinds):

@@ -47,7 +47,7 @@ class LatencyPolicy:
         latency = measured.time(self.run_time, self.machine, self._device)
         return replace(
             complexity,
-            latency=latency,
+            timing=latency,
             metrics={**complexity.metrics, key_for("latency", latency.machine): latency.median_ns},
             notes=(*complexity.notes, *self._notes()),
         )

@@ -60,7 +60,7 @@ def bounded_time(metrics: Mapping[str, int], device: str) -> str:
 
 def latency_lines(complexity: Complexity) -> Iterator[str]:
     """How long it took for real, and how much of the device that used."""
-    measured = complexity.latency
+    measured = complexity.timing
     if measured is None:
         return
     reached = [

@@ -243,8 +243,8 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     phases: dict[PhaseName, Phase] = {}
     #: What was alive at the peak of memory; null where that was not followed.
     memory_at_peak: MemoryAtPeak | None = None
-    #: How long it took for real; null where that was not asked for.
-    latency: Latency | None = None
+    #: How long the model took for real; null where it was not timed. Files call it "latency", and nest it.
+    timing: Latency | None = msgspec.field(name="latency", default=None)
     #: What else a reader of the numbers should know, a sentence each.
     notes: tuple[str, ...] = ()
 
@@ -252,6 +252,15 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     def depth(self) -> int:
         """Length of the longest chain of operators that depend on each other."""
         return self._count("depth")
+
+    @property
+    def latency(self) -> int:
+        """Median time of a run in nanoseconds, on the machine that measured.
+
+        Raises:
+            KeyError: the model was not timed.
+        """
+        return self._count("latency")
 
     @property
     def average_parallelism(self) -> Fraction:

@@ -37,7 +37,7 @@ def find_noisy_latency(complexity: Complexity, tolerance: Mapping[str, Tolerance
         complexity: the measurement.
         tolerance: Metric key → the growth that passes.
     """
-    measured = complexity.latency
+    measured = complexity.timing
     if measured is None:
         return ()
     allowed = tolerance.get("latency", LATENCY_TOLERANCE).growth(measured.median_ns)

@@ -122,7 +122,7 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
     modules reach their own peaks says nothing that lasts, see `without_peaks`.
     """
     kept = msgspec.structs.replace(
-        measured, modules=without_peaks(measured.modules), notes=(), memory_at_peak=None, latency=None
+        measured, modules=without_peaks(measured.modules), notes=(), memory_at_peak=None, timing=None
     )
     return keep_latencies(kept, old)
 
