@@ -30,8 +30,9 @@ FLOORS = (
     ("counting/meta",),
     ("counting/cloning", "counting/higher_order"),
     ("counting/tracing",),
-    ("counting/aggregation", "counting/latency"),
+    ("counting/aggregation",),
     ("counting",),
+    ("counting/latency",),
     ("plugin",),
     ("__init__", "__main__"),
 )
