@@ -9,7 +9,7 @@ from torch import nn
 from pytest_flopsbudget.counting.inputs import Inputs
 from pytest_flopsbudget.counting.latency import benchmark
 from pytest_flopsbudget.counting.latency.benchmark import TimedModel
-from pytest_flopsbudget.counting.measure import measure_inputs
+from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
 from pytest_flopsbudget.hardware.catalog import DEVICES
 from pytest_flopsbudget.hardware.roofline import times
 from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy

@@ -78,7 +78,7 @@ class Settings:
     github: OnGitHub = "off"
     #: Whether what was measured becomes properties of the tests in JUnit reports.
     junit_properties: Switch = "on"
-    #: Whether counting takes its shortcuts, or asks PyTorch about every operator anew: for bug reports.
+    #: "off" asks PyTorch about every call of every operator, which is slow and counts the same: for bug reports.
     reuse_answers: Switch = "on"
     #: Patterns of the node ids of tests that are watched, marked or not.
     watch: tuple[str, ...] = ()

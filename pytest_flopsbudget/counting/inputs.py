@@ -1,4 +1,4 @@
-"""The inputs of a measurement: those handed over, or, where there are none, the example that the model carries."""
+"""The inputs of a measurement: the arguments of the caller or, without any, the example that the model carries."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-#: Where models keep an example: Lightning's modules, then those of transformers.
+#: Attributes in which models keep example inputs: of Lightning, then of transformers.
 _ATTRIBUTES = ("example_input_array", "dummy_inputs")
 
 
 class Inputs(NamedTuple):
-    """What a model is called with."""
+    """The arguments with which a model is called."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    #: The attribute of the model that they come from; empty where they were handed over.
+    #: The attribute of the model that holds them; empty if the caller gave them.
     source: str = ""
 
     @property
     def note(self) -> str:
-        """What a reader of the numbers should know; empty where the inputs were handed over."""
+        """Return a note that names the model's attribute; empty if the caller gave the inputs."""
         return f"inputs: the model's own {self.source}" if self.source else ""
 
 
 def find_inputs(model: Callable[..., Any], args: Any, kwargs: Mapping[str, Any] | None) -> Inputs:
-    """The inputs that were handed over; those that the model carries, where none were; else none.
+    """Return the arguments of the caller; without any, the example that the model carries; without that, no inputs.
 
     Args:
         model: what is measured.
-        args: the positional arguments. A list or a tuple, and not a class of its own made from one (a packed sequence
-            is a tuple too), stands for several; anything else is the one argument.
+        args: the positional arguments. A list or a tuple means several. Any other value is the only argument, and
+            so is a subclass of tuple, such as a packed sequence.
         kwargs: the keyword arguments.
 
     Raises:
-        UsageError: none were handed over, and those that the model carries are not for it.
+        UsageError: there are no arguments, and the example that the model carries does not fit it.
     """
     positional = tuple(args) if type(args) in (tuple, list) else (args,)
     if positional or kwargs:
@@ -57,7 +57,7 @@ def _find_example(model: Any) -> Inputs | None:
         return None if known is None else Inputs(tuple(known[0]), dict(known[1]), "example_inputs")
     module = model if isinstance(model, torch.nn.Module) else getattr(model, "__self__", None)
     if not isinstance(module, torch.nn.Module) or (model is not module and getattr(model, "__name__", "") != "forward"):
-        return None  # the example is what the model's call takes, and not its other methods
+        return None  # the example is for calling the model, not for its other methods
     for name in _ATTRIBUTES:
         example = getattr(module, name, None)
         if isinstance(example, Mapping):
@@ -71,7 +71,7 @@ def _find_example(model: Any) -> Inputs | None:
 
 
 def _refuse_misfit(module: torch.nn.Module, name: str, example: Mapping[str, Any]) -> None:
-    """Refuse what transformers gives to all models alike: token ids, to those of images and sounds too."""
+    """Refuse token ids as the example of a model for images or sounds: transformers gives them to every model."""
     main = getattr(module, "main_input_name", None)
     if isinstance(main, str) and main not in example:
         raise UsageError(
@@ -81,11 +81,11 @@ def _refuse_misfit(module: torch.nn.Module, name: str, example: Mapping[str, Any
 
 
 def required_arguments(model: Callable[..., Any]) -> list[str]:
-    """The names of the arguments without which the model cannot be called, as far as it tells."""
+    """Return the names of the arguments that have no default; empty if the model has no signature to read."""
     target = model.forward if isinstance(model, torch.nn.Module) else model
     try:
         parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):  # made in C++
+    except (TypeError, ValueError):  # implemented in C++
         return []
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [item.name for item in parameters if item.default is item.empty and item.kind not in optional]

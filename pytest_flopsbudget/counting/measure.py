@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -20,11 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_flopsbudget.counting.inputs import Inputs
-    from pytest_flopsbudget.counting.operators.work import Work
-    from pytest_flopsbudget.counting.tracing.nodes import Node
-    from pytest_flopsbudget.counting.tracing.tracer import Tracer, WorkPhase
+    from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
-    from pytest_flopsbudget.results.complexity import Complexity, Latency
+    from pytest_flopsbudget.results.complexity import Complexity
 
 
 #: A measurement changes modes and attributes that all threads of the process share.
@@ -64,58 +61,7 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
     """
     known = resolve_devices(devices)
     inputs = find_inputs(model, args, kwargs)
-    return measure_inputs(model, inputs, backward=backward, reuse_answers=reuse_answers, devices=known).complexity
-
-
-@dataclass(frozen=True, slots=True)
-class MeasuredCall:
-    """The complexity of one call of a model, and what is needed to time the same call."""
-
-    complexity: Complexity
-    _model: Callable[..., Any]
-    _inputs: Inputs
-    _backward: bool
-    _work: Mapping[tuple[Node, Work, WorkPhase], int]
-
-    def time(self, run_time: float, machine: str | None, find_profile: Callable[[str], Device | None]) -> Latency:
-        """Return how long the call takes on this machine, and how much of the machine's best performance it reaches.
-
-        Args:
-            run_time: seconds for which the model is run again and again, at least.
-            machine: what the machine is called; None for the name of its hardware.
-            find_profile: returns the profile of hardware with this name; None if there is no profile of it, and then
-                utilization is not computed.
-
-        Raises:
-            UsageError: the model cannot be timed here.
-        """
-        # Loads PyTorch's code for benchmarks and compiled models.
-        from pytest_flopsbudget.counting.latency.benchmark import time_inputs  # noqa: PLC0415
-        from pytest_flopsbudget.counting.latency.utilization import add_utilization  # noqa: PLC0415
-
-        latency, hardware = time_inputs(
-            self._model, self._inputs, backward=self._backward, run_time=run_time, machine=machine
-        )
-        profile = find_profile(hardware)
-        return latency if profile is None else add_utilization(latency, self._work, profile)
-
-
-def measure_inputs(
-    model: Callable[..., Any],
-    inputs: Inputs,
-    *,
-    backward: bool = False,
-    reuse_answers: bool = True,
-    devices: Sequence[Device] = (),
-) -> MeasuredCall:
-    """Measure like `measure`, with inputs that were looked up before; what is returned can be timed too.
-
-    Raises:
-        UsageError: ``model`` cannot be called, it needs data and has none, or no output of it can be differentiated.
-        Exception: any exception that the model raises.
-    """
-    complexity, tracer = trace_inputs(model, inputs, backward=backward, reuse_answers=reuse_answers, devices=devices)
-    return MeasuredCall(complexity, model, inputs, backward, tracer.credits)
+    return trace_inputs(model, inputs, backward=backward, reuse_answers=reuse_answers, devices=known)[0]
 
 
 def trace_inputs(
@@ -126,10 +72,12 @@ def trace_inputs(
     reuse_answers: bool = True,
     devices: Sequence[Device] = (),
 ) -> tuple[Complexity, Tracer]:
-    """Measure like `measure_inputs`, and return the tracer. Only for callers in this folder.
+    """Measure like `measure`, with inputs that were looked up before, and return the tracer too.
+
+    The tracer is for other parts of `counting`, which need the operators that it counted.
 
     Raises:
-        UsageError: see `measure_inputs`.
+        UsageError: ``model`` cannot be called, it needs data and has none, or no output of it can be differentiated.
         Exception: any exception that the model raises.
     """
     if not callable(model):

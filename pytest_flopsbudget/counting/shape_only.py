@@ -1,4 +1,4 @@
-"""Building a model without data: its tensors on the meta device, the numbers that its constructors read back real."""
+"""Build a model without data: its tensors are on the meta device, and values that follow from numbers are known."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class _Builder(ShapesTracer):
-    """Answers operators like the tracer, and counts none of them."""
+    """Answers operators like `ShapesTracer`, and counts none of them."""
 
     def __init__(self) -> None:
         super().__init__(ModuleTracker(None, "building"))
@@ -25,23 +25,23 @@ class _Builder(ShapesTracer):
     def follow(
         self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
     ) -> None:
-        """Nothing: building a model is no work of its."""
+        """Count nothing: building a model is not a part of its work."""
 
 
 @contextmanager
 def shape_only() -> Iterator[None]:
-    """Build models here in no time and no memory, to be measured on shapes.
+    """Build models inside the context almost without time and memory, to measure them on shapes.
 
     ::
 
         with shape_only():
             model = RegNet(...)
 
-    As under ``torch.device("meta")`` no tensor has data, and initializing a weight does nothing. Unlike there, what
-    follows from Python numbers alone is known: a constructor may compute with ``torch.linspace`` and read it back.
+    No tensor has data, and initializing a weight does nothing, like under ``torch.device("meta")``. In addition, values
+    that follow from Python numbers alone are known: a constructor may call ``torch.linspace`` and read the result.
 
     Raises:
-        UsageError: a constructor reads a value that is not known, such as a random one.
+        UsageError: a constructor reads a value that is not known, such as a random number.
     """
     try:
         with _Builder():

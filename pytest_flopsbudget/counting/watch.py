@@ -1,6 +1,6 @@
-"""Watching what runs for real: everything that is computed while a context lasts, without changing any of it.
+"""Count what a program computes for real inside a ``with`` block, without changing any of it.
 
-No double, no shapes, nothing put back: operators run as they are, and pass by a dispatch mode that looks up their cost.
+Nothing is cloned and nothing is restored: operators run unchanged, and a dispatch mode looks up the cost of each.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity, Operator
 
 
-#: What a call of a module is when nobody watches.
+#: The method that calls a module while no watch is active.
 _CALL = torch.nn.Module.__call__
 
 
 class Watch:
-    """Counts all that runs on this thread, and on autograd's for it, from entering to leaving.
+    """Counts everything that runs inside a ``with`` block, on this thread and on the threads of its backward passes.
 
     Args:
-        name: what is watched, in words; the name of the measurement where several models are called, or none.
-        reuse_answers: as `measure` has them, for what has to be counted on shapes beside the run.
-        devices: for which to estimate the time.
+        name: the name of the measurement if the block calls several models or none.
+        reuse_answers: the option of `measure`, for compiled models, which are counted on shapes beside the run.
+        devices: devices for which to estimate the time.
     """
 
     def __init__(self, name: str, *, reuse_answers: bool = True, devices: Sequence[Device] = ()) -> None:
@@ -66,7 +66,7 @@ class Watch:
             stack.enter_context(undispatched_noted(tracer))
             stack.enter_context(flex_attention.countable(on_meta=False))
             if not compiler_is_loaded():
-                # Only a loaded compiler can be told to stay out.
+                # Only a loaded compiler can be switched off.
                 stack.enter_context(patched([(torch, "compile", self._compile_of(torch.compile))]))
             stack.enter_context(following_steps(tracer.steps))
             stack.enter_context(tracer.memory.following_resizes())
@@ -79,10 +79,10 @@ class Watch:
         return self
 
     def _keep_compiler_out(self) -> None:
-        """Let functions run eagerly that were compiled.
+        """Let compiled functions run eagerly until the watch ends.
 
-        Under a dispatch mode they do so anyway, and PyTorch would not compile them afterwards either; and its branches
-        and loops would be compiled with what counts them.
+        Under a dispatch mode they run eagerly anyway, and PyTorch would not compile them after the watch either. Its
+        operators for branches and loops would be compiled together with our code that counts them.
         """
         if not self._out:
             self._out = True
@@ -102,7 +102,7 @@ class Watch:
         self.end()
 
     def end(self) -> None:
-        """Stop counting, if it was not stopped before."""
+        """Stop counting; do nothing if it has stopped already."""
         self._stack.close()
         tracer, self._tracer = self._tracer, None
         if tracer is not None:
@@ -110,26 +110,26 @@ class Watch:
 
     @property
     def has_run(self) -> bool:
-        """Whether anything ran that the dispatcher saw computing, or a module was called."""
+        """Return whether an operator with a cost ran, or a module was called."""
         seen = self._complexity
         return seen is not None and (seen.runs_model or any(map(_computes, seen.operators.values())))
 
     @property
     def complexity(self) -> Complexity:
-        """What was counted; there once the watch has ended.
+        """Return what was counted, after the watch has ended.
 
         Raises:
-            RuntimeError: it has not.
+            RuntimeError: the watch has not ended.
         """
         if self._complexity is None:
             raise RuntimeError("what is watched is counted when the block ends; read it behind the block")
         return self._complexity
 
     def _call_of(self, tracer: WatchTracer) -> Any:
-        """What a call of any module is while the watch lasts."""
+        """Return the method that calls a module while the watch is active."""
         before = torch.nn.Module.__call__
         follow, depth = tracer.tracker.follow, measurement_depth()
-        #: Classes whose modules are called like any.
+        #: Class → whether its modules are called in the ordinary way: they are neither compiled nor scripted.
         plain: dict[type, bool] = {}
 
         def __call__(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 -- it is that method
@@ -156,7 +156,7 @@ def _computes(operator: Operator) -> bool:
 
 
 def watch(name: str = "watch", *, reuse_answers: bool = True, devices: Sequence[str | Device] = ()) -> Watch:
-    """Count all that runs in a ``with`` block; see `Watch`.
+    """Count everything that runs in a ``with`` block; see `Watch`.
 
     Raises:
         UsageError: no device has one of the names.
@@ -191,7 +191,7 @@ def _hides_kernels(module: torch.jit.ScriptModule) -> bool:
 def _count_separately(
     tracer: WatchTracer, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, reuse_answers: bool
 ) -> None:
-    """Count what a compiled model was compiled from, on shapes: nobody sees into its kernels."""
+    """Count the original of a compiled model on shapes, because its compiled kernels cannot be seen into."""
     from pytest_flopsbudget.counting.inputs import Inputs  # noqa: PLC0415 -- few models are compiled
     from pytest_flopsbudget.counting.measure import trace_inputs  # noqa: PLC0415
 
@@ -210,8 +210,8 @@ def _run_compiled(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Run a compiled model as it is. Its backward pass is compiled too, and named as unknown where it runs."""
-    if before is not _CALL:  # another watch around this one, which does the same
+    """Run a compiled model unchanged. Its backward pass is compiled too, and is noted as unknown when it runs."""
+    if before is not _CALL:  # an outer watch, which does this itself
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")

@@ -78,7 +78,7 @@ class FlopsBudget:
             Exception: whatever the model itself raises.
         """
         # Not before a test measures: a run without measurements does not pay for torch.
-        from pytest_flopsbudget.counting.measure import measure_inputs
+        from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
 
         name = DEFAULT_NAME if name is None else name
         inputs = self._check(name, model, args, kwargs)

@@ -10,7 +10,7 @@ from pytest_flopsbudget.hardware.catalog import recognize_device
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_flopsbudget.counting.measure import MeasuredCall
+    from pytest_flopsbudget.counting.latency.measured_call import MeasuredCall
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity
 

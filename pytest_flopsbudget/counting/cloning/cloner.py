@@ -1,4 +1,4 @@
-"""A model's double: the same classes and settings, other tensors. The double runs, so the model stays as it was."""
+"""Clone models: equal classes and settings, other tensors. The clone runs, so that the model stays unchanged."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, typ
 
 _CONTAINERS = (dict, OrderedDict, set)
 
-#: Tuples that were found to hold atoms only: settings of layers are such, and repeat. At most so many.
+#: Tuples that hold atoms only, such as settings of layers, which repeat; and how many are remembered.
 _ATOM_TUPLES: set[tuple[Any, ...]] = set()
 _MAX_ATOM_TUPLES = 10_000
 
-#: Classes outside of PyTorch whose instances change when they are used.
+#: Classes outside of PyTorch whose instances change when they are used; they are copied.
 _DEEP_COPIED = frozenset(
     (
         "numpy.ndarray",
@@ -58,27 +58,27 @@ _DEEP_COPIED = frozenset(
     )
 )
 
-#: The dicts and sets that every module has for itself, so that nobody else can hold them.
+#: The dicts and sets that belong to one module alone, so that no other object refers to them.
 _OWN_CONTAINERS = frozenset(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, (dict, set)))
-#: Those that hold its parts, and those that hold hooks, of which nearly no module has any.
+#: The dicts of a module's parts, and the dicts of its hooks, which are empty in nearly every module.
 _PARTS = ("_parameters", "_buffers", "_modules")
 _HOOKS = tuple(name for name, value in vars(torch.nn.Module()).items() if isinstance(value, OrderedDict))
 _HOOKS = tuple(name for name in _HOOKS if name not in _PARTS)
 _NON_PERSISTENT_BUFFERS = "_non_persistent_buffers_set"
-#: What a double gets for itself, in whatever way.
+#: Attributes that are not taken over from the original.
 _RESET_ATTRIBUTES: dict[str, Any] = dict.fromkeys((*_PARTS, _NON_PERSISTENT_BUFFERS, "_compiled_call_impl"))
 
 
 class HooksRequestedError(Exception):
-    """A hook was put on a double that has none of its own: all doubles have to have theirs."""
+    """A hook was registered on a clone that shares `EmptyHooks`: the clones have to have their own dicts."""
 
 
 class EmptyHooks(OrderedDict[int, Any]):
-    """Stands for the hooks of every double whose module has none, instead of some ten dicts in each of them."""
+    """Takes the place of the hooks of all clones whose modules have none, instead of ten dicts in each clone."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: Whether somebody wanted to put a hook in here, whatever became of it.
+        #: Whether a hook was to be registered here, even if the exception was caught.
         self.requested = False
 
     def __setitem__(self, key: int, value: Any) -> None:
@@ -86,33 +86,33 @@ class EmptyHooks(OrderedDict[int, Any]):
         raise HooksRequestedError
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EmptyHooks:
-        return self  # copies of modules have none either
+        return self  # copies of modules have no hooks either
 
     def __reduce__(self) -> Any:
         self.requested = True
         raise HooksRequestedError
 
     def copy(self) -> Any:
-        """An empty dict for whoever asks."""
+        """Return an empty dict, so that code which copies the hooks sees none."""
         return OrderedDict()
 
 
 def clone_to_meta(tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor's twin on the meta device."""
+    """Return a clone of the tensor on the meta device."""
     return make_meta_clone(tensor)
 
 
 def clone_sharing_data(tensor: torch.Tensor) -> torch.Tensor:
-    """Another tensor over the same memory, with a gradient, hooks and a graph of its own."""
+    """Return another tensor over the same memory, which shares no gradient, hooks or autograd graph."""
     if tensor.is_inference():
-        # Its own kind may take no part in a backward pass; its memory may.
+        # An inference tensor cannot take part in a backward pass; a new tensor over its memory can.
         fresh = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         return fresh.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
     return tensor.detach()
 
 
 def unwrap_compiled(value: Any) -> Any:
-    """What ``torch.compile`` was given: compiling changes how a model is run, not its work."""
+    """Return what ``torch.compile`` was called with: compiling changes how a model runs, not its work."""
     while True:
         if type(value).__name__ == "OptimizedModule":
             original = original_module(value)
@@ -124,18 +124,18 @@ def unwrap_compiled(value: Any) -> Any:
 
 
 def is_exported_program(model: Any) -> bool:
-    """Whether it is what `torch.export` gives, told without loading that."""
+    """Return whether the model is a program from `torch.export`, without importing that."""
     kind = type(model)
     return kind.__name__ == "ExportedProgram" and kind.__module__.startswith("torch.export.")
 
 
 def unwrap_program(model: Any) -> Any:
-    """The module that an exported program stands for; anything else is itself."""
+    """Return the module of an exported program; any other model unchanged."""
     return model.module() if is_exported_program(model) else model
 
 
 class Cloner:
-    """Doubles of modules, tensors and what holds them; each thing has one double, so ties between them last."""
+    """Clones modules, tensors and the objects that hold them; each has one clone, so that references are kept."""
 
     def __init__(
         self, clone_plain: Callable[[torch.Tensor], torch.Tensor], *, own_hooks: bool = True, gradients: bool = False
@@ -155,43 +155,43 @@ class Cloner:
             _RESET_ATTRIBUTES if own_hooks else _RESET_ATTRIBUTES | dict.fromkeys(_HOOKS, self._hooks)
         )
         self._clones: dict[int, Any] = {}
-        # What was doubled stays alive with its double, so that its id is not given to another.
+        # Originals are kept alive with their clones, so that their ids stay unique.
         self._originals: list[Any] = []
-        #: The doubles of modules, and of objects that are none, these with the originals before.
+        #: The clones of modules, and (original, clone) of other objects.
         self.modules: list[torch.nn.Module] = []
         self.objects: list[tuple[Any, Any]] = []
-        #: The doubles of packed sequences.
+        #: The clones of packed sequences.
         self.packed_sequences: list[PackedSequence] = []
         self._namespaces: dict[int, dict[str, Any]] = {}
 
     def clone(self, value: Any) -> Any:
-        """The double of a model, a callable, or a structure of arguments.
+        """Return the clone of a model, a callable, or a structure of arguments.
 
         Raises:
-            NoMetaCloneError: it holds a tensor that cannot be doubled in this way.
+            NoMetaCloneError: it holds a tensor that has no meta clone.
         """
         original = unwrap_compiled(value)
         if type(original) is types.FunctionType and not _is_torch_function(original):
             clone = self._clone_function(original, self._clone_namespace)
         else:
-            # Functions of PyTorch's, like those that `torch.func.vmap` gives, share its state.
+            # PyTorch's functions, such as results of `torch.func.vmap`, use the global state of PyTorch.
             clone = self._clone_value(original)
         return clone if original is value else self.clone_compiled(value, clone)
 
     def clone_compiled(self, compiled: Any, clone: Any) -> Any:  # noqa: ARG002 -- another kind of double asks for it
-        """What stands for a model or a function that `torch.compile` gave, whose original has this ``clone``.
+        """Return the clone of ``compiled``, a result of `torch.compile` whose original has this ``clone``.
 
-        Compiling changes how a model is run, not its work. A module's double may still be empty.
+        Here it is ``clone``: compiling changes how a model runs, not its work. A module's clone may still be empty.
         """
         return clone
 
     @property
     def lacks_hooks(self) -> bool:
-        """Whether a hook could not be put on a double: with `own_hooks` it can."""
+        """Return whether a hook could not be registered on a clone; with ``own_hooks`` it can."""
         return self._hooks.requested
 
     def clones(self) -> Iterator[tuple[Any, Any]]:
-        """Everything that was doubled, each with its double."""
+        """Yield (original, clone) for everything that was cloned."""
         return ((original, self._clones[id(original)]) for original in self._originals)
 
     def _register(self, original: Any, clone: Any) -> Any:
@@ -220,7 +220,8 @@ class Cloner:
         return self._clone_object(value) if is_cloneable(kind) else value
 
     def _clone_module(self, module: torch.nn.Module) -> Any:
-        # Without recursion, since models may be deep, and whole before it is filled, since parts refer to one another.
+        # Without recursion, since models may be deep. All parts exist before any is filled, since they may refer to
+        # one another.
         fresh: list[tuple[torch.nn.Module, torch.nn.Module]] = []
         compiled: list[tuple[torch.nn.Module, torch.nn.Module]] = []
         known, waiting = self._clones, [module]
@@ -258,7 +259,7 @@ class Cloner:
         return known[id(module)]
 
     def _fill_module(self, original: dict[str, Any], clone: torch.nn.Module) -> None:
-        """As `_fill`, for what nearly all of a model's objects are."""
+        """Do what `_fill` does, faster, for a module without slots and container."""
         attributes = {**original, **self._reset_attributes}
         object.__setattr__(clone, "__dict__", attributes)
         if not _SHARED_TYPES.issuperset(map(type, attributes.values())):
@@ -275,7 +276,7 @@ class Cloner:
         attributes[_NON_PERSISTENT_BUFFERS] = set(original[_NON_PERSISTENT_BUFFERS])
 
     def _clone_own_container(self, value: Any) -> Any:
-        """The double of a container that one module has for itself."""
+        """Clone a container that belongs to one module alone."""
         kind = type(value)
         if kind not in _CONTAINERS:
             return self._clone_value(value)
@@ -293,10 +294,10 @@ class Cloner:
         return own
 
     def _clone_scripted(self, module: torch.jit.ScriptModule) -> None:
-        """Double by a copy: a scripted module lives in C++, which knows nothing of Python's objects."""
+        """Clone a scripted module by saving and loading it: it is an object in C++."""
         if id(module) in self._clones:
-            return  # a part of one that was doubled whole
-        self._register(module, None)  # what is refused may still be asked whether it holds data
+            return  # a part of a module that was cloned whole
+        self._register(module, None)  # `clones` has to list it even if it is refused
         if self._clone_plain is clone_to_meta:
             refuse_memory_readers(module)
         if hides_kernels(module):
@@ -326,7 +327,7 @@ class Cloner:
         return clone
 
     def _fill(self, original: Any, clone: Any) -> None:
-        """Give ``clone`` doubles of all that ``original`` holds."""
+        """Give ``clone`` a clone of everything that ``original`` holds."""
         attributes = attributes_of(clone)
         for name, value in attributes_of(original).items():
             if type(value) in _ATOMS:
@@ -344,7 +345,7 @@ class Cloner:
             self._fill_container(container, original, clone)
 
     def _fill_container(self, container: Any, original: Any, clone: Any) -> None:
-        # The built-in methods: those of the class may do more than hold things.
+        # Called on the built-in class, because methods of the subclass may do more.
         if issubclass(container, dict):
             if container is defaultdict:
                 clone.default_factory = original.default_factory
@@ -356,7 +357,7 @@ class Cloner:
             container.extend(clone, map(self._clone_value, container.__iter__(original)))
 
     def _clone_key(self, key: Any) -> Any:
-        """What is looked up by identity has to be the double, even where it is met here first."""
+        """Clone a key that is looked up by identity."""
         if isinstance(key, (torch.Tensor, torch.nn.Module)):
             return self._clone_value(key)
         return self._clones.get(id(key), key)
@@ -382,7 +383,7 @@ class Cloner:
         return clone
 
     def _clone_tuple(self, value: tuple[Any, ...]) -> Any:
-        with suppress(TypeError):  # it holds what cannot be hashed
+        with suppress(TypeError):  # it holds an unhashable value
             if value in _ATOM_TUPLES:
                 return value
         if _ATOMS.issuperset(map(type, value)):
@@ -394,8 +395,8 @@ class Cloner:
     def _clone_named_tuple(self, value: tuple[Any, ...]) -> Any:
         parts = map(self._clone_value, value)
         try:
-            clone = tuple.__new__(type(value), parts)  # whatever its own constructor takes
-        except TypeError:  # one made in C, like those that ``torch.max`` returns
+            clone = tuple.__new__(type(value), parts)  # its constructor may take other arguments
+        except TypeError:  # a class implemented in C, like those that ``torch.max`` returns
             clone = type(value)(parts)
         return self._register(value, clone)
 
@@ -408,14 +409,14 @@ class Cloner:
         return clone
 
     def _clone_packed_sequence(self, value: PackedSequence) -> Any:
-        # The batch sizes say how often to step, and are read as numbers: they belong to the shapes.
+        # Batch sizes are read as numbers of steps, so that they keep their data: they belong to the shapes.
         data, sizes, *indices = value
         clone = tuple.__new__(PackedSequence, (self._clone_value(data), sizes.clone(), *indices))
         self.packed_sequences.append(clone)
         return self._register(value, clone)
 
     def _clone_handle(self, value: RemovableHandle) -> Any:
-        """A hook that its owner takes off, as lazy modules do, goes from the double."""
+        """Clone a hook's handle, so that removing the hook, as lazy modules do, removes it from the clone."""
         hooks, number, *extra = value.__getstate__()
         others = [
             tuple(OrderedDict() if item is None else self._clone_value(item) for item in group) for group in extra
@@ -453,7 +454,7 @@ class Cloner:
     def _clone_function(
         self, function: types.FunctionType, namespace: Callable[[types.FunctionType], dict[str, Any]] | None = None
     ) -> Any:
-        """A function over doubles of what it closes over."""
+        """Return a function whose closure holds clones."""
         known = self._clones.get(id(function))
         if known is not None:
             return known
@@ -476,7 +477,7 @@ class Cloner:
         return clone
 
     def _clone_namespace(self, function: types.FunctionType) -> dict[str, Any]:
-        """The function's global names, with doubles of the models and whatever may hold some that it uses."""
+        """Return the function's globals, with clones of the models it uses and of objects that may hold models."""
         originals = function.__globals__
         namespace = self._namespaces.setdefault(id(originals), dict(originals))
         for name in _global_names(function.__code__):
@@ -485,7 +486,7 @@ class Cloner:
                 namespace[name] = self._clone_value(value)
             elif type(value) is types.FunctionType and namespace[name] is value:
                 if unwrap_compiled(value) is not value:
-                    namespace[name] = None  # in the making, should it call itself
+                    namespace[name] = None  # not cloned twice if it calls itself
                     namespace[name] = self._clone_value(value)
                 elif value.__globals__ is originals:
                     namespace[name] = None
@@ -518,7 +519,7 @@ class Cloner:
         return clone
 
     def _clone_wrapper(self, tensor: Any) -> torch.Tensor:
-        """One of the same class around doubles, so that it computes as the original does."""
+        """Return a wrapper of the same class around clones, so that it computes like the original."""
         _, context = tensor.__tensor_flatten__()
         clones = {name: self._clone_value(part) for name, part in wrapped_tensors(tensor).items()}
         return cast("torch.Tensor", tensor.__tensor_unflatten__(clones, context, tensor.shape, tensor.stride()))
@@ -529,23 +530,23 @@ class Cloner:
         return clone
 
     def _clone_parameter(self, parameter: torch.Tensor) -> torch.Tensor:
-        # What its constructor comes to, for a plain tensor.
+        # Faster than its constructor, with the same result for a plain tensor.
         return make_subclass(torch.nn.Parameter, self._clone_plain(parameter), parameter.requires_grad)
 
     def _clone_uninitialized(self, tensor: torch.Tensor) -> torch.Tensor:
-        """A lazy module gives it a shape when it is called."""
+        """Clone a tensor without a shape, which a lazy module gives it when it is called."""
         kind: Any = UninitializedParameter if isinstance(tensor, UninitializedParameter) else UninitializedBuffer
         on = torch.device("meta") if self._clone_plain is clone_to_meta else tensor.device
         return cast("torch.Tensor", self._register(tensor, kind(tensor.requires_grad, device=on, dtype=tensor.dtype)))
 
 
-#: What a double may share with its original.
+#: Types whose instances a clone may share with its original.
 _SHARED_TYPES = _ATOMS | {EmptyHooks}
 
 
 @lru_cache(maxsize=1024)
 def _is_ordinary(kind: type) -> bool:
-    """Whether a module class's instances are their ``__dict__`` and nothing else."""
+    """Return whether instances of a module class hold values in their ``__dict__`` only."""
     special = issubclass(kind, torch.jit.ScriptModule) or kind.__name__ == "OptimizedModule"
     return not special and container_of(kind) is None and not has_slots(kind)
 
@@ -572,7 +573,7 @@ _METHODS: dict[type, Callable[[Cloner, Any], Any]] = {
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
-    """The global names that code uses, in the functions it defines too."""
+    """Yield the global names that code uses, in the functions that it defines too."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -580,13 +581,13 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
 
 
 def _is_state(value: Any) -> bool:
-    """Whether a global name's value is a model, or an object that may hold one: an optimizer, a trainer."""
+    """Return whether a value is a model, or an object that may hold one, such as an optimizer or a trainer."""
     kind = type(value)
     return issubclass(kind, (torch.nn.Module, torch.Tensor, torch.jit.ScriptFunction)) or is_cloneable(kind)
 
 
 def _reaches_state(function: types.FunctionType) -> bool:
-    """Whether the function uses such by a global name, itself or by another function of its file."""
+    """Return whether the function uses a model by a global name, directly or in functions of its file."""
     names = function.__globals__
     waiting, seen = [function.__code__], set[types.CodeType]()
     while waiting:
@@ -600,12 +601,12 @@ def _reaches_state(function: types.FunctionType) -> bool:
                 return True
             if type(value) is types.FunctionType:
                 if unwrap_compiled(value) is not value:
-                    return True  # it may, wherever it is from
+                    return True  # a compiled function may use one
                 if value.__globals__ is names:
                     waiting.append(value.__code__)
     return False
 
 
 def _is_torch_function(function: types.FunctionType) -> bool:
-    """Whether PyTorch's own code made the function, whatever it wraps and is named after."""
+    """Return whether PyTorch's code defines the function, even if the name is that of a function it wraps."""
     return str(function.__globals__.get("__name__")).startswith("torch.")

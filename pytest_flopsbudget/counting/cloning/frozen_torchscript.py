@@ -1,7 +1,7 @@
-"""TorchScript that was made ready for inference with oneDNN: some of its kernels run past the dispatcher.
+"""Make visible the kernels of scripted models that `torch.jit.optimize_for_inference` prepared for oneDNN.
 
-`torch.jit.optimize_for_inference` puts operators of TorchScript's own into a frozen graph, which nobody sees run, and
-constants that cannot be saved. A copy of the graph has ATen's operators in their place, which do the same work.
+It puts operators of TorchScript into a frozen graph, which run without the dispatcher, and constants that cannot be
+saved. A copy of the graph gets operators of ATen in their place, which do the same work.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 _HIDDEN = ("prim::mkldnn_", "prim::MKLDNN")
-#: TorchScript's operator → ATen's, with the same arguments, or bounds that the node itself holds. ATen has none of them
-#: on oneDNN's tensors; to go there and back moves data, which is free.
+#: TorchScript's operator → ATen's, with the same arguments, or bounds that the node holds. ATen has none of them for
+#: oneDNN's tensors, so these are converted to dense ones and back; conversions count as free.
 _ELEMENTWISE = {
     "prim::MKLDNNClamp": "aten::clamp",
     "prim::MKLDNNHardSigmoid": "aten::hardsigmoid",
@@ -31,7 +31,7 @@ _ELEMENTWISE = {
 
 
 class _Frozen(torch.nn.Module):
-    """A module that is nothing but a function: a frozen one has its weights in its graph."""
+    """A module that only calls a function: a frozen module has its weights in its graph."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__()
@@ -42,7 +42,7 @@ class _Frozen(torch.nn.Module):
 
 
 def _hidden(block: Any) -> Iterator[Any]:
-    """Nodes, in branches and loops too, that run past the dispatcher."""
+    """Yield the nodes that run without the dispatcher, in branches and loops too."""
     for node in block.nodes():
         if node.kind().startswith(_HIDDEN):
             yield node
@@ -51,16 +51,16 @@ def _hidden(block: Any) -> Iterator[Any]:
 
 
 def hides_kernels(module: torch.jit.ScriptModule) -> bool:
-    """Whether some of the module's operators never come by the dispatcher."""
+    """Return whether some of the module's operators run without the dispatcher."""
     graph = getattr(getattr(module, "forward", None), "graph", None)
     return graph is not None and next(_hidden(graph), None) is not None
 
 
 def expose_kernels(module: torch.jit.ScriptModule) -> torch.nn.Module:
-    """A copy of such a module that runs what it runs in operators that come by the dispatcher.
+    """Return a copy of the module that does the same work in operators that the dispatcher sees.
 
     Raises:
-        UsageError: its graph holds something else, or attributes that were not frozen.
+        UsageError: the graph holds an unknown operator, or attributes that are not frozen.
     """
     method: Any = module.forward
     graph = method.graph.copy()
@@ -99,7 +99,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _inserted(graph: Any, kind: str, *inputs: Any) -> Any:
-    """The output, a tensor, of a new node."""
+    """Insert a node, and return its output, a tensor."""
     return graph.insertNode(graph.create(kind, list(inputs), 1)).output()
 
 

@@ -1,4 +1,4 @@
-"""Lightning's modules outside of a loop: what they log goes nowhere, instead of being refused."""
+"""Let Lightning's modules log nothing, because they refuse to log outside of a Trainer's loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("lightning", "pytorch_lightning")
 
 
 def disable_logging(clones: Iterable[torch.nn.Module]) -> None:
-    """Let ``self.log`` do nothing. It warns without a Trainer, and fails with one that runs no loop at the moment."""
+    """Let ``self.log`` do nothing: it warns without a Trainer, and fails if the Trainer is not in a loop."""
     if not any(package in sys.modules for package in _PACKAGES):
         return
     for module in clones:
@@ -25,4 +25,4 @@ def disable_logging(clones: Iterable[torch.nn.Module]) -> None:
 
 
 def _discard(*_args: Any, **_kwargs: Any) -> None:
-    """Takes what `LightningModule.log` takes."""
+    """Accept the arguments of `LightningModule.log`, and do nothing."""

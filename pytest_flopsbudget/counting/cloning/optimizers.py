@@ -1,4 +1,4 @@
-"""Optimizers within what is measured: what a double of one needs to know, and a step that does nothing."""
+"""Optimizers in a measured function: known values for their clones, and notes on steps that do nothing."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def find_optimizers(cloner: Cloner) -> list[torch.optim.Optimizer]:
-    """The doubles of optimizers."""
+    """Return the clones of optimizers."""
     return [clone for _, clone in cloner.objects if isinstance(clone, torch.optim.Optimizer)]
 
 
 def record_step_counts(known_values: KnownValues, cloner: Cloner) -> None:
-    """The numbers of steps that were made are real: Adam reads them back for its corrections."""
+    """Make known how many steps each optimizer has made: Adam reads that for its corrections."""
     for original, clone in cloner.objects:
         if isinstance(original, torch.optim.Optimizer):
             for step, its_clone in zip(_steps(original), _steps(clone), strict=True):
@@ -36,10 +36,10 @@ def _steps(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
 
 
 def note_idle_steps(tracer: Counter, cloner: Cloner) -> None:
-    """Let a reader know of steps over parameters without gradients, which cost nothing."""
+    """Add a note for each optimizer whose step finds no gradients and therefore costs nothing."""
 
     def idle(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-        # After the step: it may be given the function that computes the gradients.
+        # Checked after the step, because the step may call a function that computes the gradients.
         if all(parameter.grad is None for group in optimizer.param_groups for parameter in group["params"]):
             tracer.notes.add(
                 f"a step of {type(optimizer).__name__} found no gradients and cost nothing: "

@@ -1,4 +1,4 @@
-"""Scripted and traced models, which live in C++: a copy to run, and what cannot run without data."""
+"""Copy scripted and traced models, which are objects in C++, and find those that cannot run without data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: Instructions that reach a tensor's memory past the dispatcher. On a tensor without memory they end the process.
+#: Instructions that read a tensor's memory without the dispatcher. On a tensor without memory the process crashes.
 _MEMORY_READERS = ("aten::tensor", "aten::as_tensor", "prim::tolist")
 
 
 class ReadsMemoryError(Exception):
-    """A scripted model that reads memory past the dispatcher; it can only run on data."""
+    """A scripted model reads memory without the dispatcher, so that it can only run on data."""
 
     def __init__(self, instruction: str) -> None:
         super().__init__(f"{instruction} in a scripted model needs data")
@@ -35,7 +35,7 @@ def refuse_memory_readers(scripted: Any) -> None:
     for graph in _graphs(scripted):
         for kind in _MEMORY_READERS:
             for node in graph.findAllNodes(kind):
-                # Of a number, a tensor is made by an operator that the dispatcher sees.
+                # A tensor from a number is made by an operator that the dispatcher sees.
                 if kind == "prim::tolist" or next(node.inputs()).type().kind() == "ListType":
                     raise ReadsMemoryError(kind)
 
@@ -51,11 +51,11 @@ def _graphs(scripted: Any) -> Iterator[Any]:
 
 
 def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.nn.Module:
-    """A copy with tensors of its own, on ``device`` or where they are; it takes the way of a module in Python.
+    """Return a copy with copied tensors, on ``device`` or their present one, without fused inference paths.
 
     Raises:
-        ReadsMemoryError: it has to stay where it is.
-        UsageError: TorchScript cannot write it down, or read what it wrote.
+        ReadsMemoryError: the model cannot be moved to ``device``.
+        UsageError: TorchScript cannot save the model, or load what it saved.
     """
     file = io.BytesIO()
     try:
@@ -63,7 +63,7 @@ def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.n
         file.seek(0)
         copy: Any = torch.jit.load(file, map_location=device)
     except NotImplementedError as error:
-        # It compares the constants of a graph with each other, which takes their values.
+        # Loading compares the constants of a graph with each other, which needs their values.
         raise ReadsMemoryError("aten::equal") from error
     except RuntimeError as error:
         raise UsageError(
@@ -71,7 +71,7 @@ def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.n
             "operators are out of sight; measure the model that it was made from"
         ) from error
     for part in copy.modules():
-        # The switch for fused inference paths was compiled in; of those, only nested tensors change the work.
+        # The fused inference paths cannot be switched off here. Of those, only nested tensors change the work.
         if getattr(part, "original_name", "") == "TransformerEncoder" and hasattr(part, "use_nested_tensor"):
             part.use_nested_tensor = False
     return cast("torch.nn.Module", copy)

@@ -1,1 +1,1 @@
-"""What keeps a measurement from changing the process around it."""
+"""Keep a measurement from changing the process around it."""

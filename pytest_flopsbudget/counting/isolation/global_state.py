@@ -1,4 +1,4 @@
-"""Running a model as if nothing had run: the process's modes and random states are put back."""
+"""Run a model and restore the modes and random states of the process afterwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: Warnings about the way in which we run a model: where they are errors, they would stop it.
+#: Warnings about the way in which a measurement runs a model. A user may have turned warnings into errors.
 _OWN_WARNINGS = (
     "flex_attention called without torch.compile",  # so that its operators are seen
     "DTensor random operators may not have complete support on cpu",  # where one process stands for a rank of many
@@ -33,7 +33,7 @@ _OWN_WARNINGS = (
 
 
 class _Measurements(threading.local):
-    """How many measurements are being made on this thread, one within the other."""
+    """The number of measurements under way on this thread, one inside the other."""
 
     depth = 0
 
@@ -42,13 +42,13 @@ _MEASUREMENTS = _Measurements()
 
 
 def measurement_depth() -> int:
-    """How many measurements are being made here and now, on this thread."""
+    """Return the number of measurements under way on this thread, one inside the other."""
     return _MEASUREMENTS.depth
 
 
 @contextmanager
 def state_restored() -> Iterator[None]:
-    """Leave the modes and the random states as they were, and keep away who follows what runs."""
+    """Restore the modes and the random states at the end, and disable dispatch modes that are active around."""
     require_attributes()
     with ExitStack() as stack:
         stack.callback(setattr, _MEASUREMENTS, "depth", _MEASUREMENTS.depth)
@@ -68,14 +68,14 @@ def state_restored() -> Iterator[None]:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Take the same path in every mode, and leave the modes and the random states as they were."""
+    """Make PyTorch run the same operators in every mode; restore the modes and the random states at the end."""
     with state_restored(), ExitStack() as stack:
         if compiler_is_loaded():
             stack.enter_context(torch.compiler.set_stance("force_eager"))
-        # TorchScript's optimizer would fold our tensors into the functions that it keeps, compare its constants by
-        # operators of ATen's, and fuse others out of sight.
+        # TorchScript's optimizer would store our tensors in functions that it caches, compare constants by operators
+        # that would be counted, and fuse operators so that they cannot be seen.
         stack.enter_context(optimized_execution(should_optimize=False))
-        # Fused inference paths of attention modules do the same work in operators of their own.
+        # The fused inference paths of attention modules do the same work in other operators.
         stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
         torch.backends.mha.set_fastpath_enabled(value=False)
         stack.enter_context(warnings.catch_warnings())
@@ -86,7 +86,7 @@ def isolated() -> Iterator[None]:
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Hold the garbage collector off.
+    """Pause the garbage collector.
 
     A collection looks at everything that PyTorch's libraries made when they were imported, and takes many times as
     long as counting a model on shapes. That leaves little garbage: nearly all that it makes is freed when it returns,

@@ -1,4 +1,4 @@
-"""Attributes of PyTorch's modules and classes that are others for a while."""
+"""Replace attributes of PyTorch's modules and classes for the time of a context."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ABSENT = object()
 
 @contextmanager
 def patched(patches: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
-    """Put each value in its place, and what was there back at the end: a tenth of what `unittest.mock.patch` takes."""
+    """Set each (owner, attribute, value), and restore the old values at the end; ten times faster than `mock.patch`."""
     before: list[tuple[Any, str, Any]] = []
     try:
         for owner, name, value in patches:

@@ -1,4 +1,4 @@
-"""Threads: what holds for the one that measures alone, and what others compute for it, which is named as unknown."""
+"""Limit patches to the thread that measures, and recognize threads that a measured model started."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def on_this_thread(replacement: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that is another for the thread that asks for it now, and for all others what it was."""
+    """Return a function that calls ``replacement`` on the current thread, and ``original`` on all others."""
     thread = threading.get_ident()
 
     def either(*args: Any, **kwargs: Any) -> Any:
@@ -23,5 +23,5 @@ _LOCAL = threading.local()
 
 
 def serves_a_measurement() -> bool:
-    """Whether this thread was started by a model that is being measured, and that may be waiting for it."""
+    """Return whether a model that is being measured started this thread; the measurement may wait for it."""
     return bool(getattr(_LOCAL, "works", False))

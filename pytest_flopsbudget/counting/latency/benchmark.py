@@ -1,4 +1,4 @@
-"""How long a model takes for real, on the machine at hand, with PyTorch's benchmark timer."""
+"""Time a model on this machine with PyTorch's benchmark timer."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.inputs import Inputs
 
 
-#: Seconds for which a model is run again and again, at least.
+#: Minimum of seconds for which a model is run again and again.
 RUN_TIME = 1.0
-#: The fewest blocks of runs that have quartiles worth the name.
+#: Minimum of blocks of runs: quartiles of fewer mean little.
 _MIN_BLOCKS = 5
-#: Runs before the first that is timed: compilers and allocators take two or three until they are settled.
+#: Runs before the first timed one: compilers and allocators need two or three until the time is stable.
 _WARM_UP = 3
-#: Of these, the fewest, where they take long.
+#: Minimum of these runs, if they take long.
 _MIN_WARM_UP = 2
 _NANOSECONDS = 10**9
 
 
 class TimedModel(NamedTuple):
-    """A model's latency, and on which hardware it was measured, in its driver's or operating system's words."""
+    """A model's latency, and the name of the hardware according to its driver or the operating system."""
 
     latency: Latency
     hardware: str
@@ -51,7 +51,7 @@ class TimedModel(NamedTuple):
 class Blocks(NamedTuple):
     """Times of blocks of runs."""
 
-    #: Seconds that a run took on the average of each block.
+    #: Average seconds of a run, for each block.
     seconds: list[float]
     #: Runs in each block.
     size: int
@@ -66,25 +66,25 @@ def time_model(  # noqa: PLR0913 -- as `measure` is called
     run_time: float = RUN_TIME,
     machine: str | None = None,
 ) -> TimedModel:
-    """Run ``model(*args, **kwargs)`` for real, again and again, and say how long it takes.
+    """Run ``model(*args, **kwargs)`` for real, again and again, and return how long it takes.
 
-    What runs is a double with tensors of its own, compiled as the model is; the model, the arguments and the random
-    state are as before. A forward pass runs without gradients. What the double keeps from one run (a cache, a step of
-    an optimizer), the next one finds, but for gradients where ``backward`` asks for them.
+    A clone with copied tensors runs, compiled if the model is; the model, the arguments and the random state stay
+    unchanged. A forward pass runs without gradients. State that the clone keeps after one run (a cache, a step of an
+    optimizer) is there in the next one; only gradients of ``backward`` are removed after each run.
 
     Args:
-        model: a module, a method of one, or a function that calls some.
-        args: the positional arguments; a single tensor stands for a tuple of it.
+        model: a module, a method of one, or a function that calls modules.
+        args: the positional arguments; a single tensor means a tuple of it.
         kwargs: the keyword arguments.
         backward: time the backward pass of the summed outputs too.
-        run_time: seconds for which runs are timed, at least; a model that takes longer is run a few times.
-        machine: what the machine is called; None for the name of its processor and the number of threads, or of the
-            accelerator that the first of the model's tensors is on that are on any.
+        run_time: minimum of seconds for which runs are timed; a model that takes longer is run a few times.
+        machine: the name of the machine; None for the name of the first accelerator that holds one of the model's
+            tensors or, without any, of the processor with the number of threads.
 
     Raises:
-        UsageError: a tensor holds no data, the model cannot be compiled here, it is one of several processes, or it
-            changes what is not its own.
-        Exception: whatever the model itself raises.
+        UsageError: a tensor holds no data, the model cannot be compiled here, this is one of several processes of a
+            group, or the model changes a tensor that it neither holds nor was given.
+        Exception: any exception that the model raises.
     """
     inputs = find_inputs(model, args, kwargs)
     return time_inputs(model, inputs, backward=backward, run_time=run_time, machine=machine)
@@ -120,14 +120,14 @@ def time_inputs(
             _refuse_uncompilable(error, name)
             if gradients or not torch.is_grad_enabled():
                 raise
-        # A forward pass that takes gradients on its way.
+        # The model computes gradients in its forward pass.
         return _timed(_TimedRun(model, inputs.args, inputs.kwargs, name, backward, True), run_time, machine)
 
 
 class _TimedRun:
-    """The double of a model with its arguments, to be run again and again."""
+    """The clone of a model with its arguments, to be run again and again."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 -- what a run takes
+    def __init__(  # noqa: PLR0913, PLR0917 -- all that a run needs
         self,
         model: Callable[..., Any],
         args: tuple[Any, ...],
@@ -150,17 +150,17 @@ class _TimedRun:
         self.gradients = gradients or (torch.is_grad_enabled() and bool(find_optimizers(cloner)))
         self._backward = backward
         tensors = [clone for _, clone in cloner.clones() if isinstance(clone, torch.Tensor)]
-        # Scripted ones are doubled with their modules, and not by themselves.
+        # Tensors of scripted modules are cloned with their module, not one by one.
         held = (tensor for module in cloner.modules for tensor in (*module.parameters(), *module.buffers()))
         self._owned = [*tensors, *held]
         self._leaves = [tensor for tensor in tensors if tensor.is_leaf and tensor.requires_grad]
         self.device = device_of(tensors)
 
     def run_guarded(self) -> None:
-        """Run once in sight, to see that it changes nothing but its own.
+        """Run once under a `WriteGuard`, to make sure that the run changes only its own tensors.
 
         Raises:
-            UsageError: it would change what is not: a model that it reaches in a way that was not followed.
+            UsageError: the run would change a tensor that was not cloned.
         """
         try:
             with (
@@ -181,7 +181,7 @@ class _TimedRun:
         if self._backward:
             run_backward(output)
             for leaf in self._leaves:
-                # As a training step begins; adding to those of the last run would be work of its own.
+                # Every run begins without gradients, because adding to existing ones would be more work.
                 leaf.grad = None
 
 
@@ -190,7 +190,7 @@ def _timed(run: _TimedRun, run_time: float, machine: str | None) -> TimedModel:
     run.run_guarded()
     with torch.set_grad_enabled(run.gradients):
         blocks = run_in_blocks(run.run, choose_clock(run.device), threads, run_time)
-    # Autocast keeps casts of weights for as long as it lasts, the double's too.
+    # Autocast caches casts of weights, those of the clone too.
     torch.clear_autocast_cache()
     quartiles = torch.tensor(blocks.seconds, dtype=torch.float64).quantile(
         torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
@@ -208,7 +208,7 @@ def _timed(run: _TimedRun, run_time: float, machine: str | None) -> TimedModel:
 
 
 def choose_clock(device: torch.device) -> Callable[[], float]:
-    """A clock, in seconds, that lets ``device`` finish what it was handed first."""
+    """Return a clock, in seconds, that first waits until ``device`` has finished its work."""
     if device.type == "cpu":
         return timeit.default_timer
 
@@ -220,7 +220,7 @@ def choose_clock(device: torch.device) -> Callable[[], float]:
 
 
 def run_in_blocks(run: Callable[[], None], clock: Callable[[], float], threads: int, run_time: float) -> Blocks:
-    """Warm up, then time blocks of runs for ``run_time`` seconds, and five of them at least."""
+    """Warm up, then time blocks of runs for at least ``run_time`` seconds, and at least five blocks."""
     from torch.utils.benchmark import Timer  # noqa: PLC0415 -- only who times pays for it
 
     shortest = _warm_up(run, clock, run_time)
@@ -233,9 +233,9 @@ def run_in_blocks(run: Callable[[], None], clock: Callable[[], float], threads: 
 
 
 def _warm_up(run: Callable[[], None], clock: Callable[[], float], run_time: float) -> float:
-    """Run what is to be timed a few times; the seconds that the shortest of them took."""
+    """Run a few times without timing; return the seconds of the shortest run."""
     times: list[float] = []
-    # The first one may be compiling, and says nothing about the rest.
+    # The first run may compile the model, so that its time says nothing about the rest.
     while len(times) < _WARM_UP and (len(times) < _MIN_WARM_UP or sum(times) < run_time):
         start = clock()
         run()
@@ -244,15 +244,15 @@ def _warm_up(run: Callable[[], None], clock: Callable[[], float], run_time: floa
 
 
 def _refuse_uncompilable(error: Exception, name: str) -> None:
-    """Tell in a line that a model could not be compiled, where that is what is wrong.
+    """Replace an error of PyTorch's compiler by a short message.
 
     Raises:
-        UsageError: it is.
+        UsageError: ``error`` comes from the compiler.
     """
     homes = {kind.__module__ for cause in _causes(error) for kind in type(cause).__mro__}
     if not homes & COMPILER_ERRORS & sys.modules.keys():
         return
-    # PyTorch has who failed on the first line, and why on the second.
+    # PyTorch names the backend that failed on the first line, and the reason on the second.
     reason = " ".join(str(error).split("\n", 2)[:2]).strip()
     raise UsageError(
         f"{name} cannot be timed: it is compiled, and compiling its double failed: {reason}; on the CPU PyTorch needs "

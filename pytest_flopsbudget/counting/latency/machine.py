@@ -1,4 +1,4 @@
-"""What the machine at hand is called: its processor, or the accelerator that a model's tensors are on."""
+"""Name this machine: its processor, or the accelerator that a model's tensors are on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-#: What Linux says of the processors, and of a board that is one piece with them.
+#: Files in which Linux names the processors, and a board such as the Raspberry Pi.
 _PROCESSORS = Path("/proc/cpuinfo")
 _BOARD = Path("/proc/device-tree/model")
 #: The field that names a processor; on boards like the Raspberry Pi, the board.
@@ -21,20 +21,20 @@ _NAME = re.compile(r"^(?:model name|Model)\s*:\s*(.*\S)", re.MULTILINE)
 
 
 def device_of(tensors: Iterable[torch.Tensor]) -> torch.device:
-    """The first accelerator that one of the tensors is on; the CPU where there is none."""
+    """Return the first accelerator that holds one of the tensors; the CPU if there is none."""
     devices = (tensor.device for tensor in tensors)
     return next((device for device in devices if device.type != "cpu"), torch.device("cpu"))
 
 
 def describe_hardware(device: torch.device) -> str:
-    """What its driver or the operating system calls it: "NVIDIA A100-SXM4-80GB", "AMD EPYC 7763 64-Core Processor"."""
+    """Return the name that the driver or the operating system uses, such as "NVIDIA A100-SXM4-80GB"."""
     return " ".join((_processor() if device.type == "cpu" else _accelerator(device)).split())
 
 
 def machine_name(device: torch.device, threads: int) -> str:
-    """A name for machines on which a model takes the same time: of the hardware, on a CPU with the threads.
+    """Return a name that is equal for machines of equal speed: the hardware, for a CPU with the number of threads.
 
-    It stands in brackets where it is part of a key, and holds none itself.
+    The name is put in square brackets as a part of a key, so it contains none.
     """
     name = describe_hardware(device).translate(str.maketrans("[]", "()"))
     return f"{name} x {threads}" if device.type == "cpu" else name
@@ -57,7 +57,7 @@ def _read(file: Path) -> str:
 
 
 def _accelerator(device: torch.device) -> str:
-    # A backend says it in one of two ways, or not at all.
+    # Backends have one of two functions for their name, or none.
     backend = getattr(torch, device.type, None)
     ask = getattr(backend, "get_device_name", None)
     if callable(ask):

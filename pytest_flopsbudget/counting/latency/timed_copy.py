@@ -1,4 +1,4 @@
-"""The double of a model that is timed: tensors with data of their own, compiled where the model is."""
+"""The clone of a model that is timed: its tensors have copied data, and it is compiled if the model is."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _COMPILED_CALL = "_compiled_call_impl"
 
 
 class TimedCopy(Cloner):
-    """Doubles that compute what the originals do, as fast, and share no memory with them.
+    """Makes clones that compute what the originals do, equally fast, and share no memory with them.
 
-    What `torch.compile` gave is compiled again, by its own settings: the time of the model without would be another's.
+    A model from `torch.compile` is compiled again with its settings; without, its latency would be different.
     """
 
     def __init__(self, *, gradients: bool) -> None:
         super().__init__(_TensorCopier(), gradients=gradients)
-        #: What compiles again, when all doubles are whole.
+        #: Functions that compile a clone again. They run when all clones are complete.
         self._to_compile: list[Callable[[], object]] = []
         self._compiled: dict[int, Any] = {}
 
     def clone(self, value: Any) -> Any:
-        """The double of a model, a callable, or a structure of arguments.
+        """Return the clone of a model, a callable, or a structure of arguments.
 
         Raises:
-            UsageError: nobody can tell by which settings a part of it was compiled.
+            UsageError: the settings with which a part of it was compiled cannot be found.
         """
         clone = super().clone(value)
         while self._to_compile:
@@ -45,7 +45,7 @@ class TimedCopy(Cloner):
         return clone
 
     def clone_compiled(self, compiled: Any, clone: Any) -> Any:
-        """The same as ``compiled`` for ``clone``, once that is whole."""
+        """Return what compiles ``clone`` with the settings of ``compiled``, once the clone is complete."""
         known = self._compiled.get(id(compiled))
         if known is not None:
             return known
@@ -62,7 +62,7 @@ class TimedCopy(Cloner):
         return again
 
     def _clone_own_container(self, value: Any) -> Any:
-        # Runs go on from each other: a hook that one takes off, as lazy modules do, has to be off in the next.
+        # Each run continues from the last one: a hook that a lazy module removes in one has to be gone in the next.
         known = self._clones.get(id(value))
         return self._register(value, super()._clone_own_container(value)) if known is None else known
 
@@ -75,7 +75,7 @@ class TimedCopy(Cloner):
         self._compile_call(original, clone)
 
     def _compile_call(self, original: dict[str, Any], clone: Any) -> None:
-        """As `torch.nn.Module.compile` does, where it was called on the original."""
+        """Compile the call of the clone if `torch.nn.Module.compile` was called on the original."""
         call = original.get(_COMPILED_CALL)
         if call is not None:
             settings = _settings_of(call)
@@ -83,7 +83,7 @@ class TimedCopy(Cloner):
 
     def _clone_scripted(self, module: torch.jit.ScriptModule) -> None:
         if hides_kernels(module):
-            # Frozen and optimized: it is a graph of constants, which no run changes, and cannot be written down.
+            # A frozen, optimized module is a graph of constants: it cannot be saved, and no run changes it.
             for part in module.modules():
                 self._register(part, part)
             self.modules.append(module)
@@ -92,7 +92,7 @@ class TimedCopy(Cloner):
 
 
 class _DeferredCall:
-    """Stands for a compiled function until that is there: it is compiled when what it reaches is whole."""
+    """Takes the place of a compiled function, which is compiled only when all clones that it uses are complete."""
 
     def __init__(self) -> None:
         self._function: Callable[..., Any] | None = None
@@ -107,10 +107,10 @@ class _DeferredCall:
 
 
 class _TensorCopier:
-    """Copies tensors; those that share memory do so as copies too."""
+    """Copies tensors; the copies of tensors that share memory share memory too."""
 
     def __init__(self) -> None:
-        #: A storage's identity → the storage, kept so that its identity is not given to another, and its copy.
+        #: Identity of a storage → the storage, kept alive so that its identity stays unique, and its copy.
         self._storages: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -130,17 +130,17 @@ class _TensorCopier:
 
 
 def _settings_of(compiled: Any) -> Callable[[Any], Any]:
-    """What compiles a model or a function as ``compiled`` was.
+    """Return a function that compiles a model or a function with the settings of ``compiled``.
 
     Raises:
-        UsageError: PyTorch does not tell.
+        UsageError: the settings cannot be found.
     """
     settings = attributes_of(compiled).get("dynamo_ctx")
     if settings is None:
         function = getattr(compiled, "__func__", compiled)
         names = getattr(getattr(function, "__code__", None), "co_freevars", ())
         if "self" in names:
-            # Of the function that it makes of another, which is the only one to know them.
+            # `torch.compile` of a function returns a closure, and only its variable ``self`` holds the settings.
             settings = function.__closure__[names.index("self")].cell_contents
     if not callable(settings):
         name = getattr(unwrap_compiled(compiled), "__name__", type(compiled).__name__)

@@ -1,4 +1,4 @@
-"""How much of a device's best a measured latency is: of the roofline, and of its rate of products (MFU)."""
+"""Utilization: how close a measured latency comes to the roofline, and the model FLOPs utilization (MFU)."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _NANOSECONDS = 10**9
 
 
 def add_utilization(latency: Latency, counted: Mapping[tuple[Node, Work, WorkPhase], int], device: Device) -> Latency:
-    """``latency`` with the shares of ``device``'s best that it reaches.
+    """Return ``latency`` with its share of the roofline of ``device`` and its model FLOPs utilization.
 
-    The model FLOPs utilization holds FLOPs of products against the rate of products in the dtype that most of them
-    are in: A. Chowdhery et al., "PaLM", 2022, appendix B. Recomputed ones do not count in it.
+    The model FLOPs utilization divides the FLOPs of matrix products per second by the device's rate of products in the
+    dtype with most of these FLOPs: A. Chowdhery et al., "PaLM", 2022, appendix B. It leaves out recomputed products.
 
     Args:
-        latency: as measured on the device.
-        counted: what a tracer counted of the same run: where, what and when → how often.
+        latency: the latency that was measured on the device.
+        counted: the operators of the same run: (module, work, phase) → number of calls.
         device: the profile of the machine.
     """
     roofline = 0
@@ -42,7 +42,6 @@ def add_utilization(latency: Latency, counted: Mapping[tuple[Node, Work, WorkPha
             products[work.dtype] += work.flops * count
     if not latency.median_ns:
         return latency
-    # A model without products has none to be held against anything.
     flops = sum(products.values())
     dtype = max(products, key=lambda one: products[one], default="")
     best = device.rate(dtype) * latency.median_ns

@@ -1,4 +1,4 @@
-"""Runs that may change nothing but what is theirs: a write to anything else is refused before it happens."""
+"""Refuse in-place writes to tensors that the timed run does not own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 
-#: Operators through which tensors that Python made of numbers come in.
+#: Operators by which tensors that Python makes from numbers reach the dispatcher.
 _COMES_IN = frozenset((torch.ops.aten.lift_fresh.default, torch.ops.aten.lift.default))
 
 
@@ -24,14 +24,14 @@ class ForeignTensorError(Exception):
 
 
 class WriteGuard(DispatchMode):
-    """Runs operators as they are, but for those that write to what is somebody else's, or give it a gradient."""
+    """Runs operators, but refuses to write to tensors that the run does not own, or to give them gradients."""
 
     def __init__(self, owned: Iterable[torch.Tensor], *, gradients: bool) -> None:
-        """Let ``own`` be changed, and whatever the run makes.
+        """Allow writes to ``owned``, and to tensors that the run makes.
 
         Args:
             owned: the tensors that belong to the run.
-            gradients: whether there may be a backward pass, which leaves gradients on all leaves that take some.
+            gradients: whether a backward pass may run, which writes gradients to all leaves that require them.
         """
         super().__init__()
         self._known = {identity for tensor in owned for identity in _storages(tensor)}
@@ -43,11 +43,11 @@ class WriteGuard(DispatchMode):
         """Run one operator.
 
         Raises:
-            ForeignTensorError: it would change what is somebody else's.
+            ForeignTensorError: it would change a tensor that the run does not own.
         """
         kwargs = kwargs or {}
         if not all(kind in PLAIN_TYPES or has_no_dispatcher(kind) for kind in types):
-            return NotImplemented  # its parts come by here
+            return NotImplemented  # the tensors that it wraps come here afterwards
         if not isinstance(func, OpOverload):
             with self:
                 return func(*args, **kwargs)
@@ -73,7 +73,7 @@ class WriteGuard(DispatchMode):
 
 
 def _only_reads_statistics(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Whether it is a batch norm in evaluation, which writes to nothing, though it may in training."""
+    """Return whether the call is a batch norm in evaluation, which does not write to its statistics."""
     if "batch_norm" not in func.name():
         return False
     names = [argument.name for argument in schema_of(func).arguments]
@@ -81,7 +81,7 @@ def _only_reads_statistics(func: OpOverload, args: Sequence[Any], kwargs: Mappin
 
 
 def _storages(tensor: torch.Tensor) -> tuple[int, ...]:
-    """The identity of its memory, where it has one."""
+    """Return the identity of the tensor's storage; nothing if it has none."""
     if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
         return ()
     if tensor.layout is not torch.strided or not has_no_dispatcher(type(tensor)) or tensor.is_nested:

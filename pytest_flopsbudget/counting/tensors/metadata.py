@@ -1,4 +1,4 @@
-"""Tensors' metadata: keys that tell calls apart, twins without data, outputs made again from what is remembered."""
+"""Metadata of tensors: keys of calls, meta clones, and outputs that are made again from remembered metadata."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 
 
 def has_no_dispatcher(kind: type) -> bool:
-    """Whether the dispatcher treats tensors of this class like plain ones."""
+    """Return whether the class has no ``__torch_dispatch__``, so that its tensors are dispatched like plain ones."""
     rule = getattr(kind, "__torch_dispatch__", None)
     return rule is _NOT_OVERRIDDEN
 
@@ -44,29 +44,29 @@ def has_data(tensor: torch.Tensor) -> bool:
 
 
 def is_wrapper(tensor: torch.Tensor) -> bool:
-    """Whether the tensor consists of others that its class can be taken apart into: quantized weights of torchao."""
+    """Return whether the tensor wraps other tensors that can be taken out, like quantized weights of torchao."""
     return type(tensor) not in PLAIN_TYPES and hasattr(tensor, "__tensor_flatten__") and not tensor.is_nested
 
 
 def wrapped_tensors(tensor: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The tensors that one which `is_wrapper` consists of, by the attributes that hold them."""
+    """Return attribute → tensor for the tensors that a wrapper (`is_wrapper`) consists of."""
     wrapper: Any = tensor
     return {name: getattr(tensor, name) for name in wrapper.__tensor_flatten__()[0]}
 
 
 def stored_bytes(tensor: torch.Tensor) -> int:
-    """As stored: where it wraps others, theirs."""
+    """Return the bytes of the tensor; for a wrapper, the sum over the tensors that it wraps."""
     if type(tensor) in PLAIN_TYPES or not is_wrapper(tensor):
         return tensor.nbytes
     return sum(map(stored_bytes, wrapped_tensors(tensor).values()))
 
 
 class NoMetaCloneError(Exception):
-    """A tensor that has no twin on the meta device: sparse, nested, quantized, or of a subclass with its own rules."""
+    """A tensor has no meta clone: it is sparse, nested, quantized, or of a subclass with its own rules."""
 
 
 def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor of the same shape, strides and dtype that holds no data.
+    """Return a tensor of the same shape, strides and dtype that holds no data.
 
     Raises:
         NoMetaCloneError: the tensor is more than shape, strides and dtype.
@@ -77,7 +77,7 @@ def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def to_meta(value: Any) -> Any:
-    """``value`` with every tensor in its lists and tuples on the meta device; those that are stay themselves."""
+    """Return ``value`` with a meta clone in place of each tensor, in lists and tuples too; plain meta tensors stay."""
     if isinstance(value, torch.Tensor):
         return value if value.is_meta and type(value) in PLAIN_TYPES else make_meta_clone(value)
     if isinstance(value, (list, tuple)) and not _INTEGERS.issuperset(map(type, value)):
@@ -86,7 +86,7 @@ def to_meta(value: Any) -> Any:
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors of an operator's argument or output, in lists and tuples too."""
+    """Yield the tensors of an operator's argument or output, in lists and tuples too."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (list, tuple)):
@@ -95,9 +95,9 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> None:
-    """Add to ``parts`` what tells these arguments apart, as far as the output's metadata hang on it.
+    """Append to ``parts`` everything about these arguments that the metadata of the output depends on.
 
-    1, 1.0 and True are equal to Python and not to an operator, so the types of scalars belong to the key.
+    1, 1.0 and True are equal in Python but not for an operator, so the types of scalars belong to the key.
     """
     for value in values:
         kind = type(value)
@@ -117,13 +117,13 @@ def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> No
 
 
 def spec_of(output: Any) -> Any:
-    """What has to be remembered to make ``output`` again: `TensorSpec` in place of tensors, the rest as it is."""
+    """Return what `restore_output` needs to make ``output`` again: a spec for each tensor, other values unchanged."""
     if isinstance(output, torch.Tensor):
         if output.layout is not torch.strided:
             raise NoMetaCloneError(f"an output of layout {output.layout}")
         spec = (output.shape, output.stride(), output.dtype)
         room = output.untyped_storage().nbytes()
-        # Losses leave their sum in the memory that their elements had.
+        # The sum of a loss may be stored in the memory that its elements had, which is larger.
         return _RoomySpec((*spec, room)) if room > output.nbytes and output.is_contiguous() else _Spec(spec)
     if isinstance(output, (list, tuple)):
         return type(output)(map(spec_of, output))
@@ -134,12 +134,12 @@ class _Spec(tuple[Any, ...]):  # a TensorSpec that cannot be mistaken for a tupl
     __slots__ = ()
 
 
-class _RoomySpec(tuple[Any, ...]):  # the same, and the bytes of a storage that is larger than it has to be
+class _RoomySpec(tuple[Any, ...]):  # a `_Spec` and the bytes of a storage that is larger than necessary
     __slots__ = ()
 
 
 def restore_output(spec: Any) -> Any:
-    """The output that ``spec`` remembers, new."""
+    """Return a new output with the metadata in ``spec``."""
     kind = type(spec)
     if kind is _Spec:
         shape, stride, dtype = spec

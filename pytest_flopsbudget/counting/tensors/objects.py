@@ -1,4 +1,4 @@
-"""Which Python objects can be doubled: instances of ordinary classes, emptied or with all they hold."""
+"""Which Python objects can be cloned, and access to everything that an object holds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any
 
-#: Parts of PyTorch whose objects hold a model's tensors; others (graphs, process groups, hook handles) stay themselves.
+#: Parts of PyTorch whose objects hold a model's tensors. Others (graphs, process groups, hook handles) are not cloned.
 _TORCH_STATE = (
     "torch.amp.grad_scaler.",
     "torch.distributed.fsdp._fully_shard.",
@@ -18,19 +18,19 @@ _TORCH_STATE = (
     "torch.optim.",
 )
 
-#: What runs the tests holds no model of theirs, and has to be told what they do: a patch, say, to be taken back.
+#: Packages that run the tests. Their objects hold no models, and have to see changes, such as a patch to undo.
 _RUNNERS = frozenset(("_pytest", "pluggy"))
 
-#: The built-in class underneath, which has to make the object; the more special one first.
+#: Built-in containers, whose ``__new__`` has to make instances of their subclasses; subclasses before base classes.
 _CONTAINERS: tuple[type, ...] = (OrderedDict, defaultdict, dict, list, set, deque)
 
 
 def is_cloneable(kind: type) -> bool:
-    """Whether an instance of this class is safe to double by its attributes alone."""
+    """Return whether an instance of this class can be cloned by cloning its attributes."""
     if not kind.__flags__ & _HEAP_TYPE or issubclass(kind, (type, Enum, types.ModuleType)):
         return False
     if hasattr(kind, "__deepcopy__") or hasattr(kind, "__del__"):
-        return False  # it has its own idea of a copy, or of its end
+        return False  # the class defines how it is copied, or what happens at its end
     home = kind.__module__
     package = home.partition(".")[0]
     if package == "torch":
@@ -43,7 +43,7 @@ _HEAP_TYPE = 1 << 9
 
 
 def container_of(kind: type) -> type | None:
-    """The built-in container that ``kind`` derives from, if any."""
+    """Return the built-in container that ``kind`` derives from, if any."""
     return _container_of(kind)
 
 
@@ -53,17 +53,17 @@ def _container_of(kind: type) -> type | None:
 
 
 def create_blank(kind: type) -> Any:
-    """An instance without any attribute or item; ``__init__`` does not run.
+    """Return an instance without attributes and items; ``__init__`` does not run.
 
     Raises:
-        TypeError: the class is built on something other than a plain object or a container.
+        TypeError: the class derives from a built-in class that is not a container.
     """
     base: Any = container_of(kind) or object
     return base.__new__(kind)
 
 
 def attributes_of(instance: Any) -> dict[str, Any]:
-    """The instance's ``__dict__``, whatever its class made of attribute access; empty where it has none."""
+    """Return the ``__dict__`` of the instance, past any ``__getattr__`` of its class; empty if it has none."""
     try:
         attributes: dict[str, Any] = object.__getattribute__(instance, "__dict__")
     except AttributeError:
@@ -72,18 +72,18 @@ def attributes_of(instance: Any) -> dict[str, Any]:
 
 
 def slots_of(instance: Any) -> list[tuple[types.MemberDescriptorType, Any]]:
-    """The slots that hold something, and what they hold."""
+    """Return the slots that hold a value, each with its value."""
     held = []
     for slot in _slots(type(instance)):  # type: ignore[arg-type] # mypy takes a class for unhashable
         try:
             held.append((slot, slot.__get__(instance)))
-        except AttributeError:  # noqa: PERF203 -- the one way to ask, past whatever the class made of it
+        except AttributeError:  # noqa: PERF203 -- the only way to ask, past any ``__getattr__``
             continue
     return held
 
 
 def has_slots(kind: type) -> bool:
-    """Whether instances may hold something outside of their ``__dict__``."""
+    """Return whether instances may hold values outside of their ``__dict__``."""
     return bool(_slots(kind))
 
 

@@ -1,4 +1,4 @@
-"""The tensors in whatever a model takes and returns: lists, dicts, named tuples, dataclasses, objects of its own."""
+"""Find the tensors in what a model takes and returns: lists, dicts, named tuples, dataclasses, other objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def iterate_tensors(value: Any) -> Iterator[torch.Tensor]:
-    """Every tensor in ``value``, in order; one that stands in it twice, twice."""
+    """Yield every tensor in ``value``, in order; a tensor that occurs twice, twice."""
     return _tensors(value, set())
 
 

@@ -1,0 +1,69 @@
+"""A call of a model that was measured, and that can be timed afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_flopsbudget.counting.measure import trace_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_flopsbudget.counting.inputs import Inputs
+    from pytest_flopsbudget.counting.operators.work import Work
+    from pytest_flopsbudget.counting.tracing.nodes import Node
+    from pytest_flopsbudget.counting.tracing.tracer import WorkPhase
+    from pytest_flopsbudget.hardware.profile import Device
+    from pytest_flopsbudget.results.complexity import Complexity, Latency
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredCall:
+    """The complexity of one call of a model, and what is needed to time the same call."""
+
+    complexity: Complexity
+    _model: Callable[..., Any]
+    _inputs: Inputs
+    _backward: bool
+    _work: Mapping[tuple[Node, Work, WorkPhase], int]
+
+    def time(self, run_time: float, machine: str | None, find_profile: Callable[[str], Device | None]) -> Latency:
+        """Return how long the call takes on this machine, and how much of the machine's best performance it reaches.
+
+        Args:
+            run_time: seconds for which the model is run again and again, at least.
+            machine: what the machine is called; None for the name of its hardware.
+            find_profile: returns the profile of hardware with this name; None if there is no profile of it, and then
+                utilization is not computed.
+
+        Raises:
+            UsageError: the model cannot be timed here.
+        """
+        # Most measurements are not timed.
+        from pytest_flopsbudget.counting.latency.benchmark import time_inputs  # noqa: PLC0415
+        from pytest_flopsbudget.counting.latency.utilization import add_utilization  # noqa: PLC0415
+
+        latency, hardware = time_inputs(
+            self._model, self._inputs, backward=self._backward, run_time=run_time, machine=machine
+        )
+        profile = find_profile(hardware)
+        return latency if profile is None else add_utilization(latency, self._work, profile)
+
+
+def measure_inputs(
+    model: Callable[..., Any],
+    inputs: Inputs,
+    *,
+    backward: bool = False,
+    reuse_answers: bool = True,
+    devices: Sequence[Device] = (),
+) -> MeasuredCall:
+    """Measure like `measure`, with inputs that were looked up before; what is returned can be timed too.
+
+    Raises:
+        UsageError: ``model`` cannot be called, it needs data and has none, or no output of it can be differentiated.
+        Exception: any exception that the model raises.
+    """
+    complexity, tracer = trace_inputs(model, inputs, backward=backward, reuse_answers=reuse_answers, devices=devices)
+    return MeasuredCall(complexity, model, inputs, backward, tracer.credits)
