@@ -1,9 +1,9 @@
-"""What this package raises on purpose; the text of each is the whole message.
+"""The exceptions that this package raises on purpose. The text of each is a complete message.
 
 ::
 
     Exception
-    ├── UsageError            a wrong key, value, marker, file or call: told before or instead of a traceback
+    ├── UsageError            a wrong key, value, marker, file or call; shown without a traceback
     │   ├── BaselineError     a baseline file that cannot be read or written
     │   └── ReportError       a report that cannot be read or written
     └── AssertionError
@@ -14,16 +14,16 @@ from __future__ import annotations
 
 
 class UsageError(Exception):
-    """A mistake in a setting, a marker, a file or a call; its text names the place, what is allowed and what to do."""
+    """A mistake in a setting, a marker, a file or a call. The text says where, what is allowed and what to do."""
 
 
 class BaselineError(UsageError):
-    """A baseline file that cannot be read or written; the file is as it was."""
+    """A baseline file that cannot be read or written. The file is unchanged."""
 
 
 class ReportError(UsageError):
-    """A report that cannot be read or written; a file that was there is as it was."""
+    """A report that cannot be read or written. An existing file is unchanged."""
 
 
 class BudgetExceededError(AssertionError):
-    """A test measured more than it may. An assertion, so that whatever expects a failed one (xfail) treats it alike."""
+    """A test measured more than its budget allows. An AssertionError, so that xfail treats it like a failed assert."""

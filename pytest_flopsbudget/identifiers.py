@@ -1,4 +1,4 @@
-"""Names that a user writes or sees, for rooms that share nothing else."""
+"""Names that users write or read: node ids, paths of baselines, patterns."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
 
-#: The folder of the baselines, beside the test files.
+#: The name of the folder with the baselines of the test files beside it.
 FOLDER = "__flops__"
 
-#: An operator, as written in formulas and in the pyproject: "namespace::name", without overload.
+#: The name of an operator in formulas and in the pyproject: "namespace::name", without an overload.
 OPERATOR = re.compile(r"[A-Za-z_]\w*::[A-Za-z_]\w*")
 
 
-#: How many ids are named where there are many.
+#: The maximum number of ids that a message lists.
 _MAX_NEAR = 3
 
 
 def match_nodeids(nodeids: Iterable[str], pattern: str) -> list[str]:
-    """Those of ``nodeids`` that ``pattern`` means.
+    """Return the node ids that ``pattern`` selects. The first of these rules that finds any decides.
 
-    The one that is the pattern itself; or else the tests in what it names, as pytest has it: a file's, a class's, a
-    function's with parameters; or else all that match, ``*`` and ``?`` standing for any characters and for one; or
-    else, of a pattern without these, all that contain it.
+    1. The node id that equals the pattern.
+    2. All tests of the file, the class or the parametrized function that the pattern names.
+    3. All node ids that match the pattern; ``*`` matches any characters, ``?`` matches one.
+    4. All node ids that contain the pattern.
     """
     nodeids = list(nodeids)
     return (
@@ -42,12 +43,12 @@ def match_nodeids(nodeids: Iterable[str], pattern: str) -> list[str]:
 
 
 def is_below(nodeid: str, container: str) -> bool:
-    """Whether ``container`` is the file, the class or the function without parameters that ``nodeid`` belongs to."""
+    """Return whether ``container`` names the file, the class or the parametrized function of ``nodeid``."""
     return bool(container) and nodeid.startswith((f"{container}::", f"{container}["))
 
 
 def near_nodeids(nodeid: str, nodeids: Collection[str]) -> str:
-    """A hint that ends a message: near ids, or all of them where they are few."""
+    """Return a hint for the end of a message: similar node ids, or all of them if there are few."""
     known = sorted(set(nodeids))
     if not known:
         return "there are none"
@@ -58,23 +59,23 @@ def near_nodeids(nodeid: str, nodeids: Collection[str]) -> str:
 
 
 def file_of_baseline(baseline: str) -> str:
-    """The test file of the baseline ``tests/__flops__/test_model.json``: ``tests/test_model.py``."""
+    """Return the test file of a baseline: ``tests/test_model.py`` for ``tests/__flops__/test_model.json``."""
     folder, _, name = baseline.rpartition("/")
     above = folder.removesuffix("__flops__")
     return f"{above}{name.removesuffix('.json')}.py"
 
 
 def is_baseline(path: str) -> bool:
-    """Whether a file of this path, ``/`` between its parts, is a baseline by its place."""
+    """Return whether a path, written with ``/``, is one at which a baseline lies."""
     parts = path.split("/")
     return len(parts) > 1 and parts[-2] == "__flops__" and parts[-1].endswith(".json") and not parts[-1].startswith(".")
 
 
 def as_path(file: str) -> Path:
-    """The test file of a node id, from the current folder.
+    """Return the path of a node id's test file, relative to the current folder.
 
     Raises:
-        UsageError: it is no file of tests.
+        UsageError: the text cannot name a test file.
     """
     if not file or "\0" in file or file.endswith(("/", "\\")):
         raise UsageError(f"{file!r} is no test file; write tests/test_model.py::test_name")
@@ -82,16 +83,16 @@ def as_path(file: str) -> Path:
 
 
 def matches_pattern(text: str, pattern: str) -> bool:
-    """Whether all of ``text`` matches: ``*`` is any characters, ``?`` one; everything else is itself, brackets too."""
+    """Return whether the whole text matches: ``*`` matches any characters, ``?`` one; brackets are ordinary."""
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
 def baseline_path(test_file: Path) -> Path:
-    """Where the baseline of ``tests/test_backbone.py`` is: ``tests/__flops__/test_backbone.json``."""
+    """Return the path of the baseline: ``tests/__flops__/test_net.json`` for ``tests/test_net.py``."""
     return test_file.parent / FOLDER / f"{test_file.stem}.json"
 
 
 def split_nodeid(nodeid: str) -> tuple[str, str]:
-    """Split pytest's node id into the test file and the test id, under which the baseline keeps it."""
+    """Split a node id of pytest into the test file and the test id, which is the key in the baseline."""
     file, _, test_id = nodeid.partition("::")
     return file, test_id

@@ -20,28 +20,28 @@ _LARGEST_PERCENT = 10**15
 
 
 def format_value(value: int | Fraction, metric: Metric) -> str:
-    """``value`` in at most four significant digits: "8.178 GFLOPs", "25.56 M", "97.49 MiB", "3.214 ms", "512".
+    """Format a value with at most four significant digits: "8.178 GFLOPs", "25.56 M", "97.49 MiB", "3.214 ms", "512".
 
-    Zeros at the end say that the value was rounded to them; an exact short form has none: "8.2 GFLOPs".
+    Trailing zeros show that the value was rounded: "8.200 GFLOPs". An exact value has none: "8.2 GFLOPs".
     """
     return _format_digits(value, metric, _SIGNIFICANT_DIGITS)
 
 
 def format_exact(value: int | Fraction, metric: Metric) -> str:
-    """``value`` to the last digit: "8,178,368,512 FLOPs"; "25/3 FLOPs/byte", as no decimal number is exact there."""
+    """Format a value exactly: "8,178,368,512 FLOPs"; a ratio is a fraction, "25/3 FLOPs/byte"."""
     number = Fraction(value)
     text = f"{number.numerator:,}" if number.denominator == 1 else f"{number.numerator:,}/{number.denominator:,}"
     return f"{text} {_notation(metric).unit}".rstrip()
 
 
 def format_pair(a: int | Fraction, b: int | Fraction, metric: Metric) -> tuple[str, str]:
-    """Two values to be read side by side: short, or exact where the short forms would hide that they differ.
+    """Format two values to compare: short, or exact if the short forms would look equal.
 
-    Of ratios, exact is as many digits as it takes.
+    Ratios get as many digits as show the difference.
     """
     pair = format_value(a, metric), format_value(b, metric)
     digits = _SIGNIFICANT_DIGITS
-    # "8.200 GFLOPs" says that it was rounded, "8.2 GFLOPs" that it was not; a reader sees the same number twice.
+    # "8.200 GFLOPs" (rounded) and "8.2 GFLOPs" (exact) look like the same number to a reader.
     while a != b and _without_zeros(pair[0]) == _without_zeros(pair[1]):
         if not is_ratio(metric):
             return format_exact(a, metric), format_exact(b, metric)
@@ -58,7 +58,7 @@ def _format_digits(value: int | Fraction, metric: Metric, digits: int) -> str:
         if rounded < notation.base or prefix == notation.prefixes[-1]:
             return f"{_digits(rounded, digits, exact=rounded == scaled)} {prefix}{notation.word}".rstrip()
         scaled /= notation.base
-        # What rounding lifted to this prefix is one of it: 1023.6 KiB are 1.000 MiB, not 0.9996.
+        # Rounding can reach the next prefix: 1023.6 KiB are shown as 1.000 MiB, not 0.9996 MiB.
         rounded = max(Fraction(1), _rounded(scaled, digits))
     raise AssertionError("the last prefix returns")
 
@@ -68,13 +68,13 @@ def _without_zeros(short: str) -> str:
 
 
 def format_delta(delta: int | Fraction, metric: Metric) -> str:
-    """A change and its sign, in at most four significant digits: "+411.2 MFLOPs", "-3 M"; zero has no sign."""
+    """Format a change with its sign and at most four significant digits: "+411.2 MFLOPs"; zero has no sign."""
     sign = "+" if delta > 0 else "-" if delta < 0 else ""
     return sign + format_value(-delta if delta < 0 else delta, metric)
 
 
 def format_percent(old: int | Fraction, new: int | Fraction) -> str:
-    """The change from ``old`` to ``new``: "+5.0%", "-0.02%", "<0.01%" or ">-0.01%", "0%"; "new" where ``old`` is 0."""
+    """Format the change from ``old`` to ``new``: "+5.0%", "-0.02%", "<0.01%", ">-0.01%", "0%"; "new" if ``old`` is 0."""
     if old == new:
         return "0%"
     if old == 0:
@@ -90,14 +90,14 @@ def format_percent(old: int | Fraction, new: int | Fraction) -> str:
 
 
 class _Notation(NamedTuple):
-    """How values are printed."""
+    """How values of a metric are printed."""
 
     prefixes: tuple[str, ...]
-    #: What each prefix multiplies the one before by.
+    #: The factor between one prefix and the next.
     base: int
-    #: What follows the prefix.
+    #: The word after the prefix.
     word: str
-    #: What follows a value that has no prefix.
+    #: The unit of an exact value, which has no prefix.
     unit: str
 
 
@@ -111,9 +111,9 @@ def _notation(metric: Metric) -> _Notation:
 
 
 def _decimals(number: Fraction, digits: int) -> int:
-    """How many decimals show so many significant digits of ``number``."""
+    """Return how many decimals show ``digits`` significant digits of ``number``."""
     if 0 < number < 1:
-        # Zeros in front are not significant: 0.08333 FLOPs a byte.
+        # Leading zeros are not significant: 0.08333 FLOPs/byte has four digits.
         return digits + len(str(math.ceil(1 / number) - 1)) - 1
     return max(0, digits - len(str(math.floor(number))))
 
@@ -123,11 +123,11 @@ def _rounded(number: Fraction, digits: int) -> Fraction:
 
 
 def _digits(number: Fraction, digits: int, *, exact: bool) -> str:
-    """``number``, which is rounded already, without the zeros that say nothing."""
+    """Write a rounded number; an exact one has no trailing zeros."""
     decimals = _decimals(number, digits)
     if number.denominator == 1 and (exact or decimals == 0):
         return str(math.floor(number))
-    # By whole numbers: what a damaged file holds may be larger than any float.
+    # Whole numbers instead of floats, because the numbers of a damaged file may exceed any float.
     whole, rest = divmod(round(number * 10**decimals), 10**decimals)
     text = f"{whole}.{rest:0{decimals}d}" if decimals else str(whole)
     return text.rstrip("0") if exact else text

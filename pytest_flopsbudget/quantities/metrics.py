@@ -1,7 +1,7 @@
-"""The table of metrics: a new metric is one row here and the place that measures it.
+"""The table of metrics. To add a metric, add a row here and measure it.
 
-A key names a value: "flops". Some metrics have a value for each of several devices or machines, whose name the key
-carries in brackets: "time[A100]". The row of all of them stands under what is before the brackets.
+A key names a value: "flops". A metric with one value per device or machine has the name in brackets: "time[A100]".
+Its row has the part of the key before the brackets.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Aggregation = Literal["sum", "distinct", "peak", "ratio", "whole"]
 Per = Literal["device", "machine"]
 Better = Literal["less", "more"]
 
-#: Whole numbers of what is counted or measured; ratios are exact too.
+#: The value of a metric: a whole number, or an exact ratio.
 Amount = int | Fraction
 
 
@@ -30,25 +30,25 @@ class Metric:
 
     #: The name in markers, in the pyproject, in baselines and reports.
     key: str
-    #: What a person reads as the name of the quantity, in a table's head.
+    #: The name of the quantity in table heads.
     title: str
     unit: Unit
-    #: How a module's value follows from its parts: "sum" adds up the work of every call; "distinct" counts each
-    #: parameter or buffer once, however many modules share it; "peak" is a highest point and does not add up; "ratio"
-    #: is one of two sums, and does not add up either; "whole" is of the model as a whole, and no part has any.
+    #: How a module's value follows from its parts. "sum": the work of all calls is added. "distinct": each parameter
+    #: or buffer counts once, however many modules share it. "peak": a maximum, which does not add up. "ratio": a
+    #: quotient of two sums, which does not add up. "whole": only the model as a whole has a value.
     aggregation: Aggregation
     meaning: str
     #: Stored metrics whose sum, divided by `divisor`, is the value. Such a metric is shown and limited, but never
     #: stored.
     derived: tuple[str, ...] = ()
     divisor: int = 1
-    #: Of a ratio, the stored metrics by whose sum it is divided.
+    #: For a ratio, the stored metrics whose sum is the denominator.
     over: tuple[str, ...] = ()
-    #: What a measurement that does not store it may be taken to have; None where that is unknown.
+    #: The value if a measurement does not store the metric; None if it is then unknown.
     absent: int | None = None
-    #: What its keys name in brackets; None where it has one value only. It is measured where it is asked for.
+    #: What the name in brackets is of; None if the metric has one value. Such metrics are measured on request only.
     per: Per | None = None
-    #: Of "less", a limit is the most that is allowed; of "more", the least.
+    #: "less": a limit is a maximum. "more": a limit is a minimum.
     better: Better = "less"
 
 
@@ -103,36 +103,36 @@ _ROWS = (
     Metric("latency", "latency", "ns", "whole", "median time of a run as measured on a machine", per="machine"),
 )
 
-#: Every row by its key, without a name in brackets, in the order in which tables show them.
+#: Key without brackets → row, in the order of tables.
 METRICS: Mapping[str, Metric] = {metric.key: metric for metric in _ROWS}
 
-#: The keys that results and baselines hold as they are; others derive from them.
+#: The keys without brackets that results and baselines store; the others are derived from them.
 STORED: tuple[str, ...] = tuple(metric.key for metric in _ROWS if not metric.derived and metric.per is None)
 
-#: The keys that they hold with a name in brackets: of a device, or of a machine.
+#: The keys that results and baselines store with the name of a device or machine in brackets.
 STORED_BY_NAME: tuple[str, ...] = tuple(metric.key for metric in _ROWS if not metric.derived and metric.per is not None)
 
 _PLACES = {key: place for place, key in enumerate(METRICS)}
 
 
 def base_of(key: str) -> str:
-    """A key without its name in brackets: "time" of "time[A100]"."""
+    """Return a key without the name in brackets: "time" for "time[A100]"."""
     return key.partition("[")[0]
 
 
 def name_in(key: str) -> str | None:
-    """The name in brackets: "A100" of "time[A100]"; None where there is none."""
+    """Return the name in brackets: "A100" for "time[A100]"; None if there is none."""
     _, bracket, name = key.partition("[")
     return name[:-1] if bracket and name.endswith("]") else None
 
 
 def key_for(base: str, name: str) -> str:
-    """The key of a metric's value for one device or machine: "time[A100]". The name may be anything without "]"."""
+    """Return the key for one device or machine: "time[A100]". The name must not contain "]"."""
     return f"{base}[{name}]"
 
 
 def metric_of(key: str) -> Metric:
-    """The row of ``key``, whatever name it carries in brackets.
+    """Return the row of ``key``, with or without a name in brackets.
 
     Raises:
         KeyError: no such metric.
@@ -141,47 +141,47 @@ def metric_of(key: str) -> Metric:
 
 
 def is_key(key: str, among: Iterable[str] = METRICS) -> bool:
-    """Whether ``key`` names a value of a metric ``among`` the rows: with a name in brackets where they have one."""
+    """Return whether ``key`` is valid for a metric in ``among``; names in brackets are checked too."""
     base = base_of(key)
     if base not in METRICS or base not in among:
         return False
     name = name_in(key)
     if name is None:
-        # One machine measures, so that it need not be named.
+        # A measurement is made on one machine, so the key need not name it.
         return key == base and METRICS[base].per != "device"
     return bool(name) and "]" not in name and METRICS[base].per is not None
 
 
 def is_stored(key: str) -> bool:
-    """Whether results may hold ``key``."""
+    """Return whether results may store ``key``."""
     return is_key(key, (*STORED, *STORED_BY_NAME)) and (name_in(key) is not None or key in STORED)
 
 
 def is_optional(key: str) -> bool:
-    """Whether ``key`` is measured only where it is asked for, so that one run may have it and the next not."""
+    """Return whether ``key`` is measured on request only, so that one run may have it and the next may not."""
     return METRICS[base_of(key)].per is not None
 
 
 def sort_metrics(keys: Iterable[str]) -> list[str]:
-    """``keys`` as tables show them: in the order of the rows, the names of one row sorted."""
+    """Sort keys for tables: in the order of the rows, then by the name in brackets."""
     return sorted(keys, key=lambda key: (_PLACES[base_of(key)], key))
 
 
 def title_of(key: str) -> str:
-    """What a person reads as the name of the quantity: "FLOPs", "est. time A100"."""
+    """Return the name of the quantity for tables: "FLOPs", "est. time A100"."""
     name = name_in(key)
     title = metric_of(key).title
     return f"{title} {name}" if name else title
 
 
 def devices_in(keys: Iterable[str]) -> list[str]:
-    """The devices for which ``keys`` hold times, sorted."""
+    """Return the devices named in the keys of times, sorted."""
     return sorted({name for key in keys if METRICS[base_of(key)].per == "device" and (name := name_in(key))})
 
 
 @functools.lru_cache(maxsize=1024)
 def parts_of(key: str) -> tuple[str, ...]:
-    """The stored keys whose sum is the value of ``key``; of a stored one, itself."""
+    """Return the stored keys whose sum is the value of ``key``; a stored key returns itself."""
     return _named(METRICS[base_of(key)].derived, key) or (key,)
 
 
@@ -196,7 +196,7 @@ def _named(bases: tuple[str, ...], key: str) -> tuple[str, ...]:
 
 
 def count_of(metrics: Mapping[str, int], key: str) -> int | None:
-    """The value of metric ``key``, which is no ratio, among stored ``metrics``; None if it was not measured."""
+    """Return the value of ``key``, which must not be a ratio, from stored metrics; None if it was not measured."""
     value = metrics.get(key)
     base = base_of(key)
     if value is not None or base not in METRICS or not METRICS[base].derived:
@@ -208,9 +208,9 @@ def count_of(metrics: Mapping[str, int], key: str) -> int | None:
 
 
 def value_of(metrics: Mapping[str, int], key: str) -> Amount | None:
-    """The value of metric ``key`` among stored ``metrics``, derived where it has to be.
+    """Return the value of ``key``, stored or derived, from stored metrics.
 
-    None if it was not measured, and where a ratio is one over nothing.
+    None if it was not measured, or if it is a ratio with denominator 0.
     """
     value = count_of(metrics, key)
     base = base_of(key)
@@ -224,27 +224,27 @@ def value_of(metrics: Mapping[str, int], key: str) -> Amount | None:
 
 
 def measured_value(metrics: Mapping[str, int], key: str) -> Amount | None:
-    """The same of a measurement, which may leave out what there is none of: without processes, communication is 0.
+    """Return the value of ``key`` in a measurement, whose defaults apply: without processes, communication is 0.
 
-    ``key`` may leave out the name of the machine, since a measurement is made on one.
+    ``key`` need not name the machine, because a measurement is made on one machine.
     """
     value = value_of(metrics, measured_key(metrics, key))
     return METRICS[key].absent if value is None and key in METRICS else value
 
 
 def measured_key(metrics: Iterable[str], key: str) -> str:
-    """``key`` with the name of the machine that measured, where it asks for that without naming one."""
+    """Return ``key`` with the name of the measuring machine added, if the metric has one and ``key`` does not."""
     if key not in METRICS or METRICS[key].per != "machine":
         return key
     return next((own for own in metrics if base_of(own) == key), key)
 
 
 def is_measured(metrics: Mapping[str, int], key: str) -> bool:
-    """Whether all is there that the value of ``key`` follows from, though a ratio over nothing has no value."""
+    """Return whether all parts of ``key`` were measured. A ratio with denominator 0 is measured but has no value."""
     parts = (*parts_of(key), *_divisors(key)) if base_of(key) in METRICS else ()
     return measured_value(metrics, key) is not None or all(part in metrics for part in parts)
 
 
 def identifying_metrics(metrics: Mapping[str, int]) -> frozenset[tuple[str, int]]:
-    """What of stored ``metrics`` is the same whenever the same model is measured."""
+    """Return the stored metrics that do not depend on a device or machine."""
     return frozenset((key, value) for key, value in metrics.items() if "[" not in key)

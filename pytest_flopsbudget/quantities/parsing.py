@@ -1,4 +1,4 @@
-"""Quantities as people write them ("8.2 GFLOPs", "25.6M", "96 MiB", "1%") and the whole numbers that they mean."""
+"""Parse quantities as people write them, "8.2 GFLOPs", "25.6M", "96 MiB" or "1%", into exact numbers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WORDS: Mapping[Unit, Mapping[str, Fraction | int]] = {
     "FLOPs": {"": 1, "FLOP": 1, "FLOPs": 1, "MAC": 2, "MACs": 2},
     "MACs": {"": 1, "MAC": 1, "MACs": 1, "FLOP": Fraction(1, 2), "FLOPs": Fraction(1, 2)},
 }
-#: Unit of a ratio → the words for what it is over.
+#: Unit of a ratio → the words for its denominator.
 _OVER: Mapping[Unit, tuple[str, ...]] = {"FLOPs/byte": ("byte", "B"), "FLOPs/step": ("step",)}
 _TIMES: Mapping[str, int] = {
     "ns": 1,
@@ -35,7 +35,7 @@ _TIMES: Mapping[str, int] = {
     "s": 10**9,
 }
 
-# Patterns are compiled at first use: most runs of pytest have nothing to parse.
+# The patterns are compiled at first use, because most runs of pytest parse no quantity.
 _NUMBER = (
     r"(?P<sign>[+-]?)"
     r"(?P<digits>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+(?:_[0-9]+)*)"
@@ -43,7 +43,7 @@ _NUMBER = (
     r"\s*(?P<unit>(?![0-9.,_+-]).*)"
 )
 _RATE = r"(?P<prefix>(?i:[kMGTPE]?))(?:FLOPS|(?P<word>(?i:flops?|macs?))(?:/|per)s(?:ec(?:ond)?)?)"
-#: No amount needs more; keeps Python's own limit on the digits of an integer out of sight.
+#: Maximum length of a quantity, so that Python's limit on the digits of an integer is never reached.
 _LONGEST_TEXT = 100
 
 _EXAMPLES: Mapping[Unit, str] = {
@@ -67,36 +67,36 @@ _ALLOWED: Mapping[Unit, str] = {
 
 
 def parse_quantity(value: object, metric: Metric) -> int:
-    """The amount that ``value`` means, in the unit of ``metric``, rounded down.
+    """Parse an amount into a whole number in the unit of ``metric``, rounded down.
 
-    Measured values are whole numbers, so the same ones are within a limit before and after it is rounded down.
+    Measured values are whole numbers, so rounding a limit down does not change which of them are within it.
 
     Args:
         value: a whole number, or text such as "8.2 GFLOPs", "4.1 GMACs" (2 FLOPs each), "1.7G", "25.6M", "8B"
             (billions, of a count only), "25_600_000", "96 MiB" (2^20 bytes each), "96 MB" (10^6) or "3 ms".
-        metric: what it is an amount of. Times are whole nanoseconds, and written with their unit.
+        metric: the metric of the amount. Times are whole nanoseconds, and written with their unit.
 
     Raises:
-        ValueError: it is none, or one of something else. The message does not say where ``value`` stands.
+        ValueError: ``value`` is no such quantity. The message does not say where it was written.
     """
     return math.floor(_parse(value, metric))
 
 
 def parse_ratio(value: object, metric: Metric) -> Fraction:
-    """The ratio that ``value`` means, exactly: 10, 0.5, "10 FLOPs/byte", "1.2k FLOPs/step", "4 MACs/B" (2 FLOPs each).
+    """Parse a ratio exactly: 10, 0.5, "10 FLOPs/byte", "1.2k FLOPs/step", "4 MACs/B" (2 FLOPs each).
 
     Args:
         value: a number, or text.
-        metric: what it is a ratio of: one whose unit is "FLOPs/byte" or "FLOPs/step".
+        metric: a metric whose unit is "FLOPs/byte" or "FLOPs/step".
 
     Raises:
-        ValueError: it is none, or one of something else. The message does not say where ``value`` stands.
+        ValueError: ``value`` is no such quantity. The message does not say where it was written.
     """
     return _parse(value, metric)
 
 
 def is_ratio(metric: Metric) -> bool:
-    """Whether values of ``metric`` are fractions, and not whole numbers."""
+    """Return whether values of ``metric`` are fractions instead of whole numbers."""
     return metric.unit in _OVER
 
 
@@ -105,15 +105,15 @@ def _parse(value: object, metric: Metric) -> Fraction:
         return _parse_text(value, metric)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(_no_amount(value, metric))
-    # By its digits: 0.1 is a tenth where somebody wrote it, and not the float next to it.
+    # repr() gives the digits as written: 0.1 is one tenth, not the nearest float.
     return _plain(Fraction(repr(value)) if isinstance(value, float) else Fraction(value), value, metric)
 
 
 def parse_percent(value: object) -> Fraction:
-    """The share that text such as "1%" or "0.5 %" means: 1/100, 1/200.
+    """Parse a percentage: "1%" is 1/100, "0.5 %" is 1/200.
 
     Raises:
-        ValueError: not a percentage of zero or more. The message does not say where ``value`` stands.
+        ValueError: not a percentage of zero or more. The message does not say where ``value`` was written.
     """
     read = read_number(value) if isinstance(value, str) else None
     if read is None or read.unit != "%" or "," in read.digits or read.number < 0:
@@ -122,15 +122,15 @@ def parse_percent(value: object) -> Fraction:
 
 
 def parse_tolerance(value: object, metric: Metric) -> Tolerance:
-    """The growth of ``metric`` that ``value`` allows.
+    """Parse a tolerance of ``metric``.
 
     Args:
         value: a share of the baseline's value ("1%"), an amount as ``parse_quantity`` reads it ("5 MFLOPs"), or both in
             a table: ``{relative = "1%", absolute = "5 MFLOPs"}``.
-        metric: what may grow.
+        metric: the metric that may grow.
 
     Raises:
-        ValueError: none of these. The message does not say where ``value`` stands.
+        ValueError: none of these. The message does not say where ``value`` was written.
     """
     if isinstance(value, Mapping):
         return _parse_allowances(value, metric)
@@ -143,7 +143,7 @@ def parse_tolerance(value: object, metric: Metric) -> Tolerance:
 
 
 def nearest_spelling(word: str, allowed: Iterable[str]) -> str | None:
-    """The allowed spelling that ``word`` most likely stands for, if any is near; case and dashes count least."""
+    """Return the allowed spelling that is most similar to ``word``, or None; case and dashes matter least."""
     spellings = list(allowed)
     alike = [spelling for spelling in spellings if _folded(spelling) == _folded(word)]
     return next(iter(alike or difflib.get_close_matches(word, spellings, n=1, cutoff=0.5)), None)
@@ -154,7 +154,7 @@ def _folded(word: str) -> str:
 
 
 def quote_value(value: object) -> str:
-    """``value`` as messages show it: as Python writes it, and not at any length."""
+    """Return ``value`` for a message: its repr, shortened if it is long."""
     text = repr(value)
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
@@ -188,17 +188,17 @@ def _parse_text(text: str, metric: Metric) -> Fraction:
 
 
 class ParsedNumber(NamedTuple):
-    """A number and its unit, as they stand in a text."""
+    """A number and its unit, read from a text."""
 
     number: Fraction
-    #: As it was written, without its sign: "8,178" or "8.2".
+    #: The digits as written, without the sign: "8,178" or "8.2".
     digits: str
-    #: Without spaces.
+    #: The unit without spaces.
     unit: str
 
 
 def read_number(text: str) -> ParsedNumber | None:
-    """The number and the unit that ``text`` consists of; None if it is something else."""
+    """Read a text that consists of a number and a unit; return None for any other text."""
     match = re.fullmatch(_NUMBER, text.strip()) if len(text) <= _LONGEST_TEXT else None
     if match is None:
         return None
@@ -208,10 +208,10 @@ def read_number(text: str) -> ParsedNumber | None:
 
 
 def refuse_decimal_comma(text: str, read: ParsedNumber, factor: Fraction | int) -> None:
-    """Half of the world writes a decimal comma: 8,178 GFLOPs may be a thousand times less than it seems.
+    """Refuse a comma that may be a decimal comma: "8,178 GFLOPs" could mean 8178 or 8.178.
 
     Raises:
-        ValueError: ``read`` has a comma that may be one. The message does not say where ``text`` stands.
+        ValueError: ``read`` has such a comma. The message does not say where ``text`` was written.
     """
     if "," in read.digits and factor >= DECIMAL_FACTORS["k"]:
         plain, decimal = (read.digits.replace(",", point) for point in ("", "."))
@@ -221,7 +221,7 @@ def refuse_decimal_comma(text: str, read: ParsedNumber, factor: Fraction | int) 
 
 
 def _plain(number: Fraction, value: object, metric: Metric) -> Fraction:
-    """``number``, refused where it cannot be an amount by itself."""
+    """Return a number that has no unit; raise ValueError if it needs one or is negative."""
     if number < 0:
         raise ValueError(f"{quote_value(value)} is negative; write zero or more, like {_EXAMPLES[metric.unit]}")
     if metric.unit == "ns" and number != 0:
@@ -233,7 +233,7 @@ def _plain(number: Fraction, value: object, metric: Metric) -> Fraction:
 
 @functools.cache
 def _factors(metric: Metric) -> Mapping[str, Fraction | int]:
-    """Every unit in which amounts of ``metric`` may be written → how much of the metric's own unit it is."""
+    """Return the units in which ``metric`` may be written, each with its factor to the metric's unit."""
     if metric.unit == "bytes":
         factors = DECIMAL_FACTORS | BINARY_FACTORS
         return {**{f"{prefix}B": factor for prefix, factor in factors.items()}, "byte": 1, "bytes": 1}
@@ -253,7 +253,7 @@ def _factors(metric: Metric) -> Mapping[str, Fraction | int]:
 
 
 def _unit_problem(read: ParsedNumber, metric: Metric) -> str:
-    """What follows the name of a value whose unit cannot be read."""
+    """Return the end of the message about a value whose unit is not allowed."""
     amount, unit = read.digits.replace(",", ""), read.unit
     rate = re.fullmatch(_RATE, unit)
     if rate and metric.unit in _WORDS:

@@ -1,4 +1,4 @@
-"""Speeds as data sheets write them ("312 TFLOP/s", "1555 GB/s") and the whole numbers a second that they mean."""
+"""Parse speeds as data sheets write them, "312 TFLOP/s" or "1555 GB/s", into whole numbers per second."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Speed = Literal["FLOP/s", "B/s"]
 
-#: What is done a second → how many FLOPs, or operations on integers, it is: a multiply-accumulate is two.
+#: Unit → FLOPs, or operations on integers; a multiply-accumulate is two.
 _WORK: Mapping[str, int] = {
     "FLOP/s": 1,
     "FLOPs/s": 1,
@@ -34,7 +34,7 @@ _WORK: Mapping[str, int] = {
     "": 1,
 }
 _FACTORS: Mapping[Speed, Mapping[str, int]] = {
-    # A prefix alone will do, "19.5T", but a bare number will not.
+    # A prefix alone is enough, "19.5T"; a number without a prefix is not.
     "FLOP/s": {
         f"{prefix}{word}": factor * size
         for word, size in _WORK.items()
@@ -51,16 +51,16 @@ _ALLOWED: Mapping[Speed, str] = {
 
 
 def parse_rate(value: object, speed: Speed) -> int:
-    """The speed that ``value`` means, in whole FLOPs (or operations on integers) or bytes a second.
+    """Parse a speed into whole FLOPs (or operations on integers) or bytes per second.
 
-    It is rounded up, so that a time that is worked out with it stays a lower bound.
+    The result is rounded up, so that a time computed from it remains a lower bound.
 
     Args:
         value: text: "312 TFLOP/s", "312 TFLOPS", "19.5T", "26 TOPS", "13 TMAC/s" (2 each); "1555 GB/s", "1.5 TiB/s".
-        speed: what it is a speed of, "FLOP/s" or "B/s".
+        speed: the unit of the result, "FLOP/s" or "B/s".
 
     Raises:
-        ValueError: it is none, or one of something else. The message does not say where ``value`` stands.
+        ValueError: the value is no speed, or has another unit. The message does not say where ``value`` was written.
     """
     read = read_number(value) if isinstance(value, str) else None
     if not isinstance(value, str) or read is None:
@@ -75,7 +75,7 @@ def parse_rate(value: object, speed: Speed) -> int:
 
 
 def _unit_problem(read: ParsedNumber, speed: Speed) -> str:
-    """What follows the name of a value whose unit cannot be read."""
+    """Return the end of the message about a value whose unit is not allowed."""
     other: Speed = "B/s" if speed == "FLOP/s" else "FLOP/s"
     if not read.unit:
         return f" has no unit; write {_EXAMPLES[speed]}"

@@ -1,1 +1,1 @@
-"""Plain data and the rules on it: measurements, limits, baselines, differences. Needs neither torch nor pytest."""
+"""Plain data and the rules on it: measurements, limits, comparisons, differences. No torch, no pytest, no disk."""

@@ -1,4 +1,4 @@
-"""Two sets of measurements → which are new, gone, renamed, dearer, cheaper."""
+"""Compare two sets of measurements: which are new, removed, renamed, regressed or improved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_flopsbudget.results.renames import find_renames
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-#: "changed": the costs are the same, the inputs or the run are not. In the order in which they are shown.
+#: In the order in which they are shown. "changed": the costs are equal, but the inputs or the execution differ.
 ChangeKind = Literal["regressed", "improved", "changed", "new", "removed", "renamed", "unchanged"]
 
 
@@ -24,35 +24,35 @@ class Key(NamedTuple):
     """One measurement of one test."""
 
     nodeid: str
-    #: Its name within its test.
+    #: The measurement's name within its test.
     name: str
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one measurement."""
+    """The change of one measurement."""
 
     kind: ChangeKind
-    #: What it is called now, or was if it is gone.
+    #: The current key, or the last one if the measurement was removed.
     key: Key
-    #: What a renamed one was called.
+    #: The old key of a renamed measurement.
     old_key: Key | None = None
-    #: None where it is new.
+    #: None if the measurement is new.
     old: Complexity | None
-    #: None where it is gone.
+    #: None if the measurement was removed.
     new: Complexity | None
     comparison: Comparison | None = None
-    #: Through what the metrics changed, for those whose modules tell something that no other's tell.
+    #: The modules and operators through which the metrics changed; metrics that follow another one are left out.
     diffs: tuple[Diff, ...] = ()
 
 
 def changes(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> list[Change]:
-    """Hold two sets of measurements against each other, without any tolerance.
+    """Compare two sets of measurements, without any tolerance.
 
-    A test that is on one side only is taken to be one on the other side under another name where it costs the same, or
-    where it is the only one of its name and its file is another.
+    A test on one side only counts as renamed if a test on the other side costs the same, or if a single test of the
+    same name is in another file.
 
     Returns:
-        One a measurement, by kind and node id.
+        One change for each measurement, sorted by kind and node id.
     """
     old_tests, new_tests = _by_test(old), _by_test(new)
     gone = {nodeid: entries for nodeid, entries in old_tests.items() if nodeid not in new_tests}
@@ -102,7 +102,7 @@ def _kind(comparison: Comparison) -> ChangeKind:
 
 
 def _moves(gone: Iterable[str], come: Iterable[str]) -> dict[str, str]:
-    """Old node id → new node id, of tests whose name is one test's on either side."""
+    """Return old node id → new node id for test names that one test has on each side."""
     sides: list[dict[str, list[str]]] = []
     for nodeids in (gone, come):
         by_name: defaultdict[str, list[str]] = defaultdict(list)
@@ -121,5 +121,5 @@ def _by_test(entries: Mapping[Key, Complexity]) -> Mapping[str, Mapping[str, Com
 
 
 def differing(found: Iterable[Change]) -> list[Change]:
-    """Those that say something."""
+    """Return the changes that are not "unchanged"."""
     return [change for change in found if change.kind != "unchanged"]

@@ -1,4 +1,4 @@
-"""One measurement held against what was accepted before."""
+"""Compare one measurement with its baseline."""
 
 from __future__ import annotations
 
@@ -28,49 +28,49 @@ Status = Literal["new", "unchanged", "regressed", "improved", "within"]
 
 
 class MetricChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A metric whose value is no longer that of the baseline."""
+    """A metric whose value differs from the baseline's."""
 
     metric: str
     old: int
     new: int
-    #: False where it grew beyond its tolerance.
+    #: False if it grew beyond its tolerance.
     allowed: bool
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measurement held against its baseline. Plain data, fit to travel between processes."""
+    """The comparison of one measurement with its baseline. Plain data, which can be sent to other processes."""
 
-    #: "regressed": a metric grew beyond its tolerance; "within": some grew, none of them beyond; "improved": none grew,
-    #: some shrank; "new": there is no baseline.
+    #: "regressed": a metric grew beyond its tolerance. "within": metrics grew, but within their tolerance. "improved":
+    #: no metric grew and some shrank. "new": there is no baseline.
     status: Status
     #: The metrics that changed, in the order in which tables show them.
     changes: tuple[MetricChange, ...] = ()
-    #: Stored metrics that changed as parts of one that is judged in their place: of time, compute_time and others.
+    #: Stored metrics that are judged only as parts of another: compute_time is judged as a part of time.
     parts: tuple[MetricChange, ...] = ()
-    #: Measured latencies that differ from the baseline's by no more than their tolerance, which is not told.
+    #: Latencies that differ from the baseline's by no more than their tolerance; no change is reported for them.
     steady: tuple[str, ...] = ()
-    #: The old and the new signature, where they differ: then the costs differ for that reason too.
+    #: The old and the new input signature if they differ, which changes the costs too.
     inputs_changed: tuple[tuple[str, ...], tuple[str, ...]] | None = None
-    #: How the model ran, old and new, where that differs.
+    #: How the model ran, old and new, if that differs.
     execution_changed: tuple[Execution, Execution] | None = None
-    #: Whether the backward pass was in the numbers, old and new, where that differs.
+    #: Whether the backward pass was counted, old and new, if that differs.
     backward_changed: tuple[bool, bool] | None = None
-    #: Metrics in the baseline that were not measured now, of those that every run measures.
+    #: Metrics of the baseline that every run should measure but this one did not.
     vanished: tuple[str, ...] = ()
 
 
 def compare(old: Complexity | None, new: Complexity, tolerance: Mapping[str, Tolerance]) -> Comparison:
-    """Hold a measurement against its baseline.
+    """Compare a measurement with its baseline.
 
     Args:
         old: The baseline; None if there is none.
         new: The measurement.
-        tolerance: Metric key, without names of devices or machines → the growth that passes; none passes for a metric
-            that is not among them, but for a latency the default one. Parts of a time are held by that of `time`.
+        tolerance: Metric key, without names of devices or machines → the growth that passes. A metric that is
+            not listed may not grow; a latency has a default tolerance. The parts of a time use that of `time`.
     """
     if old is None:
         return Comparison(status="new")
-    # Of most measurements nothing changed, and there are thousands.
+    # Fast path: most measurements are unchanged, and there may be thousands.
     same = old.metrics == new.metrics
     both = set() if same else old.metrics.keys() & new.metrics.keys()
     parts = {key for key in both if base_of(key) in _PARTS}
@@ -97,9 +97,9 @@ def compare(old: Complexity | None, new: Complexity, tolerance: Mapping[str, Tol
 
 
 def before(comparison: Comparison, metrics: Mapping[str, int]) -> dict[str, int]:
-    """The stored metrics of the baseline, of those that were measured again as ``metrics``; none where it is new.
+    """Return the baseline's values of the metrics that were measured again; an empty dict without a baseline.
 
-    A latency that is told to be unchanged is the same within its tolerance.
+    For a latency within its tolerance, the new value stands in for the old one.
     """
     if comparison.status == "new":
         return {}
@@ -119,7 +119,7 @@ def _changes(
             continue
         base = base_of(key)
         if base == "latency":
-            # What is measured with a clock is never twice the same: within its tolerance, it has not changed.
+            # Two timings are never equal: a latency within its tolerance counts as unchanged.
             own = tolerance.get(base, LATENCY_TOLERANCE)
             if not own.allows(min(before, after), max(before, after)):
                 yield MetricChange(key, before, after, after < before)
@@ -137,11 +137,10 @@ def _status(changes: Iterable[MetricChange]) -> Status:
 
 
 def tightens(comparison: Comparison) -> bool:
-    """Whether a baseline is tightened by what it was compared with: nothing grew, and the same was measured.
+    """Return whether the measurement tightens its baseline: no metric grew, and the same was measured.
 
-    It is decided for the whole entry, not metric by metric: an entry holds the modules and operators of one
-    measurement, and a mixture of two would be those of a model that never was. Another input, or fewer metrics, is no
-    improvement.
+    The whole entry is accepted or none of it: a mixture of two measurements would describe a model that never existed.
+    Other inputs or fewer metrics are no improvement.
     """
     another = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
     return comparison.status == "improved" and not another and not comparison.vanished

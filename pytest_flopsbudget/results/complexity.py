@@ -1,4 +1,4 @@
-"""What a measurement found: totals, the tree of modules, the operators, and what could not be counted."""
+"""The result of a measurement: totals, modules, operators, phases, and operators that could not be counted."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ Execution = Literal["shapes", "real", "watched"]
 PhaseName = Literal["forward", "backward", "optimizer"]
 PHASES: tuple[PhaseName, ...] = get_args(PhaseName)
 
-#: Nothing is measured below zero.
+#: Measured values are never negative.
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that has values of metrics."""
+    """An object with values of metrics."""
 
-    #: Stored metric key → value. A key that is absent was not measured.
+    #: Stored metric key → value. A missing key was not measured.
     metrics: dict[str, Count]
 
     def value(self, key: str) -> Amount:
-        """The value of metric ``key``: a whole number, or a fraction of a ratio.
+        """Return the value of a metric: a whole number, or a fraction for a ratio.
 
         Args:
             key: as in limits; "time[A100]" for one device, "latency" for the machine that measured.
 
         Raises:
-            KeyError: no such metric, it was not measured, or it is a ratio over nothing.
+            KeyError: no such metric, it was not measured, or it is a ratio with denominator 0.
         """
         value = measured_value(self.metrics, key)
         if value is not None:
@@ -65,7 +65,7 @@ class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     @property
     def recomputed_flops(self) -> int:
-        """Of `flops`, what the backward pass computed again, as activation checkpointing has it."""
+        """The part of `flops` that the backward pass computed again because of activation checkpointing."""
         return self._count("recomputed_flops")
 
     @property
@@ -130,11 +130,11 @@ class _Parametrized(_Measured, frozen=True, kw_only=True):
 
 
 class Module(_Parametrized, frozen=True, kw_only=True):
-    """One module of the tree; its metrics hold everything below it too."""
+    """One module of the tree; its metrics include all modules below it."""
 
     #: The class's name: "Conv2d".
     type: str
-    #: What its size hangs on, in ASCII: "512->512, 3x3, stride 2x2"; empty where nothing is known.
+    #: The settings that determine its size, in ASCII: "512->512, 3x3, stride 2x2"; empty if unknown.
     shape: str = ""
     #: How often its ``forward`` was called.
     calls: Count = 0
@@ -147,39 +147,39 @@ class Operator(_Measured, frozen=True, kw_only=True):
 
 
 class Phase(_Measured, frozen=True, kw_only=True):
-    """The work of one phase: of the forward pass with losses and all else, of the backward pass, of optimizers."""
+    """The work of one phase: the forward pass with losses, the backward pass, or the optimizer."""
 
 
 class UnknownOperator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An operator that no formula covers: its work is missing from the totals."""
 
     calls: Count
-    #: Paths of the modules it ran in, sorted; "" is the model itself.
+    #: Sorted paths of the modules that ran it; "" is the model itself.
     modules: tuple[str, ...] = ()
 
 
 class MemoryAtPeak(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was alive when most bytes were; all amounts are bytes."""
+    """The bytes that were alive at the peak of memory, by kind."""
 
-    #: All of the kinds together: `peak_memory`.
+    #: The sum of all kinds: `peak_memory`.
     total: Count
-    #: The operator that ran then: "aten.convolution".
+    #: The operator that ran at the peak: "aten.convolution".
     operator: str
-    #: Path of the module that it ran in; "" is the model itself.
+    #: Path of the module that ran the operator; "" is the model itself.
     module: str
-    #: What the model learns, once for all that share it.
+    #: Parameters; a shared one counts once.
     parameters: Count = 0
-    #: What else the model keeps.
+    #: Buffers of the model.
     buffers: Count = 0
-    #: What it was handed.
+    #: Inputs of the model.
     inputs: Count = 0
     #: Gradients of parameters.
     gradients: Count = 0
-    #: What optimizers keep.
+    #: State of optimizers.
     optimizer_state: Count = 0
-    #: What was made on the way and is still needed.
+    #: Intermediate results that are still needed.
     activations: Count = 0
-    #: What the operator itself held for as long as it ran.
+    #: Memory that the operator holds only while it runs.
     temporaries: Count = 0
 
 
@@ -196,9 +196,9 @@ MEMORY_KINDS: tuple[str, ...] = (
 
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long the model took for real on the machine at hand; all times are nanoseconds."""
+    """The measured time of the model on this machine; all times are nanoseconds."""
 
-    #: What the machine is called: of its processor or its GPU.
+    #: The name of the machine: of its processor or its GPU.
     machine: str
     #: Half of the runs took at most as long.
     median_ns: Count
@@ -208,11 +208,11 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     q3_ns: Count
     #: How many runs were timed.
     runs: Count
-    #: How many threads each of them had.
+    #: How many threads each run had.
     threads: Count
-    #: The least time that the roofline allows on this machine, over the median; null where the machine is not known.
+    #: The minimum time by the roofline model of this machine, over the median; null if the machine is unknown.
     share_of_roofline: float | None = None
-    #: FLOPs of products a second, over the machine's rate of them; null likewise. "Model FLOPs utilization".
+    #: Model FLOPs utilization: `flops` per second, over the machine's peak rate; null if the machine is unknown.
     mfu: float | None = None
 
     @property
@@ -222,30 +222,30 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Complexity(_Parametrized, frozen=True, kw_only=True):
-    """What one run of a model costs. Plain data: needs neither torch nor pytest."""
+    """The costs of one run of a model. Plain data: needs neither torch nor pytest."""
 
     #: Class name of the model, or the name of the function measured.
     model: str
     #: The inputs' signature, one entry a tensor: "float32[1, 3, 224, 224]", "attention_mask=int64[1, 128]".
     inputs: tuple[str, ...]
-    #: "shapes" where nothing was computed; "real" where the model had to run on data, on which the count may then hang;
-    #: "watched" where the test ran it itself.
+    #: "shapes": nothing was computed. "real": the model had to run on data, on which the counts may depend. "watched":
+    #: the test itself ran the model.
     execution: Execution
-    #: Whether the backward pass is in the numbers.
+    #: Whether the backward pass is counted.
     backward: bool = False
     #: Path → module, "" for the model itself, in the model's own order.
     modules: dict[str, Module]
     #: Operator ("aten.mm") → its calls and metrics, for those that do arithmetic or pass bytes to other processes.
     operators: dict[str, Operator] = {}
-    #: Operator → where it ran, for those that no formula covers.
+    #: Operator → its calls and modules, for operators that no formula covers.
     unknown_operators: dict[str, UnknownOperator] = {}
-    #: "forward", "backward", "optimizer" → the work of each; empty where all is forward work.
+    #: "forward", "backward", "optimizer" → the work of each phase; empty if all work is forward.
     phases: dict[PhaseName, Phase] = {}
-    #: What was alive at the peak of memory; null where that was not followed.
+    #: The bytes alive at the peak of memory; null if memory was not followed.
     memory_at_peak: MemoryAtPeak | None = None
-    #: How long the model took for real; null where it was not timed. Files call it "latency", and nest it.
+    #: The measured time; null if it was not requested. Files call it "latency".
     timing: Latency | None = msgspec.field(name="latency", default=None)
-    #: What else a reader of the numbers should know, a sentence each.
+    #: Further notes on the numbers, one sentence each.
     notes: tuple[str, ...] = ()
 
     @property
@@ -269,19 +269,19 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
 
     @property
     def runs_model(self) -> bool:
-        """Whether a module was called, or something computed that a model is made of."""
+        """Whether a module was called, or work was counted that models do."""
         called = any(module.calls for module in self.modules.values() if module.type != "function")
         return called or bool(self.unknown_operators) or bool(self.metrics.get("flops"))
 
     def work_of(self, phase: str) -> dict[str, int] | None:
-        """The metrics of a phase's work; None where nothing ran in it."""
+        """Return the metrics of a phase; None if nothing ran in it."""
         if not self.phases and phase == "forward":
             return self.metrics
         metrics = next((part.metrics for name, part in self.phases.items() if name == phase), None)
         return metrics if metrics and (phase == "forward" or any(metrics.values())) else None
 
     def __getitem__(self, path: str) -> Module:
-        """The module at ``path``, as in ``dict(model.named_modules())``.
+        """Return the module at ``path``, a key of ``dict(model.named_modules())``.
 
         Raises:
             KeyError: no such module; the message lists near names.

@@ -1,4 +1,4 @@
-"""Two complexities → what grew: which modules, which operators, and from what to what."""
+"""Compare two complexities: which modules and operators changed, and by how much."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ if TYPE_CHECKING:
 
 Kind = Literal["changed", "added", "removed", "renamed"]
 
-#: Bytes follow the parameters: where those grew, a second list of the same modules says nothing new.
+#: Metric → the metric that it follows: if both change, a second list of the same modules says nothing new.
 _FOLLOWS = {"param_bytes": "params", "trainable_params": "params", "macs": "flops"}
 
 _Segments = tuple[tuple[str, ...], ...]
 
 
 class ModuleSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A module as it was before the change, or as it is after."""
+    """A module before or after the change."""
 
     type: str
     shape: str
     calls: int
-    #: The metric's value that the change is about: for a changed module its own, without what is below it; for a
-    #: renamed one with everything below it; for an added or removed one with what is below it and was not moved.
+    #: The metric's value. For a changed module: its self value, without the modules below it. For a renamed one: its
+    #: total. For an added or removed one: its total without the modules that moved.
     value: int
 
 
 class ModuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One module, or several equal siblings, whose cost changed or moved."""
+    """A change of one module, or the equal change of several equal siblings."""
 
-    #: Where it is now, or was if it is removed, as in folded paths: "layers.{0-31}.mlp".
+    #: The new path, or the old one if it was removed; siblings are folded: "layers.{0-31}.mlp".
     path: str
-    #: What became of it.
+    #: The kind of the change.
     kind: Kind
-    #: Where a renamed module was; empty for the others.
+    #: The old path of a renamed module; otherwise empty.
     old_path: str = ""
-    #: How many modules the path stands for.
+    #: The number of modules that the path covers.
     count: int = 1
-    #: The metric's growth, over all of them.
+    #: The growth of the metric, summed over these modules.
     change: int
-    #: Each of them before; None where they are added.
+    #: Each module before; None if added.
     old: ModuleSnapshot | None
-    #: Each of them after; None where they are removed.
+    #: Each module after; None if removed.
     new: ModuleSnapshot | None
 
 
@@ -66,25 +66,24 @@ class OperatorChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Diff(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How one metric's value changed, and through what. Both lists begin with the largest change."""
+    """How one metric changed, by module and by operator. Both lists begin with the largest change."""
 
     metric: str
     old: int
     new: int
-    #: Of a metric that adds up, the changes add up to the whole one.
+    #: If the metric adds up, these changes add up to the total change.
     modules: tuple[ModuleChange, ...]
-    #: Of a metric that operators have.
+    #: Empty if operators do not have the metric.
     operators: tuple[OperatorChange, ...]
-    #: The old and the new signature of the inputs, where they differ.
+    #: The old and the new input signature if they differ.
     inputs_changed: tuple[tuple[str, ...], tuple[str, ...]] | None
 
 
 def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
-    """Say through which modules and operators a metric's value changed.
+    """Find the modules and operators through which a metric's value changed.
 
-    A module is told if its own part changed: its total without that of the modules below it. Of what was added or
-    removed, the topmost module is told; what was removed in one place and added in another as it was is told as
-    renamed.
+    A module is listed if its self value changed: its total without the modules below it. If a subtree was added or
+    removed, its topmost module is listed. An equal subtree removed in one place and added in another is renamed.
 
     Args:
         old: The complexity before.
@@ -112,17 +111,17 @@ def _total(complexity: Complexity, metric: str) -> int:
 
 
 def metrics_to_show(metrics: Collection[str]) -> list[str]:
-    """Those of ``metrics`` whose lists of modules say something that no other's says."""
+    """Return the metrics to list, sorted; a metric that follows another listed one is left out."""
     return [metric for metric in sort_metrics(metrics) if _FOLLOWS.get(metric) not in metrics]
 
 
 def self_values(modules: Mapping[str, Module], metric: str) -> dict[str, int]:
-    """Path → the part of the metric's value that does not come from the modules below it."""
+    """Return path → the self value of the metric, without the modules below."""
     return _Tree(modules, metric).self_values(metric)
 
 
 def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:
-    """What differs between two shapes: their parts that do or, where the numbers of parts differ, both as they are.
+    """Return the parts in which two shapes differ; both whole shapes if they have different numbers of parts.
 
     "512->512, 3x3" and "512->512, 5x5" give "3x3" and "5x5".
     """
@@ -134,7 +133,7 @@ def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:
 
 
 class _Tree:
-    """The modules of one side, with one metric's values."""
+    """The modules before or after, with the values of one metric."""
 
     def __init__(self, modules: Mapping[str, Module], metric: str) -> None:
         self.modules = modules
@@ -146,7 +145,7 @@ class _Tree:
         return ModuleSnapshot(module.type, module.shape, module.calls, value)
 
     def self_values(self, metric: str) -> dict[str, int]:
-        """Path → the part of its value that does not come from the modules below it."""
+        """Return path → the value without the modules below."""
         aggregation = metric_of(metric).aggregation
         below = dict.fromkeys(self.modules, 0)
         for path, parent in self.parents.items():
@@ -154,22 +153,22 @@ class _Tree:
                 total = self.totals[path]
                 below[parent] = max(below[parent], total) if aggregation == "peak" else below[parent] + total
         own = {path: total - below[path] for path, total in self.totals.items()}
-        # What two children share counts once in their parent: the rest may seem negative.
+        # Parameters shared by two children count once in the parent, so the difference may be negative.
         return own if aggregation == "sum" else {path: max(0, value) for path, value in own.items()}
 
     def topmost(self, paths: Collection[str]) -> list[str]:
-        """Those of ``paths`` whose parent is not among them."""
+        """Return the paths whose parent is not in ``paths``."""
         return [path for path in paths if self.parents[path] not in paths]
 
 
 class _Change(msgspec.Struct, frozen=True):
-    """A change of one module, without its path: what has to be equal for siblings to be told at once."""
+    """A change of one module without its path. Siblings with equal changes share one line."""
 
     kind: Kind
     change: int
     old: ModuleSnapshot | None
     new: ModuleSnapshot | None
-    #: Of a renamed module: how many segments its paths have in common, and the other segments of the old one.
+    #: For a renamed module: the number of leading segments that both paths share, and the rest of the old path.
     common: int = 0
     old_rest: tuple[str, ...] = ()
 
@@ -180,7 +179,7 @@ def _module_changes(
     if any(modules and not _held(modules, metric) for modules in (old_modules, new_modules)):
         return ()
     old, new = _Tree(old_modules, metric), _Tree(new_modules, metric)
-    # Dicts, since they keep their order.
+    # Dicts, because they keep the order of the modules.
     removed = {path: old.totals[path] for path in old.modules if path not in new.modules}
     added = {path: new.totals[path] for path in new.modules if path not in old.modules}
     moves = _moves(old, new, removed, added)
@@ -219,13 +218,13 @@ def _renamed(old: _Tree, new: _Tree, source: str, path: str) -> _Change:
 def _unmatched(
     tree: _Tree, kind: Literal["added", "removed"], totals: Mapping[str, int], moved: Collection[str]
 ) -> Iterator[tuple[str, _Change]]:
-    """The topmost modules of ``totals``, less what was moved out of them or into them."""
+    """Yield the topmost modules of ``totals``, without the values of the modules that moved out or in."""
     rest = {path: totals[path] for path in tree.topmost(totals)}
     for path in moved:
         top = next(up for up in (path, *_above(path)) if up in rest)
         rest[top] -= totals[path]
     for path, value in rest.items():
-        # Less than nothing can be left where modules share parameters.
+        # The rest can be negative if modules share parameters.
         if value <= 0:
             continue
         side = tree.snapshot(path, value)
@@ -233,15 +232,15 @@ def _unmatched(
 
 
 def _moves(old: _Tree, new: _Tree, removed: Mapping[str, int], added: Mapping[str, int]) -> dict[str, str]:
-    """Old path → new path of the removed subtrees that were added elsewhere as they were.
+    """Return old path → new path of removed subtrees for which an equal one was added elsewhere.
 
-    The new one is looked for beside the old one first, then under its name anywhere, then anywhere; and the dearest
-    subtrees first, hence whole ones before their parts.
+    Look for the new path beside the old one first, then under the same name anywhere, then anywhere. The most expensive
+    subtrees come first, so whole subtrees before their parts.
     """
     if not removed or not added:
         return {}
     known: dict[object, int] = {}
-    # A baseline may lack what is measured by now, or asked for by now.
+    # A baseline may lack metrics that are measured or requested only now.
     both = _keys(old.modules) & _keys(new.modules)
     old_identities, new_identities = (identities(_with_only(tree.modules, both), known) for tree in (old, new))
     sources = sorted((path for path in removed if removed[path]), key=natural_key)
@@ -285,7 +284,7 @@ _LIKENESSES: tuple[Callable[[str], str], ...] = (
 
 
 class _Claims:
-    """Subtrees that have moved: none of them, of what is in them or around them can move again."""
+    """Subtrees that have moved. No module in them or above them can move again."""
 
     def __init__(self) -> None:
         self._tops: set[str] = set()
@@ -300,8 +299,8 @@ class _Claims:
 
 
 def _folded(changes: Sequence[tuple[str, _Change]]) -> list[ModuleChange]:
-    """Tell equal changes of number-named siblings at once; each stands where its first one stood."""
-    # A path is a tuple of segments, a segment the tuple of names that it stands for.
+    """Merge equal changes of siblings named by numbers; each keeps the position of the first sibling."""
+    # A path is a tuple of segments; a segment is the tuple of the names that it covers.
     rows: list[tuple[_Segments, _Change]] = [
         (tuple((name,) for name in path.split(".")), change) for path, change in changes
     ]
@@ -350,14 +349,14 @@ def _operator_changes(old: Complexity, new: Complexity, metric: str) -> tuple[Op
             old=values[0] or 0,
             new=values[1] or 0,
         )
-        # Operators have no parameters: of such a metric there is nothing to tell.
+        # Operators have no parameters, so such a metric has no change to list.
         if values != [None, None] and (change.old, change.old_calls) != (change.new, change.new_calls):
             changes.append(change)
     return tuple(sorted(changes, key=lambda change: -abs(change.new - change.old)))
 
 
 def _above(path: str) -> Iterator[str]:
-    """The paths of all that contain ``path``, nearest first."""
+    """Yield the paths of all modules that contain ``path``, nearest first."""
     while path:
         path = path.rpartition(".")[0]
         yield path

@@ -1,4 +1,4 @@
-"""Equal siblings as one line: ``layers.{0-125}.mlp`` instead of 126 paths, and back again.
+"""Fold equal siblings into one line: ``layers.{0-125}.mlp`` instead of 126 paths, and back again.
 
 Siblings whose names are numbers (the members of a ``Sequential`` or ``ModuleList``) and whose whole subtrees are equal
 share one segment in braces: ``{0-125}``, ``{0-4,6-125}``, ``{1,3}``. A name that itself begins with a brace or a
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 #: A number as Python writes it: "01" is another name than "1". 18 digits count more than any list can hold.
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _DIGITS = re.compile(r"([0-9]+)")
-#: A slip of the finger in a range must not eat the memory: the largest models have some ten thousand modules.
+#: A typing error in a range must not exhaust the memory; the largest models have about ten thousand modules.
 _MAX_MODULES = 1_000_000
 
 
 class _Node:
-    """A place in the tree, with a module or only with something below it."""
+    """A node of the tree, with a module or only with children."""
 
     __slots__ = ("children", "identity", "module", "rows")
 
     def __init__(self) -> None:
         self.module: Module | None = None
         self.children: dict[str, _Node] = {}
-        #: The children as they are written: (segment, the child that stands for all of them).
+        #: The children as written: (segment, one of the equal children).
         self.rows: Sequence[tuple[str, _Node]] = ()
         #: Equal for equal subtrees.
         self.identity = -1
@@ -51,7 +51,7 @@ def fold(modules: Mapping[str, Module]) -> dict[str, Module]:
         modules: Path → module, in any order.
 
     Returns:
-        Folded path → the module that each of them equals, in natural order of the paths.
+        Folded path → the module at each of these paths, in natural order of the paths.
     """
     nodes, _ = _tree(modules)
     _identify(nodes, {})
@@ -69,10 +69,10 @@ _OF_A_RUN = frozenset(key for key, metric in METRICS.items() if metric.aggregati
 
 
 def without_peaks(modules: dict[str, Module]) -> dict[str, Module]:
-    """The modules without their highest points, which hang on what was alive around them.
+    """Return the modules without the metrics that depend on the rest of the run.
 
-    Equal siblings reach different ones: of a training step, each layer adds what it keeps for the backward pass. What
-    is of the whole model goes too, which some hold of the module that is the model.
+    Peaks are left out, because equal siblings have different ones: in a training step each layer adds what it keeps for
+    the backward pass. Metrics of the whole model, which the root module may have, are left out too.
     """
     if not any(_OF_A_RUN & module.metrics.keys() for module in modules.values()):
         return modules
@@ -107,17 +107,17 @@ def unfold(folded: Mapping[str, Module]) -> dict[str, Module]:
 
 
 def natural_key(path: str) -> tuple[object, ...]:
-    """A sort key by which ``layers.2`` comes before ``layers.10``, and a module before what is below it."""
+    """Return a sort key by which ``layers.2`` comes before ``layers.10``, and a module before what is below it."""
     return tuple(map(_segment_key, path.split(".")))
 
 
 def is_number(name: str) -> bool:
-    """Whether siblings of such names may share a segment."""
+    """Return whether siblings with such names may share a segment."""
     return _NUMBER.fullmatch(name) is not None
 
 
 def write_segment(names: Sequence[str]) -> str:
-    """How ``names``, one or several rising numbers, stand in a folded path: "conv1", "7", "{0-4,6}"."""
+    """Write one name, or several rising numbers, as a segment of a folded path: "conv1", "7", "{0-4,6}"."""
     if len(names) == 1:
         return f"\\{names[0]}" if names[0].startswith(("{", "\\")) else names[0]
     return f"{{{','.join(_runs(map(int, names)))}}}"
@@ -128,10 +128,10 @@ def identities(modules: Mapping[str, Module], known: MutableMapping[object, int]
 
     Args:
         modules: Path → module.
-        known: What is numbered already. Trees that are numbered with the same mapping can be compared.
+        known: The numbers given so far. Trees numbered with the same mapping can be compared.
 
     Returns:
-        Path → the number of the subtree that begins there.
+        Path → the number of the subtree at this path.
     """
     nodes, places = _tree(modules)
     _identify(nodes, known)
@@ -139,7 +139,7 @@ def identities(modules: Mapping[str, Module], known: MutableMapping[object, int]
 
 
 def _tree(modules: Mapping[str, Module]) -> tuple[list[_Node], dict[str, _Node]]:
-    """All nodes, parents before their children, and those that ``modules`` name."""
+    """Return all nodes, parents before children, and path → node for the paths of ``modules``."""
     root = _Node()
     nodes = [root]
     places = {}
@@ -157,7 +157,7 @@ def _tree(modules: Mapping[str, Module]) -> tuple[list[_Node], dict[str, _Node]]
 
 
 def _identify(nodes: Sequence[_Node], known: MutableMapping[object, int]) -> None:
-    """Fill in ``rows`` and ``identity``."""
+    """Set ``rows`` and ``identity`` of all nodes."""
     for node in reversed(nodes):
         below: tuple[object, ...] = ()
         if node.children:
@@ -180,13 +180,13 @@ def _content(module: Module | None) -> object:
 @functools.lru_cache(maxsize=4096)
 def _segment_key(name: str) -> tuple[object, str]:
     parts: list[object] = list(_DIGITS.split(name))
-    # Digits compare by length first: int() refuses thousands of them.
+    # Compare digits by length first, because int() refuses thousands of digits.
     parts[1::2] = [(len(digits), digits) for digits in (str(part).lstrip("0") for part in parts[1::2])]
     return tuple(parts), name
 
 
 def _runs(numbers: Iterable[int]) -> list[str]:
-    """Rising numbers as ranges: 0, 1, 2, 5 → "0-2", "5"."""
+    """Write rising numbers as ranges: 0, 1, 2, 5 → "0-2", "5"."""
     runs: list[tuple[int, int]] = []
     for number in numbers:
         if runs and number == runs[-1][1] + 1:
@@ -197,7 +197,7 @@ def _runs(numbers: Iterable[int]) -> list[str]:
 
 
 def _read_segment(written: str) -> Sequence[str]:
-    """The names that one segment of a folded path stands for."""
+    """Return the names that one segment of a folded path covers."""
     if written.startswith("\\"):
         return (written[1:],)
     if not written.startswith("{"):
@@ -212,7 +212,7 @@ def _read_segment(written: str) -> Sequence[str]:
 
 
 def _range(written: str) -> range:
-    """A range from "3" or "0-4"; an empty one if it is neither."""
+    """Read a range such as "3" or "0-4"; return an empty range for anything else."""
     first, dash, last = written.partition("-")
     if not is_number(first) or (dash and not is_number(last)):
         return range(0)

@@ -1,4 +1,4 @@
-"""When a measured latency is fit to be judged, and how one that a baseline holds outlives runs of other machines."""
+"""Decide whether a latency is stable enough to be judged, and keep the latencies of other machines in a baseline."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class NoisyLatency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A latency that was held to no limit and to no baseline, as its runs differ by more than would be judged."""
+    """A latency that is compared with no limit and no baseline, because its runs vary too much."""
 
-    #: "latency[…]", with the machine's name.
+    #: The key with the machine's name: "latency[…]".
     metric: str
     #: Nanoseconds that half of the runs took at most.
     median_ns: int
-    #: Their interquartile range.
+    #: The interquartile range of the runs.
     spread_ns: int
-    #: The largest spread that would have been judged, which is the latency's tolerance.
+    #: The maximum spread that is judged: the tolerance of the latency.
     allowed_ns: int
 
 
 def find_noisy_latency(complexity: Complexity, tolerance: Mapping[str, Tolerance]) -> tuple[NoisyLatency, ...]:
-    """The latency of ``complexity`` where its spread is wider than the tolerance.
+    """Return the latency of ``complexity`` if its spread exceeds the tolerance; otherwise nothing.
 
     Args:
         complexity: the measurement.
@@ -50,16 +50,16 @@ def find_noisy_latency(complexity: Complexity, tolerance: Mapping[str, Tolerance
 
 
 def without_metrics(complexity: Complexity, metrics: Collection[str]) -> Complexity:
-    """``complexity`` as if the ``metrics`` of the whole model had not been measured."""
+    """Return ``complexity`` without the values of ``metrics`` for the whole model."""
     if not metrics:
         return complexity
     return replace(complexity, metrics={key: value for key, value in complexity.metrics.items() if key not in metrics})
 
 
 def keep_latencies(complexity: Complexity, old: Complexity | None) -> Complexity:
-    """``complexity`` with the latencies that ``old`` holds besides.
+    """Return ``complexity`` with the latencies of ``old`` that it does not have.
 
-    They are of other machines, or of this one where it was not measured anew.
+    They are of other machines, or of this one if its latency was not measured again.
     """
     kept = {} if old is None else {key: value for key, value in old.metrics.items() if base_of(key) == "latency"}
     return (

@@ -1,4 +1,4 @@
-"""Limits against measurements: which one holds, what exceeds it, and which says nothing about the model."""
+"""Limits: which apply to a measurement, which are exceeded, and which match nothing in the model."""
 
 from __future__ import annotations
 
@@ -32,49 +32,49 @@ _NEAR_NAMES = 3
 
 
 class Ratio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A ratio as it is written to files, which hold it exactly, in lowest terms."""
+    """An exact ratio in lowest terms, as files store it."""
 
-    #: What is divided.
+    #: The dividend.
     numerator: int
-    #: By what; one or more.
+    #: The divisor, at least 1.
     denominator: Annotated[int, msgspec.Meta(ge=1)]
 
 
 def to_number(amount: int | Ratio) -> Amount:
-    """The number that is written."""
+    """Return the stored amount as a number."""
     return Fraction(amount.numerator, amount.denominator) if isinstance(amount, Ratio) else amount
 
 
 def to_stored(amount: Amount) -> int | Ratio:
-    """The number as it is written."""
+    """Return a number as files store it."""
     return amount if isinstance(amount, int) else Ratio(amount.numerator, amount.denominator)
 
 
 class Limit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """The most that a metric may be, in its own unit, or the least where more is better."""
+    """The maximum of a metric, in its unit; the minimum of a metric of which more is better."""
 
-    #: Null where it is a least value.
+    #: Null if the limit is a minimum.
     maximum: int | None
     #: Where it was written.
     source: str
-    #: Only where more is better.
+    #: The minimum of a metric of which more is better.
     minimum: Ratio | None = None
 
     @property
     def bound(self) -> Amount:
-        """The value that may just be reached."""
+        """The extreme value that is still allowed."""
         return to_number(self.minimum) if self.minimum is not None else self.maximum or 0
 
 
 def make_limit(metric: str, bound: Amount, source: str) -> Limit:
-    """A limit on ``metric``, whose value may just be ``bound``."""
+    """Return a limit on ``metric``; the value ``bound`` itself is allowed."""
     if metric_of(metric).better == "less":
         return Limit(math.floor(bound), source)
     return Limit(None, source, Ratio(bound.numerator, bound.denominator))
 
 
 class EffectiveLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The limits that hold for one measurement, after the closer ones replaced the farther ones."""
+    """The limits of one measurement, after closer budgets have replaced the limits of farther ones."""
 
     #: Metric key → limit of the whole model.
     limits: dict[str, Limit] = {}
@@ -94,24 +94,24 @@ class Violation(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unkn
     limit: int | Ratio
     #: Where the limit was written.
     source: str
-    #: "forward", "backward", "optimizer"; None for all of them together.
+    #: "forward", "backward", "optimizer"; None for all phases together.
     phase: str | None = None
 
     @property
     def excess(self) -> Amount:
-        """By how much it is beyond the limit, in the metric's own unit."""
+        """By how much the value is beyond the limit, in the metric's unit."""
         excess: Amount = to_number(self.measured) - to_number(self.limit)
         return excess if excess > 0 else -excess
 
 
 class Unmeasured(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):
-    """A limit on a metric that the measurement does not hold, so nothing says that it is kept."""
+    """A limit on a metric that was not measured, so that the limit cannot be checked."""
 
     metric: str
     #: The pattern of module paths, as written; None for the whole model.
     module: str | None
     source: str
-    #: The phase that there was none of; None for all of them together.
+    #: The phase that did not run; None for all phases together.
     phase: str | None = None
 
 
@@ -120,7 +120,7 @@ class UnmatchedPattern(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     pattern: str
     source: str
-    #: Module paths that may have been meant, the likeliest first.
+    #: Similar module paths, the most similar first.
     near: tuple[str, ...] = ()
 
 
@@ -134,19 +134,19 @@ class Share(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def used(self) -> Fraction | float:
-        """1 is all of it; a limit of 0 is used up by 0 and exceeded without end by more.
+        """The measured value over the limit; for a minimum, the limit over the measured value.
 
-        Of a least value, it is how much of what was measured the limit takes.
+        For a limit of 0, it is 1 if the measured value is 0 and infinity otherwise.
         """
         measured, limit = to_number(self.measured), to_number(self.limit)
         return _used(measured, limit) if metric_of(self.metric).better == "less" else _used(limit, measured)
 
 
 def merge_budgets(budgets: Sequence[Budget]) -> EffectiveLimits:
-    """The limits that hold where ``budgets`` meet, the closest last: it wins, metric by metric.
+    """Merge budgets, the closest last: for each metric, the closest limit applies.
 
-    FLOPs and MACs are one quantity: a closer limit on either replaces farther ones on both. Times on several devices
-    are several. Limits of modules are compared per pattern, as written; different patterns hold side by side.
+    FLOPs and MACs are one quantity: a closer limit on either replaces farther limits on both. Times on different
+    devices are different quantities. Limits of modules are merged per pattern; limits of different patterns all apply.
     """
     limits: dict[str, Limit] = {}
     modules: dict[str, dict[str, Limit]] = {}
@@ -161,7 +161,7 @@ def merge_budgets(budgets: Sequence[Budget]) -> EffectiveLimits:
 
 
 def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str, Tolerance]:
-    """Metric key → tolerance where ``budgets`` meet, for every metric; the closest is last and wins."""
+    """Return metric key → tolerance for budgets, the closest last: for each metric, the closest tolerance applies."""
     tolerances = dict(settings.tolerance)
     for budget in budgets:
         tolerances.update(budget.tolerance)
@@ -169,7 +169,7 @@ def tolerance_for(budgets: Sequence[Budget], settings: Settings) -> Mapping[str,
 
 
 def check_limits(complexity: Complexity, effective: EffectiveLimits) -> list[Violation | Unmeasured]:
-    """What keeps ``complexity`` from being within its limits: the model, its modules, its phases."""
+    """Return the limits that are exceeded or cannot be checked, for the model, its modules and its phases."""
     return [
         *_check_model(complexity, effective.limits),
         *_check_modules(complexity, effective.modules),
@@ -178,7 +178,7 @@ def check_limits(complexity: Complexity, effective: EffectiveLimits) -> list[Vio
 
 
 def find_unmatched(complexity: Complexity, effective: EffectiveLimits) -> list[UnmatchedPattern]:
-    """The patterns that match no module, once for each place that they are written in."""
+    """Return the patterns that match no module, once for each place where they are written."""
     found = []
     for pattern, limits in effective.modules.items():
         if not _matching(complexity, pattern):
@@ -189,7 +189,7 @@ def find_unmatched(complexity: Complexity, effective: EffectiveLimits) -> list[U
 
 
 def largest_share(complexity: Complexity, effective: EffectiveLimits) -> Share | None:
-    """The limit of the whole model that is used up most; None where none is set on what was measured."""
+    """Return the share of the model's limit that is used most; None if no limit is set on a measured metric."""
     shares = []
     for metric, limit in _in_order(effective.limits):
         measured = measured_value(complexity.metrics, metric)
@@ -202,31 +202,31 @@ def largest_share(complexity: Complexity, effective: EffectiveLimits) -> Share |
 
 
 def name_machine(effective: EffectiveLimits, complexity: Complexity) -> EffectiveLimits:
-    """Put the name of the machine that measured into limits that hold for any machine."""
+    """Return the limits with the name of the measuring machine added to keys without one."""
     limits = {measured_key(complexity.metrics, metric): limit for metric, limit in effective.limits.items()}
     return msgspec.structs.replace(effective, limits=limits)
 
 
 def drop_metrics(effective: EffectiveLimits, metrics: Collection[str]) -> EffectiveLimits:
-    """The limits of the whole model but for those on ``metrics``, and all others."""
+    """Return the limits without those of the whole model on ``metrics``."""
     limits = {metric: limit for metric, limit in effective.limits.items() if metric not in metrics}
     return msgspec.structs.replace(effective, limits=limits)
 
 
 def limited_devices(budgets: Iterable[Budget]) -> tuple[str, ...]:
-    """The devices on whose times ``budgets`` set a limit, sorted: a measurement has to estimate them."""
+    """Return the devices whose times have a limit, sorted; a measurement has to estimate these times."""
     return tuple(devices_in(metric for budget in budgets for metric in _limited(budget)))
 
 
 def limits_latency(budgets: Iterable[Budget]) -> bool:
-    """Whether ``budgets`` limit the latency, so that it has to be measured."""
+    """Return whether a budget limits the latency, so that it has to be measured."""
     return any(base_of(metric) == "latency" for budget in budgets for metric in budget.limits)
 
 
 def asks_for_latency(budgets: Collection[Budget]) -> bool:
-    """Whether the latency has to be measured: where ``budgets`` limit it, or give a tolerance for it by its key.
+    """Return whether the latency has to be measured: a budget limits it or has a tolerance for it.
 
-    The tolerance that the pyproject gives for all measurements does not ask: it is for those that are timed.
+    A tolerance for all measurements in the pyproject does not request timing; it is for those that are timed anyway.
     """
     return limits_latency(budgets) or any("latency" in budget.tolerance for budget in budgets)
 
@@ -305,13 +305,13 @@ def _check_phases(
 
 
 def _matching(complexity: Complexity, pattern: str) -> list[str]:
-    # The model itself has limits of its own; "*" is about what is inside it.
+    # "*" matches the modules in the model, not the model itself, which has separate limits.
     return [path for path in complexity.modules if matches_pattern(path, pattern) and (path or not pattern)]
 
 
 def _near_paths(complexity: Complexity, pattern: str) -> tuple[str, ...]:
     paths = [path for path in complexity.modules if path]
-    # The likeliest slip is a module's own name instead of its path.
+    # The most likely mistake is the last name of a module's path instead of the whole path.
     ends = [path for path in paths if matches_pattern(path, f"*.{pattern}")]
     return tuple(ends[:_NEAR_NAMES] or difflib.get_close_matches(pattern, paths, n=_NEAR_NAMES, cutoff=0.5))
 

@@ -1,4 +1,4 @@
-"""The reports of a run that was split between machines → the report that it would have been in one piece."""
+"""Merge the reports of a run that was split between machines into one report of the whole run."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.report import ReportedTest, Run
 
 
-#: What the parts of one run need not have in common.
+#: Fields that may differ between the parts of one run.
 _OWN = frozenset({"exit_status", "stopped", "written", "errors"})
-#: pytest's exit codes, the one that says most last; what a whole run ends with if its parts end with these.
+#: pytest's exit codes by rising priority; the run's exit code is the one of highest priority among its parts'.
 _BY_WEIGHT = (5, 0, 1, 2, 4, 3)
 _NO_TESTS, _PASSED = 5, 0
 
 
 def merge_reports(reports: Mapping[str, Report]) -> Report:
-    """Join the reports of one run's parts.
+    """Merge the reports of the parts of one run.
 
-    A test that several of them tell of is taken from the one in which it failed.
+    If several reports contain a test, the one in which it failed is used.
 
     Args:
-        reports: What to call each in messages → the report; at least one.
+        reports: Name for messages → report; at least one.
 
     Raises:
-        ReportError: they are not of one run, or a test was measured differently in two of them.
+        ReportError: the reports are not of one run, or two of them have different measurements of one test.
     """
     names = list(reports)
     for name in names[1:]:
@@ -47,12 +47,12 @@ def merge_reports(reports: Mapping[str, Report]) -> Report:
 
 
 def failing(report: Report) -> list[ReportedTest]:
-    """The tests that failed, for their budgets or for another reason."""
+    """Return the tests that failed, because of their budgets or for another reason."""
     return [test for test in report.tests if test.outcome == "failed" or test.fails]
 
 
 def fails(report: Report) -> bool:
-    """Whether the run failed, be it for a test that measured nothing."""
+    """Return whether the run failed, tests without measurements included."""
     return bool(failing(report)) or report.run.exit_status not in {_PASSED, _NO_TESTS}
 
 
@@ -71,7 +71,7 @@ def _shown(value: object) -> str:
 
 
 def _one_of(known_name: str, known: ReportedTest, name: str, test: ReportedTest) -> ReportedTest:
-    """What two reports say of one test."""
+    """Return the one of two reports' records of a test that is kept."""
     if known.measurements and test.measurements and _measured(known) != _measured(test):
         raise ReportError(
             f"{test.nodeid} was measured differently in {known_name} and in {name}; a report that holds it once says "

@@ -1,4 +1,4 @@
-"""Where the work of a measurement is done: the tree of modules, equal siblings together, and what each does itself."""
+"""The module tree of a measurement, with equal siblings grouped, and the self and total costs of each group."""
 
 from __future__ import annotations
 
@@ -19,32 +19,31 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class ModuleGroup:
-    """A module, or equal siblings that are told of as one."""
+    """A module, or a group of equal siblings."""
 
-    #: As `fold` writes it: "layers.{0-11}.mlp"; "" is the model itself.
+    #: The folded path: "layers.{0-11}.mlp"; "" is the model itself.
     path: str
-    #: Each of them; its metrics hold everything below it too.
+    #: One module of the group; its metrics include the modules below it.
     module: Module
-    #: How many they are.
+    #: The number of modules in the group.
     count: int
-    #: Metric key → what all of them do, with what is below them; of parameters, what they hold.
+    #: Metric key → the sum over the group, including the modules below.
     total_metrics: Mapping[str, int]
-    #: The same without what is below them.
+    #: Metric key → the sum over the group, without the modules below.
     self_metrics: Mapping[str, int] = field(default_factory=dict)
-    #: What is directly below.
+    #: The groups directly below.
     children: list[ModuleGroup] = field(default_factory=list)
 
     @property
     def calls(self) -> int:
-        """How often any of them was called."""
+        """How often the modules of the group were called."""
         return self.count * self.module.calls
 
 
 def build_module_tree(complexity: Complexity) -> ModuleGroup:
-    """The model, with what is below it.
+    """Return the tree of a measurement, the model at its root.
 
-    What is kept is what adds up: sums of work, and what modules hold. Of a parameter that several modules hold each has
-    it in its own share.
+    Only metrics that add up are kept. A parameter that several modules share counts in each of them.
     """
     modules = {"": Module(type=complexity.model, metrics=complexity.metrics), **without_peaks(complexity.modules)}
     keys = [key for key in complexity.metrics if metric_of(key).aggregation in {"sum", "distinct"}]
@@ -59,13 +58,13 @@ def build_module_tree(complexity: Complexity) -> ModuleGroup:
         below: Counter[str] = Counter()
         for child in group.children:
             below.update(child.total_metrics)
-        # A parameter that two modules share is below what is above them once.
+        # A parameter shared by two children counts once in the parent.
         group.self_metrics = {key: max(0, value - below[key]) for key, value in group.total_metrics.items()}
     return groups[""]
 
 
 def walk(root: ModuleGroup) -> list[ModuleGroup]:
-    """All places of a tree, a module before what is below it."""
+    """Return all groups of a tree, parents before their children."""
     found, waiting = [], [root]
     while waiting:
         group = waiting.pop()
@@ -75,15 +74,15 @@ def walk(root: ModuleGroup) -> list[ModuleGroup]:
 
 
 def share_of_total(part: Mapping[str, int], total: Mapping[str, int], key: str) -> Fraction | None:
-    """How much of the ``total`` of metric ``key`` a part has; None where that is unknown, or there is none of it."""
+    """Return the share of a part in the total of a metric; None if unknown or if the total is 0."""
     of_part, of_total = count_of(part, key), count_of(total, key)
     return None if of_part is None or not of_total else Fraction(of_part, of_total)
 
 
 def weight(part: Mapping[str, int], total: Mapping[str, int], device: str | None) -> Fraction:
-    """How much a part matters: its share of the least time on ``device``.
+    """Return the weight of a part: its share of the estimated time on ``device``.
 
-    Without one it is the larger of its shares of FLOPs and of bytes, since either may be what bounds the model.
+    Without a device, it is the larger of its shares of FLOPs and of memory traffic, since either may bound the time.
     """
     of_time = None if device is None else share_of_total(part, total, key_for("time", device))
     if of_time is not None:
@@ -94,14 +93,14 @@ def weight(part: Mapping[str, int], total: Mapping[str, int], device: str | None
 
 
 def rank_groups(root: ModuleGroup, total: Mapping[str, int], device: str | None, maximum: int) -> list[ModuleGroup]:
-    """The places that matter most by what they do themselves, at most so many of them; of equals, the first."""
+    """Return at most ``maximum`` groups with the largest self costs; equal ones keep the order of the tree."""
     weighed = [(weight(group.self_metrics, total, device), group) for group in walk(root)]
     weighed.sort(key=lambda one: -one[0])
     return [group for matters, group in weighed[:maximum] if matters]
 
 
 def _above(path: str, groups: Mapping[str, ModuleGroup]) -> str:
-    """The nearest place above ``path`` that is there."""
+    """Return the nearest path above ``path`` that is in ``groups``."""
     above = path
     while above:
         above = above.rpartition(".")[0]

@@ -1,6 +1,6 @@
-"""What a whole run found, as data: the one model from which all reports are made. Needs neither torch nor pytest.
+"""The results of a whole run as data, from which all reports are made. Needs neither torch nor pytest.
 
-Nothing in it hangs on how the run was made: tests stand in the order of their files, and there are no times.
+The report does not depend on how the run was executed: tests are in the order of their files, and it has no times.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-#: The version of the file's form.
+#: The version of the file format.
 FORMAT: Literal[1] = 1
 
 Update = Literal["all", "new", "improved"]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What made the report."""
+    """The versions, settings and end of the run that made the report."""
 
     #: Version of pytest-flopsbudget.
     plugin: str
@@ -35,64 +35,64 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     torch: str
     #: Version of Python.
     python: str
-    #: pytest's root folder, seen from the top of the repository; "." where it is that, or where there is none. Files
-    #: and node ids begin there.
+    #: pytest's root folder relative to the top of the repository; "." if they are equal or there is no repository.
+    #: Files and node ids are relative to it.
     root: str = "."
-    #: The metric that reports for people show first, as the pyproject says.
+    #: The metric that reports show first, a setting of the pyproject.
     show: str = "flops"
-    #: What the pyproject makes of a measurement without a baseline.
+    #: The pyproject's reaction to a measurement without a baseline.
     missing_baseline: Reaction = "warn"
-    #: What the pyproject makes of an operator that no formula covers.
+    #: The pyproject's reaction to an operator that no formula covers.
     unknown_operators: Reaction = "warn"
-    #: What the run ended with: 0 all passed, 1 some failed, 2 interrupted, 3 internal error, 4 usage error, 5 no tests.
+    #: pytest's exit status: 0 all passed, 1 some failed, 2 interrupted, 3 internal error, 4 usage error, 5 no tests.
     exit_status: int = 0
-    #: Whether it ended before all of its tests ran, after a failure (``-x``) or an interrupt.
+    #: Whether the run ended before all tests ran, after a failure (``-x``) or an interrupt.
     stopped: bool = False
-    #: What it accepted as the new baseline, of the tests that passed; null where it accepted nothing.
+    #: Which measurements of passed tests the run accepted as new baselines; null if none.
     update: Update | None = None
-    #: Baseline files that it wrote, sorted.
+    #: Baseline files that the run wrote, sorted.
     written: tuple[str, ...] = ()
-    #: What went wrong with them, a sentence each.
+    #: Errors with baseline files, one sentence each.
     errors: tuple[str, ...] = ()
 
 
 class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One test that measured something, or that no longer measured what its baseline holds."""
+    """One test that measured something, or that no longer measures what its baseline contains."""
 
     #: pytest's node id.
     nodeid: str
-    #: The test's file, as seen from the root folder.
+    #: The test's file, relative to the root folder.
     file: str
-    #: Its line, from 1 on.
+    #: Line number, from 1.
     line: Count
-    #: Whether all of its phases passed.
+    #: Whether all phases of the test passed.
     outcome: Literal["passed", "failed"]
-    #: Whether it failed for a reason of its own, instead of its budget or besides it.
+    #: Whether the test failed for a reason other than its budget.
     own_failure: bool = False
-    #: What it measured, in its own order.
+    #: The measurements, in the order in which the test made them.
     measurements: tuple[Verdict, ...] = ()
-    #: Names in its baseline that it did not measure.
+    #: Names in the baseline that the test did not measure.
     vanished: tuple[str, ...] = ()
 
     @property
     def fails(self) -> bool:
-        """Whether its budget fails it."""
+        """Whether the test fails because of its budget."""
         return any(measurement.fails for measurement in self.measurements)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A run of pytest: what was measured, what it was held to, and what became of it."""
+    """The results of a pytest run: measurements, limits, baselines and verdicts."""
 
-    #: The version of this form.
+    #: The version of this format.
     format: Literal[1] = 1
-    #: What made it.
+    #: The run that made the report.
     run: Run
-    #: By file, line and node id.
+    #: Sorted by file, line and node id.
     tests: tuple[ReportedTest, ...] = ()
 
 
 def ordered(tests: Iterable[ReportedTest]) -> tuple[ReportedTest, ...]:
-    """The tests as they stand in their files."""
+    """Return the tests sorted by file, line and node id."""
 
     def place(test: ReportedTest) -> tuple[object, ...]:
         return test.nodeid.partition("::")[0], test.line, natural_key(test.nodeid)

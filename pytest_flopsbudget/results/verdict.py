@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "new", "ok"]
-#: What alone an update accepts: what has no baseline yet, or what tightens one.
+#: What an update accepts: only measurements without a baseline, or only those that tighten one.
 UpdateMode = Literal["new", "improved"]
 
 
@@ -75,7 +75,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class Measurement(msgspec.Struct, frozen=True, kw_only=True):
-    """What a test measured under one name."""
+    """One measurement of a test, before it is judged."""
 
     name: str
     complexity: Complexity
@@ -94,12 +94,11 @@ def judge(
     """Judge one measurement.
 
     Args:
-        measurement: what was measured.
-        budgets: the budgets that hold for it, the closest last.
-        settings: the pyproject's.
-        baseline: what was accepted before, if anything.
-        accepts: whether this run accepts what it measures as the new baseline, or what alone of it; limits hold all the
-            same.
+        measurement: the measurement.
+        budgets: the budgets that apply to it, the closest last.
+        settings: the settings of the pyproject.
+        baseline: the accepted cost, or None.
+        accepts: whether the run accepts measurements as new baselines, or which of them. Limits apply anyway.
     """
     complexity = measurement.complexity
     effective = name_machine(merge_budgets(budgets), complexity)
@@ -200,5 +199,5 @@ def _is_accepted(comparison: Comparison, accepts: UpdateMode | bool) -> bool:
             return accepts
 
 
-#: The name of a measurement that was given none.
+#: The name of a measurement for which the test gives no name.
 DEFAULT_NAME = "model"
