@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def prune_refusal(why: str) -> str:
     """Return the message that refuses to prune."""
     return (
-        f"--flops-budget-prune: {why}, so it is not known which entries have no test, and nothing was removed; run without "
-        'options that leave tests out (-m "" if pytest\'s settings do)'
+        f"--flops-budget-prune: {why}, so it is not known which entries have no test, and nothing was removed; run "
+        'without options that leave tests out (-m "" if pytest\'s settings do)'
     )
 
 
