@@ -1,4 +1,4 @@
-"""Which files are read at start-up, and which only where a test measures."""
+"""Runs without measurements report mistakes in the settings, and import nothing if there are no settings."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ NOTHING = "def test_nothing(): pass\n"
         "[[tool.pytest-flopsbudget.budgets]]\nflop = 1",
         "[tool.pytest-flopbudget]\nshow = 'macs'",
         "[pytest-flopsbudget]\nshow = 'macs'",
+        "tool = {pytest-flopsbudget = {tolerence = 1}}",
+        "\ufeff[tool.pytest-flopsbudget]\ntolerance = 0",
+        "tool.pytest-flopsbudget]\ntolerance = 0",
     ],
 )
 def test_a_mistake_is_told_though_nothing_is_measured(project, text):
-    """However the table is written."""
+    """The mistake is reported for every spelling of the table, and for a file that is no valid TOML."""
     project.settings(text + "\n")
     project.write(NOTHING)
     result = project.run()
@@ -40,7 +43,7 @@ def test_a_mistake_is_told_though_nothing_is_measured(project, text):
     ],
 )
 def test_a_requirement_is_no_table(pytester, text):
-    """To ask for the plugin costs no more than to have it."""
+    """A pyproject that requires the plugin, but has no table for it, is not parsed."""
     pytester.makepyprojecttoml(text)
     pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     pytester.makepyfile(

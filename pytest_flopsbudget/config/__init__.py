@@ -1,1 +1,1 @@
-"""What the pyproject and markers say: settings, limits, budgets and devices."""
+"""Read settings, limits, budgets and devices from the pyproject and from markers."""

@@ -1,4 +1,4 @@
-"""What the pyproject says of devices: for which ones to estimate times, and profiles of a project's own."""
+"""Read the devices of the pyproject: the project's own profiles, and the devices on which to estimate times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _VECTOR = "vector-"
 _VECTOR_KEYS = tuple(f"{_VECTOR}{dtype}" for dtype in DTYPES)
 _KEYS = ("based-on", *DTYPES, *_VECTOR_KEYS, "bandwidth", "memory", "launch", "names")
-_LAUNCH = Metric("launch", "launch", "ns", "sum", "what passes for every operator beside its work")
+_LAUNCH = Metric("launch", "launch", "ns", "sum", "the time that each operator takes in addition to its work")
 _PROFILE = "[tool.pytest-flopsbudget.devices.NAME]"
 
 #: Key of a profile → what reads its value.
@@ -34,11 +34,11 @@ _READERS: Mapping[str, Callable[[object], int]] = {
 
 
 def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
-    """Name → profile, of ``[tool.pytest-flopsbudget.devices]``, without those that are wrong.
+    """Return name → profile for ``[tool.pytest-flopsbudget.devices]``, without profiles that have mistakes.
 
     Args:
-        value: what stands under the key ``devices``.
-        problems: the table that the key stands in; takes the mistakes.
+        value: the value of the key ``devices``.
+        problems: the place of the table with the key; takes the messages.
     """
     if not isinstance(value, Mapping):
         problems.add("devices", f"{value!r} is no table of profiles; write {_PROFILE}, and names of devices in time-on")
@@ -63,12 +63,12 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
 
 
 def read_time_on(value: object, devices: Mapping[str, Device], problems: Problems) -> tuple[str, ...]:
-    """The names of the devices for which every measurement is estimated, as their profiles have them.
+    """Return the names of the devices on which every time is estimated, as the profiles spell them.
 
     Args:
-        value: what stands under the key ``time-on``: a name, or a list of names.
+        value: the value of the key ``time-on``: a name, or a list of names.
         devices: the project's own profiles.
-        problems: the table that the key stands in; takes the mistakes.
+        problems: the place of the table with the key; takes the messages.
     """
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -83,10 +83,10 @@ def read_time_on(value: object, devices: Mapping[str, Device], problems: Problem
 def _read_profile(
     name: str, profile: Mapping[str, object], problems: Problems, devices: Mapping[str, Device]
 ) -> Device | None:
-    """The profile called ``name``, which may be based on known devices or on those ``devices`` that stand above it."""
+    """Return the profile ``name``; its base is in the catalog or in ``devices``, the profiles above it in the file."""
     here = problems.inside(name)
     before = len(here.messages)
-    base = _read_base(profile["based-on"], here, devices) if "based-on" in profile else _nothing(name)
+    base = _read_base(profile["based-on"], here, devices) if "based-on" in profile else _empty_profile(name)
     figures = {}
     names: tuple[str, ...] = ()
     for key, value in profile.items():
@@ -123,7 +123,7 @@ def _read_profile(
 
 
 def _read_names(value: object, problems: Problems) -> tuple[str, ...]:
-    """What drivers and operating systems call the device, so that a measured latency is held against its best."""
+    """Return the names by which the system reports the device, to find the profile of the machine that is timed."""
     names = [value] if isinstance(value, str) else value
     if isinstance(names, list) and all(isinstance(name, str) and name.strip("$ ") for name in names):
         return tuple(names)
@@ -142,7 +142,7 @@ def _read_base(value: object, problems: Problems, devices: Mapping[str, Device])
 
 
 def _find(name: str, devices: Mapping[str, Device], key: str, problems: Problems) -> Device | None:
-    """The device that the value of ``key`` names."""
+    """Return the device called ``name``, or None and add a message on the value of ``key``."""
     try:
         return find_device(name, devices)
     except ValueError as error:
@@ -150,6 +150,6 @@ def _find(name: str, devices: Mapping[str, Device], key: str, problems: Problems
         return None
 
 
-def _nothing(name: str) -> Device:
-    """What a profile starts from that is based on no other; launches cost nothing where nobody says so."""
+def _empty_profile(name: str) -> Device:
+    """Return an empty profile, to begin a profile without a base. Launches cost no time by default."""
     return Device(name, rates={}, vector_rates={}, bandwidth=0, memory=None, launch=0)

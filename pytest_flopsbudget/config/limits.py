@@ -1,4 +1,4 @@
-"""Limits as they stand in markers and in the pyproject, by metric, by device, by module and by phase."""
+"""Read limits of markers and of the pyproject: by metric, by device, by module and by phase."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _PHASES = ("forward", "backward", "optimizer")
 def read_quantities(
     table: Mapping[str, object], problems: Problems, *, besides: tuple[str, ...] = ()
 ) -> Mapping[str, Amount]:
-    """Metric key → limit, of a table that may hold keys ``besides`` metrics; what is wrong goes to ``problems``.
+    """Return metric key → limit. The table may have the keys ``besides`` in addition to metrics.
 
-    A limit on a time is one for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]".
+    A time has one limit for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]". Mistakes go to ``problems``.
     """
     quantities: dict[str, Amount] = {}
     for key, value in table.items():
         if key in METRICS and METRICS[key].per == "device":
-            quantities.update(_read_bydevice_in(key, value, problems))
+            quantities.update(_read_device_limits(key, value, problems))
         elif key in METRICS:
             try:
                 quantities[key] = _parse_limit(value, METRICS[key])
@@ -41,8 +41,8 @@ def _parse_limit(value: object, metric: Metric) -> Amount:
     return parse_ratio(value, metric) if metric.over else parse_quantity(value, metric)
 
 
-def _read_bydevice_in(key: str, value: object, problems: Problems) -> Mapping[str, Amount]:
-    """The limits of ``key``, by the names of devices."""
+def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[str, Amount]:
+    """Return the limits of the metric ``key``, one for each device."""
     if not isinstance(value, Mapping) or not value:
         problems.add(key, f'{value!r} is not a table of limits by device; write {{A100 = "3 ms"}}')
         return {}
@@ -63,7 +63,7 @@ def _read_bydevice_in(key: str, value: object, problems: Problems) -> Mapping[st
 
 
 def device_in(written: object, problems: Problems, key: object) -> str | None:
-    """The device's name as its profile has it; None where there is none, which is told."""
+    """Return the device's name as its profile spells it, or None and add a message if there is no such device."""
     if not isinstance(written, str) or not written or "]" in written:
         problems.add(key, 'is no name of a device; write one like "A100"')
         return None
@@ -75,7 +75,7 @@ def device_in(written: object, problems: Problems, key: object) -> str | None:
 
 
 def read_modules(value: object, problems: Problems) -> Mapping[str, Mapping[str, Amount]]:
-    """Pattern of module paths → metric key → limit, of what stands under ``modules`` in the table at ``problems``."""
+    """Return pattern of module paths → metric key → limit, from the value of the key ``modules``."""
     if not isinstance(value, Mapping):
         problems.add("modules", f'{value!r} is not a table of limits by module; write {{layer4 = {{flops = "1.7G"}}}}')
         return {}
@@ -92,7 +92,7 @@ def read_modules(value: object, problems: Problems) -> Mapping[str, Mapping[str,
 
 
 def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, Amount]]:
-    """Phase → metric key → limit, of what stands under ``phases`` in the table at ``problems``."""
+    """Return phase → metric key → limit, from the value of the key ``phases``."""
     if not isinstance(value, Mapping):
         problems.add("phases", f'{value!r} is not a table of limits by phase; write {{backward = {{flops = "20G"}}}}')
         return {}
@@ -109,7 +109,7 @@ def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, 
 
 
 def _read_phase(limits: Mapping[str, object], problems: Problems) -> Mapping[str, Amount]:
-    """The limits of a phase, which works, and holds no parameters."""
+    """Return the limits of a phase, which only metrics of work can have: a phase has no parameters."""
     of_work = [key for key, metric in METRICS.items() if metric.aggregation in {"sum", "ratio"}]
     for key in limits:
         if key in METRICS and key not in of_work:

@@ -19,6 +19,7 @@ TABLE = "pytest-flopsbudget"
 #: plugin to be installed, is a string, and matches neither.
 _TABLE_OR_KEY = re.compile(
     rb"""(?im)^[ \t]*(?:\[[^\n]*flop|[\w.\-"' ]*flop[\w.\-"' ]*=(?!=))"""
+    rb"""|^[^"'#\n]*flop"""  # a line that is no valid TOML, or the first line behind a byte order mark
     rb"""|[{,][ \t]*["']?[\w.\-]*flop[\w.\-]*["']?[ \t]*=(?!=)"""  # in a table that is written inline
 )
 

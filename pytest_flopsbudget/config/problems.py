@@ -1,4 +1,4 @@
-"""Where in a file or a marker something wrong stands, and the list in which all that is wrong gathers."""
+"""Collect the problems in a file or a marker, with their places and with suggestions for misspelled names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Problems:
-    """A table that is being read, and the list in which the mistakes of its file or marker gather."""
+    """The place of one table, and the list of messages that all tables of its file or marker share."""
 
     def __init__(
         self,
@@ -26,26 +26,34 @@ class Problems:
         self.head = head
         self.messages = messages
         self.parents = parents
-        #: The project's own profiles, which may be named besides those that everybody has.
+        #: The project's own profiles, which limits may name in addition to the devices of the catalog.
         self.devices = devices or {}
 
     def inside(self, key: object) -> Problems:
-        """The table that stands in this one under ``key``."""
+        """Return the place of the table under ``key``."""
         return Problems(self.head, self.messages, (*self.parents, str(key)), self.devices)
 
     def for_table(self, head: str) -> Problems:
-        """Another table of the same file, which messages call ``head``."""
+        """Return the place of another table of the file; its messages begin with ``head``."""
         return Problems(head, self.messages, devices=self.devices)
 
     def add(self, key: object, why: object) -> None:
-        """Note what is wrong with the value of ``key``."""
+        """Add a message on the value of ``key``."""
         keys = (*self.parents, str(key))
         path = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
         self.messages.append(f"{self.head} {path}: {why}")
 
     def add_unknown_key(self, key: object, allowed: Iterable[str]) -> None:
-        """Note that there is no such ``key``, and which there are."""
+        """Add a message that ``key`` is unknown, with the nearest allowed key and all allowed keys."""
         keys = list(allowed)
         near = nearest_spelling(str(key), keys)
         hint = f"; did you mean {near}?" if near else "."
         self.add(key, f"no such key{hint} There are {', '.join(keys)}")
+
+    def add_unknown_choice(self, key: str, value: object, allowed: Iterable[str]) -> None:
+        """Add a message that ``value`` is not allowed, with all allowed words and the nearest one."""
+        words = list(allowed)
+        near = nearest_spelling(value, words) if isinstance(value, str) else None
+        hint = f'; did you mean "{near}"?' if near else ""
+        choices = ", ".join(f'"{word}"' for word in words)
+        self.add(key, f"{value!r} is none of {choices}{hint}")

@@ -49,8 +49,8 @@ def find_table(document: Mapping[str, object], messages: list[str]) -> Mapping[s
     """Return the table of this plugin, or None; append a message for each table whose name is misspelled."""
     found = document.get("tool")
     tools = found if isinstance(found, Mapping) else {}
-    misspelled = [name for name in document if _is_meant(name)]
-    misspelled += [f"tool.{name}" for name in tools if name != TABLE and _is_meant(name)]
+    misspelled = [name for name in document if _resembles_table(name)]
+    misspelled += [f"tool.{name}" for name in tools if name != TABLE and _resembles_table(name)]
     messages += (f"{FILE}: [{name}]: nothing reads this table; rename it to [tool.{TABLE}]" for name in misspelled)
     table = tools.get(TABLE)
     if table is None or isinstance(table, Mapping):
@@ -59,7 +59,7 @@ def find_table(document: Mapping[str, object], messages: list[str]) -> Mapping[s
     return None
 
 
-def _is_meant(name: str) -> bool:
+def _resembles_table(name: str) -> bool:
     """Return whether a table of this name is most likely a misspelled table of this plugin."""
     letters = re.sub("[^a-z]", "", name.lower())
     return bool(difflib.get_close_matches(letters, ["pytestflopsbudget", "flopsbudget"], n=1, cutoff=0.9))

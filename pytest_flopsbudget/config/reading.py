@@ -23,7 +23,7 @@ from pytest_flopsbudget.config.settings import (
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import OPERATOR
 from pytest_flopsbudget.quantities.metrics import METRICS, base_of, is_key, key_for, name_in
-from pytest_flopsbudget.quantities.parsing import nearest_spelling, parse_percent, parse_quantity, parse_tolerance
+from pytest_flopsbudget.quantities.parsing import parse_percent, parse_quantity, parse_tolerance
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ _T = TypeVar("_T")
 
 
 def load_settings(rootpath: Path) -> Settings:
-    """What ``pyproject.toml`` in ``rootpath`` says; the defaults where it or its table is missing.
+    """Return the settings in ``rootpath/pyproject.toml``; the defaults if the file or its table is missing.
 
     Raises:
-        UsageError: the file cannot be read, or says something wrong; names every mistake, one or two lines each.
+        UsageError: the file cannot be read or has mistakes. The message names every mistake, one or two lines each.
     """
     path = rootpath / FILE
     messages: list[str] = []
@@ -78,16 +78,16 @@ def load_settings(rootpath: Path) -> Settings:
 def marker_budget(
     args: tuple[object, ...], kwargs: Mapping[str, object], source: str, devices: Mapping[str, Device] | None = None
 ) -> Budget:
-    """The budget that ``@pytest.mark.flops_budget(*args, **kwargs)`` sets, in metrics, modules and phases.
+    """Return the budget of ``@pytest.mark.flops_budget(*args, **kwargs)``.
 
     Args:
-        args: the marker's positional arguments, of which it takes none.
-        kwargs: its keywords.
-        source: where it stands, for messages: "marker on test_backbone".
+        args: the marker's positional arguments. Any is a mistake, because limits are keywords.
+        kwargs: the marker's keyword arguments.
+        source: the marker's place, for messages: "@pytest.mark.flops_budget on test_net.py::test_a".
         devices: the project's own profiles of devices, by name.
 
     Raises:
-        UsageError: names every mistake, one or two lines each.
+        UsageError: the marker has mistakes. The message names every mistake, one or two lines each.
     """
     messages: list[str] = []
     problems = Problems(f"{source}:", messages, devices=devices or {})
@@ -166,10 +166,7 @@ def _read_choice(table: Mapping[str, object], key: str, allowed: tuple[_T, ...],
     for choice in allowed:
         if value == choice:
             return choice
-    near = nearest_spelling(value, map(str, allowed)) if isinstance(value, str) else None
-    hint = f'; did you mean "{near}"?' if near else ""
-    choices = ", ".join(f'"{choice}"' for choice in allowed)
-    problems.add(key, f"{value!r} is none of {choices}{hint}")
+    problems.add_unknown_choice(key, value, map(str, allowed))
     return default
 
 
@@ -181,10 +178,7 @@ def _read_shown(value: object, problems: Problems) -> str:
     if per == "device":
         problems.add("show", f'{value!r} has a value for each device; name one, like "{key_for(base, "A100")}"')
         return "flops"
-    near = nearest_spelling(value, METRICS) if isinstance(value, str) else None
-    hint = f'; did you mean "{near}"?' if near else ""
-    choices = ", ".join(f'"{key}"' for key in METRICS)
-    problems.add("show", f"{value!r} is none of {choices}{hint}")
+    problems.add_unknown_choice("show", value, METRICS)
     return "flops"
 
 
@@ -241,7 +235,7 @@ def _read_matching(table: Mapping[str, object], number: int, around: Problems) -
 
 
 def _read_budget(table: Mapping[str, object], problems: Problems, source: str, *, besides: tuple[str, ...]) -> Budget:
-    """The budget in ``table``, which may hold keys ``besides`` metrics."""
+    """Return the budget in ``table``, which may have the keys ``besides`` in addition to metrics."""
     return Budget(
         source=source,
         limits=read_quantities(table, problems, besides=besides),
@@ -277,7 +271,7 @@ def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[
 
 
 def _read_common_tolerance(value: object, problems: Problems) -> Mapping[str, Tolerance]:
-    # What a clock measures has a tolerance of its own, which only its own key changes.
+    # Latency is measured with noise and has a larger default tolerance, which only the key "latency" changes.
     others = [key for key in METRICS if key != "latency"]
     if value == 0 and not isinstance(value, bool):
         return dict.fromkeys(others, Tolerance())
@@ -292,7 +286,7 @@ def _read_common_tolerance(value: object, problems: Problems) -> Mapping[str, To
 
 
 def _with_derived(key: str, tolerance: Tolerance) -> Mapping[str, Tolerance]:
-    """The tolerance of ``key`` and of the metrics that are the same quantity in another unit."""
+    """Return the tolerance of ``key`` and of every metric that is the same quantity in another unit."""
     if METRICS[key].per:
         return {key: tolerance}
     (source,) = METRICS[key].derived or (key,)

@@ -1,4 +1,4 @@
-"""What a team writes in ``[tool.pytest-flopsbudget]`` and in markers, as checked data."""
+"""The settings and budgets of ``[tool.pytest-flopsbudget]`` and of markers, as checked data."""
 
 from __future__ import annotations
 
@@ -24,95 +24,95 @@ Improvement = Literal["pass", "fail"]
 Switch = Literal["on", "off"]
 OnGitHub = Literal["auto", "off"]
 
-#: What a clock measures is never twice the same.
+#: The default tolerance of latency, because no two runs take exactly the same time.
 LATENCY_TOLERANCE = Tolerance(relative=Fraction(1, 10))
 
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """One set of limits, and where it was written."""
+    """One set of limits, and its place in a file or a marker."""
 
     #: "pyproject.toml, [[tool.pytest-flopsbudget.budgets]] 2", "marker on test_backbone": for messages.
     source: str
-    #: Metric key → most allowed for the whole model, or the least where more is better. A time's key carries the name
-    #: of the device, "time[A100]"; a latency's none, as it holds on whichever machine measures.
+    #: Metric key → maximum for the whole model, or minimum where more is better. The key of a time names its device,
+    #: "time[A100]". The key of a latency names no machine, because the limit holds on every machine.
     limits: Mapping[str, Amount] = field(default_factory=dict)
-    #: Pattern of module paths → metric key → the same for every module that matches.
+    #: Pattern of module paths → metric key → limit for every module that matches.
     modules: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict)
-    #: "forward", "backward" or "optimizer" → metric key → the same for the work of that phase.
+    #: "forward", "backward" or "optimizer" → metric key → limit for the work of that phase.
     phases: Mapping[str, Mapping[str, Amount]] = field(default_factory=dict)
-    #: Metric key → growth over the baseline that still passes, for the metrics it was given for.
+    #: Metric key → growth over the baseline that still passes. Other metrics keep the tolerance of the settings.
     tolerance: Mapping[str, Tolerance] = field(default_factory=dict)
-    #: Patterns of the node ids it holds for; empty where it holds without a pattern.
+    #: Patterns of the node ids of the tests that the budget limits; empty for a marker and for the table ``limits``.
     match: tuple[str, ...] = ()
 
 
 def exact_tolerances() -> Mapping[str, Tolerance]:
-    """Return the default: no growth for any metric, but for latency, which no two runs measure alike."""
+    """Return the default tolerances: no growth for any metric except latency, whose measurements vary."""
     return {**dict.fromkeys(METRICS, Tolerance()), "latency": LATENCY_TOLERANCE}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything that the pyproject says, with defaults for what it does not."""
+    """The settings in the pyproject, with defaults for missing keys."""
 
-    #: The file; None where there is none, or none with a table of this plugin.
+    #: The file; None if there is none, or if it has no table of this plugin.
     path: Path | None = None
-    #: What holds for every measurement.
+    #: The limits for every measurement.
     limits: Budget | None = None
-    #: What holds for the tests that match, in the order of the file.
+    #: The limits for tests that match a pattern, in the order of the file.
     budgets: tuple[Budget, ...] = ()
     #: Metric key → growth over the baseline that still passes, for every metric.
     tolerance: Mapping[str, Tolerance] = field(default_factory=exact_tolerances)
-    #: What a measurement without a baseline does.
+    #: The reaction to a measurement without a baseline.
     missing_baseline: Reaction = "warn"
-    #: What an operator that no formula covers does.
+    #: The reaction to an operator without a formula.
     unknown_operators: Reaction = "warn"
-    #: What a measurement below its baseline does.
+    #: Whether a measurement below its baseline passes.
     improved_baseline: Improvement = "pass"
-    #: Operators that count nothing here, as "namespace::name".
+    #: Operators that count zero FLOPs in this project, as "namespace::name".
     free_operators: tuple[str, ...] = ()
     #: The metric that summaries and tables show first.
     show: str = "flops"
     #: "auto": on GitHub Actions, write to the job's summary and annotate the tests.
     github: OnGitHub = "off"
-    #: Whether what was measured becomes properties of the tests in JUnit reports.
+    #: Whether measurements become properties of the tests in JUnit reports.
     junit_properties: Switch = "on"
-    #: "off" asks PyTorch about every call of every operator, which is slow and counts the same: for bug reports.
+    #: Whether counting reuses PyTorch's answers about operators, or asks anew each time: for bug reports.
     reuse_answers: Switch = "on"
-    #: Patterns of the node ids of tests that are watched, marked or not.
+    #: Patterns of the node ids of tests that are watched, with or without a marker.
     watch: tuple[str, ...] = ()
     #: Names of the devices for which the time of every measurement is estimated.
     time_on: tuple[str, ...] = ()
-    #: Name → profile of a device, of the project's own ones.
+    #: Name → the project's own device profile.
     devices: Mapping[str, Device] = field(default_factory=dict)
-    #: What the machine that measures latencies is called; None for the name of its hardware.
+    #: The name of the machine that measures latencies; None for the name of its hardware.
     machine: str | None = None
-    #: Nanoseconds for which a model is run to measure its latency, at least.
+    #: The shortest time, in nanoseconds, for which a model is run to measure its latency.
     latency_run_time: int = 10**9
 
     def watches(self, nodeid: str) -> bool:
-        """Whether the test ``nodeid`` is watched without a marker."""
+        """Return whether the setting ``watch`` matches the test ``nodeid``."""
         return any(matches_pattern(nodeid, pattern) for pattern in self.watch)
 
     def budgets_for(self, nodeid: str) -> tuple[Budget, ...]:
-        """The budgets that hold for the test ``nodeid``, the closest last."""
+        """Return the budgets for the test ``nodeid``, the closest one last."""
         everywhere = () if self.limits is None else (self.limits,)
         matching = (b for b in self.budgets if any(matches_pattern(nodeid, pattern) for pattern in b.match))
         return (*everywhere, *matching)
 
 
 def find_device(settings: Settings, name: str) -> Device:
-    """The device that is called ``name``, in whatever case: one of the project's own, or a known one.
+    """Return the device called ``name``, in upper or lower case: the project's own profile, or one of the catalog.
 
     Raises:
-        ValueError: there is none. The message names what is near and all that there are.
+        ValueError: no device has the name. The message suggests the nearest name and lists all names.
     """
     return known_devices.find_device(name, settings.devices)
 
 
 def describe(settings: Settings) -> str:
-    """One line on what the pyproject holds: "pyproject.toml: 3 budgets, limits on params"."""
+    """Return one line on the settings: "pyproject.toml: 3 budgets, limits on params"."""
     parts = []
     if settings.budgets:
         parts.append("1 budget" if len(settings.budgets) == 1 else f"{len(settings.budgets)} budgets")

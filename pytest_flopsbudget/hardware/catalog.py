@@ -1,8 +1,8 @@
-"""The devices that are known by name, with the source of every figure.
+"""The catalog of devices, with the source of every figure.
 
-Where a source has a figure only with sparsity, half of it is taken; where it has none, it is worked out from clock,
-cores and work a cycle, at the highest clock. What has no source is named an assumption, and is chosen so that a time
-that is worked out with it stays a lower bound.
+If a source gives a figure only with sparsity, the catalog has half of it. If a source gives no figure, it is computed
+from the number of cores, the highest clock and the work a cycle. A figure without a source is called an assumption; it
+is chosen so that an estimated time stays a lower bound.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 _G = 10**9
 _GIB = 2**30
 
-#: A stream of short kernels takes 3.8 us each, of which 2.9 us are the kernel, while launches overlap with execution.
+#: Nanoseconds. In a stream of short kernels each takes 3.8 us, 2.9 us of it in the kernel, though launches overlap
+#: with execution.
 _GPU_LAUNCH = 900
 _CUDA_LAUNCH = (
     "launch: NVIDIA Technical Blog, Getting Started with CUDA Graphs, 2019: 3.8 us a kernel of 2.9 us, on a V100"
 )
 _OTHER_GPU_LAUNCH = "launch: assumed to be that of CUDA"
-#: An addition of one element in place takes about 1 us from Python on a server's core.
+#: Nanoseconds. Adding one element in place takes about 1 us from Python on a server's core.
 _CPU_LAUNCH = 500
 _CPU_DISPATCH = "launch: assumed, half of what PyTorch's cheapest operators take on a server's core"
 _CUDA_GUIDE = "CUDA C++ Programming Guide, throughput of native arithmetic instructions"
@@ -46,7 +47,7 @@ _A100_SOURCES = (
     "vector rates: NVIDIA A100 Tensor Core GPU Architecture, white paper, 2020, performance specifications of A100",
     _CUDA_LAUNCH,
 )
-# Half of what the data sheets give with sparsity.
+# The data sheets give rates with sparsity; these are half of them.
 _HOPPER_RATES = {
     "float64": 67_000 * _G,
     "float32": 67_000 * _G,
@@ -66,7 +67,7 @@ _HOPPER_HALVES = "vector rates of halves: NVIDIA H100 Tensor Core GPU Architectu
 
 
 def _per_cycle(cores: int, megahertz: int, work: Mapping[str, int]) -> Mapping[str, int]:
-    """Rates from cores, their highest clock, and what each does in a cycle."""
+    """Return rates from the number of cores, the highest clock, and the work of a core in a cycle."""
     return {dtype: cores * megahertz * 10**6 * amount for dtype, amount in work.items()}
 
 
@@ -391,15 +392,15 @@ DEVICES: Mapping[str, Device] = {device.name: device for device in _PROFILES}
 
 
 def find_device(name: str, own: Mapping[str, Device] | None = None) -> Device:
-    """The device that is called ``name``, in whatever case: one of a project's ``own`` profiles, or a known one.
+    """Return the device called ``name``, in upper or lower case: one of ``own`` profiles, or one of the catalog.
 
     Raises:
-        ValueError: there is none. The message names what is near and all that there are.
+        ValueError: no device has the name. The message suggests the nearest name and lists all names.
     """
     devices = {**DEVICES, **(own or {})}
     alike = [device for candidate, device in devices.items() if candidate.casefold() == name.casefold()]
     if alike:
-        # A project's own profile may go by a known name, and then it is meant.
+        # A project's own profile may have the name of a device in the catalog, and replaces it.
         return alike[-1]
     folded = {candidate.casefold(): candidate for candidate in devices}
     near = nearest_spelling(name.casefold(), folded)
@@ -408,9 +409,9 @@ def find_device(name: str, own: Mapping[str, Device] | None = None) -> Device:
 
 
 def recognize_device(description: str, devices: Iterable[Device] = tuple(DEVICES.values())) -> Device | None:
-    """The device that a driver or an operating system describes so: "NVIDIA A100-SXM4-80GB", "Raspberry Pi 5 Model B".
+    """Return the device for a description by its driver or system: "NVIDIA A100-SXM4-80GB", "Raspberry Pi 5 Model B".
 
-    None where nothing fits: a laptop's variant, or one with another memory, is another device.
+    Return None if no device matches. A variant for laptops, or with other memory, is a different device.
     """
     for device in devices:
         for name in device.names:
@@ -421,7 +422,7 @@ def recognize_device(description: str, devices: Iterable[Device] = tuple(DEVICES
 
 
 def resolve_devices(devices: Iterable[str | Device]) -> tuple[Device, ...]:
-    """The devices that are meant, each once.
+    """Return the devices for names and profiles, each device once.
 
     Raises:
         UsageError: no device has one of the names.

@@ -1,4 +1,4 @@
-"""The profile of a device: the most that it can compute and move in a second."""
+"""The profile of a device: the peak rates at which it computes and moves bytes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-#: The dtypes for which profiles hold rates. "tfloat32" is FP32 with products in TF32, as PyTorch lets cuDNN compute
-#: convolutions and recurrent layers unless it is told otherwise, and matrix products only where it is told to.
+#: The dtypes for which profiles hold rates. "tfloat32" is FP32 with products in TF32. By default, PyTorch
+#: allows TF32 in cuDNN's convolutions and recurrent layers, and not in matrix products.
 DTYPES = ("float64", "float32", "tfloat32", "bfloat16", "float16", "float8", "int8")
 
-#: dtype without a rate of its own → those that it may be computed in instead, of which the fastest counts. What no
-#: device computes natively is converted first, and never takes less time for it.
+#: dtype without a rate in a profile → dtypes to compute in instead; the fastest one counts. Converting to another dtype
+#: only adds time, so that the estimate stays a lower bound.
 _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "float64": ("float32",),
     "tfloat32": ("float32",),
@@ -23,7 +23,7 @@ _INSTEAD: Mapping[str, tuple[str, ...]] = {
     "float8": ("float16", "bfloat16", "float32"),
     "int8": ("float16", "bfloat16", "float32"),
 }
-#: How a dtype's name begins → the dtype whose rate it has. A complex number is computed as two real ones.
+#: Beginning of a dtype's name → the dtype whose rate it has. A complex number is computed as two real numbers.
 _KINDS: Mapping[str, str] = {
     "float8": "float8",
     "qint8": "int8",
@@ -37,42 +37,42 @@ _KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What a device can do at best, so that no work takes less time on it than follows from this.
+    """The peak rates of a device. Times that are computed from peaks are lower bounds.
 
-    Rates are published peaks, without sparsity, at PyTorch's default precision: products of halves are summed up in
-    FP32, and products in FP32 are computed in FP32 unless they are asked for as "tfloat32".
+    Rates are published peaks, without sparsity, at PyTorch's default precision: products of halves are summed in
+    FP32, and products in FP32 are computed in FP32 unless the dtype is "tfloat32".
     """
 
-    #: As it is written in the pyproject and in reports: "A100", "raspberry-pi-5".
+    #: The name in the pyproject and in reports: "A100", "raspberry-pi-5".
     name: str
     #: dtype → FLOPs a second in matrix products and convolutions (for integers, operations).
     rates: Mapping[str, int]
-    #: dtype → FLOPs a second in everything else, which matrix units cannot do. There is no TF32 in it.
+    #: dtype → FLOPs a second in all other work, which matrix units cannot do. It has no TF32.
     vector_rates: Mapping[str, int]
     #: Bytes a second between the device's memory and its cores.
     bandwidth: int
-    #: Bytes of memory, the most that it is sold with; None where a profile does not say.
+    #: Bytes of memory, of the largest variant that is sold; None if unknown.
     memory: int | None
-    #: Nanoseconds that pass for every operator beside its work.
+    #: Nanoseconds that each operator takes in addition to its work.
     launch: int
-    #: What drivers and operating systems call it: words that stand in the name, at its end where they end in "$".
+    #: Words in the name by which drivers and systems report the device. A final "$" matches the name's end only.
     names: tuple[str, ...] = ()
-    #: Where the figures are from, one text a source: "rates of products, bandwidth: NVIDIA A100 data sheet, 2021".
+    #: The sources of the figures, one text each: "rates of products, bandwidth: NVIDIA A100 data sheet, 2021".
     sources: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
-        """By the name, which no two devices share."""
+        """Return the hash of the name, because mappings are not hashable."""
         return hash(self.name)
 
     def rate(self, dtype: str) -> int:
-        """The most FLOPs a second in products of ``dtype``, written as PyTorch does: "float32", "float8_e4m3fn".
+        """Return the peak FLOPs a second in products of ``dtype``, in PyTorch's spelling: "float32", "float8_e4m3fn".
 
-        A dtype without a rate of its own has the fastest of those that it may be computed in, or of all.
+        A dtype without a rate has the fastest rate of the dtypes that it may be computed in, or else the fastest.
         """
         return _rate(self.rates, dtype)
 
     def vector_rate(self, dtype: str) -> int:
-        """The same for all work besides products. A profile without such rates has none but those of products."""
+        """Return the peak FLOPs a second in all work besides products; without vector rates, that of products."""
         return _rate(self.vector_rates or self.rates, dtype)
 
 

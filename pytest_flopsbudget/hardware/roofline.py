@@ -1,7 +1,7 @@
-"""The roofline: what an operator takes at least on a device, by its arithmetic and by the bytes that it moves.
+"""The roofline model: the least time of an operator on a device, from its arithmetic and the bytes that it moves.
 
 S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model for multicore architectures",
-Communications of the ACM 52(4), 2009. Peaks are never exceeded, so that every time here is a lower bound.
+Communications of the ACM 52(4), 2009. No device exceeds its peak rates, so that every time is a lower bound.
 """
 
 from __future__ import annotations
@@ -17,29 +17,30 @@ _NANOSECONDS = 10**9
 
 
 class Times(NamedTuple):
-    """The least time of operators, in whole nanoseconds, by what takes it; their sum is the estimate."""
+    """The least time of operators, in whole nanoseconds, by its cause; the sum of the three is the estimate."""
 
-    #: Where arithmetic takes longer than moving bytes, what it takes; else 0.
+    #: Time of operators whose arithmetic takes longer than moving their bytes.
     compute: int
-    #: Where moving bytes takes longer, what it takes; else 0.
+    #: Time of operators whose bytes take longer to move than their arithmetic.
     memory: int
-    #: What passes for every operator beside its work.
+    #: Time that operators take in addition to their work.
     launch: int
 
 
-def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype: str, launches: int = 1) -> Times:  # noqa: PLR0913, PLR0917 -- what an operator is
-    """What one operator takes at least on ``device``.
+def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype: str, launches: int = 1) -> Times:  # noqa: PLR0913, PLR0917 -- the facts about an operator
+    """Return the least time of one operator on ``device``.
 
-    Arithmetic takes as long as the slower of products and the rest, which may run side by side; and so may arithmetic
-    and moving bytes. Times are rounded down, so that sums of them are lower bounds too.
+    Products and other arithmetic may run at the same time, so that arithmetic takes the longer of both times.
+    Arithmetic and moving bytes may run at the same time, too. Times are rounded down, so that their sums are lower
+    bounds.
 
     Args:
-        device: where it runs.
-        flops: of its products.
-        other_flops: of all else that it computes.
-        bytes_moved: that it reads and writes.
-        dtype: in which it computes, as PyTorch writes it, "float32"; or "tfloat32", FP32 with products in TF32.
-        launches: how many operators the device sees.
+        device: the device that runs the operator.
+        flops: FLOPs of its products.
+        other_flops: FLOPs of its other arithmetic.
+        bytes_moved: bytes that it reads and writes.
+        dtype: the dtype of its arithmetic, in PyTorch's spelling, "float32"; or "tfloat32", FP32 with products in TF32.
+        launches: number of kernel launches.
     """
     compute = max(
         flops * _NANOSECONDS // device.rate(dtype) if flops else 0,
@@ -51,7 +52,7 @@ def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype:
 
 
 def bound_of(compute: int, memory: int, launch: int) -> Bound:
-    """What takes most of the time; of equals, the first in this order."""
+    """Return the cause of most of the time; of equal causes, the first in the order of the parameters."""
     if compute >= memory and compute >= launch:
         return "compute"
     return "memory" if memory >= launch else "launch"

@@ -1,4 +1,4 @@
-"""What the ``flops_budget`` fixture hands to a test."""
+"""The object that the ``flops_budget`` fixture gives to a test."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class FlopsBudget:
-    """Measures models for one test; what it measured is held to the test's budget after the test's body ran."""
+    """Measure models for one test. After the test's body, the plugin judges what was measured."""
 
     def __init__(
         self,
@@ -37,15 +37,15 @@ class FlopsBudget:
     ) -> None:
         self._reuse_answers = reuse_answers
         self._latency_policy = latency_policy or LatencyPolicy()
-        # For which the time is estimated.
+        # The devices on which the time is estimated.
         self._devices = devices
         self._test = test
-        # Called before each measurement: formulas from hooks and settings are not asked for until one is needed.
+        # Called before each measurement, so that formulas from hooks and settings are registered only if needed.
         self._prepare = prepare
         self._measurements: dict[str, Measurement] = {}
         self._closed = False
 
-    def __call__(  # noqa: PLR0913 -- what a user may say of a measurement
+    def __call__(  # noqa: PLR0913 -- the choices that a user has for a measurement
         self,
         model: Callable[..., Any],
         args: Any = (),
@@ -63,11 +63,11 @@ class FlopsBudget:
                 arguments are given, the example that the model carries is used and named in the measurement's notes:
                 ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
             kwargs: the keyword arguments.
-            name: tells several measurements of one test apart. The same name again (in a loop, under hypothesis)
+            name: distinguishes the measurements of one test. The same name again (in a loop, under hypothesis)
                 keeps the largest measurement.
             backward: count the backward pass of the summed outputs too.
-            latency: measure how long it takes for real, on the machine at hand. Where a limit or a tolerance asks for
-                that, it need not be said, and of several measurements under one name the largest ones are timed.
+            latency: measure the time that the model takes on this machine. A limit or a tolerance on latency also
+                turns this on; of several measurements under one name, only the largest so far is timed.
 
         Returns:
             The measurement, to assert on or to compare: ``m.flops``, ``m["layer4"].params``.
@@ -75,9 +75,9 @@ class FlopsBudget:
         Raises:
             UsageError: no tensor among the arguments, a model that cannot be called, two models under one name, or a
                 call after the test's body; where the latency is measured, a model without data.
-            Exception: whatever the model itself raises.
+            Exception: any exception that the model raises.
         """
-        # Not before a test measures: a run without measurements does not pay for torch.
+        # Imported here so that a run without measurements does not import PyTorch.
         from pytest_flopsbudget.counting.latency.measured_call import measure_inputs
 
         name = DEFAULT_NAME if name is None else name
@@ -95,12 +95,12 @@ class FlopsBudget:
 
     @staticmethod
     def world(size: int, rank: int = 0) -> AbstractContextManager[None]:
-        """Let this process stand for rank ``rank`` of ``size`` within the context: what is measured is that rank's.
+        """Measure as rank ``rank`` of ``size`` processes within the context.
 
         See `pytest_flopsbudget.world`.
 
         Raises:
-            UsageError: no such rank, or a process group is up already.
+            UsageError: there is no such rank, or a process group is initialized already.
         """
         from pytest_flopsbudget.counting.distributed.world import world
 
@@ -108,15 +108,15 @@ class FlopsBudget:
 
     @contextmanager
     def watch(self, name: str | None = None) -> Iterator[Watch]:
-        """Measure what runs for real in a ``with`` block: several calls, a training step, a loop.
+        """Measure the work that really runs in a ``with`` block: several calls, a training step, a loop.
 
-        Blocks may hold others, whose work counts in both. What is measured by calling the fixture counts in none.
+        A block may contain other blocks, whose work counts in both. Calls of the fixture count in no block.
 
         Args:
             name: as in a call of the fixture; the same name again keeps the largest measurement.
 
         Yields:
-            What has the measurement behind the block, as its ``complexity``.
+            A watch; its ``complexity`` is the measurement once the block has ended.
 
         Raises:
             UsageError: nothing was computed in the block, two different models under one name, or a block after the
@@ -136,7 +136,7 @@ class FlopsBudget:
 
     @contextmanager
     def watch_test(self) -> Iterator[None]:
-        """Measure a test that never asked for it, or an example of it; the dearest one counts."""
+        """Measure a watched test, or one example of a hypothesis test, of which the most expensive one counts."""
         with self._watching(self._test) as (watch, seconds):
             try:
                 yield
@@ -193,7 +193,7 @@ class FlopsBudget:
         return inputs
 
     def _untimed(self, complexity: Complexity) -> Complexity:
-        """What was watched; where its latency is limited, with a note that nothing holds it to that."""
+        """Return the watched measurement, with a note if the test has a latency limit, which cannot be enforced."""
         if not self._latency_policy.limited:
             return complexity
         from msgspec.structs import replace
@@ -202,7 +202,7 @@ class FlopsBudget:
         return replace(complexity, notes=(*complexity.notes, note))
 
     def _would_keep(self, name: str, complexity: Complexity) -> bool:
-        """Whether the measurement becomes what counts under its name: timing any other would be for nothing."""
+        """Return whether the measurement is the largest so far under its name. Timing a smaller one would be wasted."""
         known = self._measurements.get(name)
         return known is None or _size(complexity) > _size(known.complexity)
 
@@ -224,7 +224,7 @@ class FlopsBudget:
         )
 
     def close(self) -> list[Measurement]:
-        """End the test: what was measured, a measurement a name. Nothing can be measured from now on."""
+        """Return the measurements, one for each name, and refuse further measurements."""
         self._closed = True
         return list(self._measurements.values())
 
@@ -239,7 +239,7 @@ def _size(complexity: Complexity) -> tuple[int, int]:
 
 
 def _identity(complexity: Complexity) -> tuple[str, int]:
-    # Not its buffers: caches grow with the inputs.
+    # Buffers are left out, because caches in them grow with the inputs.
     return complexity.model, complexity.params
 
 

@@ -1,4 +1,4 @@
-"""Whether the measurements of a test are timed, and how: what the settings ask for, put to work."""
+"""Time the models of a test where the settings or a limit ask for it."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LatencyPolicy:
-    """How models are timed, and whether they are without being asked to."""
+    """Whether the models of a test are timed without a request in the test, and how."""
 
     #: Whether a limit or a tolerance asks for the latency.
     wanted: bool = False
-    #: Whether it is a limit.
+    #: Whether a limit asks for the latency.
     limited: bool = False
-    #: What the machine is called; None for the name of its hardware.
+    #: The machine's name in reports; None for the name of its hardware.
     machine: str | None = None
-    #: Seconds for which each model is run, at least.
+    #: The shortest time, in seconds, for which each model is run.
     run_time: float = 1.0
-    #: The project's own profiles, by name.
+    #: Name → device profile, from the pyproject.
     devices: Mapping[str, Device] = field(default_factory=dict)
-    #: How many other processes of the run test at the same time.
+    #: Number of other processes of this run, which use the machine at the same time.
     concurrent_processes: int = 0
 
     def add_latency(self, measured: MeasuredCall) -> Complexity:
@@ -53,7 +53,7 @@ class LatencyPolicy:
         )
 
     def _device(self, hardware: str) -> Device | None:
-        """The machine's profile: one of the project's own, by its names or as the machine is called, or a known one."""
+        """Return the machine's profile: from the pyproject, by hardware or machine name, or else from the catalog."""
         named = next(
             (own for name, own in self.devices.items() if self.machine and name.casefold() == self.machine.casefold()),
             None,

@@ -1,4 +1,4 @@
-"""Which reports a run was asked for, and writing them when it ends. Knows pytest, as the controller does."""
+"""Check the paths of the reports that the command line asks for, and write the reports at the end of the run."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ if TYPE_CHECKING:
 
 
 def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """The files that reports are written to.
+    """Return the files to write reports to.
 
     Args:
-        given: flag → path, as typed in ``folder``.
-        folder: where the run was started.
+        given: command-line flag → path, as typed in ``folder``.
+        folder: the folder where pytest was started.
 
     Raises:
-        UsageError: a path that cannot be written to, as far as that can be told beforehand.
+        UsageError: a path cannot be written to, or two reports share one. Some obstacles appear only on writing.
     """
     paths: dict[str, Path] = {}
     problems = []
     files: dict[str, str] = {}
     for flag, typed in given.items():
-        path = folder / os.path.expanduser(typed)  # noqa: PTH111 -- Path's own raises where it knows no such user
+        path = folder / os.path.expanduser(typed)  # noqa: PTH111 -- Path.expanduser raises for an unknown user
         file = os.path.realpath(path) if "\0" not in typed else typed
-        twin = next((other for other, known in files.items() if known == file), None)
+        sharing_flag = next((other for other, known in files.items() if known == file), None)
         files[flag] = file
         if typed in {"", "-"}:
             problems.append(f"{flag}={typed}: names no file; write {flag}=PATH")
-        elif twin:
-            problems.append(f"{flag}={typed}: {twin} writes to the same file; name another one")
+        elif sharing_flag:
+            problems.append(f"{flag}={typed}: {sharing_flag} writes to the same file; name another one")
         elif why := find_obstacle(path):
             problems.append(f"{flag}={typed}: cannot be written: {why}")
         paths[flag] = path
@@ -52,11 +52,11 @@ def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
 
 
 class PublishedReports(NamedTuple):
-    """What became of a run's reports."""
+    """The outcome of writing a run's reports."""
 
-    #: Why some could not be written, a line each.
+    #: One line for each report that could not be written.
     errors: list[str]
-    #: Annotations for GitHub Actions, a line each, for the run's output.
+    #: Annotations for GitHub Actions, one line each, to print in the run's output.
     commands: list[str]
 
 
@@ -108,7 +108,7 @@ def _render(flag: str, report: Report) -> str:
 
 
 def _append_summary(report: Report, path: Path) -> list[str]:
-    """Append to the summary of the step that runs, as much as there is room for."""
+    """Append the report to the summary of the current GitHub step, cut to the room that is left."""
     from pytest_flopsbudget.reports.markdown.markup import STEP_SUMMARY
     from pytest_flopsbudget.reports.markdown.run import text
 
@@ -164,12 +164,12 @@ def _report(session: pytest.Session, settings: Settings, run_record: RunRecord |
     return Report(run=run, tests=ordered(tests))
 
 
-#: How a run ends that stopped before its last test.
+#: Exit codes of a run that stopped before its last test.
 _CUT_SHORT = {pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR, pytest.ExitCode.USAGE_ERROR}
 
 
 def _version(package: str) -> str:
-    # Asked of what is installed: the process that writes reports need not import PyTorch.
+    # Read from the installed package's metadata, so that the process that writes reports need not import PyTorch.
     try:
         return version(package)
     except PackageNotFoundError:

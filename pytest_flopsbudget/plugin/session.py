@@ -25,20 +25,20 @@ if TYPE_CHECKING:
 
 
 class BudgetSession:
-    """Settings and baselines, read once each, and the rules that put them together."""
+    """Read settings and baselines once each, and judge every test by them."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        #: By the marker's identity, as its arguments need not be hashable; the marker is kept, so that no other takes
-        #: its place.
+        #: ``id`` of a marker → the marker and its budget. A marker's arguments may not be hashable. The marker is kept
+        #: so that no later marker gets the same ``id``.
         self._budgets: dict[int, tuple[pytest.Mark, Budget]] = {}
 
     @cached_property
     def settings(self) -> Settings:
-        """What the pyproject says.
+        """The settings in the pyproject; the defaults if it is wrong and ``--flops-budget-disable`` is given.
 
         Raises:
-            UsageError: it says something wrong, and something is held to it.
+            UsageError: the pyproject has mistakes. The message names them all.
         """
         try:
             return load_settings(self._config.rootpath)
@@ -49,20 +49,21 @@ class BudgetSession:
 
     @cached_property
     def baselines(self) -> Baselines:
-        """The baseline files."""
+        """The reader of baseline files, which reads each file once."""
         from pytest_flopsbudget.storage.run_record import Baselines
 
-        # What a merge has torn has a baseline, two even: it is neither new, nor is there one to be tightened.
+        # Only --flops-budget-update without a mode may replace an entry with merge conflicts: the entry is not new, and
+        # it has two values, so that none can be tightened.
         return Baselines(torn=self.accepts is True)
 
     @property
     def accepts(self) -> UpdateMode | bool:
-        """Whether this run accepts what it measures, or what alone of it."""
+        """Whether the run writes measurements to the baselines: all (True), none (False), or some (the mode)."""
         update: Literal["all"] | UpdateMode | None = self._config.getoption("--flops-budget-update")
         return update is not None if update is None or update == "all" else update
 
     def header(self) -> str | None:
-        """A line on what the pyproject holds; None where it holds nothing, or what will be told as a mistake."""
+        """Return the line on the settings for the head of the run; None if settings are missing or wrong."""
         try:
             settings = self.settings
         except UsageError:
@@ -70,16 +71,15 @@ class BudgetSession:
         return None if settings.path is None else f"flops-budget: {describe(settings)}"
 
     def find_problems(self, items: Iterable[pytest.Item]) -> list[str]:
-        """What is wrong with the pyproject, the markers and the baselines of ``items``, each told once."""
+        """Return every mistake in the pyproject, and in the markers and baselines of ``items``, each one once."""
         items = list(items)
         checks: list[Callable[[], object]] = [lambda: self.settings]
         checks += [partial(self._marker_budget, item, *found) for item in items for found in _markers(item)]
         checks += [partial(self.baselines.file, path) for path in dict.fromkeys(item.path for item in items)]
-        # A dict for its order: a marker's mistake is found once for each of its parameter sets.
+        # A dict keeps the order and drops repetitions: each parameter set of a test repeats the mistakes of its marker.
         return list(dict.fromkeys(filter(None, map(_find_problem, checks))))
 
     def _marker_budgets(self, item: pytest.Item) -> list[Budget]:
-        """The budgets of the item's markers, the closest last."""
         return [self._marker_budget(item, *found) for found in _markers(item)]
 
     def _marker_budget(self, item: pytest.Item, node: Node, mark: pytest.Mark) -> Budget:
@@ -94,15 +94,15 @@ class BudgetSession:
         try:
             return self.settings.devices
         except UsageError:
-            # Told by itself; what a marker says is checked all the same.
+            # This mistake has its own message. The markers are checked nevertheless.
             return {}
 
     @cached_property
     def formulas(self) -> tuple[str, ...]:
-        """The operators for which hooks or the pyproject have formulas, which are registered when this is first read.
+        """The operators with a formula from hooks or the pyproject. The first access registers the formulas.
 
         Raises:
-            UsageError: a name is no operator's.
+            UsageError: no operator has one of the names.
         """
         from pytest_flopsbudget.counting.costs import flops_formula
 
@@ -115,7 +115,7 @@ class BudgetSession:
         return tuple(found)
 
     def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
-        """The devices for which the item's measurements estimate the time: asked for, shown or limited."""
+        """Return the devices on which the item's time is estimated: devices in time-on, in show, or in a limit."""
         from pytest_flopsbudget.config.settings import find_device
         from pytest_flopsbudget.quantities.metrics import devices_in
         from pytest_flopsbudget.results.limits import limited_devices
@@ -125,11 +125,10 @@ class BudgetSession:
         return tuple(find_device(self.settings, name) for name in dict.fromkeys(names))
 
     def latency_policy_for(self, item: pytest.Item) -> LatencyPolicy:
-        """Whether the item's measurements are timed, and how."""
+        """Return whether and how the item's measurements are timed."""
         from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency
 
         settings, budgets = self.settings, self._enforced_budgets(item)
-        # Of pytest-xdist.
         workers: Mapping[str, int] = getattr(self._config, "workerinput", {})
         return LatencyPolicy(
             wanted=not self._disabled and asks_for_latency(budgets),
@@ -145,24 +144,24 @@ class BudgetSession:
         return bool(self._config.getoption("--flops-budget-disable"))
 
     def _enforced_budgets(self, item: pytest.Item) -> tuple[Budget, ...]:
-        """The budgets that this run holds the item to; none where it is told to, and then mistakes in them pass."""
+        """Return the budgets that the run enforces; with ``--flops-budget-disable`` none, unread, so mistakes pass."""
         return () if self._disabled else self.budgets_for(item)
 
     def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
-        """The budgets of the item, the closest last."""
+        """Return the budgets of the pyproject and of the markers for the item, the closest one last."""
         return (*self.settings.budgets_for(item_nodeid(item)), *self._marker_budgets(item))
 
     def watches(self, item: pytest.Item) -> bool:
-        """Whether the pyproject has the test watched, marked or not."""
+        """Return whether the setting ``watch`` matches the test, with or without a marker."""
         return bool(self.settings.watch) and self.settings.watches(item_nodeid(item))
 
     def judge(
         self, item: pytest.Item, budget: FlopsBudget | None, watched: FlopsBudget | None = None
     ) -> tuple[dict[str, Any] | None, str]:
-        """Judge what a test measured, or else what was ``watched`` of it.
+        """Judge what a test measured with the fixture, or, if it measured nothing, what was ``watched``.
 
         Returns:
-            What its report carries, and why it fails; None and "" where there is nothing.
+            The payload for the test's report, or None; and the failure's text, or "" if the test is within its budget.
         """
         if self._disabled:
             return None, ""
@@ -202,7 +201,7 @@ class BudgetSession:
 
     @cached_property
     def _signs(self) -> bool:
-        """Whether the run's terminal, which another process may hold, shows signs beyond ASCII."""
+        """Whether the run's terminal can show signs beyond ASCII. With xdist, another process owns the terminal."""
         from pytest_flopsbudget.reports.wording import can_show_signs
 
         worker = getattr(self._config, "workerinput", None)
@@ -225,12 +224,12 @@ def _free(_call: object) -> int:
 
 
 def _markers(item: pytest.Item) -> list[tuple[Node, pytest.Mark]]:
-    """The markers that hold for the item, each with what it was put on, the closest last."""
+    """Return the item's markers, each with the node that carries it, the closest last."""
     return list(item.iter_markers_with_node("flops_budget"))[::-1]
 
 
 def _marked_as(mark: pytest.Mark, item: pytest.Item) -> str:
-    """The test whose marker it is, with its parameters only where it belongs to one set of them."""
+    """Return the node id of the marked test, with parameters only if the marker belongs to one parameter set."""
     nodeid = item_nodeid(item)
     callspec = getattr(item, "callspec", None)
     if callspec is None or any(own is mark for own in callspec.marks):

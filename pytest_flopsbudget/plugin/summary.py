@@ -32,7 +32,7 @@ def write_summary(
     Args:
         reporter: pytest's reporter, which holds the terminal.
         run_record: what the run measured.
-        settings: the pyproject's.
+        settings: the project's settings.
         accepts: whether the run accepts what it measures as the new baseline, or which part of it.
     """
     config = reporter.config
