@@ -225,7 +225,7 @@ class TestSafety:
 
 
 class TestSize:
-    @pytest.mark.parametrize(("most", "limit"), [(COMMENT, COMMENT_CHARACTERS), (STEP_SUMMARY, SUMMARY_BYTES)])
+    @pytest.mark.parametrize(("maximum", "limit"), [(COMMENT, COMMENT_CHARACTERS), (STEP_SUMMARY, SUMMARY_BYTES)])
     def test_thousands_of_tests(self, maximum, limit):
         """Within the limit; what fails is shown, and a line says what is not."""
         many = [
