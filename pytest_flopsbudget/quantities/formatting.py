@@ -74,7 +74,7 @@ def format_delta(delta: int | Fraction, metric: Metric) -> str:
 
 
 def format_percent(old: int | Fraction, new: int | Fraction) -> str:
-    """Format the change from ``old`` to ``new``: "+5.0%", "-0.02%", "<0.01%", ">-0.01%", "0%"; "new" if ``old`` is 0."""
+    """Format the change from ``old`` to ``new``: "+5.0%", "<0.01%", ">-0.01%", "0%"; "new" if ``old`` is 0."""
     if old == new:
         return "0%"
     if old == 0:

@@ -1,7 +1,7 @@
-"""What usually helps at a place of a model: rules that look at its numbers, its class and its shape, and at no code.
+"""Advise what usually makes a module cheaper, by its numbers, its class and its shape; no code is read.
 
-Each rule is a function that returns half a sentence, or None where it has nothing true to say. The first that says
-something is taken; where none does, there is no advice.
+Each rule is a function that returns half a sentence, or None if it does not apply. The first rule that applies gives
+the advice; if none applies, there is no advice.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _GROUPS = re.compile(r"groups (\d+)")
 _FLOAT32_BYTES = 4
 #: An output layer of a vocabulary is wider than any layer between others: those have at most four times their inputs.
 _WIDENING, _VOCABULARY = 4, 10_000
-#: A rate that is not this much higher is no other rate: data sheets round.
+#: Two rates count as equal unless one is at least 1.25 times the other: data sheets round.
 _FASTER = Fraction(5, 4)
 #: What a rate that follows from times may be off, as times are rounded down operator by operator.
 _ROUNDING = Fraction(1, 100)
@@ -47,16 +47,16 @@ NAMES = {"tfloat32": "TF32"}
 
 @dataclass(frozen=True)
 class AdviceTarget:
-    """A place, and what rules look at beside it."""
+    """A group of modules, with the measurement and the device that rules consider."""
 
     group: ModuleGroup
     complexity: Complexity
-    #: On which it runs; None where none was asked for.
+    #: The device for which the time is estimated; None without one.
     device: Device | None
 
     @functools.cached_property
     def bound(self) -> Bound | Literal["low intensity"] | None:
-        """What takes most of its time; without a device "low intensity" where memory would on any, else None."""
+        """What takes most of its time; without a device, "low intensity" if memory bounds it on all, else None."""
         if self.device is not None:
             return bound_of(*self.times)
         intensity = self.intensity
@@ -124,11 +124,11 @@ class AdviceTarget:
         return bool(params) and metrics.get("param_bytes") == _FLOAT32_BYTES * params and not converts
 
     def self_value(self, key: str) -> int:
-        """What it does itself; 0 where that was not measured."""
+        """Return the self value of a metric; 0 if it was not measured."""
         return count_of(self.group.self_metrics, key) or 0
 
     def calls_of(self, *names: str) -> int:
-        """Calls in the whole model of the operators that are called like this."""
+        """Return the calls of the named ATen operators in the whole model."""
         operators = self.complexity.operators
         return sum(operators[f"aten.{name}"].calls for name in names if f"aten.{name}" in operators)
 
@@ -145,7 +145,7 @@ def describe_bound(target: AdviceTarget) -> str:
 
 
 def advice(target: AdviceTarget) -> str:
-    """What usually helps; empty where no rule has anything to say."""
+    """Return the advice of the first rule that applies; empty if none does."""
     return next((text for rule in _RULES if (text := rule(target))), "")
 
 

@@ -1,4 +1,4 @@
-"""What stands in the cells of tables, in the terminal as in Markdown."""
+"""Format the cells of tables, for the terminal and for Markdown."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def label(test_id: str, name: str, *, alone: bool) -> str:
-    """The test's id, with the measurement's name where that tells something: among several, or if it was given one."""
+    """Return the test's id, with the measurement's name if the test has several or the user gave a name."""
     return test_id if alone and name == DEFAULT_NAME else f"{test_id} {name}"
 
 
 def change(comparison: Comparison, show: str = "flops") -> str:
-    """How what is shown changed: "+5.0%", "=", "new"; "(other)" where something else did.
+    """Return the change of the metric ``show``: "+5.0%", "=", "new", or "(other)" if only other metrics changed.
 
-    MACs, sums and ratios are not compared; of those, it is the FLOPs' change.
+    MACs, sums and ratios are not compared; for them, return the change of FLOPs.
     """
     if comparison.status == "new":
         return "new"
@@ -39,19 +39,19 @@ def change(comparison: Comparison, show: str = "flops") -> str:
 
 
 def amount(metrics: Mapping[str, int], show: str) -> str:
-    """What is shown of a measurement, a module or a phase; empty where that was not measured of it."""
+    """Return the value of the metric ``show``; empty if it was not measured."""
     value = measured_value(metrics, show)
     if value is None:
         return ""
-    # An estimated time is a lower bound, which a column has no room to say in words.
+    # An estimated time is a lower bound, and a column has no room for these words.
     return f"{'>=' if is_estimate(show) else ''}{format_value(value, metric_of(show))}"
 
 
 def used(share: Share | None) -> str:
-    """How much of a limit is used: "98.3%"; empty where there is none."""
+    """Return the used share of a limit: "98.3%"; empty without a limit."""
     if share is None:
         return ""
-    # Cut, not rounded: 100% is shown for what uses the limit up to the last operation, and more only beyond it.
+    # Cut, not rounded: 100% means exactly the limit, and more means beyond it.
     thousandths = 1000 if share.used == math.inf else int(share.used * 1000)
     if share.used > 1 and thousandths <= 1000:  # noqa: PLR2004 -- a full budget
         return ">100%"
@@ -59,7 +59,7 @@ def used(share: Share | None) -> str:
 
 
 def percent(part: Fraction | None) -> str:
-    """A part of a whole: "55.8%", "0%", "<0.1%"; empty where it is unknown."""
+    """Format a part of a whole: "55.8%", "0%", "<0.1%"; empty if it is unknown."""
     if part is None:
         return ""
     thousandths = round(part * 1000)

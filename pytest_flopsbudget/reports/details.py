@@ -1,4 +1,4 @@
-"""Lines on what a measurement found beyond work: what filled the memory, what bounds the time, how long it took."""
+"""Describe the memory at the peak, what bounds the time, and the latency of a measurement."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _PARTS = METRICS["time"].derived
 
 
 def detail_lines(complexity: Complexity) -> Iterator[str]:
-    """All of them; none where nothing of it was measured."""
+    """Yield the lines on memory, time and latency, as far as they were measured."""
     yield from peak_lines(complexity)
     yield from time_lines(complexity)
     yield from latency_lines(complexity)
 
 
 def peak_lines(complexity: Complexity) -> Iterator[str]:
-    """What was alive when most bytes were: "peak 1.21 GiB in layer1.0.conv2 (aten.convolution): 0.8 GiB …"."""
+    """Describe what was alive at the peak: "peak 1.21 GiB in layer1.0.conv2 (aten.convolution): 0.8 GiB …"."""
     peak = complexity.memory_at_peak
     if peak is None:
         return
@@ -42,7 +42,7 @@ def peak_lines(complexity: Complexity) -> Iterator[str]:
 
 
 def time_lines(complexity: Complexity) -> Iterator[str]:
-    """What bounds the time on each device: "A100: at least 1.31 ms (estimate), memory-bound (compute 0.4 ms, …)"."""
+    """Describe what bounds each time: "A100: at least 1.31 ms (estimate), memory-bound (compute 0.4 ms, …)"."""
     for device in devices_in(complexity.metrics):
         total = count_of(complexity.metrics, key_for("time", device))
         if total is not None:
@@ -53,13 +53,13 @@ def time_lines(complexity: Complexity) -> Iterator[str]:
 
 
 def bounded_time(metrics: Mapping[str, int], device: str) -> str:
-    """A module's least time and what bounds it: ">=812.5 us memory"; empty where it has none."""
+    """Return a module's least time and what bounds it: ">=812.5 us memory"; empty if it takes no time."""
     total = count_of(metrics, key_for("time", device))
     return f">={_time(total)} {bound_of(*parts_of_time(metrics, device))}" if total else ""
 
 
 def latency_lines(complexity: Complexity) -> Iterator[str]:
-    """How long it took for real, and how much of the device that used."""
+    """Describe the measured latency, and the share of the device's rates that it reached."""
     measured = complexity.timing
     if measured is None:
         return
@@ -77,7 +77,7 @@ def latency_lines(complexity: Complexity) -> Iterator[str]:
 
 
 def noisy_latency_lines(verdict: Verdict) -> Iterator[str]:
-    """Why a latency was held to nothing."""
+    """Explain why a latency was not judged."""
     for one in verdict.unjudged:
         spread, allowed = (
             format_percent(one.median_ns, one.median_ns + part).lstrip("+") for part in (one.spread_ns, one.allowed_ns)
@@ -89,7 +89,7 @@ def noisy_latency_lines(verdict: Verdict) -> Iterator[str]:
 
 
 def parts_of_time(metrics: Mapping[str, int], device: str) -> tuple[int, int, int]:
-    """Nanoseconds on ``device`` that compute, memory and launches take."""
+    """Return the nanoseconds that compute, memory and launches take on ``device``."""
     compute, memory, launch = (metrics.get(key_for(part, device), 0) for part in _PARTS)
     return compute, memory, launch
 

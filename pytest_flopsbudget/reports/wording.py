@@ -1,4 +1,4 @@
-"""Words and signs that all reports share."""
+"""Phrases, commands and signs that all reports share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import UpdateMode
 
 
+#: The note on a measurement that needed real data.
+RAN_ON_REAL_DATA = (
+    "ran on real data, because shapes alone do not decide its control flow; the count may depend on that data"
+)
+
 _TIMES = re.compile(r"(?<=\d)x(?=\d)")
 
 
 def can_show_signs(encoding: str | None) -> bool:
-    """Whether a terminal of this encoding shows the signs that ASCII lacks; of None, nothing is known."""
+    """Return whether a terminal of this encoding shows signs beyond ASCII; False if the encoding is None (unknown)."""
     try:
         "\u2192\u00d7\u2026\u2500".encode(encoding or "ascii")
     except (UnicodeEncodeError, LookupError):
@@ -26,43 +31,43 @@ def can_show_signs(encoding: str | None) -> bool:
 
 
 def use_signs(text: str) -> str:
-    """``text`` with the signs that ASCII lacks: arrows and times."""
+    """Return ``text`` with arrows and multiplication signs instead of their ASCII forms."""
     return _TIMES.sub("\u00d7", text.replace("->", "\u2192"))
 
 
 def format_amount(value: Amount, metric: str) -> str:
-    """An amount with its unit: "8.178 GFLOPs", "25.56 M params"."""
+    """Format an amount with its unit: "8.178 GFLOPs", "25.56 M params"."""
     unit = metric_of(metric)
     text = format_value(value, unit)
     return f"{text} {unit.title}" if unit.unit == "count" else mark_estimate(text, metric)
 
 
 def format_change(old: Amount, new: Amount, metric: str) -> str:
-    """A change: "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)"; exact where the two would print alike."""
+    """Format a change: "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)"; exact if the two would print alike."""
     before, after = format_pair(old, new, metric_of(metric))
     words = f"{before} -> {after}, {format_growth(new - old, metric)} ({format_percent(old, new)})"
     return mark_estimate(words, metric)
 
 
 def is_estimate(metric: str) -> bool:
-    """Whether values of ``metric`` are estimates, and lower bounds, so that readers have to be told."""
+    """Return whether values of ``metric`` are estimated lower bounds, which reports mark as such."""
     return metric_of(metric).per == "device"
 
 
 def mark_estimate(words: str, metric: str) -> str:
-    """``words`` on a value of ``metric``, with what has to be said of estimates: "at least 1.31 ms (estimate)"."""
+    """Return ``words`` on a value of ``metric``, marked if they are an estimate: "at least 1.31 ms (estimate)"."""
     return f"at least {words} (estimate)" if is_estimate(metric) else words
 
 
 def format_growth(delta: Amount, metric: str) -> str:
-    """A difference with its unit: "+411 MFLOPs"."""
+    """Format a difference with its unit: "+411 MFLOPs"."""
     unit = metric_of(metric)
     text = format_delta(delta, unit)
     return f"{text} {unit.title}" if unit.unit == "count" else text
 
 
 def update_command(nodeid: str | None = None, update_mode: UpdateMode | None = None) -> str:
-    """What to type to accept what was measured, or only what is new or improved."""
+    """Return the command that accepts measurements: all, or only the new or improved ones."""
     return (
         "pytest --flops-budget-update"
         + (f"={update_mode}" if update_mode else "")
@@ -71,15 +76,15 @@ def update_command(nodeid: str | None = None, update_mode: UpdateMode | None = N
 
 
 def rename_command(old: str, new: str) -> str:
-    """What to type to move a baseline entry from one node id to another."""
+    """Return the command that moves a baseline entry to another node id."""
     return f"python -m pytest_flopsbudget rename {shlex.quote(old)} {shlex.quote(new)}"
 
 
 def pluralize(number: int, noun: str) -> str:
-    """A number of things: "1 test", "2 tests"."""
+    """Format a number of things: "1 test", "2 tests"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def visible(text: str) -> str:
-    """``text`` on one line, without what cannot be seen and could steer a terminal."""
+    """Return ``text`` on one line, its unprintable characters escaped, since they could control the terminal."""
     return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)

@@ -11,7 +11,7 @@ from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
-from pytest_flopsbudget.reports.wording import format_change, pluralize, update_command
+from pytest_flopsbudget.reports.wording import RAN_ON_REAL_DATA, format_change, pluralize, update_command
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.verdict import Outcome
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import Verdict
 
 
-#: The share of the room that the table may take from the details.
+#: The largest share of the room that the table may take.
 _TABLE_SHARE = 0.6
-#: What the lines that tell of something left out need.
+#: Bytes that are kept for the lines that state what was left out.
 _RESERVE = 400
 _LONGEST_ID = 200
 _MAX_ERRORS = 5
@@ -62,7 +62,7 @@ def text(report: Report, maximum: int = COMMENT) -> str:
 
 
 def _rank(row: _Row) -> tuple[int, int]:
-    """What fails first, then what changed; within that, the order of the tests stays."""
+    """Sort failing measurements first, then by outcome; equal ones keep the order of the tests."""
     _, measurement = row
     return (0 if measurement.fails else 1), get_args(Outcome).index(measurement.outcome)
 
@@ -95,7 +95,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _counted(report: Report, rows: Sequence[_Row]) -> str:
-    """How much was counted in all, of what adds up."""
+    """Return the total of the shown metric, or of FLOPs where values of the metric do not add up."""
     show = report.run.show
     if metric_of(show).aggregation != "sum" or metric_of(show).per:
         show = "flops"
@@ -111,7 +111,7 @@ def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
     waiting = [measurement for _, measurement in rows if not measurement.accepted]
     improved = [measurement for measurement in waiting if measurement.outcome == "improved"]
     if improved:
-        # What was measured otherwise than in the baseline, with another input for instance, tightens nothing.
+        # A measurement under other conditions than the baseline, with another input for instance, tightens nothing.
         alike = all(tightens(measurement.comparison) for measurement in improved)
         command = update_command(update_mode="improved" if alike else None)
         yield f"{pluralize(len(improved), 'measurement')} improved; tighten the baseline: `{command}`"
@@ -166,7 +166,7 @@ def _label(test: ReportedTest, measurement: Verdict) -> str:
 
 
 def _end_of(text: str) -> str:
-    """``text``, its beginning cut off if it has to be: the end tells tests apart."""
+    """Return ``text``, its beginning cut off if it is too long: the end distinguishes tests."""
     return text if len(text) <= _LONGEST_ID else f"…{text[1 - _LONGEST_ID :]}"
 
 
@@ -195,26 +195,26 @@ def _details(report: Report, rows: Sequence[_Row], room: int) -> str:
 
 
 def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[str]]]:
-    """A title and lines for each row that there is more to say of, then for tests that measure nothing any more."""
-    told = set()
+    """Yield title and lines for each measurement with details, then for tests that no longer measure anything."""
+    described = set()
     for test, measurement in rows:
         lines = list(_verdict_lines(report, measurement, test.nodeid))
-        if test.nodeid not in told:
+        if test.nodeid not in described:
             lines += _of_test(report, test)
-        told.add(test.nodeid)
-        # What filled the memory alone is no news that each measurement needs a fold for.
+        described.add(test.nodeid)
+        # The lines on peak memory alone do not justify a fold for every measurement.
         more = list(details.detail_lines(measurement.complexity))
         if lines or len(more) > len(list(details.peak_lines(measurement.complexity))):
-            # Why a test fails may have told some of it.
+            # The explanation of a failure may contain some of these lines.
             yield _label(test, measurement), lines + [line for line in more if line not in lines]
     for test in report.tests:
         lines = list(_of_test(report, test))
-        if lines and test.nodeid not in told:
+        if lines and test.nodeid not in described:
             yield _end_of(test.nodeid), lines
 
 
 def _verdict_lines(report: Report, measurement: Verdict, nodeid: str) -> Iterator[str]:
-    """What there is to say of a measurement: why it fails or how it changed, and what a reader of it should know."""
+    """Yield why a measurement fails or how it changed, and its notes."""
     complexity = measurement.complexity
     if measurement.fails:
         yield from explain(nodeid, [measurement]).split("\n")
@@ -224,7 +224,7 @@ def _verdict_lines(report: Report, measurement: Verdict, nodeid: str) -> Iterato
         yield from run_changes(measurement.comparison)
         yield from what_grew(measurement.diffs)
     if complexity.execution == "real":
-        yield "ran on real data, as shapes do not tell its way; the count may hang on that data"
+        yield RAN_ON_REAL_DATA
     yield from complexity.notes
     if not measurement.fails:
         yield from details.noisy_latency_lines(measurement)

@@ -1,4 +1,4 @@
-"""The terminal summary: a row a measurement, what changed, what to do next."""
+"""The terminal summary: a row for each measurement, its changes, and the next commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pytest_flopsbudget.reports.terminal.table import (
     build_table,
     room_beside,
 )
-from pytest_flopsbudget.reports.wording import pluralize, update_command, visible
+from pytest_flopsbudget.reports.wording import RAN_ON_REAL_DATA, pluralize, update_command, visible
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.run_record import Entry
 
 
-#: Characters that paths of modules keep beside columns of times.
+#: Columns of times are added only while the paths of modules keep this many characters.
 _ROOM_FOR_PATHS = 20
 _INDENT = "  "
 
-#: How verdicts are coloured.
+#: Outcome → the colour in which it is written.
 STYLES: dict[Outcome, str] = {
     "over limit": "red",
     "regressed": "red",
@@ -57,14 +57,14 @@ STYLES: dict[Outcome, str] = {
 def summary(
     entries: Sequence[Entry], screen: Screen, settings: Settings, *, verbosity: int, accepts: bool
 ) -> list[str]:
-    """The lines of the summary's body.
+    """Return the lines of the summary's body.
 
     Args:
         entries: the tests that measured something.
-        screen: where the lines will stand.
-        settings: the pyproject's; they say what to show and what to keep quiet about.
-        verbosity: pytest's: below 0 no table, above 0 the modules too.
-        accepts: whether this run accepts whatever it measures, so that there is nothing to advise.
+        screen: the terminal that will show the lines.
+        settings: the settings of the pyproject: the metric to show and the notes to leave out.
+        verbosity: pytest's verbosity: below 0 no table, above 0 the modules too.
+        accepts: whether this run accepts everything that it measures; then no command is suggested.
     """
     lines: list[str] = []
     if not any(entry.verdicts for entry in entries):
@@ -178,7 +178,7 @@ def _time_columns(complexity: Complexity, parts: Sequence[Mapping[str, int]]) ->
 
 
 def _collectives(complexity: Complexity) -> Iterator[str]:
-    """What this rank passed to others, by the operators that did; nothing where none did."""
+    """Yield the bytes that this rank exchanged, a line for each collective operator."""
     metric = METRICS["communication"]
     for name, operator in complexity.operators.items():
         message = operator.metrics.get(metric.key, 0)
@@ -187,7 +187,7 @@ def _collectives(complexity: Complexity) -> Iterator[str]:
 
 
 def _calls(path: str, module: Module, screen: Screen) -> str:
-    """Calls, or "126x1" for a row that stands for 126 modules."""
+    """Return the calls, or "126x1" for a row that represents 126 modules."""
     modules = len(unfold({path: module}))
     return screen.text(f"{modules}x{module.calls}") if modules > 1 else f"{module.calls:,}"
 
@@ -234,7 +234,7 @@ def _is_otherwise_improved(verdict: Verdict) -> bool:
 
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
     if verdict.complexity.execution == "real":
-        yield f"{entry.nodeid}: ran on real data, as shapes do not tell its way; the count may hang on that data"
+        yield f"{entry.nodeid}: {RAN_ON_REAL_DATA}"
     for note in (*verdict.complexity.notes, *details.noisy_latency_lines(verdict)):
         yield f"{entry.nodeid}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
