@@ -1,4 +1,4 @@
-"""Numbers that note every operation on them: definitions are carried out in loops with them.
+"""Definitions carried out in loops over single numbers that count what is done to them.
 
 What the conventions do not count (work done once per row or channel) is done on plain floats: ``number.value``.
 """
@@ -6,33 +6,35 @@ What the conventions do not count (work done once per row or channel) is done on
 from __future__ import annotations
 
 import functools
-import math
 
 import torch
+from definitions import Tally, value_of
 from zoo import both, for_real
 
 from pytest_flopsbudget.counting.operators import accounting
 from pytest_flopsbudget.counting.operators.info import operator_info
 
 
-class Arithmetic:
+class Arithmetic(Tally):
     """Makes numbers, and holds how many operations were done on them."""
 
-    def __init__(self):
-        self.operations = 0
+    def numbers(self, values):
+        """Take part in the count: the tensor's elements, as nested lists of numbers."""
+        if isinstance(values, torch.Tensor) and values.ndim:
+            return [self.numbers(row) for row in values]
+        return super().numbers(values.item() if isinstance(values, torch.Tensor) else values)
+
+    def leaves_out(self, factor):
+        """Return False: weights that a loop worked out are multiplied by, whether they are 1 or not."""
+        return False
 
     def note(self, value):
-        self.operations += 1
-        return Counted(value, self)
-
-    def numbers(self, tensor):
-        """The tensor's elements as nested lists of numbers."""
-        if tensor.ndim == 0:
-            return Counted(tensor.item(), self)
-        return [self.numbers(row) for row in tensor]
+        """Count one operation, which gave ``value``."""
+        self.count += 1
+        return self.numbers(value)
 
     def zero(self):
-        return Counted(0.0, self)
+        return self.numbers(0.0)
 
     def total(self, values):
         """A sum inside a composite operator: 1 per element."""
@@ -40,72 +42,6 @@ class Arithmetic:
         for value in values:
             result = result + value
         return result
-
-
-def value_of(number):
-    return number.value if isinstance(number, Counted) else number
-
-
-class Counted:
-    """A number whose arithmetic is counted."""
-
-    __slots__ = ("arithmetic", "value")
-
-    def __init__(self, value, arithmetic):
-        self.value, self.arithmetic = value, arithmetic
-
-    def __add__(self, other):
-        return self.arithmetic.note(self.value + value_of(other))
-
-    def __sub__(self, other):
-        return self.arithmetic.note(self.value - value_of(other))
-
-    def __rsub__(self, other):
-        return self.arithmetic.note(value_of(other) - self.value)
-
-    def __mul__(self, other):
-        return self.arithmetic.note(self.value * value_of(other))
-
-    def __truediv__(self, other):
-        return self.arithmetic.note(self.value / value_of(other))
-
-    def __pow__(self, power):
-        return self.arithmetic.note(self.value ** value_of(power))
-
-    def __neg__(self):
-        return self.arithmetic.note(-self.value)
-
-    def __abs__(self):
-        return self.arithmetic.note(abs(self.value))
-
-    def less_than(self, other):
-        self.arithmetic.operations += 1
-        return self.value < value_of(other)
-
-    def equals(self, other):
-        self.arithmetic.operations += 1
-        return self.value == value_of(other)
-
-    def sign(self):
-        return self.arithmetic.note(float((self.value > 0) - (self.value < 0)))
-
-    def exp(self):
-        return self.arithmetic.note(math.exp(self.value))
-
-    def log(self):
-        return self.arithmetic.note(math.log(self.value) if self.value > 0 else -math.inf)
-
-    def log1p(self):
-        return self.arithmetic.note(math.log1p(self.value))
-
-    def sqrt(self):
-        return self.arithmetic.note(math.sqrt(self.value))
-
-    def maximum(self, other):
-        return self.arithmetic.note(max(self.value, value_of(other)))
-
-    def minimum(self, other):
-        return self.arithmetic.note(min(self.value, value_of(other)))
 
 
 def plain_sum(values):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -17,90 +19,126 @@ class Tally:
         """Take part in the count."""
         return Counted(values, self)
 
+    def leaves_out(self, factor):
+        """Return whether nobody computes a product with this factor: formulas write the number 1 for "as it is"."""
+        return not isinstance(factor, (Counted, torch.Tensor)) and factor == 1
+
 
 class Counted:
-    """A tensor of real numbers: one operation for each element of whatever an elementary operation gives.
+    """A tensor of real numbers, or one float: each element that an elementary operation gives is one operation.
 
-    Factors, divisors and exponents that are the number 1 are no operation. Selecting, stacking and moving are free.
+    Factors, divisors and exponents that a tally leaves out are no operation. Selecting, stacking and moving are free.
+    Loops over single numbers use floats, which are much faster than tensors of one element.
     """
 
-    def __init__(self, values, tally):
-        self.values = values
+    __slots__ = ("tally", "value")
+
+    def __init__(self, value, tally):
+        self.value = value
         self.tally = tally
 
     def __getitem__(self, index):
-        return Counted(self.values[index], self.tally)
+        return Counted(self.value[index], self.tally)
 
     def __len__(self):
-        return len(self.values)
+        return len(self.value)
 
     @property
     def shape(self):
-        return self.values.shape
+        return self.value.shape
 
     def __add__(self, other):
-        return elementary(torch.add, self, other)
+        return elementary(operator.add, self, other)
 
     def __sub__(self, other):
-        return elementary(torch.sub, self, other)
+        return elementary(operator.sub, self, other)
 
     def __rsub__(self, other):
-        return elementary(torch.sub, other, self)
+        return elementary(operator.sub, other, self)
 
     def __mul__(self, other):
-        return self if _is_one(other) else elementary(torch.mul, self, other)
+        return self if self.tally.leaves_out(other) else elementary(operator.mul, self, other)
 
     def __truediv__(self, other):
-        return self if _is_one(other) else elementary(torch.div, self, other)
+        return self if self.tally.leaves_out(other) else elementary(operator.truediv, self, other)
 
     def __rtruediv__(self, other):
-        return elementary(torch.div, other, self)
+        return elementary(operator.truediv, other, self)
 
     def __pow__(self, other):
-        return self if _is_one(other) else elementary(torch.pow, self, other)
+        return self if self.tally.leaves_out(other) else elementary(operator.pow, self, other)
 
     def __neg__(self):
-        return elementary(torch.neg, self)
+        return elementary(operator.neg, self)
 
     def __abs__(self):
-        return elementary(torch.abs, self)
+        return elementary(operator.abs, self)
 
     def __gt__(self, other):
-        return elementary(torch.gt, self, other)
+        return elementary(operator.gt, self, other)
 
     def __lt__(self, other):
-        return elementary(torch.lt, self, other)
+        return elementary(operator.lt, self, other)
 
     def __ge__(self, other):
-        return elementary(torch.ge, self, other)
+        return elementary(operator.ge, self, other)
 
     def __le__(self, other):
-        return elementary(torch.le, self, other)
+        return elementary(operator.le, self, other)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
+    # Of floats
 
-def _is_one(factor):
-    return not isinstance(factor, (Counted, torch.Tensor)) and factor == 1
+    def less_than(self, other):
+        return elementary(operator.lt, self, other).value
+
+    def equals(self, other):
+        return elementary(operator.eq, self, other).value
+
+    def sign(self):
+        return elementary(lambda value: float((value > 0) - (value < 0)), self)
+
+    def exp(self):
+        return elementary(math.exp, self)
+
+    def log(self):
+        return elementary(lambda value: math.log(value) if value > 0 else -math.inf, self)
+
+    def log1p(self):
+        return elementary(math.log1p, self)
+
+    def sqrt(self):
+        return elementary(math.sqrt, self)
+
+    def maximum(self, other):
+        return elementary(max, self, other)
+
+    def minimum(self, other):
+        return elementary(min, self, other)
+
+
+def value_of(operand):
+    return operand.value if isinstance(operand, Counted) else operand
 
 
 def _tensor(operand):
-    values = operand.values if isinstance(operand, Counted) else operand
+    values = value_of(operand)
     return values if isinstance(values, torch.Tensor) else torch.tensor(values, dtype=torch.float64)
 
 
 def elementary(function, *operands):
-    """One operation for each element of the result of ``function``."""
+    """Count one operation for each element of the result of ``function``."""
     (tally,) = {id(one.tally): one.tally for one in operands if isinstance(one, Counted)}.values()
-    result = function(*map(_tensor, operands))
-    tally.count += result.numel()
+    result = function(*map(value_of, operands))
+    tally.count += result.numel() if isinstance(result, torch.Tensor) else 1
     return Counted(result, tally)
 
 
 def named(function):
     """An elementary function, by PyTorch's own for its values."""
-    return lambda *operands: elementary(function, *operands)
+    return lambda *operands: elementary(lambda *values: function(*map(_tensor, values)), *operands)
 
 
 cos, erf, exp, exp2, floor, isnan = map(named, (torch.cos, torch.erf, torch.exp, torch.exp2, torch.floor, torch.isnan))
@@ -119,7 +157,7 @@ def branch(condition, yes, no):
         ways.append((_tensor(way()), tally.count))
     (first, first_count), (second, second_count) = ways
     tally.count = max(first_count, second_count)
-    return Counted(torch.where(condition.values, first, second), tally)
+    return Counted(torch.where(condition.value, first, second), tally)
 
 
 def free(function, *operands):

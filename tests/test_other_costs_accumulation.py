@@ -38,7 +38,7 @@ class Sums:
 
     @property
     def values(self):
-        return torch.stack([one.values for one in self.places.values()]).reshape(self.shape)
+        return torch.stack([one.value for one in self.places.values()]).reshape(self.shape)
 
     @property
     def count(self):
@@ -235,7 +235,7 @@ class TestEmbedding:
         def look_up(tokens, weight, offsets):
             return F.embedding_bag(tokens, weight, offsets, mode=mode)
 
-        torch.testing.assert_close(look_up(tokens, weight, offsets), torch.stack([bag.values for bag in expected]))
+        torch.testing.assert_close(look_up(tokens, weight, offsets), torch.stack([bag.value for bag in expected]))
         assert both(look_up, (tokens, weight, offsets), without=BYTES).other_flops == tally.count
 
     def test_weighted_bags(self):

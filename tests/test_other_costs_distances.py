@@ -28,7 +28,7 @@ def distance(p, xs, ys):
 
 
 def _one(like, truth):
-    number = like.arithmetic.zero()
+    number = like.tally.zero()
     number.value = float(truth)
     return number
 
@@ -41,7 +41,7 @@ def slopes(p, xs, ys, grad, length):
         factor = grad / length
         return [(x - y) * factor for x, y in zip(xs, ys, strict=True)]
     if p not in {1, math.inf}:
-        factor = grad / grad.arithmetic.note(length ** (p - 1))
+        factor = grad / grad.tally.note(length ** (p - 1))
     result = []
     for x, y in zip(xs, ys, strict=True):
         d = x - y
@@ -67,7 +67,7 @@ def test_cdist(p, left, right, components):
     expected = [[distance(p, one, other) for other in ys] for one in xs]
     output = torch.cdist(x, y, p)
     torch.testing.assert_close(tensor_of(expected), output)
-    assert both(lambda x, y: torch.cdist(x, y, p), (x.detach(), y)).other_flops == forward.operations
+    assert both(lambda x, y: torch.cdist(x, y, p), (x.detach(), y)).other_flops == forward.count
     gradient = [[backward.zero() for _ in range(components)] for _ in range(left)]
     xs, ys, grads = (backward.numbers(item) for item in (x.detach(), y, grad))
     for i in range(left):
@@ -77,7 +77,7 @@ def test_cdist(p, left, right, components):
                 gradient[i] = [total + part for total, part in zip(gradient[i], parts, strict=True)]
     (actual,) = torch.autograd.grad(output, x, grad)
     torch.testing.assert_close(tensor_of(gradient), actual)
-    assert gradient_flops(lambda x, y: torch.cdist(x, y, p), [x, y], grad) == backward.operations
+    assert gradient_flops(lambda x, y: torch.cdist(x, y, p), [x, y], grad) == backward.count
 
 
 @pytest.mark.parametrize("p", POWERS)
@@ -91,7 +91,7 @@ def test_pdist(p, points, components):
     expected = [distance(p, xs[i], xs[j]) for i, j in pairs]
     output = torch.pdist(x, p)
     torch.testing.assert_close(tensor_of(expected), output)
-    assert both(lambda x: torch.pdist(x, p), x.detach()).other_flops == forward.operations
+    assert both(lambda x: torch.pdist(x, p), x.detach()).other_flops == forward.count
     grad = random(len(pairs), seed=2)
     gradient = [[backward.zero() for _ in range(components)] for _ in range(points)]
     xs, grads = backward.numbers(x.detach()), backward.numbers(grad)
@@ -102,7 +102,7 @@ def test_pdist(p, points, components):
             gradient[j] = [total - part for total, part in zip(gradient[j], parts, strict=True)]
     (actual,) = torch.autograd.grad(output, x, grad)
     torch.testing.assert_close(tensor_of(gradient), actual)
-    assert gradient_flops(lambda x: torch.pdist(x, p), [x], grad) == backward.operations
+    assert gradient_flops(lambda x: torch.pdist(x, p), [x], grad) == backward.count
 
 
 def test_many_points():
@@ -118,7 +118,7 @@ def test_dist(p):
     arithmetic = Arithmetic()
     expected = distance(p, arithmetic.numbers(x.flatten()), arithmetic.numbers(y.expand(2, 3).flatten()))
     assert expected.value == pytest.approx(torch.dist(x, y, p).item())
-    assert both(lambda x, y: torch.dist(x, y, p), (x, y)).other_flops == arithmetic.operations
+    assert both(lambda x, y: torch.dist(x, y, p), (x, y)).other_flops == arithmetic.count
 
 
 def test_empty_vectors():
@@ -133,7 +133,7 @@ def test_cross():
         for a, b in zip(arithmetic.numbers(x), arithmetic.numbers(y), strict=True)
     ]
     torch.testing.assert_close(tensor_of(expected), torch.linalg.cross(x, y))
-    assert both(torch.linalg.cross, (x, y)).other_flops == arithmetic.operations
+    assert both(torch.linalg.cross, (x, y)).other_flops == arithmetic.count
 
 
 def binned(arithmetic, values, low, high, bins):
@@ -157,12 +157,12 @@ def test_histc():
     numbers = arithmetic.numbers(values)
     counts = binned(arithmetic, numbers, low, high, 5)
     torch.testing.assert_close(tensor_of(counts), torch.histc(values, 5))
-    in_range = arithmetic.operations
+    in_range = arithmetic.count
     plain = Arithmetic()
     greatest(plain.numbers(values))
     assert both(lambda x: torch.histc(x, 5, low, high), values).other_flops == in_range
     # Without a range the least and the greatest value are looked for.
-    assert both(lambda x: torch.histc(x, 5), values).other_flops == in_range + 2 * plain.operations
+    assert both(lambda x: torch.histc(x, 5), values).other_flops == in_range + 2 * plain.count
 
 
 def test_histogram():

@@ -155,7 +155,7 @@ class TestQuantization:
         there = tally.count
         back = (whole - 3) * 0.1
         expected = torch.fake_quantize_per_tensor_affine(X, 0.1, 3, 0, 15)
-        torch.testing.assert_close(expected, back.values, rtol=1e-7, atol=1e-7)
+        torch.testing.assert_close(expected, back.value, rtol=1e-7, atol=1e-7)
         quantized = torch.quantize_per_tensor(X.float(), 0.1, 3, torch.quint8)
         assert for_real(lambda x: torch.quantize_per_tensor(x, 0.1, 3, torch.quint8), X.float()).other_flops == there
         assert for_real(lambda q: q.dequantize(), quantized).other_flops == tally.count - there

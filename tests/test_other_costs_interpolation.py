@@ -59,9 +59,9 @@ def test_linear(sizes, align_corners):
                 position(index, n, m, align_corners=align_corners) for index, (n, m) in zip(place, sizes, strict=True)
             ]
             assert interpolated(image, where).value == pytest.approx(output[(0, channel, *place)].item())
-    assert both(forward, inputs.detach()).other_flops == arithmetic.operations
+    assert both(forward, inputs.detach()).other_flops == arithmetic.count
     # The gradient is the transposed map.
-    assert gradient_flops(forward, [inputs], output.detach()) == arithmetic.operations
+    assert gradient_flops(forward, [inputs], output.detach()) == arithmetic.count
 
 
 def cubic_weights(t, a=-0.75):
@@ -107,8 +107,8 @@ def test_bicubic(height, width, new):
                 for k in range(-1, 3)
             ]
             assert along(rows, y).value == pytest.approx(output[0, 0, i, j].item())
-    assert both(forward, inputs.detach()).other_flops == arithmetic.operations
-    assert gradient_flops(forward, [inputs], output.detach()) == arithmetic.operations
+    assert both(forward, inputs.detach()).other_flops == arithmetic.count
+    assert gradient_flops(forward, [inputs], output.detach()) == arithmetic.count
 
 
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
@@ -163,8 +163,8 @@ def test_antialiased(mode, radius, sizes, new, align_corners):
     def forward(x):
         return functional.interpolate(x, new, mode=mode, antialias=True, align_corners=align_corners)
 
-    assert both(forward, inputs.detach()).other_flops == arithmetic.operations
-    assert gradient_flops(forward, [inputs], forward(inputs.detach())) == arithmetic.operations
+    assert both(forward, inputs.detach()).other_flops == arithmetic.count
+    assert gradient_flops(forward, [inputs], forward(inputs.detach())) == arithmetic.count
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 0.25])
@@ -250,9 +250,9 @@ def test_grid_sample(points, height, width):
     gradients = torch.autograd.grad(output, (image, grid), grad)
     for expected, actual in zip((of_image, of_grid), gradients, strict=True):
         torch.testing.assert_close(tensor_of(expected), actual)
-    assert both(model, (image.detach(), grid.detach())).other_flops == forward.operations
+    assert both(model, (image.detach(), grid.detach())).other_flops == forward.count
     # By convention the transposed map costs what the map costs: 9. The loops, which add up in place, have one more.
-    assert gradient_flops(model, [image, grid], grad) == backward.operations - points
+    assert gradient_flops(model, [image, grid], grad) == backward.count - points
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_max_pool(pool):
                 for offset in places(arguments["kernel_size"])
             ]
             assert greatest(window).value == output[(0, channel, *place)].item()
-    assert both(lambda x: max_pool(x, **arguments), inputs).other_flops == arithmetic.operations
+    assert both(lambda x: max_pool(x, **arguments), inputs).other_flops == arithmetic.count
 
 
 def _at(image, place, offset, arguments, outside=-math.inf):
@@ -83,7 +83,7 @@ def test_average_pool(pool):
             ]
             average = plain_sum(window) / len(window)
             assert average.value == pytest.approx(output[(0, channel, *place)].item())
-    assert both(lambda x: average_pool(x, **arguments), inputs).other_flops == arithmetic.operations
+    assert both(lambda x: average_pool(x, **arguments), inputs).other_flops == arithmetic.count
 
 
 @settings(max_examples=20)
@@ -117,10 +117,10 @@ def test_adaptive_pool(sizes):
             average = plain_sum(of_average.numbers(values)) / values.numel()
             assert average.value == pytest.approx(averages[(0, channel, *place)].item())
             assert greatest(of_maximum.numbers(values)).value == maxima[(0, channel, *place)].item()
-    assert both(lambda x: average_pool(x, target), inputs).other_flops == of_average.operations
-    assert both(lambda x: max_pool(x, target), inputs).other_flops == of_maximum.operations
+    assert both(lambda x: average_pool(x, target), inputs).other_flops == of_average.count
+    assert both(lambda x: max_pool(x, target), inputs).other_flops == of_maximum.count
     inputs.requires_grad_()
-    assert gradient_flops(lambda x: average_pool(x, target), [inputs], averages) == of_average.operations
+    assert gradient_flops(lambda x: average_pool(x, target), [inputs], averages) == of_average.count
     assert gradient_flops(lambda x: max_pool(x, target), [inputs], maxima) == 2 * math.prod(target)
 
 
