@@ -207,7 +207,7 @@ class TestMistakes:
         [
             ("test_net.py::test_tow", ["no such test was collected; near ones: test_net.py::test_two"]),
             ("test_net.py::test_net[4]", ["near ones: test_net.py::test_net[", "FILE::TEST:NAME"]),
-            ("test_net.py::test_net", ["is 2 tests", "test_net.py::test_net[3], test_net.py::test_net[5]"]),
+            ("test_net.py::test_net", ["matches 2 tests", "test_net.py::test_net[3], test_net.py::test_net[5]"]),
             ("test_nte.py::test_two", ["there is no file test_nte.py, but test_net.py"]),
             ("nowhere/test_net.py::test_two", ["there is no file nowhere/test_net.py; write FILE::TEST"]),
             ("test_two", ["names no test; write FILE::TEST"]),

@@ -178,7 +178,10 @@ class TestClosing:
         table = lines(entry(new, complexity(), vanished=("student",)))
         notes = [line for line in table if line.startswith(("test_net.py::", "    mine.op: "))]
         assert notes == [
-            "test_net.py::test_a: ran on real data, because shapes alone do not decide its control flow; the count may depend on that data",
+            (
+                "test_net.py::test_a: ran on real data, because shapes alone do not decide its control flow; "
+                "the count may depend on that data"
+            ),
             "test_net.py::test_a: operators without a formula, missing from the count:",
             "    mine.op: 2 calls in a",
             "test_net.py::test_a: the input changed: float32[1] \u2192 float32[2]",

@@ -20,7 +20,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "torch_pri
 #: Private names of other libraries: frames, named tuples, threads, argparse and unittest of Python, pytest's terminal.
 ELSEWHERE = {
     "_getframe", "_replace", "_target", "_actions", "_SubParsersAction", "_option_string_actions", "_callTestMethod",
-    "_file",
+    "_file", "_asdict",
 }  # fmt: skip
 
 

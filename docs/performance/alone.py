@@ -25,8 +25,8 @@ TURNS = 20
 _COUNTING = "pytest_flopsbudget.counting"
 #: The functions that follow bytes, launches, activations and chains, each with a replacement that does nothing.
 _LEFT_OUT: dict[str, Callable[..., Any]] = {
-    f"{_COUNTING}.tracing.memory.Memory.ran": lambda *_: None,
-    f"{_COUNTING}.tracing.memory.Memory.holds": lambda *_: None,
+    f"{_COUNTING}.tracing.memory.Memory.record_call": lambda *_: None,
+    f"{_COUNTING}.tracing.memory.Memory.assign_kind": lambda *_: None,
     f"{_COUNTING}.operators.accounting.memory_traffic": lambda *_: 0,
     f"{_COUNTING}.operators.accounting.dtype_of": lambda *_: "",
     f"{_COUNTING}.operators.accounting.activations": lambda *_: 0,

@@ -132,9 +132,7 @@ class OperatorInfo:
             or (self.known and self.behaviour == "alias" and not (self.written or self.computes))
         )
 
-    def _read_schema(
-        self, schema: torch.FunctionSchema, arguments: Sequence[torch._C.Argument], tags: set[torch.Tag]
-    ) -> None:
+    def _read_schema(self, schema: torch.FunctionSchema, arguments: Sequence[Any], tags: set[torch.Tag]) -> None:
         #: Whether it is made of other operators, which are counted in its place. Such an operator arrives whole only
         #: under inference mode.
         self.decomposes = has_kernel(self.operator.name(), "CompositeImplicitAutograd")
