@@ -30,10 +30,10 @@ test: .venv/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 operators: .venv/installed
-	FLOPSBUDGET_ALL_SAMPLES=1 $(BIN)/python -m pytest -q tests/test_operator_database.py
+	FLOPSBUDGET_ALL_SAMPLES=1 $(BIN)/python -m pytest -q tests/counting/test_operator_database.py
 
 torture: .venv/installed
-	FLOPSBUDGET_TORTURE=1 $(BIN)/python -m pytest -q tests/test_baseline_kills.py tests/torture_small_disk.py tests/test_baseline_git.py tests/test_fuzz_files.py tests/test_command_fuzz.py
+	FLOPSBUDGET_TORTURE=1 $(BIN)/python -m pytest -q tests/storage/test_baseline_kills.py tests/torture_small_disk.py tests/storage/test_baseline_git.py tests/storage/test_fuzz_files.py tests/commands/test_fuzz.py
 
 # Changes quantities/ and results/ line by line; a change that no test notices is a survivor. Outside CI.
 mutants: .venv/installed

@@ -26,6 +26,11 @@ def net(flops: int = 2000, params: int = 20, modules: Mapping[str, Module] | Non
     return complexity({"flops": flops, "params": params}, modules, **fields)
 
 
+def small(flops: int = 1, **fields: Any) -> Complexity:
+    """Build a measurement that has FLOPs alone."""
+    return complexity({"flops": flops}, **fields)
+
+
 def cumulated(values: Mapping[str, int]) -> dict[str, int]:
     """Path of a module → the sum of its own value and those of all modules below it."""
     return {

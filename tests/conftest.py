@@ -11,6 +11,7 @@ import pytest
 import without_torch
 from _pytest.pytester import SysModulesSnapshot
 from hypothesis import HealthCheck, settings
+from paths import TESTS
 
 import pytest_flopsbudget
 from pytest_flopsbudget.commands.main import main
@@ -49,7 +50,7 @@ NET_PARAMS = 112 + 50
 
 
 #: Where other processes find the package that is tested, and the modules that tests share.
-SOURCES = os.pathsep.join([str(Path(pytest_flopsbudget.__file__).parents[1]), str(Path(__file__).parent)])
+SOURCES = os.pathsep.join([str(Path(pytest_flopsbudget.__file__).parents[1]), str(TESTS)])
 
 #: Modules of the inner run's own files, which are imported anew for each run.
 _OF_THE_INNER_RUN = ("test_", "models", "conftest")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 import re
 from functools import cache
-from pathlib import Path
 
-TESTS = Path(__file__).parent
+from paths import TESTS
 
 
 @cache

@@ -7,11 +7,14 @@ import graphlib
 import re
 import subprocess
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from paths import ROOT
 
-ROOT = next(parent for parent in Path(__file__).parents if (parent / "pyproject.toml").exists())
+if TYPE_CHECKING:
+    from pathlib import Path
+
 PACKAGE = ROOT / "pytest_flopsbudget"
 
 #: The floors of the package, lowest first, as docs/architecture.md lists them. A file may import from its own folder

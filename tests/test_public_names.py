@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 import sys
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 import pytest_flopsbudget
 from pytest_flopsbudget.quantities.metrics import METRICS, STORED
@@ -69,7 +69,7 @@ def test_the_package_brings_nothing_heavy(pytester):
 
 def test_the_docs_import_from_nowhere_else():
     """README and docs use public names only."""
-    root = Path(__file__).parents[1]
+    root = ROOT
     pages = [root / "README.md", *(root / "docs").glob("**/*.md")]
     assert len(pages) > 15
     found = [

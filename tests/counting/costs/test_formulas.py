@@ -6,6 +6,7 @@ import re
 
 import pytest
 import torch
+from custom_operator import scan
 
 from pytest_flopsbudget import UsageError, flops_formula, measure
 from pytest_flopsbudget.counting.costs.registry import REGISTRY
@@ -18,16 +19,6 @@ def _restored():
     """Forget the formulas of a test at its end."""
     with REGISTRY.restored():
         yield
-
-
-@torch.library.custom_op("flopsbudget_tests::scan", mutates_args=())
-def scan(x: torch.Tensor, steps: int = 3) -> torch.Tensor:
-    return x * steps
-
-
-@scan.register_fake
-def _(x, steps=3):
-    return torch.empty_like(x)
 
 
 class TestDecorator:
@@ -119,7 +110,7 @@ class TestDecorator:
 
 
 OPERATOR = """
-from test_formulas import scan
+from custom_operator import scan
 
 def test_net(flops_budget):
     m = flops_budget(lambda x: scan(x), torch.empty(2, 5))

@@ -2,7 +2,7 @@ from fractions import Fraction
 
 import msgspec
 import pytest
-from test_baseline import small
+from build import small
 from timed import estimated, net, timed, times
 
 from pytest_flopsbudget.quantities.tolerance import Tolerance

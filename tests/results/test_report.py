@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from long_runs import examples
 from msgspec.structs import replace
+from paths import DOCS
 from reporting import RUN, a_test, complexity, measurement, over, report, reports
 from timed import estimated, peaking, timed
 
@@ -25,7 +26,7 @@ from pytest_flopsbudget.results.complexity import Module
 from pytest_flopsbudget.results.report import ordered
 from pytest_flopsbudget.storage.report_file import dumps, load, loads, save
 
-sys.path.append(str(Path(__file__).parent.parent / "docs"))
+sys.path.append(str(DOCS))
 
 import report_schema
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 import transformers as hf
+from paths import DOCS
 
 from pytest_flopsbudget.config.reading import load_settings
 from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.hardware.catalog import DEVICES
 
-DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
 
-import hardware_table  # noqa: E402 -- the path first
+import hardware_table
 
 PAGE = hardware_table.PATH.read_text(encoding="utf-8")
 

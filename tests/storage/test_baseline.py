@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from build import small
 from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -68,20 +69,6 @@ def net():
         },
         operators={"aten.mm": Operator(calls=3, metrics={"flops": 384})},
         unknown_operators={"mylib.op": UnknownOperator(calls=1, modules=("block.0",))},
-    )
-
-
-def small(flops=1, **fields):
-    root = {"": Module(type="Net", calls=1, metrics={"flops": flops})}
-    return Complexity(
-        **{
-            "model": "Net",
-            "inputs": ("float32[1]",),
-            "execution": "shapes",
-            "metrics": {"flops": flops},
-            "modules": root,
-        }
-        | fields
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-PAGE = Path(__file__).parent.parent / "docs" / "sharded.md"
+from paths import DOCS
+
+PAGE = DOCS / "sharded.md"
 
 
 def _block(language: str) -> str:

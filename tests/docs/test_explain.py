@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
+from paths import DOCS
 
 from pytest_flopsbudget.reports import advice
 
-DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
 
-import explain_page  # noqa: E402 -- the path first
+import explain_page
 
 PAGE = explain_page.PATH.read_text(encoding="utf-8")
 

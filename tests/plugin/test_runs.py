@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
 from pytest_flopsbudget.identifiers import baseline_path
 from pytest_flopsbudget.storage.baseline import load
@@ -116,7 +116,7 @@ def test_strict_markers_without_the_plugin(project):
     arguments = ["-p", "no:flopsbudget", "--strict-markers"]
     project.pytester.makepyfile("import pytest\n\n@pytest.mark.flops_budget(flops=1)\ndef test_none(): pass\n")
     assert project.run_apart(*arguments).ret == pytest.ExitCode.INTERRUPTED
-    readme = Path(__file__).parent.parent.joinpath("README.md").read_text(encoding="utf-8")
+    readme = ROOT.joinpath("README.md").read_text(encoding="utf-8")
     (line,) = re.findall(r'^`markers = \["(flops_budget: .*)"\]`\.$', readme, re.MULTILINE)
     project.run_apart(*arguments, "-o", f"markers={line}").assert_outcomes(passed=1)
 

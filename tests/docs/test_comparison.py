@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 
 import pytest
 import torch
+from paths import DOCS
 
 from pytest_flopsbudget.counting.measure import measure
 
-DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
 
-from comparison.cases import CASES, KNOWN_MISCOUNTS, WHOLE_MODELS  # noqa: E402 -- the path first
-from peers.counters import COUNTERS, raised  # noqa: E402
-from peers.isolation import Ended  # noqa: E402
-from peers.table import between_markers  # noqa: E402
-from peers.verdict import in_words  # noqa: E402
+from comparison.cases import CASES, KNOWN_MISCOUNTS, WHOLE_MODELS
+from peers.counters import COUNTERS, raised
+from peers.isolation import Ended
+from peers.table import between_markers
+from peers.verdict import in_words
 
 PAGE = (DOCS / "comparison.md").read_text()
 EXACT, ROUGH = CASES["`torch.mv`"], CASES["LSTM on the CPU"]

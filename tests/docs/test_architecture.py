@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from paths import ROOT
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "pytest_flopsbudget"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 

@@ -5,28 +5,27 @@ from __future__ import annotations
 import mmap
 import pkgutil
 import sys
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 import torch
+from paths import DOCS
 
 from pytest_flopsbudget.counting.measure import measure
 
-DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
 
-from peers.table import between_markers  # noqa: E402 -- the path first
-from performance import alone, chart, closed_forms, page, process, schedule  # noqa: E402
-from performance.__main__ import CHART, PAGE  # noqa: E402
-from performance.constant_answers import Answering, Remembering  # noqa: E402
-from performance.depth import line  # noqa: E402
-from performance.memory import Growth  # noqa: E402
-from performance.models import MODELS, UNET  # noqa: E402
-from performance.results import FILE, Pair, Results, load, save, to_json  # noqa: E402
-from performance.runners import CONSTANTS, FORWARD, OURS, RUNNERS  # noqa: E402
-from performance.targets import beside_constants, beside_forward, beside_peers, fastest_right, targets  # noqa: E402
-from performance.weights import BLOCK, RepeatedWeights  # noqa: E402
+from peers.table import between_markers
+from performance import alone, chart, closed_forms, page, process, schedule
+from performance.__main__ import CHART, PAGE
+from performance.constant_answers import Answering, Remembering
+from performance.depth import line
+from performance.memory import Growth
+from performance.models import MODELS, UNET
+from performance.results import FILE, Pair, Results, load, save, to_json
+from performance.runners import CONSTANTS, FORWARD, OURS, RUNNERS
+from performance.targets import beside_constants, beside_forward, beside_peers, fastest_right, targets
+from performance.weights import BLOCK, RepeatedWeights
 
 UNET_NAME = "U-Net (DDPM, 32×32)"  # noqa: RUF001 -- as in the table
 

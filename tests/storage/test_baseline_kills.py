@@ -10,11 +10,11 @@ import time
 
 import pytest
 import without_torch
+from baseline_process import Writer
 from baseline_writer import many
 from conftest import SOURCES
 from entries import net, width_of
 from long_runs import LONG, examples
-from test_baseline_writing import Writer
 
 from pytest_flopsbudget.storage.baseline import BaselineFile, change, dumps, load, update_entries
 

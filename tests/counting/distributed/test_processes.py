@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from paths import TESTS
 
 SCRIPT = """
 import json
@@ -62,7 +62,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[list[object]]]:
     folder = tmp_path_factory.mktemp("processes")
     script = folder / "script.py"
     script.write_text(SCRIPT, encoding="utf-8")
-    paths = [str(Path(__file__).parent), *sys.path]
+    paths = [str(TESTS), *sys.path]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "OMP_NUM_THREADS": "1"}
     started = [
         subprocess.Popen(

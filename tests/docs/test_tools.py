@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 import torch
 import transformers
 from named_tests import check_named
+from paths import DOCS
 
 from pytest_flopsbudget import FlopsBudget
 
-PAGE = (Path(__file__).parent.parent / "docs" / "tools.md").read_text(encoding="utf-8")
+PAGE = (DOCS / "tools.md").read_text(encoding="utf-8")
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]
     for line in PAGE.splitlines()

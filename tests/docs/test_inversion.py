@@ -5,20 +5,19 @@ from __future__ import annotations
 import re
 import sys
 from itertools import combinations
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 import torch
+from paths import DOCS
 
 from pytest_flopsbudget.config.reading import load_settings
 from pytest_flopsbudget.hardware.catalog import DEVICES
 
-DOCS = Path(__file__).parent.parent / "docs"
 sys.path.append(str(DOCS))
 
-from inversion import chart, page  # noqa: E402 -- the path first
-from inversion.blocks import (  # noqa: E402
+from inversion import chart, page
+from inversion.blocks import (
     BATCH,
     EARLY,
     STAGES,

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import filelock
 import pytest
+from baseline_process import Writer
 from entries import net, width_of
 
 from pytest_flopsbudget.errors import BaselineError
@@ -21,8 +21,6 @@ from pytest_flopsbudget.storage import atomic_file, baseline
 from pytest_flopsbudget.storage.baseline import BaselineFile, change, load, save, update_entries
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="rights, limits and signals of POSIX")
-
-WRITER = Path(__file__).with_name("baseline_writer.py")
 
 
 @pytest.fixture
@@ -231,28 +229,6 @@ class TestRemoval:
         """Where there is nothing to write, no folder appears."""
         assert not change(tmp_path / "__flops__" / "test_net.json", lambda file: file)
         assert [*tmp_path.iterdir()] == []
-
-
-class Writer:
-    """A process of baseline_writer.py that has got ready."""
-
-    def __init__(self, *args):
-        self.process = subprocess.Popen(
-            [sys.executable, WRITER, *map(str, args)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout.readline() == "ready\n"
-
-    def begin(self):
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-
-    def kill(self):
-        self.process.kill()
-        return self.end()
-
-    def end(self):
-        self.process.communicate()
-        return self.process.returncode
 
 
 @pytest.fixture(params=["folder", "stand-in"])

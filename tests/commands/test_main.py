@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from paths import ROOT
 from samples import GitProject, linear, report, reported_test
 
 from pytest_flopsbudget.commands import history
@@ -89,7 +90,7 @@ def test_the_docs_name_every_option(command, name, capsys):
     with pytest.raises(SystemExit):
         command(name, "--help")
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", capsys.readouterr().out.partition("examples:")[0]))
-    page = Path(__file__).parents[1].joinpath("docs", "commands.md").read_text(encoding="utf-8")
+    page = ROOT.joinpath("docs", "commands.md").read_text(encoding="utf-8")
     about = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     assert f"python -m pytest_flopsbudget {name}" in about
     # Those that all commands take are told above; --flops-budget-... are pytest's.

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from named_tests import check_named
+from paths import TESTS
 
-TESTS = Path(__file__).parent
 PAGE = TESTS.parent / "docs" / "promises.md"
 
 ROWS = [
