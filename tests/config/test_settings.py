@@ -300,6 +300,13 @@ class TestLoadSettings:
         with pytest.raises(UsageError, match=r"pyproject\.toml: is not valid TOML: 'utf-8' codec"):
             load_settings(tmp_path)
 
+    @pytest.mark.parametrize("text", ["\ufeff[tool.pytest-flopsbudget]", "tool.pytest-flopsbudget]"])
+    def test_refuses_a_broken_head_of_the_table(self, tmp_path, text):
+        """A byte order mark or a missing bracket makes the file invalid TOML; its limits are not ignored in silence."""
+        (tmp_path / "pyproject.toml").write_text(f"{text}\ntolerance = 0\n", encoding="utf-8")
+        with pytest.raises(UsageError, match=r"pyproject\.toml: is not valid TOML: "):
+            load_settings(tmp_path)
+
     def test_tells_a_file_that_cannot_be_read(self, tmp_path):
         """A folder of that name is no file."""
         (tmp_path / "pyproject.toml").mkdir()

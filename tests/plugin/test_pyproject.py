@@ -20,12 +20,10 @@ NOTHING = "def test_nothing(): pass\n"
         "[tool.pytest-flopbudget]\nshow = 'macs'",
         "[pytest-flopsbudget]\nshow = 'macs'",
         "tool = {pytest-flopsbudget = {tolerence = 1}}",
-        "\ufeff[tool.pytest-flopsbudget]\ntolerance = 0",
-        "tool.pytest-flopsbudget]\ntolerance = 0",
     ],
 )
 def test_a_mistake_is_told_though_nothing_is_measured(project, text):
-    """The mistake is reported for every spelling of the table, and for a file that is no valid TOML."""
+    """The mistake is reported for every spelling of the table."""
     project.settings(text + "\n")
     project.write(NOTHING)
     result = project.run()
