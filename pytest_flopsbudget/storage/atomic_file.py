@@ -56,7 +56,7 @@ def replace_file(target: Path, data: bytes) -> None:
 
 
 def leftovers(target: Path) -> list[Path]:
-    """What processes left that were killed while they wrote ``target``, or what one has that does so now."""
+    """Return the temporary files of ``target``: of killed processes, or of a process that writes now."""
     return [*target.parent.glob(f"{_prefix(target)}*.tmp")]
 
 
@@ -75,7 +75,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def locked(folder: Path, seconds: float) -> Iterator[None]:
-    """Hold the lock of ``folder``, which ends with this process if not before.
+    """Hold the lock of ``folder``. The lock ends at the latest with this process.
 
     The folder itself is locked, so that no file appears in anyone's repository. Where folders cannot be (Windows,
     network file systems), a file in the folder for temporary files stands for it.
@@ -120,7 +120,7 @@ def _stand_in(folder: Path) -> Path:
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds the lock, as far as the system tells."""
+    """Return which process holds the lock, if the system shows it."""
     inode = os.fstat(descriptor).st_ino
     with contextlib.suppress(OSError):
         found = re.search(rf"FLOCK\s+\S+\s+WRITE\s+(\d+)\s+\S+:{inode}\s", Path("/proc/locks").read_text("ascii"))
@@ -168,7 +168,7 @@ def append_to(path: Path, data: bytes) -> None:
 
 
 def find_obstacle(path: Path) -> str | None:
-    """What will keep `write_report` from writing, as far as that can be told without writing; None if nothing will."""
+    """Return why `write_report` will fail, if that is visible without writing; else None."""
     try:
         if path.is_dir():
             return "it is a folder; name a file in it"

@@ -34,17 +34,17 @@ _ATTRIBUTES = b"""\
 
 @dataclass(frozen=True, slots=True)
 class BaselineFile:
-    """What one baseline file holds."""
+    """The contents of one baseline file."""
 
     path: Path
     #: Test id, the node id after its file → name of the measurement → what it cost when it was accepted.
     tests: Tests
-    #: What was read, so that only what changes is written anew: test id and name → entry, its text.
+    #: The entries as they were read, and their text, so that unchanged entries keep it: (test id, name) → entry, text.
     texts: Mapping[Key, tuple[Complexity, str]] = field(default_factory=dict, compare=False, repr=False)
 
 
 def load(path: Path, *, torn: bool = False) -> BaselineFile:
-    """Read a baseline file; one that does not exist holds nothing.
+    """Read a baseline file. A file that does not exist has no entries.
 
     Args:
         path: The file.
@@ -62,7 +62,7 @@ def load(path: Path, *, torn: bool = False) -> BaselineFile:
 
 
 def loads(text: str, path: Path) -> BaselineFile:
-    """What ``text``, of a baseline file at ``path`` or once there, holds.
+    """Parse ``text``, the contents of a baseline file at ``path``, now or in another revision.
 
     Raises:
         BaselineError: as for :func:`load`.
@@ -97,7 +97,7 @@ def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool
 
 def save(file: BaselineFile) -> bool:
     """Write a baseline file, whatever it held before; one that holds nothing is there too. See :func:`change`."""
-    return _exchange(file.path, lambda before: _is_unchanged(before, dumps(file).encode()))
+    return _exchange(file.path, lambda before: _keep_line_ends(before, dumps(file).encode()))
 
 
 def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Complexity]]) -> BaselineFile:
@@ -116,7 +116,7 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
 
 
 def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
-    """What a baseline keeps of a measurement, given the entry that it had so far.
+    """Return what a baseline stores of a measurement, given the entry that it had so far.
 
     Notes, what was alive at the peak of memory and the runs behind a latency are for the reader of a run; and where its
     modules reach their own peaks says nothing that lasts, see `without_peaks`.
@@ -155,7 +155,7 @@ def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
 
 
 def _bytes(path: Path) -> bytes | None:
-    """What the file holds; None where there is none."""
+    """Return the bytes of the file; None where it does not exist."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -184,17 +184,17 @@ def _changed(before: bytes | None, path: Path, function: Callable[[BaselineFile]
             raise BaselineError(reason)
     if not file.tests:
         return None
-    return _is_unchanged(before, dumps(file).encode())
+    return _keep_line_ends(before, dumps(file).encode())
 
 
-def _is_unchanged(before: bytes | None, after: bytes) -> bytes:
-    """What to write: line ends that git turned are not for us to turn back."""
+def _keep_line_ends(before: bytes | None, after: bytes) -> bytes:
+    """Return the bytes to write. A file that git checked out with CRLF line ends keeps them."""
     return before if before is not None and before.replace(b"\r\n", b"\n") == after else after
 
 
 def _make_folder(folder: Path) -> None:
     try:
-        # Its own parent holds the test file; where that has vanished, nobody wants it back.
+        # Only __flops__ is made. Where the folder of the test file is gone, it must not come back.
         folder.mkdir(exist_ok=True)
     except FileExistsError as error:
         what = "is a symbolic link that leads nowhere" if folder.is_symlink() else "is no folder"

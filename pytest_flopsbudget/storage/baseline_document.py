@@ -29,14 +29,14 @@ REMEDY = "Restore it from git, or delete it and rerun with --flops-budget-update
 
 _CONFLICT = re.compile(r"^(?:<<<<<<<|\|\|\|\|\|\|\||=======|>>>>>>>)(?:\s|$)", re.MULTILINE)
 
-# What stands before and behind the entries, each of which ends with a blank line. That last member, empty, lets every
-# line of every entry end with a comma: there is no last one that a merge would have to give one.
+# The text before and after the entries. Each entry ends with a blank line. The empty last member lets every line of every
+# entry end with a comma, so that no merge has to add one.
 _HEAD = f'{{\n"format": {FORMAT},\n"lines": [\n\n'
 _FOOT = "{}\n]\n}\n"
 
 
 class Content(msgspec.Struct, frozen=True):
-    """What a baseline file's text holds."""
+    """The entries that the text of a baseline file contains."""
 
     tests: Tests
     #: Test id → why, for the tests whose entries a merge has torn; they are not among `tests`.
@@ -66,7 +66,7 @@ def write(tests: Tests, texts: Mapping[Key, tuple[Complexity, str]]) -> str:
 
 
 def read(text: str, path: Path) -> Content:
-    """What ``text`` holds; ``path`` is where it stands, for messages.
+    """Parse ``text``; ``path`` is the file, for messages.
 
     Raises:
         BaselineError: it is no JSON, has conflict markers, was written by a newer version, or does not hold what a
@@ -120,7 +120,7 @@ def _read(data: object, text: str, path: Path) -> Content:
 
 
 def _describe_faults(faults: Sequence[FaultError], data: object, text: str, path: Path) -> list[str]:
-    """One line on each fault: where it is, what it is about, what is wrong, what to do."""
+    """Return one line for each fault: the file and line, the entry, what is wrong, and what to do."""
     places = {place for fault in faults if not fault.line for place in (fault.place, fault.other)}
     lines = lines_of(text, places) if places else {}
     return [_in_words(fault, data, path, lines) for fault in faults]

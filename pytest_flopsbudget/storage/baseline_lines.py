@@ -1,4 +1,4 @@
-"""The lines of a baseline file, format 2: each says by itself what it is about, so that git may mix those of two sides.
+"""The lines of a baseline file. Each line names its test, so that git may mix the lines of two branches.
 
 An entry, which is one measurement of one test, is these lines, and a blank one behind them::
 
@@ -137,7 +137,7 @@ _escaped = json.JSONEncoder().encode
 def as_json(value: object) -> str:
     """``value`` on one line, for people to read."""
     text = _readable(value)
-    # What cannot be seen in a review (line separators, changes of direction, lone surrogates) is written as its number.
+    # Characters that a review does not show (line separators, changes of direction, lone surrogates) are escaped.
     return text if text.isprintable() else _escaped(value)
 
 
@@ -145,7 +145,7 @@ def as_json(value: object) -> str:
 
 
 class _Title(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """What every line ends with; alone, it is the first line of an entry."""
+    """Return the fields that end every line; alone, they are the first line of an entry."""
 
     test: str
     name: str
@@ -199,7 +199,7 @@ def _with(fields: Sequence[tuple[str, Any] | tuple[str, Any, Any]], line: type[_
 
 _METRICS = _with([("metrics", _with(_VALUES, msgspec.Struct))], _Title)
 
-#: What a line is about, by the key that only such lines have.
+#: Kind of line → its key, which only lines of this kind have.
 _KINDS: Mapping[str, type[_Title]] = {
     "module": _with(_VALUES, _ModuleFields),
     "operator": _with(_VALUES, _OperatorFields),
@@ -232,7 +232,7 @@ def _values(line: object) -> dict[str, int]:
 
 
 class _Entry:
-    """What the lines of one entry say."""
+    """The lines of one entry, by kind."""
 
     __slots__ = ("first", "has_title", "parts")
 
@@ -244,13 +244,13 @@ class _Entry:
         self.parts: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
 
     def missing(self) -> str:
-        """Of what every entry has, what is missing here; "" where nothing is."""
+        """Return the kind of line that every entry has and this one lacks; "" where none is missing."""
         absent = [] if self.has_title else ["title"]
         return next(iter(absent + [kind for kind in ("model", "metrics", "end") if not self.parts[kind]]), "")
 
 
 def read(lines: Sequence[object]) -> tuple[dict[Key, Complexity], dict[Key, FaultError]]:
-    """What the lines hold, whatever order they stand in. A line that stands twice, alike, counts once.
+    """Read entries from their lines, in any order. A line that occurs twice counts once.
 
     Returns:
         The entries, and what is wrong with those that a merge has torn: two lines contradict each other, or lines are
@@ -286,7 +286,7 @@ def read(lines: Sequence[object]) -> tuple[dict[Key, Complexity], dict[Key, Faul
 
 
 def subject(line: object) -> str:
-    """What a line is about: ``module "layer4" of "test_net"``."""
+    """Describe what a line is about: ``module "layer4" of "test_net"``."""
     if not isinstance(line, dict) or "test" not in line:
         return ""
     kind = _kind(line)
@@ -296,7 +296,7 @@ def subject(line: object) -> str:
 
 
 def read_blocks(blocks: Iterable[str]) -> dict[Key, tuple[Complexity, str]] | None:
-    """What texts hold, each of which is all lines of one entry, the title first, as `write_entry` has them.
+    """Read entries from blocks of text, each of which has the lines of one entry in the order of `write_entry`.
 
     Many tests of a file measure the same: what is the same in them is read once. That is all that this does; it is
     :func:`read` that says what a line may be.
@@ -341,7 +341,7 @@ def _read_block(block: str, key: Key) -> Complexity | None:
         entries, torn = read(lines) if isinstance(lines, list) else ({}, {})
     except FaultError:
         return None
-    # A line that stands twice is not as it was written.
+    # `write_entry` writes no line twice.
     as_written = isinstance(lines, list) and len(lines) == block.count("\n") + 1 == len({*block.split("\n")})
     return entries[key] if not torn and [*entries] == [key] and as_written else None
 
@@ -421,7 +421,7 @@ def _build(entry: _Entry) -> Complexity:
     )
 
 
-#: How metrics aggregate that modules have; see `without_peaks` for the one that is left out.
+#: The aggregations of metrics that modules have; `without_peaks` leaves out the one that is not stored.
 _OF_MODULES = {METRICS["flops"].aggregation, METRICS["params"].aggregation}
 
 

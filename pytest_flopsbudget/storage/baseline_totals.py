@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Totals(msgspec.Struct, frozen=True):
-    """What a baseline says of a measurement as a whole."""
+    """The totals of one measurement in a baseline."""
 
     model: str
     inputs: tuple[str, ...]
@@ -56,7 +56,7 @@ _DECODER = msgspec.json.Decoder(_File)
 
 
 def read_totals(data: bytes, path: Path) -> Tests:
-    """What a baseline file holds; ``path`` is where it stands, for messages.
+    """Read the totals in ``text``; ``path`` is the file, for messages.
 
     Raises:
         BaselineError: it cannot be read; see `baseline.loads`.
@@ -68,7 +68,7 @@ def read_totals(data: bytes, path: Path) -> Tests:
     tests = _gather(file.lines) if file is not None and file.format == baseline_document.FORMAT else None
     if tests is not None:
         return tests
-    # What is of another format or at fault is read as strictly as ever.
+    # Another format, or a fault, is read by the strict reader, which reports it.
     strictly = baseline.loads(data.decode("utf-8", "surrogateescape"), path).tests
     return {
         test_id: {
@@ -79,7 +79,7 @@ def read_totals(data: bytes, path: Path) -> Tests:
 
 
 def _gather(lines: list[_Line]) -> Tests | None:
-    """The totals that the lines tell; None where they do not tell one thing of each measurement."""
+    """Return the totals; None where two lines contradict each other."""
     runs: dict[tuple[str, str], _Line] = {}
     metrics: dict[tuple[str, str], dict[str, int | dict[str, int]]] = {}
     for line in lines:

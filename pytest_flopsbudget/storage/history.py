@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Address(NamedTuple):
-    """Under which key a measurement stands."""
+    """The key of a measurement in the baselines."""
 
     #: The test file.
     file: str
@@ -32,7 +32,7 @@ class Address(NamedTuple):
 class Revision(NamedTuple):
     """A state of the baselines."""
 
-    #: How a person names it: the beginning of a commit's name.
+    #: The short name of the commit.
     commit: str
     date: str
     subject: str
@@ -40,7 +40,7 @@ class Revision(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one revision did to the baselines."""
+    """The baseline files that one revision changed."""
 
     revision: Revision
     #: Test file → what its baseline holds from now on; nothing where it was removed.
@@ -71,7 +71,7 @@ class Series:
 
     @property
     def lives(self) -> bool:
-        """Whether it is in the baseline still."""
+        """Return whether the measurement is still in the baseline."""
         return self.points[-1].totals is not None
 
     @property

@@ -56,7 +56,7 @@ def load(path: Path) -> Report:
 
 
 def loads(text: str, path: Path) -> Report:
-    """What ``text`` holds; ``path`` is where it stands, for messages.
+    """Parse ``text``; ``path`` is the file, for messages.
 
     Raises:
         ReportError: as `load` does.
@@ -90,7 +90,7 @@ def dumps(report: Report) -> str:
 
 
 def _laid_out(value: dict[str, Any] | Sequence[Any], depth: int) -> str:
-    """``value`` with a line for each entry of what is opened, and one for all else."""
+    """Write ``value`` with one line for each entry of opened objects, and one line for everything else."""
     indent = "\n" + "  " * depth
     if isinstance(value, dict):
         rows = [
@@ -119,7 +119,7 @@ def _named_first(value: object) -> object:
 
 def _json(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    # What cannot be seen (line separators, changes of direction, lone surrogates) is written as its number.
+    # Invisible characters (line separators, changes of direction, lone surrogates) are escaped.
     return text if text.isprintable() else json.dumps(value)
 
 

@@ -1,4 +1,4 @@
-"""What a whole run measured, test by test, and what of it becomes the new baseline. Knows files, but not pytest."""
+"""Record what a run measured, test by test, and write it to baselines. Knows files, but not pytest."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Entry:
 
     nodeid: str
     test_file: Path
-    #: Where it stands in its file.
+    #: The line of the test in its file, from 0 on.
     line: int
     #: Without their modules and operators, which `whole` has.
     verdicts: tuple[Verdict, ...]
@@ -73,16 +73,16 @@ class Entry:
     packed_verdicts: bytes
     #: Names in its baseline that it did not measure.
     vanished: tuple[str, ...]
-    #: How many seconds its measurements took.
+    #: Seconds that the measurements took.
     seconds: float
     #: Whether all phases of the test passed so far.
     passed: bool
-    #: Whether it failed for a reason of its own, instead of its budget or besides it.
+    #: Whether the test failed for another reason than its budget, or for both.
     own_failure: bool = False
 
     @classmethod
     def from_builtins(cls, data: Mapping[str, Any], *, passed: bool) -> Entry:
-        """What `pack_verdicts` made plain."""
+        """Read what `pack_verdicts` returned."""
         entry = cls(
             nodeid=data["nodeid"],
             test_file=Path(data["file"]),
@@ -100,7 +100,7 @@ class Entry:
 
     @property
     def needs_attention(self) -> bool:
-        """Whether there is more to say than that all is well."""
+        """Return whether the summary should mention the test, though it is quiet."""
         return bool(self.vanished) or any(verdict.outcome != "ok" for verdict in self.verdicts)
 
     def fail(self) -> None:
@@ -126,7 +126,7 @@ class RunRecord:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
-        #: What went wrong while writing, for the summary.
+        #: Errors while writing, for the summary.
         self.errors: list[str] = []
         #: Baseline files that were written.
         self.written: list[Path] = []
@@ -158,7 +158,7 @@ class RunRecord:
             self._entries[key].own_failure = True
 
     def __iter__(self) -> Iterator[Entry]:
-        """The tests as they stand in their files, whatever order they ran in."""
+        """Iterate over the tests in the order of their files, whatever order they ran in."""
 
         def place(entry: Entry) -> tuple[object, ...]:
             return split_nodeid(entry.nodeid)[0], entry.line, natural_key(entry.nodeid)
@@ -225,7 +225,7 @@ class RunRecord:
 
     @contextmanager
     def _errors_gathered(self) -> Iterator[None]:
-        """What goes wrong with one file is told in the summary, and keeps no other from being written."""
+        """Collect an error for the summary, so that one bad file does not keep others from being written."""
         try:
             yield
         except BaselineError as error:
@@ -246,7 +246,7 @@ def _without(file: BaselineFile, gone: Collection[str]) -> BaselineFile:
     return replace(file, tests={test_id: names for test_id, names in file.tests.items() if test_id not in gone})
 
 
-#: What became of an entry by an update, in the order in which it is told.
+#: Outcomes of an update, in the order in which the summary names them.
 _IN_WORDS: dict[Status, str] = {
     "new": "new",
     "regressed": "regressed",
@@ -274,7 +274,7 @@ def pack_verdicts(  # noqa: PLR0913 -- what a test's report carries
     *,
     seconds: float = 0.0,
 ) -> dict[str, Any]:
-    """What a test report carries: plain builtins, which reach another process."""
+    """Pack verdicts for a test report: plain builtins, which can be sent to another process."""
     return {
         "nodeid": nodeid,
         "file": str(test_file),

@@ -1,4 +1,4 @@
-"""JSON read strictly: no key twice, no unknown key, no value of another type; what is wrong is told with its place."""
+"""Read JSON strictly: no duplicate key, no unknown key, no value of another type. Errors name their place."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ JsonPath = tuple[str | int, ...]
 
 
 class FaultError(Exception):
-    """What is wrong in a text, and where: at a place or, where there are no places yet, in a line."""
+    """A fault in a text, at a JSON path, or in a line where the text is not JSON."""
 
     def __init__(
         self, reason: str, place: JsonPath = (), *, line: int | None = None, other: JsonPath = (), remedy: str = ""
     ) -> None:
         super().__init__(reason)
-        # What is quoted from the text may hold anything; a message is one line.
+        # A message is one line, and text that it quotes may contain line breaks.
         self.reason = reason if reason.isprintable() else reason.encode("unicode_escape").decode()
         self.place = place
         self.line = line
         #: A second place, which contradicts the first.
         self.other = other
-        #: What to do, where that is not the usual.
+        #: What to do, where the usual advice does not apply.
         self.remedy = remedy
 
 
@@ -65,12 +65,12 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return table
 
 
-#: A step in msgspec's messages: a key, the number of a member, or "[...]" for a key that it does not tell.
+#: A step of a path in msgspec's messages: a key, an index, or "[...]" for a key that msgspec does not name.
 _STEP = re.compile(r"\.(?P<key>\w+)|\[(?P<number>\d+)\]|\[\.\.\.\]")
 
 
 def convert(value: object, kind: type[_T], *place: str | int) -> _T:
-    """``value`` as a ``kind``, a struct or whatever else msgspec converts to.
+    """Convert ``value`` to ``kind``, a struct or any other type that msgspec converts to.
 
     Raises:
         FaultError: it is none; the place is ``place`` and what is below it.
@@ -94,7 +94,7 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
 
 
 def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:
-    """What msgspec says of a value that is no ``kind``, in this package's words."""
+    """Return a fault for a value that is not of type ``kind``, in the words of this package."""
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
     if unknown:
         known = [name for one in _options(kind) if _is_struct(one) for name in get_type_hints(one)]
@@ -106,7 +106,7 @@ def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:
 
 
 def _inside(kind: object, step: str | int) -> Any:
-    """The type of what is at ``step`` in a ``kind``; Any where that is not known."""
+    """Return the type of the value at ``step`` in a ``kind``; Any where it is unknown."""
     for one in _options(kind):
         if _is_struct(one) and isinstance(step, str):
             hints = get_type_hints(one, include_extras=True)
@@ -121,7 +121,7 @@ def _inside(kind: object, step: str | int) -> Any:
 
 
 def _options(kind: Any) -> list[Any]:
-    """The types that a union may stand for, and each without its annotations."""
+    """Yield the members of a union, without their annotations."""
     if get_origin(kind) is Annotated:
         return _options(get_args(kind)[0])
     if get_origin(kind) in {Union, types.UnionType}:
