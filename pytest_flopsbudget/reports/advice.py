@@ -34,14 +34,14 @@ _FLOAT32_BYTES = 4
 _WIDENING, _VOCABULARY = 4, 10_000
 #: Two rates count as equal unless one is at least 1.25 times the other: data sheets round.
 _FASTER = Fraction(5, 4)
-#: What a rate that follows from times may be off, as times are rounded down operator by operator.
+#: The tolerance of a rate that is computed from times, which are rounded down for each operator.
 _ROUNDING = Fraction(1, 100)
 _HALVES = ("bfloat16", "float16")
 #: Products of what was computed, batch by batch.
 _BATCHED = ("bmm", "baddbmm")
 #: Names of operators that are libraries' have one of these in them.
 _LIBRARIES = ("fft", "linalg", "cholesky", "lu_", "sort", "topk", "scan")
-#: What people call a dtype that PyTorch has no name for.
+#: The common name of a dtype for which PyTorch has no name.
 NAMES = {"tfloat32": "TF32"}
 
 
@@ -56,7 +56,7 @@ class AdviceTarget:
 
     @functools.cached_property
     def bound(self) -> Bound | Literal["low intensity"] | None:
-        """What takes most of its time; without a device, "low intensity" if memory bounds it on all, else None."""
+        """What takes most of the time. Without a device: "low intensity" if memory bounds it on all, else None."""
         if self.device is not None:
             return bound_of(*self.times)
         intensity = self.intensity
@@ -77,17 +77,17 @@ class AdviceTarget:
 
     @property
     def waits_for_memory(self) -> bool:
-        """Whether moving bytes takes most of its time."""
+        """Return whether moving bytes takes most of the time."""
         return self.bound in {"memory", "low intensity"}
 
     @property
     def is_leaf(self) -> bool:
-        """Whether nothing below it works."""
+        """Return whether no child module does work."""
         return not any(any(child.total_metrics.values()) for child in self.group.children)
 
     @property
     def trains(self) -> bool:
-        """Whether more was measured than a forward pass."""
+        """Return whether the measurement has more than a forward pass."""
         return self.complexity.backward or any(name != "forward" for name in self.complexity.phases)
 
     @property
@@ -117,7 +117,7 @@ class AdviceTarget:
 
     @property
     def is_float32(self) -> bool:
-        """Whether it surely computes in float32: its parameters do, and nothing was converted."""
+        """Return whether the module certainly computes in float32: its parameters do, and nothing was converted."""
         metrics = self.group.module.metrics
         params = metrics.get("params", 0)
         converts = any("_to_copy" in name for name in self.complexity.operators)
@@ -140,7 +140,7 @@ def min_balance() -> Fraction:
 
 
 def describe_bound(target: AdviceTarget) -> str:
-    """What bounds the place, and what usually helps: "memory-bound: 3.2 FLOPs/byte; for inference it can be …"."""
+    """Say what bounds the module, and what usually helps: "memory-bound: 3.2 FLOPs/byte; for inference it can be …"."""
     return "; ".join(filter(None, (_why(target), advice(target))))
 
 
@@ -169,7 +169,7 @@ def _batch_norm(target: AdviceTarget) -> str | None:
 
 
 def _multihead_attention(target: AdviceTarget) -> str | None:
-    """PyTorch's own module writes all scores out where it has to return them, as it does unless told otherwise."""
+    """PyTorch's module writes all attention scores to memory if it returns them, which is its default."""
     if target.group.module.type != "MultiheadAttention" or not _writes_scores(target, 1):
         return None
     return "it writes out its scores to return them; need_weights=False lets it use scaled_dot_product_attention"
@@ -193,12 +193,12 @@ def _attention(target: AdviceTarget) -> str | None:
 
 
 def _writes_scores(target: AdviceTarget, products: int) -> bool:
-    """Whether it is attention that is written out, and not PyTorch's own in its plain form."""
+    """Return whether the module computes attention step by step, and is not PyTorch's own module."""
     return _is_attention(target, "_softmax", products) and not target.calls_of("_safe_softmax")
 
 
 def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
-    """Whether each call has a softmax of its own and so many products, and nothing in the model a fused form.
+    """Return whether each call has one softmax and two products, and the model calls no fused attention.
 
     Which operators run in a module is not known. What has as many FLOPs a call as the model has for a softmax at least
     half of, is no other product that happens to be there, like that of rotary embeddings.
@@ -226,7 +226,7 @@ def _head(target: AdviceTarget) -> str | None:
 
 
 def _depthwise(target: AdviceTarget) -> str | None:
-    """Each channel by itself: the kernel's FLOPs for an element that is read and one that is written."""
+    """Depthwise convolution: only the FLOPs of one small kernel for each element that is read and written."""
     shape = target.group.module.shape
     channels, groups = _LAYER.match(shape), _GROUPS.search(shape)
     if channels is None or groups is None or channels[1] != groups[1] or not target.waits_for_memory:
@@ -260,7 +260,7 @@ def _optimizer(target: AdviceTarget) -> str | None:
 
 
 def _no_products(target: AdviceTarget) -> str | None:
-    """Element by element, or reductions: what a compiler puts into one kernel with what is around it."""
+    """Elementwise operators and reductions, which a compiler fuses with the operators around them."""
     if target.self_value("flops") or not target.self_value("other_flops") or target.bound in {"compute", None}:
         return None
     if any(_stands_alone(name) and one.metrics.get("other_flops") for name, one in target.complexity.operators.items()):
@@ -271,7 +271,7 @@ def _no_products(target: AdviceTarget) -> str | None:
 
 
 def _stands_alone(operator: str) -> bool:
-    """Whether compilers leave the operator to a library, or to who wrote it."""
+    """Return whether compilers leave the operator to a library or to its author."""
     return not operator.startswith("aten.") or any(word in operator for word in _LIBRARIES)
 
 

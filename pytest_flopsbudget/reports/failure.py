@@ -1,4 +1,4 @@
-"""Why a test fails: every limit broken, every metric regressed, and what grew. The text that a reviewer reads."""
+"""Explain why a test fails: each broken limit, each regressed metric, and the modules that grew."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _MAX_ROWS = 12
 _MAX_MODULES = 5
 
-#: What is named among the unknown operators without being one that a formula could be registered for.
+#: Names among the unknown operators that are no operators, so that no formula can be registered for them.
 _NO_OPERATORS = ("higher_order.", "threading.")
 
 
@@ -78,7 +78,7 @@ def _limits(verdict: Verdict, label: str) -> Iterator[str]:
 
 
 def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
-    """What the settings make of the baseline and of unknown operators."""
+    """Yield the reasons that follow from the settings on baselines and unknown operators."""
     changes = verdict.comparison.changes
     if "regressed" in verdict.failing:
         for change in changes:
@@ -97,7 +97,7 @@ def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
 
 
 def _reasons(verdict: Verdict) -> Iterator[str]:
-    """What filled the memory and what bounds the times, where those are what is wrong."""
+    """Yield what filled the memory and what bounds the time, if these metrics are broken."""
     wrong = {item.metric for item in verdict.broken}
     wrong |= {change.metric for change in verdict.comparison.changes if not change.allowed}
     if "peak_memory" in wrong:
@@ -132,7 +132,7 @@ def unknown_operators(complexity: Complexity) -> Iterator[str]:
 
 
 def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
-    """How to count the first of the unknown operators; nothing where there is none that takes a formula."""
+    """Yield how to register a formula for the first unknown operator that can have one."""
     names = (name for complexity in complexities for name in complexity.unknown_operators)
     name = next((name for name in names if not name.startswith(_NO_OPERATORS)), None)
     if name is None:
@@ -147,7 +147,7 @@ def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
 
 
 def run_changes(comparison: Comparison) -> Iterator[str]:
-    """What else differs from the baseline: the input, how the model ran, what is no longer measured."""
+    """Yield other differences to the baseline: the inputs, how the model ran, metrics that are no longer measured."""
     if comparison.inputs_changed:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"

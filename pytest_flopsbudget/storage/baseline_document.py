@@ -29,8 +29,8 @@ REMEDY = "Restore it from git, or delete it and rerun with --flops-budget-update
 
 _CONFLICT = re.compile(r"^(?:<<<<<<<|\|\|\|\|\|\|\||=======|>>>>>>>)(?:\s|$)", re.MULTILINE)
 
-# The text before and after the entries. Each entry ends with a blank line. The empty last member lets every line of every
-# entry end with a comma, so that no merge has to add one.
+# The text before and after the entries. Each entry ends with a blank line. The empty last member lets every line of
+# every entry end with a comma, so that no merge has to add one.
 _HEAD = f'{{\n"format": {FORMAT},\n"lines": [\n\n'
 _FOOT = "{}\n]\n}\n"
 

@@ -1,1 +1,1 @@
-"""What an operator is, and what one call of it costs."""
+"""Facts about operators, and the work of one call."""

@@ -1,4 +1,4 @@
-"""What a rule for an operator may ask of the tracer that counts: so that rules need not import tracers."""
+"""The protocol by which rules for operators ask the tracer, so that rules need not import tracers."""
 
 from __future__ import annotations
 

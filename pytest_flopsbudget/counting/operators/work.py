@@ -1,4 +1,4 @@
-"""What one call of an operator is: arithmetic, bytes, a launch."""
+"""The work of one call of an operator: arithmetic, bytes, a launch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 
-#: What a dtype's arithmetic runs in: that of a complex number's parts, of a quantized one's integers.
+#: The dtype in which arithmetic runs: of a complex number's parts, of a quantized number's integers.
 _REAL = {
     torch.complex32: torch.float16,
     torch.complex64: torch.float32,
@@ -89,7 +89,7 @@ class Work:
 NOTHING = Work("")
 
 
-#: Of these, PyTorch computes the products of float32 in TF32 where a device has it, unless it is told not to.
+#: For operators with these names, PyTorch computes float32 products in TF32 on devices that have it, by default.
 _IN_TF32 = ("conv", "cudnn_", "_cudnn_rnn", "miopen_rnn")
 
 

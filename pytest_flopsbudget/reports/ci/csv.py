@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _TEST = ("nodeid", "name", "file", "line", "test_outcome", "verdict", "fails")
 _RUN = ("model", "inputs", "execution", "backward", "times")
 
-#: What there is a column for of each metric: what was measured, what was accepted before, and the limit.
+#: The columns of each metric: the measured value, the baseline's value, and the limit.
 _PARTS = ("", "_baseline", "_limit")
 _ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None)
 
@@ -76,7 +76,7 @@ def _as_text(word: str) -> str:
 
 
 def _parts(key: str) -> tuple[str, ...]:
-    # What a clock measures may be too uneven to be judged.
+    # A measured latency may be too noisy to be judged.
     return (*_PARTS, "_judged") if metric_of(key).per == "machine" else _PARTS
 
 
@@ -104,5 +104,5 @@ def _amounts(measurement: Verdict, keys: Iterable[str]) -> dict[str, str]:
 
 
 def _digits(value: Amount | None) -> str:
-    """Whole numbers to the last digit, ratios as nearly as a float holds them."""
+    """Write whole numbers exactly, and ratios as the nearest float."""
     return "" if value is None else str(value if isinstance(value, int) else float(value))

@@ -55,7 +55,7 @@ def _of_level(level: Level, items: Sequence[tuple[ReportedTest, str, str]], fold
 
 
 def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, str]]:
-    """What is to be said of a test: how loudly, under which title, and what."""
+    """Yield the annotations of a test: level, title and text."""
     name = test.nodeid
     if test.fails:
         failing = [measurement for measurement in test.measurements if measurement.fails]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "flops_budget_"
 
-#: As the format escapes them; and "#", from which on GitLab reads nothing, as in an address.
+#: Characters that the format escapes; and "#", after which GitLab ignores the rest of a line, as in a URL.
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\n", "#": "%23"})
 
 

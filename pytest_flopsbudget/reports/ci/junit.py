@@ -1,4 +1,4 @@
-"""What a test's entry in the JUnit report says of its measurements: properties, as ``record_property`` adds them."""
+"""The properties of a test in the JUnit report, as ``record_property`` adds them: its measurements."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
         told = {*metrics, *(key_for("time", device) for device in devices_in(metrics))}
         for key in sort_metrics({*told, *before, *verdict.limits}):
             value = value_of(metrics, key)
-            # Of what derives from stored metrics, what has a limit is told.
+            # A derived metric is reported if it has a limit.
             if value is not None and (key in told or metric_of(key).over):
                 yield f"{prefix}{key}", _number(value)
             if key in before:

@@ -25,12 +25,12 @@ _SIGNS: dict[ChangeKind, str] = {
 }
 #: The share of the room that the table may take from the details.
 _TABLE_SHARE = 0.6
-#: What the two lines that tell of something left out need.
+#: Bytes for the two lines that say how much was left out.
 _RESERVE = 400
 
 
 def text(found: Sequence[Change], old: str, new: str, maximum: int = COMMENT) -> str:
-    """The changes as Markdown.
+    """Write the changes as Markdown.
 
     Args:
         found: what `changes` found.
@@ -65,7 +65,7 @@ def _details(change: Change) -> str:
 
 
 def _fitting(changes: Sequence[Change], written: Callable[[Change], str], room: int, rest: str) -> str:
-    """As many of the changes as there is room for, from the first on, and what was left out."""
+    """Return as many of the first changes as fit, and say how many were left out."""
     parts: list[str] = []
     for change in changes:
         part = written(change)

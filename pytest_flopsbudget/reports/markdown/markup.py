@@ -1,4 +1,4 @@
-"""What GitHub's Markdown shows as it is, and how much of it GitHub takes."""
+"""Escape text for GitHub's Markdown; the sizes that GitHub accepts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-#: Bytes that a comment on GitHub may have, less a little for what else stands in it. Its 65,536 are characters.
+#: The bytes for a comment on GitHub, less a reserve for text around the report. GitHub allows 65,536 characters.
 COMMENT = 65_000
 #: Bytes that the summary of a step may have.
 STEP_SUMMARY = 1024 * 1024
@@ -39,7 +39,7 @@ def code(text: str) -> str:
     text = visible(text)
     if text.strip() == text and not re.search(r"[`|\\]", text):
         return f"`{text}`"
-    # As numbers: all that is neither a letter, a digit nor a blank may mean something in Markdown.
+    # Every character but letters, digits and blanks is written by its number, since it may mean something in Markdown.
     return f"<code>{re.sub(r'[^A-Za-z0-9 .:/]', _as_number, text)}</code>"
 
 

@@ -1,4 +1,4 @@
-"""What a run did to the baseline files, and what it found to be done: the end of the summary."""
+"""The end of the summary: what the run wrote to baseline files, and what the user should do next."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def baseline_notes(
     shown_path: Callable[[Path], str],
     shown_nodeid: Callable[[str], str],
 ) -> Iterator[str]:
-    """The lines.
+    """Yield the lines.
 
     Args:
         run_record: what the run measured and wrote.

@@ -48,7 +48,7 @@ def lines(found: Sequence[Change], screen: Screen) -> Iterator[str]:
 
 
 def summarize(found: Sequence[Change]) -> str:
-    """How many there are of each kind: "3 measurements: 1 regressed, 2 unchanged"."""
+    """Count the changes of each kind: "3 measurements: 1 regressed, 2 unchanged"."""
     kinds = Counter(change.kind for change in found)
     words = ", ".join(f"{kinds[kind]:,} {kind}" for kind in KINDS if kinds[kind])
     return f"{pluralize(len(found), 'measurement')}: {words}" if found else "no measurements on either side"
@@ -70,7 +70,7 @@ def row(change: Change) -> tuple[str, ...]:
 
 
 def detail_lines(change: Change) -> Iterator[str]:
-    """What changed within a measurement."""
+    """Yield what changed within a measurement."""
     if change.old_key is not None:
         yield f"was {label(change.old_key)}"
     comparison = change.comparison

@@ -39,7 +39,7 @@ _ASCII = _Pens("|", "-", "|", "'", ".", ".", "'", ".:-=+*#@")
 
 
 def chart(values: Sequence[Amount], dates: Sequence[str], metric: Metric, screen: Screen) -> list[str]:
-    """A line through ``values``, each drawn at its height between the lowest and the highest.
+    """Draw a line through ``values``, scaled between the lowest and the highest.
 
     Args:
         values: oldest first, at least one. Where they are more than fit, the oldest are left out.
@@ -56,7 +56,7 @@ def chart(values: Sequence[Amount], dates: Sequence[str], metric: Metric, screen
         room = max(1, screen.width - margin - 2)
         if len(values) <= room:
             break
-        # What is left out may have been the lowest or the highest.
+        # The values that were left out may include the lowest or the highest.
         values = values[-room:]
     columns = _columns(
         [_row(value, low, high, height) for value in values], min(_WIDEST_STEP, room // len(values)), height, pens

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import Verdict
 
 
-#: How many places are told of.
+#: How many modules the page names.
 MAX_GROUPS = 10
-#: The dtypes for which a device's balance is told, as far as it has a rate of its own for them.
+#: The dtypes for which the page shows a device's balance, if the device has a rate for them.
 _BALANCES = ("float32", "tfloat32", "bfloat16")
-#: From this width on, totals stand side by side.
+#: From this width on, totals are in two columns.
 _WIDE = 72
 _EXECUTIONS = {
     "shapes": "on shapes, without data",
@@ -53,7 +53,7 @@ _HOW_TO_ASK = (
 
 
 def explain_page(nodeid: str, verdict: Verdict, devices: Sequence[Device], screen: Screen) -> list[str]:
-    """The lines of the page, none wider than the screen.
+    """Yield the lines of the page, none wider than the screen.
 
     Args:
         nodeid: the test, as it is typed.
@@ -131,7 +131,7 @@ def _totals(complexity: Complexity, screen: Screen) -> Iterator[RenderableType]:
 
 
 def _total_cells(complexity: Complexity) -> Iterator[tuple[str, str]]:
-    """Title and value of everything that was measured of the whole model but what is 0 in most."""
+    """Return title and value of each metric of the whole model, without metrics that are 0 for most models."""
     for key, row in METRICS.items():
         value = measured_value(complexity.metrics, key)
         shown = value or key in {"flops", "params"}
@@ -140,7 +140,7 @@ def _total_cells(complexity: Complexity) -> Iterator[tuple[str, str]]:
 
 
 def _is_shown(complexity: Complexity, key: str) -> bool:
-    """Whether another total is the same number."""
+    """Return whether another total has the same value."""
     return key == "trainable_params" and complexity.metrics[key] == complexity.metrics.get("params")
 
 
@@ -192,7 +192,7 @@ def _fit(complexity: Complexity, device: Device) -> str:
 def _group_rows(
     complexity: Complexity, root: ModuleGroup, device: Device | None, screen: Screen
 ) -> Iterator[RenderableType]:
-    """What each does itself, without what is below it."""
+    """Yield what each module does by itself, without its children."""
     name = device.name if device else None
     for number, group in enumerate(rank_groups(root, complexity.metrics, name, MAX_GROUPS), start=1):
         first, *rest = _broken(_name(group), screen.width - 5)
@@ -206,7 +206,7 @@ def _group_rows(
 
 
 def _name(group: ModuleGroup) -> str:
-    """The path, or that the place is more than what is told of."""
+    """Return the path; for a group of modules, say how many they are."""
     itself = ", itself" if any(any(child.total_metrics.values()) for child in group.children) else ""
     return f"{group.path or '(model)'}{itself}"
 

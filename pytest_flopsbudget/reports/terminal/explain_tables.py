@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MAX_ROWS = 18
 #: At most so many modules are shown below one.
 _MAX_CHILDREN = 8
-#: What has less than this share of everything gets no row of its own.
+#: A module with less than this share of the total gets no row of its own.
 _MIN_SHARE = Fraction(1, 100)
 #: Characters that the first column keeps, as far as columns beside it can be left out.
 _ROOM = 26
@@ -42,10 +42,10 @@ class _Row(NamedTuple):
 
 
 class _Branch:
-    """A module in the table; what is below it where it is opened."""
+    """A module in the table, with its children where it is opened."""
 
     def __init__(self, group: ModuleGroup, weighs: Fraction, above: str) -> None:
-        #: Where one module is all that is below another, and does all the work, both are told of as one.
+        #: A module and its only child are one row, if the child does all the work.
         while len(group.children) == 1 and not any(group.self_metrics.values()):
             (group,) = group.children
         self.place = group
@@ -73,7 +73,7 @@ def phases(complexity: Complexity, device: str | None, screen: Screen) -> Iterat
 
 
 def modules(complexity: Complexity, root: ModuleGroup, device: str | None, screen: Screen) -> Table:
-    """The tree, opened where most of the work is.
+    """Build the rows of the tree, opened where most of the work is.
 
     Args:
         complexity: what was measured.
@@ -93,7 +93,7 @@ def modules(complexity: Complexity, root: ModuleGroup, device: str | None, scree
 def operators(complexity: Complexity, device: str | None, screen: Screen) -> Iterator[Table]:
     """A row an operator, those that matter most first; nothing where none does."""
     total = complexity.metrics
-    # What is 0 of an operator is left out of a measurement.
+    # A measurement stores no metric of an operator that is 0.
     found = {name: (one.calls, _sum((one.metrics,), total)) for name, one in complexity.operators.items()}
     weighed = [(weight(metrics, total, device), name, metrics) for name, (_, metrics) in found.items()]
     weighed = sorted((one for one in weighed if one[0]), key=lambda one: -one[0])
@@ -158,7 +158,7 @@ def _sum(parts: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, i
 
 
 def _amounts(head: str, key: str, parts: Sequence[Mapping[str, int]], drop_order: int) -> Column:
-    """The value of a metric of each; the unit of work stands in the head."""
+    """Return the value of a metric for each row; the table's head has the unit."""
     cells = [re.sub("FLOPs.*", "", amount(metrics, key)).rstrip() for metrics in parts]
     return Column(head, cells, overflow="crop", drop_order=drop_order)
 

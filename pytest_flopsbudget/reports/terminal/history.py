@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.history import Point, Series
 
 
-#: Characters of a past that is told on one line.
+#: How many characters a history on one line has.
 _SPARKS = 24
 
 
 def series_lines(series: Series, points: Sequence[Point], key: str, screen: Screen, *, limit: int) -> Iterator[str]:
-    """A chart and a table of one measurement.
+    """Yield a chart and a table of one measurement.
 
     Args:
         series: its past.

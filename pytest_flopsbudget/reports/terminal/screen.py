@@ -1,4 +1,4 @@
-"""What a terminal can show, and tables laid out for it."""
+"""What a terminal can show: its width, colours and characters."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
-#: From this width on, columns stand apart.
+#: From this width on, there is more space between columns.
 _WIDE = 100
 
 
 class Screen:
-    """What the terminal can show."""
+    """The abilities of a terminal."""
 
     def __init__(self, *, width: int, colour: bool, encoding: str | None) -> None:
         self.width = width
@@ -55,7 +55,7 @@ class Screen:
 
 
 def end_of(text: str, room: int, screen: Screen) -> str:
-    """``text``, its beginning cut off if it has to be: the end tells tests apart."""
+    """Shorten ``text`` at its beginning if needed: the ends of node ids differ."""
     if len(text) <= room:
         return text
     mark = "\u2026" if screen.unicode else "..."

@@ -30,7 +30,7 @@ class Column(NamedTuple):
     head: str
     cells: Sequence[str | Text]
     justify: JustifyMethod = "right"
-    #: What Rich does with a cell where the terminal is too narrow for the whole table.
+    #: What rich does with a cell if the terminal is too narrow for the table.
     overflow: OverflowMethod = "ellipsis"
     #: `drop_columns` drops the columns of the highest number first.
     drop_order: int = 0
@@ -47,7 +47,7 @@ class ElasticColumn:
 
     head: str
     cells: Sequence[str | Text]
-    #: How a cell is cut.
+    #: How a cell is shortened.
     cut: Callable[[str, int, Screen], str]
     overflow: OverflowMethod = "ellipsis"
     #: Whether the column is no wider than its widest cell, so that the numbers are close to the names.
