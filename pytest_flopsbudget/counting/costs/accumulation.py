@@ -1,4 +1,4 @@
-"""Indexing that adds up: one operation for each value that is added to what is there; plain indexing is free.
+"""Indexing that accumulates: one operation for each value that is added. Plain indexing is free.
 
 Source: the definitions. Sums begin at what the output holds, so n values are n operations.
 """
@@ -57,7 +57,7 @@ _MASKS = (torch.bool, torch.uint8)
 
 
 def _places(target: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> int:
-    """How many elements of ``target`` the indices name. Of a mask, whose values are data, all places count."""
+    """Return how many elements of ``target`` the indices name. Of a mask, whose values are data, all elements count."""
     count = target.numel()
     shapes: list[Sequence[int]] = []
     dim = 0

@@ -39,7 +39,7 @@ class _Asked(NamedTuple):
     query: bool
     key: bool
     value: bool
-    #: Whether the scores' is needed on the way.
+    #: Whether the gradient of the scores is needed in between.
     scores: bool
 
 

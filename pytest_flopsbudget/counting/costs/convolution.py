@@ -96,7 +96,7 @@ _mps_convolution_transpose slow_conv_transpose2d slow_conv_transpose3d conv_tbc
 
 @other_formula(*(f"aten.{name}" for name in _FORWARD.split()))
 def _bias(call: Call) -> int:
-    """A sum for each element of the output where there is a bias, and what is fused with it: alpha · z, ReLU."""
+    """Count one sum per output element for the bias, and the fused operations: alpha · z, ReLU."""
     operations = int("bias" in call.names and call["bias"] is not None)
     name = call.name.removeprefix("aten.")
     operations += name.endswith("_relu")

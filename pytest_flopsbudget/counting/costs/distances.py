@@ -72,7 +72,7 @@ def _pairwise_distances(call: Call) -> int:
 
 @other_formula("aten._pdist_backward")
 def _pairwise_distances_backward(call: Call) -> int:
-    """As for two sets, and each pair's part is summed into the gradients of both of its points."""
+    """Count the gradients of two sets; each pair adds to the gradients of both of its points."""
     inputs = call.tensor("self")
     per_component, per_pair = _GRADIENTS.get(float(call["p"]), _OTHER_GRADIENTS)
     both = per_component + bool(per_component)
@@ -94,7 +94,7 @@ def _cross(call: Call) -> int:
     return 3 * real_parts(output) * output.numel()
 
 
-#: Whether a value is in range (two comparisons), then (x - min) / width and its floor.
+#: Count the test whether a value is in range (two comparisons), then (x - min) / width and its floor.
 _EQUAL_BINS = 5
 
 

@@ -1,4 +1,4 @@
-"""One FLOP per elementary operation on floating-point numbers: what every rule for `other_flops` is made of.
+"""One FLOP per elementary operation on floating-point numbers: the base of all rules for `other_flops`.
 
 An add, a multiplication, a comparison, a maximum, a square root, an exponential, an error function: 1 each, as in XLA's
 `HloCostAnalysis` (openxla/xla, `xla/service/hlo_cost_analysis.cc`). Integers and booleans are no floating-point
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def is_float(tensor: torch.Tensor) -> bool:
-    """Whether the tensor holds real or complex floating-point numbers, quantized ones too."""
+    """Return whether the tensor holds real or complex floating-point numbers, quantized ones included."""
     return tensor.is_floating_point() or tensor.is_complex() or tensor.is_quantized
 
 
@@ -33,12 +33,12 @@ def real_parts(tensor: torch.Tensor) -> int:
 
 
 def computes_on_floats(call: Call) -> bool:
-    """Whether any tensor that the operator reads or returns holds floating-point numbers."""
+    """Return whether the operator reads or returns a tensor of floating-point numbers."""
     return any(map(is_float, itertools.chain(tensors_in(call.output), tensors_in(call.args))))
 
 
 def is_complex(call: Call) -> bool:
-    """Whether any tensor that the operator reads or returns holds complex numbers."""
+    """Return whether the operator reads or returns a tensor of complex numbers."""
     return any(tensor.is_complex() for tensor in itertools.chain(tensors_in(call.output), tensors_in(call.args)))
 
 

@@ -1,7 +1,7 @@
-"""Operators that work element by element: the elementary operations in each one's definition, for each element.
+"""Elementwise operators: the elementary operations in the definition of each, per element.
 
 Source: the definitions in PyTorch's documentation, each elementary operation counted 1 as in `elementary`. Where a
-definition has branches, the comparison counts and so does the dearest branch; comparisons that only keep numbers in
+definition has branches, the comparison counts and so does the most expensive branch; comparisons that only keep numbers in
 range do not. A factor of 1 (`alpha`, `beta`, `value`) is no operation. Derivatives are taken from what the operator is
 given: its input or its output, whichever was saved.
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Operations for each element of the output, where they are not 1 and hang on no argument.
+#: Operations per output element, if they are not 1 and do not depend on an argument.
 _OPERATIONS: Mapping[str, int] = {
     "abs": 1,
     "copysign": 1,
@@ -75,7 +75,7 @@ _OPERATIONS: Mapping[str, int] = {
     "threshold": 1,
     "threshold_backward": 1,
     "xlogy": 2,
-    # Special functions and what is drawn from them: one elementary operation, like erf.
+    # Special functions and random samples of them: one elementary operation, like erf.
     "_dirichlet_grad": 1,
     "_standard_gamma_grad": 1,
     "heaviside": 1,
@@ -135,7 +135,7 @@ def _name(call: Call) -> str:
 
 
 def _scaled(factor: Any) -> int:
-    """Whether scaling by a real number is an operation."""
+    """Return whether scaling by this number is an operation: scaling by 1 is none."""
     return 0 if isinstance(factor, (int, float, bool)) and factor == 1 else 1
 
 

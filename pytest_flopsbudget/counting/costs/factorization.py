@@ -44,7 +44,7 @@ def _scalar(tensor: torch.Tensor) -> int:
 
 
 def _matrices(tensor: torch.Tensor) -> int:
-    """How many matrices a batch (…, m, n) holds, times what an operation on its numbers costs."""
+    """Return the number of matrices in a batch (…, m, n), times the cost of one operation on their numbers."""
     return _scalar(tensor) * tensor.shape[:-2].numel()
 
 

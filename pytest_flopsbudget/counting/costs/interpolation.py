@@ -84,7 +84,7 @@ def _bicubic(call: Call) -> int:
 
 
 def _neighbours(inputs: int, outputs: int, scale: Fraction, radius: int) -> Iterator[int]:
-    """How many inputs each output is made of: those less than ``radius`` scaled pixels away.
+    """Return how many inputs contribute to each output: those closer than ``radius`` scaled pixels.
 
     As in ATen's `HelperInterpBase::_compute_indices_min_size_weights_aa` (UpSampleKernel.cpp): shrinking widens the
     kernel by ``scale``, and the image's edges cut it. In exact numbers: where a pixel lies on the kernel's edge,

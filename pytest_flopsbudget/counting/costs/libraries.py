@@ -22,5 +22,5 @@ def _grouped_mm(call: Call) -> int:
 
 @formula("transformers.grouped_mm_fallback_backward")
 def _grouped_mm_backward(call: Call) -> int:
-    """The gradients of rows and matrices, each as dear as the forward product."""
+    """Count the gradients of rows and of matrices; each costs what the forward product costs."""
     return 2 * _grouped_mm(call)

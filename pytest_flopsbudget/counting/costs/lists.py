@@ -72,7 +72,7 @@ def _of_each(name: str, result: torch.Tensor, base: Any, other: Any, factor: Any
 
 @other_formula("aten._foreach_norm", "aten._foreach_powsum", "aten._foreach_max")
 def _each_reduced(call: Call) -> int:
-    """As the norms of `reductions`, over all of a tensor; the maximum takes n - 1 comparisons."""
+    """Count a norm over all elements of each tensor, like `reductions`; the maximum takes n - 1 comparisons."""
     tensors = [tensor for tensor in call["self"] if is_float(tensor)]
     if call.name == "aten._foreach_max":
         return sum(max(tensor.numel() - 1, 0) for tensor in tensors)

@@ -49,14 +49,14 @@ _SOFT_MARGIN_BACKWARD = 7
 
 #: A label against a class: sum with the margin, maximum, sum of all.
 _MARGIN = 3
-#: The same sum, whether it counts, and the sum of the label's gradient.
+#: The sum, the test whether it counts, and the sum of the label's gradient.
 _MARGIN_BACKWARD = 3
 
 #: CTC, for a state of one step: the logarithm of a sum of three exponentials (two maxima, three differences, three
 #: exponentials, two sums, the logarithm, the maximum added again), plus the label's log-probability (Graves et al.,
 #: "Connectionist Temporal Classification", 2006, §4.1).
 _CTC_STATE = 13
-#: The same sum of two exponentials at the end, and its sign.
+#: The sum of two exponentials at the end, and its sign.
 _CTC_END = 9
 #: Backward, for a state of one step: forward times backward variable, and the logarithm of its sum with those of the
 #: same label: a sum; a maximum, two differences, two exponentials, a sum, the logarithm, the maximum added again.
@@ -64,7 +64,7 @@ _CTC_STATE_BACKWARD = 9
 #: Backward, for a class of one step: g · (exp(p) - exp(sum + loss - p)) (the same, §4.2).
 _CTC_CLASS_BACKWARD = 6
 
-#: As `at::Reduction` numbers them; a sum is 2.
+#: The number of `sum` in `at::Reduction`.
 _NO_REDUCTION, _MEAN = 0, 1
 
 
@@ -157,7 +157,7 @@ def _nll_loss(call: Call) -> int:
 
 @other_formula("aten.nll_loss_backward", "aten.nll_loss2d_backward")
 def _nll_loss_backward(call: Call) -> int:
-    """A row's gradient stands at its label: g's sign, once for all where they are summed up, times the weight."""
+    """A row's gradient is at its label: the negative of g, once if losses are summed, times the weight."""
     rows = real_parts(call.tensor("self")) * call.tensor("target").numel()
     return rows * ((not _is_reduced(call)) + (call["weight"] is not None))
 
@@ -207,7 +207,7 @@ def _ctc_forward(steps: int, sequences: int, states: int) -> int:
 
 
 def _ctc_backward(steps: int, sequences: int, states: int, classes: int) -> int:
-    """The same way back in time, then the gradients."""
+    """Count the recursion backward in time, then the gradients."""
     way_back = max(steps - 1, 0) * states * _CTC_STATE
     return sequences * (way_back + steps * (states * _CTC_STATE_BACKWARD + classes * _CTC_CLASS_BACKWARD))
 
@@ -244,5 +244,5 @@ def _fused_ctc_loss(call: Call) -> int:
 
 
 def _longest_target(lengths: Any, targets: torch.Tensor) -> int:
-    """Lengths that a tensor holds are data; a padded target (sequences, length) tells as much."""
+    """Lengths in a tensor are data; a padded target (sequences, length) shows them by its size."""
     return targets.shape[-1] if isinstance(lengths, torch.Tensor) else max(lengths, default=0)

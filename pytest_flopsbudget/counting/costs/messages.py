@@ -1,4 +1,4 @@
-"""Bytes that collective operators pass between processes: the size of the message, as benchmarks of them have it.
+"""Bytes of the messages of collective operators, as communication benchmarks define the size.
 
 The message of a call is all of what a rank puts in or gets out, whichever is more: of an all-reduce the tensor, of an
 all-gather what was gathered, of a reduce-scatter what is to be scattered. It hangs neither on the algorithm nor on the
@@ -40,14 +40,14 @@ def _output(call: Call) -> int:
 
 
 def _exchanged(call: Call) -> int:
-    """What is sent or what is received, whichever is more: with uneven splits they differ."""
+    """The larger of the bytes sent and the bytes received: they differ for uneven splits."""
     sent = next(name for name in ("input_tensors", "input") if name in call.names)
     received = next((name for name in ("output_tensors", "output") if name in call.names), None)
     return max(_bytes(call[sent]), _bytes(call.output if received is None else call[received]))
 
 
 def _parts(name: str) -> Callable[[Call], int]:
-    """As many of it as there are ranks: only the root has them all."""
+    """The bytes times the number of ranks: only the root has all of them."""
 
     def message(call: Call) -> int:
         return _bytes(call[name]) * group_size(call)

@@ -43,7 +43,7 @@ _WEIGHT_NORM, _WEIGHT_NORM_BACKWARD = 3, 5
 
 
 def _given(call: Call, *names: str) -> int:
-    """How many of these optional tensors were handed over."""
+    """Return how many of these optional tensors were given."""
     return sum(call[name] is not None for name in names)
 
 
@@ -91,7 +91,7 @@ def _inferred_batch_norm(call: Call) -> int:
 
 @other_formula("aten.quantized_batch_norm")
 def _quantized_batch_norm(call: Call) -> int:
-    """Its elements stand for floating-point numbers: scaled and shifted as those of its twin."""
+    """Count a quantized batch norm like the floating-point one: its elements stand for floating-point numbers."""
     return _SCALE_AND_SHIFT * call.tensor("input").numel()
 
 
@@ -182,7 +182,7 @@ def _layer_norm_backward(call: Call) -> int:
 
 @other_formula("aten._fused_rms_norm")
 def _rms_norm(call: Call) -> int:
-    """As the operators it is made of elsewhere: square, mean, product, weight; of a row epsilon and the root."""
+    """Count the operators of the unfused form: square, mean, product, weight; per row epsilon and the root."""
     inputs = call.tensor("input")
     width: int = math.prod(call["normalized_shape"])
     return (_ROOT_MEAN_SQUARE + _given(call, "weight")) * _elements(inputs) + 2 * (_elements(inputs) // width)
@@ -190,7 +190,7 @@ def _rms_norm(call: Call) -> int:
 
 @other_formula("aten._fused_rms_norm_backward")
 def _rms_norm_backward(call: Call) -> int:
-    """As autograd has it for those operators.
+    """Count what autograd runs for the operators of the unfused form.
 
     With h = g·weight (1): of the product h·r two (r being 1/rms) and the sum over the row for r; of r 3 a row and its
     power; of the mean a quotient; of the square 3; and the sum of the two gradients of x. Weight: g·x̂, summed.

@@ -1,4 +1,4 @@
-"""Products with an activation or a second operand fused into them, as oneDNN and MKL run them on CPUs.
+"""Products with a fused activation or second operand, as oneDNN and MKL run them on CPUs.
 
 Source: as for products and convolutions; what is fused costs what it does as an operator of its own (`elementwise`).
 Weights are reordered for the kernels, so their shapes are not what they seem; how many elements they have remains. That

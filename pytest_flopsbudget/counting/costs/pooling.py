@@ -53,7 +53,7 @@ _ADAPTIVE_AVERAGES_BACKWARD = {
 
 
 def _window(call: Call, dimensions: int) -> int:
-    """Inputs in a window; one number stands for all dimensions."""
+    """Return the inputs in a window; a single number applies to all dimensions."""
     kernel: Sequence[int] = call["kernel_size"]
     return math.prod(kernel) if len(kernel) == dimensions else kernel[0] ** dimensions
 

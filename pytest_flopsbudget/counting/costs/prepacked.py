@@ -20,7 +20,7 @@ _PREPACKED = "mkldnn_prepacked.conv2d_run"
 
 
 def _context(call: Call) -> tuple[Any, ...]:
-    """What was packed, as it is stored in files: weight, bias, and settings."""
+    """Return what was packed: weight, bias, and settings, in the order in which files store them."""
     state: Any = call["W_prepack"].__getstate__()
     while len(state) and isinstance(state[0], tuple):
         state = state[0]  # newer versions of PyTorch add the name of the class
@@ -55,6 +55,6 @@ def _around_prepacked(call: Call) -> int:
 
 @other_formula("prepacked.conv2d_clamp_run", "prepacked.conv2d_transpose_clamp_run", "prepacked.linear_clamp_run")
 def _around_clamped(call: Call) -> int:
-    """The bias, and the bounds that the output is held between, which stand last."""
+    """Count the bias, and the two bounds of the output, which are the last arguments."""
     _, bias, *_, minimum, greatest = _context(call)
     return sum(part is not None for part in (bias, minimum, greatest)) * call.first_output.numel()

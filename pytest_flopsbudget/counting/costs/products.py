@@ -114,7 +114,7 @@ def _linear(call: Call) -> int:
 
 @formula("aten._weight_int8pack_mm", "aten._weight_int4pack_mm", "aten._weight_int4pack_mm_for_cpu")
 def _packed_weight_mm(call: Call) -> int:
-    """A matrix (m, k) by a packed weight: the output's columns tell n, since packing hides the weight's own shape."""
+    """Count a matrix (m, k) times a packed weight. The output has n columns; packing hides the weight's shape."""
     left = call.tensor("self")
     return 2 * call.first_output.numel() * left.shape[-1]
 
@@ -175,14 +175,14 @@ def _mkldnn_linear_backward(call: Call) -> int:
 
 @formula("aten.matmul_backward")
 def _matmul_backward(call: Call) -> int:
-    """Each operand's gradient is a product as dear as the forward one: its positions times the summed dimension."""
+    """Count the gradient of each operand, a product that costs what the forward one costs."""
     grad, left = call.tensor("grad"), call.tensor("self")
     products = sum(map(bool, call["mask"]))
     return products * per_mac(grad) * grad.numel() * left.shape[-1]
 
 
 def _linear_cross_entropy(call: Call) -> int:
-    """`torch.nn.functional.linear_cross_entropy` in chunks, which works out the gradients on its way forward.
+    """Count `torch.nn.functional.linear_cross_entropy` in chunks, which computes the gradients in the forward pass.
 
     A product of input (n, features) and weight (classes, features), and one as dear for the gradient of each of them
     that it is told to compute; the bias's is a sum.

@@ -1,4 +1,4 @@
-"""Quantized layers with weights, counted as their floating-point twins: their work is the model's work too.
+"""Quantized layers with weights, counted like the floating-point layers: their work is the model's work too.
 
 Source: as for products, convolutions and recurrent layers. Weights are packed for the kernels; unpacking tells their
 shape. Bringing activations to integers and back, inside of an operator, is the kernel's own choice and not counted;
@@ -61,7 +61,7 @@ def _matmul(call: Call) -> int:
 
 @formula("quantized.int4mm_packed_weight_cpu", "aten._weight_int4pack_mm_with_scales_and_zeros")
 def _int4_product(call: Call) -> int:
-    """A matrix (m, k) by a packed weight: the output's columns tell n."""
+    """Count a matrix (m, k) times a packed weight: the output has n columns."""
     return 2 * call.first_output.numel() * call.tensor("self").shape[-1]
 
 
@@ -110,7 +110,7 @@ def _has_bias(call: Call) -> bool:
 
 @other_formula(*_LINEAR, *_CONVOLUTIONS, *_TRANSPOSED)
 def _around(call: Call) -> int:
-    """The bias, and what is fused: a sum, ReLU, tanh; leaky ReLU is a comparison and a product."""
+    """Count the bias and the fused operations: a sum, ReLU, tanh; leaky ReLU is a comparison and a product."""
     name = call.name.partition(".")[2]
     operations = _has_bias(call) + ("_add" in name) + ("tanh" in name)
     operations += 2 if "leaky_relu" in name else int("relu" in name)
@@ -153,7 +153,7 @@ def _step(call: Call) -> int:
 
 
 def _around_step(call: Call) -> int:
-    """As a step of the twin: biases are packed with the weights."""
+    """Count a step like the floating-point cell: biases are packed with the weights."""
     cell = CELLS[_STEPS[call.name]]
     biases = cell.gates * sum(call[name].unpack()[1] is not None for name in ("w_ih", "w_hh"))
     return (cell.forward + biases) * call.first_output.numel()

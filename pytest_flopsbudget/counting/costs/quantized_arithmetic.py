@@ -1,4 +1,4 @@
-"""Quantized operators without weights: on each element what their floating-point twins do.
+"""Quantized operators without weights: each counts what the floating-point operator counts.
 
 Source: the twins, ATen's operators, in `elementwise`, `normalization`, `softmax`, `pooling` and `accumulation`.
 Bringing an output to its scale inside of an operator is the kernel's own choice and not counted.
@@ -101,7 +101,7 @@ _MEAN = 1
 
 @other_formula(*(f"quantized.{name}" for name in _BAGS.split()))
 def _embedding_bag(call: Call) -> int:
-    """Each row that is looked up is added to its bag, after its weight; a mean divides each bag. Output (bags, width).
+    """Count the sum of the looked-up rows into bags, after their weights; a mean divides. Output (bags, width).
 
     Rows are stored with several values in a byte, so the weight does not tell their width.
     """
@@ -133,6 +133,6 @@ def _range(call: Call) -> int:
 
 @other_formula("static_runtime.clamp_nan_to_num")
 def _clamped_numbers(call: Call) -> int:
-    """A minimum, a maximum, and what is no number replaced."""
+    """Count a minimum, a maximum, and the replacement of NaNs."""
     bounds = (call["min"] is not None) + (call["max"] is not None)
     return (bounds + operations("nan_to_num")) * call.first_output.numel()

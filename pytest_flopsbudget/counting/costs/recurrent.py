@@ -49,7 +49,7 @@ def gradients_asked() -> list[bool]:
 
 
 def _asked() -> list[bool]:
-    """The same of a layer: input, four weights, two initial states."""
+    """Yield (rows, columns) of the products of one layer: input, four weights, two initial states."""
     return gradients_asked() or [True] * 7
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Cost(NamedTuple):
-    """What one call of an operator costs."""
+    """The cost of one call of an operator."""
 
     #: Sums of products, 2 per multiply-accumulate.
     flops: int
@@ -61,7 +61,7 @@ class Call:
             self._arguments.setdefault(missing, default)
         #: The arguments as they were passed.
         self.args, self.kwargs = args, kwargs
-        #: What the operator returned.
+        #: The output of the operator.
         self.output: Any = output
 
     @classmethod
