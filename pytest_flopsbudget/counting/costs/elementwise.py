@@ -1,8 +1,8 @@
 """Elementwise operators: the elementary operations in the definition of each, per element.
 
 Source: the definitions in PyTorch's documentation, each elementary operation counted 1 as in `elementary`. Where a
-definition has branches, the comparison counts and so does the most expensive branch; comparisons that only keep numbers in
-range do not. A factor of 1 (`alpha`, `beta`, `value`) is no operation. Derivatives are taken from what the operator is
+definition has branches, the comparison and the most expensive branch count; comparisons that only keep numbers in range
+do not. A factor of 1 (`alpha`, `beta`, `value`) is no operation. Derivatives are taken from what the operator is
 given: its input or its output, whichever was saved.
 
 A complex number is two real ones, and twice the work but for what is listed in `_COMPLEX`.
