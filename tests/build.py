@@ -26,9 +26,10 @@ def net(flops: int = 2000, params: int = 20, modules: Mapping[str, Module] | Non
     return complexity({"flops": flops, "params": params}, modules, **fields)
 
 
-def small(flops: int = 1, **fields: Any) -> Complexity:
-    """Build a measurement that has FLOPs alone."""
-    return complexity({"flops": flops}, **fields)
+def small(flops: int = 1, metrics: dict[str, int] | None = None, **fields: Any) -> Complexity:
+    """Build a measurement whose root module has FLOPs alone; ``metrics`` are the totals if they differ."""
+    root = {"": Module(type="Net", calls=1, metrics={"flops": flops})}
+    return complexity(metrics or {"flops": flops}, fields.pop("modules", root), **fields)
 
 
 def cumulated(values: Mapping[str, int]) -> dict[str, int]:
