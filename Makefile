@@ -4,12 +4,13 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture mutants elsewhere watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison bench bench-page bench-baselines clean
+.PHONY: help test operators torture coverage mutants elsewhere watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
 	@echo "make operators  count every sample of PyTorch's operator database on shapes and for real (minutes)"
 	@echo "make torture    kill, fill, fuzz and merge: the tests of baseline files for longer, as root (10 minutes)"
+	@echo "make coverage   which branches the test suite runs, subprocesses included"
 	@echo "make mutants    change quantities/ and results/ line by line, and list the changes that no test notices (15 minutes)"
 	@echo "make elsewhere  put the tests of another library under watch; takes it from the package index"
 	@echo "make watching-overhead  how much longer models run while they are watched"
@@ -34,6 +35,12 @@ operators: .venv/installed
 
 torture: .venv/installed
 	FLOPSBUDGET_TORTURE=1 $(BIN)/python -m pytest -q tests/storage/test_baseline_kills.py tests/torture_small_disk.py tests/storage/test_baseline_git.py tests/storage/test_fuzz_files.py tests/commands/test_fuzz.py
+
+# Outside CI: tracing every line makes the suite several times as slow.
+coverage: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[coverage]'
+	$(BIN)/python -m coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -n 2 --dist worksteal $(ARGS); $(BIN)/python -m coverage combine --quiet && $(BIN)/python -m coverage report --show-missing
 
 # Changes quantities/ and results/ line by line; a change that no test notices is a survivor. Outside CI.
 mutants: .venv/installed
