@@ -74,7 +74,7 @@ def loads(text: str, path: Path) -> BaselineFile:
 
 
 def dumps(file: BaselineFile) -> str:
-    """The text of a baseline file."""
+    """Return the text of a baseline file."""
     return baseline_document.write(file.tests, file.texts)
 
 

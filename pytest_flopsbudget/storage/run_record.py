@@ -148,7 +148,7 @@ class RunRecord:
         self._entries[key] = Entry.from_builtins(data, passed=passed)
 
     def forget(self, key: str) -> None:
-        """The test starts again."""
+        """Drop the measurements of a test that starts again."""
         self._entries.pop(key, None)
 
     def fail(self, key: str) -> None:

@@ -48,7 +48,7 @@ def _product(call: Call) -> int:
 
 
 def _products(call: Call) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
-    """Pairs of an operand (k, n) and its product (…, n), of the rows of all processes."""
+    """Yield pairs of an operand (k, n) and its product (…, n), over the rows of all processes."""
     return zip(call["Bs"], call.output[1], strict=True)
 
 
@@ -108,5 +108,5 @@ def _scaled_scattered(call: Call) -> int:
 
 @other_formula("c10d.check_for_nan")
 def _checked(call: Call) -> int:
-    """Each number compared with itself."""
+    """Count one comparison of each number with itself."""
     return elements([call.tensor("tensor")])

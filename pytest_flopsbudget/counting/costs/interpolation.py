@@ -106,7 +106,7 @@ def _scale(inputs: int, outputs: int, align_corners: bool, factor: float | None)
 
 
 def _antialiased(call: Call, radius: int) -> int:
-    """Images (…, height, width): along the width at every input row, then along the height at every output column."""
+    """Count images (…, height, width): first along the width of every input row, then along the height."""
     images = call.tensor("self", "grad_output")
     before: Sequence[int] = call["input_size"] if "input_size" in call.names else images.shape
     planes, (height, width) = real_parts(images) * math.prod(before[:-2]), before[-2:]

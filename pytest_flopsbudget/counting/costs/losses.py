@@ -148,7 +148,7 @@ def _binary_cross_entropy_with_logits(call: Call) -> int:
 
 @other_formula("aten.nll_loss_forward", "aten.nll_loss2d_forward")
 def _nll_loss(call: Call) -> int:
-    """Input (rows, classes, …): -x[label], times its class's weight; summed up, and the weights too for a mean."""
+    """Count, for input (rows, classes, …), -x[label] times the class's weight; a mean also sums values and weights."""
     rows = real_parts(call.tensor("self")) * call.tensor("target").numel()
     weighted = call["weight"] is not None
     mean = weighted and call["reduction"] == _MEAN

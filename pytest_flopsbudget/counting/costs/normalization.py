@@ -137,7 +137,7 @@ def _statistics(call: Call) -> int:
 
 @other_formula("aten.batch_norm_gather_stats", "aten.batch_norm_gather_stats_with_counts")
 def _gathered_statistics(_call: Call) -> int:
-    """Once per channel and process: not counted, like all that a batch norm does per channel."""
+    """Count nothing: the work is once per channel and process, and work per channel is not counted for batch norms."""
     return 0
 
 
@@ -227,7 +227,7 @@ def _renorm(call: Call) -> int:
 
 @other_formula("aten.embedding_renorm")
 def _embedding_renorm(call: Call) -> int:
-    """Every row that is looked up, one that comes twice too: which do is data."""
+    """Count every row that is looked up, repeated rows too: which rows repeat is data."""
     weight = call.tensor("self")
     per_row = _renormalized(float(call["norm_type"])) * real_parts(weight) * weight.shape[1]
     return call.tensor("indices").numel() * per_row

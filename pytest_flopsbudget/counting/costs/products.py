@@ -200,7 +200,7 @@ def _logits(call: Call) -> int:
     "aten.addmm", "aten._sparse_addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv", "aten.sparse_sampled_addmm"
 )
 def _added(call: Call) -> int:
-    """The sum beta · self + alpha · product, none where beta is 0; a factor of 1 is no operation."""
+    """Count the sum beta · self + alpha · product; none if beta is 0; a factor of 1 is no operation."""
     outputs = call.first_output
     parts, complex_numbers = real_parts(outputs), outputs.is_complex()
     if not parts:

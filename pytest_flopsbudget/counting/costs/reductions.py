@@ -75,7 +75,7 @@ def _sum_of_numbers(call: Call) -> int:
 
 @other_formula("aten.all", "aten.any", "aten.count_nonzero")
 def _truths(call: Call) -> int:
-    """Each value compared with 0; what follows is done on booleans and integers."""
+    """Count one comparison with 0 for each value; the rest computes on booleans and integers."""
     inputs = _inputs(call)
     return real_parts(inputs) * inputs.numel()
 

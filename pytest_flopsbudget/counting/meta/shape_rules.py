@@ -200,7 +200,7 @@ def _joined(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _chosen(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """One of two, element by element."""
+    """Infer the output of an elementwise choice between two tensors."""
     if kwargs or len(args) != 3 or not all(isinstance(item, torch.Tensor) for item in args):
         return None
     condition, one, other = args

@@ -91,7 +91,7 @@ def modules(complexity: Complexity, root: ModuleGroup, device: str | None, scree
 
 
 def operators(complexity: Complexity, device: str | None, screen: Screen) -> Iterator[Table]:
-    """A row an operator, those that matter most first; nothing where none does."""
+    """Build one row for each operator, the most expensive first; nothing where no operator has costs."""
     total = complexity.metrics
     # A measurement stores no metric of an operator that is 0.
     found = {name: (one.calls, _sum((one.metrics,), total)) for name, one in complexity.operators.items()}
