@@ -155,9 +155,7 @@ def test_linear_on_more_dimensions():
 
 
 def test_a_module_used_twice():
-    """Lyken17/pytorch-OpCounter#98, deepspeedai/DeepSpeed#7256: shared layers work twice, but have one set of
-    parameters.
-    """
+    """Lyken17/pytorch-OpCounter#98, deepspeedai/DeepSpeed#7256: a shared layer works twice with one set of weights."""
     layer = nn.Linear(16, 16, bias=False)
     counted = measure(nn.Sequential(nn.Sequential(layer, nn.ReLU()), nn.Sequential(layer, nn.ReLU())), TOKENS)
     one = 2 * 20 * 16 * 16

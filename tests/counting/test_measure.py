@@ -482,7 +482,7 @@ class TestKinds:
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     def test_spectral_norm(self):
-        """The power iteration of spectral norm takes products of the weight (5, 4) with vectors: two a step, one for
+        """The power iteration of spectral norm multiplies the weight (5, 4) by vectors: two products a step, one for
         sigma.
         """
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))
@@ -767,9 +767,7 @@ class TestUnknown:
             assert counted.unknown_operators["flopsbudget_tests.twice"].calls == 1
 
     def test_a_registered_formula_counts_it(self):
-        """A formula that is registered with PyTorch's `FlopCounterMode` is used, even if the operator was unknown
-        before.
-        """
+        """A formula registered with PyTorch's `FlopCounterMode` is used, also after the operator was unknown."""
         from torch.utils import flop_counter
 
         measure(twice, X)

@@ -249,9 +249,7 @@ class TestEmbedding:
 
     @pytest.mark.parametrize(("mode", "count"), [("sum", 6 * 5), ("mean", 2 * 6 * 5), ("max", 2 * 5)])
     def test_backward_of_bags(self, mode, count):
-        """Six rows of five values receive their bag's gradient; a mean divides it; a maximum adds to one row of each
-        bag.
-        """
+        """Six rows of five values receive their bag's gradient; a mean divides it; a maximum adds to one row a bag."""
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         bag = nn.EmbeddingBag(4, 5, mode=mode)
         added = (
@@ -315,9 +313,7 @@ class TestGradientsThatOverlap:
         assert both(lambda x: x.unfold(1, 3, 1), inputs, backward=True).other_flops == 2 * 4 * 3
 
     def test_coalescing(self):
-        """Coalescing adds up the values at equal indices; we count one addition for each value, which is an upper
-        bound.
-        """
+        """Coalescing adds up the values at equal indices; we count one addition for each value, an upper bound."""
         place = torch.tensor([[0, 0, 1]])
         sparse = torch.sparse_coo_tensor(place, torch.ones(3), (4,), check_invariants=True)
         assert for_real(lambda x: x.coalesce(), (sparse,)).other_flops == 3

@@ -76,9 +76,7 @@ SUMS = {
 
 
 class TestMatrices:
-    """Each operator computes beta · input + alpha · product, for matrices (2, 3) and (3, 5) or for a batch of 4 of
-    them.
-    """
+    """Each operator computes beta · input + alpha · product, for matrices (2, 3) and (3, 5) or a batch of 4 pairs."""
 
     @pytest.mark.parametrize("operator", SUMS)
     @few

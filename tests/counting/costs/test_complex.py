@@ -122,9 +122,7 @@ class TestComplex:
         assert both(lambda *a: torch.addcdiv(*a, value=2), (z, z, z)).other_flops == (11 + 2 + 2) * 15
 
     def test_to_and_from_real_numbers(self):
-        """An absolute value is the root of the sum of two squares; a polar form takes a cosine, a sine and two
-        products.
-        """
+        """An absolute value is the root of a sum of two squares; a polar form has a cosine, a sine and two products."""
         z = torch.complex(self.REAL, self.IMAGINARY)
         tally = Tally()
         a, b = tally.numbers(self.REAL), tally.numbers(self.IMAGINARY)

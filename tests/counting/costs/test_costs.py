@@ -168,8 +168,8 @@ class TestSparse:
         assert not two.unknown_operators
 
     def test_sparse_by_sparse_is_named(self):
-        """The cost of two sparse matrices depends on which elements are stored, so that the operator is unknown, not
-        free.
+        """The cost of a sparse by a sparse matrix depends on which elements are stored, so that the operator is
+        unknown.
         """
         sparse = self.matrix.to_sparse()
         assert "aten._sparse_sparse_matmul" in for_real(torch.sparse.mm, (sparse, sparse.t())).unknown_operators
@@ -429,6 +429,6 @@ class TestLinearCrossEntropyInChunks:
         assert result.flops == 3 * self.product
 
     def test_gradients_of_one_loss_a_row(self):
-        """Without reduction, backward recomputes the logits, two dot products of the loss, and then both gradients."""
+        """Without reduction, backward recomputes logits and loss (two dot products), and computes both gradients."""
         result = self.measured(reduction="none", requires_grad=True, backward=True)
         assert result.flops == 4 * self.product + 2 * (2 * 8)

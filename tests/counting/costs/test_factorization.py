@@ -120,9 +120,7 @@ def test_lu_in_a_loop():
 
 
 def test_cholesky_in_a_loop():
-    """Cholesky takes a root for each pivot, a quotient for each entry below, and 2 FLOPs for each remaining entry:
-    n³/3.
-    """
+    """Cholesky takes a root for each pivot, a quotient for each entry below, and 2 FLOPs for each entry left: n³/3."""
     n = 300
     operations = sum(1 + (n - 1 - k) + (n - 1 - k) * (n - k) for k in range(n))
     assert work(torch.linalg.cholesky, symmetric(1, n)) == pytest.approx(operations, rel=0.01)

@@ -16,7 +16,7 @@ IMAGE = torch.empty(2, 5)
 
 @pytest.fixture(autouse=True)
 def _restored():
-    """Forget at its end the formulas that a test registers."""
+    """Remove the formulas that a test registered when the test ends."""
     with REGISTRY.restored():
         yield
 

@@ -87,9 +87,7 @@ class TestForeach:
 
     @pytest.mark.parametrize("name", ["add", "mul", "div", "pow", "maximum"])
     def test_numbers(self, name):
-        """The second operand is one number for all tensors, or one for each; integers count if the result is
-        floating-point.
-        """
+        """The second operand is one number for all tensors, or one for each; integers count if results are floats."""
         assert both(lambda x: of(name)(x, 0.5), (tensors(),)).other_flops == ELEMENTS
         assert both(lambda x: of(name)(x, [0.5, 2.0, 3.0]), (tensors(),)).other_flops == ELEMENTS
         integers = [torch.ones(shape, dtype=torch.int64) for shape in SHAPES]
@@ -235,9 +233,7 @@ class TestOptimizers:
 
     @pytest.mark.parametrize(("name", "options"), UPDATES, ids=str)
     def test_second_step(self, name, options, form):
-        """In the second step the state exists; except in SGD, each tensor also has a step counter that is increased by
-        1.
-        """
+        """In the second step the state exists; except in SGD, the step counter of each tensor is increased by 1."""
         options = options | form
         counters = 0 if name == "SGD" else len(SHAPES)
         expected = counted_update(name, options) * ELEMENTS + counters

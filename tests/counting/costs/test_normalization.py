@@ -191,9 +191,7 @@ def test_batch_norm_in_inference(shape, given_ones):
 @settings(max_examples=20)
 @given(shape=SHAPES, asked=st.tuples(st.booleans(), st.booleans(), st.booleans()).filter(any))
 def test_batch_norm_backward_in_training(shape, asked):
-    """Backward is that of a layer norm, but each channel has one weight, and its two sums are the parameters'
-    gradients.
-    """
+    """Backward is that of a layer norm, but each channel has one weight, and its sums are the parameters' gradients."""
     inputs, weight, bias = (
         random(*size, seed=seed, grad=flag)
         for seed, (size, flag) in enumerate(zip((shape, shape[1:2], shape[1:2]), asked, strict=True))

@@ -55,9 +55,7 @@ def pointwise_operators():
 
 class TestPointwiseOperators:
     def test_all_were_looked_at(self):
-        """If this fails, PyTorch has a new pointwise operator: check that one operation is right, then add its name
-        here.
-        """
+        """If this fails, PyTorch has a new pointwise operator: check that one operation is right, and add its name."""
         by_default = {
             name.rstrip("_") if not name.startswith("__") else name
             for name in pointwise_operators()

@@ -376,8 +376,7 @@ class TestLinear:
         assert known(lambda *args: operator(*args, 3), *operands) == (self.flops, 15)
 
     def test_half_precision(self):
-        """The operator takes a packed weight, whose shape differs from that of the matrix, so that the bias tells the
-        size.
+        """A packed weight does not show the shape of its matrix: the count follows from the shapes of input and output.
         """
         packed = torch.ops._quantized.wrapped_fbgemm_pack_gemm_matrix_fp16(torch.randn(3, 8))
         operator = torch.ops._quantized.wrapped_fbgemm_linear_fp16_weight

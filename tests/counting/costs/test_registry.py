@@ -27,7 +27,7 @@ class Gate(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _restored():
-    """Forget at its end the operators that a test registers."""
+    """Remove the operators that a test registered when the test ends."""
     with REGISTRY.restored():
         yield
 

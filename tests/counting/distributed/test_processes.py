@@ -88,8 +88,7 @@ def test_for_real(ranks: list[list[list[object]]]) -> None:
     """When both real processes run the model together, each sends what was predicted for its rank."""
     for alone, _, together in ranks:
         assert together == alone
-    # FSDP gathers all parameters and scatters their gradients; tensor parallelism sums the output; inputs need no
-    # gradient.
+    # FSDP gathers all parameters and scatters their gradients; tensor parallelism sums the output.
     products, numbers = 2 * 4 * 16 * 32, 2 * 16 * 32 + 48
     passed = [1, numbers * 4]
     assert ranks[0][0] == [

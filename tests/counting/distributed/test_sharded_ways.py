@@ -82,8 +82,7 @@ def test_a_loss_over_sharded_classes() -> None:
             with loss_parallel():
                 return nn.functional.cross_entropy(head(inputs), labels)
 
-        # To assign a number to a selection, the CPU runs one operator, and other devices run two: they make a tensor
-        # first.
+        # On the CPU one operator assigns a number to a selection; elsewhere two do, by way of a tensor.
         assigned = ("memory_traffic", "launches")
         inputs, labels = torch.ones(ROWS, WIDTH), torch.zeros(ROWS, dtype=torch.long)
         part = _both_ways(loss, inputs, labels, without=assigned)
@@ -92,9 +91,7 @@ def test_a_loss_over_sharded_classes() -> None:
 
 
 def test_another_way_of_sharding() -> None:
-    """Going from sharded rows to sharded columns is one all-to-all, even though a CPU backend would gather the whole
-    tensor.
-    """
+    """Going from sharded rows to columns is one all-to-all, but a CPU backend would gather the whole tensor."""
 
     def by_columns(tensor: DTensor) -> torch.Tensor:
         return tensor.redistribute(placements=[Shard(1)]).to_local()

@@ -67,9 +67,7 @@ class TestBranches:
         assert (counted["small"].calls, counted["large"].calls) == (0, 1)
 
     def test_unknown_operators_of_the_other_branch(self):
-        """Unknown operators of the other branch are still named: their cost is not known, and may exceed the counted
-        branch.
-        """
+        """Unknown operators of the other branch are named: their cost is unknown, and may exceed the counted branch."""
         forward = torch.library.custom_op("flopsbudget_tests::cheap", mutates_args=())(_cheap)
         forward.register_fake(torch.empty_like)
         counted = on_shapes(lambda x: torch.cond(x.sum() > 0, forward, squared, (x,)), SQUARE)

@@ -54,9 +54,7 @@ class TestForward:
         assert counted.flops == DENSE
 
     def test_on_meta(self):
-        """PyTorch refuses flex attention on meta tensors, although the operator does not need data; a measurement
-        allows it.
-        """
+        """PyTorch refuses flex attention on meta tensors, though it needs no data; a measurement allows it."""
         counted = measure(flex_attention, tuple(heads(device="meta") for _ in range(3)))
         assert (counted.flops, counted.execution) == (DENSE, "shapes")
 
@@ -142,7 +140,7 @@ class TestBackward:
         assert counted.flops == 3 * DENSE * TestBlockMask.KEPT // TestBlockMask.ALL
 
     def test_grouped_queries(self):
-        """Query heads that share keys and values add up the gradients of these."""
+        """The gradients of shared keys and values are summed over the query heads that share them."""
         args = (heads(gradient=True), heads(2, gradient=True), heads(2, gradient=True))
         counted = on_shapes(lambda *args: flex_attention(*args, enable_gqa=True), args, backward=True)
         assert counted.flops == 3 * DENSE

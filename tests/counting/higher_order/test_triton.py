@@ -1,4 +1,4 @@
-"""Triton kernels are counted by a formula, or named as unknown without one. These kernels replace compiled ones."""
+"""Triton kernels are counted by a formula, or named as unknown without one. Stand-ins replace compiled kernels here."""
 
 from __future__ import annotations
 

@@ -35,9 +35,7 @@ def on_a_thread(function, *args):
 
 
 def test_measurements_side_by_side():
-    """Measurements on several threads at once give what each gives alone: an LSTM of 7 steps, and attention with
-    backward.
-    """
+    """Measurements on several threads at once give what each gives alone: an LSTM, and attention with backward."""
     lstm, steps = nn.LSTM(4, 6), torch.randn(7, 2, 4)
     attention, tokens = nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(2, 5, 8, requires_grad=True)
     products = 2 * 2 * (4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)

@@ -131,7 +131,7 @@ class TestClock:
 
 
 class Notes(nn.Module):
-    """A linear layer that notes at each call: are gradients enabled, does it train, has it a gradient."""
+    """A linear layer that notes, at each call: gradients enabled, training mode, and if its weight has a gradient."""
 
     def __init__(self):
         super().__init__()

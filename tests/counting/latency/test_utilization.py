@@ -35,9 +35,7 @@ def reached(model, inputs, median, **options):
 
 
 def test_of_the_roofline():
-    """The products take 120 ns, longer than adding the bias and moving 208 bytes; with a launch 130 ns, of 520
-    measured.
-    """
+    """The products take 120 ns, longer than the bias and moving 208 bytes; with a launch 130 ns, of 520 measured."""
     assert max(2 * ADDED, BYTES / 4) < PRODUCTS
     assert reached(nn.Linear(4, 5), torch.ones(3, 4), 520).share_of_roofline == 0.25
 

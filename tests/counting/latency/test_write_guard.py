@@ -49,7 +49,7 @@ def test_a_view_of_others_is_none_of_its_own():
 
 
 def test_gradients():
-    """A backward pass adds a gradient to each leaf, so that with gradients on, a foreign leaf may not even be used."""
+    """A backward pass would add a gradient to a foreign leaf, so that using one is refused with gradients on."""
     other, own = nn.Linear(3, 3), nn.Linear(3, 3)
     refused(lambda: other(OTHER).sum().backward(), *own.parameters(), gradients=True)
     assert other.weight.grad is None

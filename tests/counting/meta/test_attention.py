@@ -1,4 +1,4 @@
-"""Attention on shapes runs the operators of attention on the CPU, in the order of the CPU."""
+"""Attention on shapes runs the operators that attention runs on the CPU, in equal order."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class TestSameOperators:
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
     def test_forward(self, answered, tensors, options, fuses, mode):
-        """Forward, both runs see equal operators, metadata and costs; the fused operator appears where the CPU chooses
+        """In forward, both runs see equal operators, metadata and costs; the fused operator appears if the CPU chooses
         it.
         """
 
@@ -112,7 +112,7 @@ class TestSameOperators:
 
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     def test_backward(self, answered, tensors, options, fuses):
-        """Backward, both runs see equal operators, metadata and costs."""
+        """In backward, both runs see equal operators, metadata and costs."""
         tensors = tuple(item.detach().requires_grad_() for item in tensors)
         names = answered(F.scaled_dot_product_attention, tensors, options, backward=True)
         assert fuses == (f"{FUSED}_backward" in names)
@@ -140,9 +140,7 @@ class TestSameOperators:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_whoever_calls(self, answered):
-        """Attention is the fused operator too if scripted functions, exported graphs or a call of the operator start
-        it.
-        """
+        """Attention is fused too if a scripted function, an exported graph or a call of the operator starts it."""
 
         class Attends(nn.Module):
             def forward(self, query, key, value):
@@ -169,8 +167,7 @@ class TestSameCounts:
             counts.append((counted.flops, counted.other_flops))
         assert counts[0] == counts[1]
         of_query, of_key, of_value = asked
-        # Forward: scores and weighted sums. Backward: each requested gradient, and the scores' gradient if one depends
-        # on it.
+        # Forward: scores and weighted sums. Backward: each requested gradient, and that of the scores if it is needed.
         products = 2 + (of_query or of_key) + of_query + of_key + of_value
         assert counts[0][0] == products * 2 * 2 * 4 * 6 * 10 * 8
 

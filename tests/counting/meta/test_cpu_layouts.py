@@ -167,7 +167,7 @@ LOSSES = {
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(("function", "operator"), LOSSES.values(), ids=LOSSES)
 def test_losses_stay_where_their_elements_were(function, operator, reduction):
-    """A loss of 20 elements that are reduced stays in their storage of 20 numbers, in the first and in later calls."""
+    """A loss of 20 elements stays in their storage of 20 numbers after it is reduced, in the first call and later."""
     x = torch.rand(4, 5)
 
     def loss(x, y):

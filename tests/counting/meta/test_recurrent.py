@@ -123,7 +123,7 @@ class TestWithoutProducts:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_one_step_stands_for_all(kind, options):
-    """Without gradients, a few steps are run and stand for all; all metrics equal those of a run of every step."""
+    """Without gradients only a few steps run, and their work counts for all; all metrics equal those of a full run."""
     model = KINDS[kind](INPUT, HIDDEN, **options).double()
     x = inputs(gradient=False).double()
     with torch.no_grad():
@@ -133,9 +133,7 @@ def test_one_step_stands_for_all(kind, options):
 
 class TestOneDNN:
     def test_by_hand(self):
-        """An LSTM is one operator for each layer and direction, which reads each operand once and writes each output
-        once.
-        """
+        """An LSTM is one operator for each layer and direction, which reads operands and writes outputs once."""
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         with torch.no_grad():
             counted = both(model, inputs(gradient=False))
@@ -169,9 +167,7 @@ class TestOneDNN:
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
     def test_dtypes(self, dtype):
-        """On shapes oneDNN's operator is used for every dtype that it supports on some machine; it does not support
-        float64.
-        """
+        """On shapes oneDNN's operator is used for each dtype that it supports on any machine: not for float64."""
         model = nn.LSTM(INPUT, HIDDEN).to(dtype)
         with torch.no_grad():
             counted = on_shapes(model, inputs(gradient=False).to(dtype))

@@ -192,9 +192,7 @@ class TestRecurrent:
     @pytest.mark.parametrize("kind", [nn.RNN, nn.GRU, nn.LSTM])
     @pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"bias": False}], ids=str)
     def test_any_as_step_by_step(self, kind, options):
-        """A layer has the activations of its single steps; on the CPU an LSTM is one operator, other layers run in
-        steps.
-        """
+        """A layer has the activations of its steps; on the CPU an LSTM is one operator, and others run in steps."""
         layer, inputs = layers(kind, **options)
         with torch.no_grad():
             whole = outputs(layer, inputs)

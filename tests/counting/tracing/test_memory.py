@@ -111,8 +111,7 @@ class TestPasses:
     def test_inference_keeps_nothing(self, count):
         """Inference needs the weights, the input, and an operand and a result, however many layers there are."""
         counted = on_shapes(Stack(count), X)
-        # The results of the product and the ReLU; from the second layer on, also the product's operand, which is no
-        # input.
+        # The results of product and ReLU; from the second layer on, also the operand of the product.
         alive = (2 if count == 1 else 3) * T
         assert counted.peak_memory == count * W + T + alive
         assert kinds(counted) == {"parameters": count * W, "inputs": T, "activations": alive}
@@ -170,8 +169,7 @@ class TestPasses:
         found = kinds(counted)
         assert found["parameters"] == found["gradients"] == 2 * W
         assert found["optimizer_state"] == 2 * (2 * W + 4)
-        # AdamW keeps the root of the second moment and a quotient for this parameter, and a value of the parameter
-        # before.
+        # For one parameter, a root and its quotient; the quotient of the parameter before is still in a variable.
         assert found["temporaries"] == 3 * W
 
     def test_a_state_that_is_there_already(self):
@@ -197,9 +195,7 @@ class TestPlaces:
         assert (peak.operator, peak.module) == ("aten.addmm", "1")
 
     def test_a_module_is_what_it_holds_and_what_a_call_makes(self):
-        """The peak of a submodule is that of a model with this module alone, without the inputs, which other modules
-        made.
-        """
+        """The peak of a submodule is that of this module alone, without the inputs, which other modules made."""
         model = nn.Sequential(nn.Linear(16, 32, bias=False), nn.Sequential(nn.ReLU(), nn.Linear(32, 16, bias=False)))
         counted = on_shapes(model, X)
         weight = 16 * 32 * 4

@@ -66,9 +66,7 @@ class TestShared:
         assert calls_of(counted)["1.0"] == 1
 
     def test_two_names_in_one_module(self):
-        """A module with two names in its caller is credited under the first: the call does not show which name was
-        used.
-        """
+        """A module with two names in its caller is credited under the first: the call does not show the name."""
 
         class Aliased(nn.Module):
             def __init__(self):
