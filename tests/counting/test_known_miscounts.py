@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pytest_flopsbudget.counting.measure import measure
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # comes from loading PyTorch's compiler
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # a warning from loading PyTorch's compiler
 
 TOKENS = torch.randn(2, 10, 16)
 

@@ -20,8 +20,8 @@ from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script",  # comes from loading PyTorch's compiler
-    "ignore:Accessing the data pointer of FakeTensor",  # comes from copying a fake layer
+    "ignore:`torch.jit.script",  # a warning from loading PyTorch's compiler
+    "ignore:Accessing the data pointer of FakeTensor",  # a warning from copying a fake layer
 )
 
 X = torch.randn(3, 4)
@@ -482,9 +482,7 @@ class TestKinds:
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     def test_spectral_norm(self):
-        """The power iteration of spectral norm multiplies the weight (5, 4) by vectors: two products a step, one for
-        sigma.
-        """
+        """Spectral norm multiplies the weight (5, 4) by vectors: two products in a power iteration, one for sigma."""
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))
         # Sigma takes W v, and then u . (W v).
         assert both(model, X).flops == LINEAR + 2 * 2 * 20 + 2 * 20 + 2 * 5

@@ -9,7 +9,7 @@ import operator_database as database
 import pytest
 
 #: Operators that PyTorch cannot run on shapes: name → (start of the error, reason). With data they are measured for
-#: real. Their counts are not wrong; they only cannot be counted without data.
+#: real. No count is wrong; without data these operators cannot be counted at all.
 EXCEPTIONS = {
     "sparse.mm.reduce": ("NoMetaCloneError", "how many elements a sparse input stores is data"),
     "sparse.sampled_addmm": ("NoMetaCloneError", "how many elements a sparse input stores is data"),

@@ -168,9 +168,7 @@ class TestSparse:
         assert not two.unknown_operators
 
     def test_sparse_by_sparse_is_named(self):
-        """The cost of a sparse by a sparse matrix depends on which elements are stored, so that the operator is
-        unknown.
-        """
+        """The cost of a product of sparse matrices depends on which elements they store: the operator is unknown."""
         sparse = self.matrix.to_sparse()
         assert "aten._sparse_sparse_matmul" in for_real(torch.sparse.mm, (sparse, sparse.t())).unknown_operators
 

@@ -37,7 +37,7 @@ def qint8(tensor):
 
 @pytest.fixture
 def engine(monkeypatch):
-    """Let a test choose the quantization engine; the engine of before is restored at the end."""
+    """Let a test choose the quantization engine; the former engine is restored at the end."""
     before = torch.backends.quantized.engine
 
     def choose(name):
@@ -223,8 +223,7 @@ class TestEager:
 
     features, larger, largest = 2 * 3 * 16, 2 * 2 * 64, 2 * 2 * 256
     flops = 2 * features * 3 + 2 * features * 2 * 4
-    #: Features: bias, sum, ReLU, ELU 3, instance norm 5. Then the bias of the transposed convolution; bilinear resizing
-    #: 9.
+    #: Features: bias, sum, ReLU, ELU 3, instance norm 5; then the bias of the transposed convolution; bilinear 9.
     other_flops = features * (1 + 1 + 1 + 3 + 5) + larger + 9 * largest
 
     def test_float_twin(self):
@@ -376,8 +375,7 @@ class TestLinear:
         assert known(lambda *args: operator(*args, 3), *operands) == (self.flops, 15)
 
     def test_half_precision(self):
-        """A packed weight does not show the shape of its matrix: the count follows from the shapes of input and output.
-        """
+        """A packed weight hides the shape of its matrix: the count follows from the shapes of input and output."""
         packed = torch.ops._quantized.wrapped_fbgemm_pack_gemm_matrix_fp16(torch.randn(3, 8))
         operator = torch.ops._quantized.wrapped_fbgemm_linear_fp16_weight
         measured = known(lambda x, w, b: operator(x, w, b, 3), torch.randn(5, 8), packed, torch.randn(3))

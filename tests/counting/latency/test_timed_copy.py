@@ -11,7 +11,7 @@ from torch import nn
 from pytest_flopsbudget.counting.latency.timed_copy import TimedCopy
 from pytest_flopsbudget.errors import UsageError
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # comes from loading PyTorch's compiler
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # a warning from loading PyTorch's compiler
 
 X = torch.randn(3, 4)
 

@@ -100,9 +100,7 @@ class TestSameOperators:
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
     def test_forward(self, answered, tensors, options, fuses, mode):
-        """In forward, both runs see equal operators, metadata and costs; the fused operator appears if the CPU chooses
-        it.
-        """
+        """In forward, both runs see equal operators, metadata and costs; attention is fused if the CPU fuses it."""
 
         def model(*items):
             with mode():
