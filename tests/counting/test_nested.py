@@ -30,7 +30,7 @@ def test_linear(layout):
 
 
 def test_linear_backward(layout):
-    """The gradient of the weight is a product; the gradient of the bias is a sum: one FLOP less than there are tokens."""
+    """The gradient of the weight is a product; the gradient of the bias is a sum over all tokens (one FLOP less)."""
     counted = measure(nn.Linear(WIDTH, 16), nested(layout, WIDTH), backward=True)
     assert (counted.flops, counted.other_flops) == (2 * LINEAR, TOKENS * 16 + (TOKENS - 1) * 16)
 
