@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from pytest_flopsbudget.counting.costs.elementary import elements, is_float, real_parts
 from pytest_flopsbudget.counting.costs.elementwise import operations, scaling
+from pytest_flopsbudget.counting.costs.indexing_traffic import indexed_elements
 from pytest_flopsbudget.counting.costs.registry import other_formula
 from pytest_flopsbudget.counting.torch_private import values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
@@ -50,27 +47,7 @@ def _put(call: Call) -> int:
         return 0
     if call.name.rstrip("_") == "aten.put":
         return real_parts(target) * call.tensor("index").numel()
-    return real_parts(target) * _places(target, call["indices"])
-
-
-_MASKS = (torch.bool, torch.uint8)
-
-
-def _places(target: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> int:
-    """Return how many elements of ``target`` the indices name. Of a mask, whose values are data, all elements count."""
-    count = target.numel()
-    shapes: list[Sequence[int]] = []
-    dim = 0
-    for index in indices:
-        if index is None:
-            dim += 1
-            continue
-        covered = index.ndim if index.dtype in _MASKS else 1
-        for size in target.shape[dim : dim + covered]:
-            count //= max(size, 1)
-        dim += covered
-        shapes.append((index.numel(),) if index.dtype in _MASKS else index.shape)
-    return count * torch.broadcast_shapes(*shapes).numel() if shapes else count
+    return real_parts(target) * indexed_elements(target, call["indices"])
 
 
 @other_formula("aten._unsafe_masked_index_put_accumulate")
