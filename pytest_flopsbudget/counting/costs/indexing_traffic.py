@@ -1,6 +1,6 @@
-"""Memory traffic of operators that do not touch every byte of their operands.
+"""Memory traffic of operators that do not read every operand in full.
 
-They read or write a part of a tensor, need its shape only, or overwrite it without reading it.
+They read or write only a part of a tensor, read only its shape, or overwrite it without reading it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _written_only(call: Call) -> int:
     return total_bytes((call.output,))
 
 
-#: Of the tensor that these are given they need the shape only.
+# These operators read only the shape of their operand.
 operator(
     *_names(
         """
@@ -39,7 +39,7 @@ operator(
     traffic=_written_only,
 )
 
-#: These overwrite a tensor without reading it: it counts once, as every operand does.
+# These operators overwrite a tensor without reading it, so its bytes count once.
 operator(
     *_names(
         """
@@ -52,7 +52,7 @@ operator(
 
 
 def _selected(source: str) -> Callable[[Call], int]:
-    """Make the rule for operators that read, of the argument of this name, the elements that they return."""
+    """Make the formula for operators that read only those elements of the argument ``source`` that they return."""
 
     def traffic(call: Call) -> int:
         return bytes_without(call, source) + 2 * total_bytes((call.output,))
@@ -65,7 +65,7 @@ operator("aten.embedding", traffic=_selected("weight"))
 
 
 def _bags(call: Call) -> int:
-    """Count a row of the weight for each index, and all else in full."""
+    """Count one row of the weight for each index, and the other arguments and the output in full."""
     weight = call.tensor("weight")
     rows = call.tensor("indices").numel() * weight.size(1) * weight.itemsize
     return bytes_without(call, "weight") + rows + total_bytes((call.output,))
@@ -75,7 +75,7 @@ operator(*_names("_embedding_bag _embedding_bag_forward_only"), traffic=_bags)
 
 
 def _overwritten_part(call: Call) -> int:
-    """Count the elements that are written, twice where values are added to them: they are read first."""
+    """Count the elements that are written; with ``accumulate`` twice, because they are read first."""
     accumulates = "accumulate" in call.names and bool(call["accumulate"])
     return _written_part(call, 2 if accumulates else 1)
 
