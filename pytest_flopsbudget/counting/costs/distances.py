@@ -24,10 +24,11 @@ _TERMS = {0.0: 1, 1.0: 1, 2.0: 1, math.inf: 1, -math.inf: 1}
 _OTHER_TERMS = 2
 _WITHOUT_ROOT = frozenset({0.0, 1.0, math.inf, -math.inf})
 
-#: p → (operations per component, operations per pair) of the gradient of a distance, for d = x - y and its gradient g.
-#: Every sum is that over pairs. p = 1, per component: d, its sign, times g, sum. p = 2, per component: d, times
-#: (g/distance), sum; per pair: that quotient. p = ∞, per component: d, |d|, the test whether |d| is the largest, the
-#: sign of d, times g, sum.
+#: p → (operations per component, operations per pair) of the gradient of a distance, for d = x - y and the gradient
+#: g of the distance. The sums are over pairs.
+#: p = 1, per component: d, its sign, times g, sum.
+#: p = 2, per component: d, times (g/distance), sum; per pair: the quotient g/distance.
+#: p = ∞, per component: d, |d|, the test whether |d| is the largest, the sign of d, times g, sum.
 _GRADIENTS = {0.0: (0, 0), 1.0: (4, 0), 2.0: (3, 1), math.inf: (6, 0)}
 #: Other p, per component: d, |d|, its power p - 1, sign of d, their product, times (g/distance^(p-1)), sum; per pair:
 #: the power of the distance and the quotient.

@@ -141,10 +141,10 @@ class TestScatter:
 
 
 def elements_that_pytorch_writes(shape, indices, dtype):
-    """Try every value of the masks: number of elements that an ``index_put_`` writes → the indices that did it.
+    """Call ``index_put_`` with every value of the masks; return the indices by the number of elements that it wrote.
 
-    An index is "mask 2 3" for a mask of that shape, None, or the shape of a tensor of positions. PyTorch adds 1 for each
-    time that an index names an element, so the sum is the number.
+    An index is "mask 2 3" for a mask of that shape, None, or the shape of a tensor of positions. PyTorch adds 1 for
+    each time that an index names an element, so the sum of the target is the number.
     """
     found = {}
     masks = [[int(size) for size in part.split()[1:]] for part in indices if isinstance(part, str)]
