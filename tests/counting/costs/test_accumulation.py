@@ -140,6 +140,29 @@ class TestScatter:
         assert both(lambda x, i: x.gather(0, i), (inputs, index), backward=True).other_flops == 6
 
 
+def elements_that_pytorch_writes(shape, indices, dtype):
+    """Call ``index_put_`` with every value of the masks; return the indices by the number of elements that it wrote.
+
+    An index is "mask 2 3" for a mask of that shape, None, or the shape of a tensor of positions. PyTorch adds 1 for
+    each time that an index names an element, so the sum of the target is the number.
+    """
+    found = {}
+    masks = [[int(size) for size in part.split()[1:]] for part in indices if isinstance(part, str)]
+    for values in itertools.product(*(itertools.product([0, 1], repeat=math.prod(mask)) for mask in masks)):
+        remaining = (torch.tensor(value, dtype=dtype).reshape(mask) for value, mask in zip(values, masks, strict=True))
+        tensors = [
+            next(remaining) if isinstance(part, str) else None if part is None else torch.zeros(part, dtype=torch.int64)
+            for part in indices
+        ]
+        target = torch.zeros(shape)
+        try:
+            torch.ops.aten.index_put_(target, tensors, torch.tensor(1.0), True)
+        except IndexError:  # the masks and the positions do not broadcast
+            continue
+        found[int(target.sum())] = tensors
+    return found
+
+
 class TestIndexPut:
     @few
     @given(index=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=6))
@@ -185,6 +208,39 @@ class TestIndexPut:
         target, mask = torch.ones(4, 3), torch.tensor([True, False, True, False])
         work = for_real(lambda x, m: x.index_put((m,), torch.tensor(1.0), accumulate=True), (target, mask))
         assert work.other_flops == 12
+
+    @pytest.mark.parametrize(
+        ("shape", "indices"),
+        [
+            ((4, 3), ["mask 4", (3,)]),
+            ((4, 3), ["mask 4", (2, 1)]),
+            ((4, 3), ["mask 4", ()]),
+            ((4, 3), ["mask 4", (1,)]),
+            ((4, 3), ["mask 4", "mask 3"]),
+            ((4, 3), ["mask 4", (0,)]),
+            ((2, 3, 4), ["mask 2 3", (5,)]),
+            ((2, 3, 4), [None, "mask 3", (3,)]),
+            ((2, 3, 4), ["mask 2", None, (2,)]),
+            ((2, 3, 4), ["mask 2", None, (3, 1)]),
+            ((2, 3, 2), [(3, 2, 1), "mask 3", (1,)]),
+            ((2, 3, 2), ["mask 2", "mask 3", (3, 1)]),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8])
+    @pytest.mark.filterwarnings("ignore:.*torch.uint8")
+    def test_masks_with_other_indices(self, shape, indices, dtype):
+        """The count is the most elements that PyTorch writes, over all values of the masks that it accepts."""
+        named = elements_that_pytorch_writes(shape, indices, dtype)
+        target, value = torch.ones(shape), torch.tensor(1.0)
+        most = max(named)
+
+        work = for_real(lambda x: torch.ops.aten.index_put_(x.clone(), named[most], value, True), target)
+
+        assert work.other_flops == most
+        passed = sum(index.nbytes for index in named[most] if index is not None) + value.nbytes
+        copied = 2 * target.nbytes
+        assert work.memory_traffic == copied + passed + 2 * most * target.itemsize
 
     def test_without_accumulation_is_free(self):
         index = torch.tensor([0, 1])
