@@ -37,7 +37,7 @@ from pytest_flopsbudget.counting.tensors.objects import (
 from pytest_flopsbudget.counting.torch_private import COMPILED_FROM, make_subclass, original_module
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
 
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType, torch.Size))
@@ -193,6 +193,10 @@ class Cloner:
     def clones(self) -> Iterator[tuple[Any, Any]]:
         """Yield (original, clone) for everything that was cloned."""
         return ((original, self._clones[id(original)]) for original in self._originals)
+
+    def cloned_ids(self) -> Container[int]:
+        """Return the ids of all objects that were cloned."""
+        return self._clones
 
     def _register(self, original: Any, clone: Any) -> Any:
         self._clones[id(original)] = clone

@@ -284,24 +284,36 @@ class Memory:
 
     def record_free(self, allocation: Allocation) -> None:
         """Note that an allocation was freed."""
+        self._alive.pop(allocation, None)
         if not self._closed:
             self.current -= allocation.size
-            self._alive.pop(allocation, None)
             if allocation.created_at <= self.peak.clock:
                 self._freed_since_peak.append(allocation)
 
     def close(self) -> None:
-        """Compute `at_peak`, stop tracking, and release everything: the tokens of living tensors refer to this."""
+        """Compute `at_peak`, stop tracking, and release all tensors: the tokens of living tensors refer to this."""
         self.at_peak = self._kinds_at_peak()
         self._closed = True
         for kept in (
             self._existing_by_storage,
-            self._alive,
             self._freed_since_peak,
             self._existing,
             self._resident_storages,
         ):
             kept.clear()
+
+    def has_living(self) -> bool:
+        """Return whether memory that the run allocated is still alive."""
+        return bool(self._alive)
+
+    def has_allocated(self, tensor: torch.Tensor) -> bool:
+        """Return whether the run allocated the memory of the tensor."""
+        token: _Token | None = getattr(_holder(tensor), _TOKEN, None)
+        while token is not None:
+            if token.memory is self:
+                return True
+            token = token.other
+        return False
 
     def _kinds_at_peak(self) -> dict[str, int]:
         clock, kinds = self.peak.clock, dict(self._resident_bytes)

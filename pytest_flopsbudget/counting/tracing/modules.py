@@ -184,6 +184,12 @@ class ModuleTracker:
         finally:
             del self._stack[depth:]
 
+    def release(self) -> None:
+        """Let go of all modules. Call this when the result is built."""
+        for node in self.nodes.values():
+            node.module = None
+        self._first.clear()
+
     def current(self) -> Node:
         """Return the node of the module that the current operator belongs to."""
         node, within_backward = self._stack[-1]

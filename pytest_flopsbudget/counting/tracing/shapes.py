@@ -265,6 +265,11 @@ class ShapesTracer(Tracer):
         if refused:
             self.require_data(info.name)
 
+    def release(self) -> None:
+        """Let go of all modules and tensors, and of all known values."""
+        super().release()
+        self.known_values = KnownValues()
+
     def require_data(self, name: str) -> None:
         """Note which operator needs data, and refuse it.
 
