@@ -353,7 +353,7 @@ def _find_module(model: Callable[..., Any]) -> torch.nn.Module | None:
 
 
 def _record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
-    """Make known which blocks FlexAttention's masks skip: a setting of the model, though tensors hold it."""
+    """Register which blocks FlexAttention's masks skip: it is a setting of the model, although tensors hold it."""
     for original, clone in cloner.objects:
         for count, its_clone in zip(
             flex_attention.block_counts(original), flex_attention.block_counts(clone), strict=True
@@ -363,7 +363,7 @@ def _record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
 
 
 def _record_batch_sizes(known_values: KnownValues, cloner: Cloner) -> None:
-    """Make known the batch sizes of packed sequences: recurrent layers read them as numbers."""
+    """Register the batch sizes of packed sequences as known values: recurrent layers read them as numbers."""
     for packed in cloner.packed_sequences:
         known_values.track_on_cpu(packed.batch_sizes)
 

@@ -64,7 +64,7 @@ _ATTEMPT_KEYS: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _WATCHED, _PAYLOAD,
 
 
 class _Update(argparse.Action):
-    """Store the word behind the "=" of the option's name.
+    """Store the word after the "=" in the option string.
 
     An option with an optional value would read the path that follows it on the command line as its value.
     """

@@ -66,9 +66,9 @@ def publish(
     """Write the reports of a run that ends.
 
     Args:
-        settings: the pyproject's.
+        settings: the settings in the pyproject.
         session: the run.
-        run_record: what was measured; None where nothing was.
+        run_record: the measurements of the run; None if nothing was measured.
         paths: the flag that asks for a report → its file.
     """
     on_github = settings.github == "auto" and bool(run_record)

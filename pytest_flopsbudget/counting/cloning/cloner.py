@@ -44,7 +44,7 @@ _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, typ
 
 _CONTAINERS = (dict, OrderedDict, set)
 
-#: Tuples that hold atoms only, such as settings of layers, which repeat; and how many are remembered.
+#: How many tuples of atoms, such as the settings of layers, are remembered: equal ones repeat.
 _ATOM_TUPLES: set[tuple[Any, ...]] = set()
 _MAX_ATOM_TUPLES = 10_000
 
@@ -124,7 +124,7 @@ def unwrap_compiled(value: Any) -> Any:
 
 
 def is_exported_program(model: Any) -> bool:
-    """Return whether the model is a program from `torch.export`, without importing that."""
+    """Return whether the model is a program from `torch.export`, without importing `torch.export`."""
     kind = type(model)
     return kind.__name__ == "ExportedProgram" and kind.__module__.startswith("torch.export.")
 

@@ -1,6 +1,6 @@
 """The tracer of a watched run (``execution="watched"``), which changes nothing about how operators run.
 
-`counting.watch` enters it; here is how it counts.
+`counting.watch` enters this tracer as a dispatch mode.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class WatchTracer(Tracer):
 
 
 def _append_sizes(parts: list[Any], values: Any) -> bool:
-    """Add to ``parts`` all that decides the cost of a call. Return false if a tensor is sparse or nested."""
+    """Add to ``parts`` everything that decides the cost of a call. Return false if a tensor is sparse or nested."""
     for value in values:
         kind = type(value)
         if isinstance(value, torch.Tensor):
