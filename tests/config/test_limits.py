@@ -141,7 +141,7 @@ class TestPyproject:
         assert told in str(caught.value)
 
     def test_tolerances(self, load):
-        """A tolerance of time holds for all devices; latency takes no tolerance but its own."""
+        """A tolerance of time holds for all devices. A common tolerance does not change that of latency."""
         found = load('tolerance = {time = "5%", peak_memory = "1 MiB", latency = "3%"}').tolerance
         assert found["time"].relative == Fraction(1, 20)
         assert found["peak_memory"].absolute == 2**20

@@ -343,7 +343,7 @@ class TestLatency:
         assert settings.tolerance["latency"] == LATENCY_TOLERANCE
 
     def test_a_tolerance_for_all_says_nothing_about_it(self):
-        """A closer tolerance for all metrics does not replace a farther tolerance of the latency."""
+        """In a marker too, a tolerance for all metrics does not set that of the latency."""
         assert "latency" not in marker_budget((), {"tolerance": "5%"}, "marker").tolerance
         assert "latency" not in marker_budget((), {"tolerance": 0}, "marker").tolerance
 
