@@ -9,8 +9,8 @@ from pytest_flopsbudget.hardware.profile import DTYPES, Device
 
 TERA, GIGA, GIB = 10**12, 10**9, 2**30
 
-#: TFLOP/s in FP64, FP32, TF32, BF16, FP16, FP8 and TOPS in INT8, of dense matrix products; GB/s; GiB. Figures are from the
-#: data sheets and white papers that the profiles cite; None if these have no figure.
+#: TFLOP/s in FP64, FP32, TF32, BF16, FP16, FP8 and TOPS in INT8, of dense matrix products; GB/s; GiB. Figures are from
+#: the data sheets and white papers that the profiles cite; None if these have no figure.
 PUBLISHED = {
     "V100": (7.8, 15.7, None, None, 125, None, None, 900, 32),
     "T4": (None, 8.1, None, None, 65, None, 130, 320, 16),
