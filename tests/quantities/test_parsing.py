@@ -564,7 +564,7 @@ class TestFormatPercent:
 
     @given(old=st.integers(1, 10**15), new=st.integers(0, 10**15))
     def test_a_change_never_reads_as_none(self, old, new):
-        """A text has only zeros exactly if nothing changed."""
+        """A percentage of zero is shown only if nothing changed."""
         text = format_percent(old, new)
         assert (text == "0%") is (old == new)
         assert text.strip("+-%") not in {"0.0", "0.00"}
@@ -581,7 +581,7 @@ class TestNearestSpelling:
 
 
 def test_a_count_takes_the_word_of_its_key():
-    """The suggestion for a count uses the name of the metric, for example "params" only for parameters."""
+    """A count may be written with the word of its metric, and with no word of another count."""
     launches = Metric("launches", "launches", "count", "sum", "kernel launches")
     assert parse_quantity("1.2k launches", launches) == 1_200
     with pytest.raises(ValueError, match="does not fit launches"):

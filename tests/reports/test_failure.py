@@ -174,7 +174,7 @@ class TestBaseline:
         ]
 
     def test_a_limit_and_growth(self):
-        """Both reasons are shown, the limit first; the list of what grew is shown once."""
+        """Both reasons are shown, the limit first; the list of what grew is shown once for each metric."""
         lines = text(case(complexity(GROWN), complexity(), Budget("here", {"flops": 3000})))
         assert lines[0].startswith("flops over its limit: 5.5 kFLOPs > 3 kFLOPs")
         assert lines[2].startswith("flops regressed:")

@@ -267,7 +267,7 @@ def test_titles_are_html():
 
 class TestBeyondWork:
     def test_details(self):
-        """For a test with an estimate, the details have the bound of the time, and after it the memory at the peak."""
+        """A measurement with an estimated time has details: the memory at the peak, and what bounds the time."""
         one = replace(estimated(), memory_at_peak=peaking().memory_at_peak)
         found = page(a_test(measurement(one, one)))
         (behind,) = found.behind
