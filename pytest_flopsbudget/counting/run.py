@@ -147,7 +147,7 @@ class Run:
             stack.enter_context(gc_paused())
             while True:
                 if attempt.way == "data":
-                    stack.close()  # computing for real may leave much garbage
+                    stack.close()  # a run on data may leave much garbage
                 outcome = self._try(attempt, ways)
                 if not isinstance(outcome, Attempt):
                     return outcome
@@ -209,7 +209,7 @@ class Run:
         return self._backward or (not self._reuse_answers and torch.is_grad_enabled())
 
     def _uses_existing_gradients(self) -> bool:
-        """Return whether gradients from before the run belong to what is measured.
+        """Return whether the run uses gradients that existed before it.
 
         A training step may accumulate into them. A module alone does not, and a backward pass that `measure` adds has
         to count the same, no matter what was run before.

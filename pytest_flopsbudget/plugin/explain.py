@@ -77,7 +77,7 @@ class ExplainPlugin:
         ):
             try:
                 config.args = [os.path.relpath(path, here)]
-            except ValueError:  # on another drive
+            except ValueError:  # the two paths are on different drives
                 config.args = [str(path)]
 
     @pytest.hookimpl(tryfirst=True)

@@ -27,7 +27,7 @@ def item_file(node: pytest.Item | pytest.Collector) -> str:
         return node.nodeid.partition("::")[0]
     try:
         return Path(os.path.relpath(node.path, node.config.rootpath)).as_posix()
-    except ValueError:  # on another drive
+    except ValueError:  # the two paths are on different drives
         return node.path.as_posix()
 
 
@@ -39,7 +39,7 @@ def as_typed(nodeid: str, config: pytest.Config) -> str:
     file, separator, test_id = nodeid.partition("::")
     try:
         return Path(os.path.relpath(config.rootpath / file, here)).as_posix() + separator + test_id
-    except ValueError:  # on another drive
+    except ValueError:  # the two paths are on different drives
         return nodeid
 
 

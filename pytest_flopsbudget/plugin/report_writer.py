@@ -183,5 +183,5 @@ def _top_of_repository(folder: Path) -> Path:
 def _relative_to(folder: Path, path: Path) -> str:
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # on another drive
+    except ValueError:  # the two paths are on different drives
         return path.as_posix()

@@ -103,7 +103,7 @@ _ROWS = (
     Metric("latency", "latency", "ns", "whole", "median time of a run as measured on a machine", per="machine"),
 )
 
-#: Key without brackets → row, in the order of tables.
+#: Key without brackets → row of this table, in the order in which reports show the metrics.
 METRICS: Mapping[str, Metric] = {metric.key: metric for metric in _ROWS}
 
 #: The keys without brackets that results and baselines store; the others are derived from them.

@@ -1,6 +1,6 @@
 """The lines of a baseline file. Each line names its test, so that git may mix the lines of two branches.
 
-An entry, which is one measurement of one test, is these lines, and a blank one behind them::
+An entry is one measurement of one test. It consists of these lines, followed by a blank line::
 
     {"test": "test_net", "name": "model"},
     {"model": "Net", "execution": "shapes", "backward": false, "inputs": ["float32[1, 8]"], "test": …, "name": …},
@@ -12,10 +12,10 @@ An entry, which is one measurement of one test, is these lines, and a blank one 
     {"phase": "backward", "flops": 256, "other_flops": 16, …},
     {"end": true, "test": …, "name": …},
 
-What was measured for several devices or machines stands by their names: `"compute_time": {"A100": 812, "T4": 4060}`.
+Values for several devices or machines are nested under the names: `"compute_time": {"A100": 812, "T4": 4060}`.
 
-The first line, its title, and the last never change, and there are no others like them: between what changes in an
-entry and a new entry beside it there is always a line that git finds on both sides.
+The first line, the title, and the last line of an entry never change, and no other line equals them. So between a
+change in an entry and a new entry beside it, there is always a line that git finds on both sides of a merge.
 """
 
 from __future__ import annotations

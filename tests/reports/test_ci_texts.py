@@ -29,7 +29,7 @@ class TestCsv:
         return list(csv.DictReader(io.StringIO(csv_report.text(report(*tests)))))
 
     def test_row(self):
-        """The numbers are whole: measured, in the baseline, and the limit."""
+        """The measured value, the baseline's value and the limit are whole numbers."""
         one = measurement(complexity(3001, 20), complexity(2000, 20), Budget("here", {"macs": 1000}))
         (row,) = self.rows(a_test(one, nodeid='a.py::t[x, "y"]', line=7))
         expected = {

@@ -112,7 +112,7 @@ class TestLikelyRenames:
         assert find_renames({"a.py::test_old": entries(1)}, {"a.py::test_new": other}) == {}
 
     def test_each_once(self):
-        """Two new tests have the cost of one removed test: only one of them is its new name."""
+        """Two new tests cost the same as one removed test: only one of them counts as its new name."""
         new = {"a.py::test_net_of_mine": entries(1), "a.py::test_other": entries(1)}
         assert find_renames({"a.py::test_net": entries(1)}, new) == {"a.py::test_net": "a.py::test_net_of_mine"}
         gone = {"a.py::test_xyz": entries(1), "a.py::test_othr": entries(1)}

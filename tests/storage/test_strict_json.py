@@ -54,7 +54,7 @@ class TestLineOf:
 
     @given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
     def test_a_line_a_token(self, value):
-        """Every key and every member of an array is on a separate line, in order."""
+        """Each member of the JSON is on a separate line, so that the expected line numbers are known."""
         text = json.dumps(value, indent=1)
 
         def places(value, above):

@@ -59,7 +59,7 @@ def measure_inputs(
     reuse_answers: bool = True,
     devices: Sequence[Device] = (),
 ) -> MeasuredCall:
-    """Measure like `measure`, with inputs that were looked up before; what is returned can be timed too.
+    """Measure like `measure`, with inputs that were looked up before; the returned call can be timed too.
 
     Raises:
         UsageError: ``model`` cannot be called, it needs data and has none, or no output of it can be differentiated.

@@ -128,7 +128,7 @@ class OperatorInfo:
             self.is_view
             or self.name in _NO_KERNEL
             or self.name.startswith(("prim.", "profiler."))
-            or torch.Tag.inplace_view in tags  # for example ``transpose_``
+            or torch.Tag.inplace_view in tags  # such as ``transpose_``
             or (self.known and self.behaviour == "alias" and not (self.written or self.computes))
         )
 

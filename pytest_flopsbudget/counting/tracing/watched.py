@@ -130,7 +130,7 @@ class WatchTracer(Tracer):
     ) -> None:
         """Credit a call of ``module`` with the counts of another tracer, which measured that call."""
         top = self.tracker.called(module, args, kwargs)
-        top.calls -= 1  # it is among the calls that the other tracer counted
+        top.calls -= 1  # the other tracer counted this call too
         nodes = {path: self.tracker.place(top, path, node.type) for path, node in counted.tracker.nodes.items()}
         for path, node in counted.tracker.nodes.items():
             nodes[path].calls += node.calls

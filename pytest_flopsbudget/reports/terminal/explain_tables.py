@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _MAX_ROWS = 18
 #: Maximum number of rows for the children of one module.
 _MAX_CHILDREN = 8
-#: A module with less than this share of the total gets no row of its own.
+#: A module with less than this share of the total gets no separate row.
 _MIN_SHARE = Fraction(1, 100)
 #: Characters that the first column keeps if other columns can be left out.
 _ROOM = 26
