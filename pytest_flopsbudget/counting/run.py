@@ -158,7 +158,7 @@ class Run:
             paused.enter_context(gc_paused())
             while True:
                 if attempt.way == "data":
-                    paused.close()  # computing for real may leave much garbage
+                    paused.close()  # a run on data may leave much garbage
                 trial = _Trial(attempt, existing_gradients=self._uses_existing_gradients())
                 try:
                     outcome = self._try(trial, ways)
@@ -260,7 +260,7 @@ class Run:
         return self._backward or (not self._reuse_answers and torch.is_grad_enabled())
 
     def _uses_existing_gradients(self) -> bool:
-        """Return whether gradients from before the run belong to what is measured.
+        """Return whether the run uses gradients that existed before it.
 
         A training step may accumulate into them. A module alone does not, and a backward pass that `measure` adds has
         to count the same, no matter what was run before.
@@ -408,7 +408,7 @@ def _find_module(model: Callable[..., Any]) -> torch.nn.Module | None:
 
 
 def _record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
-    """Make known which blocks FlexAttention's masks skip: a setting of the model, though tensors hold it."""
+    """Register which blocks FlexAttention's masks skip: it is a setting of the model, although tensors hold it."""
     for original, clone in cloner.objects:
         for count, its_clone in zip(
             flex_attention.block_counts(original), flex_attention.block_counts(clone), strict=True
@@ -418,7 +418,7 @@ def _record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
 
 
 def _record_batch_sizes(known_values: KnownValues, cloner: Cloner) -> None:
-    """Make known the batch sizes of packed sequences: recurrent layers read them as numbers."""
+    """Register the batch sizes of packed sequences as known values: recurrent layers read them as numbers."""
     for packed in cloner.packed_sequences:
         known_values.track_on_cpu(packed.batch_sizes)
 

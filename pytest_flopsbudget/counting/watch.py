@@ -191,7 +191,7 @@ def _hides_kernels(module: torch.jit.ScriptModule) -> bool:
 def _count_separately(
     tracer: WatchTracer, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, reuse_answers: bool
 ) -> None:
-    """Count the original of a compiled model on shapes, because its compiled kernels cannot be seen into."""
+    """Count the original of a compiled model on shapes, because no tracer sees operators in compiled kernels."""
     from pytest_flopsbudget.counting.inputs import Inputs  # noqa: PLC0415 -- few models are compiled
     from pytest_flopsbudget.counting.measure import trace_inputs  # noqa: PLC0415
 
@@ -211,7 +211,7 @@ def _run_compiled(
     kwargs: dict[str, Any],
 ) -> Any:
     """Run a compiled model unchanged. Its backward pass is compiled too, and is noted as unknown when it runs."""
-    if before is not _CALL:  # an outer watch, which does this itself
+    if before is not _CALL:  # an outer watch has replaced the method, and does this
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")

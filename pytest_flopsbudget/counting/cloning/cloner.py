@@ -44,7 +44,7 @@ _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, typ
 
 _CONTAINERS = (dict, OrderedDict, set)
 
-#: Tuples that hold atoms only, such as settings of layers, which repeat; and how many are remembered.
+#: How many tuples of atoms, such as the settings of layers, are remembered: equal ones repeat.
 _ATOM_TUPLES: set[tuple[Any, ...]] = set()
 _MAX_ATOM_TUPLES = 10_000
 
@@ -86,7 +86,7 @@ class EmptyHooks(OrderedDict[int, Any]):
         raise HooksRequestedError
 
     def __deepcopy__(self, memo: dict[int, Any]) -> EmptyHooks:
-        return self  # copies of modules have no hooks either
+        return self  # copies of modules can share this empty dict too
 
     def __reduce__(self) -> Any:
         self.requested = True
@@ -124,7 +124,7 @@ def unwrap_compiled(value: Any) -> Any:
 
 
 def is_exported_program(model: Any) -> bool:
-    """Return whether the model is a program from `torch.export`, without importing that."""
+    """Return whether the model is a program from `torch.export`, without importing `torch.export`."""
     kind = type(model)
     return kind.__name__ == "ExportedProgram" and kind.__module__.startswith("torch.export.")
 
@@ -144,7 +144,7 @@ class Cloner:
 
         Args:
             clone_plain: makes the clone of a plain tensor.
-            own_hooks: whether each clone of a module without hooks gets dicts of its own, so that a run can add hooks.
+            own_hooks: whether each clone of a module without hooks gets separate dicts, so that a run can add hooks.
             gradients: whether the clone of a tensor with a gradient gets a clone of that gradient.
         """
         self._clone_plain = clone_plain
@@ -368,7 +368,7 @@ class Cloner:
 
     def _clone_dict(self, value: dict[Any, Any]) -> Any:
         if _ATOMS.issuperset(map(type, value.values())) and _ATOMS.issuperset(map(type, value)):
-            return self._register(value, value.copy())  # such as the names of a thousand classes
+            return self._register(value, value.copy())  # atoms need no clones
         clone = self._register(value, type(value)())
         for key, item in value.items():
             clone[key if type(key) in _ATOMS else self._clone_key(key)] = self._clone_value(item)
@@ -387,7 +387,7 @@ class Cloner:
         return clone
 
     def _clone_tuple(self, value: tuple[Any, ...]) -> Any:
-        with suppress(TypeError):  # it holds an unhashable value
+        with suppress(TypeError):  # a value that cannot be hashed is not remembered
             if value in _ATOM_TUPLES:
                 return value
         if _ATOMS.issuperset(map(type, value)):
@@ -399,7 +399,7 @@ class Cloner:
     def _clone_named_tuple(self, value: tuple[Any, ...]) -> Any:
         parts = map(self._clone_value, value)
         try:
-            clone = tuple.__new__(type(value), parts)  # its constructor may take other arguments
+            clone = tuple.__new__(type(value), parts)  # a subclass's constructor may take other arguments
         except TypeError:  # a class implemented in C, like those that ``torch.max`` returns
             clone = type(value)(parts)
         return self._register(value, clone)
@@ -490,7 +490,7 @@ class Cloner:
                 namespace[name] = self._clone_value(value)
             elif type(value) is types.FunctionType and namespace[name] is value:
                 if unwrap_compiled(value) is not value:
-                    namespace[name] = None  # not cloned twice if it calls itself
+                    namespace[name] = None  # a function that calls itself is not cloned twice
                     namespace[name] = self._clone_value(value)
                 elif value.__globals__ is originals:
                     namespace[name] = None

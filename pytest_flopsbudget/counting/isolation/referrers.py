@@ -78,7 +78,7 @@ def remove_references(is_from_run: Callable[[torch.Tensor], bool]) -> list[str]:
     return sorted(set(problems))
 
 
-def _take_out(holder: Any, wanted: set[int]) -> str | None:  # noqa: PLR0911 -- one for each kind of holder
+def _take_out(holder: Any, wanted: set[int]) -> str | None:
     """Remove the objects with these ids from an object; return the name of a value from before that is lost."""
     kind = type(holder)
     if kind is _lru_cache_wrapper:
@@ -112,7 +112,9 @@ def _lost(owner: Any, names: list[Any]) -> str | None:
     """Return the first attribute that has no value any more, in words; None if the class has a default for each."""
     for name in names:
         if not hasattr(owner, str(name)):
-            where = owner.__name__ if isinstance(owner, (type, types.ModuleType)) else f"an object {type(owner).__name__}"
+            where = (
+                owner.__name__ if isinstance(owner, (type, types.ModuleType)) else f"an object {type(owner).__name__}"
+            )
             return f"{where}, attribute {name!r}"
     return None
 

@@ -49,7 +49,7 @@ class TimedModel(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """Times of blocks of runs."""
+    """The measured times. Each block is several runs that are timed together."""
 
     #: Average seconds of a run, for each block.
     seconds: list[float]

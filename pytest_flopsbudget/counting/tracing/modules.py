@@ -27,7 +27,7 @@ _NO_SEQUENCE_NUMBER = 2**64 - 1
 
 
 def _makes_graph(frame: FrameType | None) -> bool:
-    """Return whether the backward pass that this frame entered was called with ``create_graph=True``."""
+    """Return whether the backward pass in this frame was called with ``create_graph=True``."""
     caller = None if frame is None else frame.f_back
     return caller is not None and bool(caller.f_locals.get("create_graph"))
 

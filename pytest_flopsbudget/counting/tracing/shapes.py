@@ -102,7 +102,7 @@ class ShapesTracer(Tracer):
         positions = self._replace_known_masks(args[1]) if info.name == "aten.index" else None
         if positions is not None:
             output, _ = self._answer(info, (args[0], positions), kwargs)
-            return output, work_of(info, args, kwargs, output)  # the operator reads the mask
+            return output, work_of(info, args, kwargs, output)  # indexing reads its mask
         wants_cpu = False
         if info.has_device:
             wants_cpu = kwargs.get("device") == _CPU
@@ -201,7 +201,7 @@ class ShapesTracer(Tracer):
         if kwargs.get("pin_memory"):
             kwargs["pin_memory"] = False
         if kwargs.get("generator") is not None:
-            kwargs["generator"] = None  # a generator works on its own device only
+            kwargs["generator"] = None  # a generator works only on its device, which is not meta
 
     def _run(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
         """Get the output from a shape rule, or else from PyTorch's meta kernel."""
@@ -246,12 +246,12 @@ class ShapesTracer(Tracer):
                 self.known_values.forget(tensor)
             return False, None
         if info.behaviour == "alias" and not info.needs_data and tensors[0].is_meta:
-            return False, None  # a view on meta shares the storage, and values are known by storage
+            return False, None  # values are known by storage, which views on meta share
         output = self.known_values.compute(info, known, args, kwargs)
         if info.behaviour == "inplace":
             return True, self._written_arguments(info, args)
         if info.behaviour == "alias":
-            return True, output  # a view of real values
+            return True, output  # a view of a tensor with data
         if wants_cpu or not all(tensor.is_meta for tensor in tensors):
             return True, self.known_values.track_on_cpu(output)
         return True, self.known_values.with_meta_clones(output)
@@ -260,7 +260,7 @@ class ShapesTracer(Tracer):
         if info.needs_data:
             refused = _depends_on_values(info, args, kwargs)
         else:
-            # Nothing is computed, so that a real tensor would not hold what is written to it.
+            # Nothing is computed, so that a write to a real tensor would be lost.
             refused = bool(info.written) and not all(tensor.is_meta for tensor in info.writes_to(args, kwargs))
         if refused:
             self.require_data(info.name)
@@ -298,4 +298,4 @@ def _depends_on_values(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[
     """Return whether the size of this call's output depends on values, for an operator of which it may."""
     if info.name == "aten.index":
         return any(index is not None and index.dtype in _MASKS for index in args[1])
-    return kwargs.get("output_size") is None  # an argument of ``repeat_interleave``
+    return kwargs.get("output_size") is None  # this argument of ``repeat_interleave`` gives the size
