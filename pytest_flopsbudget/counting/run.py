@@ -179,7 +179,7 @@ class Run:
     def _try(self, trial: _Trial, ways: Sequence[Way]) -> Complexity | Attempt:
         """Return the complexity, or the attempt to make next. What the attempt made is freed before the next one."""
         try:
-            complexity = self._run_on_data(trial) if trial.attempt.way == "data" else self._run_on_meta(trial)
+            complexity = self._run_on_data(trial) if trial.attempt.way == "data" else self._run_on_meta(trial, ways)
         except Exception as error:
             left = trial.needs_repetition() or self._leave(trial, error, ways)
             self.left.append(left)
@@ -272,7 +272,7 @@ class Run:
         """Return whether an optimizer may step in the run. Its step does nothing without gradients."""
         return torch.is_grad_enabled() and bool(find_optimizers(cloner))
 
-    def _run_on_meta(self, trial: _Trial) -> Complexity:
+    def _run_on_meta(self, trial: _Trial, ways: Sequence[Way]) -> Complexity:
         attempt, cloner = trial.attempt, trial.cloner
         with isolated(), flex_attention.countable(on_meta=True):
             model, args, kwargs = self._clone_inputs(trial)
@@ -284,6 +284,7 @@ class Run:
                 _record_integers(tracer.known_values, cloner)
             else:
                 _record_block_masks(tracer.known_values, cloner)
+                tracer.integers_may_follow = "integers" in ways and next(_known_integers(cloner), None) is not None
             with (
                 recurrent_decomposed(tracer if self._reuse_answers else None),
                 cpu_attention_on_meta(),
@@ -425,6 +426,12 @@ def _record_batch_sizes(known_values: KnownValues, cloner: Cloner) -> None:
 
 def _record_integers(known_values: KnownValues, cloner: Cloner) -> None:
     known_values.max_elements = MAX_INTEGER_ELEMENTS
+    for original, clone in _known_integers(cloner):
+        known_values.remember(clone, original)
+
+
+def _known_integers(cloner: Cloner) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (original, clone) for tensors of integers or booleans that hold data."""
     for original, clone in cloner.clones():
         if (
             isinstance(original, torch.Tensor)
@@ -432,7 +439,7 @@ def _record_integers(known_values: KnownValues, cloner: Cloner) -> None:
             and has_data(original)
             and original.numel() <= MAX_INTEGER_ELEMENTS
         ):
-            known_values.remember(clone, original)
+            yield original, clone
 
 
 def find_tensor_without_data(cloner: Cloner) -> str | None:

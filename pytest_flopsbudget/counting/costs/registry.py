@@ -47,7 +47,8 @@ def _signature(operator: OpOverload) -> tuple[str, tuple[str, ...], dict[str, An
 class Call:
     """One call of an operator: its arguments by the names in its schema, and its output.
 
-    Formulas read metadata only (shape, dtype, layout), never values, so that they also work on the meta device.
+    Formulas read metadata only (shape, dtype, layout), so that they also work on the meta device. The arguments whose
+    values a formula may read are registered as its ``values``.
     """
 
     __slots__ = ("_arguments", "args", "kwargs", "name", "output")
@@ -121,6 +122,9 @@ class Facets(NamedTuple):
     message: Formula | None = None
     #: Number of steps that run one after another within one call, as in a recurrent layer.
     chain: Formula | None = None
+    #: Names of arguments whose values decide the cost, not only their shapes: the offsets of packed sequences. Where a
+    #: run does not know the values, the formula gets these arguments on the meta device and returns an upper bound.
+    values: tuple[str, ...] = ()
     #: Whether its cost or its output depends on which gradients are requested.
     by_gradients: bool = False
     #: Whether it communicates with other processes, so that its output depends on their number.
@@ -210,6 +214,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     corrected_shape: ShapeRule | None = None,
     message: Formula | None = None,
     chain: Formula | None = None,
+    values: tuple[str, ...] = (),
     by_gradients: bool = False,
     collective: bool = False,
     free: bool = False,
@@ -220,7 +225,8 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
         ValueError: an operator has one of the facets already.
     """
     facets = Facets(
-        flops, other, activations, traffic, shape, corrected_shape, message, chain, by_gradients, collective, free
+        *(flops, other, activations, traffic, shape, corrected_shape, message, chain, values),
+        *(by_gradients, collective, free),
     )
     REGISTRY.add(names, facets)
 

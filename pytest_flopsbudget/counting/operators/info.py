@@ -112,7 +112,7 @@ class OperatorInfo:
         self.is_plain = (
             self.behaviour != "alias"
             and self.known
-            and not (self.needs_data or self.is_random or self.is_constant or self.is_collective)
+            and not (self.needs_data or self.is_random or self.is_constant or self.is_collective or self.facets.values)
             and self.name not in ("aten.index", "aten.lift_fresh")
         )
         #: Whether the operator only returns views of its first argument.
@@ -220,6 +220,18 @@ class OperatorInfo:
     def runs_nested(self, args: Sequence[Any]) -> bool:
         """Return whether a nested argument makes an operator run undecomposed that decomposes for plain tensors."""
         return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
+
+
+def arguments_named(
+    operator: OpOverload, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> Iterator[torch.Tensor]:
+    """Yield those tensors among the arguments of one call that have one of these names in the operator's schema."""
+    for argument, value in (
+        *zip((argument.name for argument in schema_of(operator).arguments), args, strict=False),
+        *kwargs.items(),
+    ):
+        if argument in names and isinstance(value, torch.Tensor):
+            yield value
 
 
 def _flop_counter_formula(operator: OpOverload) -> Formula | None:

@@ -16,6 +16,7 @@ from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
 from pytest_flopsbudget.counting.meta.known_values import KnownValues
 from pytest_flopsbudget.counting.operators.accounting import work_of
+from pytest_flopsbudget.counting.operators.info import arguments_named
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import (
     PLAIN_TYPES,
@@ -61,6 +62,9 @@ class ShapesTracer(Tracer):
         #: Whether answers come from the cache and from shape rules, or PyTorch is asked about every call.
         self._reuse_answers = reuse_answers
         self.known_values = KnownValues()
+        #: Whether a following attempt would know the values of integer inputs. Then an operator whose cost depends on
+        #: values that are not known asks for data, instead of counting an upper bound.
+        self.integers_may_follow = False
         #: The first operator that needed data, and the path of its module. It is kept because the model may catch the
         #: exception and then take another path than it takes with data.
         self.asked_for_data: tuple[str, str] | None = None
@@ -118,10 +122,7 @@ class ShapesTracer(Tracer):
             if found:
                 return output, work_of(info, args, kwargs, output)
         self._refuse_without_data(info, args, kwargs)
-        if info.behaviour == "alias" or not info.known or not self._reuse_answers or info.name == _EFFICIENT_ZEROS:
-            output, work = self._run(info, args, kwargs)
-        else:
-            output, work = self._answer_cached(tuple(parts), info, args, kwargs)
+        output, work = self._answer_without_data(tuple(parts), info, args, kwargs)
         if info.is_constant and isinstance(output, torch.Tensor) and output.numel() <= self.known_values.max_elements:
             self.known_values.remember_computed(output, info, args, kwargs)
         if info.behaviour == "inplace":
@@ -142,6 +143,16 @@ class ShapesTracer(Tracer):
             ) if info.behaviour == "inplace" and info.returned else output, work
         output = answer_in_place(info.operator, args)
         return output, work_of(info, args, kwargs, output)
+
+    def _answer_without_data(
+        self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Work]:
+        if info.facets.values:  # the cost is not remembered by shapes
+            output, _ = self._run(info, args, kwargs)
+            return output, self.work_by_values(info, args, kwargs, output)
+        if info.behaviour == "alias" or not info.known or not self._reuse_answers or info.name == _EFFICIENT_ZEROS:
+            return self._run(info, args, kwargs)
+        return self._answer_cached(key, info, args, kwargs)
 
     def _may_be_known(self, info: OperatorInfo, args: tuple[Any, ...]) -> bool:
         """Return whether the output's values may be known, or whether the call may overwrite known values."""
@@ -259,6 +270,9 @@ class ShapesTracer(Tracer):
     def _refuse_without_data(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if info.needs_data:
             refused = _depends_on_values(info, args, kwargs)
+        elif info.facets.values and self.integers_may_follow and info.registered is None:
+            found = arguments_named(info.operator, info.facets.values, args, kwargs)
+            refused = any(self.known_value(tensor) is None for tensor in found)
         else:
             # Nothing is computed, so that a write to a real tensor would be lost.
             refused = bool(info.written) and not all(tensor.is_meta for tensor in info.writes_to(args, kwargs))

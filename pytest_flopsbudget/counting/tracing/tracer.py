@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
-from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
+from pytest_flopsbudget.counting.operators.accounting import work_of
+from pytest_flopsbudget.counting.operators.info import OperatorInfo, arguments_named, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
 from pytest_flopsbudget.counting.torch_private import DispatchMode, FakeTensor, HigherOrderOperator, OpOverload
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 
 _ALL = Fraction(1)
+#: The note about an operator whose cost depends on values that are not known.
+UPPER_BOUND = "{} is counted as an upper bound: the lengths of its packed sequences are not known without data"
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 _PLAIN = frozenset(PLAIN_TYPES)
 
@@ -194,6 +197,23 @@ class Tracer(DispatchMode):
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
         """Return the output of one operator, and its work."""
         raise NotImplementedError
+
+    def work_by_values(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Work:
+        """Return the work of a call whose formula reads the values of arguments (`Facets.values`).
+
+        If the values of one of them are not known, the formula returns an upper bound, and a note says so.
+        """
+        found = arguments_named(info.operator, info.facets.values, args, kwargs)
+        values = {id(tensor): self.known_value(tensor) for tensor in found}
+        if info.registered is None and any(value is None for value in values.values()):
+            self.notes.add(UPPER_BOUND.format(info.name))
+
+        def valued(argument: Any) -> Any:
+            known = values.get(id(argument))
+            return argument if known is None else known
+
+        keywords = {name: valued(value) for name, value in kwargs.items()}
+        return work_of(info, tuple(map(valued, args)), keywords, output)
 
     def credit(self, work: Work) -> tuple[Node, PhaseName]:
         """Credit a call to the current module and phase, and return these two."""
