@@ -280,11 +280,11 @@ class Run:
             _record_batch_sizes(tracer.known_values, cloner)
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
+            tracer.may_be_known_later = partial(_may_be_known_later, cloner, ways[ways.index(attempt.way) + 1 :])
             if attempt.way == "integers":
                 _record_integers(tracer.known_values, cloner)
             else:
                 _record_block_masks(tracer.known_values, cloner)
-                tracer.integers_may_follow = "integers" in ways and next(_known_integers(cloner), None) is not None
             with (
                 recurrent_decomposed(tracer if self._reuse_answers else None),
                 cpu_attention_on_meta(),
@@ -428,6 +428,13 @@ def _record_integers(known_values: KnownValues, cloner: Cloner) -> None:
     known_values.max_elements = MAX_INTEGER_ELEMENTS
     for original, clone in _known_integers(cloner):
         known_values.remember(clone, original)
+
+
+def _may_be_known_later(cloner: Cloner, ways: Sequence[Way], tensor: torch.Tensor) -> bool:
+    """Return whether one of the following ways to run the model may know the values of the tensor."""
+    if tensor.is_floating_point():
+        return "data" in ways and find_tensor_without_data(cloner) is None
+    return "integers" in ways and next(_known_integers(cloner), None) is not None
 
 
 def _known_integers(cloner: Cloner) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -28,6 +28,7 @@ from pytest_flopsbudget.counting.costs import (
     recurrent,
     reductions,
     softmax,
+    vision,
 )
 from pytest_flopsbudget.counting.costs.elementary import elementary, reduction
 from pytest_flopsbudget.counting.costs.registry import FREE, REGISTRY, Call, Cost, flops_formula
@@ -67,4 +68,5 @@ __all__ = [
     "reduction",
     "reductions",
     "softmax",
+    "vision",
 ]

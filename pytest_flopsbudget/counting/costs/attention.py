@@ -13,11 +13,13 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+
 from pytest_flopsbudget.counting.costs.registry import operator, per_mac
 from pytest_flopsbudget.counting.tensors.metadata import has_data
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Iterator
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
@@ -300,7 +302,15 @@ operator(
     other=_around_backward,
     by_gradients=True,
 )
-_VALUES = (*_QUERY_OFFSETS, *_KEY_OFFSETS, *_USED_KEYS)
+
+
+def _lengths_given(call: Call) -> Iterator[torch.Tensor]:
+    """Yield the tensors that hold the lengths of packed sequences."""
+    for name in (*_QUERY_OFFSETS, *_KEY_OFFSETS, *_USED_KEYS):
+        if isinstance(tensor := _argument(call, name), torch.Tensor):
+            yield tensor
+
+
 operator(
     "aten._flash_attention_forward",
     "aten._flash_attention_forward_no_dropout_inplace",
@@ -310,7 +320,7 @@ operator(
     flops=_packed_attention,
     other=_around_packed,
     activations=_packed_outputs,
-    values=_VALUES,
+    values=_lengths_given,
 )
 operator(
     "aten._flash_attention_backward",
@@ -318,20 +328,20 @@ operator(
     "torch_attn._varlen_attn_backward",
     flops=_packed_attention_backward,
     other=_around_packed_backward,
-    values=_VALUES,
+    values=_lengths_given,
 )
 operator(
     "aten._cudnn_attention_forward",
     flops=lambda call: (_packed_attention if _is_packed(call) else _attention)(call),
     other=lambda call: (_around_packed if _is_packed(call) else _around)(call),
     activations=lambda call: (_packed_outputs if _is_packed(call) else _outputs)(call),
-    values=_VALUES,
+    values=_lengths_given,
 )
 operator(
     "aten._cudnn_attention_backward",
     flops=lambda call: (_packed_attention_backward if _is_packed(call) else _attention_backward)(call),
     other=lambda call: (_around_packed_backward if _is_packed(call) else _around_backward)(call),
-    values=_VALUES,
+    values=_lengths_given,
     by_gradients=True,
 )
 operator(

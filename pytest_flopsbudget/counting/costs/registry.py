@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     Formula = Callable[["Call"], int]
+    Deciding = Callable[["Call"], Iterable[torch.Tensor]]
     CostFormula = Callable[["Call"], "Cost"]
     OutsideFormula = Callable[["Call"], int | tuple[int, int]]
     #: Takes the arguments, with tensors on the meta device, and returns the output; None if the rule does not apply.
@@ -122,9 +123,11 @@ class Facets(NamedTuple):
     message: Formula | None = None
     #: Number of steps that run one after another within one call, as in a recurrent layer.
     chain: Formula | None = None
-    #: Names of arguments whose values decide the cost, not only their shapes: the offsets of packed sequences. Where a
-    #: run does not know the values, the formula gets these arguments on the meta device and returns an upper bound.
-    values: tuple[str, ...] = ()
+    #: Returns the arguments whose values decide the cost of a call, not only their shapes: offsets of packed sequences.
+    #: Where a run does not know the values, the formula gets these arguments without data and returns an upper bound.
+    values: Deciding | None = None
+    #: Whether the size of its output depends on values, where PyTorch's tags do not say so.
+    needs_data: bool = False
     #: Whether its cost or its output depends on which gradients are requested.
     by_gradients: bool = False
     #: Whether it communicates with other processes, so that its output depends on their number.
@@ -214,7 +217,8 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     corrected_shape: ShapeRule | None = None,
     message: Formula | None = None,
     chain: Formula | None = None,
-    values: tuple[str, ...] = (),
+    values: Deciding | None = None,
+    needs_data: bool = False,
     by_gradients: bool = False,
     collective: bool = False,
     free: bool = False,
@@ -226,7 +230,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     """
     facets = Facets(
         *(flops, other, activations, traffic, shape, corrected_shape, message, chain, values),
-        *(by_gradients, collective, free),
+        *(needs_data, by_gradients, collective, free),
     )
     REGISTRY.add(names, facets)
 

@@ -138,7 +138,9 @@ class OperatorInfo:
         self.decomposes = has_kernel(self.operator.name(), "CompositeImplicitAutograd")
         self.has_nested_kernel = self.decomposes and has_kernel(self.operator.name(), "NestedTensorCPU")
         #: Whether the sizes or values of its outputs depend on data.
-        self.needs_data = bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags)
+        self.needs_data = self.facets.needs_data or bool(
+            {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags
+        )
         self.has_device = any(argument.name == "device" for argument in arguments)
         self.takes_tensors = any("Tensor" in str(argument.type) for argument in arguments)
         self.is_pointwise = torch.Tag.pointwise in tags
@@ -220,18 +222,6 @@ class OperatorInfo:
     def runs_nested(self, args: Sequence[Any]) -> bool:
         """Return whether a nested argument makes an operator run undecomposed that decomposes for plain tensors."""
         return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
-
-
-def arguments_named(
-    operator: OpOverload, names: Sequence[str], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> Iterator[torch.Tensor]:
-    """Yield those tensors among the arguments of one call that have one of these names in the operator's schema."""
-    for argument, value in (
-        *zip((argument.name for argument in schema_of(operator).arguments), args, strict=False),
-        *kwargs.items(),
-    ):
-        if argument in names and isinstance(value, torch.Tensor):
-            yield value
 
 
 def _flop_counter_formula(operator: OpOverload) -> Formula | None:

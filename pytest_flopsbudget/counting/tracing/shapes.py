@@ -15,8 +15,7 @@ from pytest_flopsbudget.counting.distributed.world import answer_in_place, is_in
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
 from pytest_flopsbudget.counting.meta.known_values import KnownValues
-from pytest_flopsbudget.counting.operators.accounting import work_of
-from pytest_flopsbudget.counting.operators.info import arguments_named
+from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import (
     PLAIN_TYPES,
@@ -29,7 +28,7 @@ from pytest_flopsbudget.counting.tensors.metadata import (
 from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.counting.operators.work import Work
@@ -62,9 +61,9 @@ class ShapesTracer(Tracer):
         #: Whether answers come from the cache and from shape rules, or PyTorch is asked about every call.
         self._reuse_answers = reuse_answers
         self.known_values = KnownValues()
-        #: Whether a following attempt would know the values of integer inputs. Then an operator whose cost depends on
-        #: values that are not known asks for data, instead of counting an upper bound.
-        self.integers_may_follow = False
+        #: Returns whether a following attempt may know the values of a tensor. Then an operator whose cost depends on
+        #: these values asks for data, instead of counting an upper bound.
+        self.may_be_known_later: Callable[[torch.Tensor], bool] = _never
         #: The first operator that needed data, and the path of its module. It is kept because the model may catch the
         #: exception and then take another path than it takes with data.
         self.asked_for_data: tuple[str, str] | None = None
@@ -270,9 +269,9 @@ class ShapesTracer(Tracer):
     def _refuse_without_data(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if info.needs_data:
             refused = _depends_on_values(info, args, kwargs)
-        elif info.facets.values and self.integers_may_follow and info.registered is None:
-            found = arguments_named(info.operator, info.facets.values, args, kwargs)
-            refused = any(self.known_value(tensor) is None for tensor in found)
+        elif info.facets.values:
+            deciding = deciding_tensors(info, args, kwargs, None)
+            refused = any(self.known_value(item) is None and self.may_be_known_later(item) for item in deciding)
         else:
             # Nothing is computed, so that a write to a real tensor would be lost.
             refused = bool(info.written) and not all(tensor.is_meta for tensor in info.writes_to(args, kwargs))
@@ -282,6 +281,7 @@ class ShapesTracer(Tracer):
     def release(self) -> None:
         """Let go of all modules and tensors, and of all known values."""
         super().release()
+        self.may_be_known_later = _never
         self.known_values = KnownValues()
 
     def require_data(self, name: str) -> None:
@@ -293,6 +293,10 @@ class ShapesTracer(Tracer):
         if self.asked_for_data is None:
             self.asked_for_data = (name, self.tracker.current().path)
         raise NeedsDataError(f"{name} needs data")
+
+
+def _never(_: torch.Tensor) -> bool:
+    return False
 
 
 def _is_on_meta(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

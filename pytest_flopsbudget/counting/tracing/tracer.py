@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
-from pytest_flopsbudget.counting.operators.accounting import work_of
-from pytest_flopsbudget.counting.operators.info import OperatorInfo, arguments_named, operator_info
+from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
+from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
 from pytest_flopsbudget.counting.torch_private import DispatchMode, FakeTensor, HigherOrderOperator, OpOverload
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _ALL = Fraction(1)
 #: The note about an operator whose cost depends on values that are not known.
-UPPER_BOUND = "{} is counted as an upper bound: the lengths of its packed sequences are not known without data"
+UPPER_BOUND = "{} is counted as an upper bound: the values that decide its work are not known without data"
 _UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 _PLAIN = frozenset(PLAIN_TYPES)
 
@@ -203,9 +203,8 @@ class Tracer(DispatchMode):
 
         If the values of one of them are not known, the formula returns an upper bound, and a note says so.
         """
-        found = arguments_named(info.operator, info.facets.values, args, kwargs)
-        values = {id(tensor): self.known_value(tensor) for tensor in found}
-        if info.registered is None and any(value is None for value in values.values()):
+        values = {id(tensor): self.known_value(tensor) for tensor in deciding_tensors(info, args, kwargs, output)}
+        if any(value is None for value in values.values()):
             self.notes.add(UPPER_BOUND.format(info.name))
 
         def valued(argument: Any) -> Any:
