@@ -63,6 +63,7 @@ class OperatorInfo:
         "has_nested_kernel",
         "is_collective",
         "is_constant",
+        "is_convolution",
         "is_plain",
         "is_pointwise",
         "is_random",
@@ -144,6 +145,8 @@ class OperatorInfo:
         self.has_device = any(argument.name == "device" for argument in arguments)
         self.takes_tensors = any("Tensor" in str(argument.type) for argument in arguments)
         self.is_pointwise = torch.Tag.pointwise in tags
+        #: Whether it is a convolution, or the backward pass of one, which may be a part of one of complex numbers.
+        self.is_convolution = self.name in ("aten.convolution", "aten.convolution_backward")
         self.outputs = len(schema.returns)
         self.is_random = torch.Tag.nondeterministic_seeded in tags
         #: Whether its values follow from arguments that are no tensors: true for ``arange`` and ``zeros``, false for

@@ -15,6 +15,7 @@ from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_in
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
 from pytest_flopsbudget.counting.torch_private import DispatchMode, FakeTensor, HigherOrderOperator, OpOverload
+from pytest_flopsbudget.counting.tracing.complex_convolutions import ComplexConvolutions
 from pytest_flopsbudget.counting.tracing.phases import OptimizerSteps, phase_of
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Tracer(DispatchMode):
         self.phase: PhaseName | None = None
         #: The optimizers' steps that are running.
         self.steps = OptimizerSteps(self.memory)
+        self._complex_convolutions = ComplexConvolutions()
         #: Notes for the reader of the result.
         self.notes: set[str] = set()
         #: The part of each operator's work that counts: less than 1 where a mask leaves blocks out.
@@ -113,6 +115,8 @@ class Tracer(DispatchMode):
         """Count a call, and note the memory that it allocated."""
         if not info.known:
             self.note_unknown(info.name)
+        if info.is_convolution and info.registered is None:
+            work = self._complex_convolutions.counted(info, args, work, self.operators_seen)
         node, phase = self.credit(work)
         self.memory.record_call(info, args, kwargs, output, node, phase, work.steps * self._times)
 
