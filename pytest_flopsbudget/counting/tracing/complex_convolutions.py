@@ -39,7 +39,7 @@ class _Operand(NamedTuple):
 
     @classmethod
     def of(cls, tensor: torch.Tensor) -> _Operand:
-        return cls(tensor.untyped_storage()._cdata, tensor.storage_offset(), tensor.shape, tensor.stride())
+        return cls(tensor.untyped_storage()._cdata, int(tensor.storage_offset()), tensor.shape, tensor.stride())
 
     def is_followed_by(self, other: _Operand) -> bool:
         """Return whether the two are the real and the imaginary part of one tensor."""
