@@ -23,11 +23,13 @@ from pytest_flopsbudget.counting.higher_order.control_flow import higher_order_d
 from pytest_flopsbudget.counting.isolation.global_state import gc_paused, isolated
 from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
+from pytest_flopsbudget.counting.meta.devices import Devices
 from pytest_flopsbudget.counting.meta.known_values import MAX_INTEGER_ELEMENTS
 from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
 from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError, has_data, is_fake
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import compiler_is_loaded
+from pytest_flopsbudget.counting.tracing.device_answers import devices_answered
 from pytest_flopsbudget.counting.tracing.labels import name_of, signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
@@ -36,6 +38,7 @@ from pytest_flopsbudget.counting.tracing.real import RealTracer
 from pytest_flopsbudget.counting.tracing.resident import record_resident_tensors
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
+from pytest_flopsbudget.counting.tracing.value_reads import TEXT, value_reads_answered
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -188,8 +191,9 @@ class Run:
                     trial.cloner.clone((self._args, self._kwargs))
             without_data = find_tensor_without_data(trial.cloner)
         following: Attempt | None = None
-        if asked_for_data is None and not attempt.gradients and torch.is_grad_enabled():
-            # The model may compute gradients in its forward pass.
+        wants_text = asked_for_data is not None and asked_for_data[0] == TEXT
+        if (asked_for_data is None or wants_text) and not attempt.gradients and torch.is_grad_enabled():
+            # The model may compute gradients in its forward pass. It may want the text for the message of that error.
             following = replace(attempt, gradients=True)
         elif attempt.way == "shapes" and asked_for_data is not None and "integers" in ways:
             following = replace(attempt, way="integers", gradients=self._takes_gradients())
@@ -226,6 +230,7 @@ class Run:
         with isolated(), flex_attention.countable(on_meta=True):
             model, args, kwargs = self._clone_inputs(cloner)
             tracer = trial.shapes_tracer = ShapesTracer(_make_tracker(model), reuse_answers=self._reuse_answers)
+            tracer.devices = Devices.of_clones(cloner.originals, cloner.clone_of)
             _record_batch_sizes(tracer.known_values, cloner)
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
@@ -239,6 +244,8 @@ class Run:
                 tracer.tracker.following(cloner.modules),
                 local_shards_only(cloner.modules, tracer, on_meta=True),
                 autocast_on_meta(partial(_original_tensors, cloner)),
+                devices_answered(tracer),
+                value_reads_answered(tracer),
             ):
                 gradients = attempt.gradients or self._steps_optimizer(cloner)
                 self._traced(tracer, model, args, kwargs, gradients=gradients)

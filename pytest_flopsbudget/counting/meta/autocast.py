@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_on_meta, tensors_in, true_device
 from pytest_flopsbudget.counting.torch_private import is_view, kernels_of_key
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class _Casting(TorchFunctionMode):
     def _cast(self, value: Any, dtype: torch.dtype) -> Any:
         """Return ``value`` with its tensors cast to this dtype."""
         if isinstance(value, torch.Tensor):
-            casts = value.is_meta and value.is_floating_point() and value.dtype not in (torch.float64, dtype)
+            casts = is_on_meta(value) and value.is_floating_point() and value.dtype not in (torch.float64, dtype)
             if not casts:
                 return value
             if not _is_kept(value, dtype):
@@ -154,7 +154,7 @@ def autocast_on_meta(tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[
 
     @cache
     def devices() -> tuple[str, ...]:
-        kinds = {tensor.device.type for tensor in tensors()}
+        kinds = {true_device(tensor).type for tensor in tensors()}
         return tuple(device for device in _KEYS if device in kinds or "meta" in kinds)
 
     kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}

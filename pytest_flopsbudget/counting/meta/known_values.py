@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from pytest_flopsbudget.counting.tensors.metadata import make_meta_clone
+from pytest_flopsbudget.counting.tensors.metadata import is_on_meta, make_meta_clone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +63,24 @@ class KnownValues:
             keywords["dtype"] = meta_clone.dtype  # the default dtype may change before the values are computed
         self._keep(meta_clone, lambda: _with_layout(size, stride, self.compute(info, {}, args, keywords)))
 
+    def remember_filled(self, meta_clone: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any) -> None:
+        """Note that a filling operator (`OperatorInfo.fills`) filled ``meta_clone``, if its number is known.
+
+        A tensor that is a part of its storage is not noted: the other parts may hold anything.
+        """
+        size, stride, dtype = meta_clone.shape, meta_clone.stride(), meta_clone.dtype
+        if (0 in stride and meta_clone.numel() > 1) or meta_clone.nbytes != meta_clone.untyped_storage().nbytes():
+            return
+        number = _filling_number(info.name, args, kwargs)
+        if isinstance(number, torch.Tensor):
+            value = self.value(number) if self._may_be_known(number) else None
+            number = None if value is None else value.item()
+        if number is not None:
+            # No argument is kept: a tensor among them would count as alive.
+            self._keep(
+                meta_clone, lambda: _with_layout(size, stride, torch.full(size, number, dtype=dtype, device=_CPU))
+            )
+
     def _keep(self, meta_clone: torch.Tensor, value: torch.Tensor | Callable[[], torch.Tensor]) -> None:
         storage = meta_clone.untyped_storage()
         self._values[storage._cdata] = (value, StorageWeakRef(storage))
@@ -84,7 +102,7 @@ class KnownValues:
         if tensor.layout is not torch.strided:
             return None
         identity = tensor.untyped_storage()._cdata
-        if not tensor.is_meta:
+        if not is_on_meta(tensor):
             return tensor if identity in self._on_cpu else None
         known = self._values.get(identity)
         if known is None:
@@ -96,6 +114,15 @@ class KnownValues:
         if value.dtype is not tensor.dtype:
             return None
         return value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+    def storage(self, storage: torch.UntypedStorage) -> torch.UntypedStorage | None:
+        """Return a storage with the values of ``storage``, which is on meta; None if they are not known."""
+        known = self._values.get(storage._cdata)
+        if known is None:
+            return None
+        value = known[0] if isinstance(known[0], torch.Tensor) else known[0]()
+        self._values[storage._cdata] = value, known[1]
+        return value.untyped_storage()
 
     def forget(self, tensor: torch.Tensor) -> None:
         """Note that unknown values were written to ``tensor``, and so to all tensors that share its storage."""
@@ -158,4 +185,14 @@ class KnownValues:
 
 
 def _with_layout(size: Sequence[int], stride: Sequence[int], value: torch.Tensor) -> torch.Tensor:
-    return torch.empty_strided(size, stride, dtype=value.dtype).copy_(value)
+    return torch.empty_strided(size, stride, dtype=value.dtype, device=_CPU).copy_(value)
+
+
+def _filling_number(name: str, args: tuple[Any, ...], kwargs: Any) -> Any:
+    """Return the number, or the tensor with one, that an operator fills a tensor with; None if it is not there."""
+    if name in ("aten.fill_", "aten.full_like", "aten.new_full"):
+        position, keyword = {"aten.fill_": (1, "value"), "aten.full_like": (1, "fill_value")}.get(
+            name, (2, "fill_value")
+        )
+        return args[position] if position < len(args) else kwargs.get(keyword)
+    return 1 if "ones" in name else 0
