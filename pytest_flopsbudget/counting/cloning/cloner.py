@@ -195,6 +195,10 @@ class Cloner:
         """Yield (original, clone) for everything that was cloned."""
         return ((original, self.clone_of(original)) for original in self.originals)
 
+    def has_clone_of(self, original: Any) -> bool:
+        """Return whether this object was cloned."""
+        return id(original) in self._clones
+
     def clone_of(self, original: Any) -> Any:
         """Return the clone of something that was cloned."""
         return self._clones[id(original)]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from pytest_flopsbudget.counting.tensors.metadata import is_on_meta, make_meta_clone
+from pytest_flopsbudget.counting.tensors.metadata import is_fake, is_on_meta, make_meta_clone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +27,12 @@ MAX_INTEGER_ELEMENTS = 1 << 20
 _CPU = torch.device("cpu")
 
 
+_Values = dict[int, tuple["torch.Tensor | Callable[[], torch.Tensor]", StorageWeakRef]]
+
+#: Values that were known when `shape_only` ended, for models on meta that are measured later; see `KnownValues.carry`.
+_CARRIED: _Values = {}
+
+
 class KnownValues:
     """The values of tensors on the meta device, by storage, so that views and in-place writes stay consistent."""
 
@@ -35,7 +41,7 @@ class KnownValues:
         self.max_elements = MAX_ELEMENTS
         #: `_cdata` of a storage → its values, or a function that computes them: few are ever read. The weak reference
         #: keeps another storage from getting the same `_cdata`.
-        self._values: dict[int, tuple[torch.Tensor | Callable[[], torch.Tensor], StorageWeakRef]] = {}
+        self._values: _Values = {}
         self._sweep_at = 256
         #: `_cdata` of a storage → a tensor on the CPU that holds values, and that the model may read.
         self._on_cpu: dict[int, torch.Tensor] = {}
@@ -45,6 +51,32 @@ class KnownValues:
 
     def __bool__(self) -> bool:
         return bool(self._values or self._on_cpu)
+
+    def carry(self) -> None:
+        """Keep the values of all tensors that are alive, for `remember_original`."""
+        for known in (_CARRIED, self._values):
+            alive = {key: entry for key, entry in known.items() if not entry[1].expired()}
+            if known is _CARRIED:
+                known.clear()
+            _CARRIED.update(alive)
+
+    def remember_original(self, clone: torch.Tensor, original: torch.Tensor) -> None:
+        """Note that ``clone`` has the values of ``original``, if these are there, and if they are not too many.
+
+        A tensor that was made under `shape_only` has the values that it had when that ended.
+        """
+        if original.numel() > self.max_elements or original.layout is not torch.strided or is_fake(original):
+            return
+        if not is_on_meta(original):
+            self.remember(clone, original)
+            return
+        carried = _CARRIED.get(original.untyped_storage()._cdata)
+        if carried is not None and not carried[1].expired():
+            source = KnownValues()
+            source._values[original.untyped_storage()._cdata] = carried
+            value = source.value(original)
+            if value is not None:
+                self.remember(clone, value)
 
     def remember(self, meta_clone: torch.Tensor, value: torch.Tensor) -> None:
         """Note that ``meta_clone`` would hold ``value``."""

@@ -9,86 +9,121 @@ from __future__ import annotations
 
 import functools
 import sys
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.isolation.patching import patched
-from pytest_flopsbudget.counting.tensors.metadata import is_on_meta
 from pytest_flopsbudget.counting.torch_private import disable_current_modes
-from pytest_flopsbudget.counting.tracing.device_answers import ASKING
+from pytest_flopsbudget.counting.tracing.asking import asked_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from pytest_flopsbudget.counting.tracing.shapes import ShapesTracer
 
 
 #: Methods of tensors that read values. Others (`__str__`, `__format__`, `__array__`) call these.
 _OF_TENSORS = ("numpy", "tolist", "data_ptr", "__repr__", "__dlpack__")
 #: What asks for data when a tensor is made a text, as `ShapesTracer.asked_for_data` names it.
 TEXT = "torch.Tensor.__repr__"
-#: Methods of storages that read values.
-_OF_STORAGES = ("data_ptr", "tolist", "__getitem__")
-#: Functions that read the values of a tensor: (module, name).
-_FUNCTIONS = ((torch, "from_dlpack"), (torch.utils.dlpack, "to_dlpack"))
+#: Methods that read the values of storages. Those of `torch.TypedStorage` call that of `torch.UntypedStorage`, or are
+#: refused before.
+_OF_STORAGES = {
+    torch.UntypedStorage: ("data_ptr", "tolist", "__getitem__"),
+    torch.TypedStorage: ("tolist", "__getitem__"),
+}
+#: What makes a tensor of a list, and reads the values of tensors in it.
+_OF_LISTS = ((torch, "tensor"), (torch, "as_tensor"), (torch, "asarray"), (torch.Tensor, "new_tensor"))
+_LISTS = (list, tuple)
+#: Functions that make tensors of memory without the dispatcher.
+_MAKERS = ("from_dlpack", "frombuffer")
 
 
-@contextmanager
-def value_reads_answered(tracer: ShapesTracer) -> Iterator[None]:
-    """Answer reads of values from what ``tracer`` knows while the context lasts.
+def value_patches() -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, attribute, replacement) for all that reads values past the dispatcher.
 
-    Raises:
-        NeedsDataError: raised in the model, where it reads a value that is not known.
+    The replacements raise NeedsDataError in the model, where it reads a value that is not known.
     """
-    reads = _Reads(tracer)
-    with patched(
-        (
-            *((torch.Tensor, name, reads.of_tensor(getattr(torch.Tensor, name))) for name in _OF_TENSORS),
-            *((torch.UntypedStorage, name, reads.of_storage(name)) for name in _OF_STORAGES),
-            *((module, name, reads.of_tensor(getattr(module, name))) for module, name in _FUNCTIONS),
-        )
-    ):
-        yield
+    for name in _OF_TENSORS:
+        yield torch.Tensor, name, _of_tensor(getattr(torch.Tensor, name))
+    yield torch.utils.dlpack, "to_dlpack", _of_tensor(torch.utils.dlpack.to_dlpack)
+    for kind, names in _OF_STORAGES.items():
+        for name in names:
+            yield kind, name, _of_storage(kind, getattr(kind, name))
+    for owner, name in _OF_LISTS:
+        yield owner, name, _of_list(getattr(owner, name))
+    for name in _MAKERS:
+        yield torch, name, _maker(getattr(torch, name))
 
 
-class _Reads:
-    """What replaces methods that read values."""
+def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that reads the known values of its first argument."""
 
-    def __init__(self, tracer: ShapesTracer) -> None:
-        self._tracer = tracer
+    @functools.wraps(original)
+    def read(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        tracer = asked_tracer(tensor)
+        if tracer is None or _compares_addresses(original):
+            return original(tensor, *args, **kwargs)
+        value = tracer.read_known(tensor)
+        if value is None:
+            return tracer.require_data(f"torch.Tensor.{original.__name__}")
+        if tensor.requires_grad:
+            value = value.detach().requires_grad_()  # PyTorch reads such a tensor in fewer ways
+        with disable_current_modes():
+            return original(value, *args, **kwargs)
 
-    def of_tensor(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that reads the known values of its first argument."""
+    return read
 
-        @functools.wraps(original)
-        def read(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-            if not (isinstance(tensor, torch.Tensor) and ASKING.asks(tensor)) or _compares_addresses(original):
-                return original(tensor, *args, **kwargs)
-            value = self._tracer.read_known(tensor)
-            if value is None:
-                self._tracer.require_data(f"torch.Tensor.{original.__name__}")
-            with disable_current_modes():
-                return original(_like(value, tensor), *args, **kwargs)
 
-        return read
+def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that reads the known values of a storage of this class."""
 
-    def of_storage(self, name: str) -> Callable[..., Any]:
-        """Return a method that reads the known values of a storage."""
-        original = getattr(torch.UntypedStorage, name)
+    @functools.wraps(original)
+    def read(storage: Any, *args: Any) -> Any:
+        tracer = asked_tracer() if storage.device.type == "meta" else None
+        if tracer is None or _compares_addresses(original):
+            return original(storage, *args)
+        with disable_current_modes():
+            typed = isinstance(storage, torch.TypedStorage)
+            value: Any = tracer.known_values.storage(storage.untyped() if typed else storage)
+            if value is not None:
+                return original(torch.TypedStorage(wrap_storage=value, dtype=storage.dtype) if typed else value, *args)
+        return tracer.require_data(f"torch.{kind.__name__}.{original.__name__}")
 
-        @functools.wraps(original)
-        def read(storage: torch.UntypedStorage, *args: Any) -> Any:
-            if storage.device.type != "meta" or not ASKING.asks(_NOTHING) or _compares_addresses(original):
-                return original(storage, *args)
-            with disable_current_modes():
-                value = self._tracer.known_values.storage(storage)
-            if value is None:
-                self._tracer.require_data(f"torch.UntypedStorage.{name}")
-            return original(value, *args)
+    return read
 
-        return read
+
+def _of_list(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return a function that makes a tensor of a list, in which tensors with known values are numbers."""
+
+    @functools.wraps(original)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        for position, argument in enumerate(args[:2]):
+            if type(argument) in _LISTS:
+                read = _with_numbers(argument)
+                if read is not argument:
+                    args = (*args[:position], read, *args[position + 1 :])
+        return original(*args, **kwargs)
+
+    return make
+
+
+def _with_numbers(value: Any) -> Any:
+    """Return a list, or what it holds, with numbers in place of tensors without data."""
+    if isinstance(value, torch.Tensor):
+        return value.tolist() if asked_tracer(value) is not None else value
+    if type(value) not in _LISTS or not any(isinstance(item, (torch.Tensor, *_LISTS)) for item in value):
+        return value
+    return [_with_numbers(item) for item in value]
+
+
+def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return a function that makes a tensor of memory, whose values are known."""
+
+    @functools.wraps(original)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        made, tracer = original(*args, **kwargs), asked_tracer()
+        return made if tracer is None else tracer.known_values.track_on_cpu(made)
+
+    return make
 
 
 def _compares_addresses(original: Callable[..., Any]) -> bool:
@@ -97,12 +132,3 @@ def _compares_addresses(original: Callable[..., Any]) -> bool:
         return False
     caller = sys._getframe(2)
     return str(caller.f_globals.get("__name__")).startswith("torch.")
-
-
-#: A tensor by which code that reads a storage asks whether the model reads it.
-_NOTHING = torch.empty(0, device="meta")
-
-
-def _like(value: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """Return the value, which requires a gradient if the tensor does: PyTorch reads such a tensor in fewer ways."""
-    return value.detach().requires_grad_() if tensor.requires_grad else value
