@@ -17,6 +17,7 @@ from torch.overrides import handle_torch_function, has_torch_function
 from pytest_flopsbudget.counting.meta.devices import is_same_device
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_on_meta, true_device
 from pytest_flopsbudget.counting.tracing.asking import asked_tracer, seeing_meta
+from pytest_flopsbudget.counting.tracing.value_reads import LISTS, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -137,6 +138,7 @@ def _new_tensor(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
     @functools.wraps(original)
     def new_tensor(tensor: torch.Tensor, data: Any, **kwargs: Any) -> torch.Tensor:
         tracer = asked_tracer(tensor)
+        data = with_values(data) if type(data) in LISTS else data
         if tracer is None or type(tensor) not in PLAIN_TYPES or kwargs.get("device") is not None:
             return original(tensor, data, **kwargs)
         # The dispatcher sees the values of a new tensor only on the CPU.
@@ -166,7 +168,7 @@ def _converter(original: Callable[..., Any]) -> Callable[..., Any]:
         if device is not None and type(data) in PLAIN_TYPES and asked_tracer(data) is not None:
             others = {name: value for name, value in kwargs.items() if name != "device"}
             return original(data.to(device), *args, **others)
-        return original(data, *args, **kwargs)
+        return original(with_values(data) if type(data) in LISTS else data, *args, **kwargs)
 
     return converted
 

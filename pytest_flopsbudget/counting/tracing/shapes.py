@@ -15,6 +15,7 @@ from pytest_flopsbudget.counting.distributed.world import answer_in_place, is_in
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
 from pytest_flopsbudget.counting.meta.devices import Devices
+from pytest_flopsbudget.counting.meta.dtype_errors import check_dtypes
 from pytest_flopsbudget.counting.meta.known_values import KnownValues
 from pytest_flopsbudget.counting.operators.accounting import work_of
 from pytest_flopsbudget.counting.operators.work import NOTHING
@@ -254,6 +255,7 @@ class ShapesTracer(Tracer):
         """Get the output from a shape rule, or else from PyTorch's meta kernel."""
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
+        check_dtypes(info, args, kwargs)
         output = (
             shape_rules.infer_output(info, args, kwargs)
             if self._reuse_answers

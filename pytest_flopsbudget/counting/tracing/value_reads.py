@@ -30,9 +30,7 @@ _OF_STORAGES = {
     torch.UntypedStorage: ("data_ptr", "tolist", "__getitem__"),
     torch.TypedStorage: ("tolist", "__getitem__"),
 }
-#: What makes a tensor of a list, and reads the values of tensors in it.
-_OF_LISTS = ((torch, "tensor"), (torch, "as_tensor"), (torch, "asarray"), (torch.Tensor, "new_tensor"))
-_LISTS = (list, tuple)
+LISTS = (list, tuple)
 #: Functions that make tensors of memory without the dispatcher.
 _MAKERS = ("from_dlpack", "frombuffer")
 
@@ -48,8 +46,7 @@ def value_patches() -> Iterator[tuple[Any, str, Any]]:
     for kind, names in _OF_STORAGES.items():
         for name in names:
             yield kind, name, _of_storage(kind, getattr(kind, name))
-    for owner, name in _OF_LISTS:
-        yield owner, name, _of_list(getattr(owner, name))
+    yield torch, "tensor", _of_list(torch.tensor)
     for name in _MAKERS:
         yield torch, name, _maker(getattr(torch, name))
 
@@ -92,27 +89,29 @@ def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _of_list(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    """Return a function that makes a tensor of a list, in which tensors with known values are numbers."""
+    """Return a function that makes a tensor of a list, in which tensors may have known values."""
 
     @functools.wraps(original)
-    def make(*args: Any, **kwargs: Any) -> Any:
-        for position, argument in enumerate(args[:2]):
-            if type(argument) in _LISTS:
-                read = _with_numbers(argument)
-                if read is not argument:
-                    args = (*args[:position], read, *args[position + 1 :])
-        return original(*args, **kwargs)
+    def make(data: Any, **kwargs: Any) -> torch.Tensor:
+        return original(with_values(data) if type(data) in LISTS else data, **kwargs)
 
     return make
 
 
-def _with_numbers(value: Any) -> Any:
-    """Return a list, or what it holds, with numbers in place of tensors without data."""
+def with_values(value: Any) -> Any:
+    """Return a list, or what it holds, with known values in place of tensors without data; other values unchanged.
+
+    PyTorch makes a tensor of a list without the dispatcher, and reads the values of tensors in it.
+    """
     if isinstance(value, torch.Tensor):
-        return value.tolist() if asked_tracer(value) is not None else value
-    if type(value) not in _LISTS or not any(isinstance(item, (torch.Tensor, *_LISTS)) for item in value):
-        return value
-    return [_with_numbers(item) for item in value]
+        tracer = asked_tracer(value)
+        if tracer is None:
+            return value
+        known = tracer.read_known(value)
+        return tracer.require_data("torch.tensor") if known is None else known
+    if type(value) in LISTS and any(isinstance(item, (torch.Tensor, *LISTS)) for item in value):
+        return [with_values(item) for item in value]
+    return value
 
 
 def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
