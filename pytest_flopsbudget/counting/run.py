@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +29,11 @@ from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
 from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError, has_data, is_fake, tensors_in
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import compiler_is_loaded
+from pytest_flopsbudget.counting.tracing.absent_devices import (
+    absent_devices_named,
+    autocast_of_absent_devices,
+    is_about_absent_device,
+)
 from pytest_flopsbudget.counting.tracing.labels import name_of, signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
@@ -72,6 +77,8 @@ class Attempt:
     #: Whether each clone of a module without hooks has its own dicts for hooks. Without, all clones share one that
     #: refuses hooks, which is faster.
     own_hooks: bool
+    #: Whether a run on shapes follows functions that look for a device which the machine may not have.
+    any_device: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +176,8 @@ class Run:
             left = trial.needs_repetition() or self._leave(trial, error, ways)
             self.left.append(left)
             if left.following is None:
+                if attempt.way == "data" and is_about_absent_device(error):
+                    raise self._needs_device(left) from error
                 if left.asked_for_data is not None and "data" in ways:
                     raise self._needs_data(left) from error
                 raise
@@ -195,6 +204,8 @@ class Run:
                     trial.cloner.clone((self._args, self._kwargs))
             without_data = find_tensor_without_data(trial.cloner)
         following: Attempt | None = None
+        if attempt.way != "data" and not attempt.any_device and is_about_absent_device(error):
+            return LeftAttempt(attempt, replace(attempt, any_device=True), why)
         wants_text = asked_for_data is not None and asked_for_data[0] == TEXT
         if (asked_for_data is None or wants_text) and not attempt.gradients and torch.is_grad_enabled():
             # The model may compute gradients in its forward pass. It may want the text for the message of that error.
@@ -218,6 +229,17 @@ class Run:
             f"{self._name} needs data, and {left.without_data} has none: {operator} in {path or 'the model itself'!r} "
             "returns sizes or values that depend on it; hand over real inputs (for masks that is often enough), "
             "or build the model on a real device too"
+        )
+
+    def _needs_device(self, left: LeftAttempt) -> UsageError:
+        asked = next((one.asked_for_data for one in reversed(self.left) if one.asked_for_data is not None), None)
+        if asked is None:
+            reason = f"it cannot be counted on shapes ({self.left[0].why})"
+        else:
+            reason = f"{asked[0]} in {asked[1] or 'the model itself'!r} needs data"
+        return UsageError(
+            f"{self._name} uses a device that this machine does not have ({left.why}); on shapes that would not "
+            f"matter, but {reason}; measure it on a machine that has the device, or without that need for data"
         )
 
     def _takes_gradients(self) -> bool:
@@ -257,8 +279,10 @@ class Run:
                 cpu_attention_on_meta(),
                 tracer.tracker.following(cloner.modules),
                 local_shards_only(cloner.modules, tracer, on_meta=True),
-                autocast_on_meta(partial(_original_tensors, cloner)),
+                autocast_on_meta(partial(_original_tensors, cloner), tracer.devices.of_meta),
+                autocast_of_absent_devices(),
                 answered_past_dispatcher(tracer),
+                absent_devices_named(tracer.devices) if attempt.any_device else nullcontext(),
             ):
                 gradients = attempt.gradients or self._steps_optimizer(cloner)
                 self._traced(tracer, model, args, kwargs, gradients=gradients)

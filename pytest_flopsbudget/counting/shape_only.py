@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_flopsbudget.counting.tracing.absent_devices import absent_devices_named
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.past_dispatcher import answered_past_dispatcher
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
@@ -47,7 +48,8 @@ def shape_only() -> Iterator[None]:
         UsageError: a constructor reads a value that is not known, such as a random number.
     """
     try:
-        with _Builder() as builder, answered_past_dispatcher(builder):
+        builder = _Builder()
+        with builder, answered_past_dispatcher(builder), absent_devices_named(builder.devices):
             yield
         builder.known_values.carry()
     except NeedsDataError as error:

@@ -49,8 +49,10 @@ class Devices:
 
     def of(self, tensor: torch.Tensor) -> torch.device:
         """Return the device on which the tensor would be outside of a run on shapes."""
-        if not is_on_meta(tensor):
-            return true_device(tensor)
+        return self.of_meta(tensor) if is_on_meta(tensor) else true_device(tensor)
+
+    def of_meta(self, tensor: torch.Tensor) -> torch.device:
+        """Return the device on which a tensor would be that is on meta in a run on shapes."""
         if not self.others or tensor.layout is not torch.strided:
             return self.usual
         known = self.others.get(tensor.untyped_storage()._cdata)
@@ -58,7 +60,7 @@ class Devices:
 
     def note(self, tensor: torch.Tensor, device: torch.device) -> None:
         """Note that the tensor, and each view of it, would be on ``device``."""
-        if tensor.layout is not torch.strided or not is_on_meta(tensor):
+        if tensor.layout is not torch.strided:
             return
         storage = tensor.untyped_storage()
         if is_same_device(device, self.usual):

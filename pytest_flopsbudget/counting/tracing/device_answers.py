@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.overrides import handle_torch_function, has_torch_function
 
+from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
 from pytest_flopsbudget.counting.meta.devices import is_same_device
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_on_meta, true_device
-from pytest_flopsbudget.counting.tracing.asking import asked_tracer, seeing_meta
 from pytest_flopsbudget.counting.tracing.value_reads import LISTS, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_flopsbudget.counting.tracing.shapes import ShapesTracer
+    from pytest_flopsbudget.counting.meta.asking import Asked
 
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
@@ -58,7 +58,7 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
 
 def _device(tensor: torch.Tensor) -> torch.device:
     tracer = asked_tracer(tensor)
-    return true_device(tensor) if tracer is None else tracer.devices.of(tensor)
+    return true_device(tensor) if tracer is None else tracer.devices.of_meta(tensor)
 
 
 def _is_meta(tensor: torch.Tensor) -> bool:
@@ -70,7 +70,7 @@ def _has_type(name: str, kind: str) -> Callable[[torch.Tensor], bool]:
 
     def has_type(tensor: torch.Tensor) -> bool:
         tracer = asked_tracer(tensor)
-        return bool(original(tensor) if tracer is None else tracer.devices.of(tensor).type == kind)
+        return bool(original(tensor) if tracer is None else tracer.devices.of_meta(tensor).type == kind)
 
     return has_type
 
@@ -81,7 +81,7 @@ def _get_device(original: Callable[..., int]) -> Callable[..., int]:
         tracer = asked_tracer(tensor)
         if tracer is None:
             return original(tensor)
-        device = tracer.devices.of(tensor)
+        device = tracer.devices.of_meta(tensor)
         return -1 if device.type == "cpu" else device.index or 0
 
     return get_device
@@ -95,7 +95,7 @@ def _to(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         tracer = asked_tracer(tensor)
         if tracer is None:
             return original(tensor, *args, **kwargs)
-        device, args, kwargs = _without_device(tracer, args, kwargs)
+        device, args, kwargs = _without_device(args, kwargs)
         if device is None:
             return original(tensor, *args, **kwargs)
         return _moved(tracer, tensor, device, lambda it, on, **more: original(it, on, *args, **kwargs, **more))
@@ -143,7 +143,7 @@ def _new_tensor(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
             return original(tensor, data, **kwargs)
         # The dispatcher sees the values of a new tensor only on the CPU.
         made = original(tensor, data, **{**kwargs, "device": _CPU})
-        tracer.devices.note(made, tracer.devices.of(tensor))
+        tracer.devices.note(made, tracer.devices.of_meta(tensor))
         return made
 
     return new_tensor
@@ -183,13 +183,13 @@ def _seeing_meta(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _without_device(
-    tracer: ShapesTracer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[torch.device | None, tuple[Any, ...], dict[str, Any]]:
     """Return the device among the arguments of `torch.Tensor.to`, and the other arguments."""
     first = args[0] if args else kwargs.get("other")
     if isinstance(first, torch.Tensor):
         others = {name: value for name, value in kwargs.items() if name != "other"}
-        return tracer.devices.of(first), (first.dtype, *args[1:]), others
+        return first.device, (first.dtype, *args[1:]), others
     if isinstance(first, (str, torch.device)) or type(first) is int:
         return torch.device(first), args[1:], kwargs
     device = kwargs.get("device")
@@ -199,7 +199,7 @@ def _without_device(
 
 
 def _moved(
-    tracer: ShapesTracer, tensor: torch.Tensor, target: torch.device, move: Callable[..., torch.Tensor]
+    tracer: Asked, tensor: torch.Tensor, target: torch.device, move: Callable[..., torch.Tensor]
 ) -> torch.Tensor:
     """Return the tensor on the device ``target``: the tensor itself if it is there, or a copy, which is counted.
 
@@ -209,7 +209,7 @@ def _moved(
         target: the device that the model names.
         move: calls PyTorch's method with a tensor, a device, and more arguments.
     """
-    here = tracer.devices.of(tensor)
+    here = tracer.devices.of_meta(tensor)
     if target.type == "meta":
         return move(tensor, _META)
     if not is_same_device(target, here):

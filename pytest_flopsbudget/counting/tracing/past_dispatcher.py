@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.counting.isolation.patching import SharedPatches
-from pytest_flopsbudget.counting.tracing.asking import asking
+from pytest_flopsbudget.counting.meta.asking import asking
 from pytest_flopsbudget.counting.tracing.device_answers import device_patches
 from pytest_flopsbudget.counting.tracing.value_reads import value_patches
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from pytest_flopsbudget.counting.meta.asking import asked_tracer
 from pytest_flopsbudget.counting.torch_private import disable_current_modes
-from pytest_flopsbudget.counting.tracing.asking import asked_tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
