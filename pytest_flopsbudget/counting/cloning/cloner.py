@@ -193,7 +193,7 @@ class Cloner:
 
     def clones(self) -> Iterator[tuple[Any, Any]]:
         """Yield (original, clone) for everything that was cloned."""
-        return ((original, self.clone_of(original)) for original in self.originals)
+        return ((original, self._clones[id(original)]) for original in self.originals)
 
     def has_clone_of(self, original: Any) -> bool:
         """Return whether this object was cloned."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 
 _ABSENT = object()
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 
 @contextmanager
@@ -29,6 +30,19 @@ def patched(patches: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
                 delattr(owner, name)
             else:
                 setattr(owner, name, value)
+
+
+def named_like(original: Callable[..., Any]) -> Callable[[_Function], _Function]:
+    """Return a decorator for a replacement of ``original``: PyTorch tells functions apart by their names.
+
+    It does less than `functools.wraps`, since replacements are made for every measurement.
+    """
+
+    def name(replacement: _Function) -> _Function:
+        replacement.__name__ = original.__name__
+        return replacement
+
+    return name
 
 
 class SharedPatches:

@@ -20,7 +20,7 @@ _META = torch.device("meta")
 
 #: Whether a tensor is on the meta device, and the device that a tensor is on. A run on shapes replaces these attributes
 #: of `torch.Tensor` (see `device_answers.py`); these two functions always answer as PyTorch does.
-is_on_meta: Callable[[torch.Tensor], bool] = torch.Tensor.is_meta.__get__
+is_on_meta: Callable[[torch.Tensor], bool] = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined] # a descriptor
 true_device: Callable[[torch.Tensor], torch.device] = torch.Tensor.device.__get__
 
 _INTEGERS = frozenset((int,))

@@ -8,12 +8,12 @@ PyTorch's meta kernels, sees the meta device.
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.overrides import handle_torch_function, has_torch_function
 
+from pytest_flopsbudget.counting.isolation.patching import named_like
 from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
 from pytest_flopsbudget.counting.meta.devices import is_same_device
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_on_meta, true_device
@@ -42,7 +42,7 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
     yield kind, "is_meta", property(_is_meta)
     for name, of in _TYPES.items():
         yield kind, name, property(_has_type(name, of))
-    for name, replace in (
+    replacements: tuple[tuple[str, Callable[[Any], Callable[..., Any]]], ...] = (
         ("get_device", _get_device),
         ("to", _to),
         ("cpu", _cpu),
@@ -50,7 +50,8 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
         ("new_tensor", _new_tensor),
         ("new", _new),
         *((name, _seeing_meta) for name in _OF_MEMORY),
-    ):
+    )
+    for name, replace in replacements:
         yield kind, name, replace(getattr(kind, name))
     for name in _CONVERTERS:
         yield torch, name, _converter(getattr(torch, name))
@@ -76,7 +77,7 @@ def _has_type(name: str, kind: str) -> Callable[[torch.Tensor], bool]:
 
 
 def _get_device(original: Callable[..., int]) -> Callable[..., int]:
-    @functools.wraps(original)
+    @named_like(original)
     def get_device(tensor: torch.Tensor) -> int:
         tracer = asked_tracer(tensor)
         if tracer is None:
@@ -88,7 +89,7 @@ def _get_device(original: Callable[..., int]) -> Callable[..., int]:
 
 
 def _to(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    @functools.wraps(original)
+    @named_like(original)
     def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if _is_overridden(tensor):
             return handle_torch_function(original, (tensor,), tensor, *args, **kwargs)
@@ -106,7 +107,7 @@ def _to(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
 def _cpu(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     to = torch.Tensor.to
 
-    @functools.wraps(original)
+    @named_like(original)
     def cpu(tensor: torch.Tensor, **kwargs: Any) -> Any:
         if _is_overridden(tensor):
             return handle_torch_function(original, (tensor,), tensor, **kwargs)
@@ -121,7 +122,7 @@ def _cpu(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
 def _cuda(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     to = torch.Tensor.to
 
-    @functools.wraps(original)
+    @named_like(original)
     def cuda(tensor: torch.Tensor, device: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
         if _is_overridden(tensor):
             return handle_torch_function(original, (tensor,), tensor, device, non_blocking, **kwargs)
@@ -135,7 +136,7 @@ def _cuda(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
 
 
 def _new_tensor(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-    @functools.wraps(original)
+    @named_like(original)
     def new_tensor(tensor: torch.Tensor, data: Any, **kwargs: Any) -> torch.Tensor:
         tracer = asked_tracer(tensor)
         data = with_values(data) if type(data) in LISTS else data
@@ -152,7 +153,7 @@ def _new_tensor(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Te
 def _new(original: Callable[..., Any]) -> Callable[..., Any]:
     new_tensor: Any = _new_tensor(torch.Tensor.new_tensor)
 
-    @functools.wraps(original)
+    @named_like(original)
     def new(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         if len(args) == 1 and type(args[0]) in (list, tuple) and not kwargs:
             return new_tensor(tensor, args[0], dtype=tensor.dtype)
@@ -162,7 +163,7 @@ def _new(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _converter(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
+    @named_like(original)
     def converted(data: Any, *args: Any, **kwargs: Any) -> Any:
         device = kwargs.get("device")
         if device is not None and type(data) in PLAIN_TYPES and asked_tracer(data) is not None:
@@ -174,7 +175,7 @@ def _converter(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _seeing_meta(original: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(original)
+    @named_like(original)
     def seeing(*args: Any, **kwargs: Any) -> Any:
         with seeing_meta():
             return original(*args, **kwargs)

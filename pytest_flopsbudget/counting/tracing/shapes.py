@@ -146,9 +146,8 @@ class ShapesTracer(Tracer):
         if positions is not None:
             output, _ = self._answer(info, (args[0], positions), kwargs)
             return output, work_of(info, args, kwargs, output)  # the operator reads the mask
-        wants_cpu = False
+        wants_cpu = info.name == "aten._to_copy" and kwargs.get("device") == _CPU
         if info.has_device:
-            wants_cpu = info.name == "aten._to_copy" and kwargs.get("device") == _CPU
             self._redirect_to_meta(info, kwargs)
         parts: list[Any] = [info, _default_dtype()]  # an operator with a new formula has a new info
         tensors: list[torch.Tensor] = []
@@ -167,12 +166,18 @@ class ShapesTracer(Tracer):
             output, work = self._answer_cached(tuple(parts), info, args, kwargs)
         if info.behaviour == "inplace":
             output = self._written_arguments(info, args)
-        if isinstance(output, torch.Tensor) and output.numel() <= self.known_values.max_elements:
-            if info.fills:
-                self.known_values.remember_filled(output, info, args, kwargs)
-            elif info.is_constant:
-                self.known_values.remember_computed(output, info, args, kwargs)
+        if info.fills or info.is_constant:
+            self._remember_constant(output, info, args, kwargs)
         return output, work
+
+    def _remember_constant(
+        self, output: Any, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Note the values of an output that follow from Python numbers alone, if it is small."""
+        if not isinstance(output, torch.Tensor) or output.numel() > self.known_values.max_elements:
+            return
+        remember = self.known_values.remember_filled if info.fills else self.known_values.remember_computed
+        remember(output, info, args, kwargs)
 
     def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
         """Answer a collective without any communication. Its output depends on the number of ranks: no cache."""

@@ -7,12 +7,13 @@ otherwise, like `torch.Tensor.item`.
 
 from __future__ import annotations
 
-import functools
 import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils import dlpack
 
+from pytest_flopsbudget.counting.isolation.patching import named_like
 from pytest_flopsbudget.counting.meta.asking import asked_tracer
 from pytest_flopsbudget.counting.torch_private import disable_current_modes
 
@@ -42,7 +43,7 @@ def value_patches() -> Iterator[tuple[Any, str, Any]]:
     """
     for name in _OF_TENSORS:
         yield torch.Tensor, name, _of_tensor(getattr(torch.Tensor, name))
-    yield torch.utils.dlpack, "to_dlpack", _of_tensor(torch.utils.dlpack.to_dlpack)
+    yield dlpack, "to_dlpack", _of_tensor(vars(dlpack)["to_dlpack"])
     for kind, names in _OF_STORAGES.items():
         for name in names:
             yield kind, name, _of_storage(kind, getattr(kind, name))
@@ -54,7 +55,7 @@ def value_patches() -> Iterator[tuple[Any, str, Any]]:
 def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
     """Return a function that reads the known values of its first argument."""
 
-    @functools.wraps(original)
+    @named_like(original)
     def read(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         tracer = asked_tracer(tensor)
         if tracer is None or _compares_addresses(original):
@@ -73,7 +74,7 @@ def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
 def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that reads the known values of a storage of this class."""
 
-    @functools.wraps(original)
+    @named_like(original)
     def read(storage: Any, *args: Any) -> Any:
         tracer = asked_tracer() if storage.device.type == "meta" else None
         if tracer is None or _compares_addresses(original):
@@ -91,7 +92,7 @@ def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
 def _of_list(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Return a function that makes a tensor of a list, in which tensors may have known values."""
 
-    @functools.wraps(original)
+    @named_like(original)
     def make(data: Any, **kwargs: Any) -> torch.Tensor:
         return original(with_values(data) if type(data) in LISTS else data, **kwargs)
 
@@ -117,7 +118,7 @@ def with_values(value: Any) -> Any:
 def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     """Return a function that makes a tensor of memory, whose values are known."""
 
-    @functools.wraps(original)
+    @named_like(original)
     def make(*args: Any, **kwargs: Any) -> Any:
         made, tracer = original(*args, **kwargs), asked_tracer()
         return made if tracer is None else tracer.known_values.track_on_cpu(made)
