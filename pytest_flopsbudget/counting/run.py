@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import traceback
 import weakref
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from types import FunctionType, MethodType
@@ -28,19 +28,27 @@ from pytest_flopsbudget.counting.isolation.global_state import gc_paused, isolat
 from pytest_flopsbudget.counting.isolation.referrers import new_objects_known, remove_references
 from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
-from pytest_flopsbudget.counting.meta.known_values import MAX_INTEGER_ELEMENTS
+from pytest_flopsbudget.counting.meta.devices import Devices
+from pytest_flopsbudget.counting.meta.known_values import MAX_ELEMENTS, MAX_INTEGER_ELEMENTS
 from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
-from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError, has_data, is_fake
+from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError, has_data, is_fake, tensors_in
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import compiler_is_loaded
+from pytest_flopsbudget.counting.tracing.absent_devices import (
+    absent_devices_named,
+    autocast_of_absent_devices,
+    is_about_absent_device,
+)
 from pytest_flopsbudget.counting.tracing.labels import name_of, signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
+from pytest_flopsbudget.counting.tracing.past_dispatcher import answered_past_dispatcher
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.real import RealTracer
 from pytest_flopsbudget.counting.tracing.resident import record_resident_tensors
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
+from pytest_flopsbudget.counting.tracing.value_reads import TEXT
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,17 +60,21 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity, Execution
 
 
-Way = Literal["shapes", "integers", "data"]
+Way = Literal["shapes", "settings", "integers", "data"]
 #: All ways to run a model, the fastest first.
-WAYS: tuple[Way, ...] = ("shapes", "integers", "data")
+WAYS: tuple[Way, ...] = ("shapes", "settings", "integers", "data")
+#: Attributes of a module that hold its parts.
+_PARTS = frozenset(("_parameters", "_buffers", "_modules"))
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """How a model is run once."""
 
-    #: "shapes": on tensors without data. "integers": on tensors without data too, but the values of integer and boolean
-    #: tensors (masks, lengths, indices) are known; they are small, and operators that need data often need just them.
+    #: "shapes": on tensors without data. "settings": on tensors without data too, but the values of small tensors that
+    #: the model holds beside its parameters (strides, scales) are known: they belong to the model like its numbers.
+    #: "integers": the values of integer and boolean tensors (masks, lengths, indices) are known too; they are small,
+    #: and operators that need data often need just them.
     #: "data": on the model's own data.
     way: Way
     #: Whether gradients are enabled. A forward pass runs faster without, and few models compute gradients in theirs.
@@ -70,6 +82,8 @@ class Attempt:
     #: Whether each clone of a module without hooks has its own dicts for hooks. Without, all clones share one that
     #: refuses hooks, which is faster.
     own_hooks: bool
+    #: Whether a run on shapes follows functions that look for a device which the machine may not have.
+    any_device: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +198,8 @@ class Run:
             left = trial.needs_repetition() or self._leave(trial, error, ways)
             self.left.append(left)
             if left.following is None:
+                if trial.attempt.way == "data" and is_about_absent_device(error):
+                    raise self._needs_device(left) from error
                 if left.asked_for_data is not None and "data" in ways:
                     raise self._needs_data(left) from error
                 raise
@@ -239,10 +255,20 @@ class Run:
                     trial.cloner.clone((self._args, self._kwargs))
             without_data = find_tensor_without_data(trial.cloner)
         following: Attempt | None = None
-        if asked_for_data is None and not attempt.gradients and torch.is_grad_enabled():
-            # The model may compute gradients in its forward pass.
+        if attempt.way != "data" and not attempt.any_device and is_about_absent_device(error):
+            return LeftAttempt(attempt, replace(attempt, any_device=True), why)
+        wants_text = asked_for_data is not None and asked_for_data[0] == TEXT
+        if (asked_for_data is None or wants_text) and not attempt.gradients and torch.is_grad_enabled():
+            # The model may compute gradients in its forward pass. It may want the text for the message of that error.
             following = replace(attempt, gradients=True)
-        elif attempt.way == "shapes" and asked_for_data is not None and "integers" in ways:
+        elif (
+            attempt.way == "shapes"
+            and asked_for_data is not None
+            and "settings" in ways
+            and next(find_settings(trial.cloner), None) is not None
+        ):
+            following = replace(attempt, way="settings", gradients=self._takes_gradients())
+        elif attempt.way in ("shapes", "settings") and asked_for_data is not None and "integers" in ways:
             following = replace(attempt, way="integers", gradients=self._takes_gradients())
         elif attempt.way != "data" and without_data is None and "data" in ways:
             following = Attempt("data", gradients=self._takes_gradients(), own_hooks=True)
@@ -254,6 +280,17 @@ class Run:
             f"{self._name} needs data, and {left.without_data} has none: {operator} in {path or 'the model itself'!r} "
             "returns sizes or values that depend on it; hand over real inputs (for masks that is often enough), "
             "or build the model on a real device too"
+        )
+
+    def _needs_device(self, left: LeftAttempt) -> UsageError:
+        asked = next((one.asked_for_data for one in reversed(self.left) if one.asked_for_data is not None), None)
+        if asked is None:
+            reason = f"it cannot be counted on shapes ({self.left[0].why})"
+        else:
+            reason = f"{asked[0]} in {asked[1] or 'the model itself'!r} needs data"
+        return UsageError(
+            f"{self._name} uses a device that this machine does not have ({left.why}); on shapes that would not "
+            f"matter, but {reason}; measure it on a machine that has the device, or without that need for data"
         )
 
     def _takes_gradients(self) -> bool:
@@ -277,6 +314,7 @@ class Run:
         with isolated(), flex_attention.countable(on_meta=True):
             model, args, kwargs = self._clone_inputs(trial)
             tracer = trial.tracer = ShapesTracer(_make_tracker(model), reuse_answers=self._reuse_answers)
+            tracer.devices = Devices.of_clones(cloner.originals, cloner.clone_of)
             _record_batch_sizes(tracer.known_values, cloner)
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
@@ -284,12 +322,18 @@ class Run:
                 _record_integers(tracer.known_values, cloner)
             else:
                 _record_block_masks(tracer.known_values, cloner)
+            if attempt.way != "shapes":
+                for setting in find_settings(cloner):
+                    tracer.known_values.remember_original(cloner.clone_of(setting), setting)
             with (
                 recurrent_decomposed(tracer if self._reuse_answers else None),
                 cpu_attention_on_meta(),
                 tracer.tracker.following(cloner.modules),
                 local_shards_only(cloner.modules, tracer, on_meta=True),
-                autocast_on_meta(partial(_original_tensors, cloner)),
+                autocast_on_meta(partial(_original_tensors, cloner), tracer.devices.of_meta),
+                autocast_of_absent_devices(),
+                answered_past_dispatcher(tracer),
+                absent_devices_named(tracer.devices) if attempt.any_device else nullcontext(),
             ):
                 gradients = attempt.gradients or self._steps_optimizer(cloner)
                 self._traced(tracer, model, args, kwargs, gradients=gradients)
@@ -423,16 +467,21 @@ def _record_batch_sizes(known_values: KnownValues, cloner: Cloner) -> None:
         known_values.track_on_cpu(packed.batch_sizes)
 
 
+def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
+    """Yield the small tensors of the model that are no parameters: attributes and buffers of its modules."""
+    for module in cloner.originals:
+        if isinstance(module, torch.nn.Module) and not isinstance(module, torch.jit.ScriptModule):
+            held = (*module._buffers.values(), *(value for name, value in vars(module).items() if name not in _PARTS))
+            for tensor in tensors_in([tuple(item.values()) if isinstance(item, dict) else item for item in held]):
+                if type(tensor) is torch.Tensor and tensor.numel() <= MAX_ELEMENTS and cloner.has_clone_of(tensor):
+                    yield tensor
+
+
 def _record_integers(known_values: KnownValues, cloner: Cloner) -> None:
     known_values.max_elements = MAX_INTEGER_ELEMENTS
     for original, clone in cloner.clones():
-        if (
-            isinstance(original, torch.Tensor)
-            and not (original.is_floating_point() or original.is_complex())
-            and has_data(original)
-            and original.numel() <= MAX_INTEGER_ELEMENTS
-        ):
-            known_values.remember(clone, original)
+        if isinstance(original, torch.Tensor) and not (original.is_floating_point() or original.is_complex()):
+            known_values.remember_original(clone, original)
 
 
 def find_tensor_without_data(cloner: Cloner) -> str | None:

@@ -236,6 +236,30 @@ ATTRIBUTES["Library._destroy"] = PrivateName(
     "Counting scaled_dot_product_attention on shapes", "the kernel is taken back when the library object is freed"
 )
 
+# Autocast.
+
+#: The module in which autocast asks whether CUDA is there, and the function that it asks. Without them, autocast for
+#: CUDA does nothing on a machine without it.
+_autocast_common: Any = _optional(
+    "torch.cuda.amp:common", "Counting a model for CUDA without CUDA", "autocast for CUDA does nothing without CUDA"
+)
+_AUTOCAST_CHECK = "amp_definitely_not_available"
+
+
+def autocast_checks() -> list[tuple[Any, str, Callable[[], bool]]]:
+    """Return (owner, name, answer) for the functions by which autocast asks whether CUDA is there, and what it can.
+
+    The answers are those of a machine that has CUDA.
+    """
+    if not hasattr(_autocast_common, _AUTOCAST_CHECK):
+        return []
+    supported = torch.cuda.is_bf16_supported
+    return [
+        (_autocast_common, _AUTOCAST_CHECK, lambda: False),
+        (torch.cuda, "is_bf16_supported", lambda: not torch.cuda.is_available() or supported()),
+    ]
+
+
 # Autograd.
 
 current_autograd_node: Callable[[], Any] = _function(

@@ -156,7 +156,8 @@ class Cloner:
         )
         self._clones: dict[int, Any] = {}
         # Originals are kept alive with their clones, so that their ids stay unique.
-        self._originals: list[Any] = []
+        #: Everything that was cloned.
+        self.originals: list[Any] = []
         #: The clones of modules, and (original, clone) of other objects.
         self.modules: list[torch.nn.Module] = []
         self.objects: list[tuple[Any, Any]] = []
@@ -192,7 +193,15 @@ class Cloner:
 
     def clones(self) -> Iterator[tuple[Any, Any]]:
         """Yield (original, clone) for everything that was cloned."""
-        return ((original, self._clones[id(original)]) for original in self._originals)
+        return ((original, self._clones[id(original)]) for original in self.originals)
+
+    def has_clone_of(self, original: Any) -> bool:
+        """Return whether this object was cloned."""
+        return id(original) in self._clones
+
+    def clone_of(self, original: Any) -> Any:
+        """Return the clone of something that was cloned."""
+        return self._clones[id(original)]
 
     def cloned_ids(self) -> Container[int]:
         """Return the ids of all objects that were cloned."""
@@ -200,7 +209,7 @@ class Cloner:
 
     def _register(self, original: Any, clone: Any) -> Any:
         self._clones[id(original)] = clone
-        self._originals.append(original)
+        self.originals.append(original)
         return clone
 
     def _clone_value(self, value: Any) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
 
 _ABSENT = object()
+_Function = TypeVar("_Function", bound="Callable[..., Any]")
 
 
 @contextmanager
@@ -27,3 +30,50 @@ def patched(patches: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
                 delattr(owner, name)
             else:
                 setattr(owner, name, value)
+
+
+def named_like(original: Callable[..., Any]) -> Callable[[_Function], _Function]:
+    """Return a decorator for a replacement of ``original``: PyTorch tells functions apart by their names.
+
+    It does less than `functools.wraps`, since replacements are made for every measurement.
+    """
+
+    def name(replacement: _Function) -> _Function:
+        replacement.__name__ = original.__name__
+        return replacement
+
+    return name
+
+
+class SharedPatches:
+    """Patches that several threads may need at once: in place from the first context to the end of the last one.
+
+    With patches of its own, a thread that ends in the middle of another's would put back what the other replaced.
+    """
+
+    def __init__(self, patches: Callable[[], Iterable[tuple[Any, str, Any]]]) -> None:
+        """Patch nothing yet.
+
+        Args:
+            patches: returns each (owner, attribute, value); called for the first context.
+        """
+        self._patches = patches
+        self._lock = threading.Lock()
+        self._uses = 0
+        self._patching: AbstractContextManager[None]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Have the patches in place while the context lasts."""
+        with self._lock:
+            if not self._uses:
+                self._patching = patched(tuple(self._patches()))
+                self._patching.__enter__()
+            self._uses += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._uses -= 1
+                if not self._uses:
+                    self._patching.__exit__(None, None, None)

@@ -48,6 +48,15 @@ _NO_KERNEL = {f"aten.{name}" for name in _NO_KERNEL_NAMES.split()} | {
 }
 
 
+#: Operators that fill a tensor with one number, which they are given or imply. The memory of "empty" tensors has any
+#: values, and code that reads them before it writes them is wrong everywhere: they count as filled with zeros.
+_FILLING_NAMES = """
+empty empty_like empty_strided new_empty new_empty_strided new_zeros new_ones new_full zeros_like ones_like full_like
+fill_ zero_
+"""
+_FILLING = frozenset(f"aten.{name}" for name in _FILLING_NAMES.split())
+
+
 class OperatorInfo:
     """Facts about one operator overload. They are looked up once per process."""
 
@@ -58,6 +67,7 @@ class OperatorInfo:
         "creates_only",
         "decomposes",
         "facets",
+        "fills",
         "formula",
         "has_device",
         "has_nested_kernel",
@@ -113,6 +123,7 @@ class OperatorInfo:
             self.behaviour != "alias"
             and self.known
             and not (self.needs_data or self.is_random or self.is_constant or self.is_collective)
+            and not (self.fills and self.written)
             and self.name not in ("aten.index", "aten.lift_fresh")
         )
         #: Whether the operator only returns views of its first argument.
@@ -154,7 +165,9 @@ class OperatorInfo:
             and "empty" not in self.name
             and is_tensor_type(schema.returns[0].type)
         )
-        #: Positions of the arguments that the operator writes to.
+        #: Whether it fills a tensor with one number.
+        self.fills = self.name in _FILLING
+        #: Positions of the arguments that it writes to.
         self.written = tuple(
             index
             for index, argument in enumerate(arguments)

@@ -175,10 +175,24 @@ def in_thread_local(x: Tensor) -> Tensor:
 
 
 WAYS = [
-    in_dict, in_ordered_dict, in_default_dict, in_dict_with_default, in_nested_dict, in_list, in_deque, in_global,
-    in_lru_cache, in_unbounded_cache, in_object, in_class, in_new_class_attribute, in_function_attribute, in_default_argument,
-    in_closure, in_thread_local,
-]  # fmt: skip
+    in_dict,
+    in_ordered_dict,
+    in_default_dict,
+    in_dict_with_default,
+    in_nested_dict,
+    in_list,
+    in_deque,
+    in_global,
+    in_lru_cache,
+    in_unbounded_cache,
+    in_object,
+    in_class,
+    in_new_class_attribute,
+    in_function_attribute,
+    in_default_argument,
+    in_closure,
+    in_thread_local,
+]
 
 
 class Model(nn.Module):

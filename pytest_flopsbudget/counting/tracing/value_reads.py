@@ -1,0 +1,134 @@
+"""Answer code that reads values past the dispatcher: `numpy`, `tolist`, `data_ptr`, text, and memory of storages.
+
+The dispatcher does not see these reads. On the meta device some of them raise errors of PyTorch's, and others return
+values that mean nothing. So while a model runs on shapes, they get the values that are known, and ask for data
+otherwise, like `torch.Tensor.item`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import dlpack
+
+from pytest_flopsbudget.counting.isolation.patching import named_like
+from pytest_flopsbudget.counting.meta.asking import asked_tracer
+from pytest_flopsbudget.counting.torch_private import disable_current_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+#: Methods of tensors that read values. Others (`__str__`, `__format__`, `__array__`) call these.
+_OF_TENSORS = ("numpy", "tolist", "data_ptr", "__repr__", "__dlpack__")
+#: What asks for data when a tensor is made a text, as `ShapesTracer.asked_for_data` names it.
+TEXT = "torch.Tensor.__repr__"
+#: Methods that read the values of storages. Those of `torch.TypedStorage` call that of `torch.UntypedStorage`, or are
+#: refused before.
+_OF_STORAGES = {
+    torch.UntypedStorage: ("data_ptr", "tolist", "__getitem__"),
+    torch.TypedStorage: ("tolist", "__getitem__"),
+}
+LISTS = (list, tuple)
+#: Functions that make tensors of memory without the dispatcher.
+_MAKERS = ("from_dlpack", "frombuffer")
+
+
+def value_patches() -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, attribute, replacement) for all that reads values past the dispatcher.
+
+    The replacements raise NeedsDataError in the model, where it reads a value that is not known.
+    """
+    for name in _OF_TENSORS:
+        yield torch.Tensor, name, _of_tensor(getattr(torch.Tensor, name))
+    yield dlpack, "to_dlpack", _of_tensor(vars(dlpack)["to_dlpack"])
+    for kind, names in _OF_STORAGES.items():
+        for name in names:
+            yield kind, name, _of_storage(kind, getattr(kind, name))
+    yield torch, "tensor", _of_list(torch.tensor)
+    for name in _MAKERS:
+        yield torch, name, _maker(getattr(torch, name))
+
+
+def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that reads the known values of its first argument."""
+
+    @named_like(original)
+    def read(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        tracer = asked_tracer(tensor)
+        if tracer is None or _compares_addresses(original):
+            return original(tensor, *args, **kwargs)
+        value = tracer.read_known(tensor)
+        if value is None:
+            return tracer.require_data(f"torch.Tensor.{original.__name__}")
+        if tensor.requires_grad:
+            value = value.detach().requires_grad_()  # PyTorch reads such a tensor in fewer ways
+        with disable_current_modes():
+            return original(value, *args, **kwargs)
+
+    return read
+
+
+def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that reads the known values of a storage of this class."""
+
+    @named_like(original)
+    def read(storage: Any, *args: Any) -> Any:
+        tracer = asked_tracer() if storage.device.type == "meta" else None
+        if tracer is None or _compares_addresses(original):
+            return original(storage, *args)
+        with disable_current_modes():
+            typed = isinstance(storage, torch.TypedStorage)
+            value: Any = tracer.known_values.storage(storage.untyped() if typed else storage)
+            if value is not None:
+                return original(torch.TypedStorage(wrap_storage=value, dtype=storage.dtype) if typed else value, *args)
+        return tracer.require_data(f"torch.{kind.__name__}.{original.__name__}")
+
+    return read
+
+
+def _of_list(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return a function that makes a tensor of a list, in which tensors may have known values."""
+
+    @named_like(original)
+    def make(data: Any, **kwargs: Any) -> torch.Tensor:
+        return original(with_values(data) if type(data) in LISTS else data, **kwargs)
+
+    return make
+
+
+def with_values(value: Any) -> Any:
+    """Return a list, or what it holds, with known values in place of tensors without data; other values unchanged.
+
+    PyTorch makes a tensor of a list without the dispatcher, and reads the values of tensors in it.
+    """
+    if isinstance(value, torch.Tensor):
+        tracer = asked_tracer(value)
+        if tracer is None:
+            return value
+        known = tracer.read_known(value)
+        return tracer.require_data("torch.tensor") if known is None else known
+    if type(value) in LISTS and any(isinstance(item, (torch.Tensor, *LISTS)) for item in value):
+        return [with_values(item) for item in value]
+    return value
+
+
+def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return a function that makes a tensor of memory, whose values are known."""
+
+    @named_like(original)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        made, tracer = original(*args, **kwargs), asked_tracer()
+        return made if tracer is None else tracer.known_values.track_on_cpu(made)
+
+    return make
+
+
+def _compares_addresses(original: Callable[..., Any]) -> bool:
+    """Return whether PyTorch's own Python code asks for an address. It compares addresses, and reads nothing there."""
+    if original.__name__ != "data_ptr":
+        return False
+    caller = sys._getframe(2)
+    return str(caller.f_globals.get("__name__")).startswith("torch.")
