@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
-from pytest_flopsbudget.counting.cloning.cloner import Cloner, clone_sharing_data, clone_to_meta, unwrap_compiled
+from pytest_flopsbudget.counting.cloning.cloner import Cloner
 from pytest_flopsbudget.counting.cloning.lightning import disable_logging
 from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers, note_idle_steps, record_step_counts
+from pytest_flopsbudget.counting.cloning.tensors import clone_sharing_data, clone_to_meta
 from pytest_flopsbudget.counting.cloning.torchscript import ReadsMemoryError
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.data_parallel import reshard
 from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_shards_only, wait_for
 from pytest_flopsbudget.counting.distributed.world import has_process_group

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
-from pytest_flopsbudget.counting.cloning.cloner import unwrap_compiled
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.dtensor import propagation_hidden
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
