@@ -35,7 +35,7 @@ from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.real import RealTracer
-from pytest_flopsbudget.counting.tracing.resident import record_resident_tensors
+from pytest_flopsbudget.counting.tracing.resident import record_existing_gradients, record_resident_tensors
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
 from pytest_flopsbudget.errors import UsageError
@@ -228,6 +228,7 @@ class Run:
         with isolated(), flex_attention.countable(on_meta=True):
             model, args, kwargs = self._clone_inputs(cloner)
             tracer = trial.shapes_tracer = ShapesTracer(_make_tracker(model), reuse_answers=self._reuse_answers)
+            record_existing_gradients(tracer.memory, cloner, share_memory=False)
             _record_batch_sizes(tracer.known_values, cloner)
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
@@ -256,6 +257,7 @@ class Run:
         with isolated(), flex_attention.countable(on_meta=False):
             model, args, kwargs = self._clone_inputs(cloner)
             tracer = RealTracer(_make_tracker(model))
+            record_existing_gradients(tracer.memory, cloner, share_memory=True)
             note_idle_steps(tracer, cloner)
             gradients = attempt.gradients or self._steps_optimizer(cloner)
             try:

@@ -20,7 +20,7 @@ from pytest_flopsbudget.counting.tensors.objects import attributes_of, slots_of
 from pytest_flopsbudget.counting.torch_private import make_subclass, without_subclass_functions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 
 def clone_to_meta(tensor: torch.Tensor) -> torch.Tensor:
@@ -44,6 +44,23 @@ class TensorCloner(BaseCloner):
         super().__init__()
         self._clone_plain = clone_plain
         self._gradients = gradients
+        #: The originals of all gradients that were cloned.
+        self._cloned_gradients: list[torch.Tensor] = []
+
+    def release_gradients(self) -> list[torch.Tensor]:
+        """Return the clones of all gradients, and stop keeping them alive, so that a run can free them.
+
+        A DTensor or a wrapper tensor is returned as the tensors that hold its data.
+        """
+        originals, self._cloned_gradients = self._cloned_gradients, []
+        if not originals:
+            return []
+        clones = [self._clones[id(gradient)] for gradient in originals]
+        released = {id(tensor) for tensor in (*originals, *storage_tensors(originals))}
+        self._originals = [original for original in self._originals if id(original) not in released]
+        for identity in released:
+            self._clones.pop(identity, None)
+        return list(storage_tensors(clones))
 
     def _clone_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
         kind = type(tensor)
@@ -87,6 +104,7 @@ class TensorCloner(BaseCloner):
     def _clone_gradient(self, tensor: torch.Tensor, clone: torch.Tensor) -> torch.Tensor:
         if self._gradients and tensor.is_leaf and tensor.grad is not None:
             clone.grad = self._clone_value(tensor.grad)
+            self._cloned_gradients.append(tensor.grad)
         return clone
 
     def _clone_parameter(self, parameter: torch.Tensor) -> torch.Tensor:
@@ -106,3 +124,16 @@ class TensorCloner(BaseCloner):
             attributes[name] = self._clone_value(value)
         for slot, value in slots_of(tensor):
             slot.__set__(clone, self._clone_value(value))
+
+
+def storage_tensors(tensors: Iterable[torch.Tensor | None]) -> Iterator[torch.Tensor]:
+    """Yield the tensors that hold the data: the local part of a DTensor, the inner tensors of a wrapper subclass."""
+    for tensor in tensors:
+        if tensor is None or isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
+            continue
+        if type(tensor) in PLAIN_TYPES:
+            yield tensor
+        elif is_wrapper(part := dtensor.local_tensor(tensor)):
+            yield from storage_tensors(wrapped_tensors(part).values())
+        else:
+            yield part
