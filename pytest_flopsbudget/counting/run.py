@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
-from pytest_flopsbudget.counting.cloning.cloner import Cloner, clone_sharing_data, clone_to_meta, unwrap_compiled
+from pytest_flopsbudget.counting.cloning.cloner import Cloner
 from pytest_flopsbudget.counting.cloning.lightning import disable_logging
 from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers, note_idle_steps, record_step_counts
+from pytest_flopsbudget.counting.cloning.tensors import clone_sharing_data, clone_to_meta
 from pytest_flopsbudget.counting.cloning.torchscript import ReadsMemoryError
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.data_parallel import reshard
 from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_shards_only, wait_for
 from pytest_flopsbudget.counting.distributed.world import has_process_group
@@ -45,7 +47,7 @@ from pytest_flopsbudget.counting.tracing.other_threads import other_threads_trac
 from pytest_flopsbudget.counting.tracing.past_dispatcher import answered_past_dispatcher
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.real import RealTracer
-from pytest_flopsbudget.counting.tracing.resident import record_resident_tensors
+from pytest_flopsbudget.counting.tracing.resident import record_existing_gradients, record_resident_tensors
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
 from pytest_flopsbudget.counting.tracing.value_reads import TEXT
@@ -315,6 +317,7 @@ class Run:
             model, args, kwargs = self._clone_inputs(trial)
             tracer = trial.tracer = ShapesTracer(_make_tracker(model), reuse_answers=self._reuse_answers)
             tracer.devices = Devices.of_clones(cloner.originals, cloner.clone_of)
+            record_existing_gradients(tracer.memory, cloner, share_memory=False)
             _record_batch_sizes(tracer.known_values, cloner)
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
@@ -349,6 +352,7 @@ class Run:
         with isolated(), flex_attention.countable(on_meta=False):
             model, args, kwargs = self._clone_inputs(trial)
             tracer = trial.tracer = RealTracer(_make_tracker(model))
+            record_existing_gradients(tracer.memory, cloner, share_memory=True)
             note_idle_steps(tracer, cloner)
             gradients = attempt.gradients or self._steps_optimizer(cloner)
             try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import pkgutil
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
+    from contextlib import AbstractContextManager
     from types import CodeType
     from typing import TypeAlias
 
@@ -285,6 +287,13 @@ def backward_code() -> CodeType:
 #: Creates a tensor of a subclass over the same data.
 make_subclass: Callable[[type[torch.Tensor], torch.Tensor, bool], torch.Tensor] = _function(
     "torch:Tensor._make_subclass", "Cloning parameters"
+)
+#: Within it, no `__torch_function__` of a subclass is called. Without the name, cloning such a tensor calls it.
+without_subclass_functions: Callable[[], AbstractContextManager[None]] = _optional(
+    "torch._C:DisableTorchFunctionSubclass",
+    "Cloning tensors of subclasses",
+    "the `__torch_function__` of a class is asked for the metadata of its tensors when they are cloned",
+    nullcontext,
 )
 is_view: Callable[[torch.Tensor], bool] = _function("torch:Tensor._is_view", "Following autocast on shapes")
 indices_of: Callable[[torch.Tensor], torch.Tensor] = _function("torch:Tensor._indices", "Counting sparse tensors")
