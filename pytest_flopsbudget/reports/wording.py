@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import UpdateMode
 
 
-#: The note on a measurement that needed real data.
-RAN_ON_REAL_DATA = (
-    "ran on real data, because shapes alone do not decide its control flow; the count may depend on that data"
-)
-
 _TIMES = re.compile(r"(?<=\d)x(?=\d)")
 
 

@@ -267,7 +267,10 @@ class ShapesTracer(Tracer):
             else shape_rules.infer_corrected_output(info, args, kwargs)
         )
         if output is None:
-            output = to_meta(info.operator(*args, **kwargs))
+            try:
+                output = to_meta(info.operator(*args, **kwargs))
+            except NotImplementedError:  # the operator has no meta kernel
+                self.require_data(info.name)
         return output, work_of(info, args, kwargs, output)
 
     @staticmethod

@@ -11,7 +11,7 @@ from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
 from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
-from pytest_flopsbudget.reports.wording import RAN_ON_REAL_DATA, format_change, pluralize, update_command
+from pytest_flopsbudget.reports.wording import format_change, pluralize, update_command
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.verdict import Outcome
 
@@ -223,8 +223,6 @@ def _verdict_lines(report: Report, measurement: Verdict, nodeid: str) -> Iterato
             yield f"{one.metric}: {format_change(one.old, one.new, one.metric)}"
         yield from run_changes(measurement.comparison)
         yield from what_grew(measurement.diffs)
-    if complexity.execution == "real":
-        yield RAN_ON_REAL_DATA
     yield from complexity.notes
     if not measurement.fails:
         yield from details.noisy_latency_lines(measurement)

@@ -22,7 +22,7 @@ from pytest_flopsbudget.reports.terminal.table import (
     build_table,
     room_beside,
 )
-from pytest_flopsbudget.reports.wording import RAN_ON_REAL_DATA, pluralize, update_command, visible
+from pytest_flopsbudget.reports.wording import pluralize, update_command, visible
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 
@@ -233,8 +233,6 @@ def _is_otherwise_improved(verdict: Verdict) -> bool:
 
 
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
-    if verdict.complexity.execution == "real":
-        yield f"{entry.nodeid}: {RAN_ON_REAL_DATA}"
     for note in (*verdict.complexity.notes, *details.noisy_latency_lines(verdict)):
         yield f"{entry.nodeid}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
