@@ -12,6 +12,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from pytest_flopsbudget.counting.tensors.metadata import is_fake, is_on_meta, make_meta_clone
+from pytest_flopsbudget.counting.torch_private import neg_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -143,9 +144,15 @@ class KnownValues:
         if not isinstance(value, torch.Tensor):
             value = value()
             self._values[identity] = value, storage
-        if value.dtype is not tensor.dtype:
-            return None
-        return value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        if value.dtype is tensor.dtype:
+            value = value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        else:  # a view of the same bytes in another dtype
+            value = torch.empty(0, dtype=tensor.dtype, device=_CPU).set_(
+                value.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()
+            )
+        if tensor.is_conj():
+            value = value.conj()
+        return neg_view(value) if tensor.is_neg() else value
 
     def storage(self, storage: torch.UntypedStorage) -> torch.UntypedStorage | None:
         """Return a storage with the values of ``storage``, which is on meta; None if they are not known."""

@@ -192,11 +192,16 @@ def _without_device(
         others = {name: value for name, value in kwargs.items() if name != "other"}
         return first.device, (first.dtype, *args[1:]), others
     if isinstance(first, (str, torch.device)) or type(first) is int:
-        return torch.device(first), args[1:], kwargs
+        return _as_device(first), args[1:], kwargs
     device = kwargs.get("device")
     if device is None:
         return None, args, kwargs
-    return torch.device(device), args, {name: value for name, value in kwargs.items() if name != "device"}
+    return _as_device(device), args, {name: value for name, value in kwargs.items() if name != "device"}
+
+
+def _as_device(device: Any) -> torch.device:
+    """Return the device: if it is one, the same object, by which `_moved` recognizes the answer to a question."""
+    return device if isinstance(device, torch.device) else torch.device(device)
 
 
 def _moved(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Methods of tensors that read values. Others (`__str__`, `__format__`, `__array__`) call these.
 _OF_TENSORS = ("numpy", "tolist", "data_ptr", "__repr__", "__dlpack__")
+#: Method → the modules of callers that do not compute with what they read.
+_ONLY_LOOK: dict[str, tuple[str, ...]] = {"data_ptr": ("torch.",), "__repr__": ("torch._ops.", "logging.", "_pytest.")}
 #: What asks for data when a tensor is made a text, as `ShapesTracer.asked_for_data` names it.
 TEXT = "torch.Tensor.__repr__"
 #: Methods that read the values of storages. Those of `torch.TypedStorage` call that of `torch.UntypedStorage`, or are
@@ -58,7 +60,7 @@ def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
     @named_like(original)
     def read(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         tracer = asked_tracer(tensor)
-        if tracer is None or _compares_addresses(original):
+        if tracer is None or _only_looks(original):
             return original(tensor, *args, **kwargs)
         value = tracer.read_known(tensor)
         if value is None:
@@ -77,7 +79,7 @@ def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
     @named_like(original)
     def read(storage: Any, *args: Any) -> Any:
         tracer = asked_tracer() if storage.device.type == "meta" else None
-        if tracer is None or _compares_addresses(original):
+        if tracer is None or _only_looks(original):
             return original(storage, *args)
         with disable_current_modes():
             typed = isinstance(storage, torch.TypedStorage)
@@ -126,9 +128,11 @@ def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
     return make
 
 
-def _compares_addresses(original: Callable[..., Any]) -> bool:
-    """Return whether PyTorch's own Python code asks for an address. It compares addresses, and reads nothing there."""
-    if original.__name__ != "data_ptr":
-        return False
-    caller = sys._getframe(2)
-    return str(caller.f_globals.get("__name__")).startswith("torch.")
+def _only_looks(original: Callable[..., Any]) -> bool:
+    """Return whether the caller of a replacement does not compute with what it reads.
+
+    PyTorch's Python code compares addresses. Its search for an overload makes texts of arguments, and so do logs and
+    pytest's messages; nobody parses these.
+    """
+    callers = _ONLY_LOOK.get(original.__name__)
+    return callers is not None and f"{sys._getframe(2).f_globals.get('__name__')}.".startswith(callers)
