@@ -96,13 +96,19 @@ class KnownValues:
             keywords["dtype"] = meta_clone.dtype  # the default dtype may change before the values are computed
         self._keep(meta_clone, lambda: _with_layout(size, stride, self.compute(info, {}, args, keywords)))
 
+    def remember_copied(self, meta_clone: torch.Tensor, source: torch.Tensor) -> None:
+        """Note that ``source`` was copied to the whole of ``meta_clone``, whose values were not known."""
+        value = self.value(source) if self._may_be_known(source) and _fills_storage(meta_clone) else None
+        if value is not None and meta_clone.numel() <= self.max_elements:
+            self.remember(meta_clone, value.to(meta_clone.dtype).expand(meta_clone.shape))
+
     def remember_filled(self, meta_clone: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any) -> None:
         """Note that a filling operator (`OperatorInfo.fills`) filled ``meta_clone``, if its number is known.
 
         A tensor that is a part of its storage is not noted: the other parts may hold anything.
         """
         size, stride, dtype = meta_clone.shape, meta_clone.stride(), meta_clone.dtype
-        if (0 in stride and meta_clone.numel() > 1) or meta_clone.nbytes != meta_clone.untyped_storage().nbytes():
+        if not _fills_storage(meta_clone):
             return
         number = _filling_number(info.name, args, kwargs)
         if isinstance(number, torch.Tensor):
@@ -225,6 +231,13 @@ class KnownValues:
 
 def _with_layout(size: Sequence[int], stride: Sequence[int], value: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(size, stride, dtype=value.dtype, device=_CPU).copy_(value)
+
+
+def _fills_storage(tensor: torch.Tensor) -> bool:
+    """Return whether the tensor has each element of its storage, and each of them once."""
+    if 0 in tensor.stride() and tensor.numel() > 1:
+        return False
+    return is_on_meta(tensor) and tensor.nbytes == tensor.untyped_storage().nbytes()
 
 
 def _filling_number(name: str, args: tuple[Any, ...], kwargs: Any) -> Any:

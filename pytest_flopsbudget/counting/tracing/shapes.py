@@ -302,6 +302,8 @@ class ShapesTracer(Tracer):
         if known is None:
             for tensor in info.writes_to(args, kwargs):
                 self.known_values.forget(tensor)
+            if info.name == "aten.copy_":
+                self.known_values.remember_copied(args[0], args[1])
             return False, None
         if info.behaviour == "alias" and not info.needs_data and is_on_meta(tensors[0]):
             return False, None  # a view on meta shares the storage, and values are known by storage

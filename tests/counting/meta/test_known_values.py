@@ -41,6 +41,7 @@ CONSTANTS = {
     "fill_ of a computed tensor": (lambda m, x: x[0, :2].sigmoid().fill_(3).sum(), 6),
     "fill_ with a tensor": (lambda m, x: x[0, :2].sigmoid().fill_(torch.tensor(2)).sum(), 4),
     "zero_": (lambda m, x: (x[0] * 2).zero_().sum() + 2, 2),
+    "copy_": (lambda m, x: x[0, :2].sigmoid().copy_(torch.tensor([2, 3])).sum(), 5),
     "elements of zeros": (lambda m, x: elements_of(torch.zeros(3, device=x.device)), 5),
     "elements of empty": (lambda m, x: elements_of(torch.empty(3, dtype=torch.long)), 5),
     "elements of new_ones": (lambda m, x: elements_of(x.new_ones(3)), 5),

@@ -35,6 +35,8 @@ READS = {
     "values": (lambda m, x: torch.tensor([1, 4], device="cuda").sum(), 5),
     "values on the CPU": (lambda m, x: torch.arange(4, device="cuda:0").cpu().numpy().max(), 3),
     "new": (lambda m, x: 3 if x.new_zeros(3, device="cuda").is_cuda else 4, 3),
+    "type": (lambda m, x: 3 if x.type("torch.cuda.HalfTensor").type() == "torch.cuda.HalfTensor" else 4, 3),
+    "pinned": (lambda m, x: 3 if x.pin_memory().cuda(non_blocking=True).is_cuda else 4, 3),
     "mps": (lambda m, x: 3 if x.to("mps").is_mps else 4, 3),
     "xpu": (lambda m, x: 3 if torch.ones(2, device="xpu").is_xpu else 4, 3),
     "module": (lambda m, x: 3 if nn.Linear(2, 2, device="cuda").weight.is_cuda else 4, 3),

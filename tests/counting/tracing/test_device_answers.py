@@ -16,7 +16,7 @@ ON_META = torch.empty(10, 8, device="meta")
 
 #: Questions to which a model on the CPU gets the answer "yes".
 ON_THE_CPU = {
-    "type": lambda m, x: x.device.type == "cpu",
+    "device type": lambda m, x: x.device.type == "cpu",
     "device": lambda m, x: x.device == torch.device("cpu"),
     "text": lambda m, x: str(x.device) == "cpu",
     "is_cpu": lambda m, x: x.is_cpu,
@@ -28,6 +28,8 @@ ON_THE_CPU = {
     "output": lambda m, x: (x + 1)[0].sum().device.type == "cpu",
     "factory": lambda m, x: torch.zeros(2, device=x.device).is_cpu and x.new_ones(2).device == x.device,
     "gradient": lambda m, x: next(m.parameters()).device.type == "cpu",
+    "type": lambda m, x: x.type() == "torch.FloatTensor" and x.type("torch.DoubleTensor").dtype is torch.float64,
+    "class": lambda m, x: x.type(torch.LongTensor).is_cpu and x.type(torch.int32).type() == "torch.IntTensor",
     "same tensor": lambda m, x: x.to("cpu") is x and x.cpu() is x and x.to(x.device) is x and x.to(m.layer.bias) is x,
     "as_tensor": lambda m, x: torch.as_tensor(x, device=x.device) is x,
     "under autocast": lambda m, x: asked_under_autocast(x),

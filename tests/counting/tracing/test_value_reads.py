@@ -42,6 +42,12 @@ OF_CONSTANTS = {
     "a list of tensors": (lambda m, x: torch.tensor([torch.tensor(2), torch.ones(2)[0].int()]).sum(), 3),
     "a nested list": (lambda m, x: torch.as_tensor([[torch.tensor(2)], [4]]).sum(), 6),
     "new_tensor of a list": (lambda m, x: x.new_tensor([torch.tensor(2), 4]).sum(), 6),
+    "written by a function": (lambda m, x: torch.ones(4).apply_(lambda value: value / 2).sum(), 2),
+    "places to split": (lambda m, x: x.tensor_split(torch.tensor([2, 3]))[0].shape[0], 2),
+    "address of a typed storage": (
+        lambda m, x: number_at((kept := torch.tensor([4, 5])).storage().data_ptr(), ctypes.c_int64, 1) + kept[0] * 0,
+        5,
+    ),
     "a deep copy": (lambda m, x: copy.deepcopy(torch.tensor([2, 3])).tolist()[1], 3),
 }
 
@@ -73,11 +79,14 @@ OF_DATA = {
     "data_ptr": (lambda m, x: number_at(x.data_ptr(), ctypes.c_float, 3) + 1, 2),
     "address of a storage": (lambda m, x: number_at(x.untyped_storage().data_ptr(), ctypes.c_float, 3) + 1, 2),
     "storage": (lambda m, x: 2 if x.untyped_storage()[3] == 0x3F else 4, 2),  # the first byte of 1.0
+    "address of a typed storage": (lambda m, x: number_at(x.storage().data_ptr(), ctypes.c_float, 3) + 1, 2),
+    "written by a function": (lambda m, x: x[0].clone().apply_(lambda value: value / 2).sum(), 4),
     "dlpack": (lambda m, x: np.from_dlpack(x)[0].sum(), 8),
     "a list of tensors": (lambda m, x: torch.tensor([x[0, 0], x[0, 1]]).sum(), 2),
 }
 
 
+@pytest.mark.filterwarnings("ignore:TypedStorage")
 @pytest.mark.parametrize("name", OF_DATA)
 def test_data(name):
     """The model runs on its data, and reads the right value there."""
@@ -85,6 +94,7 @@ def test_data(name):
     assert rows_taken(read) == (value, "real")
 
 
+@pytest.mark.filterwarnings("ignore:TypedStorage")
 @pytest.mark.parametrize("name", OF_DATA)
 def test_data_that_is_not_there(name):
     """The error is ours, and names what asked."""
