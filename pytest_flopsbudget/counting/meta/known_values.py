@@ -98,7 +98,7 @@ class KnownValues:
 
     def remember_copied(self, meta_clone: torch.Tensor, source: torch.Tensor) -> None:
         """Note that ``source`` was copied to the whole of ``meta_clone``, whose values were not known."""
-        value = self.value(source) if self._may_be_known(source) and _fills_storage(meta_clone) else None
+        value = self.value(source) if self._may_be_known(source) and fills_storage(meta_clone) else None
         if value is not None and meta_clone.numel() <= self.max_elements:
             self.remember(meta_clone, value.to(meta_clone.dtype).expand(meta_clone.shape))
 
@@ -108,7 +108,7 @@ class KnownValues:
         A tensor that is a part of its storage is not noted: the other parts may hold anything.
         """
         size, stride, dtype = meta_clone.shape, meta_clone.stride(), meta_clone.dtype
-        if not _fills_storage(meta_clone):
+        if not fills_storage(meta_clone):
             return
         number = _filling_number(info.name, args, kwargs)
         if isinstance(number, torch.Tensor):
@@ -233,7 +233,7 @@ def _with_layout(size: Sequence[int], stride: Sequence[int], value: torch.Tensor
     return torch.empty_strided(size, stride, dtype=value.dtype, device=_CPU).copy_(value)
 
 
-def _fills_storage(tensor: torch.Tensor) -> bool:
+def fills_storage(tensor: torch.Tensor) -> bool:
     """Return whether the tensor has each element of its storage, and each of them once."""
     if 0 in tensor.stride() and tensor.numel() > 1:
         return False
