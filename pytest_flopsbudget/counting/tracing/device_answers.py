@@ -155,8 +155,8 @@ def _type(original: Callable[..., Any]) -> Callable[..., Any]:
         if tracer is None or isinstance(dtype, torch.dtype):
             return original(tensor, dtype, non_blocking, **kwargs)
         if dtype is None:
-            device = tracer.devices.of_meta(tensor).type
-            return original(tensor).replace("meta.", "" if device == "cpu" else f"{device}.")
+            here = tracer.devices.of_meta(tensor).type
+            return original(tensor).replace("meta.", "" if here == "cpu" else f"{here}.")
         # Such as "torch.cuda.FloatTensor", or the class of that name.
         _, *device, kind = (dtype if isinstance(dtype, str) else f"{dtype.__module__}.{dtype.__name__}").split(".")
         return tensor.to(device[0] if device else "cpu", vars(torch)[kind].dtype, non_blocking)
