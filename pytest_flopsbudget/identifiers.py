@@ -66,7 +66,7 @@ def file_of_baseline(baseline: str) -> str:
 
 
 def is_baseline(path: str) -> bool:
-    """Return whether a path, written with ``/``, is one at which a baseline lies."""
+    """Return whether a path, written with ``/``, can be the path of a baseline file."""
     parts = path.split("/")
     return len(parts) > 1 and parts[-2] == "__flops__" and parts[-1].endswith(".json") and not parts[-1].startswith(".")
 

@@ -1,4 +1,4 @@
-"""Start a process of baseline_writer.py, and end or kill it."""
+"""Start a process that runs baseline_writer.py, and end or kill it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WRITER = TESTS / "baseline_writer.py"
 
 
 class Writer:
-    """A process of baseline_writer.py that has got ready."""
+    """A running process of baseline_writer.py. The constructor waits until the process is ready."""
 
     def __init__(self, *args):
         self.process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A process that writes baselines, for tests that start several or kill them: what it does is its first argument."""
+"""A process that writes baselines, for tests that start several or kill one. Its first argument is the action."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def ready():
 
 
 def many(width, count):
-    """A baseline that takes a while to write."""
+    """Return a baseline that is large enough to take a while to write."""
     return {f"test_{number:05}": {"model": net(width)} for number in range(count)}
 
 
 def back_and_forth(path, count):
-    """Write one content and another in turn, until somebody ends it."""
+    """Write two contents in turn, until the process is killed."""
     contents = [many(width, count) for width in (1, 2)]
     ready()
     while True:
@@ -31,7 +31,7 @@ def back_and_forth(path, count):
 
 
 def add(path, who, count):
-    """Add ``count`` tests, one after the other, when told to begin."""
+    """Add ``count`` tests, one after the other, when the parent process gives the signal."""
     ready()
     sys.stdin.readline()
     for number in range(count):
@@ -39,7 +39,7 @@ def add(path, who, count):
 
 
 def hold(path):
-    """Hold the lock beside ``path``, until somebody ends it."""
+    """Hold the lock beside ``path``, until the parent process ends this one."""
     with atomic_file.locked(path.parent, 10):
         ready()
         sys.stdin.readline()

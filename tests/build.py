@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 def complexity(metrics: dict[str, int], modules: Mapping[str, Module] | None = None, **fields: Any) -> Complexity:
     """Build a measurement with these totals.
 
-    ``modules`` may leave out the root, "", which then has the totals. Other fields have the simplest value that there
-    is, unless ``fields`` names them.
+    ``modules`` may leave out the root, "", which then has the totals. Other fields have the simplest possible value,
+    unless ``fields`` names them.
     """
     root = Module(type="Net", calls=1, metrics=metrics)
     simplest: dict[str, Any] = {"model": "Net", "inputs": ("float32[1]",), "execution": "shapes"}
@@ -22,7 +22,7 @@ def complexity(metrics: dict[str, int], modules: Mapping[str, Module] | None = N
 
 
 def net(flops: int = 2000, params: int = 20, modules: Mapping[str, Module] | None = None, **fields: Any) -> Complexity:
-    """Build a measurement from its two best known numbers."""
+    """Build a measurement from its FLOPs and parameters."""
     return complexity({"flops": flops, "params": params}, modules, **fields)
 
 

@@ -16,11 +16,11 @@ from paths import TESTS
 import pytest_flopsbudget
 from pytest_flopsbudget.commands.main import main
 
-# A slow machine is no failure.
+# On a slow machine an example may exceed Hypothesis's deadline, which is not a failure.
 settings.register_profile("steady", parent=settings(), deadline=None)
 settings.load_profile("steady")
 if "MUTANT_UNDER_TEST" in os.environ:
-    # mutmut runs the tests several times in one process, which Hypothesis would refuse; few examples keep it fast.
+    # mutmut runs the tests several times in one process, which Hypothesis would refuse; few examples keep mutmut fast.
     settings.register_profile(
         "mutants", deadline=None, derandomize=True, max_examples=20, suppress_health_check=list(HealthCheck)
     )
@@ -43,27 +43,27 @@ class Net(nn.Module):
         return self.head(self.stem(image).mean((2, 3)))
 """
 
-#: 2·8·8·4·3·3·3 for the convolution, 2·4·10 for the linear layer.
+#: FLOPs: 2·8·8·4·3·3·3 for the convolution, 2·4·10 for the linear layer.
 NET_FLOPS = 13_824 + 80
-#: 3·4·3·3 + 4 and 4·10 + 10.
+#: Parameters: 3·4·3·3 + 4 and 4·10 + 10.
 NET_PARAMS = 112 + 50
 
 
-#: Where other processes find the package that is tested, and the modules that tests share.
+#: The folders from which other processes import the tested package and the modules that tests share.
 SOURCES = os.pathsep.join([str(Path(pytest_flopsbudget.__file__).parents[1]), str(TESTS)])
 
-#: Modules of the inner run's own files, which are imported anew for each run.
+#: Modules in the files of the inner run, which are imported again for each run.
 _OF_THE_INNER_RUN = ("test_", "models", "conftest")
 
 
 def _all_but_tests(_pytester: pytest.Pytester) -> SysModulesSnapshot:
-    """What pytester puts back after a run in this process: PyTorch cannot be imported twice, so it has to stay."""
+    """pytester restores `sys.modules` after a run in this process, except PyTorch, which cannot load twice."""
     return SysModulesSnapshot(preserve=lambda name: not name.startswith(_OF_THE_INNER_RUN))
 
 
 @functools.cache
 def recorded_nets(*sizes: tuple[int, int]) -> bytes:
-    """Measure a `Net` of each (kernel, width), for runs of pytest that shall not import PyTorch."""
+    """Return the measurement of a `Net` for each (kernel, width), for runs of pytest that must not import PyTorch."""
     models: dict[str, object] = {}
     exec(MODELS, models)  # noqa: S102 -- what the tests' own models are
     measured = {
@@ -81,11 +81,11 @@ class Project:
         self.path = pytester.path
         pytester.makepyfile(models=MODELS)
         pytester.makeini("[pytest]\nasyncio_default_fixture_loop_scope = function\n")
-        # The tool's own pyproject is beside it; pytest.ini outranks it for pytest's settings.
+        # The folder has this project's pyproject; pytest.ini has priority over it for pytest's settings.
         self.baseline = self.path / "__flops__" / "test_net.json"
 
     def write(self, body: str, name: str = "test_net") -> None:
-        """Write a test file that knows the models."""
+        """Write a test file that can use the models above."""
         self.pytester.makepyfile(**{name: f"import pytest\nfrom models import *\n\n{body}"})
 
     def settings(self, text: str) -> None:
@@ -97,11 +97,11 @@ class Project:
         return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *args)
 
     def run_apart(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process, which never imports PyTorch: models cost what the real counter says here."""
+        """Run pytest in another process, which never imports PyTorch; the cost of each model was counted before."""
         return self._run_apart(*without_torch.ARGUMENTS, *args)
 
     def run_apart_with_torch(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process, which counts."""
+        """Run pytest in another process, which counts with PyTorch."""
         return self._run_apart(*args)
 
     def _run_apart(self, *args: str) -> pytest.RunResult:
@@ -114,7 +114,7 @@ class Project:
 
 
 class Command:
-    """The command line, in an empty folder."""
+    """Run the command line, in an empty folder."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
@@ -122,7 +122,7 @@ class Command:
         self.errors = ""
 
     def __call__(self, *argv: object) -> list[str]:
-        """Run it in this process; the lines of its output."""
+        """Run a command in this process and return the lines of its output."""
         self._capsys.readouterr()
         self.code = main([str(word) for word in argv])
         out, self.errors = self._capsys.readouterr()
@@ -137,20 +137,20 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
-    # Whoever runs the tests may be inside a repository of their own, and have settings of git's.
+    # The tests may run inside a git repository, and the user may have settings of git.
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     for name in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
         monkeypatch.delenv(name, raising=False)
-    # Processes of their own import the package that is tested, wherever they run.
+    # Other processes import the tested package, whatever their current folder is.
     monkeypatch.setenv("PYTHONPATH", str(Path(pytest_flopsbudget.__file__).parents[1]))
     return Command(capsys)
 
 
 @pytest.fixture
 def _keep_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Before pytester is made: it takes its first snapshot then.
+    # This fixture runs before pytester is created, because pytester takes a snapshot of `sys.modules` then.
     monkeypatch.setattr(pytest.Pytester, "_Pytester__take_sys_modules_snapshot", _all_but_tests)
 
 

@@ -1,6 +1,6 @@
-"""Definitions carried out in loops over single numbers that count what is done to them.
+"""Run definitions in loops over single numbers that count the operations on them.
 
-What the conventions do not count (work done once per row or channel) is done on plain floats: ``number.value``.
+Work that the conventions do not count (done once per row or channel) uses plain floats: ``number.value``.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pytest_flopsbudget.counting.operators.info import operator_info
 
 
 class Arithmetic(Tally):
-    """Makes numbers, and holds how many operations were done on them."""
+    """Creates numbers, and counts the operations on them."""
 
     def numbers(self, values):
-        """Take part in the count: the tensor's elements, as nested lists of numbers."""
+        """Return the tensor's elements as nested lists of numbers whose operations are counted."""
         if isinstance(values, torch.Tensor) and values.ndim:
             return [self.numbers(row) for row in values]
         return super().numbers(values.item() if isinstance(values, torch.Tensor) else values)
 
     def leaves_out(self, factor):
-        """Return False: weights that a loop worked out are multiplied by, whether they are 1 or not."""
+        """Return False: a computed weight is multiplied even if its value is 1."""
         return False
 
     def note(self, value):
-        """Count one operation, which gave ``value``."""
+        """Count one operation, whose result is ``value``."""
         self.count += 1
         return self.numbers(value)
 
@@ -37,7 +37,7 @@ class Arithmetic(Tally):
         return self.numbers(0.0)
 
     def total(self, values):
-        """A sum inside a composite operator: 1 per element."""
+        """Sum the numbers as a composite operator does, with 1 operation per element."""
         result = self.zero()
         for value in values:
             result = result + value
@@ -45,44 +45,44 @@ class Arithmetic(Tally):
 
 
 def plain_sum(values):
-    """N - 1 additions."""
+    """Sum N numbers with N - 1 additions."""
     return functools.reduce(lambda left, right: left + right, values)
 
 
 def greatest(values):
-    """N - 1 comparisons."""
+    """Find the maximum of N numbers with N - 1 comparisons."""
     return functools.reduce(lambda left, right: left.maximum(right), values)
 
 
 def tensor_of(numbers):
-    """Nested lists of numbers → a tensor of their values."""
+    """Convert nested lists of numbers to a tensor of their values."""
     if isinstance(numbers, list):
         return torch.stack([tensor_of(row) for row in numbers]) if numbers else torch.empty(0, dtype=torch.float64)
     return torch.tensor(value_of(numbers), dtype=torch.float64)
 
 
 def random(*shape, seed=0, grad=False):
-    """Normally distributed, the same every time."""
+    """Return normally distributed numbers, equal in every run."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(shape, generator=generator, dtype=torch.float64).requires_grad_(grad)
 
 
 def cost_of(operator, args, output):
-    """`other_flops` of one call of an operator that this machine has no kernel for."""
+    """Return the `other_flops` of one call of an operator that this machine has no kernel for."""
     info = operator_info(operator.default)
     assert info.known
     return accounting.cost_of(info, args, {}, output).other_flops
 
 
 def real_flops(function, *inputs, backward=False):
-    """`other_flops` of operators that PyTorch cannot run on shapes; all of them known."""
+    """Return the `other_flops` of operators that PyTorch cannot run on shapes; all of them must be known."""
     result = for_real(function, inputs, backward=backward)
     assert not result.unknown_operators
     return result.other_flops
 
 
 def gradient_flops(function, inputs, grad):
-    """What the backward pass alone costs: with it less without it, for the output's gradient ``grad``."""
+    """Return the cost of the backward pass alone, for the output's gradient ``grad``."""
     count = len(inputs)
 
     def backward(*arguments):

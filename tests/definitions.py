@@ -1,4 +1,4 @@
-"""Numbers that count what is done to them, in which tests write an operator's definition."""
+"""Numbers that count the operations on them, so that a test can write down the definition of an operator."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import torch
 
 @dataclass
 class Tally:
-    """Elementary operations so far."""
+    """The number of elementary operations so far."""
 
     count: int = 0
 
     def numbers(self, values):
-        """Take part in the count."""
+        """Return a tensor whose operations are counted."""
         return Counted(values, self)
 
     def leaves_out(self, factor):
-        """Return whether nobody computes a product with this factor: formulas write the number 1 for "as it is"."""
+        """Return whether this factor costs no multiplication: formulas write the number 1 if nothing is multiplied."""
         return not isinstance(factor, (Counted, torch.Tensor)) and factor == 1
 
 
 class Counted:
-    """A tensor of real numbers, or one float: each element that an elementary operation gives is one operation.
+    """A tensor of real numbers, or one float: each element of the result of an elementary operation is one operation.
 
-    Factors, divisors and exponents that a tally leaves out are no operation. Selecting, stacking and moving are free.
+    Factors, divisors and exponents that `leaves_out` accepts cost nothing. Selecting, stacking and moving are free.
     Loops over single numbers use floats, which are much faster than tensors of one element.
     """
 
@@ -89,7 +89,7 @@ class Counted:
     __radd__ = __add__
     __rmul__ = __mul__
 
-    # Of floats
+    # Functions of floats
 
     def less_than(self, other):
         return elementary(operator.lt, self, other).value
@@ -129,7 +129,7 @@ def _tensor(operand):
 
 
 def elementary(function, *operands):
-    """Count one operation for each element of the result of ``function``."""
+    """Return the result of ``function``, and count one operation for each element of it."""
     (tally,) = {id(one.tally): one.tally for one in operands if isinstance(one, Counted)}.values()
     result = function(*map(value_of, operands))
     tally.count += result.numel() if isinstance(result, torch.Tensor) else 1
@@ -137,7 +137,7 @@ def elementary(function, *operands):
 
 
 def named(function):
-    """An elementary function, by PyTorch's own for its values."""
+    """Return an elementary function that is counted, and computes its values like PyTorch's function of this name."""
     return lambda *operands: elementary(lambda *values: function(*map(_tensor, values)), *operands)
 
 
@@ -148,7 +148,7 @@ atan2, round_ = map(named, (torch.atan2, torch.round))
 
 
 def branch(condition, yes, no):
-    """Both ways are worked out, one is taken for each element; the more expensive one counts for all."""
+    """Compute both branches and select one for each element; the more expensive branch counts for all elements."""
     tally = condition.tally
     before = tally.count
     ways = []
@@ -161,12 +161,12 @@ def branch(condition, yes, no):
 
 
 def free(function, *operands):
-    """What moves, selects or shapes numbers, or guards their range: no operation."""
+    """Return the result of a function that moves, selects, reshapes or clamps numbers, which counts no operation."""
     tally = next(one.tally for one in operands if isinstance(one, Counted))
     return Counted(function(*map(_tensor, operands)), tally)
 
 
 def numbers(count, *, shape=(3, 5), low=-4.0, high=4.0):
-    """Different numbers on every branch of a definition."""
+    """Return numbers that reach every branch of a definition."""
     generator = torch.Generator().manual_seed(count)
     return [torch.rand(shape, generator=generator, dtype=torch.float64) * (high - low) + low for _ in range(count)]

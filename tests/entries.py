@@ -6,7 +6,7 @@ from pytest_flopsbudget.results.complexity import Complexity, Module, Operator
 
 
 def net(width=1):
-    """Every line of its entry but the first hangs on ``width``."""
+    """Return a baseline entry in which every line except the first depends on ``width``."""
     flops = {"flops": 10 * width, "params": width}
     return Complexity(
         model="Net",
@@ -22,5 +22,5 @@ def net(width=1):
 
 
 def width_of(entries):
-    """The width of the one net among a test's entries."""
+    """Return the width of the only net among a test's entries."""
     return entries["model"].metrics["params"]

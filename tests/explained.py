@@ -1,4 +1,4 @@
-"""Measurements to explain, made by hand."""
+"""Measurements made by hand, for tests of explanations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUMS = ("flops", "other_flops", "memory_traffic", "launches", "params", "param_b
 
 
 def metrics(*, flops=0, other=0, traffic=0, launches=1, params=0, param_bytes=None, times=None):
-    """Of one place; of times, what compute, memory and launches take on `DEVICE`."""
+    """Return the metrics of one module. ``times`` are the compute, memory and launch times on `DEVICE`."""
     values = (flops, other, traffic, launches, params, 4 * params if param_bytes is None else param_bytes)
     found = dict(zip(SUMS, values, strict=True))
     parts = ("compute_time", "memory_time", "launch_time")
@@ -35,20 +35,20 @@ def leaf(kind, shape="", calls=1, **values):
 
 
 def complexity(modules, operators=(), total=None, **fields):
-    """Of a model whose modules are these; what the whole is, is what stands under "", or ``total``."""
+    """Build a measurement from its modules. The totals are those of the module "", or ``total``."""
     fields = {"model": "Net", "inputs": ("float32[1]",), "execution": "shapes"} | fields
     found = {name: Operator(calls=calls, metrics=values) for name, calls, values in operators}
     return Complexity(metrics=total or modules[""].metrics, modules=modules, operators=found, **fields)
 
 
 def single(module, operators=(), **fields):
-    """A model of one module."""
+    """Build the measurement of a model that is one module."""
     whole = Module(type="Net", calls=1, metrics=module.metrics)
     return complexity({"": whole, "layer": module}, operators, **fields)
 
 
 def blocks():
-    """Two equal blocks of a linear layer each, which add what they are handed; and a head."""
+    """Build the measurement of two equal blocks, which each have a linear layer and a residual addition, and a head."""
     linear = metrics(flops=200, traffic=300, params=50, times=(20, 0, 100))
     add = metrics(other=10, traffic=120, times=(0, 120, 100))
     head = metrics(flops=100, traffic=1000, params=100, times=(0, 1000, 100))

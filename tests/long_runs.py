@@ -1,4 +1,4 @@
-"""How much of what could run for hours is run."""
+"""The number of examples for tests that could run for hours."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ LONG = bool(os.environ.get("FLOPSBUDGET_TORTURE"))
 
 
 def examples(few: int, *, of_many: int) -> int:
-    """``few`` in every run of the tests, ``of_many`` when there is time."""
+    """Return ``few`` in an ordinary run of the tests, and ``of_many`` in `make torture`."""
     return of_many if LONG else few

@@ -1,7 +1,7 @@
-"""A project of many tests, for runs whose way of being made is the subject. Its models cost what they say.
+"""A project of many tests, to test ways of running pytest. Its models return fixed costs.
 
-Nothing in it imports PyTorch, so that a run takes a second: `without_torch` stands in for the counter, and all behind
-it is the plugin itself. ``AGE=old`` are the models of the baseline, ``AGE=new`` those of today.
+Nothing in it imports PyTorch, so that a run takes a second: `without_torch` replaces the counter, and everything else
+is the real plugin. With ``AGE=old`` the models cost what the baseline holds, with ``AGE=new`` what the run measures.
 """
 
 from __future__ import annotations
@@ -115,19 +115,19 @@ INI = "[pytest]\nmarkers = slow: takes long\n"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run leaves behind."""
+    """The results of a run."""
 
     status: int
     text: str
     errors: str
-    #: Baseline file, as seen from the project → its bytes.
+    #: Baseline file, relative to the project → its bytes.
     baselines: Mapping[str, bytes]
     #: Node id → name of the measurement → FLOPs in the baseline.
     flops: Mapping[str, Mapping[str, int]]
 
     @property
     def summary(self) -> list[str]:
-        """The lines of the plugin's part of the summary, without the time that counting took."""
+        """Return the lines of the plugin's part of the summary, without the time that counting took."""
         lines = self.text.splitlines()
         start = next((n for n, line in enumerate(lines) if re.fullmatch("=+ flops budgets =+", line)), len(lines))
         end = next((n for n, line in enumerate(lines) if n > start and line.startswith("=====")), len(lines))
@@ -135,7 +135,7 @@ class Outcome:
 
 
 class ManyTests:
-    """The project in a folder."""
+    """The project, written into a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -146,7 +146,7 @@ class ManyTests:
     def run(
         self, *args: str, age: str = "new", cwd: Path | None = None, environment: Mapping[str, str] | None = None
     ) -> Outcome:
-        """Run pytest in a process of its own."""
+        """Run pytest in another process."""
         variables = {**os.environ, "AGE": age, "COLUMNS": "100", "PYTHONPATH": SOURCES, "PYTHONIOENCODING": "utf-8"}
         done = subprocess.run(
             [sys.executable, "-m", "pytest", *without_torch.ARGUMENTS, *args],
@@ -173,7 +173,7 @@ class ManyTests:
         )
 
     def restore(self, baselines: Mapping[str, bytes]) -> None:
-        """Put baselines back."""
+        """Write back the earlier baselines."""
         for path in self.path.rglob("__flops__/*.json"):
             path.unlink()
         for name, data in baselines.items():

@@ -1,4 +1,4 @@
-"""Tests that pages of the documentation name."""
+"""Check the tests that pages of the documentation name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from paths import TESTS
 
 @cache
 def nodeids(file):
-    """The node ids of a file's tests, without parameters."""
+    """Return the node ids of a file's tests, without parameters."""
     found = set()
     for node in ast.parse(TESTS.joinpath(file).read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef):
@@ -22,7 +22,7 @@ def nodeids(file):
 
 
 def check_named(cell):
-    """A table's cell names tests, and all of them exist."""
+    """Check that a table's cell names tests, and that all of them exist."""
     named = re.findall(r"`([^`]+)`", cell)
     assert named
     for nodeid in named:

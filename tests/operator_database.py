@@ -14,38 +14,38 @@ from zoo import differences
 
 from pytest_flopsbudget.counting.run import Run, run_backward
 
-# For each sample, PyTorch searches the whole stack for a method of a unittest.TestCase. Under pytest it finds none, and
+# For each sample, PyTorch searches the whole stack for a method of a unittest.TestCase. Under pytest there is none, and
 # the search takes most of the time of a sample.
 common_utils.extract_test_fn = core.extract_test_fn = lambda: None
 
-#: Whether all samples of all dtypes are tried, which takes minutes, or a few of one dtype.
+#: Whether all samples of all dtypes are tried, which takes minutes, or only a few of one dtype.
 ALL = os.environ.get("FLOPSBUDGET_ALL_SAMPLES") == "1"
 DTYPES = (torch.float32, torch.complex64, torch.int64) if ALL else (torch.float32,)
 SAMPLES = None if ALL else 2
-#: A backward pass costs more, and its operators depend on the sample less.
+#: A backward pass takes longer, and its operators depend less on the sample.
 BACKWARD_SAMPLES = 6 if ALL else 2
 
 
 @dataclass
 class Tally:
-    """What became of the samples tried."""
+    """The number of samples with each result."""
 
     operators: set[str] = field(default_factory=set)
     tried: int = 0
-    #: Not tried, since PyTorch itself does not run them on the CPU.
+    #: Samples that were not tried, since PyTorch itself does not run them on the CPU.
     refused: int = 0
-    #: Counted on shapes (and, where they ask for it, on what integer tensors hold), with shortcuts and without, as for
-    #: real.
+    #: Samples that count on shapes (if needed with the values of integer tensors), with shortcuts and without, the same
+    #: as in a run for real.
     agreed: int = 0
-    #: Their sizes or branches depend on data, so that they are measured for real.
+    #: Samples that are measured for real, because sizes or branches depend on data.
     need_data: int = 0
-    #: Cannot be run on shapes for a reason of PyTorch's: the exceptions.
+    #: The exceptions that PyTorch raised when it could not run a sample on shapes.
     exceptions: set[str] = field(default_factory=set)
     without_shapes: int = 0
     unknown: set[str] = field(default_factory=set)
 
     def add(self, other):
-        """Take another's numbers in."""
+        """Add the numbers of another tally."""
         self.tried += other.tried
         self.refused += other.refused
         self.agreed += other.agreed
@@ -59,7 +59,7 @@ def name_of(op):
 
 
 def cases():
-    """(operator, dtype, whether the backward pass is run too), and what each is called."""
+    """Return (operator, dtype, whether the backward pass runs too) for each case, and the names of the cases."""
     for op in op_db:
         for dtype in DTYPES:
             if dtype in op.supported_dtypes("cpu"):
@@ -69,7 +69,7 @@ def cases():
 
 
 def samples_of(op, dtype, *, backward):
-    """The samples to try, the same every time."""
+    """Return the samples to try, which are equal in every run."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         samples = op.sample_inputs("cpu", dtype, requires_grad=backward)
@@ -77,7 +77,7 @@ def samples_of(op, dtype, *, backward):
 
 
 def runs(op, sample, *, backward):
-    """Whether PyTorch itself runs this sample here."""
+    """Return whether PyTorch itself runs this sample here."""
     try:
         output = op.op(sample.input, *sample.args, **sample.kwargs)
         if backward:
@@ -88,12 +88,12 @@ def runs(op, sample, *, backward):
 
 
 def work(result):
-    """FLOPs by operator."""
+    """Return operator → FLOPs."""
     return {name: operator.flops for name, operator in result.operators.items()}
 
 
 def compare(op, sample, tally, *, backward, without=()):
-    """Count one sample in each way, and note in ``tally`` what came of it; all metrics but those ``without`` agree."""
+    """Count one sample in each way, and note the result in ``tally``. All metrics but ``without`` have to be equal."""
 
     def model(*args, **kwargs):
         return op.op(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Models that are spread over ranks in the tests, and what one rank of them is."""
+"""Models that are distributed over ranks, and measurements of one rank."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ FLOAT = 4
 
 
 def mesh_of(*sizes: int, names: tuple[str, ...] | None = None) -> DeviceMesh:
-    """A mesh over all ranks."""
+    """Return a device mesh over all ranks."""
     return init_device_mesh("cpu", sizes, mesh_dim_names=names)
 
 
 def for_real(model: Callable[..., Any], *args: Any, backward: bool = False) -> Complexity:
-    """What the model costs when it is run on its data, though shapes would do."""
+    """Return the cost of the model in a run on its data, even though shapes would be enough."""
     return Run(model, args, {}, backward).complexity(ways=("data",))
 
 
 def messages(complexity: Complexity) -> dict[str, tuple[int, int]]:
-    """Operator → its calls and the bytes of their messages."""
+    """Return operator → its calls and the bytes of their messages."""
     return {
         name: (operator.calls, operator.communication)
         for name, operator in complexity.operators.items()
@@ -39,7 +39,7 @@ def messages(complexity: Complexity) -> dict[str, tuple[int, int]]:
 
 
 class Attention(nn.Module):
-    """Heads are as many as the projections of this rank give."""
+    """Attention in which the number of heads follows from the width of this rank's projections."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """A transformer block: (batch, length, width) → the same."""
+    """A transformer block: (batch, length, width) → (batch, length, width)."""
 
     def __init__(self, width: int, heads: int, hidden: int) -> None:
         super().__init__()

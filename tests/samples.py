@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def linear(width: int = 4, *, batch: int = 2, model: str = "Net", extra: int = 0) -> Complexity:
-    """What a linear layer of ``width`` to ``width`` costs: 2·batch·width² FLOPs, width² + width parameters.
+    """Build the measurement of a linear layer: 2·batch·width² FLOPs, width² + width parameters.
 
-    ``extra`` FLOPs more are the model's own.
+    The model itself has ``extra`` FLOPs in addition.
     """
     flops, params = 2 * batch * width * width, width * width + width
     metrics = {"flops": flops, "params": params, "trainable_params": params, "param_bytes": 4 * params}
@@ -56,7 +56,7 @@ def reported_test(
     settings: Settings | None = None,
     line: int = 1,
 ) -> ReportedTest:
-    """A test as a report holds it: what it measured, held to a limit and to what its baseline was."""
+    """Build a test of a report: its measurement, held to a limit and compared with a baseline."""
     budgets = [] if flops_limit is None else [Budget(source="marker", limits={"flops": flops_limit})]
     named = new if isinstance(new, dict) else {"model": new}
     measurements = tuple(
@@ -75,14 +75,14 @@ def reported_test(
 
 
 def report(*tests: ReportedTest, exit_status: int | None = None, **run: object) -> Report:
-    """The report of a run of these tests."""
+    """Build the report of a run of these tests."""
     status = int(any(test.outcome == "failed" for test in tests)) if exit_status is None else exit_status
     versions = {"plugin": "0.1.0", "pytest": "9.0.0", "torch": "2.6.0", "python": "3.11.0"}
     return Report(run=Run(exit_status=status, **(versions | run)), tests=ordered(tests))
 
 
 class GitProject:
-    """A git repository in an empty folder, untouched by the settings of whoever runs the tests."""
+    """A git repository in an empty folder. The git settings of the user who runs the tests have no effect on it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -101,7 +101,7 @@ class GitProject:
         return run.stdout.strip()
 
     def commit(self, subject: str, tests: dict[str, dict[str, Complexity]] | None = None, date: str = "2026-01-01"):
-        """Write baselines, by test file, and commit everything; the commit's short name."""
+        """Write baselines, by test file, and commit everything; return the commit's short name."""
         for file, entries in (tests or {}).items():
             test_file = self.path / file
             test_file.parent.mkdir(parents=True, exist_ok=True)

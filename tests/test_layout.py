@@ -1,4 +1,4 @@
-"""The import graph of the package: no circles, nothing imports upward, and what each room does without."""
+"""The import graph of the package: no circles, no import from a higher floor, and forbidden libraries."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
 
 
 def room_of(path: Path) -> str:
-    """The file itself where the page lists it, as it does for files directly in the package; else its folder."""
+    """Return the file itself if the page lists it, like files directly in the package; otherwise its folder."""
     own = path.relative_to(PACKAGE).with_suffix("").as_posix()
     return own if own in FLOOR_OF else path.parent.relative_to(PACKAGE).as_posix()
 
@@ -63,7 +63,7 @@ GRAPH = {name: imports_of(path, FILES) for name, path in FILES.items()}
 
 
 def test_the_graph_is_seen():
-    """The scan finds imports of all three kinds, so that the tests below can fail."""
+    """The scan finds imports of all three kinds. Otherwise the tests below would pass without checking anything."""
     assert len(FILES) > 150
     assert "pytest_flopsbudget.quantities.metrics" in GRAPH["pytest_flopsbudget.results.complexity"]
     assert "pytest_flopsbudget.counting.measure" in GRAPH["pytest_flopsbudget"]  # under TYPE_CHECKING
@@ -79,13 +79,13 @@ def test_no_circles():
 
 
 def test_every_room_has_its_floor():
-    """Each folder with files in it stands on one floor."""
+    """Each folder that contains files is listed on one floor."""
     assert {room_of(path) for path in FILES.values() if path.read_text(encoding="utf-8").strip()} == FLOOR_OF.keys()
     assert len(FLOOR_OF) == sum(map(len, FLOORS))
 
 
 def test_nothing_imports_upward():
-    """Each import leads to the room itself or to a lower floor."""
+    """Each import leads to a file of the same folder or of a lower floor."""
     upward = [
         f"{name} -> {other}"
         for name, others in GRAPH.items()

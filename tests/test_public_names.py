@@ -1,4 +1,4 @@
-"""What the package shows to the world."""
+"""The public names of the package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_flopsbudget.quantities.metrics import METRICS, STORED
 
 
 def test_names():
-    """These names, sorted, and no others."""
+    """The package has exactly these public names, sorted."""
     assert pytest_flopsbudget.__all__ == [
         "BaselineError",
         "BudgetExceededError",
@@ -42,7 +42,7 @@ def test_names():
 
 @pytest.mark.parametrize("name", pytest_flopsbudget.__all__)
 def test_each_can_be_had(name):
-    """Each is found on first use, and says where it comes from."""
+    """Each name is imported on first use, and its ``__module__`` is where it is defined."""
     value = getattr(pytest_flopsbudget, name)
     assert value.__name__ == name
     assert value.__module__.startswith("pytest_flopsbudget.")
@@ -61,14 +61,14 @@ def test_an_unknown_name():
 
 
 def test_the_package_brings_nothing_heavy(pytester):
-    """Importing it is part of every run of pytest."""
+    """Every run of pytest imports the package."""
     code = "import sys, pytest_flopsbudget; print({'torch', 'msgspec', 'rich', 'pytest'} & sys.modules.keys())"
     result = pytester.run(sys.executable, "-c", code)
     assert result.outlines == ["set()"]
 
 
 def test_the_docs_import_from_nowhere_else():
-    """README and docs use public names only."""
+    """README and docs import public names only."""
     root = ROOT
     pages = [root / "README.md", *(root / "docs").glob("**/*.md")]
     assert len(pages) > 15
@@ -82,7 +82,7 @@ def test_the_docs_import_from_nowhere_else():
 
 
 def test_every_metric_is_an_attribute():
-    """``measured.launches <= 200`` compares numbers: no table or method has a metric's name, but for devices' times."""
+    """``measured.launches <= 200`` compares numbers: no table or method has a metric's name, except `time`."""
     keys = [key for key, metric in METRICS.items() if metric.per != "device"]
     metrics = dict.fromkeys((*STORED, "latency[box]"), 6)
     measured = pytest_flopsbudget.Complexity(

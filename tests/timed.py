@@ -1,4 +1,4 @@
-"""Measurements that hold more than work: memory, traffic, depth, estimated times and a measured latency."""
+"""Measurements with more than work: memory, traffic, depth, estimated times and a measured latency."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pytest_flopsbudget.results.complexity import Complexity, Latency, MemoryAtP
 
 
 def times(compute, memory, launch, device="A100"):
-    """The stored parts of a time on ``device``, in nanoseconds."""
+    """Return the stored parts of a time on ``device``, in nanoseconds."""
     return {f"compute_time[{device}]": compute, f"memory_time[{device}]": memory, f"launch_time[{device}]": launch}
 
 
 def net(stem=None, head=None, **metrics):
-    """A model of two layers, of which each has metrics of its own; the model has their sum, and ``metrics`` besides."""
+    """Build a model of two layers, each with its metrics; the model has their sums, and ``metrics`` in addition."""
     keys = dict.fromkeys((*(stem or {}), *(head or {})), 0)
     stem, head = keys | (stem or {}), keys | (head or {})
     total = {key: stem.get(key, 0) + head.get(key, 0) for key in (*stem, *head)} | metrics
@@ -32,7 +32,7 @@ def net(stem=None, head=None, **metrics):
 
 
 def estimated(device="A100", **parts):
-    """A model whose stem is bound by compute and whose head by memory: 900 + 300 + 200 ns unless told otherwise."""
+    """Build a model whose stem is compute-bound and whose head is memory-bound: by default 900 + 300 + 200 ns."""
     parts = {"compute": 900, "memory": 300, "launch": 100} | parts
     return net(
         {"flops": 2000, "params": 10} | times(parts["compute"], 0, parts["launch"], device),
@@ -41,7 +41,7 @@ def estimated(device="A100", **parts):
 
 
 def timed(median=1_000_000, spread=0, machine="box", complexity=None, **fields):
-    """A model with a latency whose quartiles lie evenly around the median."""
+    """Build a model with a latency. The quartiles have equal distances from the median."""
     one = complexity or net({"flops": 2000, "params": 10}, {"flops": 500, "params": 5})
     fields = {"runs": 30, "threads": 1} | fields
     latency = Latency(
@@ -51,7 +51,7 @@ def timed(median=1_000_000, spread=0, machine="box", complexity=None, **fields):
 
 
 def peaking(total=100, module="stem", **kinds):
-    """A model whose memory peaks in its stem."""
+    """Build a model whose peak memory is reached in its stem."""
     kinds = kinds or {"activations": total}
     at_peak = MemoryAtPeak(total=total, operator="aten.convolution", module=module, **kinds)
     return replace(net({"flops": 2000, "params": 10}, peak_memory=total), memory_at_peak=at_peak)

@@ -1,4 +1,4 @@
-"""A disk of a few KiB. Mounting one asks for root: `make torture` runs this; the tests proper limit files."""
+"""Tests on a disk of a few KiB. Only root can mount one, so `make torture` runs them; other tests limit file sizes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def disk(tmp_path, request):
 
 
 def test_full(disk):
-    """Tests are added until the disk is full: what was written before is there, and is read."""
+    """Add tests until the disk is full: the baseline that was written before can still be read."""
     path = disk / "__flops__" / "test_net.json"
 
     added = 0
@@ -39,5 +39,5 @@ def test_full(disk):
     assert load(path).tests.keys() == {f"test_{number}" for number in range(added)}
     assert added > 1
     assert [*path.parent.iterdir()] == [path]
-    # Room again, and all is well.
+    # When there is room again, writing works.
     save(BaselineFile(path, {"test_0": {"model": net()}}))

@@ -1,4 +1,4 @@
-"""The ways in which PyTorch can run one model, and checks that they all count the same."""
+"""Check that all ways in which PyTorch can run one model count the same."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ MODES = (torch.enable_grad, torch.no_grad, torch.inference_mode)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A model with its inputs, and the MACs worked out by hand."""
+    """A model with its inputs, and the MACs that were computed by hand."""
 
     build: Callable[[], torch.nn.Module]
     macs: int
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] = dataclasses.field(default_factory=dict)
-    #: Part of the tree that ``macs`` leaves out.
+    #: The part of the module tree that ``macs`` leaves out.
     besides: str | None = None
-    #: Why shapes are not enough; empty where they are.
+    #: Why a run on shapes is not enough; empty if it is.
     needs_data: str = ""
-    #: Whether what was exported is taken apart too, which is slow.
+    #: Whether to decompose the exported program too, which is slow.
     decompositions: bool = False
-    #: Why `torch.export`, `torch.jit.script` or `torch.jit.trace` are left out; empty where not.
+    #: Why `torch.export`, `torch.jit.script` or `torch.jit.trace` is left out; empty if it is not.
     no_export: str = ""
     no_script: str = ""
     no_trace: str = ""
 
     def check(self, counted: Any) -> None:
-        """The total is the one worked out by hand, and nothing is unknown."""
+        """Check that the total equals the one computed by hand, and that no operator is unknown."""
         assert not counted.unknown_operators
         left_out = 0 if self.besides is None else counted[self.besides].macs
         assert counted.macs - left_out == self.macs
 
 
 def cases(table, left_out=None):
-    """The cases of a table, but for those with a reason to be left out."""
+    """Return the cases of a table, except those with a reason to be left out."""
     chosen = {name: case for name, case in table.items() if not (left_out and getattr(case, left_out))}
     return pytest.mark.parametrize("case", chosen.values(), ids=chosen)
 
@@ -56,17 +56,17 @@ either_mode = pytest.mark.parametrize("train", [False, True], ids=["eval", "trai
 
 
 def flops_by_module(counted: Any) -> dict[str, tuple[int, int]]:
-    """FLOPs and activations, which are the model's in whatever form it runs."""
+    """Return the FLOPs and activations of each module; they do not depend on the form in which the model runs."""
     return {path: (module.flops, module.metrics["activations"]) for path, module in counted.modules.items()}
 
 
 def totals(counted: Any) -> tuple[int, int]:
-    """The same of the whole model."""
+    """Return the FLOPs and activations of the whole model."""
     return counted.flops, counted.metrics["activations"]
 
 
 def with_fake_tensors(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.Module:
-    """A copy of the model on fake tensors; not all models can be built on them."""
+    """Return a copy of the model on fake tensors; not all models can be built on them."""
     model = copy.deepcopy(model)
     for module in model.modules():
         for name, tensor in [*module._parameters.items(), *module._buffers.items()]:
@@ -76,7 +76,7 @@ def with_fake_tensors(model: torch.nn.Module, mode: FakeTensorMode) -> torch.nn.
 
 
 def graph_with_inputs(exported: torch.export.ExportedProgram, case: Case) -> tuple[torch.nn.Module, tuple[Any, ...]]:
-    """The program's own graph, and what it takes: parameters and buffers come before the user's inputs."""
+    """Return the program's graph, and its inputs: parameters and buffers come before the user's inputs."""
     state = {**exported.state_dict, **exported.constants}
     inputs = iter(pytree.tree_leaves((case.args, case.kwargs)))
     taken = (
@@ -87,7 +87,7 @@ def graph_with_inputs(exported: torch.export.ExportedProgram, case: Case) -> tup
 
 
 def in_modes(modes: Any, model: Any, args: Any, kwargs: Any, *, shapes: bool) -> Iterator[Any]:
-    """Measurements in these grad modes: for real, and on shapes, where they are enough."""
+    """Return the measurements in these grad modes: for real, and on shapes if they are enough."""
     for mode in modes:
         with mode():
             yield on_shapes(model, args, kwargs) if shapes else measure(model, args, kwargs)
@@ -95,7 +95,7 @@ def in_modes(modes: Any, model: Any, args: Any, kwargs: Any, *, shapes: bool) ->
 
 
 def check_modes(case: Case, train: bool) -> None:
-    """With or without gradients, on shapes or for real, compiled or not: one tree."""
+    """Check that the module tree is equal with and without gradients, on shapes and for real, compiled and not."""
     model = case.build().train(train)
     expected = flops_by_module(measure(model, case.args, case.kwargs))
     for one in (model, torch.compile(model, backend="eager"), torch.compile(model)):
@@ -107,7 +107,7 @@ def check_modes(case: Case, train: bool) -> None:
 
 
 def check_weights_without_data(case: Case, train: bool, inputs_without_data: bool = True) -> None:
-    """Weights on meta with real inputs, with inputs on meta, and fake weights and inputs: the tree of real ones."""
+    """Check that the tree is equal for real weights, meta weights with real or meta inputs, and fake tensors."""
     model = case.build().train(train)
     expected = flops_by_module(measure(model, case.args, case.kwargs))
     fakes = FakeTensorMode()
@@ -128,7 +128,7 @@ def check_weights_without_data(case: Case, train: bool, inputs_without_data: boo
 
 
 def check_exported(case: Case) -> None:
-    """The exported module, the program's graph, and both after PyTorch's decompositions: the total."""
+    """Check the total of the exported module, of the program's graph, and of both after PyTorch's decompositions."""
     model = case.build().eval()
     expected = totals(measure(model, case.args, case.kwargs))
     exported = torch.export.export(model, case.args, case.kwargs)
@@ -147,7 +147,7 @@ def check_exported(case: Case) -> None:
 
 
 def check_scripted(case: Case) -> None:
-    """A scripted model, in eval, where fused paths were compiled in, and in training: the total."""
+    """Check the total of a scripted model in eval, which may contain fused inference paths, and in training."""
     plain = case.build().eval()
     expected = totals(measure(plain, case.args, case.kwargs))
     model = torch.jit.script(plain)
@@ -158,7 +158,7 @@ def check_scripted(case: Case) -> None:
 
 
 def check_traced(case: Case) -> None:
-    """A traced model, whose sizes are tensors that it reads back: the total."""
+    """Check the total of a traced model, in which sizes are tensors that the model reads back."""
     plain = case.build().eval()
     expected = totals(measure(plain, case.args))
     model = torch.jit.trace(plain, case.args, check_trace=False, strict=False)
@@ -168,7 +168,7 @@ def check_traced(case: Case) -> None:
 
 
 def check_backward(case: Case) -> None:
-    """Forward and backward, on shapes, for real, on meta, in training and in eval, and of what was exported."""
+    """Check the total of forward and backward: on shapes, for real, on meta, in training and eval, exported."""
     model = case.build()
     forward = measure(model, case.args, case.kwargs)
     if case.needs_data:

@@ -1,7 +1,7 @@
-"""A plugin for runs of pytest that are not about counting: in them, PyTorch is never imported.
+"""A plugin for runs of pytest that do not test counting: in them, PyTorch is never imported.
 
-Loaded with ``-p without_torch``, in worker processes too. An import of PyTorch fails the run, so that no such run can
-become slow unnoticed. Modules of the package that import PyTorch have stand-ins here, and a model is a function without
+It is loaded with ``-p without_torch``, in worker processes too. An import of PyTorch fails the run, so that no such run
+can become slow unnoticed. It replaces modules of the package that import PyTorch. A model is a function without
 arguments that returns its measurement.
 """
 
@@ -14,14 +14,14 @@ from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import NamedTuple
 
-#: Arguments of pytest that load this plugin and leave out those that these runs do not need and that take long to load.
+#: Arguments of pytest that load this plugin, and exclude plugins that these runs do not need and that load slowly.
 ARGUMENTS = ("-p", "without_torch", "-p", "no:hypothesispytest", "-p", "no:asyncio", "-p", "no:anyio")
-#: Environment variable: a JSON file with the measurement of each `Net`, which the real counter made before.
+#: Environment variable: a JSON file with the measurement of each `Net`, which the real counter made earlier.
 RECORDED = "FLOPSBUDGET_TESTS_RECORDED"
 
 
 class _Refuse(MetaPathFinder):
-    """Refuse to import PyTorch."""
+    """An import hook that refuses to import PyTorch."""
 
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] == "torch":
@@ -29,7 +29,7 @@ class _Refuse(MetaPathFinder):
 
 
 class Net:
-    """Stands in for the model of that name in conftest.py."""
+    """Replaces the model `Net` of conftest.py."""
 
     def __init__(self, kernel=3, width=4):
         self.key = f"{kernel},{width}"
@@ -49,7 +49,7 @@ class Inputs(NamedTuple):
 
 
 class MeasuredCall:
-    """Stands in for the class of that name; every call takes 10 ms."""
+    """Replaces the class `MeasuredCall`; every call takes 10 ms."""
 
     def __init__(self, model):
         self.complexity = model()
@@ -77,7 +77,7 @@ STAND_INS = {
 
 
 def stand_in():
-    """Put the stand-ins in the places of what they stand in for."""
+    """Replace the modules that would import PyTorch."""
     assert "torch" not in sys.modules
     sys.meta_path.insert(0, _Refuse())
     for name, contents in STAND_INS.items():
@@ -86,10 +86,10 @@ def stand_in():
         sys.modules[name] = module
 
 
-# Tests import this module too, for its names: only a run that has it as a plugin is changed.
+# Tests import this module too, for its names: only a run that loads it as a plugin is changed.
 def pytest_addoption(parser):
     stand_in()
-    # Projects of the tests have this setting of pytest-asyncio, which is not loaded here.
+    # The projects of the tests contain this setting of pytest-asyncio, which is not loaded here.
     parser.addini("asyncio_default_fixture_loop_scope", "the setting of pytest-asyncio, without effect")
 
 

@@ -1,4 +1,4 @@
-"""Ways to measure in tests: on shapes, for real, and both, which have to agree; and with a clock."""
+"""Ways to measure in tests: on shapes, for real, both (which have to agree), and with a clock."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from pytest_flopsbudget.counting.latency.benchmark import time_model
 from pytest_flopsbudget.counting.run import Run
 
-#: Metrics in which PyTorch's kernels differ from its meta kernels where an output is there for them alone.
+#: Metrics in which PyTorch's kernels differ from its meta kernels where an output exists for the backward pass only.
 BYTES = ("memory_traffic", "peak_memory")
 
-#: What casts and copies beside them change too.
+#: Metrics that change too where kernels make additional casts and copies.
 LAUNCHES = (*BYTES, "launches", "depth")
 
 
@@ -21,7 +21,7 @@ def _run(model, args, kwargs, backward, *, reuse_answers=True):
 
 
 def on_shapes(model, args=(), kwargs=None, *, backward=False, reuse_answers=True):
-    """Measure on shapes alone; raise whatever prevents that."""
+    """Measure on shapes alone; raise the exception that prevents it."""
     return _run(model, args, kwargs, backward, reuse_answers=reuse_answers).complexity(ways=("shapes",))
 
 
@@ -31,14 +31,14 @@ def for_real(model, args=(), kwargs=None, *, backward=False):
 
 
 def timed(model, args=(), kwargs=None, *, backward=False):
-    """Measure the latency, in the shortest time that there is."""
+    """Measure the latency, with the shortest possible time of running."""
     return time_model(model, args, kwargs, backward=backward, run_time=1e-6)
 
 
 def both(model, args=(), kwargs=None, *, backward=False, without=()):
     """Measure in both ways, which must agree module by module and know every operator, with shortcuts and without.
 
-    But for the metrics ``without`` which they are told to compare.
+    The metrics ``without`` are not compared.
     """
     shapes = on_shapes(model, args, kwargs, backward=backward)
     slow, gradients = _slowly(model, args, kwargs, backward=backward)
@@ -47,14 +47,14 @@ def both(model, args=(), kwargs=None, *, backward=False, without=()):
     assert not shapes.unknown_operators
     assert not real.unknown_operators
     assert differences(shapes, real, without=without) == {}, differences(shapes, real, without=without)
-    if gradients and not backward:  # what a backward pass would need stays alive
+    if gradients and not backward:  # tensors for a backward pass stay alive
         without = (*without, "peak_memory")
     assert differences(slow, real, without=without) == {}, differences(slow, real, without=without)
     return shapes
 
 
 def _slowly(model, args, kwargs, *, backward):
-    """Without shortcuts, and whether it took gradients, which then are on wherever they may be."""
+    """Measure without shortcuts, first without gradients; return whether gradients were needed too."""
     if isinstance(model, torch.nn.Module) and not backward:
         with suppress(Exception), torch.no_grad():
             return on_shapes(model, args, kwargs, reuse_answers=False), False
@@ -62,7 +62,7 @@ def _slowly(model, args, kwargs, *, backward):
 
 
 def differences(one, other, *, without=()):
-    """(path, metric) → the two values, where two measurements differ: in modules, their types, calls and metrics."""
+    """Return (path, metric) → the two values where measurements differ, in types, calls and metrics of modules."""
     left, right = _values_of(one, without), _values_of(other, without)
     return {key: (left.get(key), right.get(key)) for key in {**left, **right} if left.get(key) != right.get(key)}
 
@@ -78,7 +78,7 @@ def _values_of(counted, without):
 
 
 def metadata(output):
-    """Shapes, strides and dtypes; strides of dimensions of size 1 mean nothing, nor do those of empty tensors."""
+    """Return shapes, strides and dtypes. Strides mean nothing in dimensions of size 1 and in empty tensors."""
     if isinstance(output, torch.Tensor):
         strides = [stride for size, stride in zip(output.shape, output.stride(), strict=True) if size != 1]
         return output.shape, strides if output.numel() else None, output.dtype

@@ -106,7 +106,7 @@ def _root(report: Report, given: str | None) -> Path:
 def _from_here(folder: Path) -> Path:
     try:
         return Path(os.path.relpath(folder))
-    except ValueError:  # on another drive
+    except ValueError:  # the two paths are on different drives
         return folder
 
 

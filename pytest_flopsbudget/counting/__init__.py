@@ -1,1 +1,1 @@
-"""Counting: runs a model once and says what it costs. Needs torch, never pytest."""
+"""Counting: run a model once and find what it costs. Needs torch, never pytest."""

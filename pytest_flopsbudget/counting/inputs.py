@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pytest_flopsbudget.counting.cloning.cloner import is_exported_program, unwrap_compiled
+from pytest_flopsbudget.counting.cloning.wrapped import is_exported_program, unwrap_compiled
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def find_inputs(model: Callable[..., Any], args: Any, kwargs: Mapping[str, Any] 
     """Return the arguments of the caller; without any, the example that the model carries; without that, no inputs.
 
     Args:
-        model: what is measured.
+        model: a module, a method of one, or a function that calls modules.
         args: the positional arguments. A list or a tuple means several. Any other value is the only argument, and
             so is a subclass of tuple, such as a packed sequence.
         kwargs: the keyword arguments.
@@ -85,7 +85,7 @@ def required_arguments(model: Callable[..., Any]) -> list[str]:
     target = model.forward if isinstance(model, torch.nn.Module) else model
     try:
         parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):  # implemented in C++
+    except (TypeError, ValueError):  # functions implemented in C++ may have no signature
         return []
     optional = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     return [item.name for item in parameters if item.default is item.empty and item.kind not in optional]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from pytest_flopsbudget.counting.cloning.cloner import unwrap_program
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_program
 from pytest_flopsbudget.counting.inputs import find_inputs
 from pytest_flopsbudget.counting.isolation.threads import serves_a_measurement
 from pytest_flopsbudget.counting.run import Run

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import gc
 import traceback
+import weakref
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
-from pytest_flopsbudget.counting.cloning.cloner import Cloner, clone_sharing_data, clone_to_meta, unwrap_compiled
+from pytest_flopsbudget.counting.cloning.cloner import Cloner
 from pytest_flopsbudget.counting.cloning.lightning import disable_logging
 from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers, note_idle_steps, record_step_counts
+from pytest_flopsbudget.counting.cloning.tensors import clone_sharing_data, clone_to_meta
 from pytest_flopsbudget.counting.cloning.torchscript import ReadsMemoryError
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.data_parallel import reshard
 from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_shards_only, wait_for
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.higher_order.control_flow import higher_order_decomposed
+from pytest_flopsbudget.counting.isolation.caches import OutsideCaches
 from pytest_flopsbudget.counting.isolation.global_state import gc_paused, isolated
+from pytest_flopsbudget.counting.isolation.referrers import new_objects_known, remove_references
 from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
 from pytest_flopsbudget.counting.meta.devices import Devices
@@ -41,7 +48,7 @@ from pytest_flopsbudget.counting.tracing.other_threads import other_threads_trac
 from pytest_flopsbudget.counting.tracing.past_dispatcher import answered_past_dispatcher
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.real import RealTracer
-from pytest_flopsbudget.counting.tracing.resident import record_resident_tensors
+from pytest_flopsbudget.counting.tracing.resident import record_existing_gradients, record_resident_tensors
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
 from pytest_flopsbudget.counting.tracing.value_reads import TEXT
@@ -106,7 +113,9 @@ class _Trial:
             own_hooks=attempt.own_hooks,
             gradients=existing_gradients,
         )
-        self.shapes_tracer: ShapesTracer | None = None
+        self.tracer: Tracer | None = None
+        #: Clones of which one is alive if anything outside of the run refers to the clone of the model or of an input.
+        self.clones: list[weakref.ref[Any]] = []
         self._had_compiler = compiler_is_loaded()
 
     def needs_repetition(self) -> LeftAttempt | None:
@@ -142,6 +151,8 @@ class Run:
         self.tracer: Tracer
         #: The attempts whose results are not used, in order.
         self.left: list[LeftAttempt] = []
+        #: The caches outside of the model, as they were before the first attempt.
+        self._outside: OutsideCaches | None = None
 
     def complexity(self, ways: Sequence[Way] = WAYS) -> Complexity:
         """Return the complexity from the first attempt that succeeds.
@@ -159,25 +170,38 @@ class Run:
             own_hooks=ways[0] == "data" or not self._reuse_answers,
         )
         with ExitStack() as stack:
-            stack.enter_context(gc_paused())
+            new_objects = stack.enter_context(new_objects_known())
+            paused = stack.enter_context(ExitStack())
+            paused.enter_context(gc_paused())
             while True:
                 if attempt.way == "data":
-                    stack.close()  # computing for real may leave much garbage
-                outcome = self._try(attempt, ways)
+                    paused.close()  # a run on data may leave much garbage
+                trial = _Trial(attempt, existing_gradients=self._uses_existing_gradients())
+                try:
+                    outcome = self._try(trial, ways)
+                except Exception:
+                    self._restore_caches(trial, new_objects=new_objects)
+                    raise
+                kept = self._restore_caches(trial, new_objects=new_objects)
+                if kept:
+                    raise UsageError(
+                        f"{self._name}: its run left a tensor of the measurement in {kept[0]}, and the value from "
+                        "before is not known; it is deleted; keep such a tensor in a buffer of the model, in a dict or "
+                        "in functools.lru_cache"
+                    )
                 if not isinstance(outcome, Attempt):
                     return outcome
                 attempt = outcome
 
-    def _try(self, attempt: Attempt, ways: Sequence[Way]) -> Complexity | Attempt:
+    def _try(self, trial: _Trial, ways: Sequence[Way]) -> Complexity | Attempt:
         """Return the complexity, or the attempt to make next. What the attempt made is freed before the next one."""
-        trial = _Trial(attempt, existing_gradients=self._uses_existing_gradients())
         try:
-            complexity = self._run_on_data(trial) if attempt.way == "data" else self._run_on_meta(trial)
+            complexity = self._run_on_data(trial) if trial.attempt.way == "data" else self._run_on_meta(trial)
         except Exception as error:
             left = trial.needs_repetition() or self._leave(trial, error, ways)
             self.left.append(left)
             if left.following is None:
-                if attempt.way == "data" and is_about_absent_device(error):
+                if trial.attempt.way == "data" and is_about_absent_device(error):
                     raise self._needs_device(left) from error
                 if left.asked_for_data is not None and "data" in ways:
                     raise self._needs_data(left) from error
@@ -189,6 +213,35 @@ class Run:
         self.left.append(repeated)
         return repeated.following
 
+    def _restore_caches(self, trial: _Trial, *, new_objects: bool) -> list[str]:
+        """Put caches outside of the model back as they were before the attempt, and drop the clones.
+
+        Args:
+            trial: the attempt, which is over.
+            new_objects: whether the garbage collector knows the objects that the run made.
+
+        Returns:
+            The places, in words, that kept a tensor of the run, and whose values from before are not known.
+        """
+        tracer, clones, on_meta = trial.tracer, trial.clones, trial.attempt.way != "data"
+        del trial.cloner
+        if tracer is None or self._outside is None:
+            return []
+        tracer.release()
+        memory = tracer.memory
+
+        def is_from_run(tensor: torch.Tensor) -> bool:
+            return (on_meta and tensor.is_meta) or memory.has_allocated(tensor)
+
+        def is_alive() -> bool:
+            return memory.has_living() or any(clone() is not None for clone in clones)
+
+        if new_objects and is_alive():
+            gc.collect()
+        if is_alive():
+            self._outside.restore(is_from_run)
+        return remove_references(is_from_run) if new_objects and is_alive() else []
+
     def _leave(self, trial: _Trial, error: Exception, ways: Sequence[Way]) -> LeftAttempt:
         """Return why a failed attempt is left, and which attempt follows."""
         attempt, why = trial.attempt, "".join(traceback.format_exception_only(error)).strip()
@@ -196,8 +249,8 @@ class Run:
         if isinstance(error, UsageError):
             return LeftAttempt(attempt, None, why)
         if attempt.way != "data":
-            if trial.shapes_tracer is not None:
-                asked_for_data = trial.shapes_tracer.asked_for_data
+            if isinstance(trial.tracer, ShapesTracer):
+                asked_for_data = trial.tracer.asked_for_data
             if isinstance(error, ReadsMemoryError):
                 asked_for_data = (error.instruction, "")
                 with suppress(NoMetaCloneError):
@@ -247,7 +300,7 @@ class Run:
         return self._backward or (not self._reuse_answers and torch.is_grad_enabled())
 
     def _uses_existing_gradients(self) -> bool:
-        """Return whether gradients from before the run belong to what is measured.
+        """Return whether the run uses gradients that existed before it.
 
         A training step may accumulate into them. A module alone does not, and a backward pass that `measure` adds has
         to count the same, no matter what was run before.
@@ -262,9 +315,10 @@ class Run:
     def _run_on_meta(self, trial: _Trial) -> Complexity:
         attempt, cloner = trial.attempt, trial.cloner
         with isolated(), flex_attention.countable(on_meta=True):
-            model, args, kwargs = self._clone_inputs(cloner)
-            tracer = trial.shapes_tracer = ShapesTracer(_make_tracker(model), reuse_answers=self._reuse_answers)
+            model, args, kwargs = self._clone_inputs(trial)
+            tracer = trial.tracer = ShapesTracer(_make_tracker(model), reuse_answers=self._reuse_answers)
             tracer.devices = Devices.of_clones(cloner.originals, cloner.clone_of)
+            record_existing_gradients(tracer.memory, cloner, share_memory=False)
             _record_batch_sizes(tracer.known_values, cloner)
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
@@ -298,8 +352,9 @@ class Run:
     def _run_on_data(self, trial: _Trial) -> Complexity:
         attempt, cloner = trial.attempt, trial.cloner
         with isolated(), flex_attention.countable(on_meta=False):
-            model, args, kwargs = self._clone_inputs(cloner)
-            tracer = RealTracer(_make_tracker(model))
+            model, args, kwargs = self._clone_inputs(trial)
+            tracer = trial.tracer = RealTracer(_make_tracker(model))
+            record_existing_gradients(tracer.memory, cloner, share_memory=True)
             note_idle_steps(tracer, cloner)
             gradients = attempt.gradients or self._steps_optimizer(cloner)
             try:
@@ -314,10 +369,14 @@ class Run:
                 tracer.restore()
         return self._complexity(tracer, "real")
 
-    def _clone_inputs(self, cloner: Cloner) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
-        clones = cloner.clone(self._model), cloner.clone(self._args), cloner.clone(self._kwargs)
+    def _clone_inputs(self, trial: _Trial) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        cloner = trial.cloner
+        model, args, kwargs = cloner.clone(self._model), cloner.clone(self._args), cloner.clone(self._kwargs)
         disable_logging(cloner.modules)
-        return clones
+        trial.clones = [weakref.ref(clone) for clone in (*cloner.modules[:1], *iterate_tensors((args, kwargs)))]
+        if self._outside is None:
+            self._outside = _caches_outside(self._model, cloner)
+        return model, args, kwargs
 
     def _traced(
         self,
@@ -399,7 +458,7 @@ def _find_module(model: Callable[..., Any]) -> torch.nn.Module | None:
 
 
 def _record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
-    """Make known which blocks FlexAttention's masks skip: a setting of the model, though tensors hold it."""
+    """Register which blocks FlexAttention's masks skip: it is a setting of the model, although tensors hold it."""
     for original, clone in cloner.objects:
         for count, its_clone in zip(
             flex_attention.block_counts(original), flex_attention.block_counts(clone), strict=True
@@ -409,7 +468,7 @@ def _record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
 
 
 def _record_batch_sizes(known_values: KnownValues, cloner: Cloner) -> None:
-    """Make known the batch sizes of packed sequences: recurrent layers read them as numbers."""
+    """Register the batch sizes of packed sequences as known values: recurrent layers read them as numbers."""
     for packed in cloner.packed_sequences:
         known_values.track_on_cpu(packed.batch_sizes)
 
@@ -448,6 +507,17 @@ def find_tensor_without_data(cloner: Cloner) -> str | None:
     if empty is None:
         return None
     return f"{names.get(id(empty), 'an input')} ({'a fake tensor' if is_fake(empty) else 'on the meta device'})"
+
+
+def _caches_outside(model: Any, cloner: Cloner) -> OutsideCaches:
+    """Return the caches that the code of the model may use, as they are now."""
+    functions = [original for original, _ in cloner.clones() if type(original) is FunctionType]
+    while isinstance(model, (partial, MethodType)):
+        model = model.func if isinstance(model, partial) else model.__func__
+    if type(model) is FunctionType:
+        functions.append(model)
+    kinds = {*map(type, cloner.modules), *(type(original) for original, _ in cloner.objects)}
+    return OutsideCaches(kinds, functions, cloner.cloned_ids())
 
 
 def _original_tensors(cloner: Cloner) -> Iterator[torch.Tensor]:

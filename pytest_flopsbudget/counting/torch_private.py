@@ -1,13 +1,13 @@
-"""Every private name of PyTorch that this package uses, once, with the feature that needs it.
+"""Every private name of PyTorch that this package uses, each once, with the feature that needs it.
 
-A private name may be renamed in any version of PyTorch. So each one is looked up here, and nowhere else, and the rest
-of the package imports what it needs from this file. No version numbers are compared: a name is there or it is not.
-Importing this file succeeds either way. In place of a missing name is a function that raises a `UsageError` when the
-feature is used, unless the entry below says what happens instead.
+A private name may be renamed in any version of PyTorch. So each name is looked up in this file only, and the rest of
+the package imports it from here. No version numbers are compared: the file checks whether the name exists.
+Importing this file always succeeds. A missing name is replaced by a function that raises a `UsageError` when the
+feature is used, unless the entry below describes another reaction.
 
-All names are in PyTorch 2.6, the oldest version that is supported, and in 2.13, but for those whose entry says
-otherwise. The names of PyTorch's operators (``aten._softmax``) are strings in other files: the dispatcher hands them
-over, and an operator that does not exist is never met.
+Unless an entry says otherwise, the name exists in PyTorch 2.6, the oldest supported version, and in 2.13. Names of
+PyTorch's operators (``aten._softmax``) are strings in other files: the dispatcher passes them to this package, so that
+a name which does not exist is never used.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import pkgutil
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
+    from contextlib import AbstractContextManager
     from types import CodeType
     from typing import TypeAlias
 
@@ -32,20 +34,20 @@ if TYPE_CHECKING:
 
 
 class PrivateName(NamedTuple):
-    """One private name, and what depends on it."""
+    """The feature that needs one private name, and the reaction if the name is missing."""
 
-    #: The feature that needs it, in words that can begin a message.
+    #: The feature that needs the name, in words that can begin a message.
     feature: str
-    #: What happens in a version of PyTorch that does not have it.
+    #: The reaction in a version of PyTorch that does not have the name.
     without: str
 
 
 _REFUSED = "the feature raises UsageError when it is used"
 _ABSENT: Any = object()
 
-#: "module:name" → what depends on it, for names that are looked up in modules.
+#: "module:name" → what needs it, for names that are looked up in modules.
 NAMES: dict[str, PrivateName] = {}
-#: "Class.attribute" → what depends on it, for attributes and methods of instances.
+#: "Class.attribute" → what needs it, for attributes and methods of instances.
 ATTRIBUTES: dict[str, PrivateName] = {}
 
 
@@ -72,14 +74,14 @@ def _refusing(feature: str, name: str) -> Callable[..., Any]:
 
 
 def _function(name: str, feature: str) -> Any:
-    """Return the function of this name; without it, one that raises."""
+    """Return the function of this name; if it does not exist, a function that raises a `UsageError`."""
     NAMES[name] = PrivateName(feature, _REFUSED)
     found = _look_up(name)
     return _refusing(feature, name) if found is _ABSENT else found
 
 
 def _class(name: str, feature: str) -> Any:
-    """Return the class of this name; without it, one that has no instances."""
+    """Return the class of this name; if it does not exist, a class that has no instances."""
     NAMES[name] = PrivateName(feature, _REFUSED)
     found = _look_up(name)
     if found is _ABSENT:
@@ -88,14 +90,14 @@ def _class(name: str, feature: str) -> Any:
 
 
 def _optional(name: str, feature: str, without: str, default: Any = None) -> Any:
-    """Return the value of this name; without it, ``default``."""
+    """Return the value of this name; if it does not exist, ``default``."""
     NAMES[name] = PrivateName(feature, without)
     found = _look_up(name)
     return default if found is _ABSENT else found
 
 
 def _imported_later(name: str, feature: str) -> Callable[[], Any]:
-    """Return a function that imports the module and returns the value: such modules are slow, and seldom needed."""
+    """Return a function that imports the module and returns the value: the import is slow and rarely needed."""
     NAMES[name] = PrivateName(feature, _REFUSED)
 
     @functools.cache
@@ -151,7 +153,7 @@ else:
 
 
 class DispatchMode(TorchDispatchMode):
-    """Base of the modes through which this package sees operators run."""
+    """Base class of the dispatch modes through which this package sees operators run."""
 
     supports_higher_order_operators = True
 
@@ -160,9 +162,10 @@ class DispatchMode(TorchDispatchMode):
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
-        # Otherwise PyTorch wraps `__torch_dispatch__` so that its compiler leaves it alone, and imports the whole
-        # compiler for it on the first operator. That takes a second or more, and compiling is off meanwhile anyway.
-        # In versions that do not ask (2.6), nothing is wrapped.
+        # Without this, PyTorch wraps `__torch_dispatch__` to exclude it from compilation, and imports the whole
+        # compiler for that on the first operator. The import takes more than a second, and compiling is disabled
+        # meanwhile anyway.
+        # Versions that do not read this attribute (2.6) wrap nothing.
         return False
 
 
@@ -217,7 +220,7 @@ def tracking_views() -> Any:
 
 
 def python_body(operator: HigherOrderOperator) -> Callable[..., Any] | None:
-    """Return the Python function that an operator on functions runs; None where it has none."""
+    """Return the Python function that a higher-order operator runs; None if it has none."""
     if _COMPOSITE_EXPLICIT is _ABSENT:
         raise missing("Counting operators that take functions", "torch._C.DispatchKey.CompositeExplicitAutograd")
     body: Callable[..., Any] | None = operator.py_kernels.get(_COMPOSITE_EXPLICIT)
@@ -225,7 +228,7 @@ def python_body(operator: HigherOrderOperator) -> Callable[..., Any] | None:
 
 
 def unregister(library: Any) -> None:
-    """Take back the kernels of a `torch.library.Library` now."""
+    """Remove the kernels of a `torch.library.Library` immediately."""
     destroy = getattr(library, "_destroy", None)
     if destroy is not None:
         destroy()
@@ -273,7 +276,7 @@ _backward_code: CodeType | None = _optional(
 
 
 def backward_code() -> CodeType:
-    """Return the code of the Python function by which PyTorch enters a backward pass."""
+    """Return the code object of the Python function through which PyTorch starts a backward pass."""
     if _backward_code is None:
         raise missing("Telling recomputed work from the backward pass", "torch.autograd.graph._engine_run_backward")
     return _backward_code
@@ -281,9 +284,16 @@ def backward_code() -> CodeType:
 
 # Tensors.
 
-#: Makes a tensor of a subclass over the same data.
+#: Creates a tensor of a subclass over the same data.
 make_subclass: Callable[[type[torch.Tensor], torch.Tensor, bool], torch.Tensor] = _function(
     "torch:Tensor._make_subclass", "Cloning parameters"
+)
+#: Within it, no `__torch_function__` of a subclass is called. Without the name, cloning such a tensor calls it.
+without_subclass_functions: Callable[[], AbstractContextManager[None]] = _optional(
+    "torch._C:DisableTorchFunctionSubclass",
+    "Cloning tensors of subclasses",
+    "the `__torch_function__` of a class is asked for the metadata of its tensors when they are cloned",
+    nullcontext,
 )
 is_view: Callable[[torch.Tensor], bool] = _function("torch:Tensor._is_view", "Following autocast on shapes")
 indices_of: Callable[[torch.Tensor], torch.Tensor] = _function("torch:Tensor._indices", "Counting sparse tensors")
@@ -295,7 +305,7 @@ suggest_memory_format: Callable[[torch.Tensor], torch.memory_format] = _function
     "torch._prims_common:suggest_memory_format", "Working out strides on shapes"
 )
 
-# Modules and functions of PyTorch's.
+# Modules and functions of PyTorch.
 
 convolution_class: Any = _optional(
     "torch.nn.modules.conv:_ConvNd",
@@ -303,7 +313,7 @@ convolution_class: Any = _optional(
     "the public classes of convolutions are recognized one by one",
     tuple(getattr(torch.nn, f"Conv{variant}{dims}d") for variant in ("", "Transpose") for dims in (1, 2, 3)),
 )
-#: The namespace in which `torch.nn.LSTM` and the like find their functions.
+#: The namespace in which `torch.nn.LSTM` and similar modules look up their functions.
 recurrent_functions: Any = _optional(
     "torch:_VF", "Counting recurrent layers on shapes", "recurrent layers raise UsageError when they are called"
 )
@@ -341,38 +351,38 @@ def script_methods(module: torch.jit.ScriptModule) -> list[Any]:
 
 
 def is_tensor_type(kind: Any) -> bool:
-    """Return whether a type in a schema or in a graph is a tensor's."""
+    """Return whether a type in a schema or in a graph is the type of a tensor."""
     return bool(kind.kind() == "TensorType" if _TENSOR_TYPE is None else kind.isSubtypeOf(_TENSOR_TYPE))
 
 
 # `torch.compile`.
 
-#: The module of the compiler. It is loaded on the first use only; without the name, it is never taken to be loaded.
+#: The module of the compiler, imported on first use only. If it is missing, the compiler counts as not loaded.
 COMPILER = "torch._dynamo"
-#: Modules of the errors that compiling raises; without them, such errors are reported as the model's.
+#: Modules of the errors that compiling raises. If they are missing, such errors are reported as the model's.
 COMPILER_ERRORS = frozenset(("torch._dynamo.exc", "torch._inductor.exc"))
-#: The attribute of a compiled function that holds the original; without it, a compiled function runs as it is.
+#: The attribute of a compiled function that holds the original. If it is missing, a compiled function runs as it is.
 COMPILED_FROM = "_torchdynamo_orig_callable"
 
 original_module = _attribute("OptimizedModule", "_orig_mod", "Measuring modules compiled by torch.compile")
 
 
 def compiler_is_loaded() -> bool:
-    """Return whether `torch.compile` was used in this process: only a loaded compiler can be held off."""
+    """Return whether `torch.compile` was used in this process: only a loaded compiler can be disabled."""
     return COMPILER in sys.modules
 
 
-# Operators that take functions.
+# Higher-order operators, which take functions.
 
-#: Operators on functions by their names, those whose modules are loaded.
+#: Name → higher-order operator, for those whose modules are loaded.
 higher_order_operators: Mapping[str, HigherOrderOperator] | None = _optional(
     "torch._ops:_higher_order_ops", "Counting branches and loops", "branches and loops raise UsageError when they run"
 )
 safe_softmax: Callable[..., torch.Tensor] = _function("torch:_safe_softmax", "Counting flex_attention")
 softmax_backward: Callable[..., torch.Tensor] = _function("torch:_softmax_backward_data", "Counting flex_attention")
-#: The module of the operator, where `flex_attention` traces its functions. Without it, nothing is done about that.
+#: The module in which `flex_attention` traces its functions. If it is missing, that tracing is counted.
 FLEX_OPERATORS = "torch._higher_order_ops.flex_attention"
-#: The check in the public module that refuses meta tensors. Without it, nothing is refused.
+#: The check in the public module that refuses meta tensors. If it is missing, PyTorch refuses none.
 FLEX_DEVICE_CHECK = "_validate_device"
 flex_vmap = _imported_later("torch.nn.attention.flex_attention:_vmap_for_bhqkv", "Counting flex_attention")
 flex_indexing = _imported_later(
@@ -388,15 +398,15 @@ fake_store = _imported_later("torch.testing._internal.distributed.fake_pg:FakeSt
 fake_work = _imported_later("torch._C._distributed_c10d:FakeWork", "Counting collectives that write in place")
 unbox_process_group = _imported_later("torch._C._distributed_c10d:ProcessGroup.unbox", "Counting collectives")
 resolve_process_group = _imported_later("torch._C._distributed_c10d:_resolve_process_group", "Counting collectives")
-#: The module of collectives that return before they are done. Without it, nothing is waited for.
+#: The module of asynchronous collectives. If it is missing, this package waits for none of them.
 ASYNC_COLLECTIVES = "torch.distributed._functional_collectives"
 local_tensor = _attribute("DTensor", "_local_tensor", "Measuring DTensors")
 dtensor_spec = _attribute("DTensor", "_spec", "Measuring DTensors")
 dtensor_dispatcher = _attribute("DTensor", "_op_dispatcher", "Measuring DTensors")
 shard_dim_alltoall = _imported_later("torch:ops._dtensor.shard_dim_alltoall", "Measuring DTensors")
-#: Methods by which DTensors ask about whole tensors; those that a version does not have are not called there.
+#: Methods with which DTensors query whole tensors. A method that a version does not have is not called there either.
 DTENSOR_PROPAGATION = ("propagate_op_sharding", "propagate_op_sharding_non_cached", "_propagate_tensor_meta")
-#: What empties the caches of DTensors. No version has all: 2.6 has the last alone. Without one, its cache stays.
+#: Functions that empty the caches of DTensors. No version has all: 2.6 has only the last. Other caches are kept.
 _DTENSOR_CACHES = (
     "torch.distributed.tensor.debug:_clear_sharding_prop_cache",
     "torch.distributed.tensor._redistribute:clear_redistribute_planner_cache",
@@ -405,7 +415,7 @@ _DTENSOR_CACHES = (
 
 
 def clear_dtensor_caches() -> None:
-    """Empty the caches in which DTensors keep what holds for the current rank."""
+    """Empty the caches in which DTensors store values that depend on the current rank."""
     for name in _DTENSOR_CACHES:
         clear = _look_up(name)
         if clear is not _ABSENT:
@@ -424,9 +434,9 @@ ATTRIBUTES.update((f"DistributedDataParallel.{name}", PrivateName(_DDP, _REFUSED
 
 
 def reduce_in_python(module: Any, before_forward: Callable[..., Any]) -> None:
-    """Let a `DistributedDataParallel` sum gradients by hooks in Python, and run ``before_forward`` before its model.
+    """Let a `DistributedDataParallel` reduce gradients by hooks in Python, and run ``before_forward`` first.
 
-    Its attributes are set past `torch.nn.Module.__setattr__`, which would refuse some of them.
+    Its attributes are set without `torch.nn.Module.__setattr__`, which would refuse some of them.
     """
     for name in _DDP_STATE:
         if not hasattr(module, name):
@@ -441,7 +451,7 @@ set_module_state = _imported_later("torch.distributed._composable_state:_insert_
 module_states: Callable[[], MutableMapping[Any, Any]] = _imported_later(
     "torch.distributed._composable_state:_module_state_mapping", _FSDP
 )
-#: The method that refuses meta tensors. Without it, nothing is refused.
+#: The method that refuses meta tensors. If it is missing, PyTorch refuses none.
 FSDP_META_CHECK = "_validate_no_meta_params"
 fsdp_modules = _attribute("FSDPState", "_modules", _FSDP)
 fsdp_flat_data = _attribute("FSDPParam", "_sharded_param_data", _FSDP)
@@ -456,8 +466,8 @@ def fsdp_groups(state: Any) -> list[Any]:
 
 ATTRIBUTES["FSDPState._fsdp_param_groups"] = PrivateName(_FSDP, "_fsdp_param_group is asked instead")
 
-# Attributes that other files read directly: a call of a function each time would slow every measurement down. They are
-# looked for once, here, and asked for before a measurement begins.
+# Attributes that other files read directly: calling a function for each access would slow down every measurement.
+# Their existence is checked once, here, before a measurement begins.
 
 _MODULE = torch.nn.Module()
 _DIRECT: Mapping[str, tuple[Any, str]] = {
@@ -478,10 +488,10 @@ ATTRIBUTES.update((name, PrivateName(feature, "nothing is measured")) for name, 
 
 
 def require_attributes() -> None:
-    """Refuse to measure with a PyTorch that lacks an attribute without which nothing can be counted.
+    """Refuse to measure if this PyTorch lacks an attribute without which nothing can be counted.
 
     Raises:
-        UsageError: one of the attributes that are read directly does not exist.
+        UsageError: an attribute that other files read directly does not exist.
     """
     if _MISSING:
         raise missing(*_MISSING[0])

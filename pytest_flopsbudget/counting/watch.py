@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
-from pytest_flopsbudget.counting.cloning.cloner import unwrap_compiled
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.dtensor import propagation_hidden
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import compiler_is_loaded, disable_current_modes
+from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.resident import record_module_tensors
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
@@ -68,6 +69,7 @@ class Watch:
             if not compiler_is_loaded():
                 # Only a loaded compiler can be switched off.
                 stack.enter_context(patched([(torch, "compile", self._compile_of(torch.compile))]))
+            stack.enter_context(other_threads_tracked(tracker, measuring=False))
             stack.enter_context(following_steps(tracer.steps))
             stack.enter_context(tracer.memory.following_resizes())
             stack.enter_context(propagation_hidden())
@@ -170,6 +172,7 @@ def _sum_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     modules = [node.module for node in tracker.nodes.values() if node.module is not None]
     record_module_tensors(tracer.memory, modules)
     tracer.memory.close()
+    tracker.uncounted_modules = {tracker.settled(path) for path in tracker.uncounted_modules}
     for tally in tracer.unknown_calls.values():
         tally.paths = {tracker.settled(path) for path in tally.paths}
     return build_complexity(
@@ -191,7 +194,7 @@ def _hides_kernels(module: torch.jit.ScriptModule) -> bool:
 def _count_separately(
     tracer: WatchTracer, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, reuse_answers: bool
 ) -> None:
-    """Count the original of a compiled model on shapes, because its compiled kernels cannot be seen into."""
+    """Count the original of a compiled model on shapes, because no tracer sees operators in compiled kernels."""
     from pytest_flopsbudget.counting.inputs import Inputs  # noqa: PLC0415 -- few models are compiled
     from pytest_flopsbudget.counting.measure import trace_inputs  # noqa: PLC0415
 
@@ -211,7 +214,7 @@ def _run_compiled(
     kwargs: dict[str, Any],
 ) -> Any:
     """Run a compiled model unchanged. Its backward pass is compiled too, and is noted as unknown when it runs."""
-    if before is not _CALL:  # an outer watch, which does this itself
+    if before is not _CALL:  # an outer watch has replaced the method, and does this
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")

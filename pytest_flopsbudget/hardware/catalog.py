@@ -74,16 +74,16 @@ def _per_cycle(cores: int, megahertz: int, work: Mapping[str, int]) -> Mapping[s
 # Two pipes of 128 bits, each with a fused multiply-add a cycle: 8 FLOPs in FP32, 16 in FP16; or a dot product of 16
 # bytes, 32 operations.
 _PI_5 = _per_cycle(4, 2_400, {"float64": 8, "float32": 16, "float16": 32, "int8": 64})
-# Two pipes of 64 bits: together a fused multiply-add of 128 bits a cycle; no arithmetic in FP16; of bytes, one pipe has
-# 8 multiply-accumulates.
+# Two pipes of 64 bits: together one fused multiply-add of 128 bits a cycle. There is no arithmetic in FP16. For bytes,
+# one pipe does 8 multiply-accumulates a cycle.
 _PI_4 = _per_cycle(4, 1_800, {"float64": 4, "float32": 8, "int8": 16})
-# Two fused multiply-adds of 256 bits a cycle; of bytes, two multiply-adds of 32 pairs.
+# Two fused multiply-adds of 256 bits a cycle; for bytes, two multiply-adds of 32 pairs.
 _EPYC = _per_cycle(64, 3_500, {"float64": 16, "float32": 32, "int8": 128})
-# Two fused multiply-adds of 512 bits a cycle; of bytes, two dot products of 64 pairs (VNNI).
+# Two fused multiply-adds of 512 bits a cycle; for bytes, two dot products of 64 pairs (VNNI).
 _XEON = _per_cycle(40, 3_400, {"float64": 32, "float32": 64, "int8": 256})
-# 1024 ALUs in 8 cores, in FP16 as in FP32.
+# 1024 ALUs in 8 cores; FP16 is as fast as FP32.
 _M1 = _per_cycle(1_024, 1_278, {"float32": 2, "float16": 2})
-# Tensor cores of Ampere: 256 FLOPs a cycle in TF32, 512 in halves, 1024 operations on bytes; 32 ALUs beside each.
+# Tensor cores of Ampere: 256 FLOPs a cycle in TF32, 512 in halves, 1024 operations on bytes; 32 ALUs per tensor core.
 _ORIN_VECTOR = {"float32": 2 * 32, "bfloat16": 2 * 2 * 32, "float16": 2 * 2 * 32}
 _ORIN = {"float32": 2 * 32, "tfloat32": 256, "bfloat16": 512, "float16": 512, "int8": 1_024}
 _ORIN_SOURCES = (

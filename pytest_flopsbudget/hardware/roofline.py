@@ -23,7 +23,7 @@ class Times(NamedTuple):
     compute: int
     #: Time of operators whose bytes take longer to move than their arithmetic.
     memory: int
-    #: Time that operators take in addition to their work.
+    #: Launch time, which operators take in addition to their work.
     launch: int
 
 

@@ -47,7 +47,7 @@ class Controller:
         self._commands: list[str] = []
         self._run_record: RunRecord | None = None
         self._problems: list[str] = []
-        #: Tests of which a part, such as a subtest, failed in a report of its own, before or after the test's report.
+        #: Tests with a part, such as a subtest, that failed in a separate report, before or after the test's report.
         self._failed_in_part: set[str] = set()
         #: Whether the run ended normally. The exit code does not show it, since pytest.exit() may set any.
         self._ran_through = False

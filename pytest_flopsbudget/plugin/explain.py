@@ -56,7 +56,7 @@ class ExplainPlugin:
         self._config = config
         self._collection_recorder = collection_recorder
         self._asked: str = config.getoption(FLAG)
-        #: Why the test cannot be explained; the hook that ends the run reports these.
+        #: Why the test cannot be explained; the hook that ends the run reports these messages.
         self.mistakes: list[str] = []
         self._last: pytest.TestReport | None = None
         file, separator, test = self._asked.partition("::")
@@ -77,7 +77,7 @@ class ExplainPlugin:
         ):
             try:
                 config.args = [os.path.relpath(path, here)]
-            except ValueError:  # on another drive
+            except ValueError:  # the two paths are on different drives
                 config.args = [str(path)]
 
     @pytest.hookimpl(tryfirst=True)
@@ -106,7 +106,7 @@ class ExplainPlugin:
         return [(entry, name) for entry in entries if entry.nodeid == nodeid]
 
     def problem(self, entries: Sequence[Entry], session: pytest.Session) -> str:
-        """Return why there is nothing to explain; "" where there is, or where pytest reports why the run ended."""
+        """Return why there is nothing to explain; "" if there is something, or if pytest reports the reason."""
         if self.mistakes or session.config.option.collectonly or session.exitstatus in _ENDED_EARLY:
             return ""
         for entry, name in self.pages(entries):

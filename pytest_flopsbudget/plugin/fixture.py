@@ -59,7 +59,7 @@ class FlopsBudget:
 
         Args:
             model: a module, a method of one, or a function that calls some.
-            args: the positional arguments; a single tensor stands for a tuple of it. Where neither these nor keyword
+            args: the positional arguments; a single tensor means a tuple of it. Where neither these nor keyword
                 arguments are given, the example that the model carries is used and named in the measurement's notes:
                 ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
             kwargs: the keyword arguments.

@@ -54,7 +54,7 @@ _COLLECTION_RECORDER: pytest.StashKey[CollectionRecorder] = pytest.StashKey()
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _EXPLAIN_PLUGIN: pytest.StashKey[ExplainPlugin] = pytest.StashKey()
 _FIXTURE: pytest.StashKey[FlopsBudget] = pytest.StashKey()
-#: The measurements of a watched test. If the test measures by itself, those measurements are used instead.
+#: The measurements of a watched test. If the test calls the fixture, the fixture's measurements are used instead.
 _WATCHED: pytest.StashKey[FlopsBudget] = pytest.StashKey()
 #: What a test's report carries to the controlling process.
 _PAYLOAD: pytest.StashKey[dict[str, Any]] = pytest.StashKey()
@@ -64,7 +64,7 @@ _ATTEMPT_KEYS: tuple[pytest.StashKey[Any], ...] = (_FIXTURE, _WATCHED, _PAYLOAD,
 
 
 class _Update(argparse.Action):
-    """Store the word behind the "=" of the option's name.
+    """Store the word after the "=" in the option string.
 
     An option with an optional value would read the path that follows it on the command line as its value.
     """
@@ -304,8 +304,8 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         with _watching(item):
             result = yield
     except (Exception, pytest.fail.Exception):
-        # A test that fails by itself is judged too: the summary and the reports show its numbers. A mistake in its
-        # marker or its baseline is reported once the test no longer fails by itself.
+        # A test that fails for another reason is judged too: summary and reports show its numbers. A mistake in its
+        # marker or its baseline is reported when the test no longer fails for that reason.
         with suppress(UsageError):
             _judge(item)
         raise

@@ -17,17 +17,17 @@ def item_nodeid(item: pytest.Item) -> str:
 
 
 def is_outside_root(node: pytest.Item | pytest.Collector) -> bool:
-    """Return whether its file lies outside of pytest's root folder, where two files may have equal node ids."""
+    """Return whether the item's file is outside of pytest's root folder, where two files may have equal node ids."""
     return not node.path.is_relative_to(node.config.rootpath)
 
 
 def item_file(node: pytest.Item | pytest.Collector) -> str:
-    """Return the node id of its file. For a file outside of the root folder, pytest's own leaves folders out."""
+    """Return the node id of the item's file. For files outside of the root folder, pytest's node id lacks folders."""
     if not is_outside_root(node):
         return node.nodeid.partition("::")[0]
     try:
         return Path(os.path.relpath(node.path, node.config.rootpath)).as_posix()
-    except ValueError:  # on another drive
+    except ValueError:  # the two paths are on different drives
         return node.path.as_posix()
 
 
@@ -39,12 +39,12 @@ def as_typed(nodeid: str, config: pytest.Config) -> str:
     file, separator, test_id = nodeid.partition("::")
     try:
         return Path(os.path.relpath(config.rootpath / file, here)).as_posix() + separator + test_id
-    except ValueError:  # on another drive
+    except ValueError:  # the two paths are on different drives
         return nodeid
 
 
 def relative_path(path: Path, config: pytest.Config) -> str:
-    """Return the path as seen from pytest's root folder; the whole path where it lies elsewhere."""
+    """Return the path relative to pytest's root folder; the absolute path if the file is outside of it."""
     try:
         return str(path.relative_to(config.rootpath))
     except ValueError:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LatencyPolicy:
-    """Whether the models of a test are timed without a request in the test, and how."""
+    """Whether and how the models of a test are timed if the test itself does not request it."""
 
     #: Whether a limit or a tolerance asks for the latency.
     wanted: bool = False

@@ -66,9 +66,9 @@ def publish(
     """Write the reports of a run that ends.
 
     Args:
-        settings: the pyproject's.
+        settings: the settings in the pyproject.
         session: the run.
-        run_record: what was measured; None where nothing was.
+        run_record: the measurements of the run; None if nothing was measured.
         paths: the flag that asks for a report → its file.
     """
     on_github = settings.github == "auto" and bool(run_record)
@@ -183,5 +183,5 @@ def _top_of_repository(folder: Path) -> Path:
 def _relative_to(folder: Path, path: Path) -> str:
     try:
         return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # on another drive
+    except ValueError:  # the two paths are on different drives
         return path.as_posix()

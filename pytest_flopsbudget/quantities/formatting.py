@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 _SIGNIFICANT_DIGITS = 4
-#: Decimals of a larger percentage say nothing; and the numbers of a damaged file may exceed any float.
+#: More decimals of a larger percentage tell a reader nothing, and the numbers of a damaged file may exceed any float.
 _LARGEST_PERCENT = 10**15
 
 

@@ -46,7 +46,7 @@ class Metric:
     over: tuple[str, ...] = ()
     #: The value if a measurement does not store the metric; None if it is then unknown.
     absent: int | None = None
-    #: What the name in brackets is of; None if the metric has one value. Such metrics are measured on request only.
+    #: What the name in brackets names; None if the metric has one value. Named metrics are measured on request only.
     per: Per | None = None
     #: "less": a limit is a maximum. "more": a limit is a minimum.
     better: Better = "less"
@@ -103,7 +103,7 @@ _ROWS = (
     Metric("latency", "latency", "ns", "whole", "median time of a run as measured on a machine", per="machine"),
 )
 
-#: Key without brackets → row, in the order of tables.
+#: Key without brackets → row of this table, in the order in which reports show the metrics.
 METRICS: Mapping[str, Metric] = {metric.key: metric for metric in _ROWS}
 
 #: The keys without brackets that results and baselines store; the others are derived from them.
@@ -147,7 +147,7 @@ def is_key(key: str, among: Iterable[str] = METRICS) -> bool:
         return False
     name = name_in(key)
     if name is None:
-        # A measurement is made on one machine, so the key need not name it.
+        # A measurement is made on one machine, so the key need not name the machine.
         return key == base and METRICS[base].per != "device"
     return bool(name) and "]" not in name and METRICS[base].per is not None
 

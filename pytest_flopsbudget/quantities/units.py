@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-#: Powers of 1000, from none on.
+#: Prefixes for the powers of 1000, beginning with no prefix.
 DECIMAL_PREFIXES = ("", "k", "M", "G", "T", "P", "E")
-#: Powers of 1024, from none on.
+#: Prefixes for the powers of 1024, beginning with no prefix.
 BINARY_PREFIXES = ("", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei")
 
 #: Prefix → its factor; "K" is read like "k".

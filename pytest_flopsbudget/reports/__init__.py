@@ -1,1 +1,1 @@
-"""Verdicts, put so that a person or a machine can read them. Needs neither torch nor tracing."""
+"""Turn verdicts into texts for people and for programs. Needs neither torch nor tracing."""

@@ -28,18 +28,18 @@ if TYPE_CHECKING:
 _BATCH_NORMS = frozenset({"BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "SyncBatchNorm"})
 _LAYER = re.compile(r"(\d+)->(\d+)")
 _GROUPS = re.compile(r"groups (\d+)")
-#: A dtype of 4 bytes: where all parameters have so many, and nothing is converted, all is computed in float32.
+#: Bytes of a float32. If all parameters have this size and nothing is converted, the model computes in float32.
 _FLOAT32_BYTES = 4
-#: An output layer of a vocabulary is wider than any layer between others: those have at most four times their inputs.
+#: The output layer over a vocabulary is wide. Layers inside a model have at most four times as many outputs as inputs.
 _WIDENING, _VOCABULARY = 4, 10_000
 #: Two rates count as equal unless one is at least 1.25 times the other: data sheets round.
 _FASTER = Fraction(5, 4)
 #: The tolerance of a rate that is computed from times, which are rounded down for each operator.
 _ROUNDING = Fraction(1, 100)
 _HALVES = ("bfloat16", "float16")
-#: Products of what was computed, batch by batch.
+#: Matrix products of two computed tensors (not of weights), batch by batch.
 _BATCHED = ("bmm", "baddbmm")
-#: Names of operators that are libraries' have one of these in them.
+#: Words in the names of operators that libraries implement.
 _LIBRARIES = ("fft", "linalg", "cholesky", "lu_", "sort", "topk", "scan")
 #: The common name of a dtype for which PyTorch has no name.
 NAMES = {"tfloat32": "TF32"}
@@ -92,24 +92,24 @@ class AdviceTarget:
 
     @property
     def operators_per_call(self) -> int:
-        """Operators of one call of one of its modules, rounded down."""
+        """The number of operators in one call of one of the modules, rounded down."""
         return self.self_value("launches") // max(1, self.group.calls)
 
     @property
     def weight_bytes(self) -> int:
-        """Bytes of parameters that all its calls read, if each call reads each parameter once."""
+        """The bytes of parameters that all calls of the modules read, if each call reads each parameter once."""
         return self.group.module.metrics.get("param_bytes", 0) * self.group.calls
 
     @functools.cached_property
     def layer(self) -> tuple[int, int] | None:
-        """Inputs and outputs of a linear layer; None of anything else."""
+        """The number of inputs and outputs of a linear layer; None for any other module."""
         found = _LAYER.fullmatch(self.group.module.shape)
         is_layer = found is not None and self.group.module.type != "Embedding" and self.self_value("flops") > 0
         return (int(found[1]), int(found[2])) if found is not None and is_layer else None
 
     @property
     def rows(self) -> int | None:
-        """Rows of inputs of a linear layer's call in a forward pass; None where that is not known."""
+        """The rows of inputs in one call of a linear layer in a forward pass; None if the number is not known."""
         if self.layer is None or self.trains or not self.group.calls:
             return None
         rows, rest = divmod(self.self_value("flops"), 2 * self.layer[0] * self.layer[1] * self.group.calls)
@@ -117,7 +117,7 @@ class AdviceTarget:
 
     @property
     def is_float32(self) -> bool:
-        """Return whether the module certainly computes in float32: its parameters do, and nothing was converted."""
+        """Return whether the module certainly computes in float32: its parameters do, and no tensor was converted."""
         metrics = self.group.module.metrics
         params = metrics.get("params", 0)
         converts = any("_to_copy" in name for name in self.complexity.operators)
@@ -135,7 +135,7 @@ class AdviceTarget:
 
 @functools.cache
 def min_balance() -> Fraction:
-    """FLOPs per byte below which float32 waits for memory on every device that is known by name."""
+    """The FLOPs per byte below which an operator in float32 is memory-bound on every device of the catalog."""
     return min(Fraction(device.vector_rate("float32"), device.bandwidth) for device in DEVICES.values())
 
 
@@ -150,7 +150,7 @@ def advice(target: AdviceTarget) -> str:
 
 
 def _why(target: AdviceTarget) -> str:
-    """The numbers that put it where it is."""
+    """Return the numbers that show what bounds the module."""
     intensity = "" if target.intensity is None else format_value(target.intensity, METRICS["arithmetic_intensity"])
     if target.device is None:
         low = ", few for any device" if target.bound == "low intensity" else ""
@@ -162,21 +162,21 @@ def _why(target: AdviceTarget) -> str:
 
 
 def _batch_norm(target: AdviceTarget) -> str | None:
-    """Its factors and offsets are constants in inference, and a convolution's weights can take them over."""
+    """In inference, a batch norm multiplies and adds constants, which the weights of a convolution can include."""
     if target.group.module.type not in _BATCH_NORMS or target.trains or target.bound == "compute":
         return None
     return "for inference it can be folded into the convolution or linear layer before it, where there is one"
 
 
 def _multihead_attention(target: AdviceTarget) -> str | None:
-    """PyTorch's module writes all attention scores to memory if it returns them, which is its default."""
+    """`torch.nn.MultiheadAttention` writes all attention scores to memory if it returns them, which is its default."""
     if target.group.module.type != "MultiheadAttention" or not _writes_scores(target, 1):
         return None
     return "it writes out its scores to return them; need_weights=False lets it use scaled_dot_product_attention"
 
 
 def _attention(target: AdviceTarget) -> str | None:
-    """Products of what was computed, two and a softmax a call, by a module whose own weights take no part in them."""
+    """Attention in plain operators: a softmax between two products of activations, in a module without parameters."""
     if not target.self_value("flops") or target.self_value("params"):
         return None
     if _writes_scores(target, 2):
@@ -200,8 +200,8 @@ def _writes_scores(target: AdviceTarget, products: int) -> bool:
 def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
     """Return whether each call has one softmax and two products, and the model calls no fused attention.
 
-    Which operators run in a module is not known. What has as many FLOPs a call as the model has for a softmax at least
-    half of, is no other product that happens to be there, like that of rotary embeddings.
+    It is not known which operators run in which module. So the module's FLOPs a call have to be at least half of the
+    model's FLOPs of such products for each softmax. This excludes small products, like that of rotary embeddings.
     """
     calls, softmaxes = target.group.calls, target.calls_of(softmax)
     is_fused = any("scaled_dot_product" in name for name in target.complexity.operators)
@@ -213,7 +213,7 @@ def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
 
 
 def _head(target: AdviceTarget) -> str | None:
-    """One layer far wider than its inputs, over several rows."""
+    """An output layer that is far wider than its inputs, and is computed for several rows."""
     if target.layer is None or target.group.count > 1 or (target.rows or 0) <= 1:
         return None
     inputs, outputs = target.layer
@@ -226,7 +226,7 @@ def _head(target: AdviceTarget) -> str | None:
 
 
 def _depthwise(target: AdviceTarget) -> str | None:
-    """Depthwise convolution: only the FLOPs of one small kernel for each element that is read and written."""
+    """A depthwise convolution computes few FLOPs (one small kernel) for each element that it reads and writes."""
     shape = target.group.module.shape
     channels, groups = _LAYER.match(shape), _GROUPS.search(shape)
     if channels is None or groups is None or channels[1] != groups[1] or not target.waits_for_memory:
@@ -238,7 +238,7 @@ def _depthwise(target: AdviceTarget) -> str | None:
 
 
 def _weights(target: AdviceTarget) -> str | None:
-    """Most of what it moves is its own weights: a call has too few inputs to share them."""
+    """Most bytes that the module moves are its weights: one call has too few rows of inputs to share them."""
     traffic = target.self_value("memory_traffic")
     maximum = traffic and 2 * target.weight_bytes >= traffic >= target.weight_bytes
     if not maximum or not target.is_leaf or not target.self_value("flops") or not target.waits_for_memory:
@@ -249,7 +249,7 @@ def _weights(target: AdviceTarget) -> str | None:
 
 
 def _optimizer(target: AdviceTarget) -> str | None:
-    """An operator a parameter, where there are forms with one for many."""
+    """The optimizer runs operators for each parameter, although PyTorch has operators for many at once."""
     if target.group.path or target.bound != "launch" or "optimizer" not in target.complexity.phases:
         return None
     operators = target.complexity.phases["optimizer"].metrics.get("launches", 0)
@@ -264,7 +264,7 @@ def _no_products(target: AdviceTarget) -> str | None:
     if target.self_value("flops") or not target.self_value("other_flops") or target.bound in {"compute", None}:
         return None
     if any(_stands_alone(name) and one.metrics.get("other_flops") for name, one in target.complexity.operators.items()):
-        # It may be what runs here.
+        # The module may run just this operator.
         return None
     operators = pluralize(max(1, target.operators_per_call), "operator")
     return f"{operators} a call without a product, which a compiler (torch.compile) usually fuses with what is around"
@@ -276,7 +276,7 @@ def _stands_alone(operator: str) -> bool:
 
 
 def _launches(target: AdviceTarget) -> str | None:
-    """Operators that are too small for the device."""
+    """The operators are too small for the device: launching them takes most of the time."""
     if target.bound != "launch":
         return None
     return (
@@ -285,7 +285,7 @@ def _launches(target: AdviceTarget) -> str | None:
 
 
 def _faster_products(target: AdviceTarget) -> str | None:
-    """Products at a rate that the device exceeds in another dtype."""
+    """The products run in one dtype, and the device multiplies faster in another."""
     if target.device is None or target.bound != "compute" or not target.self_value("flops") or not target.is_float32:
         return None
     rate = Fraction(target.self_value("flops") * 10**9, target.times[0])
@@ -303,7 +303,7 @@ def _is_rate(found: Fraction, rate: int) -> bool:
 
 
 def _faster_than(device: Device, now: str) -> Mapping[str, Fraction]:
-    """Dtype that floating-point models run in → how many times as fast as ``now`` the device multiplies in it."""
+    """Return dtype → how many times as fast as in ``now`` the device multiplies in it, for dtypes of models."""
     times = {
         dtype: Fraction(device.rates[dtype], device.rate(now))
         for dtype in ("tfloat32", *_HALVES)
@@ -313,7 +313,7 @@ def _faster_than(device: Device, now: str) -> Mapping[str, Fraction]:
 
 
 def _halves(target: AdviceTarget) -> str | None:
-    """Bytes of products that wait for them."""
+    """The module computes products and is memory-bound: numbers of half the size are read in half the time."""
     if not target.waits_for_memory or not target.self_value("flops") or not target.is_float32:
         return None
     return "in half precision it would move half of its bytes"

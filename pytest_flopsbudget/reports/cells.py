@@ -51,7 +51,7 @@ def used(share: Share | None) -> str:
     """Return the used share of a limit: "98.3%"; empty without a limit."""
     if share is None:
         return ""
-    # Cut, not rounded: 100% means exactly the limit, and more means beyond it.
+    # Rounded down: 100% means exactly the limit, and more means beyond it.
     thousandths = 1000 if share.used == math.inf else int(share.used * 1000)
     if share.used > 1 and thousandths <= 1000:  # noqa: PLR2004 -- a full budget
         return ">100%"

@@ -21,7 +21,7 @@ _PARTS = METRICS["time"].derived
 
 
 def detail_lines(complexity: Complexity) -> Iterator[str]:
-    """Yield the lines on memory, time and latency, as far as they were measured."""
+    """Yield the lines on memory, time and latency, if they were measured."""
     yield from peak_lines(complexity)
     yield from time_lines(complexity)
     yield from latency_lines(complexity)
@@ -59,7 +59,7 @@ def bounded_time(metrics: Mapping[str, int], device: str) -> str:
 
 
 def latency_lines(complexity: Complexity) -> Iterator[str]:
-    """Describe the measured latency, and the share of the device's rates that it reached."""
+    """Describe the measured latency, and the share of the device's peak rates that it reaches."""
     measured = complexity.timing
     if measured is None:
         return

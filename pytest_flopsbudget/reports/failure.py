@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.diff import Diff, ModuleChange
     from pytest_flopsbudget.results.verdict import Verdict
 
-#: Rows of each list; the rest is summed up in one.
+#: Maximum number of rows in each list; one further row sums up the rest.
 _MAX_ROWS = 12
 _MAX_MODULES = 5
 
-#: Names among the unknown operators that are no operators, so that no formula can be registered for them.
+#: Names among the unknown operators that are not operators, so that no formula can be registered for them.
 _NO_OPERATORS = ("higher_order.", "threading.")
 
 
 def explain(nodeid: str, verdicts: Sequence[Verdict]) -> str:
-    """All that is wrong with a test's measurements; empty where nothing is."""
+    """Return all reasons why a test's measurements break its budget; empty if they do not."""
     several = len(verdicts) > 1
     blocks = [
         "\n".join(_explain_one(nodeid, verdict, label=f"{verdict.name}: " if several else ""))
@@ -62,7 +62,7 @@ def _explain_one(nodeid: str, verdict: Verdict, label: str) -> Iterator[str]:
         for metric in metrics_to_show(broken):
             yield from _largest(verdict.complexity, metric)
     if verdict.failing and verdict.failing != ("unknown operators",):
-        # An update accepts growth, and holds to limits all the same.
+        # An update accepts growth, but limits still apply.
         held = ", once the limits allow it" if verdict.broken or verdict.unmatched else ""
         yield f"to accept{held}: {update_command(nodeid)}"
 
@@ -124,7 +124,7 @@ def _broken(item: Violation | Unmeasured) -> str:
 
 
 def unknown_operators(complexity: Complexity) -> Iterator[str]:
-    """One line an operator that no formula covers."""
+    """Yield one line for each operator that no formula covers."""
     for name, operator in complexity.unknown_operators.items():
         places = ", ".join(path or complexity.model for path in operator.modules[:3])
         more = ", ..." if len(operator.modules) > 3 else ""  # noqa: PLR2004 -- as many as shown
@@ -147,7 +147,7 @@ def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
 
 
 def run_changes(comparison: Comparison) -> Iterator[str]:
-    """Yield other differences to the baseline: the inputs, how the model ran, metrics that are no longer measured."""
+    """Yield other differences from the baseline: the inputs, how the model ran, metrics that are no longer measured."""
     if comparison.inputs_changed:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
@@ -168,7 +168,7 @@ def _execution(execution: str) -> str:
 
 
 def what_grew(differences: Iterable[Diff]) -> Iterator[str]:
-    """The modules and the operators through which each metric changed."""
+    """Yield the modules and the operators through which each metric changed."""
     for difference in differences:
         if difference.modules:
             yield f"what changed in {difference.metric}, by module:"
@@ -179,7 +179,7 @@ def what_grew(differences: Iterable[Diff]) -> Iterator[str]:
 
 
 def module_rows(difference: Diff) -> Iterator[str]:
-    """One line a module that changed, the largest change first."""
+    """Yield one line for each module that changed, the largest change first."""
     shown = difference.modules[:_MAX_ROWS]
     for change in shown:
         yield f"    {module_change(change, difference.metric)}"
@@ -189,7 +189,7 @@ def module_rows(difference: Diff) -> Iterator[str]:
 
 
 def module_change(change: ModuleChange, metric: str) -> str:
-    """One change: "layer4.2.conv2: Conv2d 3x3 -> 5x5, +411 MFLOPs"."""
+    """Describe the change of one module: "layer4.2.conv2: Conv2d 3x3 -> 5x5, +411 MFLOPs"."""
     times = f" (x{change.count})" if change.count > 1 else ""
     cost = format_growth(change.change, metric)
     path = change.path or "the model itself"
@@ -215,7 +215,7 @@ def _words(kind: str, shape: str) -> str:
 
 
 def operator_rows(difference: Diff) -> Iterator[str]:
-    """One line an operator that changed, the largest change first."""
+    """Yield one line for each operator that changed, the largest change first."""
     for change in difference.operators[:_MAX_ROWS]:
         calls = f", calls {change.old_calls:,} -> {change.new_calls:,}" if change.old_calls != change.new_calls else ""
         yield f"    {change.operator}: {format_growth(change.new - change.old, difference.metric)}{calls}"
@@ -225,7 +225,7 @@ def operator_rows(difference: Diff) -> Iterator[str]:
 
 
 def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
-    """Where a metric's value comes from, for a reader who has no baseline to compare with, or an equal one."""
+    """Yield the modules with the largest values of a metric, if there is no baseline or if it has the same value."""
     row = metric_of(metric)
     if row.over or row.aggregation == "whole":
         return

@@ -99,7 +99,7 @@ def compare(old: Complexity | None, new: Complexity, tolerance: Mapping[str, Tol
 def before(comparison: Comparison, metrics: Mapping[str, int]) -> dict[str, int]:
     """Return the baseline's values of the metrics that were measured again; an empty dict without a baseline.
 
-    For a latency within its tolerance, the new value stands in for the old one.
+    For a latency within its tolerance, the result has the new value instead of the baseline's.
     """
     if comparison.status == "new":
         return {}

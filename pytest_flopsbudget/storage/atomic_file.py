@@ -1,4 +1,4 @@
-"""Files that are exchanged whole or not at all, by one process at a time."""
+"""Write files completely or not at all, in one process at a time."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _POLL_SECONDS = 0.01
 
 
 class BusyError(Exception):
-    """Another process holds the lock, and does not let go."""
+    """Another process holds the lock and does not release it."""
 
 
 def replace_file(target: Path, data: bytes) -> None:
-    """Let ``target`` hold ``data``. Whatever happens on the way, it holds the old or the new bytes.
+    """Replace the content of ``target`` by ``data``. If this is interrupted, the file has the old or the new bytes.
 
     The caller holds the lock of the folder.
 
     Raises:
-        OSError: it could not be done; the old bytes are still there.
+        OSError: the file cannot be replaced; it still has the old bytes.
     """
     mode = None
     with contextlib.suppress(FileNotFoundError):
         mode = stat.S_IMODE(target.stat().st_mode)
-    # Not the file's own name, which may be as long as names can be.
+    # The temporary name does not contain the file's name, which may have the maximum length already.
     temporary = target.with_name(f"{_prefix(target)}{secrets.token_hex(4)}.tmp")
     try:
         with temporary.open("xb") as stream:
@@ -56,19 +56,19 @@ def replace_file(target: Path, data: bytes) -> None:
 
 
 def leftovers(target: Path) -> list[Path]:
-    """Return the temporary files of ``target``: of killed processes, or of a process that writes now."""
+    """Return the temporary files of ``target``, left by killed processes or in use by a process that is writing."""
     return [*target.parent.glob(f"{_prefix(target)}*.tmp")]
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove what killed processes left. The caller holds the lock of the folder: nobody writes now."""
+    """Remove the files that killed processes left. The caller holds the folder's lock, so no process is writing."""
     for path in leftovers(target):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Let the names in ``folder`` outlive a power failure, where the system can."""
+    """Make the names in ``folder`` survive a power failure, if the system supports that."""
     with contextlib.suppress(OSError), _opened(folder) as descriptor:
         os.fsync(descriptor)
 
@@ -77,11 +77,11 @@ def sync_folder(folder: Path) -> None:
 def locked(folder: Path, seconds: float) -> Iterator[None]:
     """Hold the lock of ``folder``. The lock ends at the latest with this process.
 
-    The folder itself is locked, so that no file appears in anyone's repository. Where folders cannot be (Windows,
-    network file systems), a file in the folder for temporary files stands for it.
+    The folder itself is locked, so that no lock file appears in a user's repository. If folders cannot be locked
+    (Windows, network file systems), a file in the folder for temporary files is locked instead.
 
     Raises:
-        BusyError: another process held it all the ``seconds``.
+        BusyError: another process held the lock for all the ``seconds``.
         OSError: the folder cannot be opened.
     """
     until = time.monotonic() + seconds
@@ -113,7 +113,7 @@ def _opened(folder: Path) -> Iterator[int]:
 
 
 def _stand_in(folder: Path) -> Path:
-    # Of this user: another one's file could not be opened.
+    # The name contains the user, because a lock file of another user could not be opened.
     user = os.getuid() if hasattr(os, "getuid") else ""
     name = hashlib.sha256(os.fsencode(f"{user} {os.path.realpath(folder)}")).hexdigest()
     return Path(tempfile.gettempdir()) / f"pytest-flopsbudget-{name[:32]}.lock"
@@ -134,16 +134,16 @@ def _prefix(target: Path) -> str:
 
 
 def write_report(path: Path, data: bytes) -> None:
-    """Write a report's file. Missing folders are made; devices and pipes are written to as they are.
+    """Write the file of a report. Missing folders are created; devices and pipes are written to and not replaced.
 
     Raises:
-        ReportError: it cannot be written; a file that was there is as it was.
+        ReportError: the file cannot be written; an existing file is unchanged.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A symbolic link stays one: the file that it points to is replaced.
+        # A symbolic link is kept: the file that it points to is replaced.
         target = path.resolve()
-        # By its own name: that of a pipe, to which /dev/stdout may lead, is no path.
+        # Open the path as given: for a pipe, to which /dev/stdout may point, the resolved path does not exist.
         if path.exists() and not target.is_file():
             path.write_bytes(data)
         elif target.exists() and not os.access(target, os.W_OK):
@@ -155,10 +155,10 @@ def write_report(path: Path, data: bytes) -> None:
 
 
 def append_to(path: Path, data: bytes) -> None:
-    """Append to a file that others write to as well.
+    """Append to a file that other programs write to as well.
 
     Raises:
-        ReportError: it cannot be written.
+        ReportError: the file cannot be written.
     """
     try:
         with path.open("ab") as stream:
@@ -168,7 +168,7 @@ def append_to(path: Path, data: bytes) -> None:
 
 
 def find_obstacle(path: Path) -> str | None:
-    """Return why `write_report` will fail, if that is visible without writing; else None."""
+    """Return why `write_report` will fail, if this is visible without writing; otherwise None."""
     try:
         if path.is_dir():
             return "it is a folder; name a file in it"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.baseline_lines import Key
 
 
-#: Writing takes fractions of a second; who holds the lock for longer hangs.
+#: Writing takes fractions of a second; a process that holds the lock longer than this hangs.
 LOCK_SECONDS = 60.0
 
 _ATTRIBUTES = b"""\
@@ -37,9 +37,9 @@ class BaselineFile:
     """The contents of one baseline file."""
 
     path: Path
-    #: Test id, the node id after its file → name of the measurement → what it cost when it was accepted.
+    #: Test id, the node id after its file → name of the measurement → its cost when it was accepted.
     tests: Tests
-    #: The entries as they were read, and their text, so that unchanged entries keep it: (test id, name) → entry, text.
+    #: The entries that were read, and their text, so that unchanged entries keep it: (test id, name) → entry, text.
     texts: Mapping[Key, tuple[Complexity, str]] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -48,12 +48,12 @@ def load(path: Path, *, torn: bool = False) -> BaselineFile:
 
     Args:
         path: The file.
-        torn: Whether it may hold entries that a merge has torn, of which two lines contradict each other or some are
-            missing. They are left out: whoever measures them anew mends the file.
+        torn: Whether torn entries are allowed: entries in which a merge left contradictory lines, or of which lines are
+            missing. They are left out; measuring them again repairs the file.
 
     Raises:
-        BaselineError: it cannot be read, is no JSON, has conflict markers, was written by a newer version, or does not
-            hold what a baseline holds. The message names the line.
+        BaselineError: the file cannot be read, is no JSON, has conflict markers, was written by a newer version, or has
+            content that is not allowed in a baseline. The message names the line.
     """
     content = _read(_bytes(path), path)
     if content.torn and not torn:
@@ -62,7 +62,7 @@ def load(path: Path, *, torn: bool = False) -> BaselineFile:
 
 
 def loads(text: str, path: Path) -> BaselineFile:
-    """Parse ``text``, the contents of a baseline file at ``path``, now or in another revision.
+    """Parse ``text``, the content of the baseline file ``path``, now or in another revision.
 
     Raises:
         BaselineError: as for :func:`load`.
@@ -79,34 +79,34 @@ def dumps(file: BaselineFile) -> str:
 
 
 def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool:
-    """Change a baseline file, whole or not at all, while no other process does.
+    """Change a baseline file completely or not at all, while no other process changes it.
 
     Args:
-        path: The file. It need not exist; one that holds nothing any more is removed.
-        function: What the file holds → what it is to hold. Called again where another process was faster. Entries that
-            a merge has torn are not in what it is handed; it has to bring them anew.
+        path: The file. It need not exist; it is removed if no entry is left.
+        function: The old content → the new content. It is called again if another process changed the file first. The
+            old content does not have torn entries; the function has to add them again.
 
     Returns:
-        Whether the file was written. One that holds the same already is left alone; one of an older format is not.
+        Whether the file was written. A file with the same content is not written, unless its format is older.
 
     Raises:
-        BaselineError: it cannot be read, or not be written; what was there is still there.
+        BaselineError: the file cannot be read or written; its old content is unchanged.
     """
     return _exchange(path, lambda before: _changed(before, path, function))
 
 
 def save(file: BaselineFile) -> bool:
-    """Write a baseline file, whatever it held before; one that holds nothing is there too. See :func:`change`."""
+    """Write a baseline file and ignore its old content; a file without entries is written too. See :func:`change`."""
     return _exchange(file.path, lambda before: _keep_line_ends(before, dumps(file).encode()))
 
 
 def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Complexity]]) -> BaselineFile:
-    """Take over new measurements.
+    """Replace the entries of tests by new measurements.
 
     Args:
-        file: What was accepted so far.
-        measured: Test id → name → measurement, for the tests that ran and passed. Each of them loses the names that it
-            did not measure; all other tests keep their entries. Latencies of other machines stay in an entry.
+        file: The entries so far.
+        measured: Test id → name → measurement, for the tests that ran and passed. Each of these tests loses the names
+            that it did not measure; all other tests keep their entries. An entry keeps latencies of other machines.
     """
     tests = file.tests | {
         test_id: {name: as_stored(entry, file.tests.get(test_id, {}).get(name)) for name, entry in entries.items()}
@@ -116,10 +116,10 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
 
 
 def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
-    """Return what a baseline stores of a measurement, given the entry that it had so far.
+    """Return the part of a measurement that a baseline stores, given the entry that it had so far.
 
-    Notes, what was alive at the peak of memory and the runs behind a latency are for the reader of a run; and where its
-    modules reach their own peaks says nothing that lasts, see `without_peaks`.
+    Notes, the memory by kind at the peak, and the runs behind a latency are for the reader of a run. The peaks of
+    modules are left out too, because they depend on the rest of the run: see `without_peaks`.
     """
     kept = msgspec.structs.replace(
         measured, modules=without_peaks(measured.modules), notes=(), memory_at_peak=None, timing=None
@@ -130,7 +130,7 @@ def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
 def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
     before = _bytes(path)
     after = make(before)
-    # A symbolic link stays one: the file that it points to is replaced.
+    # A symbolic link is kept: the file that it points to is replaced.
     target = Path(os.path.realpath(path))
     if after == before and not atomic_file.leftovers(target):
         return False
@@ -155,7 +155,7 @@ def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
 
 
 def _bytes(path: Path) -> bytes | None:
-    """Return the bytes of the file; None where it does not exist."""
+    """Return the bytes of the file; None if it does not exist."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -168,7 +168,7 @@ def _read(data: bytes | None, path: Path) -> Content:
     if data is None:
         return baseline_document.Content({})
     try:
-        # Editors and git may have set a mark in front or turned the line ends.
+        # An editor may have added a byte order mark, and git may have changed the line ends.
         text = data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -188,13 +188,13 @@ def _changed(before: bytes | None, path: Path, function: Callable[[BaselineFile]
 
 
 def _keep_line_ends(before: bytes | None, after: bytes) -> bytes:
-    """Return the bytes to write. A file that git checked out with CRLF line ends keeps them."""
+    """Return the bytes to write. A file that git checked out with CRLF line ends keeps these."""
     return before if before is not None and before.replace(b"\r\n", b"\n") == after else after
 
 
 def _make_folder(folder: Path) -> None:
     try:
-        # Only __flops__ is made. Where the folder of the test file is gone, it must not come back.
+        # Only __flops__ is created. If the folder of the test file was removed, it must not come back.
         folder.mkdir(exist_ok=True)
     except FileExistsError as error:
         what = "is a symbolic link that leads nowhere" if folder.is_symlink() else "is no folder"
@@ -202,7 +202,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write(target: Path, data: bytes | None, path: Path) -> None:
-    # Replacing asks the folder's permission only, and would overrule a file that is read-only on purpose.
+    # Replacing a file needs permission for the folder only, so it would ignore that the file is read-only on purpose.
     if target.exists() and not os.access(target, os.W_OK):
         raise BaselineError(f"{path}: cannot be written: it is read-only. The file is as it was.")
     if data is None:

@@ -1,4 +1,4 @@
-"""The text of a baseline file: ``git diff`` of it is a review, ``git merge`` keeps both sides; it is read strictly."""
+"""The text of a baseline file: people review its ``git diff``, ``git merge`` keeps both sides, reading is strict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 
-#: Test id → name of the measurement → what it cost when it was accepted.
+#: Test id → name of the measurement → its cost when it was accepted.
 Tests = dict[str, dict[str, Complexity]]
 
 REMEDY = "Restore it from git, or delete it and rerun with --flops-budget-update."
@@ -39,18 +39,18 @@ class Content(msgspec.Struct, frozen=True):
     """The entries that the text of a baseline file contains."""
 
     tests: Tests
-    #: Test id → why, for the tests whose entries a merge has torn; they are not among `tests`.
+    #: Test id → the reason, for the tests whose entries a merge has torn; these tests are not in `tests`.
     torn: dict[str, str] = {}
-    #: The entries whose text need not be written anew, and what that text says.
+    #: The entries whose text can be kept as it is, and that text.
     texts: dict[baseline_lines.Key, tuple[Complexity, str]] = {}
 
 
 def write(tests: Tests, texts: Mapping[Key, tuple[Complexity, str]]) -> str:
-    """The text that holds ``tests``, sorted.
+    """Return the text of a file with ``tests``, sorted.
 
     Args:
         tests: The entries.
-        texts: What was read before; an entry that is still the same keeps its text.
+        texts: What was read before; an unchanged entry keeps its text.
     """
     blocks = []
     for test_id, entries in sorted(tests.items()):
@@ -69,8 +69,8 @@ def read(text: str, path: Path) -> Content:
     """Parse ``text``; ``path`` is the file, for messages.
 
     Raises:
-        BaselineError: it is no JSON, has conflict markers, was written by a newer version, or does not hold what a
-            baseline holds. The message names the line.
+        BaselineError: the text is no JSON, has conflict markers, was written by a newer version, or has content that is
+            not allowed in a baseline. The message names the line.
     """
     if text.startswith(_HEAD) and text.endswith(f"\n\n{_FOOT}"):
         found = baseline_lines.read_blocks(text[len(_HEAD) : -len(_FOOT) - 2].split("\n\n"))

@@ -1,6 +1,6 @@
 """The lines of a baseline file. Each line names its test, so that git may mix the lines of two branches.
 
-An entry, which is one measurement of one test, is these lines, and a blank one behind them::
+An entry is one measurement of one test. It consists of these lines, followed by a blank line::
 
     {"test": "test_net", "name": "model"},
     {"model": "Net", "execution": "shapes", "backward": false, "inputs": ["float32[1, 8]"], "test": …, "name": …},
@@ -12,10 +12,10 @@ An entry, which is one measurement of one test, is these lines, and a blank one 
     {"phase": "backward", "flops": 256, "other_flops": 16, …},
     {"end": true, "test": …, "name": …},
 
-What was measured for several devices or machines stands by their names: `"compute_time": {"A100": 812, "T4": 4060}`.
+Values for several devices or machines are nested under the names: `"compute_time": {"A100": 812, "T4": 4060}`.
 
-The first line, its title, and the last never change, and there are no others like them: between what changes in an
-entry and a new entry beside it there is always a line that git finds on both sides.
+The first line, the title, and the last line of an entry never change, and no other line equals them. So between a
+change in an entry and a new entry beside it, there is always a line that git finds on both sides of a merge.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _Line = dict[str, Any]
 
 
 def write_entry(key: Key, entry: Complexity) -> list[str]:
-    """The lines of one entry, without the commas and the blank line behind them."""
+    """Return the lines of one entry, without the commas and without the blank line at the end."""
     title = _title(key)
     tail = f", {title[1:]}"
     lines: list[_Line] = [
@@ -101,7 +101,7 @@ def _phase(phase: Phase) -> _Line:
 
 
 def _by_row(metrics: Mapping[str, int]) -> _Line:
-    """Stored metrics in the order of the table, those of several devices or machines by their names."""
+    """Return stored metrics in the order of the table; values for devices or machines are nested under their names."""
     line: _Line = {key: metrics[key] for key in STORED if key in metrics}
     if len(line) == len(metrics):
         return line
@@ -115,7 +115,7 @@ def _by_row(metrics: Mapping[str, int]) -> _Line:
 
 
 def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
-    """Stored metrics by their keys, as a line of metrics holds them by row and name."""
+    """Return stored metrics by key, from a line in which they are nested by row and name."""
     metrics: dict[str, int] = {}
     for key, value in line.items():
         if isinstance(value, Mapping):
@@ -126,7 +126,7 @@ def flat(line: Mapping[str, int | dict[str, int]]) -> dict[str, int]:
 
 
 def _implied(key: str, values: Mapping[str, int]) -> int:
-    """The value of a metric that a module's line leaves out, given the other ``values``."""
+    """Return the value of a metric that a module's line leaves out, given the other ``values``."""
     return values.get("params", 0) if key == "trainable_params" else 0
 
 
@@ -135,9 +135,9 @@ _escaped = json.JSONEncoder().encode
 
 
 def as_json(value: object) -> str:
-    """``value`` on one line, for people to read."""
+    """Return ``value`` as JSON on one line, for people to read."""
     text = _readable(value)
-    # Characters that a review does not show (line separators, changes of direction, lone surrogates) are escaped.
+    # Characters that a review does not show (line separators, text direction marks, lone surrogates) are escaped.
     return text if text.isprintable() else _escaped(value)
 
 
@@ -145,7 +145,7 @@ def as_json(value: object) -> str:
 
 
 class _Title(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """Return the fields that end every line; alone, they are the first line of an entry."""
+    """The fields at the end of every line; a line with these fields only is the first line of an entry."""
 
     test: str
     name: str
@@ -199,7 +199,7 @@ def _with(fields: Sequence[tuple[str, Any] | tuple[str, Any, Any]], line: type[_
 
 _METRICS = _with([("metrics", _with(_VALUES, msgspec.Struct))], _Title)
 
-#: Kind of line → its key, which only lines of this kind have.
+#: Kind of line → the key that only lines of this kind have.
 _KINDS: Mapping[str, type[_Title]] = {
     "module": _with(_VALUES, _ModuleFields),
     "operator": _with(_VALUES, _OperatorFields),
@@ -211,7 +211,7 @@ _KINDS: Mapping[str, type[_Title]] = {
 }
 
 
-#: Kinds of which an entry has one line.
+#: Kinds of lines of which an entry has exactly one.
 _ALONE = ("title", "model", "metrics", "end")
 
 _TORN = (
@@ -237,14 +237,14 @@ class _Entry:
     __slots__ = ("first", "has_title", "parts")
 
     def __init__(self, first: int) -> None:
-        #: The number of a line.
+        #: The number of the first line of this entry that was found.
         self.first = first
         self.has_title = False
-        #: Kind → what the line is about among those of its kind → the line.
+        #: Kind of line → subject of the line, such as a module's path → the line.
         self.parts: dict[str, dict[str, Any]] = {kind: {} for kind in _KINDS}
 
     def missing(self) -> str:
-        """Return the kind of line that every entry has and this one lacks; "" where none is missing."""
+        """Return the kind of a line that every entry needs and this one lacks; "" if no line is missing."""
         absent = [] if self.has_title else ["title"]
         return next(iter(absent + [kind for kind in ("model", "metrics", "end") if not self.parts[kind]]), "")
 
@@ -253,11 +253,10 @@ def read(lines: Sequence[object]) -> tuple[dict[Key, Complexity], dict[Key, Faul
     """Read entries from their lines, in any order. A line that occurs twice counts once.
 
     Returns:
-        The entries, and what is wrong with those that a merge has torn: two lines contradict each other, or lines are
-        missing.
+        The entries, and the faults of torn entries, in which two lines contradict each other or lines are missing.
 
     Raises:
-        FaultError: a line does not hold what such lines hold.
+        FaultError: a line has content that such a line must not have.
     """
     by_kind: dict[str, list[_Line]] = {kind: [] for kind in ("title", *_KINDS)}
     numbers: dict[str, list[int]] = {kind: [] for kind in by_kind}
@@ -298,11 +297,11 @@ def subject(line: object) -> str:
 def read_blocks(blocks: Iterable[str]) -> dict[Key, tuple[Complexity, str]] | None:
     """Read entries from blocks of text, each of which has the lines of one entry in the order of `write_entry`.
 
-    Many tests of a file measure the same: what is the same in them is read once. That is all that this does; it is
-    :func:`read` that says what a line may be.
+    Many tests of a file measure the same, so equal lines are read only once. This is a fast path for correct files;
+    `read` defines which lines are allowed.
 
     Returns:
-        Entry and text of each; None where not all is as it should be, for :func:`read` to tell.
+        Entry and text of each block; None if anything is wrong, which :func:`read` then reports.
     """
     known: dict[str, Complexity] = {}
     found: dict[Key, tuple[Complexity, str]] = {}
@@ -363,7 +362,7 @@ def _convert(lines: list[_Line], struct: type[_T], numbers: Sequence[int]) -> li
     try:
         return convert(lines, list[struct])  # type: ignore[valid-type]
     except FaultError:
-        # One by one, for the fault to know the line's number.
+        # Convert the lines one by one, to find the number of the faulty line.
         for number, line in zip(numbers, lines, strict=True):
             convert(line, struct, "lines", number)
         raise
@@ -372,11 +371,11 @@ def _convert(lines: list[_Line], struct: type[_T], numbers: Sequence[int]) -> li
 def _distribute(
     lines: Sequence[_Title], kind: str, numbers: Sequence[int], entries: dict[Key, _Entry], torn: dict[Key, FaultError]
 ) -> None:
-    """Hand each line of one kind to its entry."""
+    """Add each line of one kind to its entry."""
     about: Callable[[Any], str] = attrgetter(kind) if kind not in _ALONE else lambda _: ""
     key: Key = ("", "")
     parts: dict[str, Any] | None = None
-    # Line → its number, made when it is first asked for.
+    # Line → its number, built at first use.
     places: dict[int, int] = {}
     for number, line in zip(numbers, lines, strict=True):
         if parts is None or line.test != key[0] or line.name != key[1]:

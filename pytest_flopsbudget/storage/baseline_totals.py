@@ -1,4 +1,4 @@
-"""A baseline file's totals, without the modules and operators that are most of it: for who reads hundreds of files."""
+"""Read the totals of a baseline file without its modules and operators, for code that reads hundreds of revisions."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Totals(msgspec.Struct, frozen=True):
     backward: bool = False
 
     def value(self, metric: str) -> Amount | None:
-        """The value of a metric, stored or derived; None where it was not measured."""
+        """Return the value of a metric, stored or derived; None if it was not measured."""
         return value_of(self.metrics, metric)
 
     @property
     def identity(self) -> object:
-        """Equal where two are likely of one model."""
+        """Return a key that is equal for two measurements that are likely of one model."""
         return self.model, self.inputs, self.backward, identifying_metrics(self.metrics)
 
 
-#: Test id → name of the measurement → its totals: one baseline file.
+#: The totals of one baseline file: test id → name of the measurement → its totals.
 Tests = dict[str, dict[str, Totals]]
 
 
 class _Line(msgspec.Struct):
-    """A line of a baseline file, less what only modules and operators have."""
+    """A line of a baseline file, without the fields that only modules and operators have."""
 
     test: str = ""
     name: str = ""
@@ -59,7 +59,7 @@ def read_totals(data: bytes, path: Path) -> Tests:
     """Read the totals in ``text``; ``path`` is the file, for messages.
 
     Raises:
-        BaselineError: it cannot be read; see `baseline.loads`.
+        BaselineError: the text cannot be read; see `baseline.loads`.
     """
     try:
         file = _DECODER.decode(data)
@@ -68,7 +68,7 @@ def read_totals(data: bytes, path: Path) -> Tests:
     tests = _gather(file.lines) if file is not None and file.format == baseline_document.FORMAT else None
     if tests is not None:
         return tests
-    # Another format, or a fault, is read by the strict reader, which reports it.
+    # The strict reader reads files of another format or with a fault, and reports the fault.
     strictly = baseline.loads(data.decode("utf-8", "surrogateescape"), path).tests
     return {
         test_id: {
@@ -79,7 +79,7 @@ def read_totals(data: bytes, path: Path) -> Tests:
 
 
 def _gather(lines: list[_Line]) -> Tests | None:
-    """Return the totals; None where two lines contradict each other."""
+    """Return the totals; None if two lines contradict each other."""
     runs: dict[tuple[str, str], _Line] = {}
     metrics: dict[tuple[str, str], dict[str, int | dict[str, int]]] = {}
     for line in lines:

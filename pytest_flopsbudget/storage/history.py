@@ -1,4 +1,4 @@
-"""The past of measurements: revisions of baseline files, oldest first → a series of values each."""
+"""The history of measurements: revisions of baseline files, oldest first → one series of values per measurement."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Address(NamedTuple):
 
     #: The test file.
     file: str
-    #: The node id after it.
+    #: The test id, which is the node id after the file.
     test_id: str
     #: The measurement's name within its test.
     name: str
@@ -43,30 +43,30 @@ class Step:
     """The baseline files that one revision changed."""
 
     revision: Revision
-    #: Test file → what its baseline holds from now on; nothing where it was removed.
+    #: Test file → the content of its baseline after this revision; empty if the baseline was removed.
     files: Mapping[str, Tests]
-    #: Test file → the one that it was before, of those that moved.
+    #: New test file → old test file, for test files that moved.
     moved: Mapping[str, str] = field(default_factory=dict)
 
 
 class Point(NamedTuple):
-    """A measurement as of one revision."""
+    """One measurement in one revision."""
 
     revision: Revision
     address: Address
-    #: None where the revision removed it.
+    #: None if the revision removed the measurement.
     totals: Totals | None
 
 
 @dataclass(slots=True)
 class Series:
-    """The past of one measurement, oldest first, through all of its names."""
+    """The history of one measurement under all of its names, oldest first."""
 
     points: list[Point]
 
     @property
     def address(self) -> Address:
-        """The name that it has now, or had last."""
+        """The current address of the measurement, or the last one if it was removed."""
         return self.points[-1].address
 
     @property
@@ -76,11 +76,11 @@ class Series:
 
     @property
     def nodeids(self) -> set[str]:
-        """All node ids that its test has had."""
+        """All node ids that the measurement's test has had."""
         return {point.address.nodeid for point in self.points}
 
     def changes(self, metrics: Iterable[str]) -> list[Point]:
-        """The first point, and those at which a value of ``metrics`` is another than before."""
+        """Return the first point, and every point at which a value of ``metrics`` differs from the point before."""
         metrics = tuple(metrics)
         kept: list[Point] = []
         for point in self.points:
@@ -92,11 +92,11 @@ class Series:
 def trace(steps: Iterable[Step]) -> list[Series]:
     """Follow every measurement through ``steps``, oldest first.
 
-    One that goes in the same step in which another comes is taken to be renamed where its file moved, where both cost
-    the same and no third one does, or where both have one name in two files and no third one does.
+    A measurement that disappears in the step in which another one appears counts as renamed in three cases: its file
+    moved; the two have equal costs and no third one has; or they have one name in two files and no third one has.
 
     Returns:
-        The series, by what they are called now.
+        One series for each measurement, by its current address.
     """
     files: dict[str, Tests] = {}
     living: dict[Address, Series] = {}
@@ -137,14 +137,14 @@ def _entries(file: str, tests: Tests) -> Iterable[tuple[Address, Totals]]:
 def _renames(
     gone: Mapping[Address, Totals], come: Mapping[Address, Totals], moved: Mapping[str, str]
 ) -> dict[Address, Address]:
-    """New address → old address."""
+    """Return new address → old address."""
     renames: dict[Address, Address] = {}
     for address in come:
         old = address._replace(file=moved.get(address.file, ""))
         if old in gone:
             renames[address] = old
-    # Of several that cost the same, those that kept their name went to another file, those that kept their parameters
-    # are of a function that was renamed.
+    # Among measurements of equal cost, first pair those with the same name in another file, then those with the same
+    # parameters, whose function was renamed.
     keys: tuple[Callable[[Address, Totals], object], ...] = (
         lambda address, totals: (address[1:], totals.identity),
         lambda address, totals: (address.test_id.partition("[")[1:], address.name, totals.identity),

@@ -1,4 +1,4 @@
-"""Baseline entries whose test is gone, and the new tests that some of them may have become."""
+"""Find orphans, which are baseline entries whose test is gone, and the new tests that may replace them."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Orphan:
     nodeid: str
     #: The baseline file.
     path: Path
-    #: Name of the measurement → what it cost when it was accepted.
+    #: Name of the measurement → its cost when it was accepted.
     entries: Mapping[str, Complexity]
 
 
 def find_orphans(file: BaselineFile, file_nodeid: str, collected: Collection[str]) -> list[Orphan]:
-    """The entries of ``file`` whose test is not among those that were ``collected``, by test id."""
+    """Return, by test id, the entries of ``file`` whose tests are not in ``collected``."""
     return [
         Orphan(f"{file_nodeid}::{test_id}", file.path, entries)
         for test_id, entries in sorted(file.tests.items())
@@ -39,11 +39,11 @@ def find_orphans(file: BaselineFile, file_nodeid: str, collected: Collection[str
 
 
 def find_files_without_test(folders: Iterable[Path], skipped: Sequence[str]) -> Iterator[Path]:
-    """The baseline files below ``folders`` beside which there is no file of their name.
+    """Return the baseline files below ``folders`` that have no test file beside their ``__flops__`` folder.
 
     Args:
-        folders: where to look.
-        skipped: patterns of folders' names, or of whole paths, in which pytest does not look for tests either.
+        folders: the folders to search.
+        skipped: patterns of folder names, or of whole paths, in which pytest does not look for tests either.
     """
     seen = set()
     for folder in folders:
@@ -58,7 +58,7 @@ def find_files_without_test(folders: Iterable[Path], skipped: Sequence[str]) -> 
 
 
 def _without_test_file(folder: Path) -> Iterator[Path]:
-    # Of any suffix: tests need not be written in Python.
+    # Any suffix counts, because tests need not be written in Python.
     stems = {entry.stem for entry in folder.iterdir() if not entry.is_dir()}
     for path in sorted((folder / FOLDER).glob("*.json")):
         if path.stem not in stems:

@@ -1,4 +1,4 @@
-"""A report's file: JSON, one module or operator a line, read strictly."""
+"""The file of a report: JSON with one line for each module and operator, read strictly."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 _REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
 
-#: No amount needs more; keeps Python's own limit on the digits of an integer out of sight.
+#: Maximum number of digits of an amount, which is less than Python's limit on the digits of an integer.
 _MAX_DIGITS = 100
 
-#: Keys whose values are laid out over several lines.
+#: Keys whose values are written on several lines.
 _OPENED = frozenset({
     "run", "tests", "measurements", "broken", "comparison", "changes", "parts", "diffs", "unjudged",
     "complexity", "modules", "operators", "unknown_operators", "phases",
@@ -41,8 +41,8 @@ def load(path: Path) -> Report:
     """Read a report.
 
     Raises:
-        ReportError: it cannot be read, is no JSON, was written by a newer version, or does not hold what a report
-            holds. The message names the line.
+        ReportError: the file cannot be read, is no JSON, was written by a newer version, or has content that is not
+            allowed in a report. The message names the line.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -73,16 +73,16 @@ def loads(text: str, path: Path) -> Report:
 
 
 def save(report: Report, path: Path) -> None:
-    """Write a report, whole or not at all. Missing folders are made.
+    """Write a report completely or not at all. Missing folders are created.
 
     Raises:
-        ReportError: it cannot be written; a file that was there is as it was.
+        ReportError: the file cannot be written; an existing file is unchanged.
     """
     write_report(path, dumps(report).encode())
 
 
 def dumps(report: Report) -> str:
-    """The text of a report, which is the same for the same report."""
+    """Return the text of a report; equal reports have equal texts."""
     return _laid_out(msgspec.to_builtins(_each(report, _folded)), 0) + "\n"
 
 
@@ -90,7 +90,7 @@ def dumps(report: Report) -> str:
 
 
 def _laid_out(value: dict[str, Any] | Sequence[Any], depth: int) -> str:
-    """Write ``value`` with one line for each entry of opened objects, and one line for everything else."""
+    """Return ``value`` as JSON: each entry of an opened object gets a line, and every other value is one line."""
     indent = "\n" + "  " * depth
     if isinstance(value, dict):
         rows = [
@@ -111,7 +111,7 @@ def _is_opened(key: str, value: object) -> bool:
 
 
 def _named_first(value: object) -> object:
-    """A module or operator with its numbers behind what it is."""
+    """Return a module or operator with its descriptive fields before its numbers."""
     if isinstance(value, dict) and "metrics" in value:
         return {key: inner for key, inner in value.items() if key != "metrics"} | {"metrics": value["metrics"]}
     return value
@@ -119,7 +119,7 @@ def _named_first(value: object) -> object:
 
 def _json(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False)
-    # Invisible characters (line separators, changes of direction, lone surrogates) are escaped.
+    # Invisible characters (line separators, text direction marks, lone surrogates) are escaped.
     return text if text.isprintable() else json.dumps(value)
 
 
@@ -152,7 +152,7 @@ def _read(data: object) -> Report:
 
 
 def _named_metrics(report: Report) -> Iterator[tuple[JsonPath, str, bool]]:
-    """All metrics that the report names, each with its place and whether it has to be a stored one."""
+    """Yield all metrics that the report names, each with its place and whether it has to be a stored metric."""
     yield ("run", "show"), report.run.show, False
     for number, test in enumerate(report.tests):
         for own_number, measurement in enumerate(test.measurements):
@@ -210,7 +210,7 @@ def _unfolded(complexity: Complexity, place: JsonPath) -> Complexity:
 
 
 def _each(report: Report, change: Callable[[Complexity, JsonPath], Complexity]) -> Report:
-    """The report with all of its measurements changed."""
+    """Return the report, with ``change`` applied to each measurement."""
     tests = tuple(
         replace(
             test,

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 
 class Baselines:
-    """Baseline files, each read once a run.
+    """Baseline files, each of which is read once in a run.
 
     Args:
-        torn: Whether they may hold entries that a merge has torn, which then are as if they were not there: the run
-            writes them anew.
+        torn: Whether the files may hold torn entries, left by a merge. These count as missing, and the run writes them
+            again.
     """
 
     def __init__(self, *, torn: bool = False) -> None:
@@ -44,10 +44,10 @@ class Baselines:
         self._files: dict[Path, BaselineFile] = {}
 
     def file(self, test_file: Path) -> BaselineFile:
-        """The baseline beside ``test_file``, empty where there is none.
+        """Return the baseline beside ``test_file``; it is empty if there is no file.
 
         Raises:
-            BaselineError: it cannot be read.
+            BaselineError: the file cannot be read.
         """
         path = baseline_path(test_file)
         if path not in self._files:
@@ -55,29 +55,29 @@ class Baselines:
         return self._files[path]
 
     def entries(self, test_file: Path, nodeid: str) -> Mapping[str, Complexity]:
-        """Name of the measurement → its baseline, for one test."""
+        """Return name of the measurement → its baseline, for one test."""
         return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
 
 
 @dataclass
 class Entry:
-    """One test of the run."""
+    """One test of the run, with its measurements."""
 
     nodeid: str
     test_file: Path
-    #: The line of the test in its file, from 0 on.
+    #: The line of the test in its file, from 0.
     line: int
-    #: Without their modules and operators, which `whole` has.
+    #: The verdicts without modules and operators.
     verdicts: tuple[Verdict, ...]
-    #: With them, packed: the tree of a large model takes megabytes, and there may be thousands of tests.
+    #: The complete verdicts, packed: the tree of a large model takes megabytes, and there may be thousands of tests.
     packed_verdicts: bytes
-    #: Names in its baseline that it did not measure.
+    #: Names in the baseline that the test did not measure.
     vanished: tuple[str, ...]
     #: Seconds that the measurements took.
     seconds: float
     #: Whether all phases of the test passed so far.
     passed: bool
-    #: Whether the test failed for another reason than its budget, or for both.
+    #: Whether the test failed for another reason than its budget, or for its budget and another reason.
     own_failure: bool = False
 
     @classmethod
@@ -100,16 +100,16 @@ class Entry:
 
     @property
     def needs_attention(self) -> bool:
-        """Return whether the summary should mention the test, though it is quiet."""
+        """Return whether even a quiet summary should mention the test."""
         return bool(self.vanished) or any(verdict.outcome != "ok" for verdict in self.verdicts)
 
     def fail(self) -> None:
-        """The test did not pass: nothing that it measured is accepted."""
+        """Note that the test did not pass: none of its measurements is accepted."""
         self.passed = False
         self.verdicts = tuple(map(refuse, self.verdicts))
 
     def unpack_verdicts(self) -> tuple[Verdict, ...]:
-        """The verdicts with all that was measured."""
+        """Return the verdicts with modules and operators."""
         data = marshal.loads(zlib.decompress(self.packed_verdicts))  # noqa: S302 -- what this process packed itself
         verdicts = msgspec.convert(data, tuple[Verdict, ...])
         return verdicts if self.passed else tuple(map(refuse, verdicts))
@@ -122,7 +122,7 @@ def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 class RunRecord:
-    """Collects the verdicts of a run. A test that is run again replaces what its earlier attempt measured."""
+    """Collect the verdicts of a run. A test that runs again replaces the measurements of its earlier attempt."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
@@ -130,18 +130,18 @@ class RunRecord:
         self.errors: list[str] = []
         #: Baseline files that were written.
         self.written: list[Path] = []
-        #: Baseline file → what became of its entries by an update, in words → of how many.
+        #: Baseline file → outcome of its entries in an update, in words → number of entries.
         self.accepted: dict[Path, Counter[str]] = {}
-        #: Entries without a test that a complete run found.
+        #: Orphans, which are entries without a test, that a complete run found.
         self.orphans: list[Orphan] = []
-        #: Those of them that were removed.
+        #: The orphans that were removed.
         self.pruned: list[Orphan] = []
 
     def record(self, key: str, data: Mapping[str, Any], *, passed: bool) -> None:
-        """Take over what `pack_verdicts` made of a test's verdicts.
+        """Record the verdicts of a test, as `pack_verdicts` packed them.
 
         Args:
-            key: the node id that the test's reports carry.
+            key: the node id in the test's reports.
             data: the packed verdicts.
             passed: whether the test's phases passed so far.
         """
@@ -152,7 +152,7 @@ class RunRecord:
         self._entries.pop(key, None)
 
     def fail(self, key: str) -> None:
-        """A later phase of the test did not pass."""
+        """Note that a later phase of the test did not pass."""
         if key in self._entries:
             self._entries[key].fail()
             self._entries[key].own_failure = True
@@ -169,14 +169,14 @@ class RunRecord:
         return len(self._entries)
 
     def update(self, update_mode: UpdateMode | None = None) -> None:
-        """Write what was accepted of the tests that passed to their baselines; all other entries stay.
+        """Write the accepted measurements of the tests that passed to their baselines; all other entries stay.
 
         Args:
-            update_mode: what alone was accepted; then entries that a test no longer measures stay too.
+            update_mode: accept only new or only improved measurements; then entries without a measurement stay.
         """
         by_file: dict[Path, list[Entry]] = {}
         for entry in self:
-            # A test that passed without measuring anything may have had no reason to this time.
+            # A test that passed without measuring anything may measure again in another run.
             if entry.passed and any(verdict.accepted for verdict in entry.verdicts):
                 by_file.setdefault(baseline_path(entry.test_file), []).append(entry)
         for path, entries in sorted(by_file.items()):
@@ -192,7 +192,7 @@ class RunRecord:
 
         Args:
             tests: Test file → its node id, and the ids of all tests in it.
-            without_test_file: Baseline file beside which there is no test file → the node id that this had.
+            without_test_file: Baseline file that has no test file beside it → the node id of that test file.
         """
         places = {baseline_path(test_file): place for test_file, place in tests.items()}
         places |= {path: (nodeid, ()) for path, nodeid in without_test_file.items()}
@@ -201,7 +201,7 @@ class RunRecord:
                 self.orphans += find_orphans(load(path), nodeid, collected)
 
     def renames(self) -> dict[str, str]:
-        """Orphan → the test that it likely is now, by node ids; it has no baseline, and gets none by this run."""
+        """Return orphan → its likely new test, by node ids. The new test has no baseline, and gets none in this run."""
         gone = {orphan.nodeid: orphan.entries for orphan in self.orphans}
         new = {
             entry.nodeid: {verdict.name: verdict.complexity for verdict in entry.verdicts}
@@ -212,7 +212,7 @@ class RunRecord:
         return find_renames(gone, new)
 
     def prune(self) -> None:
-        """Remove the orphans from their baselines, but for those that were likely renamed: they are to be moved."""
+        """Remove the orphans from their baselines, except likely renamed ones, whose entries should be moved."""
         renames = self.renames()
         by_file: dict[Path, list[Orphan]] = {}
         for orphan in self.orphans:
@@ -225,7 +225,7 @@ class RunRecord:
 
     @contextmanager
     def _errors_gathered(self) -> Iterator[None]:
-        """Collect an error for the summary, so that one bad file does not keep others from being written."""
+        """Collect an error for the summary, so that one bad file does not keep other files from being written."""
         try:
             yield
         except BaselineError as error:

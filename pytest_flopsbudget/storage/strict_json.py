@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-#: Keys of objects and positions in arrays, from the outermost in.
+#: Keys of objects and positions in arrays, from the outermost to the innermost.
 JsonPath = tuple[str | int, ...]
 
 
@@ -33,15 +33,15 @@ class FaultError(Exception):
         self.line = line
         #: A second place, which contradicts the first.
         self.other = other
-        #: What to do, where the usual advice does not apply.
+        #: What the user should do, if the usual advice does not apply.
         self.remedy = remedy
 
 
 def parse(text: str) -> object:
-    """The JSON value that ``text`` is.
+    """Return the value of the JSON ``text``.
 
     Raises:
-        FaultError: it is no JSON, or an object has a key twice.
+        FaultError: the text is no JSON, or an object has a key twice.
     """
     try:
         return json.loads(text, object_pairs_hook=_unique)
@@ -50,7 +50,7 @@ def parse(text: str) -> object:
     except _DuplicateKeyError as error:
         raise FaultError("the key is there twice; a merge may have kept both sides", _first_duplicate(text)) from error
     except (RecursionError, ValueError) as error:
-        # Brackets nested by the thousand, an integer of thousands of digits.
+        # The text has thousands of nested brackets, or an integer of thousands of digits.
         raise FaultError(f"no JSON: {error}", line=1) from error
 
 
@@ -73,7 +73,7 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
     """Convert ``value`` to ``kind``, a struct or any other type that msgspec converts to.
 
     Raises:
-        FaultError: it is none; the place is ``place`` and what is below it.
+        FaultError: the value does not fit the type; the fault's place begins with ``place``.
     """
     try:
         return msgspec.convert(value, kind)
@@ -83,7 +83,7 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
         inner_kind: Any = kind
         for step in _STEP.finditer(path):
             if not step["key"] and not step["number"]:
-                # One by one, since msgspec does not say under which key of a dict the fault lies.
+                # Convert one by one, since msgspec does not report the key of a dict under which the fault is.
                 for name, one in inner.items():
                     convert(one, _inside(inner_kind, name), *place, name)
             own = step["key"] or int(step["number"])
@@ -94,7 +94,7 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
 
 
 def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:
-    """Return a fault for a value that is not of type ``kind``, in the words of this package."""
+    """Return a fault for a value that is not of type ``kind``, in this package's words instead of msgspec's."""
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
     if unknown:
         known = [name for one in _options(kind) if _is_struct(one) for name in get_type_hints(one)]
@@ -139,7 +139,7 @@ def _nearest(key: str, allowed: Iterable[str]) -> str:
 
 
 def in_words(place: JsonPath) -> str:
-    """A place as a path: ``tests[0].measurements[0].name``."""
+    """Return a place as a path: ``tests[0].measurements[0].name``."""
     steps = (
         f"[{step}]" if isinstance(step, int) else f".{step}" if re.fullmatch(r"\w+", step) else f"[{json.dumps(step)}]"
         for step in place
@@ -148,15 +148,15 @@ def in_words(place: JsonPath) -> str:
 
 
 def line_of(text: str, place: JsonPath) -> int:
-    """The line of ``place`` in valid JSON or, where it is missing, of the nearest one above it."""
+    """Return the line of ``place`` in valid JSON or, if it is missing, the line of the nearest place above it."""
     return lines_of(text, [place])[place]
 
 
 def lines_of(text: str, places: Iterable[JsonPath]) -> dict[JsonPath, int]:
-    """:func:`line_of` for many places, of which a large file may have thousands, in one pass."""
+    """Return the lines of many places, like :func:`line_of`, in one pass: a large file may have thousands of places."""
     places = list(places)
     wanted = {place[:depth] for place in places for depth in range(len(place) + 1)}
-    # Of a key that is there twice, the second is the fault.
+    # If a key occurs twice, the second one is the fault.
     offsets: dict[JsonPath, int] = {(): 0, **{place: offset for place, offset in _places(text) if place in wanted}}
     lines: dict[JsonPath, int] = {}
     line, counted = 1, 0
@@ -171,7 +171,7 @@ def lines_of(text: str, places: Iterable[JsonPath]) -> dict[JsonPath, int]:
 
 
 def line_at(text: str, offset: int) -> int:
-    """The number of the line at ``offset``, the first being 1."""
+    """Return the number of the line at ``offset``; the first line is 1."""
     return text.count("\n", 0, offset) + 1
 
 
@@ -179,9 +179,9 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 def _places(text: str) -> Iterator[tuple[JsonPath, int]]:
-    """All keys and all members of arrays in JSON, each with those above it, and their offsets.
+    """Yield all keys and all members of arrays in JSON, each with the place that contains it, and their offsets.
 
-    The JSON may be at fault further down; they end there, at the latest.
+    If the JSON has a fault, the places end there at the latest.
     """
     above: list[str | int] = []
     opened: list[str] = []

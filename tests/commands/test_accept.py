@@ -30,7 +30,7 @@ def measured(test_id, *args, **kwargs):
 
 
 def widths(file=FILE):
-    """Test id → width of its layer, for the one measurement that it has."""
+    """Return test id → width of the layer in the test's one measurement."""
     return {
         test_id: int(entries["model"].modules["layer"].shape.partition("-")[0])
         for test_id, entries in load(baseline_path(file)).tests.items()
@@ -151,7 +151,7 @@ class TestWhatIsNot:
         ("then", "now"), [(linear(4), linear(3)), (None, linear(3)), (linear(5, batch=1), linear(4, batch=9))]
     )
     def test_a_baseline_that_the_run_did_not_see(self, command, then, now):
-        """Somebody accepted something else since: an old report must not overwrite that unnoticed."""
+        """Another update wrote the baseline after the run: an old report must not overwrite it unnoticed."""
         write_baseline(FILE, {"t": now})
         write(measured("t", linear(5), then))
         (line, *_) = command("accept", "report.json")
@@ -190,7 +190,7 @@ class TestRoot:
         assert widths() == {"t": 5}
 
     def test_of_two_packages_in_a_repository_the_reports_own(self, command, monkeypatch):
-        """Both have a test file of the same name; the report says where it was made."""
+        """Two packages have a test file of the same name; the report says in which package it was made."""
         Path(".git").mkdir()
         for package in ("one", "two"):
             Path(package).mkdir()
@@ -244,7 +244,7 @@ def test_a_damaged_baseline_is_told_and_kept(command):
 
 
 def test_a_baseline_in_place_of_a_report(command):
-    """It is of a higher format, but that is not what is wrong with it."""
+    """The message says that the file is a baseline, not that its format is too new."""
     write_baseline(FILE, {"t": linear(4)})
     assert command("accept", PATH) == []
     assert command.code == 2
@@ -252,7 +252,7 @@ def test_a_baseline_in_place_of_a_report(command):
 
 
 def test_reads_a_baseline_once(command, monkeypatch):
-    """A file may hold thousands of tests, and reading it for each would take hours."""
+    """A file may hold thousands of tests, so it must not be read again for each."""
     write_baseline(FILE, {"t": linear(4), "u": linear(5)})
     write(measured("t", linear(5), linear(4)), measured("u", linear(4), linear(5)))
     read = []
@@ -272,7 +272,7 @@ def test_patterns_are_not_asked_for(command):
 
 
 class TestLatencies:
-    """What a clock measured is accepted where it tells something new."""
+    """A measured latency is accepted only where it differs from the baseline by more than its tolerance."""
 
     def test_of_another_machine_stays(self, command):
         write_baseline(FILE, {"t": timed(7, machine="other")})
@@ -282,7 +282,7 @@ class TestLatencies:
         assert (found["latency[other]"], found["latency[box]"]) == (7, 9)
 
     def test_as_long_as_before(self, command):
-        """A tenth more or less is none of it; nothing is written."""
+        """A latency that differs by a tenth or less is no change, so nothing is written."""
         path = write_baseline(FILE, {"t": timed(100)})
         before = path.read_bytes()
         write(measured("t", timed(109), timed(100)))
@@ -302,7 +302,7 @@ class TestLatencies:
 
 
 def test_a_time_is_told_once(command):
-    """And seen by who compares what the run saw with what is there now, part by part."""
+    """A time is one line in the output, and each of its parts is compared with the baseline."""
     write_baseline(FILE, {"t": estimated()})
     write(measured("t", estimated(memory=500), estimated()))
     lines = command("accept", "report.json")

@@ -11,7 +11,7 @@ from pytest_flopsbudget.storage.report_file import save
 
 @pytest.fixture
 def project(command, tmp_path):
-    """A branch that made one test more expensive, added one and removed one."""
+    """A git repository with a branch that made one test more expensive, added one and removed one."""
     project = GitProject(tmp_path / "here")
     project.commit("Main", {"tests/test_a.py": {"t": linear(4), "gone": linear(9)}, "test_b.py": {"u": linear(2)}})
     project.git("switch", "-q", "-c", "branch")
@@ -20,7 +20,7 @@ def project(command, tmp_path):
 
 
 def verdicts(lines):
-    """The table's first and last cells."""
+    """Return the first and the last cell of each row of the table."""
     found = {}
     for line in lines[4:]:
         if not line:
@@ -95,7 +95,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("argv", [["main", "tests/__flops__/test_a.json"], ["tests/__flops__/test_a.json"]])
     def test_one_file_is_compared_with_itself(self, project, command, argv):
-        """What a revision says of other files is beside the point."""
+        """When one file is compared with a revision, the other files of the revision are ignored."""
         lines = command("diff", *argv)
         assert "test_b.py" not in "".join(lines)
         assert verdicts(lines) == (BRANCH if len(argv) == 2 else {})
@@ -108,7 +108,7 @@ class TestFiles:
         assert verdicts(lines) == {"a.py::t": "regressed", "a.py::u": "new", "a.py::gone": "removed"}
 
     def test_a_run_against_a_revision(self, project, command):
-        """A report tells nothing of the tests that did not run."""
+        """Tests that are missing from a report are not shown as removed: they did not run."""
         save(report(reported_test("tests/test_a.py::t", linear(6))), Path("report.json"))
         lines = command("diff", "main", "report.json")
         assert verdicts(lines) == {"tests/test_a.py::t": "regressed"}
@@ -199,7 +199,7 @@ class TestMistakes:
 
 
 def test_a_repository_without_commits(command):
-    """Nothing is wrong with what was typed."""
+    """The message says that the repository has no commits, not that the argument is wrong."""
     subprocess.run(["git", "init", "-q"], check=True)
     assert command("diff") == []
     assert command.errors == "error: there is no commit in this repository yet\n"

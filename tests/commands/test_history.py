@@ -14,7 +14,7 @@ def project(command, tmp_path):
 
 
 def history(project, *widths, file="tests/test_a.py", test="test_x"):
-    """Commit a model of each width; the commits' short names."""
+    """Commit a baseline of a model of each width; return the short names of the commits."""
     return [
         project.commit(f"Width {width}", {file: {test: linear(width)}}, date=f"2026-01-{number:02}")
         for number, width in enumerate(widths, 1)
@@ -22,7 +22,7 @@ def history(project, *widths, file="tests/test_a.py", test="test_x"):
 
 
 def rows(lines):
-    """The rows of the table: commit, date, FLOPs, change, params, subject."""
+    """Return the rows of the table: commit, date, FLOPs, change, params, subject."""
     start = next(number for number, line in enumerate(lines) if line.startswith("commit"))
     cells = (line.split() for line in lines[start + 2 :] if line)
     return [tuple(row) for row in cells if len(row) > 3]
@@ -30,7 +30,7 @@ def rows(lines):
 
 def test_a_chart_and_a_table(project, command):
     first, second, third = history(project, 4, 6, 5)
-    # 2·2·4² = 64, 144 and 100 FLOPs; 20, 42 and 30 parameters. 100 is nearest to the row of 104.
+    # 2·2·4² = 64, 144 and 100 FLOPs; 20, 42 and 30 parameters. In the chart, 100 is nearest to the row of 104.
     assert command("history", TEST) == [
         TEST,
         "",
@@ -73,7 +73,7 @@ def test_a_change_of_the_parameters_alone(project, command):
 
 
 def test_a_time(project, command):
-    """An estimate by its title, a lower bound by its sign."""
+    """The title says that a time is an estimate, and the sign that it is a lower bound."""
     for number, memory in enumerate((300, 500), 1):
         project.commit(
             f"{memory}", {"tests/test_a.py": {"test_x": estimated(memory=memory)}}, date=f"2026-01-0{number}"
@@ -94,7 +94,7 @@ def test_the_newest_rows(project, command):
     *_, third, fourth = history(project, 4, 5, 6, 7)
     lines = command("history", TEST, "--limit", "2")
     assert [row[0] for row in rows(lines)[:2]] == [fourth, third]
-    # Compared with the row before, though that is not shown: from 2·2·5² = 100 to 144 FLOPs.
+    # The change is relative to the previous row, which is not shown: from 2·2·5² = 100 to 144 FLOPs.
     assert rows(lines)[1][4] == "+44.0%"
     assert lines[-1] == "2 earlier ones; --limit 0 shows all"
     assert len(rows(command("history", TEST, "--limit", "0"))) == 4
@@ -138,7 +138,7 @@ def test_a_renamed_test(project, command):
 
 
 def test_a_moved_file(project, command):
-    """Its cost changed in the same commit: git tells that it moved."""
+    """The cost changed in the same commit, so only git knows that the file moved."""
     history(project, 40)
     (project.path / "lib").mkdir()
     project.git("mv", "tests/__flops__", "lib/__flops__")

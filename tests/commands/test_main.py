@@ -1,4 +1,4 @@
-"""What all commands share."""
+"""Behaviour that all commands share."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from pytest_flopsbudget.storage.report_file import save
 
 COMMANDS = ("accept", "merge", "diff", "rename", "history")
 
-#: Runs the command lines that are its arguments, where PyTorch and pytest cannot be imported; prints what they loaded.
+#: A script that runs the command lines in its arguments, without PyTorch and pytest, and prints the loaded modules.
 WITHOUT_TORCH = """
 import json, sys
 
@@ -93,7 +93,7 @@ def test_the_docs_name_every_option(command, name, capsys):
     page = ROOT.joinpath("docs", "commands.md").read_text(encoding="utf-8")
     about = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
     assert f"python -m pytest_flopsbudget {name}" in about
-    # Those that all commands take are told above; --flops-budget-... are pytest's.
+    # Options of all commands are documented above; options that begin with --flops-budget- are pytest's.
     own = {option for option in options if not option.startswith("--flops-budget")} - {"--help", "--no-color"}
     assert {option for option in own if option not in about} <= {"--output"}
 
@@ -131,7 +131,7 @@ def test_ctrl_c_is_no_traceback(command, monkeypatch):
 
 
 def test_a_reader_that_has_read_enough(command, tmp_path):
-    """As ``history | head -1``: neither a traceback nor a complaint while Python ends."""
+    """In ``history | head -1``, the pipe closes early: Python writes neither a traceback nor a warning when it ends."""
     project = GitProject(tmp_path / "here")
     project.commit("One", {"test_a.py": {f"test_{number}": linear(number) for number in range(1, 3_000)}})
     argv = [sys.executable, "-m", "pytest_flopsbudget", "history"]

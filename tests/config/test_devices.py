@@ -1,4 +1,4 @@
-"""What the pyproject says of devices."""
+"""The devices of the pyproject."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CAMERA = """
 
 @pytest.fixture
 def load(tmp_path):
-    """Writes a pyproject and loads it."""
+    """Return a function that writes a pyproject and loads it."""
 
     def write_and_load(text):
         (tmp_path / "pyproject.toml").write_text(textwrap.dedent(text), encoding="utf-8")
@@ -32,7 +32,7 @@ def load(tmp_path):
 
 @pytest.fixture
 def problems(load):
-    """Writes a pyproject with mistakes, and gives the lines that tell them."""
+    """Return a function that writes a pyproject with mistakes and returns the lines of the message."""
 
     def write_and_refuse(text):
         with pytest.raises(UsageError) as caught:
@@ -57,11 +57,11 @@ class TestTimeOn:
         ],
     )
     def test_names_devices(self, load, value, expected):
-        """In whatever case, each once, by the names that they have."""
+        """Upper and lower case are equal; each device is in the result once, by the name in its profile."""
         assert expected == load(f"[tool.pytest-flopsbudget]\ntime-on = {value}").time_on
 
     def test_names_own_ones(self, load):
-        """Wherever in the file their profiles stand."""
+        """The profile of a project's own device may be before or after the setting that names it."""
         assert load("[tool.pytest-flopsbudget]\ntime-on = ['CAMERA']\n" + textwrap.dedent(CAMERA)).time_on == (
             "camera",
         )
@@ -78,21 +78,21 @@ class TestTimeOn:
         ],
     )
     def test_refuses_anything_else(self, problems, value, message):
-        """With the key, what is near, and what to write."""
+        """The message names the key, similar names, and what to write."""
         (line,) = problems(f"[tool.pytest-flopsbudget]\ntime-on = {value}")
         start, _, end = message.partition("*")
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget] time-on: {start}")
         assert end in line
 
     def test_is_near_to_own_ones(self, problems):
-        """A typo in the name of a project's own device."""
+        """A typing error in the name of a project's own device gets a suggestion."""
         (line,) = problems("[tool.pytest-flopsbudget]\ntime-on = ['camra']\n" + textwrap.dedent(CAMERA))
         assert "no device is named 'camra'; did you mean camera?" in line
 
 
 class TestProfiles:
     def test_reads_every_figure(self, load):
-        """In the units of the profile: FLOPs, bytes and operations a second, bytes, nanoseconds."""
+        """Each figure is read in the unit of the profile: FLOPs, operations and bytes a second, bytes, nanoseconds."""
         settings = load(
             profile("""
                 float64 = "1 GFLOP/s"
@@ -129,7 +129,7 @@ class TestProfiles:
         }
 
     def test_needs_little(self, load):
-        """One rate and the bandwidth; launches cost nothing then, so that times stay lower bounds."""
+        """One rate and the bandwidth are enough; then launches cost no time, so that estimates stay lower bounds."""
         device = load(CAMERA).devices["camera"]
         assert (device.rate("float16"), device.vector_rate("float32")) == (50 * 10**9, 50 * 10**9)
         assert (device.launch, device.memory) == (0, None)
@@ -139,7 +139,7 @@ class TestProfiles:
         [('"Abacus 5"', ("Abacus 5",)), ('["Abacus 5$", "ABC"]', ("Abacus 5$", "ABC")), ("[]", ())],
     )
     def test_names_that_the_system_gives_it(self, load, written, expected):
-        """By which the machine at hand is found to be it."""
+        """``names`` are the names under which drivers and systems report the device."""
         assert load(CAMERA + f"    names = {written}").devices["camera"].names == expected
 
     @pytest.mark.parametrize("written", ["5", '["Abacus", 5]', '""', '"$"'])
@@ -149,7 +149,7 @@ class TestProfiles:
         assert line.endswith('is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]')
 
     def test_is_based_on_a_known_one(self, load):
-        """What is not given is the other's, rates one by one."""
+        """A profile takes missing figures from its base, rate by rate."""
         device = load(profile('based-on = "a100"\nbandwidth = "777 GB/s"\nfloat16 = "100 TFLOP/s"', "half")).devices[
             "half"
         ]
@@ -161,13 +161,13 @@ class TestProfiles:
         assert (device.names, device.sources) == ((), ())
 
     def test_is_based_on_one_above(self, load):
-        """A profile may refine another of the project's own."""
+        """The base of a profile may be another profile of the project, above it in the file."""
         devices = load(textwrap.dedent(CAMERA) + profile('based-on = "camera"\nlaunch = "1 us"', "camera-2")).devices
         assert devices["camera-2"].rates == devices["camera"].rates
         assert (devices["camera"].launch, devices["camera-2"].launch) == (0, 1_000)
 
     def test_takes_the_place_of_a_known_one(self, load):
-        """The project's own A100 is meant where it has one."""
+        """If the project has a profile "A100", that name means it, not the profile in the catalog."""
         settings = load(
             "[tool.pytest-flopsbudget]\ntime-on = 'A100'\n" + profile("based-on = 'A100'\nlaunch = '0 us'", "A100")
         )
@@ -210,7 +210,7 @@ class TestProfiles:
         ],
     )
     def test_tells_every_mistake(self, problems, text, lines):
-        """With the file, the key, what is near, and what to write."""
+        """Each message names the file, the key, similar names, and what to write."""
         found = problems(profile(text))
         assert len(lines) == len(found)
         for line, start in zip(found, lines, strict=True):
@@ -227,30 +227,28 @@ class TestProfiles:
         ],
     )
     def test_tells_what_is_no_profile(self, problems, text, start):
-        """Other values and other names."""
         (line,) = problems(text)
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget]{start}")
 
     def test_tells_names_that_differ_in_case(self, problems):
-        """Names are found in whatever case, so two must not differ by it alone."""
+        """Names are found in upper or lower case, so two names must differ in more than case."""
         (line,) = problems(textwrap.dedent(CAMERA) + profile("based-on = 'A100'", "Camera"))
         assert " devices.Camera: another profile has this name, but for its case" in line
 
 
 class TestDeviceNamed:
     def test_finds_own_ones_and_known_ones(self, load):
-        """In whatever case."""
         settings = load(CAMERA)
         assert find_device(settings, "Camera") is settings.devices["camera"]
         assert find_device(settings, "h100") is DEVICES["H100"]
 
     def test_tells_what_is_near(self):
-        """Who asked says where the name stands."""
+        """The message lists similar names; the caller adds where the name was written."""
         with pytest.raises(ValueError, match="no device is named 'H10'; did you mean H100"):
             find_device(Settings(), "H10")
 
 
 def test_the_head_of_a_run_names_them(load):
-    """Estimates are announced where budgets are."""
+    """The header of a run names the devices for which times are estimated."""
     settings = load("[tool.pytest-flopsbudget]\ntime-on = ['a100', 'T4']")
     assert describe(settings) == "pyproject.toml: estimates time on A100, T4"

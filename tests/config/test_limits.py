@@ -1,4 +1,4 @@
-"""Limits as markers and the pyproject have them."""
+"""Limits in markers and in the pyproject."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def problems(**kwargs):
 
 class TestTimes:
     def test_by_device(self):
-        """3 ms are 3,000,000 ns; names are those of the profiles, whatever case they are written in."""
+        """3 ms are 3,000,000 ns; the key has the name as its profile spells it."""
         budget = marked(time={"a100": "3 ms", "our-board": "1.5 s"}, memory_time={"A100": "1 us"})
         assert budget.limits == {"time[A100]": 3_000_000, "time[our-board]": 1_500_000_000, "memory_time[A100]": 1000}
 
@@ -38,7 +38,7 @@ class TestTimes:
         assert budget.phases == {"backward": {"time[A100]": 2_000_000, "arithmetic_intensity": 3}}
 
     def test_an_unknown_device(self):
-        """Near names, and all that there are, the project's own among them."""
+        """The message has similar names, and all names, including the project's own devices."""
         (told,) = problems(time={"A10O": "3 ms"})
         assert told.startswith("marker: time.A10O: no device is named 'A10O'; did you mean A100")
         assert "our-board" in told
@@ -75,7 +75,7 @@ class TestLatency:
 
 class TestRatios:
     def test_least_values(self):
-        """As exact as they are written."""
+        """A minimum is read exactly."""
         assert marked(arithmetic_intensity="8.2 FLOPs/byte", average_parallelism="1.2k FLOPs/step").limits == {
             "arithmetic_intensity": Fraction(41, 5),
             "average_parallelism": 1200,
@@ -107,7 +107,7 @@ class TestPyproject:
         return write_and_load
 
     def test_own_devices_may_be_named_anywhere(self, load):
-        """Wherever in the file their profiles stand."""
+        """The profile of a project's own device may be before or after the limit that names it."""
         settings = load(
             """
             show = "time[Our-Board]"
@@ -141,7 +141,7 @@ class TestPyproject:
         assert told in str(caught.value)
 
     def test_tolerances(self, load):
-        """Of time for all devices; that of latency only where it is named."""
+        """A tolerance of time holds for all devices. A common tolerance does not change that of latency."""
         found = load('tolerance = {time = "5%", peak_memory = "1 MiB", latency = "3%"}').tolerance
         assert found["time"].relative == Fraction(1, 20)
         assert found["peak_memory"].absolute == 2**20

@@ -1,4 +1,4 @@
-"""Where something wrong stands."""
+"""Where a mistake is."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from pytest_flopsbudget.config.problems import Problems
 
 
 def test_a_mistake_names_its_path():
-    """Keys that TOML quotes are quoted."""
+    """In the path, keys are quoted if TOML would quote them."""
     messages = []
     Problems("file: [table]", messages).inside("modules").inside("layer4.0").add("flops", "is too much")
     assert messages == ['file: [table] modules."layer4.0".flops: is too much']
 
 
 def test_an_unknown_key_has_a_suggestion():
-    """And all that there are; they gather in one list."""
+    """The message for an unknown key has a suggestion and all known keys; messages are collected in one list."""
     messages = []
     problems = Problems("file:", messages)
     problems.add_unknown_key("Tolerence", ["tolerance", "show"])

@@ -1,4 +1,4 @@
-"""What a team writes in the pyproject and in markers."""
+"""Settings in the pyproject and limits in markers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ONE_PERCENT = Tolerance(relative=Fraction(1, 100))
 
 @pytest.fixture
 def load(tmp_path):
-    """Writes a pyproject and loads it."""
+    """Return a function that writes a pyproject and loads it."""
 
     def write_and_load(text):
         (tmp_path / "pyproject.toml").write_text(textwrap.dedent(text), encoding="utf-8")
@@ -32,7 +32,7 @@ def load(tmp_path):
 
 @pytest.fixture
 def problems(load):
-    """Writes a pyproject with mistakes, and gives the lines that tell them."""
+    """Return a function that writes a pyproject with mistakes and returns the lines of the message."""
 
     def write_and_refuse(text):
         with pytest.raises(UsageError) as caught:
@@ -44,7 +44,6 @@ def problems(load):
 
 class TestLoadSettings:
     def test_has_defaults_without_a_file(self, tmp_path):
-        """Nobody has to write anything."""
         assert load_settings(tmp_path) == Settings(
             path=None,
             limits=None,
@@ -60,15 +59,14 @@ class TestLoadSettings:
         "text", ["", "[project]\nname = 'x'", "tool = 'flops'", "[tool.other]\nflopsbudget = 1", "not TOML at all"]
     )
     def test_has_defaults_without_a_table(self, load, text):
-        """Other tables are none of this plugin's business, and neither is a file that never names it."""
+        """Tables of other tools are ignored, and so is a pyproject that never names this plugin."""
         assert load(text) == Settings()
 
     def test_an_empty_table_has_defaults(self, load, tmp_path):
-        """The table alone changes nothing but where the settings come from."""
+        """An empty table changes nothing except the path of the settings."""
         assert load("[tool.pytest-flopsbudget]") == Settings(path=tmp_path / "pyproject.toml")
 
     def test_reads_every_key(self, load, tmp_path):
-        """Each key arrives in its field."""
         settings = load("""
             [tool.pytest-flopsbudget]
             tolerance = "1%"
@@ -119,11 +117,11 @@ class TestLoadSettings:
 
     @pytest.mark.parametrize("value", ["0", '"0%"', "{}"])
     def test_no_tolerance_is_exact(self, load, value):
-        """Zero, in any form, lets no growth pass."""
+        """A tolerance of zero, in any form, allows no growth."""
         assert load(f"[tool.pytest-flopsbudget]\ntolerance = {value}").tolerance == Settings().tolerance
 
     def test_tolerance_by_metric_leaves_the_others_exact(self, load):
-        """FLOPs and MACs are one quantity, so a tolerance of one is that of the other: 6 MACs are 12 FLOPs."""
+        """FLOPs and MACs are one quantity, so a tolerance of one also applies to the other: 6 MACs are 12 FLOPs."""
         tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {macs = 6, params = "1%"}').tolerance
         assert tolerance["macs"] == Tolerance(absolute=6)
         assert tolerance["flops"] == Tolerance(absolute=12)
@@ -131,19 +129,18 @@ class TestLoadSettings:
         assert tolerance["param_bytes"] == Tolerance()
 
     def test_tolerance_of_flops_holds_for_macs(self, load):
-        """Half of 5 FLOPs is 2 whole MACs, and a share is the same share."""
+        """5 FLOPs are rounded down to 2 MACs; a relative tolerance is the same for both."""
         tolerance = load('[tool.pytest-flopsbudget]\ntolerance = {flops = {relative = "1%", absolute = 5}}').tolerance
         assert tolerance["macs"] == Tolerance(relative=Fraction(1, 100), absolute=2)
 
     def test_tolerance_of_other_flops_is_its_own(self, load):
-        """It is another quantity than FLOPs, and leaves the sum of both exact."""
+        """`other_flops` is another quantity than `flops`, and its tolerance does not change that of their sum."""
         tolerance = load("[tool.pytest-flopsbudget]\ntolerance = {other_flops = 5}").tolerance
         assert tolerance["other_flops"] == Tolerance(absolute=5)
         assert {key for key in METRICS if tolerance[key] != Tolerance()} == {"other_flops", "latency"}
 
     @pytest.mark.parametrize("metric", ["other_flops", "total_flops"])
     def test_limits_on_other_work(self, load, metric):
-        """They are FLOPs like others, of the model and of its modules."""
         settings = load(f"""
             [tool.pytest-flopsbudget.limits]
             {metric} = "1.5 MFLOPs"
@@ -153,7 +150,7 @@ class TestLoadSettings:
         assert settings.limits.modules == {"head": {metric: 10}}
 
     def test_a_sum_has_no_tolerance_anywhere(self, problems):
-        """In a budget as in the table, the mistake says what to write instead."""
+        """In a budget as in the table, the message for a tolerance on a sum says what to write instead."""
         (line,) = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
@@ -162,7 +159,7 @@ class TestLoadSettings:
         assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give those a tolerance")
 
     def test_tells_every_mistake_at_once(self, problems):
-        """One run shows all there is to correct, each with its table, key and value."""
+        """One message lists all mistakes, each with its table, key and value."""
         lines = problems("""
             [tool.pytest-flopsbudget]
             tolerance = 0.01
@@ -221,7 +218,7 @@ class TestLoadSettings:
         ],
     )
     def test_says_what_is_wrong_and_what_to_write(self, problems, text, where, hint):
-        """Each mistake names the file, the table and the key, and leads to what is right."""
+        """Each message names the file, the table and the key, and says what to write."""
         (line,) = problems(f"[tool.pytest-flopsbudget]\n{text}")
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget{where}: ")
         assert hint in line
@@ -237,13 +234,13 @@ class TestLoadSettings:
         ],
     )
     def test_a_budget_says_what_it_is_for(self, problems, text, expected):
-        """A budget without a proper pattern would hold for nothing, or for everything."""
+        """A budget without a valid pattern would apply to no test or to every test."""
         (line,) = problems(f"[[tool.pytest-flopsbudget.budgets]]\n{text}")
         assert line.startswith("pyproject.toml: [[tool.pytest-flopsbudget.budgets]] 1 ")
         assert expected in line
 
     def test_a_budget_limits_something(self, problems):
-        """A budget that does nothing is a mistake, told by its number."""
+        """A budget without any limit is a mistake; the message names it by its number."""
         lines = problems("""
             [[tool.pytest-flopsbudget.budgets]]
             match = "*"
@@ -264,7 +261,7 @@ class TestLoadSettings:
         ],
     )
     def test_finds_a_misspelled_table(self, problems, name):
-        """A table under a name that is almost right is not ignored."""
+        """A table with a misspelled name is not ignored."""
         assert problems(f"[tool.{name}]\nshow = 'macs'") == [
             f"pyproject.toml: [tool.{name}]: nothing reads this table; rename it to [tool.pytest-flopsbudget]"
         ]
@@ -279,14 +276,13 @@ class TestLoadSettings:
         assert load(f"[tool.{name}]\nflops = 1") == Settings()
 
     def test_refuses_a_value_in_place_of_the_table(self, problems):
-        """The table has to be one."""
         (line,) = problems("[tool]\npytest-flopsbudget = 1")
         assert (
             line == "pyproject.toml: tool.pytest-flopsbudget: must be a table, not 1; write [tool.pytest-flopsbudget]"
         )
 
     def test_says_where_the_file_is_no_toml(self, problems):
-        """Line and column lead to the place."""
+        """The message has line and column."""
         (line,) = problems("""
             [tool.pytest-flopsbudget]
             show = macs
@@ -295,20 +291,19 @@ class TestLoadSettings:
         assert "line 3, column 8" in line
 
     def test_refuses_other_encodings(self, tmp_path):
-        """TOML is UTF-8."""
         (tmp_path / "pyproject.toml").write_bytes(b'[tool.pytest-flopsbudget]\nshow = "\xff"')
         with pytest.raises(UsageError, match=r"pyproject\.toml: is not valid TOML: 'utf-8' codec"):
             load_settings(tmp_path)
 
     @pytest.mark.parametrize("text", ["\ufeff[tool.pytest-flopsbudget]", "tool.pytest-flopsbudget]"])
     def test_refuses_a_broken_head_of_the_table(self, tmp_path, text):
-        """A byte order mark or a missing bracket makes the file invalid TOML; its limits are not ignored in silence."""
+        """A byte order mark or a missing bracket makes the file invalid TOML; its limits are not ignored silently."""
         (tmp_path / "pyproject.toml").write_text(f"{text}\ntolerance = 0\n", encoding="utf-8")
         with pytest.raises(UsageError, match=r"pyproject\.toml: is not valid TOML: "):
             load_settings(tmp_path)
 
     def test_tells_a_file_that_cannot_be_read(self, tmp_path):
-        """A folder of that name is no file."""
+        """The path is a folder."""
         (tmp_path / "pyproject.toml").mkdir()
         with pytest.raises(UsageError, match=r"pyproject\.toml: cannot be read"):
             load_settings(tmp_path)
@@ -316,14 +311,14 @@ class TestLoadSettings:
 
 class TestLatency:
     def test_the_machine_and_how_long_to_run(self, load):
-        """As they are written; without a word, the hardware's name and a second."""
+        """``machine`` and ``latency-run-time``; by default, the name of the hardware and one second."""
         settings = load('[tool.pytest-flopsbudget]\nmachine = "CI runner 2"\nlatency-run-time = "250 ms"')
         assert (settings.machine, settings.latency_run_time) == ("CI runner 2", 250_000_000)
         assert (Settings().machine, Settings().latency_run_time) == (None, 10**9)
 
     @pytest.mark.parametrize("value", ['""', '" box"', '"box [2]"', '"a\\nb"', "5"])
     def test_refuses_other_names(self, problems, value):
-        """Names stand in brackets on a line of reports."""
+        """A name of a machine is shown in brackets on one line of reports, so it has no brackets and line breaks."""
         (line,) = problems(f"[tool.pytest-flopsbudget]\nmachine = {value}")
         assert "machine: " in line
         assert line.endswith('is no name of a machine, which has no brackets; write one like "ci-runner"')
@@ -343,12 +338,12 @@ class TestLatency:
 
     @pytest.mark.parametrize("tolerance", ['"5%"', '{flops = "5%"}', '{latency = "10%"}', "0"])
     def test_a_tolerance_of_its_own(self, load, tolerance):
-        """What holds for all metrics does not hold for the latency."""
+        """A tolerance for all metrics does not apply to the latency; only a tolerance of the latency does."""
         settings = load(f"[tool.pytest-flopsbudget]\ntolerance = {tolerance}")
         assert settings.tolerance["latency"] == LATENCY_TOLERANCE
 
     def test_a_tolerance_for_all_says_nothing_about_it(self):
-        """So that one nearer by leaves what was said of the latency farther away."""
+        """In a marker too, a tolerance for all metrics does not set that of the latency."""
         assert "latency" not in marker_budget((), {"tolerance": "5%"}, "marker").tolerance
         assert "latency" not in marker_budget((), {"tolerance": 0}, "marker").tolerance
 
@@ -371,7 +366,6 @@ class TestBudgetsFor:
         assert settings.budgets_for("tests/test_a.py::test_br") == ()
 
     def test_is_empty_without_settings(self):
-        """Nothing holds where nothing is written."""
         assert Settings().budgets_for("tests/test_a.py::test_x") == ()
 
 
@@ -393,18 +387,18 @@ class TestMatchesPattern:
         ],
     )
     def test_knows_two_wildcards(self, text, pattern, expected):
-        """Only * and ? are wild, case counts, and all of the text has to match."""
+        """Only * and ? are wildcards, case matters, and the whole text has to match."""
         assert matches_pattern(text, pattern) is expected
 
     @given(text=st.text(st.characters(exclude_characters="*?")))
     def test_every_text_matches_itself(self, text):
-        """Without wildcards, a pattern means just what it says."""
+        """Without wildcards, a pattern matches exactly its own text."""
         assert matches_pattern(text, text)
 
 
 class TestMarkerBudget:
     def test_reads_keywords(self):
-        """Metrics, modules and a tolerance may stand in a marker."""
+        """A marker may contain metrics, modules and a tolerance."""
         kwargs = {
             "flops": "8.2 GFLOPs",
             "params": 25_600_000,
@@ -419,18 +413,18 @@ class TestMarkerBudget:
         )
 
     def test_may_be_bare(self):
-        """A marker without limits asks for the baseline's comparison alone."""
+        """A marker without limits only requests the comparison with the baseline."""
         assert marker_budget((), {}, "marker on test_x") == Budget("marker on test_x")
 
     def test_refuses_positions(self):
-        """A number without a name is no limit on anything; the remedy shows a keyword."""
+        """A number without a keyword limits no metric; the message shows a keyword."""
         with pytest.raises(
             UsageError, match=r"marker on test_x: limits are keywords, not '8 G', 5; .*\(flops=\"8\.2 GFLOPs\"\)"
         ):
             marker_budget(("8 G", 5), {}, "marker on test_x")
 
     def test_tells_every_mistake_at_once(self):
-        """One line for each, with the marker's place."""
+        """The message has one line for each mistake, and the place of the marker."""
         kwargs = {"flop": 1, "match": "*", "modules": {1: {}, "a": 2}, "tolerance": None}
         with pytest.raises(UsageError) as caught:
             marker_budget((1,), kwargs, "marker on test_x")
@@ -463,12 +457,12 @@ class TestDescribe:
         ],
     )
     def test_says_what_there_is(self, settings, expected):
-        """One line, for the head of a run."""
+        """The header of a run has one line on the settings."""
         assert describe(settings) == expected
 
 
 def test_needs_neither_torch_nor_msgspec():
-    """The settings are read at every start of pytest, which must not pay for what it may not use."""
+    """The settings are read at every start of pytest, so that reading them must not import torch or msgspec."""
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""Generation with a cache of keys and values: prefill and decoding, each by itself, by their closed forms."""
+"""Text generation with a cache of keys and values: prefill and decoding, against their closed forms."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pytest_flopsbudget.errors import UsageError
 transformers = pytest.importorskip("transformers")
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what transformers loads
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # warnings of packages that transformers loads
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
-    """Sizes of a decoder, and what it costs."""
+    """The sizes of a decoder, with closed forms of its cost."""
 
     kind: str
     layers: int
@@ -58,15 +58,15 @@ class Decoder:
             return kind._from_config(config, attn_implementation=attention).eval()
 
     def macs(self, tokens, keys, predicted=None):
-        """Products of ``tokens`` that attend to ``keys``, of which ``predicted`` are brought to the vocabulary."""
-        matrices = 3 if self.kind == "llama" else 2  # a gated feed-forward, or a plain one
+        """Return the MACs of ``tokens`` that attend to ``keys``; the head computes logits for ``predicted`` of them."""
+        matrices = 3 if self.kind == "llama" else 2  # with a gate, a feed-forward layer has three matrices
         keys_and_values = 2 * self.width * (self.width // self.heads) * self.key_heads
         weights = 2 * self.width * self.width + keys_and_values + matrices * self.width * self.inner
         layer = tokens * weights + 2 * tokens * keys * self.width
         return self.layers * layer + (tokens if predicted is None else predicted) * self.width * self.vocabulary
 
     def filled(self, cache, length, device="cpu"):
-        """The cache after ``length`` tokens, of which only the shapes matter."""
+        """Fill the cache with ``length`` tokens; their values do not matter."""
         shape = (1, self.key_heads, length, self.width // self.heads)
         for layer in range(self.layers):
             cache.update(torch.zeros(shape, device=device), torch.zeros(shape, device=device), layer)
@@ -89,13 +89,16 @@ def tokens(count):
 
 
 def without_rotary(counted):
-    """MACs but for the rotary embedding's angles, an outer product that some versions write as a matrix product."""
+    """Return the MACs without the angles of the rotary embedding.
+
+    These are an outer product, which some versions of transformers write as a matrix product.
+    """
     return counted.macs - sum(module.macs for path, module in counted.modules.items() if path.endswith("rotary_emb"))
 
 
 @tiny
 def test_prefill(decoder):
-    """Six tokens into an empty cache, which stays empty."""
+    """Prefill of six tokens with an empty cache, which stays empty."""
     model = decoder.build()
     cache = transformers.DynamicCache(config=model.config)
     counted = both(model, (), {**tokens(6), "past_key_values": cache})
@@ -105,7 +108,7 @@ def test_prefill(decoder):
 
 @tiny
 def test_decode(decoder):
-    """A token that attends to the six before and to itself; the cache stays as long as it was."""
+    """One token attends to six tokens in the cache and to itself; the cache does not grow."""
     model = decoder.build()
     cache = decoder.filled(transformers.DynamicCache(config=model.config), 6)
     counted = both(model, (), {**tokens(1), "past_key_values": cache})
@@ -116,7 +119,10 @@ def test_decode(decoder):
 @tiny
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_static_cache(decoder, attention):
-    """A token attends to all places, filled or not. So do those of prefill, but sdpa leaves empty ones out."""
+    """With a static cache, a new token attends to all 16 places, also to empty ones.
+
+    In prefill, `sdpa` leaves the empty places out, and eager attention does not.
+    """
     model = decoder.build(attention=attention)
     cache = transformers.StaticCache(config=model.config, max_cache_len=16)
     counted = both(model, (), {**tokens(6), "past_key_values": cache})
@@ -131,7 +137,7 @@ def test_static_cache(decoder, attention):
 
 @pytest.mark.parametrize("decoder", REAL.values(), ids=REAL)
 def test_real_sizes(decoder):
-    """On the meta device: 2,048 tokens of prefill, and the step after them."""
+    """Real models on the meta device: prefill of 2,048 (Llama) or 512 (GPT-2) tokens, and the step after it."""
     count = 2048 if decoder.kind == "llama" else 512
     model = decoder.build("meta")
     empty = transformers.DynamicCache(config=model.config)
@@ -145,7 +151,7 @@ def test_real_sizes(decoder):
 
 @tiny
 def test_both_in_one(decoder):
-    """A function that fills a cache and goes on with it."""
+    """One function fills a cache by prefill, and continues with three steps of decoding."""
     model = decoder.build()
 
     def prefill_and_decode(input_ids):
@@ -161,13 +167,13 @@ def test_both_in_one(decoder):
 
 
 def generation(model, count, **options):
-    """Arguments of `generate` for four new tokens, greedily."""
+    """Return the arguments of a greedy `generate` with four new tokens."""
     inputs = {**tokens(count), "attention_mask": torch.ones(1, count, dtype=torch.long)}
     return {**inputs, "max_new_tokens": 4, "do_sample": False, "pad_token_id": 0, **options}
 
 
 def generated_macs(decoder, count):
-    """Four new tokens are three steps after prefill, which brings its last token alone to the vocabulary."""
+    """Return the MACs of four new tokens: prefill, with logits for its last token only, and three steps."""
     steps = sum(decoder.macs(1, keys=count + step) for step in (1, 2, 3))
     return decoder.macs(count, keys=count, predicted=1) + steps
 
@@ -175,7 +181,7 @@ def generated_macs(decoder, count):
 @tiny
 @pytest.mark.parametrize("end", [None, 51])
 def test_generate(decoder, end):
-    """With a token that ends a text, which none of these is, or without."""
+    """`generate` runs on data, without an end token and with an end token that does not occur."""
     model = decoder.build()
     counted = measure(model.generate, (), generation(model, 6, eos_token_id=end))
     assert without_rotary(counted) == generated_macs(decoder, 6)
@@ -185,7 +191,7 @@ def test_generate(decoder, end):
 
 @pytest.mark.parametrize("decoder", REAL.values(), ids=REAL)
 def test_generate_without_weights(decoder):
-    """On meta, where no token ends a text: the prompt's integers and its mask are enough."""
+    """Without an end token, `generate` runs on the meta device: the integers of the prompt and its mask are enough."""
     model = decoder.build("meta")
     model.generation_config.eos_token_id = None
     counted = measure(model.generate, (), generation(model, 32))
@@ -193,7 +199,7 @@ def test_generate_without_weights(decoder):
 
 
 def test_generate_that_reads_its_tokens():
-    """On meta, where one does, they have to be computed, and cannot be."""
+    """With an end token, `generate` reads each new token, which needs the weights: the meta device is refused."""
     model = TINY["llama"].build("meta")
     with pytest.raises(UsageError, match=r"LlamaForCausalLM.generate needs data, and model.embed_tokens.weight"):
         measure(model.generate, (), generation(model, 6, eos_token_id=51))

@@ -1,4 +1,4 @@
-"""One count per model, however it is run: PyTorch's own modules, each against a closed form."""
+"""One count for a model, however it is run: PyTorch's own modules, each against a closed form."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from ways_to_run import (
 )
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # TorchScript is deprecated, and still in use
-    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),  # what a trace fixes is the same in the measurement
-    pytest.mark.filterwarnings("ignore::FutureWarning"),  # torch.export's of itself
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # TorchScript is deprecated, but still used
+    # values that a trace freezes are the same in the measurement
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),  # torch.export warns about its own code
     pytest.mark.filterwarnings("ignore:The tensor attributes self.layer._flat_weights"),
     pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN"),
 ]
 
-#: 2 sequences of 5 tokens, 8 wide; the second sequence has 3 tokens and padding.
+#: 2 sequences of 5 tokens of width 8; in the second sequence the last 2 tokens are padding.
 BATCH, LENGTH, WIDTH, INNER = 2, 5, 8, 16
 TOKENS = torch.randn(BATCH, LENGTH, WIDTH)
 PADDING = torch.tensor([[False] * 5, [False] * 3 + [True] * 2])
@@ -33,7 +34,7 @@ STEPS, PACKED_STEPS = BATCH * LENGTH, 5 + 3
 
 
 class First(nn.Module):
-    """The output of a recurrent layer, without its last state; TorchScript cannot call such a layer by itself."""
+    """Returns the output of a recurrent layer without its last state; TorchScript cannot call the layer directly."""
 
     def __init__(self, layer):
         super().__init__()
@@ -44,7 +45,7 @@ class First(nn.Module):
 
 
 class Packed(nn.Module):
-    """A recurrent layer on sequences of 5 and 3 steps."""
+    """A recurrent layer on packed sequences of 5 and 3 steps."""
 
     def __init__(self, layer):
         super().__init__()
@@ -61,13 +62,13 @@ def encoder(**options):
 
 
 def attention(queries, keys, width, key_width=None, value_width=None):
-    """Projections of query, key, value and output; scores and weighted sums over all heads."""
+    """Return the MACs of four projections (query, key, value, output), the scores and the weighted sums."""
     projections = 2 * queries * width * width + keys * ((key_width or width) + (value_width or width)) * width
     return BATCH * (projections + 2 * queries * keys * width)
 
 
 def recurrent(gates, hidden, *input_widths, steps=STEPS, directions=1, projected=0):
-    """A layer for each input width; a projected state is what the next step and the next layer see."""
+    """Return the MACs of one layer for each input width; a projected state is the input of the next step and layer."""
     state = projected or hidden
     return steps * directions * sum(gates * hidden * (width + state) + hidden * projected for width in input_widths)
 
@@ -119,7 +120,7 @@ CASES = {
     ),
     "attention with two more keys": Case(
         lambda: nn.MultiheadAttention(WIDTH, 2, add_bias_kv=True, add_zero_attn=True, batch_first=True),
-        # The keys that are added are not projected.
+        # The two added keys are not projected.
         ATTENTION + BATCH * 2 * LENGTH * 2 * WIDTH,
         (TOKENS,) * 3,
     ),
@@ -173,7 +174,7 @@ CASES = {
             nn.ReLU(),
             nn.ConvTranspose2d(6, 4, 3, stride=2, output_padding=1),
         ),
-        # Dilated to 5 on 9 + 2 positions: 7 of them come out.
+        # A kernel of 3, dilated to 5, has 7 positions on an image of 9 with 2 positions of padding.
         2 * 7 * 7 * 6 * (4 // 2) * 9 + 2 * 7 * 7 * 6 * 4 * 9,
         (torch.randn(2, 4, 9, 9),),
         decompositions=True,
@@ -192,7 +193,7 @@ CASES = {
 }
 
 
-#: The same layers on a sequence that was packed before, which needs no data in the model.
+#: Recurrent layers on sequences that the test packs, so that the model itself reads no lengths.
 PACKED = nn.utils.rnn.pack_sequence([torch.randn(5, 8), torch.randn(3, 8)])
 PACKED_INPUTS = {
     "lstm": Case(
@@ -242,6 +243,6 @@ def test_backward(case):
 @either_mode
 @cases(PACKED_INPUTS)
 def test_packed_inputs(case, train):
-    """The batch sizes of a packed sequence are numbers that PyTorch reads, so they stay real."""
+    """The batch sizes of a packed sequence are integers that PyTorch reads, so that this input stays on the CPU."""
     check_modes(case, train)
     check_weights_without_data(case, train, inputs_without_data=False)

@@ -1,4 +1,4 @@
-"""One count per model, however it is run: attention by every kernel, and what TorchScript makes of convolutions."""
+"""One count for a model, however it is run: attention by every kernel, and frozen TorchScript networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_flopsbudget.errors import UsageError
 
 aten = torch.ops.aten
 
-#: 2 sequences, 4 heads of 8; 6 queries, 10 keys.
+#: 2 sequences, 4 heads of width 8; 6 queries, 10 keys.
 QUERY, KEY, VALUE = torch.randn(2, 4, 6, 8), torch.randn(2, 4, 10, 8), torch.randn(2, 4, 10, 8)
 FLOPS = 2 * 2 * 4 * 6 * 10 * (8 + 8)
 MASKS = {
@@ -30,13 +30,13 @@ MASKS = {
 @pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], ids=["math", "flash"])
 class TestBackends:
     def test_forward(self, backend, options):
-        """Masks, causal ones too, are no less work, whichever kernel computes them."""
+        """A mask does not reduce the work, not even a causal one, with each kernel."""
         with sdpa_kernel(backend):
             for counted in in_modes(MODES, F.scaled_dot_product_attention, (QUERY, KEY, VALUE), options, shapes=True):
                 assert counted.flops == FLOPS
 
     def test_fewer_heads_of_keys(self, backend, options):
-        """Grouped queries: as many products as the query has heads."""
+        """With grouped queries there are as many products as the query has heads."""
         operands = (QUERY, KEY[:, :2], VALUE[:, :2])
         options = {**options, "enable_gqa": True}
         with sdpa_kernel(backend):
@@ -44,7 +44,7 @@ class TestBackends:
                 assert counted.flops == FLOPS
 
     def test_backward(self, backend, options):
-        """Four products after the forward pass's two."""
+        """Backward takes four products, after two in forward."""
         operands = [item.clone().requires_grad_() for item in (QUERY, KEY, VALUE)]
         with sdpa_kernel(backend):
             for way in (on_shapes, for_real):
@@ -53,7 +53,7 @@ class TestBackends:
 
 
 def test_wider_values():
-    """Only the weighted sums are as wide as the values."""
+    """Only the weighted sums have the width of the values."""
     value = torch.randn(2, 4, 10, 12)
     with sdpa_kernel(SDPBackend.MATH):
         for counted in in_modes(MODES, F.scaled_dot_product_attention, (QUERY, KEY, value), {}, shapes=True):
@@ -72,7 +72,7 @@ def test_wider_values():
     ids=["flash", "flash for CPU", "efficient", "cudnn", "overrideable"],
 )
 def test_kernels_of_other_devices(kernel, more):
-    """On shapes, every device's kernel can be asked; the work is the same."""
+    """On shapes, the kernel of each device can run; the work is equal."""
     operands = tuple(item.bfloat16() for item in (QUERY, KEY, VALUE))
     for mode in MODES:
         with mode():
@@ -81,7 +81,7 @@ def test_kernels_of_other_devices(kernel, more):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 class TestFrozen:
-    """What TorchScript makes of a network for inference."""
+    """TorchScript networks that were frozen or optimized for inference."""
 
     image = torch.randn(2, 3, 8, 8)
     flops = 2 * 2 * 64 * 4 * 3 * 9 + 2 * 2 * 64 * 4 * 4 * 4 + 2 * 2 * 256 * 10
@@ -99,7 +99,7 @@ class TestFrozen:
 
     @pytest.mark.parametrize("traced", [False, True])
     def test_frozen(self, traced):
-        """The weights are constants of the graph, and the batch norm is part of the convolution."""
+        """In a frozen network the weights are constants, and the batch norm is part of the convolution."""
         network = self.network()
         made = torch.jit.trace(network, self.image) if traced else torch.jit.script(network)
         for model in (network, made, torch.jit.freeze(made)):
@@ -107,7 +107,7 @@ class TestFrozen:
                 assert counted.flops == self.flops
 
     def test_optimized_for_inference(self):
-        """Such a model computes where nobody can look; a copy of it does not."""
+        """The kernels of an optimized model hide its products, so that a copy with exposed kernels is counted."""
         model = torch.jit.optimize_for_inference(torch.jit.script(self.network()))
         assert measure(model, self.image).flops == self.flops
 
@@ -127,7 +127,7 @@ def plus_its_first(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_function_stays_usable():
-    """TorchScript keeps what it optimized, so nothing of the measurement may be in it."""
+    """TorchScript keeps the graph that it optimized, which must not contain anything of the measurement."""
     function, square = torch.jit.script(plus_ones), torch.eye(2)
     assert measure(function, square).flops == 2 * 2 * 2 * 2
     assert torch.equal(function(square), square + 1)
@@ -138,7 +138,7 @@ def test_a_scripted_function_stays_usable():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("source", [scaled_by_its_size, plus_its_first])
 def test_scripted_code_that_reaches_memory(source):
-    """It would end the process on tensors without memory; with data it counts, and without it is refused."""
+    """Scripted code that reads memory would crash on tensors without memory: it needs data, or is refused."""
     function = torch.jit.script(source)
     for model in (function, lambda x: function(x)):  # noqa: PLW0108
         counted = measure(model, torch.eye(2))

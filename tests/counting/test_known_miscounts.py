@@ -1,4 +1,4 @@
-"""Cases that counters in use get wrong without a word, each with the number that is right and why."""
+"""Cases that other counters get wrong without a warning, each with the right number and the reason."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from torch.utils.checkpoint import checkpoint
 
 from pytest_flopsbudget.counting.measure import measure
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # loading PyTorch's compiler
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # a warning from loading PyTorch's compiler
 
 TOKENS = torch.randn(2, 10, 16)
 
 
 def attention_flops(batch, queries, keys, width):
-    """Scores and weighted sums over all heads, whose widths add up to ``width``."""
+    """Return the FLOPs of scores and weighted sums; ``width`` is the width of all heads together."""
     return 2 * batch * queries * keys * 2 * width
 
 
 def multi_head_flops(batch, length, width):
-    """Projections of query, key, value and output, and the attention."""
+    """Return the FLOPs of four projections (query, key, value, output) and of the attention."""
     return 4 * 2 * batch * length * width * width + attention_flops(batch, length, length, width)
 
 
 def test_attention_on_cpu():
-    """pytorch/pytorch#195460: attention's operator for the CPU counts."""
+    """pytorch/pytorch#195460: the attention operator of the CPU must be counted."""
     operand = torch.randn(2, 4, 10, 4)
     assert measure(F.scaled_dot_product_attention, (operand, operand, operand)).flops == attention_flops(2, 10, 10, 16)
 
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_multi_head_attention_in_eval(mode):
-    """sovrasov/flops-counter.pytorch#101, Lyken17/pytorch-OpCounter#197: the fused path is counted."""
+    """sovrasov/flops-counter.pytorch#101, Lyken17/pytorch-OpCounter#197: the fused path must be counted."""
     model = nn.MultiheadAttention(16, 4, batch_first=True).eval()
     with mode():
         assert measure(model, (TOKENS, TOKENS, TOKENS)).flops == multi_head_flops(2, 10, 16)
@@ -44,7 +44,7 @@ def test_multi_head_attention_in_eval(mode):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_transformer_encoder_in_eval(mode):
-    """facebookresearch/fvcore#153: a whole encoder layer in one operator is counted."""
+    """facebookresearch/fvcore#153: an encoder layer that runs as one operator must be counted."""
     model = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 3).eval()
     feed_forward = 2 * 2 * 10 * 2 * 16 * 32
     with mode():
@@ -52,7 +52,7 @@ def test_transformer_encoder_in_eval(mode):
 
 
 def test_inference_mode():
-    """pytorch/pytorch#126268: under inference mode, outside the model or in it, operators are counted all the same."""
+    """pytorch/pytorch#126268: operators must be counted in inference mode, outside of the model or within it."""
     model = nn.Sequential(nn.Linear(16, 8), nn.GRU(8, 4))
     linear, recurrent = 2 * 20 * 16 * 8, 2 * 20 * 3 * 4 * (8 + 4)
     with torch.inference_mode():
@@ -63,7 +63,7 @@ def test_inference_mode():
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_a_token_made_from_a_parameter(mode):
-    """A module that is handed a parameter's expansion, like a vision transformer's class token."""
+    """A layer whose input is an expanded parameter, like the class token of a vision transformer, must be counted."""
 
     class Model(nn.Module):
         def __init__(self):
@@ -79,13 +79,13 @@ def test_a_token_made_from_a_parameter(mode):
 
 
 def test_lstm_on_cpu():
-    """meta-pytorch/tnt#624: an LSTM is four gates of products with input and hidden state."""
+    """meta-pytorch/tnt#624: an LSTM must count four gates of products with input and hidden state."""
     assert measure(nn.LSTM(16, 8, batch_first=True), TOKENS).flops == 2 * 20 * 4 * 8 * (16 + 8)
 
 
 @pytest.mark.parametrize("groups", [1, 2, 4, 8])
 def test_gradient_of_a_grouped_weight(groups):
-    """pytorch/pytorch#183405: the weight's gradient costs what the forward costs, whatever the groups."""
+    """pytorch/pytorch#183405: the gradient of a weight costs what forward costs, with any number of groups."""
     model = nn.Conv2d(8, 16, 3, padding=1, groups=groups)
     forward = 2 * 6 * 6 * 16 * (8 // groups) * 9
     inputs = torch.randn(1, 8, 6, 6)
@@ -95,7 +95,7 @@ def test_gradient_of_a_grouped_weight(groups):
 
 
 def test_transposed_convolution():
-    """pytorch/pytorch#119806, sovrasov/flops-counter.pytorch#149: every *input* position scatters a kernel."""
+    """pytorch/pytorch#119806, sovrasov/flops-counter.pytorch#149: each *input* position is multiplied by the kernel."""
     model = nn.ConvTranspose2d(8, 4, 3, stride=2)
     forward = 2 * 6 * 6 * 8 * 4 * 9
     inputs = torch.randn(1, 8, 6, 6)
@@ -127,19 +127,19 @@ def test_transposed_convolution():
     ],
 )
 def test_less_common_products(product, args, flops):
-    """Products that count 0 elsewhere (reproduced with torch 2.13)."""
+    """These products count 0 in PyTorch's `FlopCounterMode` (reproduced with torch 2.13)."""
     assert measure(product, args).flops == flops
 
 
 def test_grouped_query_attention():
-    """Attention costs what the heads of the query make it cost, however few heads the keys have."""
+    """The cost of attention depends on the heads of the query, not on the fewer heads of the keys."""
     query, key = torch.randn(2, 8, 10, 4), torch.randn(2, 2, 10, 4)
     flops = measure(F.scaled_dot_product_attention, (query, key, key), {"enable_gqa": True}).flops
     assert flops == attention_flops(2, 10, 10, 8 * 4)
 
 
 def test_attention_by_keywords():
-    """thu-ml/RoboticsDiffusionTransformer#120: operands by name are operands."""
+    """thu-ml/RoboticsDiffusionTransformer#120: operands that are passed by name must be counted."""
     operands = dict.fromkeys(("query", "key", "value"), torch.randn(2, 4, 10, 4))
     assert measure(F.scaled_dot_product_attention, (), operands).flops == attention_flops(2, 10, 10, 16)
 
@@ -150,12 +150,12 @@ def test_broadcast_product():
 
 
 def test_linear_on_more_dimensions():
-    """TylerYep/torchinfo#77: every position of the input meets the weight."""
+    """TylerYep/torchinfo#77: the weight is multiplied at every position of the input."""
     assert measure(nn.Linear(16, 8), TOKENS).flops == 2 * 2 * 10 * 16 * 8
 
 
 def test_a_module_used_twice():
-    """Lyken17/pytorch-OpCounter#98, deepspeedai/DeepSpeed#7256: twice the work, once the parameters, one place."""
+    """Lyken17/pytorch-OpCounter#98, deepspeedai/DeepSpeed#7256: a shared layer works twice with one set of weights."""
     layer = nn.Linear(16, 16, bias=False)
     counted = measure(nn.Sequential(nn.Sequential(layer, nn.ReLU()), nn.Sequential(layer, nn.ReLU())), TOKENS)
     one = 2 * 20 * 16 * 16
@@ -165,7 +165,7 @@ def test_a_module_used_twice():
 
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_checkpointed_regions(reentrant):
-    """pytorch/pytorch#134242: recomputation and gradients land on the modules that they belong to."""
+    """pytorch/pytorch#134242: recomputed work and gradients must be credited to the right modules."""
 
     class Model(nn.Module):
         def __init__(self):
@@ -178,7 +178,7 @@ def test_checkpointed_regions(reentrant):
 
     counted = measure(Model(), TOKENS, backward=True)
     one = 2 * 20 * 16 * 16
-    # Forward, and in backward once more, the weight's gradient and the input's.
+    # The region: forward, recomputed forward, and the gradients of weight and input.
     assert {path: counted[path].flops for path in ("before", "region", "after")} == {
         "before": 2 * one,
         "region": 4 * one,
@@ -188,7 +188,7 @@ def test_checkpointed_regions(reentrant):
 
 @pytest.mark.parametrize("backend", ["eager", "aot_eager", "inductor"])
 def test_compiled_modules(backend):
-    """facebookresearch/fvcore#137, sovrasov/flops-counter.pytorch#110: a compiled model is the model."""
+    """facebookresearch/fvcore#137, sovrasov/flops-counter.pytorch#110: a compiled model must count like the model."""
     model = nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 4))
     plain, compiled = measure(model, TOKENS), measure(torch.compile(model, backend=backend), TOKENS)
     assert compiled == plain
@@ -197,7 +197,7 @@ def test_compiled_modules(backend):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_scripted_modules():
-    """A scripted model counts, in its first run and after PyTorch optimized it."""
+    """A scripted model must count in its first run, and after PyTorch has optimized it."""
     model = torch.jit.script(nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 4)))
     for _ in range(3):
         model(TOKENS)
@@ -205,13 +205,13 @@ def test_scripted_modules():
 
 
 def test_complex_products():
-    """Four multiplications and four additions a multiply-accumulate."""
+    """A complex multiply-accumulate takes four multiplications and four additions."""
     left, right = torch.ones(3, 4, dtype=torch.complex64), torch.ones(4, 5, dtype=torch.complex64)
     assert measure(torch.mm, (left, right)).flops == 8 * 3 * 4 * 5
 
 
 def test_gradients_within_the_measured_code():
-    """pytorch/pytorch#131753: torch.autograd.grad may be part of what is measured."""
+    """pytorch/pytorch#131753: measured code may call torch.autograd.grad."""
     model = nn.Linear(16, 8)
 
     def forward(x):
@@ -232,7 +232,7 @@ def test_flex_attention():
 
 
 def test_nothing_is_left_behind():
-    """Lyken17/pytorch-OpCounter#82, deepspeedai/DeepSpeed#7413: no hook, buffer, patch or mode outlasts a count."""
+    """Lyken17/pytorch-OpCounter#82, deepspeedai/DeepSpeed#7413: hooks, buffers, patches and modes must not remain."""
     model = nn.Sequential(nn.Linear(16, 8), nn.BatchNorm1d(10)).train()
     functions = F.linear, F.conv2d, torch.matmul, nn.Module.__call__, torch.Tensor.__matmul__
     attributes = {id(part): set(vars(part)) for part in model.modules()}

@@ -1,4 +1,4 @@
-"""Models wrapped by peft: a low-rank adapter costs two thin layers beside the adapted one, until it is merged."""
+"""Models wrapped by peft: a low-rank adapter adds two thin layers, until it is merged into the weight."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from zoo import both
 from pytest_flopsbudget.counting.measure import measure
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of what peft loads
+    warnings.simplefilter("ignore")  # warnings of packages that peft loads
     import peft
     import transformers
 
@@ -23,11 +23,11 @@ pytestmark = [
 
 ROWS, RANK = 3, 4
 X = torch.randn(ROWS, 16)
-#: Layers 16→32→8: products, parameters, and what stands around the products: biases and ReLU.
+#: Layers 16→32→8: FLOPs of the products, parameters, and other FLOPs (biases and ReLU).
 BASE = 2 * ROWS * (16 * 32 + 32 * 8)
 PARAMETERS = 16 * 32 + 32 + 32 * 8 + 8
 OTHER = ROWS * (32 + 8 + 32)
-#: Of both adapters, down to the rank and up again: products, parameters, scaling and addition of what comes out.
+#: Both adapters, down to the rank and up again: FLOPs of the products, parameters, FLOPs to scale and add the output.
 ADAPTERS = 2 * ROWS * RANK * ((16 + 32) + (32 + 8))
 ADAPTERS_PARAMETERS = RANK * ((16 + 32) + (32 + 8))
 ADDITION = 2 * ROWS * (32 + 8)
@@ -56,22 +56,22 @@ def test_adapters():
 
 
 def test_dropout():
-    """In training it scales the mask, and multiplies: 2 for each of an adapter's inputs."""
+    """Dropout in training scales the mask and multiplies: 2 FLOPs for each input of an adapter."""
     counted = both(adapted(lora_dropout=0.1).train(), X)
     assert (counted.flops, counted.other_flops) == (BASE + ADAPTERS, OTHER + ADDITION + 2 * ROWS * (16 + 32))
 
 
 def test_backward():
-    """Adapters alone are trained; gradients flow through the second layer, and reach the first one's output only."""
+    """Only adapters are trained; the gradient goes through the second layer, but not through the first one."""
     counted = both(adapted(), X, backward=True)
-    first = 2 * ROWS * RANK * (16 + 2 * 32)  # down: its weight's; up: its weight's and its input's
+    first = 2 * ROWS * RANK * (16 + 2 * 32)  # down: gradient of the weight; up: gradients of the weight and the input
     second = 2 * ROWS * RANK * (2 * 32 + 2 * 8) + 2 * ROWS * 32 * 8
     assert counted.flops == BASE + ADAPTERS + first + second
 
 
 @pytest.mark.parametrize("unload", [True, False])
 def test_merged(unload):
-    """The products are those of the model that was adapted."""
+    """A merged model has the products of the original model."""
     model = adapted()
     if unload:
         model = model.merge_and_unload()
@@ -90,7 +90,7 @@ def test_switched_off():
 
 
 def test_causal_model():
-    """Queries and values of grouped heads, 32→32 and 32→16 in two layers, on meta; the model's own example is found."""
+    """Adapters on queries and values of a Llama, 32→32 and 32→16 in two layers; the Llama's example is found."""
     config = transformers.LlamaConfig(
         vocab_size=50,
         hidden_size=32,
@@ -105,7 +105,8 @@ def test_causal_model():
     base, example = measure(model, kwargs=inputs), measure(model)
     lora = peft.LoraConfig(r=RANK, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     wrapped = peft.get_peft_model(model, lora)
-    adapters = 2 * RANK * ((32 + 32) + (32 + 16))  # parameters of both layers, a MAC each for every token
+    # parameters of the adapters in both layers; each takes one MAC for every token
+    adapters = 2 * RANK * ((32 + 32) + (32 + 16))
     counted = measure(wrapped, kwargs=inputs)
     assert counted.macs == base.macs + 10 * adapters
     assert (counted.params, counted.trainable_params) == (base.params + adapters, adapters)

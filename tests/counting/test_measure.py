@@ -1,4 +1,4 @@
-"""What a user measures, and what comes back: figures worked out by hand, every kind of model, clear errors."""
+"""What a user measures and gets: numbers worked out by hand, every kind of model, clear errors."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script",  # loading PyTorch's compiler
-    "ignore:Accessing the data pointer of FakeTensor",  # copying a fake layer
+    "ignore:`torch.jit.script",  # a warning from loading PyTorch's compiler
+    "ignore:Accessing the data pointer of FakeTensor",  # a warning from copying a fake layer
 )
 
 X = torch.randn(3, 4)
-#: FLOPs of a linear layer from 4 to 5 on `X`.
+#: FLOPs of a linear layer from 4 to 5 with the input `X`.
 LINEAR = 2 * 3 * 4 * 5
 
 
 class Calls(nn.Module):
-    """A linear layer from 4 to 5, and a function of it and the input."""
+    """A model that calls a function with its linear layer (from 4 to 5) and the inputs."""
 
     def __init__(self, function):
         super().__init__()
@@ -58,7 +58,7 @@ class TestByHand:
         assert counted.params == 4096 * 1000 + 1000
 
     def test_buffers(self):
-        """Batch norm keeps a mean and a variance per channel, and how many batches it saw, an int64."""
+        """The buffers of batch norm are a mean and a variance for each channel, and an int64 count of batches."""
         counted = measure(nn.BatchNorm2d(8), torch.empty(1, 8, 2, 2))
         assert counted.buffer_bytes == 4 * 8 + 4 * 8 + 8
         assert (counted.params, counted.flops) == (16, 0)
@@ -71,11 +71,11 @@ class TestByHand:
         assert (counted.params, counted.trainable_params) == (25, 5)
 
     def test_half_precision(self):
-        """Bytes are those of the dtype as stored."""
+        """Bytes of parameters follow their dtype."""
         assert measure(nn.Linear(4, 5, dtype=torch.bfloat16), X.bfloat16()).param_bytes == 2 * 25
 
     def test_the_result_says_what_was_measured(self):
-        """The name of the model, its inputs, how it ran."""
+        """The result has the name of the model, its inputs, and how it ran."""
         counted = measure(Calls(lambda layer, x, mask: layer(x) * mask), X, {"mask": torch.ones(3, 1)})
         assert counted.model == "Calls"
         assert counted.inputs == ("float32[3, 4]", "mask=float32[3, 1]")
@@ -104,7 +104,7 @@ class TestData:
     @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
     @pytest.mark.parametrize("reads", READS)
     def test_a_model_that_needs_data_runs_for_real(self, reads):
-        """Where shapes do not tell the way, the model runs on its data, and the result says so."""
+        """If shapes do not decide how a model runs, it runs on its data, and the result says so."""
         counted = measure(Calls(READS[reads]), self.ones)
         rows = 1 if reads == "unique" else 3
         assert counted.flops == 2 * rows * 4 * 5
@@ -112,7 +112,7 @@ class TestData:
         assert not counted.unknown_operators
 
     def test_a_caught_exception_is_not_the_way(self):
-        """A model that tries something else when shapes fail it is run as it goes with data."""
+        """A model may catch the exception of a shape-only run; it is still measured as it runs with data."""
 
         def tries(layer, x):
             try:
@@ -126,7 +126,7 @@ class TestData:
 
     @pytest.mark.parametrize("what", ["the model", "the input", "a fake model"])
     def test_no_data_is_told(self, what):
-        """A model without data that needs some is an error that names the operator, the module and the tensor."""
+        """If a model needs data and has none, the error names the operator, the module and the tensor."""
         model, inputs = nn.Sequential(nn.Linear(4, 4), Calls(READS["nonzero"])), X
         if what == "the model":
             model = model.to("meta")
@@ -144,7 +144,7 @@ class TestData:
 
     @pytest.mark.parametrize("device", ["cpu", "meta"])
     def test_integers_are_enough(self, device):
-        """A mask or lengths with data are enough for a model without: the count may hang on them, and says so."""
+        """A model on the meta device can be measured if its masks and lengths have data, which decide its way."""
 
         def forward(layer, x, mask, lengths):
             return layer(x[mask.nonzero()[:, 0]]) if mask.any() else layer(x[: lengths.max().item()])
@@ -155,7 +155,7 @@ class TestData:
         assert (counted.flops, counted.execution) == (2 * 2 * 4 * 5, "real")
 
     def test_indexing_by_integers_needs_none(self):
-        """The size of what integers index is theirs, whatever they are."""
+        """The shape of an indexing result follows from the shape of the indices, so that no data is needed."""
         table = torch.randn(9, 4)
         index = torch.randint(9, (3, 2))
         assert both(lambda x, i: x[i] @ x.T, (table, index)).flops == 2 * 3 * 2 * 4 * 9
@@ -164,14 +164,14 @@ class TestData:
         assert repeated.flops == 2 * 18 * 4 * 9
 
     def test_known_masks(self):
-        """A mask whose values are known selects as many as it selects."""
+        """A mask with known values selects a known number of elements, also on shapes."""
         mask = [False, True, True]
         assert both(lambda x: x[torch.tensor(mask)] @ x.T, X).flops == 2 * 2 * 4 * 3
         assert both(lambda x: x[torch.tensor(mask), :2] @ x[:2, 2:], X).flops == 2 * 2 * 2 * 2
         assert both(lambda x: x[:, torch.tensor([*mask, True])] @ torch.ones(3, 5), X).flops == 2 * 3 * 3 * 5
 
     def test_no_data_in_a_closure(self):
-        """The same where the model is closed over."""
+        """A model in a closure that needs data and has none gets the same kind of error."""
         model = Calls(READS["item"]).to("meta")
         with pytest.raises(UsageError, match=r"aten\._local_scalar_dense in 'Calls' returns"):
             measure(lambda x: model(x), X)  # noqa: PLW0108 -- a function is the point
@@ -218,13 +218,13 @@ def writes_list(_):
 class TestConstants:
     @pytest.mark.parametrize("constant", CONSTANTS)
     def test_constants_are_known(self, constant):
-        """What is made from Python numbers can be read back without data."""
+        """Tensors that are made from Python numbers can be read without data."""
         counted = measure(Calls(lambda layer, x: layer(x) if CONSTANTS[constant](x) else x), X)
         assert (counted.flops, counted.execution) == (LINEAR, "shapes")
 
     @pytest.mark.parametrize("writes", [writes_whole, writes_view, writes_on_cpu, writes_list])
     def test_written_constants_are_known(self, writes):
-        """In-place writes of constants to constants are followed, through views too."""
+        """In-place writes of known values to tensors with known values are followed, also through views."""
         counted = measure(Calls(lambda layer, x: layer(x) if writes(x) else x), X)
         assert (counted.flops, counted.execution) == (LINEAR, "shapes")
 
@@ -242,7 +242,7 @@ class TestConstants:
         ],
     )
     def test_a_constant_that_data_is_written_to_is_none(self, spoil):
-        """What an operator wrote to a constant is not forgotten, whichever way it wrote."""
+        """A tensor is not known any more after data was written to it, in any way."""
 
         def forward(layer, x):
             values = torch.zeros(4)
@@ -252,7 +252,7 @@ class TestConstants:
         assert measure(Calls(forward), torch.ones(3, 4)).execution == "real"
 
     def test_constants_do_not_pile_up(self):
-        """Constants that nobody holds any more are let go."""
+        """Known values of tensors that no longer exist are freed."""
         from pytest_flopsbudget.counting.meta.known_values import KnownValues
 
         constants = KnownValues()
@@ -261,7 +261,7 @@ class TestConstants:
         assert len(constants) < 1000
 
     def test_large_constants_are_not_computed(self):
-        """A tensor beyond the limit is not followed."""
+        """The values of a large tensor are not computed, so that reading them needs a run on data."""
 
         def last():
             return torch.arange(100_000)[-1].item()
@@ -275,12 +275,12 @@ class OwnError(Exception):
 
 class TestErrors:
     def test_not_callable(self):
-        """What cannot be called is no model."""
+        """A model that cannot be called is an error."""
         with pytest.raises(UsageError, match=r"the model is a value of type int, .* hand over a torch.nn.Module"):
             measure(3, X)
 
     def test_the_models_own_error(self):
-        """What the model raises arrives as it was raised, and nothing else about it."""
+        """An exception of the model reaches the caller unchanged, without an exception of the measurement around it."""
 
         def fails(layer, x):
             raise OwnError("mine")
@@ -291,17 +291,17 @@ class TestErrors:
         assert "During handling" not in "".join(traceback.format_exception(error.value))
 
     def test_wrong_shapes(self):
-        """A mismatch of shapes is PyTorch's own error about the real operands."""
+        """A mismatch of shapes is PyTorch's own error, with the shapes of the real operands."""
         with pytest.raises(RuntimeError, match=r"mat1 and mat2 shapes cannot be multiplied \(3x4 and 7x5\)"):
             measure(nn.Linear(7, 5), X)
 
     def test_wrong_shapes_on_meta(self):
-        """A model without data raises what PyTorch raises about shapes."""
+        """A mismatch of shapes on the meta device is PyTorch's own error too."""
         with pytest.raises(RuntimeError, match=r"3x4|\[3, 4\]"):
             measure(nn.Linear(7, 5, device="meta"), X)
 
     def test_wrong_shapes_in_place(self):
-        """An in-place operator whose operands do not fit is an error, not a count."""
+        """An in-place operator with a mismatch of shapes is an error, not a count."""
         measure(lambda x, y: x.clone().add_(y), (X, torch.ones(3, 4)))
         with pytest.raises(RuntimeError, match="size of tensor"):
             measure(lambda x, y: x.clone().add_(y), (X, torch.ones(3, 5)))
@@ -312,7 +312,7 @@ class TestErrors:
             measure(nn.ReLU(), X, backward=True)
 
     def test_a_missing_argument(self):
-        """A call that does not fit the model is Python's own error."""
+        """A call without a required argument is Python's own error."""
         with pytest.raises(TypeError, match="missing 1 required positional argument"):
             measure(nn.Linear(4, 5))
 
@@ -348,7 +348,7 @@ def helper(x):
 
 class TestCallables:
     def test_methods(self):
-        """A method of a module is measured by itself."""
+        """A method of a module is measured alone."""
         counted = both(Encoder().encode, X)
         assert (counted.flops, counted.model) == (LINEAR, "Encoder.encode")
         assert counted["layer"].flops == LINEAR
@@ -356,7 +356,7 @@ class TestCallables:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_functions(self, backward):
-        """Functions that close over modules, or use global ones; gradients do not land on the originals."""
+        """Functions may use modules from closures or globals; the original modules get no gradients."""
         model = nn.Linear(4, 5)
         for function in (lambda x: model(x), uses_a_global, functools.partial(lambda m, x: m(x), model)):  # noqa: PLW0108
             counted = both(function, X, backward=backward)
@@ -366,7 +366,7 @@ class TestCallables:
         assert GLOBAL.weight.grad is None
 
     def test_objects(self):
-        """An object with a __call__, and a method of one."""
+        """An object with `__call__` and a method of an object can be measured; the object does not change."""
 
         class Trainer:
             def __init__(self):
@@ -385,7 +385,7 @@ class TestCallables:
         assert (trainer.steps, trainer.model.weight.grad) == (0, None)
 
     def test_keywords_and_nested_inputs(self):
-        """Tensors may come in lists, dicts, named tuples and dataclasses, by name or not."""
+        """Tensors may be in lists, dicts, named tuples and dataclasses, as positional or keyword arguments."""
 
         def forward(layer, inputs, *, more):
             return layer(inputs["x"][0]) + layer(more.rest["x"])
@@ -395,11 +395,11 @@ class TestCallables:
         assert counted.inputs == ("float32[3, 4]", "more=float32[3, 4]", "more=float32[3, 4]")
 
     def test_a_list_is_the_arguments(self):
-        """A list of arguments is taken like a tuple; one tensor stands for itself."""
+        """A list of arguments is like a tuple of arguments; a single tensor is one argument."""
         assert measure(nn.Linear(4, 5), [X]).flops == measure(nn.Linear(4, 5), X).flops == LINEAR
 
     def test_packed_sequences(self):
-        """A packed sequence is one argument, though it is a tuple."""
+        """A packed sequence is one argument, although it is a tuple."""
         packed = nn.utils.rnn.pack_sequence([torch.randn(3, 4), torch.randn(2, 4)])
         assert measure(nn.GRU(4, 5), packed).flops == 2 * 3 * 5 * (4 + 5) * 5
 
@@ -414,9 +414,9 @@ class TestKinds:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     @pytest.mark.parametrize("backward", [False, True])
     def test_scripted(self, backward):
-        """A scripted model counts, again and again, like its source; so does one within another model."""
+        """A scripted model counts like its source in each of several runs, also as a part of another model."""
         model = scripted()
-        # In backward every weight has its gradient, and the second layer's input.
+        # Backward has the gradients of both weights, and of the input of the second layer.
         expected = 2 * self.two + LINEAR if backward else self.two
         for _ in range(4):
             assert measure(model, X, backward=backward).flops == expected
@@ -427,7 +427,7 @@ class TestKinds:
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_traced(self):
-        """A traced model too."""
+        """A traced model counts like its source."""
         model = torch.jit.trace(nn.Linear(4, 5), X)
         assert both(model, X).flops == LINEAR
 
@@ -452,13 +452,13 @@ class TestKinds:
         assert both(function, X, backward=backward).flops == expected.flops
 
     def test_compiling_inside(self):
-        """A model that compiles a part of itself when it runs, under the part's own name."""
+        """If a model compiles its layer while it runs, the work is credited to the name of the layer."""
         counted = both(Calls(lambda layer, x: torch.compile(layer, backend="eager")(x)), X)
         assert counted["layer"].flops == LINEAR
         assert list(counted.modules) == ["", "layer"]
 
     def test_lazy(self):
-        """A lazy module takes its shape for the count, and stays lazy."""
+        """A lazy module gets its shape for the measurement only, and stays lazy."""
         model = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.LazyLinear(5))
         counted = both(model, X)
         assert counted.flops == self.two
@@ -474,7 +474,7 @@ class TestKinds:
         ],
     )
     def test_parametrized(self, wrap):
-        """A weight that is computed from others is used once it is."""
+        """A model whose weight is computed from other parameters can be measured, and does not change."""
         model = wrap(nn.Linear(4, 5))
         assert measure(model, X).flops >= LINEAR
         assert measure(model, X)[""].type == type(model).__name__
@@ -482,13 +482,13 @@ class TestKinds:
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
     def test_spectral_norm(self):
-        """Spectral norm's power iteration is products of the weight (5, 4) with vectors: two a step, one for sigma."""
+        """Spectral norm multiplies the weight (5, 4) by vectors: two products in a power iteration, one for sigma."""
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))
-        # The sigma: W v and then u . (W v).
+        # Sigma takes W v, and then u . (W v).
         assert both(model, X).flops == LINEAR + 2 * 2 * 20 + 2 * 20 + 2 * 5
 
     def test_tied_weights(self):
-        """A parameter under two names counts once, at the model and wherever its modules meet."""
+        """A weight that two layers share counts once for the model, and once for each layer."""
         model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
         model[1].weight = model[0].weight
         counted = both(model, X)
@@ -496,7 +496,7 @@ class TestKinds:
         assert counted.flops == 2 * 2 * 3 * 4 * 4
 
     def test_fake_weights(self):
-        """Fake weights and inputs count like real ones, inside their mode and outside."""
+        """Fake weights and inputs are counted like real ones, within their mode and outside of it."""
         with FakeTensorMode():
             model, inputs = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 5)), torch.empty(3, 4)
             assert measure(model, inputs).flops == self.two
@@ -505,11 +505,11 @@ class TestKinds:
         assert measure(lambda x: model(x), inputs).flops == self.two  # noqa: PLW0108
 
     def test_meta_weights(self):
-        """So do weights on the meta device."""
+        """Weights on the meta device are counted like real ones."""
         assert measure(nn.Linear(4, 5, device="meta"), X).flops == LINEAR
 
     def test_tensor_subclasses(self):
-        """A tensor of a class of its own keeps its methods."""
+        """The model sees the class of a tensor subclass, with its methods."""
 
         class Image(torch.Tensor):
             def halved(self):
@@ -520,7 +520,7 @@ class TestKinds:
 
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
     def test_autocast(self, dtype):
-        """Autocast changes the dtype, not the work."""
+        """Autocast changes the dtype, but not the work."""
 
         def forward(layer, x):
             with torch.autocast("cpu", dtype=dtype):
@@ -531,7 +531,7 @@ class TestKinds:
             assert both(nn.Linear(4, 5), X).flops == LINEAR
 
     def test_model_made_in_inference_mode(self):
-        """Parameters that are inference tensors can be measured, backward too."""
+        """A model that was made in inference mode can be measured, with a backward pass too."""
         with torch.inference_mode():
             model = nn.Linear(4, 5)
             assert both(model, X.clone()).flops == LINEAR
@@ -539,7 +539,7 @@ class TestKinds:
 
     @pytest.mark.parametrize("method", ["__getattr__", "__setattr__"])
     def test_attribute_access_of_its_own(self, method):
-        """A model may define how its attributes are read and written."""
+        """A model may define `__getattr__` or `__setattr__`."""
 
         class Model(Encoder):
             if method == "__getattr__":
@@ -564,7 +564,7 @@ class TestKinds:
         assert both(model, X).flops == LINEAR
 
     def test_slots_and_containers_of_its_own(self):
-        """Modules and tensors are found in slots, in subclasses of containers, in plain lists."""
+        """Modules are found in slots, in subclasses of containers, and in plain lists."""
 
         class Slotted:
             __slots__ = ("inner",)
@@ -592,7 +592,7 @@ class TestKinds:
         assert both(Model(), X, backward=True).flops == 2 * 4 * LINEAR
 
     def test_references_to_each_other(self):
-        """A part that knows its parent by a strong or a weak reference finds the parent that is measured."""
+        """A module that refers to its parent, strongly or weakly, gets the clone of the parent in a measurement."""
         import weakref
 
         class Part(nn.Module):
@@ -629,7 +629,7 @@ class TestKinds:
         assert both(torch.export.export(model, (X,)).module(), X).flops == self.two
 
     def test_shared_state(self):
-        """Two modules that share a container of state share it while they are measured."""
+        """Two modules that share a dict share the clone of the dict while they are measured."""
 
         class Writes(nn.Module):
             def __init__(self, state):
@@ -673,16 +673,16 @@ def _(x):
 
 class TestAutograd:
     def test_function(self):
-        """Both passes of an autograd function of the model's own."""
+        """Both passes of a custom autograd function are counted."""
         forward = Calls(lambda layer, x: Doubled.apply(x, layer.weight))
         assert both(forward, X).flops == LINEAR
         assert both(forward, X, backward=True).flops == 3 * LINEAR
 
     @pytest.mark.parametrize("reentrant", [False, True])
     def test_checkpoint(self, reentrant):
-        """A checkpointed layer runs once more in backward, and that is counted where it runs.
+        """A checkpointed layer runs once more in backward, and this work is credited to the layer.
 
-        Without reentry, PyTorch stops the second run once it has what backward needs: before this very product.
+        Without reentry, PyTorch stops the second run when backward has all that it needs, which is before this product.
         """
         inputs = X.clone().requires_grad_()
         model = Calls(lambda layer, x: checkpoint(layer, x, use_reentrant=reentrant))
@@ -691,7 +691,7 @@ class TestAutograd:
         assert counted["layer"].flops == counted.flops == (4 if reentrant else 3) * LINEAR
 
     def test_grad_inside(self):
-        """A gradient that the model itself takes is part of its forward pass."""
+        """A gradient that a model computes in its forward pass is a part of its forward work."""
 
         def forward(layer, x):
             x = x.detach().requires_grad_()
@@ -701,7 +701,7 @@ class TestAutograd:
         assert both(Calls(forward), X).flops == 2 * LINEAR
 
     def test_tensors_are_autograds(self):
-        """On shapes too, outputs require gradients where they do, views are views, and leaves are leaves."""
+        """On shapes, outputs have the autograd properties of a real run: requires_grad, leaves, views and versions."""
 
         def forward(layer, x):
             output = layer(x)
@@ -719,7 +719,7 @@ class TestAutograd:
         assert both(Calls(forward), X).flops == 2 * LINEAR + 2 * 5
 
     def test_transforms(self):
-        """torch.func's transforms: a per-sample gradient does the work of a batched one."""
+        """With torch.func, a gradient for each sample does the work of a batched gradient."""
 
         def forward(layer, x):
             parameters = dict(layer.named_parameters())
@@ -729,7 +729,7 @@ class TestAutograd:
 
             return torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)["weight"]
 
-        # Each row's gradient of the weight is a product too, one of matrices (5, 1) and (1, 4).
+        # The weight gradient of each row is a product of matrices (5, 1) and (1, 4).
         assert both(Calls(forward), X).flops == LINEAR + 3 * 2 * 5 * 1 * 4
         assert both(torch.func.vmap(nn.Linear(4, 5)), X).flops == LINEAR
 
@@ -744,11 +744,11 @@ class TestAutograd:
         ],
     )
     def test_outputs_of_any_structure(self, pack):
-        """The backward pass starts from every tensor in the output that can be differentiated."""
+        """Backward starts from each tensor in the output that requires a gradient, in any structure of outputs."""
         assert both(Calls(lambda layer, x: pack(layer(x))), X, backward=True).flops == 2 * LINEAR
 
     def test_no_grad_outside(self):
-        """Asked for a backward pass, gradients are on, whatever the mode around."""
+        """A measurement with backward enables gradients, also within no_grad or inference mode."""
         with torch.no_grad():
             assert both(nn.Linear(4, 5), X, backward=True).flops == 2 * LINEAR
         with torch.inference_mode():
@@ -757,7 +757,7 @@ class TestAutograd:
 
 class TestUnknown:
     def test_a_custom_operator_is_named(self):
-        """A custom operator without a formula is named, with the module that it ran in."""
+        """A custom operator without a formula is named as unknown, with its module."""
         model = nn.Sequential(Calls(lambda layer, x: twice(layer(x))))
         for counted in (on_shapes(model, X), for_real(model, X)):
             assert counted.flops == LINEAR
@@ -765,7 +765,7 @@ class TestUnknown:
             assert counted.unknown_operators["flopsbudget_tests.twice"].calls == 1
 
     def test_a_registered_formula_counts_it(self):
-        """With a formula registered with PyTorch's counter it is counted, even after it was unknown once."""
+        """A formula registered with PyTorch's `FlopCounterMode` is used, also after the operator was unknown."""
         from torch.utils import flop_counter
 
         measure(twice, X)
@@ -777,7 +777,7 @@ class TestUnknown:
             del flop_counter.flop_registry[operator]
 
     def test_work_on_other_threads_is_named(self):
-        """A module that runs on a thread of the model's own is not seen, and not passed over."""
+        """A module that runs on another thread is not counted, but named as unknown."""
 
         def forward(layer, x):
             thread = threading.Thread(target=layer, args=(x,))
@@ -795,7 +795,7 @@ class TestModes:
     @pytest.mark.parametrize("weights", ["real", "meta", "fake"])
     @pytest.mark.parametrize("name", ["encoder", "attention", "lstm", "convolution"])
     def test_a_count_depends_on_none(self, name, weights, compiled, mode, train):
-        """Gradients, training, devices and compilation are ways to run a model, not work."""
+        """A count does not depend on gradients, training mode, devices or compilation."""
         build, inputs, flops = MODELS[name]
         if weights == "fake":
             with FakeTensorMode():
@@ -818,7 +818,7 @@ def encoder():
 
 
 TOKENS = torch.randn(2, 5, 8)
-#: Projections of query, key, value and output, then scores and weighted sums, of 2 sequences of 5 tokens, width 8.
+#: FLOPs of four projections, scores and weighted sums, for 2 sequences of 5 tokens of width 8.
 ATTENTION = 2 * 2 * (4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)
 MODELS = {
     "encoder": (encoder, TOKENS, 2 * (ATTENTION + 2 * 2 * 5 * 2 * 8 * 16)),
@@ -834,7 +834,7 @@ MODELS = {
 
 class TestInParts:
     def test_padded_attention(self):
-        """A padding mask on an encoder in eval mode, where PyTorch would take a nested path."""
+        """An encoder in eval mode with a padding mask is counted, although PyTorch would use nested tensors for it."""
         model = encoder().eval()
         mask = torch.zeros(2, 5, dtype=torch.bool)
         mask[1, 3:] = True
@@ -842,12 +842,12 @@ class TestInParts:
             assert measure(model, TOKENS, {"src_key_padding_mask": mask}).flops == MODELS["encoder"][2]
 
     def test_nested_tensors(self):
-        """Nested tensors take their operators apart into plain ones."""
+        """A linear layer on a nested tensor counts its rows."""
         nested = torch.nested.nested_tensor([torch.randn(2, 4), torch.randn(3, 4)], layout=torch.jagged)
         assert measure(nn.Linear(4, 5), nested).flops == 2 * 5 * 4 * 5
 
     def test_losses_and_optimizers(self):
-        """A whole training step can be measured; the optimizer's step changes nothing that lasts."""
+        """A whole training step can be measured; it changes neither weights nor gradients nor optimizer state."""
         model = nn.Linear(4, 5)
         optimizer = torch.optim.AdamW(model.parameters())
         weight = model.weight.detach().clone()

@@ -30,13 +30,13 @@ def test_linear(layout):
 
 
 def test_linear_backward(layout):
-    """The weight's gradient is a product too; the bias's a sum over all tokens but one."""
+    """The gradient of the weight is a product; the gradient of the bias is a sum over all tokens (one FLOP less)."""
     counted = measure(nn.Linear(WIDTH, 16), nested(layout, WIDTH), backward=True)
     assert (counted.flops, counted.other_flops) == (2 * LINEAR, TOKENS * 16 + (TOKENS - 1) * 16)
 
 
 def test_products(layout):
-    """Each component's queries meet its own keys only."""
+    """The queries of each component are multiplied only by the keys of this component."""
     query = nested(layout, 2, 4).transpose(1, 2)
     if layout is torch.strided:
         query = query.contiguous()
@@ -46,7 +46,7 @@ def test_products(layout):
 
 
 def test_elementwise_and_norms(layout):
-    """A layer normalization is 7 an element with weight and bias, ReLU 1, a sum 1."""
+    """Each element takes 7 for layer norm with weight and bias, 1 for ReLU, and 1 for the sum."""
     model = nn.Sequential(nn.LayerNorm(WIDTH), nn.ReLU())
     counted = measure(lambda x: model(x) + x, nested(layout, WIDTH))
     assert counted.other_flops == (7 + 1 + 1) * TOKENS * WIDTH
@@ -62,5 +62,5 @@ def test_made_inside(layout):
 
 
 def test_signature(layout):
-    """It names no number that differs from run to run."""
+    """The signature has no number that changes from run to run."""
     assert for_real(nn.ReLU(), nested(layout, WIDTH)).inputs == (f"float32[2, *, {WIDTH}] of {TOKENS * WIDTH}",)

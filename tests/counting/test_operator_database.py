@@ -1,6 +1,6 @@
-"""Counting on shapes equals counting for real, over PyTorch's own database of operators.
+"""Counts on shapes equal counts on data, for the operators in PyTorch's own database.
 
-A few samples of each by default; all of them, in three dtypes, by ``make operators``.
+By default each operator runs a few samples; ``make operators`` runs all samples in three dtypes.
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import operator_database as database
 import pytest
 
-#: Operator → why PyTorch cannot run it on shapes: the start of what it says, then the reason. These are measured for
-#: real where they have data. Nothing is counted wrong here; something is not counted without data.
+#: Operators that PyTorch cannot run on shapes: name → (start of the error, reason). With data they are measured for
+#: real. No count is wrong; without data these operators cannot be counted at all.
 EXCEPTIONS = {
     "sparse.mm.reduce": ("NoMetaCloneError", "how many elements a sparse input stores is data"),
     "sparse.sampled_addmm": ("NoMetaCloneError", "how many elements a sparse input stores is data"),
@@ -17,7 +17,7 @@ EXCEPTIONS = {
     "to_sparse": ("NotImplementedError: aten::_to_sparse", "how many elements the output stores is data"),
 }
 
-#: Operators whose sizes or branches depend on data, which are measured for real, and what it hangs on.
+#: Operators whose sizes or branches depend on data, with the reason. They are measured for real.
 NEED_DATA = {
     "allclose": "returns a number that is read",
     "argwhere": "as many rows as there are elements other than zero",
@@ -36,7 +36,7 @@ NEED_DATA = {
     "unique_consecutive": "as many elements as differ",
 }
 
-#: Operators whose bytes are others on shapes, the metrics that hang on them, and why.
+#: Operators with other bytes on shapes: name → (metrics that differ, reason).
 BYTES = {
     "as_strided.partial_views": (
         ("memory_traffic", "peak_memory"),
@@ -44,7 +44,7 @@ BYTES = {
     ),
 }
 
-#: Operators of which no sample runs.
+#: Operators without a sample that runs, with the reason.
 NOT_ON_CPU = {
     "jiterator_2inputs_2outputs": "for CUDA only",
     "jiterator_4inputs_with_extra_args": "for CUDA only",
@@ -55,16 +55,16 @@ NOT_ON_CPU = {
 }
 
 TALLY = database.Tally()
-#: Those of the tables above that were needed.
+#: Names in the tables above that a test needed.
 LISTED: set[str] = set()
 
 CASES = [pytest.param(op, dtype, backward, id=name) for op, dtype, backward, name in database.cases()]
 
 
-@pytest.mark.filterwarnings("ignore")  # of PyTorch's, about the arguments of its own samples
+@pytest.mark.filterwarnings("ignore")  # warnings of PyTorch about the arguments of its own samples
 @pytest.mark.parametrize(("op", "dtype", "backward"), CASES)
 def test_shapes_count_as_real_execution_does(op, dtype, backward):
-    """Every sample gives the same in all respects on shapes and for real, and no operator is unknown."""
+    """Each sample has equal results on shapes and on data, and no operator is unknown."""
     name = database.name_of(op)
     tally = database.Tally()
     for sample in database.samples_of(op, dtype, backward=backward):
@@ -83,7 +83,7 @@ def test_shapes_count_as_real_execution_does(op, dtype, backward):
 
 
 def test_summary(capsys):
-    """What the tests above found, in numbers."""
+    """Print and check the totals of the tests above."""
     tried, agreed = TALLY.tried, TALLY.agreed
     with capsys.disabled():
         print(  # noqa: T201 -- what it is for
@@ -93,5 +93,5 @@ def test_summary(capsys):
         )
     assert agreed + TALLY.need_data + TALLY.without_shapes == tried
     assert not TALLY.unknown
-    if database.ALL:  # a few samples may not hold the one that asks for data
+    if database.ALL:  # a few samples may not include the one that needs data
         assert TALLY.operators & (EXCEPTIONS.keys() | NEED_DATA.keys()) == LISTED

@@ -1,4 +1,7 @@
-"""Private names of PyTorch are in one file. Without one, the package is imported, and measures or says why not."""
+"""All private names of PyTorch are in one file; without one of them, the package still imports.
+
+A measurement then works, or says which name is missing.
+"""
 
 import ast
 import json
@@ -25,7 +28,7 @@ ELSEWHERE = {
 
 
 def defined_names(tree):
-    """Names of functions and attributes that a file defines itself."""
+    """Yield the names of functions and attributes that a file defines itself."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             yield node.name
@@ -73,7 +76,7 @@ def test_no_private_name_elsewhere(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_no_private_module_in_a_string(path):
-    """No file names a private module of PyTorch in a string, but for the name that an error reports as missing."""
+    """No string names a private module of PyTorch, except for a name that an error reports as missing."""
     strings = {
         node.value for node in ast.walk(TREES[path]) if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
@@ -83,12 +86,12 @@ def test_no_private_module_in_a_string(path):
 
 
 def test_every_name_exists_in_this_version():
-    """Each name of the table is found here, so that the tests below take away what is there."""
+    """Each name in the table exists in this version of PyTorch; otherwise the tests below would remove nothing."""
     assert [name for name in torch_private.NAMES if torch_private._look_up(name) is torch_private._ABSENT] == []
     torch_private.require_attributes()
 
 
-#: Names without which no model is measured: their feature is a part of every measurement.
+#: Names that every measurement needs.
 CORE = {
     "torch.utils._python_dispatch:TorchDispatchMode",
     "torch._C:_dispatch_has_kernel_for_dispatch_key",
@@ -132,7 +135,8 @@ WITHOUT = """
 
 
 OTHERS = [name for name in torch_private.NAMES if name not in CORE]
-#: A default takes the place of these, so that each is taken away alone. In place of the others stands what raises.
+#: Names that have a default are removed one by one. All others are replaced by an object that raises when it is used,
+#: so that they are removed together.
 WITH_DEFAULT = [name for name in OTHERS if torch_private.NAMES[name].without != torch_private._REFUSED]
 RAISING = [name for name in OTHERS if name not in WITH_DEFAULT]
 TAKEN_AWAY = {**{name: [name] for name in (*CORE, *WITH_DEFAULT)}, "all others": RAISING}
@@ -140,7 +144,7 @@ TAKEN_AWAY = {**{name: [name] for name in (*CORE, *WITH_DEFAULT)}, "all others":
 
 @pytest.fixture(scope="module")
 def answers():
-    """The FLOPs, or the error, of a model of two layers without certain names; each in a fresh process."""
+    """The FLOPs of a model of two layers, or the error, without certain names; each in a fresh process."""
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(WITHOUT), json.dumps(TAKEN_AWAY)],
         capture_output=True,
@@ -154,7 +158,7 @@ def answers():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", sorted(CORE))
 def test_without_a_name_of_the_core(answers, name):
-    """Without a name that every measurement needs, the package is imported, and measuring says what is missing."""
+    """Without a name that every measurement needs, the package imports, and measuring says what is missing."""
     feature = torch_private.NAMES[name].feature
     assert answers[name].startswith(f"UsageError: {feature} needs {name.replace(':', '.')}, a private part of")
 
@@ -162,12 +166,12 @@ def test_without_a_name_of_the_core(answers, name):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", [*WITH_DEFAULT, "all others"])
 def test_without_a_name_of_a_feature(answers, name):
-    """Without a name that only some feature needs, a model that does not use the feature is measured as with it."""
+    """Without a name that only one feature needs, a model that does not use the feature has its usual count."""
     assert answers[name] == FLOPS
 
 
 def test_a_missing_function_says_so_when_it_is_called():
-    """The stand-in for a missing function, class, module or attribute raises when the feature is used."""
+    """The object in place of a missing function, class, module or attribute raises when the feature is used."""
     function = torch_private._refusing("Counting mist", "torch:_mist")
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting mist needs torch\._mist, a private part"):
         function(1, 2)
@@ -187,7 +191,7 @@ def test_a_missing_function_says_so_when_it_is_called():
 
 
 def test_a_missing_attribute_is_reported_before_measuring(monkeypatch):
-    """Attributes that are read directly are asked for at the start of a measurement."""
+    """Attributes that the code reads directly are checked at the start of a measurement."""
     monkeypatch.setattr(torch_private, "_MISSING", [("Counting parameters", "Module._parameters")])
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting parameters needs Module\._parameters"):
         pytest_flopsbudget.measure(len, ["a"])

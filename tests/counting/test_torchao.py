@@ -1,4 +1,4 @@
-"""Weights that torchao quantized: tensors of its own classes, which compute by operators on what they wrap."""
+"""Weights that torchao quantized are wrapper tensors, whose operators run on the tensors inside of them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from zoo import LAUNCHES, both
 from pytest_flopsbudget.counting.measure import measure
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of what torchao loads
+    warnings.simplefilter("ignore")  # warnings of packages that torchao loads
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -22,7 +22,7 @@ ROWS = 3
 X = torch.randn(ROWS, 64)
 WEIGHTS, OUTPUTS = 64 * 32 + 32 * 16, 32 + 16
 FLOPS = 2 * ROWS * WEIGHTS
-#: Biases and ReLU.
+#: Other FLOPs: biases and ReLU.
 OTHER = ROWS * (OUTPUTS + 32)
 
 each_way = pytest.mark.parametrize("config", [Int8WeightOnlyConfig, Int8DynamicActivationInt8WeightConfig])
@@ -36,7 +36,7 @@ def quantized(config):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_weights_alone(mode):
-    """What comes out of a product is scaled, channel by channel."""
+    """With quantized weights, each output of a product is scaled by the factor of its channel."""
     model = quantized(Int8WeightOnlyConfig)
     with mode():
         counted = both(model, X)
@@ -45,10 +45,10 @@ def test_weights_alone(mode):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_activations_too(mode):
-    """Integers are multiplied; bringing the activations there starts with the extremes of each row."""
+    """With quantized activations too, integers are multiplied; quantizing needs the extremes of each row."""
     model = quantized(Int8DynamicActivationInt8WeightConfig)
     with mode():
-        # PyTorch's meta kernel gives scales and zero points of other dtypes, which are cast then.
+        # PyTorch's meta kernel gives scales and zero points other dtypes, which adds casts.
         counted = both(model, X, without=LAUNCHES)
     assert counted.flops == FLOPS
     for extreme in ("amin", "amax"):
@@ -58,7 +58,7 @@ def test_activations_too(mode):
 
 @each_way
 def test_stored(config):
-    """Weights take a byte each, and as many parameters as before; scales, and zero points if any, are beside them."""
+    """Quantized weights have the usual number of parameters, and one byte each; scales and zero points add bytes."""
     model = quantized(config)
     counted = measure(model, X)
     assert counted.params == WEIGHTS + OUTPUTS

@@ -1,4 +1,4 @@
-"""A training step as one function: products as three forward passes, the optimizer's update by its definition."""
+"""A training step as one function: products as in three forward passes, and the definition of the update."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from zoo import both
 from pytest_flopsbudget.counting.measure import measure
 
 X, TARGET = torch.randn(3, 4), torch.zeros(3, 5)
-#: Products of two layers 4→6→5 on 3 rows.
+#: FLOPs of two layers 4→6→5 on 3 rows.
 FIRST, SECOND = 2 * 3 * 4 * 6, 2 * 3 * 6 * 5
 PARAMETERS = 4 * 6 + 6 * 5
-#: All forward products, once for their weights and once for their inputs, of which the first layer's is not asked for.
+#: FLOPs of a step: forward, gradients of the weights, gradients of the inputs, but not of the first layer's input.
 STEP = 3 * (FIRST + SECOND) - FIRST
-#: Mean squared error of 15 elements: difference, square, sum; the way back: difference and a factor.
+#: The mean squared error of 15 elements: difference, square, sum; in backward a difference and a factor.
 LOSS = (3 + 2) * 15
 
-#: By parameter: SGD subtracts g·η. AdamW decays (1), m += (g - m)(1 - β) 3, v·β + g·g·(1 - β) 4, √v / c + ε 3, and
-#: subtracts η·m / that, 3. Adam does not decay here. Both count their steps, a sum for each of the two tensors.
+#: For each parameter, SGD subtracts g·η (2). AdamW decays (1), updates m += (g - m)(1 - β) (3) and v·β + g·g·(1 - β)
+#: (4), computes √v / c + ε (3), and subtracts η·m divided by it (3). Adam has no decay here. Adam and AdamW count their
+#: steps, with one sum for each of the two tensors.
 OPTIMIZERS = {
     "sgd": (lambda parameters: torch.optim.SGD(parameters, 0.1), 2 * PARAMETERS),
     "adamw": (lambda parameters: torch.optim.AdamW(parameters, 0.1), 14 * PARAMETERS + 2),
@@ -36,7 +37,7 @@ def layers():
 
 
 def state_of(model, optimizer):
-    """Weights, gradients and the optimizer's state, as plain data."""
+    """Return weights, gradients and optimizer state as plain data."""
     return [
         (
             parameter.tolist(),
@@ -58,7 +59,7 @@ def step_of_globals():
 
 
 class Trainer:
-    """Holds what it trains, as trainers do."""
+    """An object that holds the model and the optimizer that it trains."""
 
     def __init__(self):
         self.model = layers()
@@ -77,7 +78,7 @@ TRAINER = Trainer()
 
 @each_optimizer
 def test_whole_step(make, update):
-    """The first step, and one with gradients and a state from before; none of these is touched."""
+    """The first step is counted, and a second one with gradients and state of the first; nothing is changed."""
     model = layers()
     optimizer = make(model.parameters())
 
@@ -100,7 +101,7 @@ def test_whole_step(make, update):
 
 @each_optimizer
 def test_both_ways(make, update):
-    """On shapes, where a state is there, as for real."""
+    """On shapes, a step with an existing optimizer state counts what it counts on data."""
     model = layers()
     optimizer = make(model.parameters())
 
@@ -110,13 +111,13 @@ def test_both_ways(make, update):
         optimizer.step()
 
     step(X)
-    # Beside parameters on the CPU, PyTorch adds to the number of steps from a tensor, elsewhere from a number.
+    # With parameters on the CPU, PyTorch adds a tensor to the step counts, and otherwise a number.
     assert both(step, X, without=("memory_traffic",) if optimizer.defaults["foreach"] else ()).flops == STEP
 
 
 @each_optimizer
 def test_update_alone(make, update):
-    """A step over the gradients that are there, by any way to it."""
+    """The update alone is counted with existing gradients, as `optimizer.step` or in a function."""
     model = layers()
     optimizer = make(model.parameters())
     model(X).sum().backward()
@@ -129,7 +130,7 @@ def test_update_alone(make, update):
 
 
 def test_accumulated_gradients():
-    """Without zeroing, a step adds its gradients to those that are there; the backward pass of a model does not."""
+    """A step without zeroing adds to existing gradients, which counts; backward=True of a model does not add."""
     model = layers()
 
     def step():
@@ -151,7 +152,7 @@ def test_a_step_that_finds_no_gradients_is_named():
 
 
 def test_a_step_that_asks_whether_it_trains():
-    """Where there is an optimizer, gradients are on, as they are where the step runs."""
+    """In a function with an optimizer, gradients are enabled, so that a loss requires gradients as in the real run."""
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
 
@@ -165,7 +166,7 @@ def test_a_step_that_asks_whether_it_trains():
 
 
 def test_by_global_names():
-    """Models, optimizers, and objects that hold both."""
+    """Models and optimizers are found by global names, also within objects and other functions."""
     for function in (step_of_globals, lambda: step_of_globals(), lambda: TRAINER.step()):  # noqa: PLW0108
         counted = measure(function)
         assert (counted.flops, counted.other_flops) == (STEP, LOSS + 2 * PARAMETERS)
@@ -176,7 +177,7 @@ def test_by_global_names():
 
 
 def test_schedules_clipping_and_scaling():
-    """What stands around a step: the norm of all gradients 2 each, and the root; a product each for clipping."""
+    """Clipping takes 2 FLOPs for each gradient for the norm, and one to scale it; the schedule is not advanced."""
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
@@ -191,13 +192,13 @@ def test_schedules_clipping_and_scaling():
 
     plain, clipped = measure(step, kwargs={"clips": False}), measure(step, kwargs={"clips": True})
     assert plain.flops == clipped.flops == STEP
-    # Of the two tensors' norms the norm again, and a few operations on it.
+    # In addition: the norm of the two tensors' norms, and a few operations for the factor.
     assert 3 * PARAMETERS <= clipped.other_flops - plain.other_flops < 3 * PARAMETERS + 20
     assert (schedule.last_epoch, optimizer.param_groups[0]["lr"]) == (0, 0.1)
 
 
 def test_scaled_gradients():
-    """A scaler for half precision reads back whether gradients are finite, so it runs on data; it stays as it was."""
+    """A scaler reads whether gradients are finite, so that a step runs on data; the scaler does not change."""
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     scaler = torch.amp.GradScaler("cpu")

@@ -1,4 +1,4 @@
-"""Architectures in use, against published figures and closed forms worked out from their configurations."""
+"""Used architectures, compared with published numbers and with closed forms from their configurations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pytest_flopsbudget.counting.measure import measure
 transformers = pytest.importorskip("transformers")
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of what transformers loads
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # warnings of packages that transformers loads
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 
@@ -25,7 +25,10 @@ def ids(batch, length):
 
 
 def without_rotary(counted):
-    """MACs but for the rotary embedding's angles, an outer product that some versions write as a matrix product."""
+    """Return the MACs without the angles of the rotary embedding.
+
+    These are an outer product, which some versions of transformers write as a matrix product.
+    """
     return counted.macs - counted["model.rotary_emb"].macs
 
 
@@ -42,7 +45,7 @@ class TestImages:
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     @pytest.mark.parametrize("mode", [torch.enable_grad, torch.inference_mode])
     def test_vit_b_16(self, attention, mode):
-        """Torchvision's table has 17.564 GMACs, whichever way attention is computed."""
+        """Torchvision's table has 17.564 GMACs; both implementations of attention have this count."""
         config = transformers.ViTConfig(num_labels=1000)
         model = on_meta(transformers.ViTForImageClassification, config, attn_implementation=attention).eval()
         tokens, width, inner = 14 * 14 + 1, 768, 3072
@@ -58,7 +61,7 @@ class TestImages:
 class TestText:
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     def test_llama_3_1_8b(self, attention):
-        """2,048 tokens through Llama-3.1-8B: grouped-query heads, gated feed-forward, a head on every token."""
+        """2,048 tokens through Llama 3.1 8B: grouped-query heads, gated feed-forward layers, logits for each token."""
         layers, width, inner, vocabulary, tokens = 32, 4096, 14336, 128256, 2048
         config = transformers.LlamaConfig(
             vocab_size=vocabulary,
@@ -83,7 +86,7 @@ class TestText:
 
     @pytest.mark.parametrize("weights", ["real", "meta"])
     def test_bert(self, weights):
-        """An encoder with a mask of its own, and a pooler on the first token."""
+        """An encoder with a padding mask, and a pooler on the first token."""
         config = transformers.BertConfig(
             vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
         )
@@ -98,7 +101,7 @@ class TestText:
         assert not counted.unknown_operators
 
     def test_gpt_2(self):
-        """A decoder with a cache of keys and values, a loss, and its backward pass: a model's output is a dataclass."""
+        """A decoder with a cache and a loss, with its backward pass; the output of the model is a dataclass."""
         config = transformers.GPT2Config(
             vocab_size=50, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
         )
@@ -109,12 +112,12 @@ class TestText:
         forward = 2 * (tokens * weights + attention) + tokens * 32 * 50
         inputs = ids(2, 10)
         assert measure(model, (), inputs).macs == forward
-        # Nothing asks for the gradients of the embedded tokens' indices; every product's operands have theirs.
+        # Token ids have no gradient; each product has the gradients of both operands.
         training = {**inputs, "labels": inputs["input_ids"], "use_cache": False}
         assert measure(model, (), training, backward=True).macs == 3 * forward
 
     def test_a_cache_is_not_filled(self):
-        """A step of decoding against a cache of keys and values leaves the cache as long as it was."""
+        """A step of decoding with a cache of keys and values does not make the cache longer."""
         config = transformers.LlamaConfig(
             vocab_size=50,
             hidden_size=32,
@@ -136,7 +139,7 @@ class TestText:
 
     @pytest.mark.parametrize("experts", ["eager", "grouped_mm"])
     def test_mixtral(self, experts):
-        """Two of four experts for each token, wherever they are routed to, and the router on all of them."""
+        """Each token costs two of four experts, whichever these are, and the router over all experts."""
         config = transformers.MixtralConfig(
             vocab_size=50,
             hidden_size=32,
@@ -164,7 +167,7 @@ class TestText:
         tokens, inner, states, rank = 10, 64, 8, 3
         layer = (
             tokens * 32 * 2 * inner
-            + (tokens + 3) * inner * 4  # padded on both sides, and cut off afterwards
+            + (tokens + 3) * inner * 4  # padded on both sides, and cut afterwards
             + tokens * inner * (rank + 2 * states)
             + tokens * rank * inner
             + tokens * inner * states

@@ -1,4 +1,4 @@
-"""Watching what runs for real: it counts what `measure` counts, and changes nothing."""
+"""Watching a real run counts what `measure` counts, and changes nothing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pytest_flopsbudget.counting.watch import watch
 
 
 def mlp():
-    """8·16 + 16 and 16·4 + 4 parameters."""
+    """A model with 8·16 + 16 and 16·4 + 4 parameters."""
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
 
-#: Parameters of it, and FLOPs of its forward pass for one row: 2·8·16 + 2·16·4.
+#: The parameters of `mlp`, and the FLOPs of its forward pass for one row: 2·8·16 + 2·16·4.
 MLP_PARAMS, MLP_FLOPS = 212, 384
 
 
@@ -45,7 +45,7 @@ class Attention(nn.Module):
 
 
 class Product(nn.Module):
-    """What is made of operators that arrive whole under inference mode."""
+    """Composite operators, which reach a dispatch mode undecomposed in inference mode."""
 
     def __init__(self):
         super().__init__()
@@ -81,9 +81,9 @@ MODELS = {
 }
 
 
-#: PyTorch's kernels for inference that are several of its operators in one, and call no modules in them.
+#: Fused kernels of PyTorch for inference, which do not call the modules within the layer.
 FUSED = {"aten._transformer_encoder_layer_fwd", "aten._native_multi_head_attention"}
-#: What hangs on how much oneDNN keeps for the backward pass.
+#: Metrics that depend on how many bytes oneDNN keeps for the backward pass.
 KEPT = ("peak_memory",)
 
 
@@ -130,9 +130,9 @@ WAYS += [evaluated(forward), evaluated(without_gradients), evaluated(inference)]
 
 
 def facts_of(model, inputs, outputs):
-    """All that a test may see of a run."""
+    """Return everything that a test can see of a run."""
     tensors = [*outputs, *model.parameters(), *model.buffers(), inputs]
-    # Not of gradients: under any dispatch mode, PyTorch's engine adds up into new tensors.
+    # Versions of gradients differ: with any dispatch mode, PyTorch accumulates gradients in new tensors.
     known = [*model.parameters(), *model.buffers(), inputs]
     versions = [None if tensor.is_inference() else tensor._version for tensor in known]
     hooks = {name: [len(getattr(part, name)) for part in model.modules()] for name in ("_forward_hooks", "_buffers")}
@@ -141,7 +141,10 @@ def facts_of(model, inputs, outputs):
 
 
 def outcome(way, model, inputs):
-    """(outputs, None), or (nothing, why not): oneDNN has no LSTM in bfloat16 on processors without AVX-512."""
+    """Return (outputs, None), or (no outputs, the error).
+
+    oneDNN has no bfloat16 LSTM on processors without AVX-512.
+    """
     try:
         return way(model, inputs), None
     except RuntimeError as error:
@@ -154,14 +157,14 @@ class TestNothingChanges:
     @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
     @pytest.mark.parametrize("name", MODELS)
     def test_bit_for_bit(self, name, way):
-        """Results, gradients, weights, versions, random states: the same with and without."""
+        """Results, gradients, weights, versions and random states are equal with and without a watch."""
         make, shape = MODELS[name]
         seen = []
         for watched in (False, True):
             torch.manual_seed(0)
             random.seed(0)
             model, inputs = make(), torch.randn(shape)
-            model(inputs)  # what is lazy takes its shape
+            model(inputs)  # lazy modules get their shapes
             with watch() if watched else nullcontext():
                 outputs, refusal = outcome(way, model, inputs)
             seen.append((*facts_of(model, inputs, outputs), refusal))
@@ -172,7 +175,7 @@ class TestNothingChanges:
         assert plain_facts == beside_facts
 
     def test_exception(self):
-        """The model's own, as it was raised; the next calls are nobody's."""
+        """The exception of a model reaches the caller unchanged, and later calls are not watched."""
         error = RuntimeError("its own")
 
         class Failing(nn.Module):
@@ -211,7 +214,7 @@ class TestCount:
     @pytest.mark.parametrize("way", [forward, without_gradients, inference, *WAYS[-3:]], ids=lambda way: way.__name__)
     @pytest.mark.parametrize("name", MODELS)
     def test_same_as_measured(self, name, way):
-        """A watched run counts what a measurement on shapes does, module by module, in every mode."""
+        """A watched run counts what a measurement on shapes counts, for each module and in every mode."""
         make, shape = MODELS[name]
         model, inputs = make(), torch.randn(shape)
         model(inputs)
@@ -225,16 +228,16 @@ class TestCount:
             assert seen.complexity.metrics[key] == counted.metrics[key]
         if seen.complexity.operators.keys() & FUSED:
             return
-        # Where the run takes gradients it keeps what their backward pass needs, as it does without shortcuts.
+        # With gradients enabled, the run keeps what backward needs, as a measurement with reuse_answers=False does.
         counted = measure(model, inputs, reuse_answers=not way.__name__.startswith("forward"))
         without = KEPT if way.__name__.startswith("forward") and name == "lstm" else ()
         assert differences(seen.complexity, counted, without=without) == {}
 
     def test_backward(self):
-        """A watched training step counts like a measurement with a backward pass, module by module."""
+        """A watched training step counts what a measurement with a backward pass counts, for each module."""
         model, inputs = mlp(), torch.randn(3, 8)
         with watch() as seen:
-            model(inputs).backward(torch.ones(()).expand(3, 4))  # the gradient of a sum
+            model(inputs).backward(torch.ones(()).expand(3, 4))  # as the gradient of a sum is expanded
         counted = measure(model, inputs, backward=True)
         assert seen.complexity.backward
         assert seen.complexity.modules == counted.modules
@@ -242,18 +245,18 @@ class TestCount:
         assert seen.complexity.operators == counted.operators
 
     def test_resnet_18(self):
-        """PyTorch's own literal, of its tests of `FlopCounterMode`: forward and backward, the input's gradient too."""
+        """The number is from PyTorch's tests of `FlopCounterMode`: forward and backward with the input's gradient."""
         image = torch.randn(1, 3, 224, 224, requires_grad=True)
         model = resnet_18()
         with watch() as seen:
             model(image).sum().backward()
         assert seen.complexity.flops == 10_884_440_064
-        # All convolutions and the linear layer take two products of the same size on the way back.
+        # In backward each convolution and the linear layer take two products of the forward size.
         assert seen.complexity.phases["backward"].flops == 2 * seen.complexity.phases["forward"].flops
         assert seen.complexity.params == 11_689_512
 
     def test_functions_only(self):
-        """Without any module, the measurement is named as the watch is."""
+        """Without any module, the measurement has the name of the watch."""
         with watch("product") as seen:
             torch.randn(2, 3) @ torch.randn(3, 5)
         assert (seen.complexity.model, seen.complexity.inputs) == ("product", ())
@@ -265,7 +268,7 @@ class TestCount:
         assert not seen.has_run
 
     def test_custom_operator(self):
-        """An operator without a formula is named, with its module."""
+        """An operator without a formula is named as unknown, with its module."""
 
         @torch.library.custom_op("flopsbudget_watch::twice", mutates_args=())
         def twice(value: torch.Tensor) -> torch.Tensor:
@@ -281,7 +284,7 @@ class TestCount:
         assert (unknown.calls, unknown.modules) == (1, ("1",))
 
     def test_other_thread(self):
-        """A model that runs on another thread is named, as nobody counts there."""
+        """A model on another thread is named as unknown, because the watch does not see other threads."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             thread = threading.Thread(target=model, args=(inputs,))
@@ -299,13 +302,13 @@ class TestCount:
         assert seen.complexity.flops == 3 * 2 * MLP_FLOPS
 
     def test_recomputed(self):
-        """What a checkpoint computes again belongs to the backward pass."""
+        """Work that a checkpoint recomputes belongs to the backward phase."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             checkpoint(model, inputs, use_reentrant=False).sum().backward()
         forward_flops = 2 * MLP_FLOPS
         first_layer = 2 * 2 * 8 * 16
-        # Nobody asks for the gradient of the input, and PyTorch stops before the last layer: it has all it needs.
+        # The input needs no gradient; recomputation stops before the last layer, because backward has all it needs.
         assert seen.complexity.flops == forward_flops + (2 * forward_flops - first_layer) + first_layer
         assert seen.complexity.recomputed_flops == first_layer
         assert seen.complexity.phases["forward"].flops == forward_flops
@@ -314,7 +317,7 @@ class TestCount:
 
 class TestModules:
     def test_one_model(self):
-        """It is the root, and its paths are those of `named_modules`."""
+        """A single model is the root, and its paths are those of `named_modules`."""
         model = mlp()
         with watch() as seen:
             for _ in range(3):
@@ -326,7 +329,7 @@ class TestModules:
         assert seen.complexity.params == MLP_PARAMS
 
     def test_loss_beside_it(self):
-        """What holds no parameters does not make two models of one."""
+        """A loss module has no parameters, so that the model is still the root."""
         with watch() as seen:
             nn.MSELoss()(mlp()(torch.randn(2, 8)), torch.randn(2, 4))
         assert seen.complexity.model == "Sequential"
@@ -345,7 +348,7 @@ class TestModules:
         assert seen.complexity.params == MLP_PARAMS
 
     def test_two_models(self):
-        """Each under its class's name, and all of their parameters, each once."""
+        """Two models are listed under the names of their classes; each parameter counts once."""
         first, second = mlp(), nn.Sequential(nn.Linear(4, 4))
         second.append(nn.Linear(4, 4))
         second[1].weight = second[0].weight
@@ -359,7 +362,7 @@ class TestModules:
         assert seen.complexity.inputs == ("float32[2, 8] x2", "float32[2, 4]")
 
     def test_made_meanwhile(self):
-        """A module that a model makes as it runs has a place below it."""
+        """A module that a model makes while it runs is listed below the model."""
 
         class Making(nn.Module):
             def forward(self, inputs):
@@ -372,7 +375,7 @@ class TestModules:
 
 class TestPhases:
     def test_training_step(self):
-        """A closed form for each phase of a step of a linear regression."""
+        """A closed form for each phase of a training step of linear regression."""
         rows, inputs, outputs = 5, 8, 3
         model = nn.Linear(inputs, outputs)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -384,15 +387,15 @@ class TestPhases:
         phases = seen.complexity.phases
         product = 2 * rows * inputs * outputs
         assert [phases[name].flops for name in ("forward", "backward", "optimizer")] == [product, product, 0]
-        # The bias, and of the loss a difference, a square, a sum.
+        # The bias, and for the loss a difference, a square and a sum.
         assert phases["forward"].other_flops == rows * outputs + 3 * rows * outputs
-        # A product and a sum a parameter.
+        # A product and a sum for each parameter.
         assert phases["optimizer"].other_flops == 2 * (inputs * outputs + outputs)
         assert sum(phase.total_flops for phase in phases.values()) == seen.complexity.total_flops
 
     @pytest.mark.parametrize("options", [{"foreach": True}, {"foreach": False}, {"fused": True}])
     def test_adamw(self, options):
-        """14 FLOPs a parameter, as the table in docs/counting.md says, in each of its implementations."""
+        """AdamW takes 14 FLOPs for each parameter in each implementation, as the table in docs/counting.md says."""
         model = nn.Linear(64, 64)
         optimizer = torch.optim.AdamW(model.parameters(), **options)
         model(torch.randn(2, 64)).sum().backward()
@@ -400,11 +403,11 @@ class TestPhases:
             optimizer.step()
         phases = seen.complexity.phases
         assert phases["forward"].total_flops == phases["backward"].total_flops == 0
-        # And the number of steps that each of two tensors keeps.
+        # In addition, the step count of each of two tensors.
         assert phases["optimizer"].other_flops == 14 * (64 * 64 + 64) + 2
 
     def test_closure(self):
-        """What a closure runs in a step is forward and backward work."""
+        """The closure of an optimizer does forward and backward work, not optimizer work."""
         model = mlp()
         optimizer = torch.optim.LBFGS(model.parameters(), max_iter=1)
         inputs = torch.randn(2, 8)
@@ -423,7 +426,7 @@ class TestPhases:
         assert seen.complexity.phases["optimizer"].total_flops > 0
 
     def test_step_that_fails(self):
-        """After it, work is forward work again."""
+        """After a step that raises, work counts as forward again."""
 
         class Failing(torch.optim.SGD):
             def step(self, closure=None):
@@ -439,7 +442,7 @@ class TestPhases:
         assert seen.complexity.flops == 2 * MLP_FLOPS
 
     def test_measured_training_step(self):
-        """A measured function tells its phases apart just so."""
+        """A measurement with a backward pass and a watched step have the same phases."""
         model = mlp()
 
         def step(inputs):
@@ -469,7 +472,7 @@ class TestNested:
         assert outer.complexity["0"].calls == 3
 
     def test_measurement_inside(self):
-        """What is measured meanwhile, on shapes or for real, counts in no watch."""
+        """A measurement within a watch, on shapes or on data, is not part of the watch."""
         model, inputs = mlp(), torch.randn(2, 8)
 
         def selecting(value):
@@ -485,7 +488,7 @@ class TestNested:
 
 class TestCompiled:
     def test_model(self):
-        """It runs compiled, and counts what it was compiled from."""
+        """A watched compiled model runs compiled, and has the count of the model that was compiled."""
         compiled = []
 
         def backend(graph, _inputs):
@@ -504,7 +507,7 @@ class TestCompiled:
         assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
 
     def test_function(self):
-        """It runs eagerly, as under any dispatch mode, is counted, and is compiled when nobody watches any more."""
+        """A watched compiled function runs eagerly, as under any dispatch mode, and is compiled after the watch."""
         compiled = []
 
         def backend(graph, _inputs):
@@ -521,14 +524,14 @@ class TestCompiled:
         assert len(compiled) == 1
 
     def test_branch(self):
-        """Of a branch, what was taken."""
+        """In a watched run, only the branch that was taken counts."""
         value = torch.ones(2, 8)
         with watch() as seen:
             torch.cond(value.sum() > 0, lambda one: one @ one.mT, lambda one: one.mT @ one, (value,))
         assert seen.complexity.flops == 2 * 2 * 2 * 8
 
     def test_export(self):
-        """To trace a model computes nothing; to run what came of it does."""
+        """Exporting a model counts nothing; running the exported program counts."""
         model, inputs = mlp(), torch.randn(2, 8)
         with watch() as seen:
             exported = torch.export.export(model, (inputs,))

@@ -1,4 +1,4 @@
-"""Watched tests and blocks with sharded models: what really runs on this rank, and what it really passes."""
+"""Watched blocks with sharded models count the work that really runs on this rank, and the messages it really sends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def _pair() -> nn.Sequential:
 
 
 def test_tensor_parallel() -> None:
-    """As it is measured; what DTensors ask about whole tensors is not seen, whether PyTorch remembers it or not."""
+    """A watch counts what a measurement counts.
+
+    Operators that DTensor runs to find global shapes do not count, whether PyTorch has remembered their results or not.
+    """
     for _ in range(2):
         with world(SIZE, 2):
             model = parallelize_module(_pair(), mesh_of(SIZE), {"0": ColwiseParallel(), "2": RowwiseParallel()})
@@ -35,7 +38,7 @@ def test_tensor_parallel() -> None:
 
 
 def test_fsdp() -> None:
-    """Gathered forward and backward, and scattered once."""
+    """Parameters are gathered in forward and in backward, and gradients are scattered once."""
     numbers = 2 * WIDTH * HIDDEN + WIDTH + HIDDEN
     with world(SIZE, 1):
         model, mesh = _pair(), mesh_of(SIZE)
@@ -51,7 +54,7 @@ def test_fsdp() -> None:
 
 
 def test_collectives_by_hand() -> None:
-    """Each call counts, also of the same tensor in groups of other sizes; alone in its group a rank passes nothing."""
+    """Each collective counts with the size of its group; alone in its group, a rank sends nothing."""
     with world(SIZE):
         pair, alone = dist.new_group([0, 1]), dist.new_group([0])
         with watch("collectives") as watched:

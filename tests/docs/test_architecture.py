@@ -1,4 +1,4 @@
-"""docs/architecture.md names every file of the package, each in its folder, and none that is gone."""
+"""docs/architecture.md names every file of the package in its folder, and names no file that does not exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TREE = PAGE.partition("## Folders")[2].partition("\n## ")[0].partition("A new op
 
 
 def folders():
-    """Folder of the package → the names of its files, without those that are empty."""
+    """Return folder of the package → the names of its files, except empty files."""
     found = {}
     for path in PACKAGE.rglob("*.py"):
         if path.read_text(encoding="utf-8").strip() and (path.name != "__init__.py" or path.parent == PACKAGE):
@@ -24,7 +24,7 @@ def folders():
 
 
 def named():
-    """Folder → the files that the page names below it; only one file of costs/ has to be named."""
+    """Return folder → the files that the page lists for it; for costs/, the page need list only one file."""
     found = {".": set()}
     place, inner = ".", "."
     for line in TREE.splitlines():
@@ -42,8 +42,8 @@ def named():
 
 @pytest.mark.parametrize("folder", sorted(folders()))
 def test_every_file_is_named(folder):
-    """Each file stands under its folder, and no file that is gone; costs/ has one file for each family of operators."""
+    """Each file is listed under its folder (costs/ only needs one), and every listed file exists."""
     files = folders()[folder]
-    page = named()[folder] - {"conftest.py"}  # a project's
+    page = named()[folder] - {"conftest.py"}  # the page's tree of a user's project has a conftest.py
     assert page - files == set()
     assert folder == "counting/costs" or files - page == set()

@@ -1,4 +1,4 @@
-"""docs/explain.md shows the page as it is, and a row for each rule."""
+"""docs/explain.md shows the current page, and has a row for each rule."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ import explain_page
 PAGE = explain_page.PATH.read_text(encoding="utf-8")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of what transformers loads
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised when transformers is loaded
 def test_the_page_is_what_a_run_shows():
-    """Where this fails: make explain-page."""
+    """If this fails, run `make explain-page`."""
     assert explain_page.page(PAGE) == PAGE
 
 
 def test_by_hand():
-    """12·(4 + 8)·768² weights in the blocks, with 2·128 FLOPs each, 50,257·768 in the head, and attention."""
+    """By hand: 12·(4 + 8)·768² weights in the blocks, with 2·128 FLOPs each, 50,257·768 in the head, and attention."""
     flops = 2 * 128 * (12 * 12 * 768**2 + 50_257 * 768) + 12 * 2 * 2 * 128**2 * 768
     assert f"{flops / 10**9:.2f} GFLOPs" == "32.23 GFLOPs"
     assert re.search(r"^  FLOPs +32\.23 GFLOPs ", PAGE, re.MULTILINE)
 
 
 def test_every_rule_has_a_row():
-    """Attention has two: written out, and PyTorch's own in its plain form."""
+    """The rule for attention has two rows: attention in plain operators, and PyTorch's function in its plain form."""
     rows = re.findall(r"^\| (?!advice|---).* \| .* \|$", PAGE, re.MULTILINE)
     assert len(rows) == len(advice._RULES) + 1
 

@@ -1,4 +1,4 @@
-"""docs/hardware.md shows the profiles as they are, and its examples are read."""
+"""docs/hardware.md shows the current profiles, and its examples can be read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PAGE = hardware_table.PATH.read_text(encoding="utf-8")
 
 
 def test_the_page_shows_the_profiles():
-    """Where this fails: make hardware-page."""
+    """If this fails, run `make hardware-page`."""
     assert hardware_table.page(PAGE) == PAGE
 
 
@@ -34,7 +34,7 @@ def test_every_device_has_a_row_and_sources():
 
 
 def test_a_row_by_hand():
-    """Figures are in the units that the page says."""
+    """Each figure is in the unit that the page states."""
     row = "| A100 | 19.5 | 19.5 | 156 | 312 | 312 |  | 624 | 19.5, 78 | 1,555 | 40 | 0.9 |"
     assert row in PAGE
 
@@ -45,7 +45,7 @@ def test_a_page_without_its_markers():
 
 
 def test_its_examples_are_read(tmp_path):
-    """Estimating, and profiles of one's own."""
+    """The examples request estimates and define profiles of a project."""
     examples = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text("\n".join(examples), encoding="utf-8")
     settings = load_settings(tmp_path)
@@ -55,9 +55,9 @@ def test_its_examples_are_read(tmp_path):
     assert (half.rates, half.bandwidth) == (DEVICES["A100"].rates, 777 * 10**9)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of what transformers loads
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised when transformers is loaded
 def test_what_it_says_of_optimizers():
-    """Two moments, their corrections, the weight, its decay, the step: 10 for each of 161 parameters, 900 ns each."""
+    """AdamW launches 10 operators (900 ns each) for each of 161 parameters: moments, corrections, decay, step."""
     with torch.device("meta"):
         model = hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000))
         images = {batch: torch.empty(batch, 3, 224, 224) for batch in (1, 32)}
@@ -66,7 +66,7 @@ def test_what_it_says_of_optimizers():
         optimizer = torch.optim.AdamW(model.parameters(), foreach=foreach)
         for parameter in model.parameters():
             parameter.grad = torch.empty_like(parameter)
-        optimizer.step()  # from now on it has its moments
+        optimizer.step()  # creates the moments
         for batch, image in images.items():
             shares[foreach, batch] = launches_of_steps(model, optimizer, image)
     launches = 10 * 161
@@ -78,7 +78,7 @@ def test_what_it_says_of_optimizers():
 
 
 def launches_of_steps(model, optimizer, image):
-    """(operators, nanoseconds, share of the whole step's time) of launches in the optimizer's phase."""
+    """Return the optimizer's number of launches, their nanoseconds, and their share of the whole step's time."""
 
     def step(image):
         optimizer.zero_grad()

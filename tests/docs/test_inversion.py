@@ -1,4 +1,4 @@
-"""docs/beyond-flops.md shows what is counted: fewer FLOPs, twice the bytes, and on a GPU more time."""
+"""docs/beyond-flops.md shows the counts: a separable block has fewer FLOPs but takes longer on a GPU."""
 
 from __future__ import annotations
 
@@ -36,45 +36,45 @@ PAGE = page.PAGE.read_text(encoding="utf-8")
 DTYPES = {torch.float32: 4, torch.bfloat16: 2}
 A100, PI = "A100", "raspberry-pi-5"
 
-#: FLOP/s of products, and of all else; bytes a second; nanoseconds a launch. Data sheets: see docs/hardware.md.
+#: FLOP/s of products, and of other work; bytes a second; nanoseconds a launch. Data sheets: see docs/hardware.md.
 FIGURES = {
-    (A100, torch.float32): (156e12, 19.5e12, 1555e9, 900),  # convolutions in TF32
+    (A100, torch.float32): (156e12, 19.5e12, 1555e9, 900),  # convolutions run in TF32
     (A100, torch.bfloat16): (312e12, 78e12, 1555e9, 900),
     (PI, torch.float32): (153.6e9, 153.6e9, 17.068e9, 500),
 }
 
 
 def test_the_page_shows_what_is_counted():
-    """Where this fails: make inversion-page."""
+    """If this fails, run `make inversion-page`."""
     assert page.page(PAGE) == PAGE
 
 
 def test_the_picture_shows_what_is_counted():
-    """Where this fails: make inversion-page."""
+    """If this fails, run `make inversion-page`."""
     assert chart.svg() == page.CHART.read_text(encoding="utf-8")
 
 
 def convolution(place: Place, inputs: int, outputs: int, kernel: int, groups: int = 1) -> tuple[int, int, int]:
-    """(elements moved, FLOPs of products, other FLOPs) by hand: an image read and one written, and the weights."""
+    """Return by hand (elements moved, FLOPs of products, other FLOPs): one image read, one written, and the weights."""
     positions = BATCH * place.side**2
     weights = kernel**2 * inputs * outputs // groups
     return positions * (inputs + outputs) + weights, 2 * positions * weights, 0
 
 
 def batch_norm(place: Place, channels: int) -> tuple[int, int, int]:
-    """In inference: weight, bias, mean and variance of each channel, a product and a sum for each element."""
+    """Read weight, bias, mean and variance of each channel; compute a product and a sum for each element."""
     elements = BATCH * place.side**2 * channels
     return 2 * elements + 4 * channels, 0, 2 * elements
 
 
 def pointwise(place: Place, channels: int, each: int) -> tuple[int, int, int]:
-    """An activation of so many FLOPs for each element."""
+    """Return the cost of an activation function with this number of FLOPs for each element."""
     elements = BATCH * place.side**2 * channels
     return 2 * elements, 0, each * elements
 
 
 def added(place: Place, channels: int) -> tuple[int, int, int]:
-    """Two images read, their sum written."""
+    """Return the cost of an addition: two images are read, and their sum is written."""
     elements = BATCH * place.side**2 * channels
     return 3 * elements, 0, elements
 
@@ -83,7 +83,7 @@ RELU, SILU = 1, 5
 
 
 def by_hand(build, place: Place) -> list[tuple[int, int, int]]:
-    """The operators of a block."""
+    """Return the operators of a block, computed by hand."""
     c = place.channels
     wide = c * place.expansion
     around = [batch_norm(place, c), pointwise(place, c, RELU)]
@@ -122,7 +122,7 @@ CASES = [
     ("build", "place"), CASES, ids=[f"{build.__name__}-{place.channels}" for build, place in CASES]
 )
 def test_by_hand(build, place, dtype):
-    """Bytes, FLOPs and operators in closed form, and the roofline of each operator with the data sheets' figures."""
+    """Compute bytes, FLOPs and operators in closed form, and the roofline of each operator from the data sheets."""
     block, parts = counted(build, place, dtype), by_hand(build, place)
     assert block.memory_traffic == sum(elements for elements, _, _ in parts) * DTYPES[dtype]
     assert block.flops == sum(flops for _, flops, _ in parts)
@@ -141,7 +141,7 @@ def test_by_hand(build, place, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("big", "small"), [(dense, separable), (dense_alone, separable_alone)])
 def test_fewer_flops_take_longer(big, small, dtype):
-    """The inversion: an eighth of the products, twice the bytes, and on an A100 more time; fusing does not mend it."""
+    """The separable block has an eighth of the FLOPs and twice the bytes; it is slower on an A100, even fused."""
     many, few = counted(big, EARLY, dtype), counted(small, EARLY, dtype)
     assert 7.5 < many.flops / few.flops < 8
     assert few.memory_traffic / many.memory_traffic == pytest.approx(2, rel=0.01)
@@ -150,7 +150,7 @@ def test_fewer_flops_take_longer(big, small, dtype):
 
 
 def test_as_the_text_says():
-    """Three quarters longer, and where an A100 and a Raspberry Pi 5 begin to compute at their best."""
+    """The separable block takes 1.75 times as long; devices are compute-bound from 100 and 9 FLOPs/byte on."""
     many, few = counted(dense, EARLY, torch.float32), counted(separable, EARLY, torch.float32)
     assert few.time(A100) / many.time(A100) == pytest.approx(1.75, abs=0.01)
     assert few.value("memory_time[A100]") > 0.99 * (few.time(A100) - few.value("launch_time[A100]"))
@@ -160,14 +160,14 @@ def test_as_the_text_says():
 
 
 def test_where_it_turns_round():
-    """In wide layers of small images it is the separable block that is faster, and on a board it always is."""
+    """On an A100 the dense block is faster in the two early stages, and the separable block in the two late ones."""
     faster = [counted(separable, place, torch.float32).time(A100) for place in WIDTHS]
     slower = [counted(dense, place, torch.float32).time(A100) for place in WIDTHS]
     assert [one < other for one, other in zip(faster, slower, strict=True)] == [False, False, True, True]
 
 
 def test_the_stages_of_efficientnet():
-    """Fused-MBConv is faster early and MBConv late: M. Tan, Q. V. Le, 2021, section 3.2; on a board MBConv is."""
+    """Fused-MBConv is faster in early stages and MBConv in late ones (M. Tan, Q. V. Le, 2021, section 3.2)."""
     for stage, place in STAGES.items():
         fused, plain = (counted(build, place, torch.bfloat16) for build in (fused_mbconv, mbconv))
         assert plain.flops < fused.flops / 3
@@ -178,7 +178,7 @@ def test_the_stages_of_efficientnet():
 
 
 def test_no_text_lies_over_another():
-    """With letters as wide as those of a wide font; what is turned stands alone."""
+    """The texts of the chart do not overlap, even with the letters of a wide font. Rotated texts are not compared."""
     texts = [text for text in ET.fromstring(chart.svg()).iter() if text.tag.endswith("text")]  # noqa: S314 -- our own
     boxes = [box(text) for text in texts if "transform" not in text.attrib]
     assert len(boxes) > 30
@@ -203,7 +203,7 @@ def test_a_page_without_its_markers():
 
 
 def test_its_pyproject_is_read(tmp_path):
-    """Every key is known, every quantity in a unit of its metric."""
+    """Every key is known, and every quantity has a unit of its metric."""
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text(example, encoding="utf-8")
     settings = load_settings(tmp_path)
@@ -212,7 +212,7 @@ def test_its_pyproject_is_read(tmp_path):
 
 
 def test_its_marker_holds(pytester):
-    """The example runs, and passes; each limit, made tighter, fails."""
+    """The example passes; with any of its limits made tighter, it fails."""
     (example,) = re.findall(r"```python\n(import pytest\n.*?)```", PAGE, re.DOTALL)
     pytester.makepyfile(example)
     pytester.runpytest_inprocess("-p", "no:asyncio").assert_outcomes(passed=1)
@@ -238,7 +238,7 @@ def test_its_marker_holds(pytester):
 
 
 def test_the_readme_says_the_same(pytester):
-    """As many devices as there are, and a marker that is read."""
+    """The README names the number of devices in the catalog, and its marker can be read."""
     readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
     assert f"[{len(DEVICES)} devices](docs/hardware.md)" in readme
     (marker,) = re.findall(r"^@pytest\.mark\.flops_budget\(peak_memory=.*\)$", readme, re.MULTILINE)
@@ -248,7 +248,7 @@ def test_the_readme_says_the_same(pytester):
 
 
 def test_its_first_example_runs(capsys):
-    """What `measure` says is what the page's table says."""
+    """`measure` in the first example returns the numbers of the page's table."""
     (example,) = re.findall(r"```python\n(import torch\n.*?)```", PAGE, re.DOTALL)
     exec(example, {})  # noqa: S102 -- the documentation's own
     flops, traffic, intensity, time = capsys.readouterr().out.split()

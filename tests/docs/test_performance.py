@@ -1,4 +1,4 @@
-"""docs/performance: its closed forms, what it concludes from times, and that its page shows what it measured."""
+"""docs/performance: check its closed forms, its conclusions from times, and that its page shows the results."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ UNET_NAME = "U-Net (DDPM, 32×32)"  # noqa: RUF001 -- as in the table
 class TestModels:
     @pytest.mark.parametrize("name", [name for name in MODELS if name != UNET_NAME])
     def test_the_closed_form_is_what_is_counted_here(self, name):
-        """Without the excess that other counters are allowed; diffusers' U-Net is held to its layers below."""
+        """Closed forms equal the counts exactly, without the tolerance of other counters; the U-Net is below."""
         case = MODELS[name].case
         with torch.device("meta"):
             model, args = case.build()
@@ -52,7 +52,7 @@ class TestModels:
         assert macs["Swin-B"] == pytest.approx(15.4, abs=0.05)
 
     def test_a_unet_of_two_levels(self):
-        """Layer by layer: side 4 and 2, widths 4 and 8, attention at the lower level."""
+        """Compute it layer by layer: sides 4 and 2, widths 4 and 8, attention at the lower level."""
 
         def conv(side, inputs, outputs, kernel=9):
             return 2 * side**2 * inputs * outputs * kernel
@@ -61,7 +61,7 @@ class TestModels:
             shortcut = conv(side, inputs, outputs, 1) if inputs != outputs else 0
             return conv(side, inputs, outputs) + 2 * 16 * outputs + conv(side, outputs, outputs) + shortcut
 
-        attention = 4 * 2 * 4 * 8 * 8 + 2 * 2 * 4 * 4 * 8  # four positions of width 8
+        attention = 4 * 2 * 4 * 8 * 8 + 2 * 2 * 4 * 4 * 8  # attention at four positions of width 8
         down = [conv(4, 3, 4), block(4, 4, 4), block(4, 4, 4), conv(2, 4, 4), block(2, 4, 8), block(2, 8, 8)]
         middle = [block(2, 8, 8), attention, block(2, 8, 8)]
         up = [block(2, 8 + 8, 8), block(2, 8 + 8, 8), block(2, 8 + 4, 8), conv(4, 8, 8)]
@@ -70,16 +70,16 @@ class TestModels:
         assert closed_forms.ddpm_unet((4, 8), 1, side=4) == sum(down + middle + up + top) + 5 * attention + step
 
     def test_the_unet_as_it_was_measured(self):
-        """diffusers is in the benchmark's environment alone; its counters and this one agree on the closed form."""
+        """diffusers is only in the benchmark's environment, so check the counts that were recorded there."""
         pairs = load(FILE).models[UNET_NAME]
         assert pairs[OURS].verdict == "right"
         assert pairs["FlopCounterMode on meta"].verdict == "right"
-        # Fang et al., "Structural Pruning for Diffusion Models", 2023, table 1: 6.1 GMACs, less some of attention.
+        # Fang et al., "Structural Pruning for Diffusion Models", 2023, table 1: 6.1 GMACs, without a part of attention.
         assert closed_forms.ddpm_unet(*UNET) / 2e9 == pytest.approx(6.1, rel=0.03)
 
 
 def pairs(**seconds):
-    """Runners by first seconds: all right, and measured once."""
+    """Build the results of runners from the seconds of a first run; every runner is right, and measured once."""
     names = {"ours": OURS, "forward": FORWARD, "constants": CONSTANTS}
     return {
         names.get(name, name): Pair(first=[time], again=[time / 2], verdict="right") for name, time in seconds.items()
@@ -88,7 +88,7 @@ def pairs(**seconds):
 
 class TestTargets:
     def test_the_fastest_right_peer(self):
-        """Neither this plugin, nor what counts nothing, nor a counter that is wrong or refuses."""
+        """The result excludes this plugin, the runs that count nothing, and counters that are wrong or fail."""
         found = pairs(ours=1, forward=2, fvcore=3, thop=5, torchinfo=7)
         found["fvcore"].verdict = "×0.96 (w)"  # noqa: RUF001 -- as in the table
         found["torchinfo"].first = []
@@ -105,7 +105,7 @@ class TestTargets:
 
     @pytest.mark.parametrize(("thop", "holds"), [(2.9, [False, False]), (5.0, [False, True]), (9.0, [True, True])])
     def test_the_median_and_the_least(self, thop, holds):
-        """One model, which is both: 8 times and 3 times as fast."""
+        """One model is both the median and the minimum: 8 times and 3 times as fast are the targets."""
         found = targets(Results(models={"a": pairs(ours=1, thop=thop)}))
         assert [target.holds for target in found] == holds
 
@@ -114,17 +114,17 @@ class TestTargets:
         assert [target.holds for target in targets(results)] == [True, False]
 
     def test_a_straight_line(self):
-        """Through 3 + 2x exactly; and through three points by hand: x 0, 1, 2 and y 0, 0, 3."""
+        """The line 3 + 2x exactly; and by hand the line for x = 0, 1, 2 and y = 0, 0, 3."""
         exact = line({"1": [5.0], "2": [7.0], "10": [23.0]})
         assert (exact.start, exact.slope, exact.r_squared) == pytest.approx((3, 2, 1))
         bent = line({"0": [0.0], "1": [0.0], "2": [3.0]})
-        # Means 1 and 1; slope 3/2; misses 1/2, 1, 1/2 around it, squared 1.5 of 6.
+        # Means 1 and 1; slope 3/2; residuals 1/2, 1, 1/2, whose squares sum to 1.5 of 6.
         assert (bent.start, bent.slope, bent.r_squared) == pytest.approx((-0.5, 1.5, 0.75))
 
 
 class TestConstantAnswers:
     def test_are_like_the_first_time(self):
-        """Shapes, strides and dtypes, in place too; no operator runs."""
+        """Answers have the recorded shapes, strides and dtypes, also in place; no operator runs."""
         model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(inplace=True)).to("meta")
         inputs = torch.empty(3, 4, device="meta")
         remembering = Remembering()
@@ -146,7 +146,7 @@ class TestConstantAnswers:
 
 @pytest.mark.parametrize("name", alone._LEFT_OUT)
 def test_what_is_left_out_exists(name):
-    """The benchmark of FLOPs alone replaces these functions by their names."""
+    """The benchmark of FLOPs alone replaces these functions by name."""
     assert callable(pkgutil.resolve_name(name))
 
 
@@ -163,11 +163,11 @@ def test_weights_repeat_a_random_block():
 
 
 class TestSample:
-    """What a process measures, in this one."""
+    """`sample` runs in a separate process in the benchmark, and in this process here."""
 
     @pytest.mark.parametrize("runner", [OURS, "FlopCounterMode on meta"])
     def test_of_a_counter(self, runner):
-        """The number is that of the closed form, and the second count is timed where it is of interest."""
+        """The number is that of the closed form; the second count is timed only where the benchmark asks for it."""
         sample = process._sample(runner, "ResNet-18")
         assert sample.number == MODELS["ResNet-18"].case.flops
         assert sample.first > 0
@@ -180,7 +180,7 @@ class TestSample:
         assert sample.again > 0
 
     def test_memory_grows_by_what_is_held(self):
-        """Not by what was held before, and given back. In maps, which the allocator has no hand in."""
+        """The sample excludes memory that was in use before. The memory is mapped, so the allocator cannot reuse it."""
         with mmap.mmap(-1, 96 << 20) as before:
             before.write(b"x" * len(before))
         growth = Growth()
@@ -204,7 +204,7 @@ class TestSchedule:
         assert schedule.enough(pair) == enough
 
     def test_a_run_that_was_cut_off_goes_on(self, monkeypatch):
-        """What has been measured is not measured again; what is missing is, in turn."""
+        """A benchmark that was interrupted keeps its samples and measures only the missing ones."""
         asked = []
 
         def measured(runner, model):
@@ -221,13 +221,13 @@ class TestSchedule:
 
 class TestPage:
     def test_shows_what_was_measured(self):
-        """Prose aside, the page and the chart are made from the results; ``make bench-page`` brings them into step."""
+        """Apart from the prose, the page and the chart are made from the results; ``make bench-page`` updates them."""
         results = load(FILE)
         assert PAGE.read_text() == between_markers(PAGE.read_text(), page.measured(results))
         assert CHART.read_text() == chart.svg(results)
 
     def test_everything_was_measured(self):
-        """A model or a counter that was added is measured before it is committed; nothing is left that is no more."""
+        """Each new model or counter is measured before it is committed; removed ones leave no results."""
         measured = {model: set(pairs) for model, pairs in load(FILE).models.items()}
         expected = {
             name: {runner.name for runner in RUNNERS.values() if runner.answers(model)}
@@ -239,12 +239,12 @@ class TestPage:
         assert {pairs[OURS].verdict for pairs in load(FILE).models.values()} == {"right"}
 
     def test_nothing_measured_is_a_page_too(self):
-        """Tables of dashes, and a chart without bars."""
+        """Without results, the page has tables of dashes and a chart without bars."""
         assert "| ResNet-50 | –" in page.measured(Results())  # noqa: RUF001 -- as in the table
         assert ET.fromstring(chart.svg(Results())).tag.endswith("svg")  # noqa: S314 -- our own
 
     def test_bars_grow_with_the_logarithm(self):
-        """10 and 100 ms, on a scale from 10 ms to 1 s: nothing and half of the width."""
+        """10 and 100 ms, on a scale from 10 ms to 1 s: bars of no width and of half the width."""
         results = Results(models={"ResNet-50": pairs(ours=0.01, thop=0.1, forward=1.0)})
         drawn = ET.fromstring(chart.svg(results))  # noqa: S314 -- our own
         ours, peer, forward = [float(bar.get("width")) for bar in drawn.iter() if bar.get("height") == "10"]

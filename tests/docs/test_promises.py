@@ -1,4 +1,4 @@
-"""The table of promises names tests that exist."""
+"""The table of promises names only tests that exist."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROWS = [
 
 
 def test_every_lesson_has_a_row():
-    """Twelve about baselines, seven about limits, ten about runs; each cell says something."""
+    """There are twelve rows about baselines, seven about limits and ten about runs; no cell is empty."""
     assert len(ROWS) == 12 + 7 + 10
     assert all(len(row) == 4 and all(row) for row in ROWS)
 

@@ -1,4 +1,4 @@
-"""The page about sharded models shows a test that passes, and what pytest says of it."""
+"""The page about sharded models shows a test that passes, and pytest's output for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _block(language: str) -> str:
 
 
 def test_example(project, monkeypatch):
-    """Line by line, on a terminal as wide as the page."""
+    """Compare line by line, on a terminal as wide as the page."""
     monkeypatch.setenv("COLUMNS", "100")
     project.path.joinpath("test_parallel.py").write_text(_block("python"), encoding="utf-8")
     result = project.run("-v", "test_parallel.py")

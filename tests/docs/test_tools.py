@@ -1,4 +1,4 @@
-"""The page on other tools names tests that exist, and its examples run."""
+"""The page on other tools names only tests that exist, and its examples run."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def test_names_tests_that_exist(row):
     check_named(row[3])
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # of what transformers loads
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised when transformers is loaded
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.partition("(")[0].removeprefix("def "))
 def test_examples(example):
-    """What they assert holds, and the fixture accepts what they hand over."""
+    """The assertions in the examples hold, and the fixture accepts the models that they pass to it."""
     names = {"torch": torch, "transformers": transformers}
     exec(example, names)  # noqa: S102 -- our own page
     (test,) = (value for name, value in names.items() if name.startswith("test_"))

@@ -1,4 +1,4 @@
-"""The devices that are known by name: their figures as they are published, and how they are found."""
+"""The catalog of devices: published figures, and finding a device by name."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pytest_flopsbudget.hardware.profile import DTYPES, Device
 
 TERA, GIGA, GIB = 10**12, 10**9, 2**30
 
-#: TFLOP/s in FP64, FP32, TF32, BF16, FP16, FP8 and TOPS in INT8, of matrix products and dense; GB/s; GiB. From the data
-#: sheets and white papers that the profiles cite; None where they have no figure.
+#: TFLOP/s in FP64, FP32, TF32, BF16, FP16, FP8 and TOPS in INT8, of dense matrix products; GB/s; GiB. Figures are from
+#: the data sheets and white papers that the profiles cite; None if these have no figure.
 PUBLISHED = {
     "V100": (7.8, 15.7, None, None, 125, None, None, 900, 32),
     "T4": (None, 8.1, None, None, 65, None, 130, 320, 16),
@@ -32,19 +32,19 @@ PUBLISHED = {
     "raspberry-pi-5": (0.0768, 0.1536, None, None, 0.3072, None, 0.6144, 17.07, 16),
     # 64 cores at 3.5 GHz with 32 FLOPs a cycle; 8 channels of 8 bytes at 3200 MT/s.
     "epyc-7763": (3.584, 7.168, None, None, None, None, None, 204.8, 4_096),
-    # 40 cores at 3.4 GHz with 64 FLOPs a cycle; the same.
+    # 40 cores at 3.4 GHz with 64 FLOPs a cycle; 8 channels of 8 bytes at 3200 MT/s.
     "xeon-8380": (4.352, 8.704, None, None, None, None, None, 204.8, 6_144),
 }
 
 
 def test_every_device_has_published_figures():
-    """None is known here alone."""
+    """The table above has figures for every device of the catalog."""
     assert PUBLISHED.keys() == DEVICES.keys()
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_figures_are_those_published(name):
-    """Within one percent, by which data sheets round."""
+    """The tolerance is one percent, because data sheets round."""
     *rates, bandwidth, memory = PUBLISHED[name]
     device = DEVICES[name]
     published = {dtype: rate * TERA for dtype, rate in zip(DTYPES, rates, strict=True) if rate is not None}
@@ -69,50 +69,49 @@ def test_vector_rates_are_those_published():
 @pytest.mark.parametrize("device", DEVICES.values(), ids=lambda device: device.name)
 class TestProfile:
     def test_names_the_source_of_every_figure(self, device):
-        """Rates or what they follow from, bandwidth, memory, launches: each has a source, or is an assumption."""
+        """Rates (or cores and clock), bandwidth, memory and launches each have a source or an assumption."""
         figures = [source.partition(": ")[0] for source in device.sources]
         assert all(": " in source for source in device.sources)
         assert any("rates" in figure or ("cores" in figure and "Hz" in figure) for figure in figures)
         assert all(any(word in figure for figure in figures) for word in ("bandwidth", "memory", "launch"))
 
     def test_fp32_is_not_computed_faster_than_halves(self, device):
-        """Fewer bits take no longer, and FP32 is not TF32: matrix units do not take part in it on NVIDIA's GPUs."""
+        """Fewer bits are not slower. FP32 is not TF32: on NVIDIA's GPUs, matrix units do not compute FP32."""
         rates = [device.rate(dtype) for dtype in ("float64", "float32", "tfloat32", "float16", "int8")]
         assert sorted(rates) == rates
         assert device.rate("float32") == device.vector_rate("float32")
 
     def test_matrix_units_are_the_fastest(self, device):
-        """What vectors can do, products can do too."""
+        """Products can run on vector units too, so their rate is never below the vector rate."""
         assert all(device.vector_rate(dtype) <= device.rate(dtype) for dtype in DTYPES)
 
     def test_dtypes_are_known(self, device):
-        """No rate stands under a name that nobody asks for."""
+        """Rates are only listed for dtypes that the profile looks up."""
         assert set(device.rates) | set(device.vector_rates) <= set(DTYPES)
 
 
 class TestDeviceNamed:
     @pytest.mark.parametrize("name", ["A100", "a100", "raspberry-pi-5", "Raspberry-Pi-5"])
     def test_in_whatever_case(self, name):
-        """Letters count, their case does not."""
         assert find_device(name).name.casefold() == name.casefold()
 
     @pytest.mark.parametrize(
         ("name", "near"), [("A10", "A100"), ("rasberry-pi-5", "raspberry-pi-5"), ("h_100", "H100")]
     )
     def test_an_unknown_one_is_told_with_what_is_near(self, name, near):
-        """And with all that there are."""
+        """The message suggests a similar name and lists all names."""
         with pytest.raises(
             ValueError, match=f"no device is named '{name}'; did you mean {near}\\? There are V100, T4, "
         ):
             find_device(name)
 
     def test_nothing_near(self):
-        """The list alone."""
+        """The message only lists all names."""
         with pytest.raises(ValueError, match=r"no device is named 'qqqqqq'\. There are V100, "):
             find_device("qqqqqq")
 
     def test_own_ones_come_first(self):
-        """A project may describe its own, and a known one in its own way."""
+        """A project's own profile may have a new name, or replace a device of the catalog."""
         own = {name: Device(name, {"float32": 1}, {}, bandwidth=1, memory=1, launch=1) for name in ("camera", "a100")}
         assert find_device("Camera", own) is own["camera"]
         assert find_device("A100", own) is own["a100"]
@@ -146,7 +145,7 @@ class TestRecognized:
         ],
     )
     def test_what_drivers_say(self, description, name):
-        """Names as CUDA, ROCm, /proc/cpuinfo, the device tree and macOS give them."""
+        """Names as CUDA, ROCm, /proc/cpuinfo, the device tree and macOS report them."""
         assert recognize_device(description) is DEVICES[name]
 
     @pytest.mark.parametrize(
@@ -166,5 +165,5 @@ class TestRecognized:
         ],
     )
     def test_what_only_resembles_one(self, description):
-        """Other memory, other clocks: another device, and none that is known."""
+        """A variant with other memory or clocks is another device, which the catalog does not have."""
         assert recognize_device(description) is None

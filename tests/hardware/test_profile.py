@@ -1,4 +1,4 @@
-"""The profile of a device: which rate holds for which dtype."""
+"""The profile of a device: which rate applies to which dtype."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestRate:
         ],
     )
     def test_falls_back_to_the_fastest_that_may_apply(self, dtype, expected):
-        """Of a dtype without a rate of its own: never slower than what it may be computed in."""
+        """A dtype without a rate gets the fastest rate of the dtypes that it may be computed in."""
         assert device({"float32": 10, "float16": 40, "int8": 90}).rate(dtype) == expected
 
     @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ class TestRate:
         ],
     )
     def test_of_few_rates(self, rates, dtype, expected):
-        """Where nothing that it may be computed in has a rate, the fastest of all holds."""
+        """If none of these dtypes has a rate, the fastest rate of the device applies."""
         assert device(rates).rate(dtype) == expected
 
     def test_of_vectors_has_rates_of_its_own(self):
@@ -61,18 +61,18 @@ class TestRate:
         assert found.vector_rate("bfloat16") == 20
 
     def test_of_vectors_is_that_of_products_where_there_is_no_other(self):
-        """A profile may leave it out."""
+        """A profile may leave out the vector rates."""
         assert device({"float32": 10}).vector_rate("float32") == 10
 
 
 def test_tf32_is_asked_for_by_name():
-    """FP32 does not become faster by it, and neither does what is no product."""
+    """A rate for TF32 changes neither the rate of FP32 nor the vector rate."""
     found = device({"float32": 10, "tfloat32": 80}, {"float32": 10})
     assert (found.rate("float32"), found.rate("tfloat32"), found.vector_rate("tfloat32")) == (10, 80, 10)
 
 
 def test_devices_go_into_sets_and_tables():
-    """By name, though their rates are tables."""
+    """A profile is hashed by its name, because its rates are dicts, which have no hash."""
     one, same = device({"float32": 10}), device({"float32": 10})
     assert one == same
     assert len({one, same}) == 1

@@ -1,4 +1,4 @@
-"""What operators take at least on a device."""
+"""The minimum time of operators on a device."""
 
 from __future__ import annotations
 
@@ -35,28 +35,28 @@ class TestTimes:
         ],
     )
     def test_is_the_larger_of_work_and_traffic(self, flops, other_flops, bytes_moved, expected):
-        """By hand: products at 100, the rest at 10 FLOPs a nanosecond, bytes at 2; the larger is kept whole."""
+        """By hand: products at 100, other work at 10 FLOPs a nanosecond, bytes at 2; the larger time counts in full."""
         assert expected == times(SMALL, flops, other_flops, bytes_moved, "float32")
 
     @pytest.mark.parametrize(("launches", "expected"), [(0, 0), (1, 5), (3, 15)])
     def test_launches_add_up(self, launches, expected):
-        """Whatever is launched takes its time, beside all work."""
+        """Every launch takes its time in addition to the work."""
         assert expected == times(SMALL, 1_000, 0, 0, "float32", launches=launches).launch
 
     def test_of_a_convolution_on_an_a100(self):
-        """By hand: ResNet-50's first, 2·112·112·7·7·3·64 FLOPs at 19.5 TFLOP/s, or its FP32 tensors at 1,555 GB/s."""
+        """ResNet-50's first convolution: 2·112·112·7·7·3·64 FLOPs at 19.5 TFLOP/s; bytes at 1,555 GB/s."""
         flops = 2 * 112 * 112 * 7 * 7 * 3 * 64
         bytes_moved = 4 * (3 * 224 * 224 + 64 * 3 * 7 * 7 + 64 * 112 * 112)
         # 236,027,904 / 19.5e12 = 12.104 us; 3,850,752 / 1.555e12 = 2.476 us
         assert times(DEVICES["A100"], flops, 0, bytes_moved, "float32") == Times(12_103, 0, 900)
-        # As cuDNN does it unless told otherwise, in TF32: 236,027,904 / 156e12 = 1.513 us
+        # By default cuDNN computes in TF32: 236,027,904 / 156e12 = 1.513 us
         assert times(DEVICES["A100"], flops, 0, bytes_moved, "tfloat32") == Times(0, 2_476, 900)
-        # In bfloat16: 236,027,904 / 312e12 = 0.756 us; half of the bytes, 1.238 us
+        # In bfloat16: 236,027,904 / 312e12 = 0.756 us; half of the bytes take 1.238 us
         assert times(DEVICES["A100"], flops, 0, bytes_moved // 2, "bfloat16") == Times(0, 1_238, 900)
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), dtype=dtypes, launches=st.integers(0, 1_000))
     def test_is_at_most_the_exact_time(self, device, work, dtype, launches):
-        """Within a nanosecond below what fractions give."""
+        """The time is at most one nanosecond below the exact fraction."""
         flops, other, moved = work
         exact = launches * device.launch + 10**9 * max(
             Fraction(flops, device.rate(dtype)),
@@ -73,14 +73,14 @@ class TestTimes:
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), more=st.tuples(amounts, amounts, amounts))
     def test_one_operator_takes_no_more_than_two(self, device, work, more):
-        """Fusing two operators into one never takes longer, up to the rounding of each."""
+        """Fusing two operators into one never takes longer, except for the rounding of each time."""
         both = (a + b for a, b in zip(work, more, strict=True))
         apart = sum(times(device, *work, "float16")) + sum(times(device, *more, "float16"))
         assert sum(times(device, *both, "float16")) <= apart + 1
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), dtype=dtypes)
     def test_either_work_or_traffic_is_credited(self, device, work, dtype):
-        """Never both, so that their sum is the larger one."""
+        """Only the larger of compute and memory time is counted, so that the parts add up to the larger one."""
         found = times(device, *work, dtype)
         assert 0 in {found.compute, found.memory}
 
@@ -98,5 +98,5 @@ class TestBoundOf:
         ],
     )
     def test_is_the_largest(self, parts, expected):
-        """Of equals, the first."""
+        """The largest part bounds the time; of equal parts, the first."""
         assert bound_of(*parts) == expected

@@ -1,4 +1,4 @@
-"""What ``--flops-budget-update`` writes, and what it leaves alone."""
+"""Which entries ``--flops-budget-update`` writes, and which it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_accepts_a_regression(written):
     result = written.run("--flops-budget-update")
     result.assert_outcomes(passed=2)
     result.stdout.fnmatch_lines(["2 measurements: 2 accepted; *"])
-    # 2·8·8·4·3·5·5 + 80.
+    # 2·8·8·4·3·5·5 + 80 FLOPs.
     assert flops_of(written, "test_a") == 38_480
     written.run().assert_outcomes(passed=2)
 
@@ -76,12 +76,12 @@ def test_deselected_tests_keep_their_entries(written, selection):
     ids=["fails", "skips", "xfails", "interrupted"],
 )
 def test_only_tests_that_passed(written, line):
-    """The first measures and does not pass; its entry stays, and where the run goes on the other's is written."""
+    """The first test measures but does not pass, so it keeps its entry. The second is accepted if it runs."""
     project = written
     project.write(
         TWO_TESTS.replace("Net()", "Net(kernel=5)").replace("IMAGE)\n\ndef test_b", f"IMAGE)\n{line}\ndef test_b")
     )
-    # In a process of its own, since an interrupt would reach this run too.
+    # Run in another process, since an interrupt would reach this process too.
     (project.run_apart if "Interrupt" in line else project.run)("--flops-budget-update")
     assert flops_of(project, "test_a") == NET_FLOPS
     assert flops_of(project, "test_b") == (NET_FLOPS if "Interrupt" in line else 38_480)
@@ -103,7 +103,7 @@ def test_exitfirst(written):
 
 
 def test_hard_limits_still_hold(written):
-    """An update accepts growth, but no broken limit; the entry stays."""
+    """An update accepts growth, but a broken limit still fails the test, whose entry stays."""
     limited = TWO_TESTS.replace("def test_a", "@pytest.mark.flops_budget(flops=9)\ndef test_a")
     written.write(limited.replace("Net()", "Net(kernel=5)"))
     written.run("--flops-budget-update").assert_outcomes(passed=1, failed=1)
@@ -111,7 +111,7 @@ def test_hard_limits_still_hold(written):
 
 
 def test_names(project):
-    """Each name has its entry; one that is no longer measured is shown."""
+    """Each name has its entry; the summary names an entry that is no longer measured."""
     project.write("def test_a(flops_budget):\n    for name in 'xy':\n        flops_budget(Net(), IMAGE, name=name)\n")
     project.run("--flops-budget-update")
     assert flops_of(project, "test_a", "x") == flops_of(project, "test_a", "y")
@@ -132,7 +132,7 @@ def test_same_bytes_in_any_order(project):
 
 
 def test_ids_that_look_alike(project):
-    """Each has an entry of its own, those that file names would not tell apart too."""
+    """Each test id has its own entry, even ids that would be equal as file names."""
     widths = {
         "a/b": 1,
         "a_b": 2,
@@ -151,7 +151,7 @@ def test_ids_that_look_alike(project):
     )
     project.run("--flops-budget-update").assert_outcomes(passed=len(widths))
     tests = load(project.baseline).tests
-    # 2*8*8*3*3*3 for each channel of the convolution, 2*10 for each that the linear layer takes.
+    # 2*8*8*3*3*3 FLOPs for each channel of the convolution, 2*10 for each input of the linear layer.
     assert sorted(entries["model"].flops for entries in tests.values()) == [
         width * (3456 + 20) for width in widths.values()
     ]
@@ -160,7 +160,7 @@ def test_ids_that_look_alike(project):
 
 
 def test_torn_by_a_merge(written):
-    """Two lines that contradict each other stop a run; an update that measures the test takes the place of both."""
+    """Two contradictory lines of one entry stop the run; an update that measures the test replaces both."""
     text = written.baseline.read_text()
     other = next(line for line in text.splitlines() if line.startswith('{"metrics"') and '"test_a"' in line)
     written.baseline.write_text(text.replace(other, other + "\n" + other.replace(str(NET_FLOPS), "7")))
@@ -170,7 +170,7 @@ def test_torn_by_a_merge(written):
         ['ERROR: *test_net.json, line 8 (and line 7): metrics of "test_a": another line says *']
     )
     for word in ("new", "improved"):
-        # It has a baseline, two even: it is neither new, nor is there one to be tightened.
+        # The torn entry is neither new, nor an entry that can be tightened.
         assert written.run(f"--flops-budget-update={word}").ret == pytest.ExitCode.USAGE_ERROR
     result = written.run("--flops-budget-update", "-k", "test_b")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
@@ -179,7 +179,7 @@ def test_torn_by_a_merge(written):
 
 
 def test_not_writable(written):
-    """One clear line, an exit code that is not 0, and the old file whole."""
+    """The run reports one clear line, has an exit code other than 0, and leaves the old file complete."""
     before = written.baseline.read_bytes()
     written.pytester.makeconftest(
         "import os\n"

@@ -1,4 +1,4 @@
-"""Budgets on more than work, in runs of pytest."""
+"""Budgets on other metrics than work, in runs of pytest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 from conftest import NET_FLOPS
 
-#: A FLOP of a product takes it a nanosecond; all else takes it no time that a whole nanosecond would show.
+#: The device takes a nanosecond for one FLOP of a product; all other work takes less than a nanosecond in sum.
 BOARD = """
 [tool.pytest-flopsbudget.devices.board]
 float32 = "1 GFLOP/s"
@@ -22,7 +22,7 @@ def measuring(marker=""):
 
 class TestTime:
     def test_over_by_a_nanosecond(self, project):
-        """The limit asks for the estimate; nobody else has to."""
+        """A limit on the time of a device is enough to have that time estimated."""
         project.settings(BOARD)
         project.write(measuring(f'@pytest.mark.flops_budget(time={{"board": "{NET_FLOPS - 1} ns"}})'))
         result = project.run()
@@ -36,7 +36,7 @@ class TestTime:
         )
 
     def test_within(self, project):
-        """And what bounds it is told where modules are asked for."""
+        """With -v, the summary shows what bounds the time."""
         project.settings(BOARD)
         project.write(measuring(f'@pytest.mark.flops_budget(time={{"BOARD": "{NET_FLOPS} ns"}})'))
         result = project.run("-v")
@@ -54,7 +54,7 @@ class TestTime:
         )
 
     def test_an_unknown_device(self, project):
-        """Told before the first test, with what was likely meant."""
+        """The message comes before the first test, and suggests the right name."""
         project.settings(BOARD)
         project.write(measuring('@pytest.mark.flops_budget(time={"bord": "1 ms"})'))
         result = project.run()
@@ -62,7 +62,7 @@ class TestTime:
         result.stderr.fnmatch_lines(["*time.bord: no device is named 'bord'; did you mean board?*"])
 
     def test_a_baseline_outlives_a_device(self, project):
-        """It is compared while it is asked for, and not missed when it no longer is."""
+        """A baseline's time is not reported as missing when the settings no longer ask for its device."""
         project.settings(f'[tool.pytest-flopsbudget]\ntime-on = "board"\n{BOARD}')
         project.write(measuring())
         project.run("--flops-budget-update").assert_outcomes(passed=1)
@@ -76,7 +76,7 @@ class TestTime:
 
 class TestRatio:
     def test_too_small(self, project):
-        """Nobody computes a billion FLOPs on a byte."""
+        """No model computes a billion FLOPs per byte."""
         project.write(measuring('@pytest.mark.flops_budget(arithmetic_intensity="1G FLOPs/byte")'))
         result = project.run()
         result.assert_outcomes(failed=1)

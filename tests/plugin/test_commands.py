@@ -1,4 +1,4 @@
-"""Reports of real runs, joined and accepted by the command line."""
+"""The command line merges and accepts the reports of real runs."""
 
 import os
 
@@ -6,7 +6,7 @@ import pytest
 
 from pytest_flopsbudget.commands.main import main
 
-#: A test that regresses, one that passes, one over its limit, one that fails by itself, one without a baseline.
+#: Five tests: one regresses, one passes, one is over its limit, one fails for another reason, one has no baseline.
 TESTS = """
 import os
 
@@ -41,7 +41,7 @@ def grown(project, monkeypatch):
 
 
 def test_shards_merge_to_the_report_of_a_single_run(grown, capsys):
-    """Byte for byte, and with its verdict."""
+    """The merged report equals the other byte for byte, and has its verdict."""
     whole = grown.run("--flops-budget-json=whole.json")
     whole.assert_outcomes(passed=3, failed=3)
     grown.run("--flops-budget-json=first.json", "-k", "grows or breaks")
@@ -56,14 +56,14 @@ def test_passing_shards_pass(grown, monkeypatch):
     assert grown.run("--flops-budget-json=whole.json").ret == 0
     assert grown.run("--flops-budget-json=first.json", "test_other.py").ret == 0
     assert grown.run("--flops-budget-json=second.json", "test_net.py").ret == 0
-    # Pytest's own code for a shard without tests.
+    # pytest's exit code if a shard has no tests.
     assert grown.run("--flops-budget-json=third.json", "-k", "nothing").ret == 5
     assert main(["merge", "first.json", "second.json", "third.json", "-o", "merged.json"]) == 0
     assert grown.path.joinpath("merged.json").read_bytes() == grown.path.joinpath("whole.json").read_bytes()
 
 
 def test_accepting_a_report_writes_what_an_update_writes(grown, capsys):
-    """The failing run is not repeated; what is over a limit or broken keeps its entry, as with an update."""
+    """A failing run need not be repeated; tests that are over a limit or failed keep their entries, as in an update."""
     before = grown.baseline.read_bytes()
     grown.run("--flops-budget-json=report.json").assert_outcomes(passed=3, failed=3)
     assert grown.baseline.read_bytes() == before
@@ -81,7 +81,7 @@ def test_accepting_a_report_writes_what_an_update_writes(grown, capsys):
 
 
 def test_a_test_that_was_renamed_keeps_its_baseline(grown, monkeypatch):
-    """With the command that the summary shows."""
+    """The summary shows the command that moves the entry."""
     monkeypatch.setenv("WIDTH", "4")
     grown.write(TESTS.replace("test_grows", "test_renamed"))
     shown = grown.run().stdout
@@ -93,7 +93,7 @@ def test_a_test_that_was_renamed_keeps_its_baseline(grown, monkeypatch):
 
 
 def test_a_report_made_elsewhere_is_accepted_here(grown, tmp_path_factory, monkeypatch):
-    """Paths in a report begin in the project's root folder, wherever that is."""
+    """Paths in a report are relative to the project's root folder, on every machine."""
     checkout = tmp_path_factory.mktemp("checkout")
     grown.run("--flops-budget-json=report.json", "-k", "grows")
     for name in ("test_net.py", "test_other.py", "report.json"):

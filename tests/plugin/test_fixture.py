@@ -1,4 +1,4 @@
-"""What the ``flops_budget`` fixture keeps, and which calls it refuses."""
+"""Which measurements the ``flops_budget`` fixture keeps, and which calls it refuses."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NARROW = torch.empty(1, 3)
 
 @dataclass
 class Batch:
-    """Inputs as a model's own class holds them."""
+    """Inputs in an instance of the model's own class."""
 
     image: torch.Tensor
 
@@ -37,7 +37,7 @@ class TestMeasuring:
         assert kept.seconds > 0
 
     def test_names(self):
-        """Each name is kept by itself, in the order in which they came."""
+        """Measurements are kept by name, in the order of their first calls."""
         budget = FlopsBudget()
         budget(nn.Linear(3, 5), WIDE, name="student")
         budget(nn.Linear(3, 9), WIDE, name="teacher")
@@ -49,7 +49,7 @@ class TestMeasuring:
         assert (measured.flops, measured.inputs) == (120, ("input=float32[4, 3]",))
 
     def test_backward(self):
-        """The weights' gradient costs what the forward pass costs; the input's is not asked for."""
+        """The gradient of the weights costs as much as the forward pass; the input requires no gradient."""
         measured = FlopsBudget()(nn.Linear(3, 5), WIDE, backward=True)
         assert (measured.flops, measured.backward) == (240, True)
 
@@ -63,7 +63,7 @@ class TestMeasuring:
 class TestSameNameAgain:
     @pytest.mark.parametrize("inputs", [(NARROW, WIDE, NARROW), (WIDE, NARROW, NARROW), (NARROW, NARROW, WIDE)])
     def test_the_largest_counts(self, inputs):
-        """Whatever their order; how many there were is kept too."""
+        """Of several measurements under one name, the largest is kept in any order, and their number too."""
         budget = FlopsBudget()
         model = nn.Linear(3, 5)
         for rows in inputs:
@@ -77,7 +77,7 @@ class TestSameNameAgain:
         assert budget(nn.Linear(3, 5), NARROW).flops == 30
 
     def test_buffers_may_grow(self):
-        """A cache does, and the model is the same."""
+        """A cache in a buffer grows during the test, but the model is still the same one."""
         model = nn.Linear(3, 5)
         budget = FlopsBudget()
         budget(model, NARROW)
@@ -94,7 +94,7 @@ class TestSameNameAgain:
         ids=["size", "class"],
     )
     def test_another_model_is_refused(self, other, told):
-        """The first measurement stays."""
+        """A second model under one name is refused, and the first measurement is kept."""
         budget = FlopsBudget()
         budget(nn.Linear(3, 5), WIDE)
         with pytest.raises(UsageError) as caught:
@@ -119,14 +119,14 @@ class TestRefusedCalls:
         ],
     )
     def test_message(self, arguments, message):
-        """It says what was handed over and what should be."""
+        """The message names the type of the argument, and what it should be."""
         with pytest.raises(UsageError) as caught:
             FlopsBudget()(*arguments)
         assert message in str(caught.value)
         assert "; " in str(caught.value)
 
     def test_no_tensor_among_many(self):
-        """A message stays short."""
+        """The message is short, even for many arguments."""
         with pytest.raises(UsageError) as caught:
             FlopsBudget()(nn.Linear(3, 5), list(range(10_000)))
         assert len(str(caught.value)) < 300
@@ -146,7 +146,7 @@ class TestRefusedCalls:
 class TestTensorsAreFound:
     @pytest.mark.parametrize("batch", [Batch(WIDE), UserDict(image=WIDE), {"images": [(WIDE,)]}], ids=type)
     def test_inside(self, batch):
-        """In whatever a model takes them in."""
+        """Tensors are found in any object that a model takes its inputs in."""
 
         def model(batch):
             match batch:

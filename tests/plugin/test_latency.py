@@ -1,4 +1,4 @@
-"""Budgets on measured latency, in runs of pytest. What is measured is scripted: no test waits for a clock."""
+"""Budgets on latency, in runs of pytest. The tests set the measured times, so that no test waits for a clock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def marked(**limits):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Stands for the clock: says that blocks of runs take as many milliseconds, and counts how often it is asked."""
+    """Replaces timing: returns blocks of runs with the given milliseconds, and counts how often it is called."""
 
     class Script:
         asked = 0
@@ -43,7 +43,7 @@ def clock(monkeypatch):
 
 
 def measured(project):
-    """The first measurement of the JSON report."""
+    """Return the first measurement of the JSON report."""
     report = json.loads((project.path / "report.json").read_text(encoding="utf-8"))
     return report["tests"][0]["measurements"][0]
 
@@ -51,7 +51,7 @@ def measured(project):
 @pytest.fixture(autouse=True)
 def _machine(project):
     project.settings(MACHINE)
-    # The models' images have no data.
+    # The images in models.py come from `torch.empty`, and timing needs defined values.
     models = project.path / "models.py"
     models.write_text(models.read_text(encoding="utf-8").replace("torch.empty", "torch.zeros"), encoding="utf-8")
 
@@ -68,7 +68,7 @@ class TestOptIn:
         ],
     )
     def test_nobody_asks(self, project, clock, settings, marker):
-        """Without a word on latency for the test, none is measured."""
+        """Without a limit, a tolerance or a call that asks for latency, nothing is timed."""
         project.settings(MACHINE + settings)
         project.write(marked(**marker))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -86,7 +86,7 @@ class TestOptIn:
         ],
     )
     def test_a_limit_or_a_tolerance_asks(self, project, clock, settings, marker):
-        """In the marker, in a budget, or for all; once a measurement."""
+        """A limit or a tolerance in the marker, in a budget or for all tests has each measurement timed once."""
         project.settings(MACHINE + settings)
         project.write(marked(**marker))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -100,13 +100,13 @@ class TestOptIn:
         assert clock.asked == 1
 
     def test_disabled(self, project, clock):
-        """A run that holds nothing to limits times nothing for them."""
+        """With --flops-budget-disable, a limit does not cause timing."""
         project.write(marked(latency="1 ms"))
         project.run("--flops-budget-disable").assert_outcomes(passed=1)
         assert clock.asked == 0
 
     def test_only_what_counts_is_timed(self, project, clock):
-        """Of measurements under one name the largest counts: smaller ones, and others like it, are not timed."""
+        """Under one name, the largest measurement counts: smaller or equal ones are not timed again."""
         calls = "[flops_budget(Net(), image) for image in (IMAGE, IMAGE[:, :, :4], IMAGE, IMAGE.repeat(2, 1, 1, 1))]"
         project.write(measuring("@pytest.mark.flops_budget(latency='10 ms')", calls))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -136,7 +136,7 @@ class TestLimit:
 
     @pytest.mark.parametrize("tolerance", [{}, {"tolerance": {"latency": "39%"}}])
     def test_too_uneven(self, project, clock, tolerance):
-        """Quartiles of 8 and 12 ms are 40% of their median apart: nothing is said about a limit of 9 ms, but that."""
+        """Quartiles of 8 and 12 ms differ by 40% of the median, so the limit of 9 ms is not judged."""
         clock.says(8, 8, 10, 12, 12)
         project.write(marked(latency="9 ms", **tolerance))
         result = project.run()
@@ -147,7 +147,7 @@ class TestLimit:
         )
 
     def test_even_enough(self, project, clock):
-        """Of a tolerance that is as wide as the spread."""
+        """If the tolerance is as wide as the spread, the limit is judged."""
         clock.says(8, 8, 10, 12, 12)
         project.write(marked(latency="9 ms", tolerance={"latency": "40%"}))
         result = project.run()
@@ -157,7 +157,7 @@ class TestLimit:
 
 class TestBaseline:
     def test_a_slower_model(self, project, clock):
-        """Beyond 10% of what was accepted, which is the tolerance that nobody has to write."""
+        """By default, 10% more than the baseline passes, and more than that does not."""
         project.write(marked(latency="1 s"))
         project.run("--flops-budget-update").assert_outcomes(passed=1)
         clock.says(11)
@@ -168,7 +168,7 @@ class TestBaseline:
         result.stdout.fnmatch_lines(["latency?box? regressed: 10 ms ? 11.1 ms, +1.1 ms (+11.0%)"])
 
     def test_another_machine(self, project, clock):
-        """It is held to nothing there, and both are kept."""
+        """A latency of another machine is not compared, and the baseline keeps both."""
         project.write(marked(latency="1 s"))
         project.run("--flops-budget-update")
         project.settings(MACHINE.replace("box", "bigger box"))
@@ -177,7 +177,7 @@ class TestBaseline:
         assert '"latency": {"bigger box": 99000000, "box": 10000000}' in project.baseline.read_text(encoding="utf-8")
 
     def test_not_measured_any_more(self, project):
-        """Nobody misses it."""
+        """A latency in the baseline that is no longer measured causes no message."""
         project.write(marked(latency="1 s"))
         project.run("--flops-budget-update")
         project.write(marked(flops="1G"))
@@ -189,7 +189,7 @@ class TestBaseline:
 @pytest.mark.usefixtures("clock")
 class TestRefused:
     def test_a_model_without_data(self, project):
-        """Told in the test's own line, without a traceback."""
+        """The message names the line of the test, without a traceback."""
         project.write(measuring("@pytest.mark.flops_budget(latency='1 s')", "flops_budget(Net().to('meta'), IMAGE)"))
         result = project.run()
         result.assert_outcomes(failed=1)
@@ -215,7 +215,7 @@ class TestWatched:
     WATCHED = "def test_net():\n    Net()(IMAGE)\n"
 
     def test_its_own_limit(self, project, clock):
-        """A test that is watched is not timed, so that its limit is not kept; what to do is told."""
+        """A watched test is not timed, so a test with a latency limit fails, and the message says what to do."""
         project.write("@pytest.mark.flops_budget(latency='1 s')\n" + self.WATCHED)
         result = project.run()
         result.assert_outcomes(failed=1)
@@ -226,7 +226,7 @@ class TestWatched:
         )
 
     def test_a_limit_for_all(self, project, clock):
-        """It cannot hold for watched tests, which a note says."""
+        """A latency limit for all tests does not apply to watched tests, and a note says so."""
         project.settings(f'{MACHINE}watch = "*"\n[tool.pytest-flopsbudget.limits]\nlatency = "1 s"\n')
         project.write(self.WATCHED)
         result = project.run()
@@ -235,7 +235,7 @@ class TestWatched:
         result.stdout.fnmatch_lines(["test_net.py::test_net: what is watched is not timed, so that no latency limit*"])
 
     def test_a_part_of_a_test(self, project, clock):
-        """Nor is what runs in a block of a test that uses the fixture."""
+        """A block that the fixture watches is not timed either."""
         project.write(
             "@pytest.mark.flops_budget(latency='1 s')\n"
             "def test_net(flops_budget):\n"
@@ -248,7 +248,7 @@ class TestWatched:
 
 
 def test_within_a_watched_block(project, clock):
-    """Runs that are timed count for nobody who watches."""
+    """The timed runs do not count for a watch around them."""
     project.write(
         measuring(
             call="with flops_budget.watch('all') as watch:\n"
@@ -262,7 +262,7 @@ def test_within_a_watched_block(project, clock):
 
 
 def test_workers(project):
-    """Whoever runs beside others says so; alone in its worker, a test has the machine."""
+    """A note says that other workers ran at the same time; with one worker there is no note."""
     project.write(marked(latency="10 ms"))
     project.run_apart("-n2", "--flops-budget-json=report.json").assert_outcomes(passed=1)
     note = "the latency was measured beside 1 other process of pytest-xdist, so that they shared the machine"
@@ -273,12 +273,12 @@ def test_workers(project):
 
 
 def test_own_profiles(project, clock):
-    """A machine that the project has a profile of tells how much of its best was used."""
+    """If the project has a profile of the machine, the summary shows the utilization."""
     project.settings(
         f'{MACHINE}[tool.pytest-flopsbudget.devices.box]\nfloat32 = "1 GFLOP/s"\nvector-float32 = "1000 TFLOP/s"\n'
         'bandwidth = "1000 TB/s"\n'
     )
-    # A FLOP of a product takes the profile a nanosecond: all of them half of what is measured.
+    # On this profile, one FLOP of a product takes a nanosecond: all of them take half of the measured time.
     clock.says(2 * NET_FLOPS / 10**6)
     project.write(marked(latency="10 ms"))
     result = project.run("-v")

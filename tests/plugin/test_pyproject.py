@@ -23,7 +23,7 @@ NOTHING = "def test_nothing(): pass\n"
     ],
 )
 def test_a_mistake_is_told_though_nothing_is_measured(project, text):
-    """The mistake is reported for every spelling of the table."""
+    """The mistake is reported for every spelling of the table's name."""
     project.settings(text + "\n")
     project.write(NOTHING)
     result = project.run()

@@ -1,4 +1,4 @@
-"""Reports as a run writes them: which, where, and what happens where they cannot be written."""
+"""The reports that a run writes: which, where, and what happens if one cannot be written."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_own(flops_budget):
 def test_nothing():
     pass
 """
-#: 4·3·5·5 weights instead of 4·3·3·3, each for 2·8·8 FLOPs.
+#: A kernel of 5·5 instead of 3·3: 4·3·5·5 weights, and 2·8·8 FLOPs for each.
 EXPENSIVE_FLOPS = NET_FLOPS + 4 * 3 * (25 - 9) * 2 * 64
 
 
@@ -65,7 +65,7 @@ def outcomes(report):
 
 class TestRun:
     def test_what_a_failing_run_found(self, project):
-        """The new numbers, to the last digit, and why each test failed."""
+        """The report has the exact new numbers, and why each test failed."""
         project.write(TESTS)
         result = project.run(*ALL)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -87,7 +87,7 @@ class TestRun:
         assert "1 of 4 tests over budget" in written(project)["md"].decode()
 
     def test_the_same_with_workers(self, project):
-        """Byte for byte."""
+        """Workers change no byte of the report."""
         project.write(TESTS)
         project.run(*ALL)
         alone = written(project)
@@ -96,7 +96,7 @@ class TestRun:
         assert set(alone) == set(FLAGS)
 
     def test_what_changed(self, project):
-        """A report needs no baseline beside it to say which module grew."""
+        """The report says which module grew, so that no baseline is needed beside it."""
         measuring = "def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
         project.write(measuring)
         project.run("--flops-budget-update", *ALL)
@@ -113,7 +113,7 @@ class TestRun:
         assert "stem: Conv2d 3\u00d73 \u2192 5\u00d75" in written(project)["md"].decode()
 
     def test_nothing_measured(self, project):
-        """There are reports all the same, since CI uploads them; they say so."""
+        """The reports are written nevertheless, since CI uploads them; they say that nothing was measured."""
         project.write("def test_nothing():\n    pass\n")
         assert project.run(*ALL).ret == pytest.ExitCode.OK
         found = written(project)
@@ -124,7 +124,7 @@ class TestRun:
         assert found["txt"] == b"# EOF\n"
 
     def test_only_collected(self, project):
-        """What a run before it found stays."""
+        """--collect-only does not overwrite the reports of an earlier run."""
         project.write(TESTS)
         project.run(*ALL)
         before = written(project)
@@ -146,7 +146,7 @@ class TestRun:
         assert outcomes(report) == {("test_net", "model"): ("failed", True, "new")}
 
     def test_reruns(self, project):
-        """The last attempt counts; in JUnit reports, where each has an entry, it has its own properties only."""
+        """The last attempt counts. JUnit reports have an entry for each attempt, each with its own properties."""
         project.write(
             "attempts = []\n\n@pytest.mark.flaky(reruns=1)\ndef test_net(flops_budget):\n    attempts.append(1)\n"
             "    if len(attempts) == 1:\n        flops_budget(Net(), IMAGE, name='first')\n        assert False\n"
@@ -164,7 +164,7 @@ class TestRun:
         assert set(written(project)) == set(FLAGS)
 
     def test_a_project_inside_a_repository(self, project):
-        """Its place in it is told, whatever folder pytest was started in; files are seen from the project."""
+        """The report has the project's place in its repository, whatever the current folder was."""
         project.path.joinpath(".git").mkdir()
         inner = project.path / "packages" / "net"
         inner.joinpath("tests").mkdir(parents=True)
@@ -181,7 +181,7 @@ class TestRun:
 
 class TestPaths:
     def test_of_the_folder_where_pytest_was_started(self, project, monkeypatch):
-        """Missing folders are made."""
+        """Missing folders are created."""
         project.write("def test_nothing():\n    pass\n")
         folder = project.path / "elsewhere"
         folder.mkdir()
@@ -216,7 +216,7 @@ class TestPaths:
 
     @pytest.mark.parametrize("flags", [[], ["-p", "no:terminal"]], ids=["terminal", "no terminal"])
     def test_told_at_the_end(self, project, flags):
-        """Something came in between; the other reports are written, and the exit code tells."""
+        """A path became invalid during the run: the other reports are written, and the exit code shows the error."""
         project.write(
             "import pathlib\n\ndef test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n"
             "    pathlib.Path('reports/run.csv').mkdir(parents=True)\n"
@@ -229,13 +229,13 @@ class TestPaths:
         assert load(project.path / "reports" / "run.json").tests
 
     def test_a_device(self, project):
-        """It is written to and not replaced, though root could."""
+        """A device is written to and not replaced, even though root could replace it."""
         project.write("def test_nothing():\n    pass\n")
         assert project.run("--flops-budget-csv=/dev/null").ret == pytest.ExitCode.OK
         assert Path("/dev/null").is_char_device()
 
     def test_a_pipe(self, project):
-        """As a shell's `>(...)` and /dev/stdout hand it over: its own name leads nowhere."""
+        """A shell passes a pipe as a path for `>(...)` or /dev/stdout, and the resolved path does not exist."""
         project.write("def test_nothing():\n    pass\n")
         reading, writing = os.pipe()
         try:
@@ -247,7 +247,7 @@ class TestPaths:
 
     @pytest.mark.parametrize("other", ["sub/../run", "link"])
     def test_one_file_by_two_names(self, project, other):
-        """One report does not replace the other."""
+        """Two flags with the same file are refused, so that no report overwrites the other."""
         project.path.joinpath("sub").mkdir()
         project.path.joinpath("link").symlink_to("run")
         result = project.run("--flops-budget-json=run", f"--flops-budget-csv={other}")
@@ -255,7 +255,7 @@ class TestPaths:
         result.stderr.fnmatch_lines(["ERROR: *csv=*: --flops-budget-json writes to the same file; name another one"])
 
     def test_a_symbolic_link(self, project):
-        """It stays one."""
+        """The symbolic link is kept, and the file that it points to is written."""
         project.write("def test_nothing():\n    pass\n")
         link = project.path / "run.csv"
         link.symlink_to("real.csv")
@@ -269,7 +269,7 @@ class TestPaths:
 class TestJunit:
     @pytest.mark.parametrize(("family", "workers"), [("xunit1", []), ("xunit2", []), ("xunit2", ["-n1"])])
     def test_properties(self, project, family, workers):
-        """Of the test that measured, with no warning."""
+        """The properties belong to the test that measured, and cause no warning."""
         project.write(TESTS)
         run = project.run_apart if workers else project.run
         run("--junitxml=junit.xml", "-o", f"junit_family={family}", "-W", "error", *workers)
@@ -285,7 +285,7 @@ class TestJunit:
         assert found["test_nothing"] == {}
 
     def test_off(self, project):
-        """Where a strict reader of JUnit reports knows no properties of tests."""
+        """The setting is for readers of JUnit reports that allow no properties on tests."""
         project.settings('[tool.pytest-flopsbudget]\njunit-properties = "off"\n')
         project.write(TESTS)
         project.run("--junitxml=junit.xml")
@@ -295,7 +295,7 @@ class TestJunit:
 class TestGithub:
     @pytest.fixture
     def actions(self, project, monkeypatch):
-        """A project that asks for it, on GitHub Actions."""
+        """A project with the setting for GitHub, and the environment of GitHub Actions."""
         project.settings('[tool.pytest-flopsbudget]\ngithub = "auto"\n')
         project.write(TESTS)
         summary = project.path / "summary.md"
@@ -306,7 +306,7 @@ class TestGithub:
 
     @pytest.mark.parametrize("flags", [[], ["-p", "no:terminal"], ["-n1"]], ids=["terminal", "no terminal", "worker"])
     def test_summary_and_annotations(self, project, actions, flags):
-        """What another command of the step wrote stays; paths are those of the repository."""
+        """The summary is appended to that of earlier commands; paths are relative to the repository."""
         actions.write_text("before\n", encoding="utf-8")
         result = (project.run_apart if "-n1" in flags else project.run)(*flags)
         assert result.ret == pytest.ExitCode.TESTS_FAILED
@@ -324,7 +324,7 @@ class TestGithub:
         assert "::error" not in result.stdout.str()
 
     def test_elsewhere(self, project, actions, monkeypatch):
-        """Nothing on a developer's machine."""
+        """Outside of GitHub Actions, nothing is written."""
         for name in ("GITHUB_ACTIONS", "GITHUB_STEP_SUMMARY"):
             monkeypatch.delenv(name)
         result = project.run()
@@ -332,13 +332,13 @@ class TestGithub:
         assert "::error" not in result.stdout.str()
 
     def test_nothing_measured(self, project, actions):
-        """A step without budgets adds nothing."""
+        """A step without measurements writes no summary."""
         project.write("def test_nothing():\n    pass\n")
         project.run()
         assert not actions.exists()
 
     def test_a_full_summary(self, project, actions):
-        """GitHub drops the whole of one that is larger than 1 MiB."""
+        """GitHub discards the whole summary of a step if it is larger than 1 MiB."""
         actions.write_bytes(b"x" * (1024 * 1024 - 100))
         assert project.run().ret == pytest.ExitCode.TESTS_FAILED
         assert actions.stat().st_size <= 1024 * 1024

@@ -1,4 +1,4 @@
-"""The same verdicts, however pytest is run; and nothing to pay where nothing is measured."""
+"""Verdicts do not depend on how pytest is run, and a run without measurements has almost no cost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_b(flops_budget):
 
 @pytest.fixture
 def grown(project):
-    """A project whose first model has grown."""
+    """A project in which the first model has grown since its baseline."""
     project.write(GROWN.replace("kernel=5", ""))
     project.run("--flops-budget-update").assert_outcomes(passed=2)
     project.write(GROWN)
@@ -57,13 +57,13 @@ def check(result):
 )
 def test_arguments(grown, arguments):
     if "importlib" in str(arguments):
-        # In that mode a test file's folder is not on the path.
+        # In the mode "importlib", a test file's folder is not on sys.path.
         arguments = [*arguments, "-o", f"pythonpath={grown.path}"]
     check(grown.run_apart(*arguments) if "-n" in str(arguments) else grown.run(*arguments))
 
 
 def test_update_with_workers_writes_the_same_bytes(grown):
-    """Of what the workers count."""
+    """With workers, the controller writes the same bytes."""
     before = grown.baseline.read_bytes()
     grown.write(GROWN.replace("kernel=5", ""))
     grown.baseline.unlink()
@@ -91,14 +91,14 @@ def test_without_a_terminal(grown):
 
 
 def test_pytest_ini_outranks_the_pyproject(grown):
-    """pytest's settings come from elsewhere; ours are looked for in the pyproject all the same."""
+    """pytest's settings come from pytest.ini; the plugin's settings come from the pyproject nevertheless."""
     grown.settings('[tool.pytest-flopsbudget]\ntolerance = "200%"\n')
     grown.pytester.makefile(".ini", pytest="[pytest]\nasyncio_default_fixture_loop_scope = function\n")
     grown.run().assert_outcomes(passed=2)
 
 
 def test_a_worker_that_dies(project):
-    """It loses only what it was measuring, and the run fails."""
+    """Only the measurements of the running test are lost, and the run fails."""
     project.write(
         GROWN.replace("kernel=5", "")
         + "\ndef test_c(flops_budget):\n    flops_budget(Net(), IMAGE)\n    import os\n    os._exit(3)\n"
@@ -112,7 +112,7 @@ def test_a_worker_that_dies(project):
 
 
 def test_strict_markers_without_the_plugin(project):
-    """The run stops at the unknown marker; the README has the one line to add."""
+    """Without the plugin, --strict-markers stops at the unknown marker; the README has the line to add."""
     arguments = ["-p", "no:flopsbudget", "--strict-markers"]
     project.pytester.makepyfile("import pytest\n\n@pytest.mark.flops_budget(flops=1)\ndef test_none(): pass\n")
     assert project.run_apart(*arguments).ret == pytest.ExitCode.INTERRUPTED
@@ -123,7 +123,7 @@ def test_strict_markers_without_the_plugin(project):
 
 class TestNothingToMeasure:
     def test_costs_no_import(self, pytester):
-        """Neither PyTorch nor anything else that is heavy is imported, and nothing is printed."""
+        """Neither PyTorch nor another large package is imported, and nothing is printed."""
         pytester.makepyfile(
             "import sys\n\ndef test_nothing():\n"
             "    assert not {'torch', 'msgspec', 'rich', 'pytest_flopsbudget.config.settings'} & sys.modules.keys()\n"
@@ -135,7 +135,7 @@ class TestNothingToMeasure:
         assert "flops-budget:" not in result.stdout.str()
 
     def test_imports_a_few_small_modules(self, pytester):
-        """What start-up imports of this package, and that none of it brings PyTorch."""
+        """The start of pytest imports only these modules of the package, none of which imports PyTorch."""
         pytester.makepyfile(
             "import sys\n\ndef test_nothing():\n"
             "    print('ours', *sorted(name for name in sys.modules if name.startswith('pytest_flopsbudget')))\n"
@@ -150,7 +150,7 @@ class TestNothingToMeasure:
 
 
 class TestOutsideOfTheRootFolder:
-    """pytest leaves out of a node id there where the file is: two tests may have the same."""
+    """Outside of the root folder, pytest leaves folders out of node ids, so that two tests may have equal ids."""
 
     def outside(self, project):
         test = "from models import *\n\ndef test_net(flops_budget):\n    flops_budget(Net(width={}), IMAGE)\n"

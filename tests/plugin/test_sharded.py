@@ -1,4 +1,4 @@
-"""Sharded models in a user's tests: limits, baselines and summary of what a rank passes to others."""
+"""Sharded models in a user's tests: limits, baselines and the summary of the bytes that a rank exchanges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-#: A linear layer by rows: 2 rows of 8 numbers are summed up over the ranks, 64 bytes.
+#: A row-parallel linear layer: its output, 2 rows of 8 numbers of 4 bytes, is summed over the ranks: 64 bytes.
 TEST = """
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import RowwiseParallel, parallelize_module
@@ -34,7 +34,7 @@ def _test(limit: str = "", *, size: int = 4, rows: int = 2) -> str:
 
 @pytest.mark.parametrize(("limit", "passed"), [("64 B", True), ("63 B", False)])
 def test_a_limit(project, limit, passed):
-    """In bytes, on what this rank exchanges."""
+    """The limit is in bytes, on the messages of this rank."""
     project.write(_test(f'@pytest.mark.flops_budget(communication="{limit}")'))
     result = project.run()
     result.assert_outcomes(passed=int(passed), failed=int(not passed))
@@ -43,20 +43,20 @@ def test_a_limit(project, limit, passed):
 
 
 def test_a_limit_of_a_module(project):
-    """By the module's path, as for every metric."""
+    """The path of the module selects it, as for every metric."""
     project.write(_test('@pytest.mark.flops_budget(modules={"layer": {"communication": "10 B"}})'))
     project.run().assert_outcomes(failed=1)
 
 
 def test_a_limit_on_models_that_pass_nothing(project):
-    """One for the whole project holds for tests without processes too: they are within it."""
+    """A limit for the whole project also applies to models without processes, which exchange 0 bytes."""
     project.settings('[tool.pytest-flopsbudget.limits]\ncommunication = "0 B"\n')
     project.write("def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
     project.run().assert_outcomes(passed=1)
 
 
 def test_in_the_baseline(project):
-    """More of it than was accepted is a regression."""
+    """More communication than in the baseline is a regression."""
     project.write(_test())
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     assert '"communication":64' in project.baseline.read_text().replace(" ", "")
@@ -68,7 +68,7 @@ def test_in_the_baseline(project):
 
 
 def test_a_baseline_of_before_it_was_measured(project):
-    """It says nothing of it, and so nothing regressed or vanished."""
+    """A baseline without the metric causes neither a regression nor a missing metric."""
     project.write(_test())
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     lines = [
@@ -86,14 +86,14 @@ def test_a_baseline_of_before_it_was_measured(project):
 
 
 def test_not_in_the_baseline_of_other_models(project):
-    """Files of projects without processes stay as they are."""
+    """Baselines of models without processes do not have the metric."""
     project.write("def test_net(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     assert "communication" not in project.baseline.read_text()
 
 
 def test_no_world_any_more(project):
-    """The summary says that the baseline has what is no longer measured."""
+    """The summary says that a metric of the baseline is no longer measured."""
     project.write(_test(size=1).replace("rank=1", "rank=0"))
     project.run("--flops-budget-update").assert_outcomes(passed=1)
     project.write(
@@ -106,14 +106,14 @@ def test_no_world_any_more(project):
 
 
 def test_verbose_tells_the_kinds(project):
-    """Under the modules, an operator a line with its bytes and calls."""
+    """Below the modules, each collective operator has a line with its bytes and calls."""
     project.write(_test())
     project.run("-v").stdout.fnmatch_lines(["  _c10d_functional.all_reduce: 64 B in 1 call"])
     assert "_c10d_functional" not in project.run().stdout.str()
 
 
 def test_in_every_report(project):
-    """The metric is a column, a series and a property like the others, by its key."""
+    """Every report has the metric under its key: as a column, a sample or a property."""
     project.write(_test())
     reports = ("--flops-budget-json=report.json", "--flops-budget-csv=report.csv", "--flops-budget-gitlab=metrics.txt")
     project.run(*reports, "--junitxml=junit.xml").assert_outcomes(passed=1)
@@ -127,7 +127,7 @@ def test_in_every_report(project):
 
 
 def test_no_such_rank(project):
-    """Two lines, and no traceback of ours."""
+    """The message has two lines, and no traceback into the plugin."""
     project.write(_test().replace("rank=1", "rank=4"))
     result = project.run()
     result.assert_outcomes(failed=1)

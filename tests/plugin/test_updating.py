@@ -1,4 +1,4 @@
-"""``--flops-budget-update`` of all, of what is new, of what improved."""
+"""``--flops-budget-update`` with all measurements, with new ones only, and with improved ones only."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import pytest
 
 from pytest_flopsbudget.storage.baseline import load
 
-#: 2·8·8·4·3·k·k for the convolution, 2·4·10 for the linear layer.
+#: FLOPs: 2·8·8·4·3·k·k for the convolution, 2·4·10 for the linear layer.
 FLOPS = {kernel: 2 * 8 * 8 * 4 * 3 * kernel * kernel + 80 for kernel in (1, 3, 5)}
 
 
 def measuring(**kernels):
-    """Tests by name, each of a model with that kernel."""
+    """Return test functions by name, each of which measures a model with the given kernel size."""
     return "\n".join(
         f"def test_{name}(flops_budget):\n    flops_budget(Net(kernel={kernel}), IMAGE)\n"
         for name, kernel in kernels.items()
@@ -19,7 +19,7 @@ def measuring(**kernels):
 
 
 def accepted(project):
-    """Test → kernel that its baseline is of."""
+    """Return test → kernel size of the model in its baseline."""
     kernels = {flops: kernel for kernel, flops in FLOPS.items()}
     tests = load(project.baseline).tests
     return {test.removeprefix("test_"): kernels[names["model"].flops] for test, names in tests.items()}
@@ -27,7 +27,7 @@ def accepted(project):
 
 @pytest.fixture
 def changed(project):
-    """A project in which one test became more expensive, one cheaper, one stayed and one is new."""
+    """A project in which one test became more expensive, one cheaper, one is unchanged and one is new."""
     project.write(measuring(expensive=3, cheaper=3, same=3))
     project.run("--flops-budget-update").assert_outcomes(passed=3)
     project.write(measuring(expensive=5, cheaper=1, same=3, added=3))
@@ -45,7 +45,7 @@ def test_all(changed):
 
 
 def test_new(changed):
-    """What has a baseline is held to it."""
+    """Tests with a baseline are compared with it as usual."""
     result = changed.run("--flops-budget-update=new")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
@@ -60,7 +60,7 @@ def test_new(changed):
 
 
 def test_improved(changed):
-    """What regressed or has no baseline is treated as without the flag."""
+    """Tests that regressed or have no baseline are treated as without the flag."""
     result = changed.run("--flops-budget-update=improved")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(
@@ -83,7 +83,7 @@ def test_strict_settings_hold_for_what_is_not_accepted(changed, word, failed):
 
 
 def test_improved_does_not_take_another_input(project):
-    """Half the batch is half the work, but no better model; that is accepted by name only."""
+    """Half the batch is half the work, but no better model; only an update of all measurements accepts it."""
     project.write(measuring(net=3))
     project.run("--flops-budget-update")
     before = project.baseline.read_bytes()
@@ -98,7 +98,7 @@ def test_improved_does_not_take_another_input(project):
 
 
 def test_improved_decides_for_whole_entries(project):
-    """Fewer FLOPs, more parameters: a regression, of which nothing is taken over."""
+    """Fewer FLOPs with more parameters are a regression; no metric of it is accepted."""
     project.write(measuring(net=3))
     project.run("--flops-budget-update")
     before = project.baseline.read_bytes()
@@ -113,7 +113,7 @@ def test_improved_decides_for_whole_entries(project):
 
 @pytest.mark.parametrize(("word", "names"), [("=new", {"old": 3, "other": 3, "gone": 3}), ("", {"old": 1, "other": 3})])
 def test_names_that_are_no_longer_measured(project, word, names):
-    """Only an update of all takes them out."""
+    """Only an update of all measurements removes the names."""
     body = "def test_net(flops_budget):\n    for name in ({}):\n        flops_budget(Net(kernel=3), IMAGE, name=name)\n"
     project.write(body.format("'old', 'gone'"))
     project.run("--flops-budget-update").assert_outcomes(passed=1)
@@ -127,7 +127,7 @@ def test_names_that_are_no_longer_measured(project, word, names):
 class TestCommandLine:
     @pytest.mark.parametrize("flag", ["--flops-budget-update", "--flops-budget-update=new"])
     def test_a_path_behind_it(self, project, flag):
-        """An option with an optional value would take the path; a folder may even be called like a word of it."""
+        """An option with an optional value would take the path; a folder may even have the name of a mode."""
         for folder in ("new", "other"):
             project.path.joinpath(folder).mkdir()
             project.write(measuring(net=3), name=f"{folder}/test_{folder}")
@@ -148,7 +148,7 @@ class TestCommandLine:
         assert not project.baseline.exists()
 
     def test_a_typo_in_the_settings(self, project):
-        """There the words are named by argparse."""
+        """argparse lists the allowed words."""
         project.pytester.makeini("[pytest]\naddopts = --flops-budget-update=nwe\n")
         result = project.run()
         assert result.ret == pytest.ExitCode.USAGE_ERROR

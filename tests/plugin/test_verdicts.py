@@ -1,4 +1,4 @@
-"""When a marked test fails, how, and what it says."""
+"""When a marked test fails, in which way, and with which message."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TestLimits:
         project.run().assert_outcomes(passed=1)
 
     def test_broken_by_one(self, project):
-        """Integers are compared exactly, and printed exactly where they would look alike."""
+        """Integers are compared exactly, and printed exactly if their short forms would be equal."""
         project.write(measuring(f"@pytest.mark.flops_budget(flops={NET_FLOPS - 1})"))
         result = project.run()
         result.assert_outcomes(failed=1)
@@ -33,7 +33,7 @@ class TestLimits:
         )
 
     def test_all_of_them(self, project):
-        """Every broken limit of every measurement is told."""
+        """All broken limits of all measurements are reported."""
         project.write(
             """
             @pytest.mark.flops_budget(flops="1 kFLOPs", params=100, modules={"stem": {"flops": "2k"}})
@@ -49,7 +49,7 @@ class TestLimits:
                 assert f"{name}: {what} over its limit" in text
 
     def test_the_closest_wins(self, project):
-        """Function over class over module over budgets over limits, metric by metric."""
+        """For each metric, the closest limit applies: function, class, module, budgets, limits."""
         project.settings(
             "[tool.pytest-flopsbudget.limits]\nparams = 1\nflops = 1\nbuffer_bytes = 0\n"
             '[[tool.pytest-flopsbudget.budgets]]\nmatch = "test_net.py::*"\nparams = "1k"\nflops = 2\n'
@@ -83,7 +83,7 @@ def test_module(flops_budget):
         )
 
     def test_budgets_by_pattern(self, project):
-        """The later budget wins over the earlier; brackets in a pattern are brackets."""
+        """A later budget replaces an earlier one; brackets in a pattern are ordinary characters."""
         project.settings(
             '[[tool.pytest-flopsbudget.budgets]]\nmatch = ["*"]\nflops = 1\n'
             '[[tool.pytest-flopsbudget.budgets]]\nmatch = ["*::test_net[[]a]", "*::test_net[b]"]\nflops = "1M"\n'
@@ -122,7 +122,7 @@ class TestBaseline:
         result.assert_outcomes(failed=1)
         result.stdout.fnmatch_lines(
             [
-                # 2·8·8·4·3·5·5 = 38,400 in place of 13,824.
+                # 2·8·8·4·3·5·5 = 38,400 FLOPs instead of 13,824.
                 "flops regressed: 13.9* kFLOPs ? 38.48 kFLOPs, +24.58 kFLOPs (+176.8%)",
                 "params regressed: 162 ? 354, +192 params (+118.5%)",
                 "what changed in flops, by module:",
@@ -165,7 +165,7 @@ class TestBaseline:
         result.stdout.fnmatch_lines(["the input changed: float32[[]1, 3, 8, 8] ? float32[[]2, 3, 8, 8]"])
 
     def test_tolerance(self, project):
-        """Relative and absolute, from the pyproject and closer from the marker."""
+        """A tolerance may be relative or absolute; that of a marker replaces that of the pyproject."""
         project.write(measuring())
         project.run("--flops-budget-update")
         project.settings('[tool.pytest-flopsbudget]\ntolerance = "200%"\n')
@@ -181,7 +181,7 @@ class TestBaseline:
         project.run().assert_outcomes(failed=1)
 
     def test_improvement(self, project):
-        """It passes, and the summary shows the command that tightens the baseline; it can be made to fail."""
+        """An improvement passes, and the summary shows the command to tighten the baseline. A setting makes it fail."""
         project.write(measuring(model="Net(kernel=5)"))
         project.run("--flops-budget-update")
         project.write(measuring())
@@ -314,7 +314,7 @@ class TestNet(unittest.TestCase):
         result.stdout.fnmatch_lines(["flops over its limit: *"])
 
     def test_hypothesis(self, project):
-        """The largest of the examples counts, and the report says of how many."""
+        """Of all examples, the largest measurement counts, and the report says how many there were."""
         project.write(
             """
 from hypothesis import HealthCheck, given, settings, strategies as st
@@ -329,7 +329,7 @@ def test_net(flops_budget, size):
         )
         result = project.run()
         result.assert_outcomes(failed=1)
-        # 2·9·9·4·3·3·3 + 80 = 17,576.
+        # 2·9·9·4·3·3·3 + 80 = 17,576 FLOPs.
         result.stdout.fnmatch_lines(["flops over its limit: 17.58 kFLOPs > 13.9*", "the largest of * measurements"])
 
     def test_junit(self, project):
@@ -340,7 +340,6 @@ def test_net(flops_budget, size):
         assert suite[0].find("failure").attrib["message"].startswith("flops over its limit: ")
 
     def test_reruns(self, project):
-        """The last attempt counts."""
         project.write(
             """
 attempts = []
@@ -359,7 +358,7 @@ def test_net(flops_budget):
 
 
 def test_disable(project):
-    """It measures, so that tests may still assert, but holds nothing to limits and baselines."""
+    """The fixture measures, so that tests can assert on the result, but neither limits nor baselines apply."""
     project.write(
         measuring("@pytest.mark.flops_budget(flops=1)")
         .replace("flops_budget(Net", "assert flops_budget(Net")

@@ -1,4 +1,4 @@
-"""The same verdicts, summary and baselines, byte for byte, however pytest is run; of a part of the tests, that part."""
+"""Verdicts, summary and baselines are equal byte for byte, however pytest is run, also for a part of the tests."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ BEFORE = {
     "sub/test_c.py::test_late": {"model": 100},
     "sub/test_c.py::test_last": {"model": 20},
 }
-#: What an update of what is new adds.
+#: Test → FLOPs of the entries that an update with new measurements adds.
 ADDED = {
     "test_a.py::test_added[10]": {"model": 10},
     "test_a.py::test_added[2]": {"model": 2},
@@ -48,20 +48,20 @@ def many(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(many):
-    """A run without anything special: what each other run has to show too."""
+    """A run without further arguments, with which the other runs are compared."""
     many.restore(many.before)
     return many.run(NEW)
 
 
 @pytest.fixture
 def run(many):
-    """Runs the project from its first baselines on."""
+    """Return a function that runs the project, beginning with its first baselines."""
     many.restore(many.before)
     return many.run
 
 
 def test_the_reference(reference):
-    """What is compared below is what it should be."""
+    """The run with which the others are compared has the expected result."""
     assert reference.status == pytest.ExitCode.TESTS_FAILED
     assert reference.flops == BEFORE | ADDED
     assert re.findall(r"^FAILED (\S+)", reference.text, re.MULTILINE) == [
@@ -107,7 +107,7 @@ WAYS = [
 
 @pytest.mark.parametrize("arguments", WAYS, ids=" ".join)
 def test_ways(run, reference, arguments):
-    """Worker processes, any order, attempts, imports."""
+    """Run with workers, in random order, with repetitions, and with another import mode."""
     outcome = run(NEW, *arguments)
     assert outcome.status == reference.status
     assert outcome.summary == reference.summary
@@ -115,7 +115,7 @@ def test_ways(run, reference, arguments):
 
 
 def test_each_test_by_its_id(run, reference):
-    """All of them, in reverse; only what is not collected is not told."""
+    """All node ids are given, in reverse order. The summary lacks only the orphan, which the run does not look for."""
     nodeids = [*BEFORE | ADDED][::-1]
     nodeids.remove("test_a.py::test_gone")
     outcome = run(NEW, *nodeids)
@@ -130,7 +130,7 @@ def test_without_a_terminal(run, reference):
 
 
 def test_without_autoload(run, reference):
-    """The plugin named by hand; neither xdist nor others are there."""
+    """The plugin is named on the command line; no other plugin is loaded."""
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     outcome = run(NEW, "-p", "pytest_flopsbudget.plugin.hooks", environment=environment)
     assert outcome.status == reference.status
@@ -140,7 +140,7 @@ def test_without_autoload(run, reference):
 
 @pytest.mark.parametrize("place", ["sub", "../elsewhere"])
 def test_another_working_directory(run, many, reference, place):
-    """Node ids are shown as they are typed there; nothing else changes."""
+    """Node ids are shown as they are typed in that folder; nothing else changes."""
     folder = many.path / place
     folder.mkdir(exist_ok=True)
     up = ".." if place == "sub" else "../project"
@@ -156,7 +156,7 @@ def test_another_working_directory(run, many, reference, place):
 
 @pytest.mark.parametrize("kind", ["none", "conftest", "pyproject", "pytest.ini and pyproject"])
 def test_configuration(run, many, reference, kind):
-    """Where pytest's settings come from does not matter: none, another file, or one that outranks the pyproject."""
+    """pytest's settings may come from no file, or from a file that has priority over the pyproject."""
     ini, pyproject = many.path / "pytest.ini", many.path / "pyproject.toml"
     conftest = many.path / "conftest.py"
     text = conftest.read_text(encoding="utf-8")
@@ -202,7 +202,7 @@ class TestAPart:
         assert run(NEW, *arguments).flops == BEFORE | {nodeid: ADDED[nodeid] for nodeid in added}
 
     def test_last_failed(self, run):
-        """Those that regressed are run again and accepted; what is over its limit or fails by itself is not."""
+        """Regressed tests run again and are accepted; tests over a limit or with another failure are not."""
         assert run().flops == BEFORE
         outcome = run("--flops-budget-update", "--lf")
         expensive = {nodeid: {"model": 150} for nodeid in ("test_a.py::test_expensive", "sub/test_c.py::test_late")}
@@ -220,7 +220,7 @@ class TestAPart:
 
 
 def test_twice(run, reference):
-    """A second run has nothing to write."""
+    """A second update has nothing to write."""
     run(NEW)
     outcome = run(NEW)
     assert "nothing to write" in outcome.summary

@@ -1,4 +1,4 @@
-"""The table of metrics, and what keys mean in it."""
+"""The table of metrics, and the meaning of keys."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TIMES = {"compute_time[A100]": 5, "memory_time[A100]": 7, "launch_time[A100]": 1
 
 class TestTable:
     def test_what_derives_derives_from_what_is_stored(self):
-        """Of every row, all that its value follows from is held by results."""
+        """The parts of a derived metric are stored metrics."""
         for metric in METRICS.values():
             for part in (*metric.derived, *metric.over):
                 assert not METRICS[part].derived
@@ -54,7 +54,7 @@ class TestTable:
 class TestKeys:
     @pytest.mark.parametrize("name", ["A100", "raspberry-pi-5", "T4 [16 GB", "a.b=c,{}", '"', " ", "é"])
     def test_a_name_comes_back(self, name):
-        """Whatever it is, but for a closing bracket."""
+        """A name may contain any character except a closing bracket."""
         key = key_for("time", name)
         assert (base_of(key), name_in(key)) == ("time", name)
         assert is_key(key)
@@ -86,7 +86,7 @@ class TestKeys:
             metric_of("tme[A100]")
 
     def test_order(self):
-        """That of the rows; devices by name."""
+        """Keys are in the order of the rows, and devices are sorted by name."""
         keys = ["time[T4]", "latency[box]", "flops", "time[A100]", "depth", "macs"]
         assert sort_metrics(keys) == ["flops", "macs", "depth", "time[A100]", "time[T4]", "latency[box]"]
 
@@ -94,7 +94,7 @@ class TestKeys:
         assert (title_of("flops"), title_of("time[A100]")) == ("FLOPs", "est. time A100")
 
     def test_devices(self):
-        """Machines are none."""
+        """Machines are not devices."""
         assert devices_in(["flops", "latency[box]", "memory_time[T4]", "time[A100]", "launch_time[T4]"]) == [
             "A100",
             "T4",
@@ -111,7 +111,7 @@ class TestKeys:
 
 class TestValues:
     def test_a_time_is_the_sum_of_its_parts(self):
-        """5 + 7 + 11."""
+        """The sum is 5 + 7 + 11."""
         assert value_of(TIMES, "time[A100]") == 23
         assert parts_of("time[A100]") == tuple(TIMES)
         assert value_of(TIMES, "launch_time[A100]") == 11
@@ -132,12 +132,12 @@ class TestValues:
         assert value_of({"flops": 10, "other_flops": 4, "depth": 4}, "average_parallelism") == Fraction(7, 2)
 
     def test_a_ratio_beyond_floats(self):
-        """Neither of the two is rounded."""
+        """Neither the ratio nor the difference is rounded."""
         metrics = {"flops": 2**80 + 1, "other_flops": 0, "memory_traffic": 2**80}
         assert value_of(metrics, "arithmetic_intensity") - 1 == Fraction(1, 2**80)
 
     def test_a_ratio_over_nothing(self):
-        """It has no value, though all was measured."""
+        """The ratio has no value, although all of its parts were measured."""
         metrics = {"flops": 10, "other_flops": 4, "memory_traffic": 0}
         assert value_of(metrics, "arithmetic_intensity") is None
         assert is_measured(metrics, "arithmetic_intensity")
@@ -145,12 +145,12 @@ class TestValues:
         assert not is_measured({"flops": 10, "memory_traffic": 1}, "arithmetic_intensity")
 
     def test_the_whole_part_of_a_ratio_is_no_value_of_it(self):
-        """Its dividend is one of another metric."""
+        """The dividend alone is the value of another metric."""
         assert count_of({"flops": 10, "other_flops": 4}, "total_flops") == 14
         assert value_of({"flops": 10, "other_flops": 4}, "average_parallelism") is None
 
     def test_latency_is_that_of_the_machine_which_measured(self):
-        """Whoever asks need not know its name."""
+        """The caller need not know the name of the machine."""
         assert measured_key({"flops": 1, "latency[box]": 9}, "latency") == "latency[box]"
         assert measured_value({"latency[box]": 9}, "latency") == 9
         assert measured_value({"latency[box]": 9}, "latency[other]") is None
@@ -162,5 +162,5 @@ class TestValues:
         assert measured_value({}, "flops") is None
 
     def test_what_tells_a_model(self):
-        """Neither what was asked for nor what a clock measured."""
+        """Estimated times and latencies say nothing about which model was measured."""
         assert identifying_metrics({"flops": 1, "latency[box]": 3} | TIMES) == {("flops", 1)}

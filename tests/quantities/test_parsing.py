@@ -1,4 +1,4 @@
-"""Quantities as people write them, and as they are shown."""
+"""Quantities: parse what people write, and format values."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 FLOPS, MACS, PARAMS, BYTES = (METRICS[key] for key in ("flops", "macs", "params", "param_bytes"))
 
-#: Metrics in units of their own, whatever the table of metrics has of them.
+#: The unit of each metric for these tests, independent of the table of metrics.
 TIME = Metric("time", "time", "ns", "sum", "a time")
 INTENSITY = Metric("intensity", "intensity", "FLOPs/byte", "sum", "work over bytes")
 PARALLELISM = Metric("parallelism", "parallelism", "FLOPs/step", "sum", "work over steps")
@@ -66,7 +66,6 @@ class TestParseQuantity:
         ],
     )
     def test_reads_flops(self, text, expected):
-        """FLOPs are read with every prefix, and a MAC is two of them."""
         assert parse_quantity(text, FLOPS) == expected
 
     @pytest.mark.parametrize(
@@ -91,7 +90,6 @@ class TestParseQuantity:
         ],
     )
     def test_reads_counts(self, text, expected):
-        """Counts take the word for what is counted, and B for billions."""
         assert parse_quantity(text, PARAMS) == expected
 
     @pytest.mark.parametrize(
@@ -118,30 +116,30 @@ class TestParseQuantity:
 
     @pytest.mark.parametrize(("value", "expected"), [(0, 0), (2**80, 2**80), (8.2e9, 8_200_000_000)])
     def test_takes_whole_numbers(self, value, expected):
-        """Whole numbers are in the metric's own unit, written as float or not."""
+        """A number without a unit is in the metric's unit; a float is accepted if it is whole."""
         assert parse_quantity(value, FLOPS) == expected
 
     @pytest.mark.parametrize(
         ("text", "expected"), [("0.1234567 kFLOPs", 123), ("0.9 FLOPs", 0), ("1.0009 kFLOPs", 1_000)]
     )
     def test_rounds_down(self, text, expected):
-        """What is left of a whole number is cut off."""
+        """The fraction of a whole number is cut off."""
         assert parse_quantity(text, FLOPS) == expected
 
     def test_is_exact(self):
-        """Decimal fractions that no float holds come out exactly: 0.3 * 10^18."""
+        """Decimal fractions that no float can hold are exact: 0.3 * 10^18."""
         assert parse_quantity("0.3 EFLOPs", FLOPS) == 300_000_000_000_000_000
 
     @pytest.mark.parametrize("text", ["8.2 GFLOPS", "8.2 GFLOPs/s", "8.2 gflop/s", "8.2 GFLOPs per second"])
     def test_refuses_rates(self, text):
-        """FLOPS and FLOPs per second are told to be rates, with the amount to write instead."""
+        """FLOPS and FLOPs per second are speeds; the message shows how to write the amount."""
         with pytest.raises(
             ValueError, match=r"is a rate, FLOPs per second, and a budget is an amount of work: write \"8\.2 "
         ):
             parse_quantity(text, FLOPS)
 
     def test_a_refused_rate_keeps_its_word_and_prefix(self):
-        """The remedy for MACs per second is in MACs."""
+        """For MACs per second, the message shows an amount in MACs."""
         with pytest.raises(ValueError, match=r'write "3 TMACs"$'):
             parse_quantity("3 TMACs/s", FLOPS)
 
@@ -157,14 +155,14 @@ class TestParseQuantity:
         ],
     )
     def test_names_the_nearest_spelling(self, text, metric, nearest):
-        """A unit that is not spelled exactly so is refused, with the spelling that was likely meant."""
+        """A misspelled unit is refused, and the message suggests the most similar one."""
         with pytest.raises(ValueError, match=f'{text}.*did you mean "{nearest}"') as caught:
             parse_quantity(text, metric)
         assert "Allowed: " in str(caught.value)
 
     @pytest.mark.parametrize(("text", "choices"), [("96M", '"96 MB" or "96 MiB"'), ("96k", '"96 kB" or "96 KiB"')])
     def test_refuses_ambiguous_bytes(self, text, choices):
-        """A prefix alone does not say which bytes."""
+        """A prefix without a unit does not say whether it is a power of 1000 or of 1024."""
         with pytest.raises(ValueError, match=choices):
             parse_quantity(text, BYTES)
 
@@ -178,12 +176,12 @@ class TestParseQuantity:
         ],
     )
     def test_refuses_another_metrics_unit(self, text, metric, kind):
-        """An amount of something else is told as such, with an example of what fits."""
+        """The message says which quantity the unit belongs to, and shows an example that fits."""
         with pytest.raises(ValueError, match=f"'{text}' {kind}; write \""):
             parse_quantity(text, metric)
 
     def test_refuses_a_comma_that_may_be_decimal(self):
-        """8,178 GFLOPs may be a thousand times less than it seems, so both readings are offered."""
+        """8,178 GFLOPs may mean 8178 or 8.178, so the message offers both."""
         with pytest.raises(ValueError, match=r'"8178 GFLOPs" or "8\.178 GFLOPs"'):
             parse_quantity("8,178 GFLOPs", FLOPS)
 
@@ -192,25 +190,23 @@ class TestParseQuantity:
         ["", " ", "GFLOPs", "8,2 GFLOPs", "1..2", "0x10", "1__0", "nan", "inf", "9" * 5000, True, None, [1], {}],
     )
     def test_refuses_what_is_no_amount(self, value):
-        """Whatever is not an amount as a whole is none at all."""
+        """The whole text has to be an amount."""
         with pytest.raises(ValueError, match=r"write \"8\.2 GFLOPs\" or \"4\.1 GMACs\""):
             parse_quantity(value, FLOPS)
 
     @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
     def test_refuses_numbers_without_end(self, value):
-        """Infinity is no limit."""
         with pytest.raises(ValueError, match="is not an amount"):
             parse_quantity(value, FLOPS)
 
     @pytest.mark.parametrize("value", [-1, -0.5, "-1", "-1 GFLOPs"])
     def test_refuses_less_than_nothing(self, value):
-        """Work is never negative."""
         with pytest.raises(ValueError, match=r"is negative; write zero or more"):
             parse_quantity(value, FLOPS)
 
     @pytest.mark.parametrize("value", [8.2, "8.2"])
     def test_refuses_a_fraction_without_a_unit(self, value):
-        """A limit of 8.2 lacks its unit."""
+        """A limit of 8.2 has no unit."""
         with pytest.raises(ValueError, match="has no unit and is not whole"):
             parse_quantity(value, FLOPS)
 
@@ -233,47 +229,47 @@ class TestParseQuantity:
         ],
     )
     def test_reads_times(self, text, expected):
-        """Times are whole nanoseconds; zero is zero in any unit."""
+        """Times are whole nanoseconds; zero needs no particular unit."""
         assert parse_quantity(text, TIME) == expected
 
     @pytest.mark.parametrize("value", [3, 3.5, "3", "3.5", "3k", "3M"])
     def test_refuses_times_without_a_unit(self, value):
-        """Nobody knows what 3 is: seconds or nanoseconds."""
+        """A bare 3 could be seconds or nanoseconds."""
         with pytest.raises(ValueError, match=f'{value}\'? has no unit of time; write "3 ms" or "400 us"'):
             parse_quantity(value, TIME)
 
     @pytest.mark.parametrize("text", ["2 min", "2 h", "2 Ms", "2 MS", "2 sec", "2 ks", "2 m"])
     def test_refuses_other_units_of_time(self, text):
-        """Minutes are written in seconds, and letters as they are."""
+        """Minutes have to be written in seconds, and the case of a unit matters."""
         with pytest.raises(ValueError, match=f"'{text}': unknown unit .*Allowed: s, ms, us, ns"):
             parse_quantity(text, TIME)
 
     def test_refuses_a_time_with_a_comma_that_may_be_decimal(self):
-        """1,500 us may be a millisecond and a half, or one and a half microseconds."""
+        """1,500 us may mean 1500 us or 1.5 us."""
         with pytest.raises(ValueError, match=r'"1500 us" or "1\.500 us"'):
             parse_quantity("1,500 us", TIME)
 
     @given(value=amounts, metric=metrics)
     def test_reads_back_the_exact_form(self, value, metric):
-        """What format_exact prints may be pasted into a budget."""
+        """Text from `format_exact` can be used as a limit."""
         assert value == parse_quantity(format_exact(value, metric), metric)
 
     @given(value=amounts, metric=metrics)
     def test_reads_back_the_short_form(self, value, metric):
-        """Four significant digits are within 0.05 %; bytes in powers of 1024 are rounded down to a byte besides."""
+        """Four significant digits differ by at most 0.05 %; bytes in powers of 1024 are also rounded down."""
         read = parse_quantity(format_value(value, metric), metric)
         assert abs(read - value) <= Fraction(value, 2000) + (1 if metric.unit == "bytes" else 0)
 
     @given(text=st.text(), metric=metrics)
     def test_refuses_text_without_a_digit(self, text, metric):
-        """Only digits make an amount, and whatever else stands there is a ValueError that says what to write."""
+        """Any text without a digit raises a ValueError that says what to write."""
         letters = re.sub("[0-9]", "", text)
         with pytest.raises(ValueError, match=r"is not an amount; write"):
             parse_quantity(letters, metric)
 
     @given(digits=st.from_regex(r"\A[0-9]{1,3}\Z"), unit=st.text(st.characters(categories=["L"]), min_size=1))
     def test_takes_no_unit_that_it_does_not_know(self, digits, unit):
-        """A unit is one of the known ones to the letter, or the amount is refused by its name."""
+        """A unit has to be exactly one of the known units; otherwise the message names it."""
         assume(not re.fullmatch("[kKMGTPE]?(FLOPs?|MACs?)?", unit))
         with pytest.raises(ValueError, match=re.escape(repr(digits + unit))):
             parse_quantity(digits + unit, FLOPS)
@@ -295,12 +291,12 @@ class TestParseRatio:
         ],
     )
     def test_reads_flops_a_byte(self, value, expected):
-        """Ratios are exact, bare numbers are in the ratio's own unit."""
+        """Ratios are exact, and a bare number is in the unit of the ratio."""
         assert parse_ratio(value, INTENSITY) == expected
 
     @pytest.mark.parametrize(("value", "expected"), [("1.2k FLOPs/step", 1_200), ("3M", 3_000_000), (7, 7)])
     def test_reads_flops_a_step(self, value, expected):
-        """The same over the longest chain of operators."""
+        """FLOPs per step are read like FLOPs per byte."""
         assert parse_ratio(value, PARALLELISM) == expected
 
     @pytest.mark.parametrize(
@@ -317,17 +313,17 @@ class TestParseRatio:
         ],
     )
     def test_refuses_anything_else(self, value, metric):
-        """What is no ratio, or one over something else, is told with what to write."""
+        """The message for any other text says what to write."""
         with pytest.raises(ValueError, match=r"write|did you mean"):
             parse_ratio(value, metric)
 
     def test_only_ratios_are_ratios(self):
-        """Everything else is a whole number."""
+        """The values of all other metrics are whole numbers."""
         assert [is_ratio(metric) for metric in (INTENSITY, PARALLELISM, TIME, FLOPS)] == [True, True, False, False]
 
     @given(value=ratios, metric=ratio_metrics)
     def test_reads_back_the_short_form(self, value, metric):
-        """Four significant digits are within 0.05 %, however small the ratio."""
+        """Four significant digits differ by at most 0.05 %, even for small ratios."""
         assert abs(parse_ratio(format_value(value, metric), metric) - value) <= value / 2000
 
 
@@ -337,12 +333,11 @@ class TestParsePercent:
         [("1%", Fraction(1, 100)), ("0.5 %", Fraction(1, 200)), ("0%", 0), ("150%", Fraction(3, 2))],
     )
     def test_reads_a_share(self, text, expected):
-        """Percentages are read exactly."""
         assert parse_percent(text) == expected
 
     @pytest.mark.parametrize("value", ["-1%", "%", "1", "1,000%", "1%%", "1% more", 1, None, "1" * 5000 + "%"])
     def test_refuses_anything_else(self, value):
-        """The remedy shows the form."""
+        """The message shows the form of a percentage."""
         with pytest.raises(ValueError, match='write it like "1%"'):
             parse_percent(value)
 
@@ -363,18 +358,18 @@ class TestParseTolerance:
         ],
     )
     def test_reads_shares_and_amounts(self, value, expected):
-        """Growth is allowed as a share, as an amount, or as both."""
+        """A tolerance is a percentage, an amount, or both."""
         assert parse_tolerance(value, FLOPS) == expected
 
     @pytest.mark.parametrize("value", [0.01, -1, True, None, "much", "25 MB"])
     def test_refuses_what_is_neither(self, value):
-        """The remedy names both forms."""
+        """The message shows both forms."""
         with pytest.raises(ValueError, match='or a share like "1%"'):
             parse_tolerance(value, FLOPS)
 
     @pytest.mark.parametrize("value", [{}, {"percent": 1}, {"relative": 1}, {"absolute": "1%"}])
     def test_refuses_other_tables(self, value):
-        """A table holds relative, absolute, or both, each in its form."""
+        """A table has the keys "relative", "absolute" or both, each in its form."""
         with pytest.raises(ValueError, match=r"write|Allowed"):
             parse_tolerance(value, FLOPS)
 
@@ -396,11 +391,11 @@ class TestTolerance:
         ],
     )
     def test_allows_the_larger_of_the_two(self, tolerance, new, passes):
-        """Growth from 1,000 passes up to the larger allowance, and less always does."""
+        """From 1,000 on, growth passes up to the larger of the two allowances, and a smaller value always passes."""
         assert tolerance.allows(1_000, new) is passes
 
     def test_is_exact_beyond_floats(self):
-        """One more than 1 % of 10^20 does not pass."""
+        """Growth of one more than 1 % of 10^20 does not pass."""
         tolerance = Tolerance(relative=Fraction(1, 100))
         assert tolerance.allows(10**20, 10**20 + 10**18)
         assert not tolerance.allows(10**20, 10**20 + 10**18 + 1)
@@ -438,7 +433,7 @@ class TestFormatValue:
         ],
     )
     def test_shows_four_digits(self, value, metric, expected):
-        """At most four digits, none of them a zero that an exact value does not need."""
+        """There are at most four digits, without trailing zeros if the value is exact."""
         assert format_value(value, metric) == expected
 
     @pytest.mark.parametrize(
@@ -454,16 +449,16 @@ class TestFormatValue:
         ],
     )
     def test_rounds_into_the_next_prefix(self, value, metric, expected):
-        """Rounding up never leaves 1000 of a prefix where the next one fits."""
+        """A value that rounds up to 1000 of a prefix is written with the next prefix."""
         assert format_value(value, metric) == expected
 
     def test_has_no_prefix_after_the_last(self):
-        """Beyond E the number grows."""
+        """Values beyond the prefix E have more digits."""
         assert format_value(12_345 * 10**18, FLOPS) == "12345 EFLOPs"
 
     @given(value=amounts, metric=metrics)
     def test_is_short_ascii(self, value, metric):
-        """Four digits and a unit, in characters that every terminal and file has; beyond 9,999 s, seconds grow."""
+        """The text has four digits and a unit, in ASCII; from 10,000 s on, seconds have more digits."""
         assume(metric.unit != "ns" or value < 9_999 * 10**9)
         text = format_value(value, metric)
         assert text.isascii()
@@ -484,26 +479,26 @@ class TestFormatExact:
         ],
     )
     def test_shows_every_digit(self, value, metric, expected):
-        """Digits in groups of three, then the unit."""
+        """All digits are shown, in groups of three, then the unit."""
         assert format_exact(value, metric) == expected
 
 
 class TestFormatPair:
     def test_is_short_where_that_tells_apart(self):
-        """Two values that print differently stay short."""
+        """If two values have different short texts, these are used."""
         assert format_pair(1_000_000, 2_000_000, FLOPS) == ("1 MFLOPs", "2 MFLOPs")
 
     def test_is_exact_where_short_forms_agree(self):
-        """Both are exact as soon as rounding hides that they differ."""
+        """If rounding would hide a difference, both values are shown exactly."""
         assert format_pair(8_178_368_512, 8_178_368_513, FLOPS) == ("8,178,368,512 FLOPs", "8,178,368,513 FLOPs")
 
     def test_differ_in_zeros_only(self):
-        """A rounded number beside the round one that it looks like."""
+        """A rounded number and an exact number can have equal digits, except for zeros."""
         assert format_pair(8_200_000_001, 8_200_000_000, FLOPS) == ("8,200,000,001 FLOPs", "8,200,000,000 FLOPs")
         assert format_pair(10_000_001, 10_000_000, FLOPS) == ("10,000,001 FLOPs", "10,000,000 FLOPs")
 
     def test_ratios_have_as_many_digits_as_it_takes(self):
-        """A fraction beside the round number that it looks like."""
+        """A ratio that rounds to the other value gets more digits."""
         below = Fraction(9_999_999, 1_000_000)
         assert format_pair(below, Fraction(10), INTENSITY) == ("9.999999 FLOPs/byte", "10 FLOPs/byte")
         third = Fraction(1, 3)
@@ -511,21 +506,20 @@ class TestFormatPair:
 
     @given(a=ratios, b=ratios, metric=ratio_metrics)
     def test_never_prints_different_ratios_alike(self, a, b, metric):
-        """The two texts are equal exactly where the ratios are."""
+        """Two texts are equal exactly if the ratios are equal."""
         first, second = format_pair(a, b, metric)
         assert (first == second) is (a == b)
 
     def test_times_are_exact_where_short_forms_agree(self):
-        """To the nanosecond."""
+        """Times are then shown to the nanosecond."""
         assert format_pair(3_214_159, 3_214_160, TIME) == ("3,214,159 ns", "3,214,160 ns")
 
     def test_equal_values_stay_short(self):
-        """There is nothing to tell apart."""
         assert format_pair(8_178_368_512, 8_178_368_512, FLOPS) == ("8.178 GFLOPs", "8.178 GFLOPs")
 
     @given(a=amounts, b=amounts, metric=metrics)
     def test_never_prints_different_values_alike(self, a, b, metric):
-        """The two texts are equal exactly where the values are."""
+        """Two texts are equal exactly if the values are equal."""
         first, second = format_pair(a, b, metric)
         assert (first == second) is (a == b)
 
@@ -541,7 +535,7 @@ class TestFormatDelta:
         ],
     )
     def test_shows_the_sign(self, delta, metric, expected):
-        """Growth has a plus, shrinking an ASCII minus."""
+        """Growth has a plus sign, and a decrease has an ASCII minus sign."""
         assert format_delta(delta, metric) == expected
 
 
@@ -565,12 +559,12 @@ class TestFormatPercent:
         ],
     )
     def test_shows_the_change(self, old, new, expected):
-        """Small changes get more digits, and a real one never reads as zero."""
+        """A small change gets more digits, so that it never reads as zero."""
         assert format_percent(old, new) == expected
 
     @given(old=st.integers(1, 10**15), new=st.integers(0, 10**15))
     def test_a_change_never_reads_as_none(self, old, new):
-        """A text of only zeros stands for no change, and only for that."""
+        """A percentage of zero is shown only if nothing changed."""
         text = format_percent(old, new)
         assert (text == "0%") is (old == new)
         assert text.strip("+-%") not in {"0.0", "0.00"}
@@ -582,12 +576,12 @@ class TestNearestSpelling:
         [("Flops", "flops"), ("param-bytes", "param_bytes"), ("parms", "params"), ("qqqqqq", None)],
     )
     def test_finds_what_was_meant(self, word, expected):
-        """Case and dashes matter least, then letters; what is near to nothing has no suggestion."""
+        """A difference in case or dashes counts least, then letters; a word like no other has no suggestion."""
         assert nearest_spelling(word, METRICS) == expected
 
 
 def test_a_count_takes_the_word_of_its_key():
-    """A count of something else is written with its own name, not with params."""
+    """A count may be written with the word of its metric, and with no word of another count."""
     launches = Metric("launches", "launches", "count", "sum", "kernel launches")
     assert parse_quantity("1.2k launches", launches) == 1_200
     with pytest.raises(ValueError, match="does not fit launches"):
@@ -595,7 +589,7 @@ def test_a_count_takes_the_word_of_its_key():
 
 
 class TestWholeMessages:
-    """Each message quotes what is refused and says what to write."""
+    """Each message quotes the refused value and says what to write."""
 
     EXAMPLES = '"8.2 GFLOPs" or "4.1 GMACs"'
 
@@ -623,7 +617,7 @@ class TestWholeMessages:
         assert str(refused.value) == message
 
     def test_a_prefix_alone_for_bytes(self):
-        """The suggestions have no comma, which would be refused."""
+        """The suggestions contain no comma, since a comma would be refused."""
         with pytest.raises(ValueError, match="powers") as refused:
             parse_quantity("1,024 K", METRICS["param_bytes"])
         assert str(refused.value) == '\'1,024 K\' may be powers of 1000 or of 1024; write "1024 KB" or "1024 KiB"'
@@ -642,13 +636,13 @@ class TestWholeMessages:
 
 class TestLengths:
     def test_the_longest_amount(self):
-        """A text of 100 characters is read, and one of 101 is not."""
+        """A text of 100 characters is read, and a text of 101 characters is not."""
         assert parse_quantity("1".zfill(100), METRICS["flops"]) == 1
         with pytest.raises(ValueError, match="not an amount"):
             parse_quantity("1".zfill(101), METRICS["flops"])
 
     def test_the_longest_quotation(self):
-        """With its two quotation marks, a text of 98 characters has 100."""
+        """A text of 98 characters is quoted in full, because it has 100 with its quotation marks."""
         assert quote_value("a" * 98) == "'" + "a" * 98 + "'"
         assert quote_value("a" * 99) == "'" + "a" * 99 + "..."
 
@@ -658,11 +652,11 @@ def test_a_percentage_with_a_space_behind():
 
 
 def test_dashes_count_least():
-    """A spelling that differs only in case and dashes is nearer than one that shares more characters."""
+    """A spelling that differs only in case and dashes is preferred to one that shares more characters."""
     assert nearest_spelling("A-B", ["A-BC", "a_b"]) == "a_b"
 
 
 def test_a_pair_of_ratios_has_no_more_digits_than_tell_them_apart():
-    """1.23411 and 1.23421 differ in the fifth digit."""
+    """Ratios get only as many digits as show the difference: 1.23411 and 1.23421 differ in the fifth."""
     pair = format_pair(Fraction(123_411, 100_000), Fraction(123_421, 100_000), METRICS["arithmetic_intensity"])
     assert pair == ("1.2341 FLOPs/byte", "1.2342 FLOPs/byte")

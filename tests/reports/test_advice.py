@@ -1,4 +1,4 @@
-"""What is said of a place: each rule where it holds, and silence where none does."""
+"""Advice about a module: each rule where it applies, and no advice where no rule does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_flopsbudget.reports.advice import AdviceTarget, advice, describe_bou
 from pytest_flopsbudget.results.complexity import Module, Phase
 from pytest_flopsbudget.results.module_tree import build_module_tree, walk
 
-#: Compute, memory and launches, in nanoseconds.
+#: Times of compute, memory and launches, in nanoseconds.
 COMPUTE, MEMORY, LAUNCH = (50, 20, 20), (20, 50, 20), (20, 20, 50)
 
 
@@ -43,7 +43,7 @@ class TestWhy:
         assert describe_bound(target(single(leaf("Custom", flops=300, times=COMPUTE)))) == "compute-bound"
 
     def test_without_a_device(self):
-        """Only what is low for every device is said to be so."""
+        """Without a device, the intensity is called low only if it is low for all devices of the catalog."""
         assert describe_bound(target(single(leaf("Custom", flops=30, traffic=10)), device=None)) == (
             "3 FLOPs/byte, few for any device"
         )
@@ -51,7 +51,7 @@ class TestWhy:
         assert describe_bound(target(single(leaf("Custom", flops=300)), device=None)) == ""
 
     def test_low_for_every_device(self):
-        """A Raspberry Pi 4 has the least: 57.6 GFLOP/s in FP32 at 12.8 GB/s."""
+        """A Raspberry Pi 4 has the minimum balance: 57.6 GFLOP/s in FP32 at 12.8 GB/s."""
         assert Fraction(576, 128) == min_balance()
         assert all(device.vector_rate("float32") >= min_balance() * device.bandwidth for device in DEVICES.values())
 
@@ -63,7 +63,7 @@ class TestBatchNorm:
         assert of(self.NORM).startswith("for inference it can be folded into the convolution or linear layer before it")
 
     def test_training(self):
-        """Nobody folds what still learns."""
+        """In training, a batch norm cannot be folded."""
         assert "folded" not in of(self.NORM, backward=True)
 
     def test_another_class(self):
@@ -71,7 +71,7 @@ class TestBatchNorm:
 
 
 class TestAttention:
-    #: Two products and a softmax, by a module without weights of its own.
+    #: Two products and a softmax, in a module without parameters.
     MODULE = leaf("Attention", flops=400, other=60, traffic=500, launches=5, times=MEMORY)
 
     def operators(self, softmax="_softmax", *, bmm_flops=400, calls=1):
@@ -83,7 +83,7 @@ class TestAttention:
         )
 
     def test_plain_form(self):
-        """PyTorch's own, in the form that it has where no kernel fits."""
+        """PyTorch's own attention runs in its plain form if no fused kernel fits."""
         assert of(self.MODULE, self.operators("_safe_softmax")).startswith(
             "scaled_dot_product_attention ran in its plain form"
         )
@@ -94,7 +94,7 @@ class TestAttention:
         assert "plain form" not in of(self.MODULE, operators)
 
     def test_another_product(self):
-        """One that is a small part of the model's, as that of rotary embeddings: whose softmax it is, is not known."""
+        """A product that is a small part of the model's products, like that of rotary embeddings, is no attention."""
         assert "softmax" not in of(self.MODULE, self.operators(bmm_flops=100_000))
 
     def test_no_softmax(self):
@@ -105,7 +105,7 @@ class TestAttention:
         assert "softmax" not in of(module, self.operators())
 
     def test_weights_of_its_own(self):
-        """Products with weights are a layer."""
+        """A module with its own parameters and products is a layer, not attention."""
         module = leaf("Router", flops=400, other=60, traffic=500, params=10, times=MEMORY)
         assert "scaled_dot_product" not in of(module, self.operators())
 
@@ -115,7 +115,7 @@ class TestAttention:
         assert "need_weights" not in of(module, self.operators("_safe_softmax"))
 
     def test_below_others(self):
-        """What runs in the module itself, beside its layers, is looked at."""
+        """The rule looks at the operators in the module itself, without its child layers."""
         own, linear = metrics(flops=400, other=60, launches=5, times=MEMORY), metrics(params=9, times=MEMORY)
         module = Module(type="Attention", calls=1, metrics=added(own, linear))
         layer = Module(type="Linear", shape="3->3", calls=1, metrics=linear)
@@ -137,11 +137,11 @@ class TestHead:
         assert "rows" not in of(self.head(rows, outputs))
 
     def test_a_layer_between_others(self):
-        """Four times as wide as its inputs, as in every transformer."""
+        """The layer is four times as wide as its inputs, as in every transformer."""
         assert "rows" not in of(self.head(128, outputs=40_000, inputs=10_000))
 
     def test_training(self):
-        """Every row is needed where it learns from all."""
+        """Training computes a loss on every row, so every row is needed."""
         assert "rows" not in of(self.head(128), backward=True)
 
     def test_several(self):
@@ -162,7 +162,7 @@ class TestDepthwise:
 
 class TestWeights:
     def test_one_row(self):
-        """2·4·5 FLOPs; 20 weights of 4 bytes, 4 inputs and 5 outputs: 80 of 116 bytes."""
+        """2·4·5 FLOPs; 20 weights of 4 bytes, 4 inputs and 5 outputs of 4 bytes: 80 of 116 bytes."""
         layer = leaf("Linear", "4->5", flops=40, traffic=116, params=20, times=MEMORY)
         assert of(layer) == (
             "68% of its bytes are weights, read for 1 row of inputs a call: a larger batch shares them, fewer bits "
@@ -174,7 +174,7 @@ class TestWeights:
         assert "80% of its bytes are weights, read for 2 rows of inputs a call" in of(layer)
 
     def test_a_convolution(self):
-        """Whose rows are not known."""
+        """The number of rows of a convolution is not known."""
         layer = leaf("Conv2d", "4->5, 1x1", flops=40, traffic=116, params=20, times=MEMORY)
         assert of(layer).startswith("68% of its bytes are weights: ")
 
@@ -182,11 +182,11 @@ class TestWeights:
         assert "weights" not in of(leaf("Linear", "4->5", flops=400, traffic=1000, params=20, times=MEMORY))
 
     def test_weights_that_were_not_read(self):
-        """More bytes of weights than were moved: not all of them took part."""
+        """The weights have more bytes than were moved: not all of them were read."""
         assert "weights" not in of(leaf("Experts", flops=40, traffic=60, params=20, times=MEMORY))
 
     def test_an_embedding(self):
-        """Looks rows up."""
+        """An embedding reads only some rows of its weights, so the rule does not apply."""
         assert of(leaf("Embedding", "4->5", traffic=116, params=20, times=MEMORY)) == ""
 
 
@@ -229,13 +229,13 @@ class TestNoProducts:
 
     @pytest.mark.parametrize("name", ["aten._fft_r2c", "mylib::scan", "triton::kernel"])
     def test_what_no_compiler_takes(self, name):
-        """It may be what runs here."""
+        """The module may run exactly this operator, which a compiler does not fuse."""
         assert "fuses with" not in of(
             leaf("Spectral", other=80, traffic=800, times=MEMORY), [(name, 1, {"other_flops": 80})]
         )
 
     def test_only_moved(self):
-        """Copies and look-ups: no rule knows what they are for."""
+        """For copies and look-ups there is no rule."""
         assert of(leaf("Shuffle", traffic=800, times=MEMORY)) == ""
 
     def test_compute_bound(self):
@@ -250,12 +250,12 @@ class TestLaunches:
 
 class TestFasterProducts:
     def test_four_times(self):
-        """500 FLOPs in 50 ns are the 10 a nanosecond of FP32; BF16 has 40."""
+        """500 FLOPs in 50 ns are 10 a nanosecond, the rate of FP32; the rate of BF16 is 40."""
         layer = leaf("Linear", "4->5", flops=500, traffic=10, params=20, times=COMPUTE)
         assert of(layer) == "its products run in float32; chip multiplies faster in others: bfloat16 4x"
 
     def test_on_an_a100(self):
-        """19.5 TFLOP/s in FP32; 156 in TF32, 312 in halves."""
+        """The rates are 19.5 TFLOP/s in FP32, 156 in TF32 and 312 in half precision."""
         device = DEVICES["A100"]
         own = metrics(flops=19_500_000, traffic=10, params=20) | {
             "compute_time[A100]": 1000,
@@ -266,14 +266,14 @@ class TestFasterProducts:
         assert found.endswith("A100 multiplies faster in others: TF32 8x, bfloat16 16x, float16 16x")
 
     def test_another_rate(self):
-        """What runs at another rate than FP32's is computed in something else."""
+        """A rate other than that of FP32 means another dtype, so there is no advice."""
         assert of(leaf("Linear", "4->5", flops=2000, traffic=10, params=20, times=COMPUTE)) == ""
 
     def test_other_parameters(self):
         assert of(leaf("Linear", "4->5", flops=500, traffic=10, params=20, param_bytes=40, times=COMPUTE)) == ""
 
     def test_converted(self):
-        """Under autocast parameters are in FP32, and products are not."""
+        """Under autocast, parameters are in FP32, and products are not."""
         layer = leaf("Linear", "4->5", flops=500, traffic=10, params=20, times=COMPUTE)
         assert of(layer, [("aten._to_copy", 1, {"memory_traffic": 10})]) == ""
 

@@ -1,4 +1,4 @@
-"""CSV, GitLab's metrics, JUnit properties and GitHub's annotations: what stands in them, and how it is escaped."""
+"""The contents and the escaping of CSV, GitLab's metrics, JUnit properties and GitHub's annotations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class TestCsv:
         return list(csv.DictReader(io.StringIO(csv_report.text(report(*tests)))))
 
     def test_row(self):
-        """Whole numbers: measured, accepted before, allowed."""
+        """The measured value, the baseline's value and the limit are whole numbers."""
         one = measurement(complexity(3001, 20), complexity(2000, 20), Budget("here", {"macs": 1000}))
         (row,) = self.rows(a_test(one, nodeid='a.py::t[x, "y"]', line=7))
         expected = {
@@ -44,7 +44,7 @@ class TestCsv:
             "flops": "3001",
             "flops_baseline": "2000",
             "flops_limit": "",
-            # Half, rounded down.
+            # A half, rounded down.
             "macs": "1500",
             "macs_baseline": "1000",
             "macs_limit": "1000",
@@ -56,7 +56,7 @@ class TestCsv:
         assert {key: row[key] for key in expected} == expected
 
     def test_new(self):
-        """There is nothing before it."""
+        """The columns of the baseline are empty."""
         (row,) = self.rows(a_test(measurement()))
         assert (row["verdict"], row["flops"], row["flops_baseline"]) == ("new", "2000", "")
 
@@ -66,13 +66,13 @@ class TestCsv:
 
     @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)"])
     def test_no_formulas(self, name):
-        """A spreadsheet must not compute what somebody called a measurement."""
+        """A spreadsheet must not compute a measurement's name as a formula."""
         (row,) = self.rows(a_test(measurement(name=name)))
         assert row["name"] == f"'{name}"
 
     @pytest.mark.parametrize("sign", ["\n", "\r", "\r\n", "\u2028", "\x00"])
     def test_a_row_is_a_line(self, sign):
-        """Whatever a measurement is called."""
+        """Each measurement has one row, whatever its name is."""
         text = csv_report.text(report(a_test(measurement(name=f"a{sign}b"))))
         assert len(text.splitlines()) == 2
         assert ascii(f"a{sign}b")[1:-1] in text
@@ -96,14 +96,14 @@ def columns_of_every_report():
 
 
 def read_as_gitlab(text):
-    """What ``Gitlab::Ci::Parsers::Metrics::Generic`` reads: it drops what follows a "#" and splits like a shell."""
+    """Parse like ``Gitlab::Ci::Parsers::Metrics::Generic``, which drops what follows a "#" and splits like a shell."""
     words = (shlex.split(re.sub("#.*$", "", line)) for line in text.split("\n"))
     return {name: values[0] for name, *values in filter(None, words)}
 
 
 class TestGitlab:
     def test_lines(self):
-        """All values of a metric stand together, as the format demands."""
+        """All values of a metric are consecutive lines, as the format demands."""
         made = gitlab.text(
             report(a_test(measurement()), a_test(measurement(complexity(5, 6), name="b"), nodeid="b.py::b"))
         )
@@ -124,7 +124,7 @@ class TestGitlab:
 
     @pytest.mark.parametrize("name", ["a b", "a#b", 'a"b', "a\\b", "a\\", "a\nb", "a'b", "$a `b`", "{}", "a,b=c", "é"])
     def test_both_read_it(self, name):
-        """GitLab, and what the format's own library makes of it."""
+        """GitLab's parser and the library of the format read the same values."""
         made = gitlab.text(report(a_test(measurement(name=name))))
         assert list(read_as_gitlab(made).values()) == ["2000", "20"]
         flops, params = text_string_to_metric_families(made)
@@ -153,14 +153,14 @@ class TestJunit:
         ]
 
     def test_names(self):
-        """What XML cannot hold is written as its number."""
+        """Characters that XML does not allow are written as their numbers."""
         found = dict(properties([measurement(name="a"), measurement(name="\x00")]))
         assert found["flops_budget.a.flops"] == 2000
         assert found[r"flops_budget.\x00.flops"] == 2000
 
 
 def unescaped(command):
-    """Level, properties and message of a command, as the runner reads it."""
+    """Return level, properties and message of a command, as GitHub's runner reads them."""
     level, _, rest = command.removeprefix("::").partition(" ")
     given, _, message = rest.partition("::")
 
@@ -175,7 +175,7 @@ def unescaped(command):
 
 class TestGithub:
     def test_error(self):
-        """At the file and line, seen from the top of the repository; the message is that of the failure."""
+        """The file is relative to the top of the repository; the message is that of the failure."""
         (command,) = commands(report(a_test(over(), line=7)), "packages/net")
         level, place, message = unescaped(command)
         assert level == "error"
@@ -190,13 +190,13 @@ class TestGithub:
         ]
 
     def test_a_root_beside_the_repository(self):
-        """The path leads there."""
+        """The path leads from the repository to the file outside of it."""
         (command,) = commands(report(a_test(over(), file="../other/test_net.py")), "packages/net")
         assert unescaped(command)[1]["file"] == "packages/other/test_net.py"
 
     @pytest.mark.parametrize("sign", ["%", ",", ":", "::", "\n", "\r", "%0A", "é", "=", "::error::"])
     def test_escapes(self, sign):
-        """A command is a line, and what it says is what was meant."""
+        """A command is one line, and the runner reads the original text from it."""
         nodeid = f"a{sign}b.py::test"
         (command,) = commands(report(a_test(over(), nodeid=nodeid, file=f"a{sign}b.py")), ".")
         assert len(command.splitlines()) == 1
@@ -228,12 +228,12 @@ class TestGithub:
         assert commands(report(a_test(measurement(complexity(unknown_operators=unknown))), run=run), ".") == []
 
     def test_a_test_that_failed_by_itself_is_not_told(self):
-        """pytest tells it."""
+        """pytest already reports a test that failed for another reason."""
         own = a_test(measurement(complexity(), complexity()), outcome="failed", own_failure=True)
         assert commands(report(own), ".") == []
 
     def test_more_than_github_shows(self):
-        """10 of each kind: the last one counts the rest."""
+        """GitHub shows 10 of each kind, so the last one counts the rest."""
         many = [a_test(over(), nodeid=f"a.py::test[{i}]") for i in range(12)]
         found = [unescaped(command) for command in commands(report(*many), ".")]
         assert len(found) == 10
@@ -248,7 +248,7 @@ class TestGithub:
 
 
 class TestBeyondWork:
-    """Devices and machines in texts that programs read."""
+    """Metrics with names of devices and machines."""
 
     @property
     def test(self):
@@ -257,7 +257,7 @@ class TestBeyondWork:
         return a_test(measurement(new, old, budget), measurement(timed(1000, 900), timed(9), name="uneven"))
 
     def test_csv(self):
-        """Columns at the end, for what occurs in the run."""
+        """Columns for the devices and machines of the run are the last ones."""
         rows = list(csv.DictReader(io.StringIO(csv_report.text(report(self.test)))))
         heads = [head for head in rows[0] if head not in columns_of_every_report()]
         assert list(rows[0])[: len(columns_of_every_report())] == columns_of_every_report()
@@ -270,7 +270,7 @@ class TestBeyondWork:
             "latency[box]",
         ]
         first, second = rows
-        # 900 + 500 + 200 ns, where it was 300 of memory.
+        # 900 + 500 + 200 ns; before, memory took 300.
         assert (first["time[A100]"], first["time[A100]_baseline"], first["time[A100]_limit"]) == (
             "1600",
             "1400",
@@ -289,7 +289,7 @@ class TestBeyondWork:
         assert row["arithmetic_intensity"] == "3.5"
 
     def test_gitlab(self):
-        """A label for the device; what is too uneven would differ every time, and is not there."""
+        """The device is a label; a latency that is too noisy is left out, because it would differ in every run."""
         made = gitlab.text(report(self.test))
         families = {family.name: family for family in text_string_to_metric_families(made)}
         (sample,) = families["flops_budget_time"].samples

@@ -16,7 +16,7 @@ GIB = 2**30
 
 class TestAtPeak:
     def test_where_and_what(self):
-        """The largest kind first; kinds of which there is nothing are left out."""
+        """Kinds of memory are sorted by size; kinds with 0 bytes are left out."""
         one = peaking(
             2 * GIB, "layer1.0.conv2", parameters=GIB // 2, activations=GIB * 5 // 4, optimizer_state=GIB // 4
         )
@@ -31,7 +31,7 @@ class TestAtPeak:
         ]
 
     def test_every_kind_is_told(self):
-        """All that the account has, but where it is and how much in all."""
+        """All fields of the memory at the peak are shown, apart from its place and total."""
         assert {*MEMORY_KINDS} == {*MemoryAtPeak.__struct_fields__} - {"total", "operator", "module"}
 
     def test_not_followed(self):
@@ -55,7 +55,7 @@ class TestTimes:
         assert [line.partition(":")[0] for line in details.time_lines(one)] == ["A100", "T4"]
 
     def test_of_a_module(self):
-        """Empty where it takes no time."""
+        """The text is empty if the module takes no time."""
         one = estimated()
         assert details.bounded_time(one["stem"].metrics, "A100") == ">=1 us compute"
         assert details.bounded_time(one["head"].metrics, "A100") == ">=400 ns memory"
@@ -75,7 +75,7 @@ class TestLatency:
         assert line.endswith("quartiles 3 ms and 3 ms")
 
     def test_not_judged(self):
-        """140 of 1,000 ns are 14 %, and the tolerance a tenth."""
+        """The spread is 140 of 1,000 ns, 14 %; the tolerance is a tenth."""
         verdict = judge(Measurement(name="model", complexity=timed(1000, 140)), [], Settings(), None, accepts=False)
         (line,) = details.noisy_latency_lines(verdict)
         assert line.startswith("latency not judged: its spread, 14.0%, is wider than its tolerance, 10.0%: ")

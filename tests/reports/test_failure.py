@@ -1,4 +1,4 @@
-"""The text of a failure, as a reviewer reads it."""
+"""The text of a failure, for a reviewer."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pytest_flopsbudget.reports.failure import explain
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, UnknownOperator
 from pytest_flopsbudget.results.verdict import Measurement, judge
 
-#: Path → class, shape, own parameters; every parameter is used for 100 FLOPs.
+#: Path → class, shape, self parameters; each parameter is used for 100 FLOPs.
 SMALL = {"": ("Net", "", 0), "stem": ("Conv2d", "3->4, 3x3", 20), "head": ("Linear", "4->10", 5)}
 GROWN = SMALL | {"stem": ("Conv2d", "3->4, 5x5", 50)}
 
 
 def complexity(modules=SMALL, **fields):
-    """A model from its modules' own sizes; each holds what is below it too."""
+    """Build a model from the self sizes of its modules; the size of each module includes the modules below it."""
     total = {
         path: sum(size for other, (*_, size) in modules.items() if not path or f"{other}.".startswith(f"{path}."))
         for path in modules
@@ -30,7 +30,7 @@ def complexity(modules=SMALL, **fields):
 
 
 def case(new, old=None, *budgets, name="model", times=1, **settings):
-    """The verdict on a measurement beside its baseline."""
+    """Return the verdict on a measurement, compared with its baseline."""
     measurement = Measurement(name=name, complexity=new, times=times)
     return judge(measurement, budgets, Settings(**settings), old, accepts=False)
 
@@ -40,7 +40,7 @@ def text(*cases):
 
 
 def growth(*what, metric="flops"):
-    """The lines that say what changed, for a model whose only broken rule is growth."""
+    """Return the lines that say what changed, for a model that is over no limit but has grown."""
     lines = text(case(*what))
     start = lines.index(f"what changed in {metric}, by module:")
     rest = lines[start + 1 :]
@@ -48,13 +48,13 @@ def growth(*what, metric="flops"):
 
 
 def test_nothing_is_wrong():
-    """Then there is no text."""
+    """The text is empty."""
     assert text(case(complexity(), complexity(), Budget("here", {"flops": 2500}))) == []
 
 
 class TestLimits:
     def test_measured_limit_excess(self):
-        """Absolute and in percent: 2,500 FLOPs are 500 more than 2,000, 25 %."""
+        """The excess is absolute and in percent: 2,500 FLOPs are 500 more than 2,000, 25 %."""
         lines = text(case(complexity(), complexity(), Budget("here", {"flops": 2000})))
         assert lines == [
             "flops over its limit: 2.5 kFLOPs > 2 kFLOPs, +500 FLOPs (+25.0%)",
@@ -69,7 +69,7 @@ class TestLimits:
         assert lines[:2] == ["params of stem over its limit: 20 > 4, +16 params (+400.0%)", "    limit set by here"]
 
     def test_where_it_is(self):
-        """In the metric that is too large, and once for those that say the same."""
+        """The lists are for the metrics that are too large; metrics with equal lists share one."""
         lines = text(case(complexity(), None, Budget("here", {"flops": 1, "params": 1}, {"stem": {"macs": 1}})))
         assert [line for line in lines if line.startswith("where")] == ["where the FLOPs are:", "where the params are:"]
         assert lines[-2:] == ["    stem: Conv2d 3->4, 3x3, 20 params", "    head: Linear 4->10, 5 params"]
@@ -80,7 +80,7 @@ class TestLimits:
         )
 
     def test_numbers_that_print_alike(self):
-        """They are printed to the last digit."""
+        """Values are printed exactly if their short texts would be equal."""
         new = complexity({"": ("Net", "", 1_000_002)})
         assert text(case(new, None, Budget("here", {"params": 1_000_001})))[0] == (
             "params over its limit: 1,000,002 > 1,000,001, +1 params (<0.01%)"
@@ -135,7 +135,7 @@ class TestBaseline:
         assert growth(complexity(new), complexity(old)) == ["    layers.{0-7} (x8): Linear 2->2 -> 2->3, +1.6 kFLOPs"]
 
     def test_many_rows_are_summed_up(self):
-        """Twelve are shown, the largest; 3 more, of 1, 2 and 3 parameters, are one line."""
+        """The twelve largest changes are shown; the other 3, of 1, 2 and 3 parameters, are one line."""
         old = {"": ("Net", "", 0)} | {f"m{i}": ("Linear", "", 100) for i in range(1, 16)}
         new = {"": ("Net", "", 0)} | {f"m{i}": ("Linear", "", 100 + i) for i in range(1, 16)}
         lines = growth(complexity(new), complexity(old), metric="params")
@@ -144,7 +144,7 @@ class TestBaseline:
         assert lines[-1] == "    and 3 more, +6 params"
 
     def test_operators(self):
-        """By their growth; calls where their number changed."""
+        """Operators are sorted by growth; calls are shown where their number changed."""
         old = complexity(operators={"aten.mm": Operator(calls=1, metrics={"flops": 500})})
         new = complexity(
             GROWN,
@@ -161,7 +161,7 @@ class TestBaseline:
         ]
 
     def test_what_differs_in_how_it_ran(self):
-        """A changed input and the like are told as such, before what grew."""
+        """A changed input is shown before the list of what grew."""
         new = complexity(GROWN, inputs=("float32[2]",), execution="real", backward=True)
         old = complexity(metrics=complexity().metrics | {"param_bytes": 100})
         lines = text(case(new, old))
@@ -174,7 +174,7 @@ class TestBaseline:
         ]
 
     def test_a_limit_and_growth(self):
-        """Both are told, the limit first, and what grew once."""
+        """Both reasons are shown, the limit first; the list of what grew is shown once for each metric."""
         lines = text(case(complexity(GROWN), complexity(), Budget("here", {"flops": 3000})))
         assert lines[0].startswith("flops over its limit: 5.5 kFLOPs > 3 kFLOPs")
         assert lines[2].startswith("flops regressed:")
@@ -195,7 +195,7 @@ class TestReactions:
         assert "    stem: Conv2d 5x5 -> 3x3, -3 kFLOPs" in lines
 
     def test_unknown_operators(self):
-        """With the first places in which they ran; an update would not help."""
+        """The first modules that called the operator are named. No update is suggested, because it would not help."""
         unknown = {
             "mine.op": UnknownOperator(calls=1, modules=("",)),
             "mine.op2": UnknownOperator(calls=9, modules=tuple("abcd")),
@@ -212,7 +212,7 @@ class TestReactions:
 
 class TestSeveral:
     def test_each_failing_one_is_told(self):
-        """By name, the ones that are well left out."""
+        """Failing measurements are named; passing ones are left out."""
         limit = Budget("here", {"params": 24})
         lines = text(
             case(complexity(), complexity(), limit, name="student"),
@@ -235,10 +235,10 @@ class TestSeveral:
 
 
 class TestBeyondWork:
-    """What is no work, or an estimate, or better the more there is of it."""
+    """Metrics other than work, estimates, and metrics of which more is better."""
 
     def test_a_time(self):
-        """A lower bound over its limit is over it for certain; what bounds it is told."""
+        """A lower bound over the limit certainly breaks it; the text shows what bounds the time."""
         lines = text(case(estimated(), estimated(), Budget("here", {"time[A100]": 1000})))
         assert lines == [
             "time[A100] over its limit: at least 1.4 us > 1 us, +400 ns (+40.0%) (estimate)",
@@ -250,7 +250,7 @@ class TestBeyondWork:
         ]
 
     def test_growth_of_a_time(self):
-        """It is told once, by its sum, and by module."""
+        """The sum is reported as one change, with a list of modules."""
         lines = text(case(estimated(memory=500), estimated()))
         assert lines[0] == "time[A100] regressed: at least 1.4 us -> 1.6 us, +200 ns (+14.3%) (estimate)"
         start = lines.index("what changed in time[A100], by module:")
@@ -267,7 +267,7 @@ class TestBeyondWork:
         ]
 
     def test_a_peak(self):
-        """Where it is reached, and what is alive there."""
+        """The text shows where the peak is reached and which memory is alive there."""
         lines = text(case(peaking(3 * 2**20), peaking(2**20), Budget("here", {"peak_memory": 2**21})))
         assert lines[:4] == [
             "peak_memory over its limit: 3 MiB > 2 MiB, +1 MiB (+50.0%)",
@@ -281,7 +281,7 @@ class TestBeyondWork:
         assert lines[0] == "depth over its limit: 12 > 10, +2 steps in depth (+20.0%)"
 
     def test_a_latency_that_was_not_measured(self):
-        """And how it would be."""
+        """The text says how to have the latency measured."""
         assert (
             "latency has a limit, but what is watched is not timed: call flops_budget(model, inputs) of the fixture"
             in text(case(complexity(), None, Budget("here", {"latency": 1})))

@@ -1,4 +1,4 @@
-"""The report for pull requests: what it says, its size, and that nothing in it is read as Markdown."""
+"""The report for pull requests: its content, its maximum size, and the escaping of Markdown."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pytest_flopsbudget.reports.markdown.markup import COMMENT, STEP_SUMMARY
 from pytest_flopsbudget.reports.markdown.run import text
 from pytest_flopsbudget.results.complexity import UnknownOperator
 
-#: GitHub's own, which https://docs.github.com and https://github.github.com/gfm/ state.
+#: Limits of GitHub, from https://docs.github.com and https://github.github.com/gfm/.
 COMMENT_CHARACTERS = 65_536
 SUMMARY_BYTES = 1024 * 1024
 
 
 class Page(HTMLParser):
-    """What a reader of the page sees: rows of the table, and what is behind each title."""
+    """The parsed page: the rows of the table, and the details under each title."""
 
     def __init__(self, markdown):
         super().__init__(convert_charrefs=True)
@@ -96,7 +96,7 @@ class TestVerdict:
 
 class TestTable:
     def test_rows(self):
-        """What fails first, then what changed, then the rest; within that as in the files."""
+        """Failing rows come first, then changed ones, then the rest; each group in the order of the files."""
         found = page(
             a_test(measurement(complexity(), complexity()), line=1, nodeid="a.py::ok"),
             a_test(
@@ -123,7 +123,7 @@ class TestTable:
 
 class TestDetails:
     def test_why_a_test_fails(self):
-        """The text of the failure, behind the test's name."""
+        """The text of the failure is under the test's name."""
         found = page(a_test(over()))
         assert found.titles == ["tests/test_net.py::test_a"]
         lines = found.behind[0].splitlines()
@@ -143,7 +143,7 @@ class TestDetails:
 
     @pytest.mark.parametrize(("reaction", "told"), [("warn", 2), ("ignore", 0)])
     def test_unknown_operators(self, reaction, told):
-        """Behind the test, and once how to count them."""
+        """The operators are listed at the test, and the page explains once how to count them."""
         unknown = {"mine.op": UnknownOperator(calls=2, modules=("stem",))}
         one = measurement(complexity(unknown_operators=unknown), complexity())
         found = page(a_test(one), run=replace(RUN, unknown_operators=reaction))
@@ -153,7 +153,7 @@ class TestDetails:
             assert '@flops_formula("mine::op")' in found.behind[1]
 
     def test_no_longer_measured(self):
-        """A test that measures nothing any more has no row, but is told."""
+        """A test that no longer measures anything has no row, but is named."""
         found = page(a_test(vanished=("student",)))
         assert found.behind == ["in the baseline, but no longer measured: student\n"]
 
@@ -179,7 +179,7 @@ class TestAdvice:
         assert "pytest" not in found
 
 
-#: What Markdown and HTML would take for something else.
+#: Text that Markdown or HTML could read as markup.
 HOSTILE = [
     "a|b", "a`b", "``", "`a", "a\\", "a\\|b", "<img src=x onerror=alert(1)>", "</code>", "&amp;", "*a*", "_a_ __b__",
     "[a](b)", "![a](b)", "</summary></details>", "```", "~~~", "# a", "@team", "a\nb", "a\r\n\r\n| b |", "\u202eabc",
@@ -195,7 +195,7 @@ class TestSafety:
     @settings(max_examples=150)
     @pytest.mark.filterwarnings("error")
     def test_ids_are_shown_as_they_are(self, name):
-        """Any text as a parameter's id: it makes no tag and no other cell, and every letter of it is shown."""
+        """A parameter's id may be any text: it creates no tag and no cell, and every character of it is shown."""
         self.check(name)
 
     @pytest.mark.parametrize("name", HOSTILE)
@@ -214,7 +214,7 @@ class TestSafety:
 
     @pytest.mark.parametrize("name", HOSTILE)
     def test_what_is_behind(self, name):
-        """Where limits come from and what modules are called is text too."""
+        """The places of limits and the names of modules are escaped too."""
         broken = measurement(complexity(), complexity(1000), Budget(f"marker {name}", {"flops": 1}))
         found = page(a_test(broken))
         assert found.known <= WRITTEN
@@ -227,7 +227,7 @@ class TestSafety:
 class TestSize:
     @pytest.mark.parametrize(("maximum", "limit"), [(COMMENT, COMMENT_CHARACTERS), (STEP_SUMMARY, SUMMARY_BYTES)])
     def test_thousands_of_tests(self, maximum, limit):
-        """Within the limit; what fails is shown, and a line says what is not."""
+        """The page is within the limit; failing tests are shown, and a line counts the rows that are left out."""
         many = [
             a_test(measurement(complexity(1000), complexity()), nodeid=f"a.py::{'x' * 150}[{i}]") for i in range(2999)
         ]
@@ -251,7 +251,7 @@ class TestSize:
         assert Page(made).known <= WRITTEN
 
     def test_the_end_of_a_long_id_is_kept(self):
-        """It tells tests apart."""
+        """The end of an id distinguishes tests."""
         nodeid = f"tests/{'deep/' * 100}test_net.py::test[end]"
         (row,) = page(a_test(measurement(), nodeid=nodeid)).rows[1:]
         assert row[1].startswith("…")
@@ -259,7 +259,7 @@ class TestSize:
 
 
 def test_titles_are_html():
-    """They stand in a block of HTML, where nothing is read as Markdown."""
+    """The titles are in an HTML block, in which Markdown is not read."""
     made = text(report(a_test(over(), nodeid="a.py::t[<b>]")))
     assert f"<summary><code>{html.escape('a.py::t[<b>]')}</code></summary>" in made
     assert re.search(r"^<details>", made, re.MULTILINE)
@@ -267,7 +267,7 @@ def test_titles_are_html():
 
 class TestBeyondWork:
     def test_details(self):
-        """What bounds the time, and behind it what filled the memory, of what has an estimate."""
+        """A measurement with an estimated time has details: the memory at the peak, and what bounds the time."""
         one = replace(estimated(), memory_at_peak=peaking().memory_at_peak)
         found = page(a_test(measurement(one, one)))
         (behind,) = found.behind
@@ -280,7 +280,7 @@ class TestBeyondWork:
         assert page(a_test(measurement(peaking(), peaking()))).behind == []
 
     def test_a_time_shown_first(self):
-        """An estimate by its head, a lower bound by its sign; what was counted is told in FLOPs."""
+        """The head marks the time as an estimate, and the sign as a lower bound; the total is in FLOPs."""
         run = replace(RUN, show="time[A100]")
         found = text(report(a_test(measurement(estimated(), estimated())), run=run))
         assert "| est. time A100 | change |" in found
@@ -293,7 +293,7 @@ class TestBeyondWork:
         assert "what changed in time[A100], by module:" in found.behind[0]
 
     def test_told_once(self):
-        """What a failure says of times is not said again at the end."""
+        """The details of times in a failure are not repeated at the end."""
         found = page(a_test(measurement(estimated(memory=500), estimated())))
         assert found.behind[0].count("A100: at least 1.6 us (estimate)") == 1
 

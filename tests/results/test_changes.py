@@ -11,7 +11,7 @@ from pytest_flopsbudget.results.changes import Key, changes, differing
 
 
 def side(**tests):
-    """The measurements of one side, by test in ``a.py``."""
+    """Return the measurements of one side, by test in ``a.py``."""
     return {Key(f"a.py::{name}", "model"): entry for name, entry in tests.items()}
 
 
@@ -20,7 +20,7 @@ def moved(entries, file):
 
 
 def told(old, new):
-    """Kind and node id of each, after the old node id of what was renamed."""
+    """Return the kind and node id of each change, preceded by the old node id if the test was renamed."""
     return [
         (change.kind, change.key.nodeid, *([change.old_key.nodeid] if change.old_key else []))
         for change in changes(old, new)
@@ -42,7 +42,7 @@ class TestChanges:
         ]
 
     def test_what_grows_in_one_metric_and_shrinks_in_another_regressed(self):
-        # From 64 FLOPs and 20 parameters to 36 and 12, and 100 FLOPs besides.
+        # From 64 FLOPs and 20 parameters to 36 and 12, and one more layer of 100 FLOPs.
         assert told(side(t=linear(4)), side(t=linear(3, extra=100))) == [("regressed", "a.py::t")]
 
     def test_a_metric_that_is_no_longer_measured_is_told(self):

@@ -11,24 +11,21 @@ from pytest_flopsbudget.results.comparison import Comparison, MetricChange, befo
 
 class TestCompare:
     def test_new(self):
-        """Without a baseline a measurement is new."""
         assert compare(None, small(), {}) == Comparison(status="new")
 
     def test_unchanged(self):
-        """Equal values are unchanged."""
         assert compare(small(5), small(5), {}) == Comparison(status="unchanged")
 
     @pytest.mark.parametrize(
         ("new", "status", "allowed"), [(101, "within", True), (102, "regressed", False), (99, "improved", True)]
     )
     def test_tolerance(self, new, status, allowed):
-        """Growth of one percent of 100 passes, more does not, less cost always does."""
+        """Growth of one percent of 100 passes, more does not, and lower cost always passes."""
         tolerance = {"flops": Tolerance(relative=Fraction(1, 100), absolute=0)}
         comparison = compare(small(100), small(new), tolerance)
         assert comparison == Comparison(status=status, changes=(MetricChange("flops", 100, new, allowed),))
 
     def test_no_tolerance_is_none(self):
-        """Without a tolerance, growth by one is a regression."""
         assert compare(small(100), small(101), {"params": Tolerance(Fraction(1), 0)}).status == "regressed"
 
     @pytest.mark.parametrize(
@@ -36,20 +33,19 @@ class TestCompare:
         [(101, 1, "regressed"), (101, 10, "regressed"), (1, 11, "within"), (1, 10, "improved"), (100, 11, "within")],
     )
     def test_several_metrics(self, flops, params, status):
-        """The worst metric decides: regressed, then within, then improved."""
+        """The worst metric decides, in this order: regressed, within, improved."""
         old = small(metrics={"flops": 100, "params": 10})
         new = small(metrics={"flops": flops, "params": params})
         tolerance = {"params": Tolerance(Fraction(0), 1)}
         assert compare(old, new, tolerance).status == status
 
     def test_changes_are_in_table_order(self):
-        """Changes come in the order of the table of metrics."""
         old = small(metrics={"buffer_bytes": 1, "params": 1, "flops": 1})
         new = small(metrics={"params": 2, "buffer_bytes": 2, "flops": 2})
         assert [change.metric for change in compare(old, new, {}).changes] == ["flops", "params", "buffer_bytes"]
 
     def test_circumstances(self):
-        """Changed inputs, execution and direction are told, and so are metrics that are no longer measured."""
+        """The comparison has changed inputs, execution and direction, and metrics that are no longer measured."""
         old = small(metrics={"flops": 1, "params": 7})
         new = small(inputs=("float32[2]",), execution="real", backward=True)
         assert compare(old, new, {}) == Comparison(
@@ -61,18 +57,18 @@ class TestCompare:
         )
 
     def test_new_metric(self):
-        """A metric that the baseline does not have yet is no growth."""
+        """A metric that the baseline does not have is no growth."""
         assert compare(small(1), small(metrics={"flops": 1, "params": 9}), {}).status == "unchanged"
 
     def test_travels(self):
-        """A comparison survives the way between processes as plain data."""
+        """A comparison can be sent between processes as plain data."""
         comparison = compare(small(1), small(2**70, inputs=("int64[1]",), execution="real"), {})
         assert msgspec.convert(msgspec.to_builtins(comparison), Comparison) == comparison
 
 
 class TestTimes:
     def test_is_told_once(self):
-        """Its parts stand behind it: 1,400 ns become 1,600."""
+        """A time is one change, from 1,400 to 1,600 ns; its parts are listed separately."""
         comparison = compare(estimated(), estimated(memory=500), {})
         assert comparison == Comparison(
             status="regressed",
@@ -87,7 +83,7 @@ class TestTimes:
         assert compare(estimated(), estimated(memory=memory), tolerance).status == status
 
     def test_parts_that_make_up_for_each_other(self):
-        """Bound by something else, and as fast: nothing is told, and the baseline follows where it is updated."""
+        """If the parts change and their sum does not, no change is reported, but an update writes the new parts."""
         comparison = compare(estimated(), estimated(compute=800, memory=400), {})
         assert (comparison.status, comparison.changes) == ("unchanged", ())
         assert [(part.metric, part.old, part.new) for part in comparison.parts] == [
@@ -105,14 +101,14 @@ class TestTimes:
 
     @pytest.mark.parametrize("asked", [estimated(), timed(5), estimated("T4")])
     def test_what_is_no_longer_asked_for_is_not_missed(self, asked):
-        """Nor is what is asked for the first time a change."""
+        """A metric that is measured for the first time is no change either."""
         plain = net({"flops": 2000, "params": 10}, {"flops": 500, "params": 5})
         assert compare(asked, plain, {}) == Comparison(status="unchanged")
         assert compare(plain, asked, {}) == Comparison(status="unchanged")
         assert compare(estimated(), asked, {}).vanished == ()
 
     def test_the_baseline_behind_it(self):
-        """The stored metrics as they were, parts included."""
+        """`before` returns the stored metrics of the baseline, parts included."""
         comparison = compare(estimated(), estimated(memory=500), {})
         assert before(comparison, estimated(memory=500).metrics) == estimated().metrics
         assert before(Comparison(status="new"), estimated().metrics) == {}
@@ -123,18 +119,18 @@ class TestLatency:
         ("now", "status"), [(110, "unchanged"), (111, "regressed"), (91, "unchanged"), (90, "improved")]
     )
     def test_within_a_tenth_it_is_the_same(self, now, status):
-        """Up from 100 ns by 10, and down to where it would be up from by a tenth: 91 + 9 are 100, 90 + 9 are not."""
+        """From 100 ns, 110 is within a tenth. So is 91, since 91 + 9 reaches 100; 90 is not, since 90 + 9 does not."""
         comparison = compare(timed(100), timed(now), {})
         assert comparison.status == status
         assert comparison.steady == (("latency[box]",) if status == "unchanged" else ())
 
     def test_its_own_tolerance(self):
-        """That of other metrics does not hold for it."""
+        """A tolerance of another metric does not apply to latency."""
         tolerance = {"latency": Tolerance(absolute=1), "flops": Tolerance(absolute=99)}
         assert compare(timed(100), timed(102), tolerance).changes == (
             MetricChange("latency[box]", 100, 102, allowed=False),
         )
 
     def test_another_machine(self):
-        """Its baseline says nothing of this one, and is not missed."""
+        """A latency of another machine is not compared, and does not count as missing."""
         assert compare(timed(100, machine="other"), timed(999), {}) == Comparison(status="unchanged")

@@ -1,4 +1,4 @@
-"""What a measurement says of itself."""
+"""Values that a measurement derives from its metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STEM = {"flops": 30, "other_flops": 6, "memory_traffic": 8, "activations": 5, "l
 
 
 def test_what_is_beyond_work():
-    """36 FLOPs over 8 bytes, and over 3 steps."""
+    """36 FLOPs over 8 bytes, and over a depth of 3 operators."""
     one = net(STEM, depth=3, peak_memory=100)
     assert (one.activations, one.memory_traffic, one.depth, one.peak_memory) == (5, 8, 3, 100)
     assert one.launches == 2
@@ -22,7 +22,7 @@ def test_what_is_beyond_work():
 
 
 def test_time_of_a_device():
-    """Of the model 900 + 300 + 2 · 100 ns, of its stem 900 + 100."""
+    """The model takes 900 + 300 + 2 · 100 ns, and its stem 900 + 100."""
     assert (estimated().time("A100"), estimated()["stem"].time("A100")) == (1400, 1000)
     with pytest.raises(KeyError, match=r"time\[T4\].*was not measured"):
         estimated().time("T4")

@@ -9,7 +9,7 @@ from pytest_flopsbudget.results.diff import ModuleChange, ModuleSnapshot, Operat
 
 
 def complexity(own, metric="flops", inputs=("float32[1]",), operators=None):
-    """A model from path → own cost, or own cost and its module's fields; each module holds what is below it too."""
+    """Build a model from path → self cost, or (self cost, fields of the module); totals include the modules below."""
     own = {path: (value, {}) if isinstance(value, int) else value for path, value in ({"": 0} | own).items()}
     total = {
         path: sum(cost for other, (cost, _) in own.items() if not path or f"{other}.".startswith(f"{path}."))
@@ -59,23 +59,23 @@ def module_changes(old, new):
 
 class TestChanged:
     def test_nothing(self):
-        """Equal models differ in nothing."""
+        """Equal models have no differences."""
         same = complexity({"a": 1, "a.b": 2})
         result = diff(same, same)
         assert (result.old, result.new, result.modules, result.operators) == (3, 3, (), ())
 
     def test_only_the_module_itself_is_told(self):
-        """A module whose parts grew is not told, only the part that did."""
+        """If a part of a module grew, only the part is listed, not the module."""
         assert module_changes({"a": 1, "a.b": 2, "a.b.c": 3}, {"a": 1, "a.b": 2, "a.b.c": 8}) == [
             changed("a.b.c", 3, 8)
         ]
 
     def test_own_part(self):
-        """A module that grew itself is told with its own part."""
+        """A module that grew itself is listed with its self cost."""
         assert module_changes({"a": 1, "a.b": 2}, {"a": 5, "a.b": 2}) == [changed("a", 1, 5)]
 
     def test_what_changed_comes_along(self):
-        """Type, shape and calls before and after are told."""
+        """The change has type, shape and calls before and after."""
         old = {"conv": (9, {"type": "Conv2d", "shape": "1->1, 3x3", "calls": 1})}
         new = {"conv": (50, {"type": "Conv", "shape": "1->1, 5x5", "calls": 2})}
         (change,) = module_changes(old, new)
@@ -89,54 +89,54 @@ class TestChanged:
         assert [change.path for change in module_changes(old, new)] == ["c", "b9", "b10", "a"]
 
     def test_parent_without_module(self):
-        """A module counts for the nearest module above it that there is."""
+        """The cost of a module is part of its nearest existing ancestor."""
         assert module_changes({"a": 1, "a.b.c": 2}, {"a": 1, "a.b.c": 5}) == [changed("a.b.c", 2, 5)]
 
 
 class TestAddedAndRemoved:
     def test_topmost_only(self):
-        """Of an added subtree the topmost module is told, with its total."""
+        """Of an added subtree, the topmost module is listed, with its total."""
         assert module_changes({"a": 1}, {"a": 1, "head": 2, "head.fc": 3, "head.fc.x": 4}) == [added("head", 9)]
 
     def test_removed(self):
-        """Of a removed one too, as a loss."""
+        """Of a removed subtree, the topmost module is listed, with its total as a loss."""
         assert module_changes({"a": 1, "head": 2, "head.fc": 3}, {"a": 1}) == [removed("head", 5)]
 
     def test_free_modules_are_not_told(self):
-        """What costs nothing did not make the model grow."""
+        """Modules without cost did not make the model grow."""
         assert module_changes({"a": 1, "drop": 0}, {"a": 1, "relu": 0}) == []
 
 
 class TestRenamed:
     def test_moved_subtree(self):
-        """What was removed in one place and added in another as it was is one line."""
+        """A subtree that was removed in one place and added unchanged in another is one line."""
         assert module_changes({"a": 1, "a.b": 2}, {"z": 1, "z.b": 2}) == [renamed("a", "z", 3)]
 
     def test_changed_on_the_way(self):
-        """What is not as it was is removed and added."""
+        """A subtree that also changed is listed as removed and added."""
         assert module_changes({"a": 1, "a.b": 2}, {"z": 1, "z.b": 4}) == [added("z", 5), removed("a", 3)]
 
     def test_into_a_wrapper(self):
-        """Modules that were wrapped are moved; the wrapper counts with what it adds."""
+        """Modules that were put into a wrapper are renamed; the wrapper is listed with the cost that it adds."""
         old = {"conv": 4, "fc": 2}
         new = {"net": 1, "net.conv": 4, "net.fc": 2}
         assert module_changes(old, new) == [added("net", 1), renamed("conv", "net.conv", 4), renamed("fc", "net.fc", 2)]
 
     def test_out_of_a_wrapper(self):
-        """Unwrapped ones are moved too."""
+        """Modules that were taken out of a wrapper are renamed."""
         assert module_changes({"net": 1, "net.conv": 4}, {"conv": 4}) == [
             removed("net", 1),
             renamed("net.conv", "conv", 4),
         ]
 
     def test_largest_first(self):
-        """A block that moved whole is not torn apart for one of its parts."""
+        """A block that moved as a whole is not split for one of its parts."""
         old = {"a": 2, "b": 1, "b.fc": 2}
         new = {"c": 1, "c.fc": 2}
         assert module_changes(old, new) == [removed("a", 2), renamed("b", "c", 3)]
 
     def test_beside_its_old_place_first(self):
-        """Among equal candidates the one under the same parent is meant, then the one of the same name."""
+        """Among equal candidates, the one under the same parent is preferred, then the one with the same name."""
         old = {"x.0": 0, "x.0.attn": 5, "x.1": 0, "x.1.attn": 5, "y": 0, "y.fc": 5}
         new = {"x.0": 0, "x.1": 0, "x.1.self_attn": 5, "y": 0, "z": 0, "z.fc": 5}
         assert module_changes(old, new) == [
@@ -146,7 +146,7 @@ class TestRenamed:
         ]
 
     def test_all_layers(self):
-        """A renaming in each of many layers is one line."""
+        """An equal renaming in many layers is one line."""
         old = {f"l.{i}.attn": 5 for i in range(12)}
         new = {f"l.{i}.self_attn": 5 for i in range(12)}
         assert module_changes(old, new) == [renamed("l.{0-11}.attn", "l.{0-11}.self_attn", 5, count=12)]
@@ -160,43 +160,41 @@ class TestFolding:
         assert module_changes(old, new) == [changed("layers.{0-31}.mlp", 4, 7, count=32)]
 
     def test_other_changes_do_not_part_them(self):
-        """A layer with a further change is still among the others."""
+        """A layer that has a further change is still part of the folded line."""
         old = {f"layers.{i}.{part}": 4 for i in range(4) for part in ("attn", "mlp")}
         new = {path: 7 if path.endswith("mlp") else 4 for path in old} | {"layers.2.attn": 5}
         assert module_changes(old, new) == [changed("layers.{0-3}.mlp", 4, 7, count=4), changed("layers.2.attn", 4, 5)]
 
     def test_differing_change_stands_alone(self):
-        """A layer that changed otherwise has its own line."""
+        """A layer that changed in another way has a line of its own."""
         old = {f"l.{i}": 4 for i in range(5)}
         new = {f"l.{i}": 5 for i in range(5)} | {"l.2": 9}
         assert module_changes(old, new) == [changed("l.2", 4, 9), changed("l.{0-1,3-4}", 4, 5, count=4)]
 
     def test_nested(self):
-        """Folding goes through several levels, and the folded sum decides the order."""
+        """Several levels are folded, and the folded sum decides the order."""
         old = {f"s.{i}.{j}.x": 1 for i in range(2) for j in range(3)} | {"fc": 1}
         new = dict.fromkeys(old, 2) | {"fc": 6}
         assert module_changes(old, new) == [changed("s.{0-1}.{0-2}.x", 1, 2, count=6), changed("fc", 1, 6)]
 
     def test_added_layers(self):
-        """Layers added at the end are one line."""
         old = {"l": 0} | {f"l.{i}": 4 for i in range(2)}
         new = {"l": 0} | {f"l.{i}": 4 for i in range(12)}
         assert module_changes(old, new) == [added("l.{2-11}", 4, count=10)]
 
     def test_names_like_segments(self):
-        """A name in braces is escaped, as in a baseline."""
         assert module_changes({"{0-1}": 1}, {"{0-1}": 2}) == [changed("\\{0-1}", 1, 2)]
 
 
 class TestMetrics:
     def test_derived(self):
-        """MACs are half the FLOPs, in the whole and in each module."""
+        """MACs are half of the FLOPs, in the model and in each module."""
         result = diff(complexity({"a": 4}), complexity({"a": 10}), "macs")
         assert (result.metric, result.old, result.new) == ("macs", 2, 5)
         assert result.modules == (changed("a", 2, 5),)
 
     def test_shared_parameters(self):
-        """A parameter that two children share counts once in their parent, whose own part is not below zero."""
+        """A parameter that two children share counts once in their parent, whose self cost is not negative."""
 
         def tied(size):
             values = {"": size, "a": size, "b": size}
@@ -208,7 +206,7 @@ class TestMetrics:
         assert result.modules == (changed("a", 3, 5), changed("b", 3, 5))
 
     def test_peak(self):
-        """A highest point is told where it is reached, not in every module around it."""
+        """A peak is listed at the module that reaches it, not at every module around it."""
 
         def peaks(a, b):
             values = {"": 10, "a": a, "b": b, "c": 10}
@@ -220,7 +218,7 @@ class TestMetrics:
         assert diff(peaks(10, 10), peaks(10, 15), "peak_memory").modules == (changed("b", 10, 15),)
 
     def test_time_of_a_device(self):
-        """The sum of its parts, module by module: the head moves 500 ns of bytes instead of 300."""
+        """The sum of a time's parts, module by module: the head moves 500 ns of bytes instead of 300."""
         result = diff(estimated(), estimated(memory=500), "time[A100]")
         assert (result.old, result.new) == (1400, 1600)
         (found,) = result.modules
@@ -229,7 +227,7 @@ class TestMetrics:
 
     @pytest.mark.parametrize("metric", ["depth", "peak_memory", "latency[box]"])
     def test_what_the_modules_of_one_side_lack(self, metric):
-        """Nothing is told of modules, and not that all of them are new."""
+        """If the modules of one side lack the metric, no module is listed, instead of all modules as new."""
         old, new = (replace(net({"flops": 1}), metrics={metric: value}) for value in (2, 3))
         modules = {"": replace(new[""], metrics={metric: 3})}
         assert diff(old, replace(new, modules=modules), metric).modules == ()
@@ -240,7 +238,7 @@ class TestMetrics:
             diff(one, one, "arithmetic_intensity")
 
     def test_moved_modules_whose_baseline_lacks_a_metric(self):
-        """They are known by what both sides hold."""
+        """Moved modules are recognized by the metrics that both sides have."""
         old = net({"flops": 7, "params": 3})
         new = net({"flops": 7, "params": 3, "activations": 5})
         stem = new.modules["stem"]
@@ -250,14 +248,14 @@ class TestMetrics:
 
     @pytest.mark.parametrize("metric", ["params", "flop"])
     def test_not_measured(self, metric):
-        """A metric that is not there cannot be told."""
+        """An unknown metric and one that was not measured raise a KeyError with the metric's name."""
         with pytest.raises(KeyError, match=metric):
             diff(complexity({}), complexity({}), metric)
 
 
 class TestOperators:
     def test_changes(self):
-        """Operators that came, went or changed are told, the largest change first."""
+        """Operators that were added, removed or changed are listed, the largest change first."""
         old = {"aten.mm": (3, 30), "aten.bmm": (1, 100), "aten.dot": (1, 1), "aten.mv": (1, 7)}
         new = {"aten.mm": (4, 40), "aten.convolution": (1, 60), "aten.dot": (1, 1), "aten.mv": (2, 7)}
 
@@ -273,14 +271,14 @@ class TestOperators:
         )
 
     def test_other_metric(self):
-        """Operators have no parameters, so there is nothing to tell of those."""
+        """Operators have no parameters, so no operator is listed for these."""
         old = complexity({"a": 1}, "params", operators={"aten.mm": Operator(calls=1, metrics={"flops": 1})})
         assert diff(old, complexity({"a": 2}, "params"), "params").operators == ()
 
 
 class TestInputs:
     def test_changed(self):
-        """Changed inputs are told, equal ones are not."""
+        """The difference has changed inputs, and no equal ones."""
         old, new = complexity({}, inputs=("a",)), complexity({}, inputs=("a", "b"))
         assert diff(old, new).inputs_changed == (("a",), ("a", "b"))
         assert diff(old, old).inputs_changed is None
@@ -298,7 +296,7 @@ class TestShapeChange:
         ],
     )
     def test_parts(self, old, new, expected):
-        """Only the parts that differ are told, if both have equally many."""
+        """Only the parts that differ are returned, if both shapes have the same number of parts."""
         assert shape_change(old, new) == expected
 
 
@@ -307,7 +305,7 @@ names = st.sampled_from(["0", "1", "2", "a", "b"])
 
 @st.composite
 def models(draw):
-    """A model whose modules all have their parents."""
+    """A model in which every module has its parents."""
     leaves = draw(st.lists(st.lists(names, min_size=1, max_size=3), max_size=6))
     paths = {".".join(leaf[:depth]) for leaf in leaves for depth in range(1, len(leaf) + 1)}
     return complexity({path: draw(st.integers(0, 3)) for path in sorted(paths)})
@@ -316,13 +314,13 @@ def models(draw):
 class TestProperties:
     @given(models(), models())
     def test_changes_add_up(self, old, new):
-        """The modules' changes add up to the change of the whole."""
+        """The changes of the modules add up to the change of the model."""
         result = diff(old, new)
         assert sum(change.change for change in result.modules) == result.new - result.old
 
     @given(models(), models())
     def test_reversed(self, old, new):
-        """Backwards, what was added is removed, and every sum has the other sign."""
+        """In the reverse direction, added modules are removed ones, and all sums have the opposite sign."""
         there, back = diff(old, new).modules, diff(new, old).modules
         assert sum(change.change for change in there) == -sum(change.change for change in back)
         changes_there = {(change.path, change.change) for change in there if change.kind == "changed"}
@@ -331,12 +329,11 @@ class TestProperties:
 
     @given(models())
     def test_equal_models(self, model):
-        """A model does not differ from itself."""
         assert diff(model, model).modules == ()
 
 
 def test_large_model():
-    """Of 20,000 changed modules, half of them moved, each is told once."""
+    """Of 20,000 changed modules, half of which moved, each one is listed once."""
 
     def large(name, growth):
         moved = {f"layers.{i}.{name}.{j}": 5 for i in range(500) for j in range(20)}

@@ -15,7 +15,7 @@ def modules_at(*paths):
 
 
 def flattened(tree, path=""):
-    """Path → module of a tree of (module or None, name → subtree)."""
+    """Return path → module, from a tree of (module or None, name → subtree)."""
     here, children = tree
     modules = {path: here} if here else {}
     for name, child in children.items():
@@ -32,7 +32,7 @@ contents = st.none() | st.builds(
 
 
 def families(subtrees):
-    """Children of any names, or equal number-named ones, of which one may differ."""
+    """Children with any names, or equal children with numbers as names, of which one may differ."""
     mixed = st.dictionaries(numbers | odd_names | any_names, subtrees, max_size=4)
     equal = st.builds(dict.fromkeys, st.sets(numbers, min_size=2, max_size=6), subtrees)
     return mixed | equal | st.builds(dict.__or__, equal, mixed)
@@ -43,21 +43,21 @@ trees = st.recursive(st.tuples(contents, st.just({})), lambda subtrees: st.tuple
 
 class TestFold:
     def test_equal_siblings_share_an_entry(self):
-        """Equal siblings named by numbers become one entry."""
+        """Equal siblings with numbers as names become one entry."""
         assert fold(modules_at("0", "1", "2")) == modules_at("{0-2}")
 
     def test_differing_sibling_stands_alone(self):
-        """A sibling that differs keeps an entry of its own, where it is first met."""
+        """A sibling that differs has a separate entry, at its position."""
         modules = modules_at(*(f"layers.{i}" for i in range(8))) | {"layers.5": module(flops=7)}
         assert list(fold(modules).items()) == [("layers.{0-4,6-7}", module()), ("layers.5", module(flops=7))]
 
     def test_gaps(self):
-        """Siblings need not be neighbours."""
+        """Numbers of equal siblings need not be consecutive."""
         modules = {"0": module(1), "1": module(2), "2": module(1), "3": module(2)}
         assert fold(modules) == {"{0,2}": module(1), "{1,3}": module(2)}
 
     def test_single_sibling_stays_plain(self):
-        """Without an equal sibling, a number is written as it is."""
+        """A number without equal siblings is written without braces."""
         assert fold({"0": module(1), "1": module(2)}) == {"0": module(1), "1": module(2)}
 
     @pytest.mark.parametrize(
@@ -71,43 +71,42 @@ class TestFold:
         ],
     )
     def test_every_field_counts(self, other):
-        """Modules that differ in one field only do not fold."""
+        """Modules that differ in a single field are not folded."""
         modules = {"0": module(flops=1), "1": other}
         assert fold(modules) == modules
 
     def test_whole_subtrees_are_compared(self):
-        """A difference far below keeps the blocks apart, and folds what is equal inside each."""
+        """A difference at a lower level keeps the blocks apart; equal modules inside each block are folded."""
         modules = modules_at("0.a.0", "0.a.1", "1.a.0", "1.a.1", "2.a.0", "2.a.1") | {"1.a.1": module(9)}
         expected = modules_at("{0,2}.a.{0-1}", "1.a.0") | {"1.a.1": module(9)}
         assert fold(modules) == expected
 
     def test_nested(self):
-        """Folding goes through all levels."""
+        """All levels are folded."""
         modules = modules_at(*(f"stages.{i}.{j}.conv" for i in range(3) for j in range(2)))
         assert fold(modules) == modules_at("stages.{0-2}.{0-1}.conv")
 
     @pytest.mark.parametrize("names", [("a", "b"), ("01", "02"), ("-1", "-2"), ("²", "³"), ("٣", "٤")])
     def test_other_names_do_not_fold(self, names):
-        """Only numbers as Python writes them fold."""
+        """Only numbers in Python's notation are folded."""
         assert fold(modules_at(*names)) == modules_at(*names)
 
     def test_names_like_segments_are_escaped(self):
-        """A name that looks folded, or escaped, gets a backslash in front."""
+        """A name that looks like a folded or escaped one gets a backslash in front."""
         assert fold(modules_at("{0-1}", "\\a", "a{0-1}")) == modules_at("\\{0-1}", "\\\\a", "a{0-1}")
 
     def test_natural_order_whatever_the_input_order(self):
-        """Layer 2 comes before layer 10, a module before its parts, in whatever order they were given."""
+        """Layer 2 comes before layer 10, and a module before its parts, in any order of the input."""
         paths = ["", "a", "a.x", "b2", "b10", "b10.z", "c.2", "c.10"]
         modules = {path: module(flops=index) for index, path in enumerate(paths)}
         assert list(fold({path: modules[path] for path in reversed(paths)})) == paths
         assert list(fold({path: modules[path] for path in sorted(paths)})) == paths
 
     def test_nothing(self):
-        """No modules fold into none."""
         assert fold({}) == {}
 
     def test_large_model(self):
-        """20,000 differing modules stay as they are."""
+        """20,000 different modules are unchanged."""
         modules = {f"layers.{i}.block.{j}.fc": module(i * 20 + j) for i in range(1000) for j in range(20)}
         assert fold(modules) == modules
 
@@ -115,20 +114,20 @@ class TestFold:
 class TestUnfold:
     @given(trees)
     def test_inverse(self, tree):
-        """Unfolding gives back exactly what was folded."""
+        """Unfolding returns exactly the folded modules."""
         modules = flattened(tree)
         assert unfold(fold(modules)) == modules
 
     @given(trees)
     def test_order_and_form_are_one(self, tree):
-        """Order and form of the folded entries hang only on what is folded."""
+        """The folded entries and their order do not depend on the order of the input."""
         modules = flattened(tree)
         reordered = {path: modules[path] for path in reversed(modules)}
         assert list(fold(reordered).items()) == list(fold(modules).items())
         assert fold(unfold(fold(modules))) == fold(modules)
 
     def test_ranges(self):
-        """Ranges and single numbers are written out, in natural order."""
+        """Ranges and single numbers are unfolded in natural order."""
         assert list(unfold(modules_at("l.{0-2,9-10}.x", "l.3.x"))) == [f"l.{i}.x" for i in (0, 1, 2, 3, 9, 10)]
 
     @pytest.mark.parametrize(
@@ -141,27 +140,27 @@ class TestUnfold:
             unfold(modules_at(f"a.{segment}.b"))
 
     def test_overlap(self):
-        """Two entries for one path are refused by the path's name."""
+        """If two entries cover one path, the message names the path."""
         with pytest.raises(ValueError, match=r"'l\.3' names 'l\.3', which another entry names too"):
             unfold(modules_at("l.{0-4}", "l.3"))
 
     @pytest.mark.parametrize("path", ["{0-99999999999}", "{0-999}.{0-999}.{0-999}"])
     def test_slip_does_not_eat_the_memory(self, path):
-        """More modules than any model has are refused before they are made."""
+        """A range with more modules than any model has is refused before the modules are created."""
         with pytest.raises(ValueError, match="more than 1,000,000"):
             unfold(modules_at(path))
 
 
 class TestNaturalKey:
     def test_numbers_compare_as_numbers(self):
-        """Digits within a name count as a number; equal numbers keep an order of their own."""
+        """Digits in a name are compared as a number; names with equal numbers still have a fixed order."""
         names = ["", "01", "1", "2", "10", "9" * 5000, "a", "a.b", "a1", "a1b", "a2", "a10", "b"]
         backwards = names[::-1]
         assert sorted(backwards, key=natural_key) == names
 
     @given(st.lists(any_names | odd_names | numbers, unique=True))
     def test_total(self, names):
-        """Any names can be sorted, and no two of them tie."""
+        """Any two different names have different keys."""
         assert len({natural_key(name) for name in names}) == len(names)
         backwards = names[::-1]
         assert sorted(names, key=natural_key) == sorted(backwards, key=natural_key)
@@ -180,13 +179,13 @@ class TestWriteSegment:
         ],
     )
     def test_forms(self, names, written):
-        """Runs are ranges, lone numbers stand alone, one name is itself."""
+        """Consecutive numbers are a range, other numbers are listed, and a single name is written as it is."""
         assert write_segment(names) == written
 
 
 class TestIdentities:
     def test_equal_subtrees_share_a_number(self):
-        """Subtrees are equal wherever they are and whatever tree they are in, if all in them is."""
+        """Subtrees have one number if all modules in them are equal, at any path and in any tree."""
         known = {}
         first = identities(modules_at("a", "a.x", "b", "b.y"), known)
         second = identities(modules_at("c", "c.x"), known)
@@ -197,7 +196,7 @@ class TestIdentities:
 
 class TestWithoutPeaks:
     def test_all_else_stays(self):
-        """Modules without peaks are those that were handed over."""
+        """If no module has peaks, the same mapping is returned."""
         plain = modules_at("0", "1")
         assert without_peaks(plain) is plain
         peaks = {"0": Module(type="L", shape="3", calls=2, metrics={"flops": 1, "peak_memory": 5})}

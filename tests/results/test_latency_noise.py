@@ -1,4 +1,4 @@
-"""When a latency is judged, and how long a baseline keeps one."""
+"""When a latency is too noisy to be judged, and which latencies a baseline keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_flopsbudget.results.latency_noise import NoisyLatency, find_noisy_la
 class TestUnjudged:
     @pytest.mark.parametrize("spread", [0, 1, 100])
     def test_a_spread_within_the_tolerance(self, spread):
-        """A tenth of 1,000 ns is 100 ns, unless somebody says otherwise."""
+        """By default the tolerance is a tenth: 100 of 1,000 ns."""
         assert find_noisy_latency(timed(1000, spread), {}) == ()
 
     def test_a_wider_one(self):
@@ -31,7 +31,7 @@ class TestUnjudged:
         ],
     )
     def test_the_tolerance_is_that_of_latency(self, tolerance, allowed):
-        """And no other's; of two allowances, the larger."""
+        """Only the tolerance of the latency applies; of its two allowances, the larger one."""
         (found,) = find_noisy_latency(timed(1000, 60), {"latency": tolerance, "flops": Tolerance(absolute=99)})
         assert found.allowed_ns == allowed
 
@@ -40,24 +40,24 @@ class TestUnjudged:
 
 
 def test_without_metrics():
-    """All else stays; modules too."""
+    """All other metrics stay, and the modules too."""
     assert without_metrics(timed(5), {"latency[box]"}).metrics == {"flops": 2500, "params": 15}
     assert without_metrics(timed(5), ()) == timed(5)
 
 
 class TestKept:
     def test_of_another_machine(self):
-        """It stays beside the new one."""
+        """The latency of another machine is kept beside the new one."""
         kept = keep_latencies(timed(5, machine="box"), timed(9, machine="other"))
         assert kept.metrics == {"flops": 2500, "params": 15, "latency[box]": 5, "latency[other]": 9}
 
     def test_of_this_machine(self):
-        """The new one holds; where there is none, the old one."""
+        """The new latency replaces the old one; if none was measured, the old one is kept."""
         assert keep_latencies(timed(5), timed(9)).metrics["latency[box]"] == 5
         assert keep_latencies(net({"flops": 1}), timed(9)).metrics == {"flops": 1, "latency[box]": 9}
 
     def test_times_of_devices_that_nobody_asks_for_any_more_go(self):
-        """An entry is one measurement; a clock's values alone are of several."""
+        """An entry is one measurement. Only latencies may come from several, since each machine measures its own."""
         old = net({"flops": 1, "compute_time[T4]": 3})
         assert keep_latencies(net({"flops": 1}), old).metrics == {"flops": 1}
 

@@ -1,4 +1,4 @@
-"""The tree of places: equal siblings as one, what each does itself, and which matter most."""
+"""The module tree: equal siblings as one group, the self values of each group, and the most expensive groups."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TestTree:
         assert found["layers.{0-1}.linear"].total_metrics["flops"] == 2 * 200
 
     def test_what_it_does_itself(self):
-        """Without what is below: each block adds up 10 numbers; the list of them does nothing."""
+        """Self values exclude the modules below: each block adds 10 numbers; the list of blocks does nothing."""
         found = by_path(build_module_tree(blocks()))
         assert found["layers.{0-1}"].self_metrics["flops"] == 0
         assert found["layers.{0-1}"].self_metrics["other_flops"] == 2 * 10
@@ -36,25 +36,25 @@ class TestTree:
 
     @given(complexities())
     def test_of_anything(self, measured):
-        """Whatever the tree, every module is counted once, and nothing is negative."""
+        """In any tree, every module is counted once, and no value is negative."""
         groups = walk(build_module_tree(measured))
         assert sum(group.count for group in groups) == len({"", *measured.modules})
         assert all(value >= 0 for group in groups for value in group.self_metrics.values())
 
     def test_adds_up(self):
-        """What all places do themselves is what the model does."""
+        """The self values of all groups add up to the total of the model."""
         groups = walk(build_module_tree(blocks()))
         for key in ("flops", "other_flops", "memory_traffic", "launches", "memory_time[chip]"):
             assert TOTAL[key] == sum(group.self_metrics[key] for group in groups)
 
     def test_a_shared_parameter(self):
-        """Two modules that hold one parameter have more between them than is above: nothing is left, not less."""
+        """Two children share a parameter, so their sum exceeds their parent's; its self value is 0, not negative."""
         shared = leaf("Embedding", params=30)
         measured = complexity({"": leaf("Net", params=30), "a": shared, "b": shared})
         assert build_module_tree(measured).self_metrics["params"] == 0
 
     def test_a_gap(self):
-        """A module whose parent is not told of belongs to what is above that."""
+        """If a module's parent is missing, the module belongs to its nearest existing ancestor."""
         measured = complexity({"": leaf("Net", flops=7), "a.b": leaf("Linear", flops=5)})
         (child,) = build_module_tree(measured).children
         assert child.path == "a.b"
@@ -66,7 +66,7 @@ class TestTree:
         assert child.calls == 2 * 3
 
     def test_peaks_tell_siblings_apart_no_more(self):
-        """Equal modules reach different peaks, and are equal all the same."""
+        """Modules that differ only in their peaks are one group."""
         one, other = ({**metrics(flops=5), "peak_memory": peak} for peak in (10, 20))
         modules = {"": leaf("Net", flops=10)}
         modules |= {str(i): Module(type="Linear", calls=1, metrics=own) for i, own in enumerate((one, other))}
@@ -80,12 +80,12 @@ class TestWeight:
         assert share_of_total({}, {"flops": 1}, "flops") is None
 
     def test_on_a_device(self):
-        """The share of its time: the head takes 1,100 of 1,780 nanoseconds."""
+        """The weight is the share of the time: the head takes 1,100 of 1,780 nanoseconds."""
         head = by_path(build_module_tree(blocks()))["head"]
         assert Fraction(1100, 1780) == weight(head.self_metrics, TOTAL, DEVICE.name)
 
     def test_without_a_device(self):
-        """The larger of two shares: of bytes for the head, 1,000 of 1,840; of FLOPs for the layers, 400 of 520."""
+        """The larger of two shares: for the head 1,000 of 1,840 bytes, for the layers 400 of 520 FLOPs."""
         found = by_path(build_module_tree(blocks()))
         assert Fraction(1000, 1840) == weight(found["head"].self_metrics, TOTAL, None)
         assert Fraction(400, 520) == weight(found["layers.{0-1}.linear"].self_metrics, TOTAL, None)
@@ -96,7 +96,7 @@ class TestWeight:
 
 class TestRanked:
     def test_order(self):
-        """By the time of each: 1,100; 2·(120 + 100); 2·(20 + 100); all that do nothing are left out."""
+        """Sorted by times: 1,100; 2·(120 + 100); 2·(20 + 100). Groups that do nothing are left out."""
         found = rank_groups(build_module_tree(blocks()), TOTAL, DEVICE.name, 10)
         assert [group.path for group in found] == ["head", "layers.{0-1}", "layers.{0-1}.linear"]
 

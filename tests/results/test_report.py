@@ -1,4 +1,4 @@
-"""The report's file: what it holds is what is read back, and what it does not hold is told, with the line."""
+"""The file of a report: reading returns what was written, and faults are reported with their line."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ PATH = Path("report.json")
 SCHEMA = jsonschema.Draft202012Validator(json.loads(report_schema.PATH.read_text(encoding="utf-8")))
 MANY = examples(200, of_many=10_000)
 
-#: More than work, held to limits of all kinds.
+#: Metrics other than work, with limits of all kinds.
 BEYOND = measurement(
     timed(1000, 900, complexity=replace(estimated(memory=500), memory_at_peak=peaking().memory_at_peak)),
     estimated(),
     Budget("here", {"time[A100]": 1, "average_parallelism": 5, "latency": 1, "flops": 1}),
     name="beyond",
 )
-#: One of everything.
+#: A report that uses every field.
 FULL = report(
     a_test(BEYOND, nodeid="tests/test_net.py::test_c"),
     a_test(over(), measurement(complexity(), name="second"), vanished=("third",)),
@@ -53,7 +53,7 @@ class TestFile:
     @given(reports)
     @settings(max_examples=MANY // 6)
     def test_round_trip(self, given_report):
-        """What is read is what was written, whatever it is; and its text is always the same."""
+        """Any report is read as it was written, and equal reports have equal texts."""
         text = dumps(given_report)
         read = loads(text, PATH)
         assert read == given_report
@@ -62,11 +62,11 @@ class TestFile:
     @given(reports)
     @settings(max_examples=MANY // 12)
     def test_schema(self, given_report):
-        """Every report is one by the schema too."""
+        """Every report is valid under the schema."""
         SCHEMA.validate(json.loads(dumps(given_report)))
 
     def test_a_module_a_line(self):
-        """Equal siblings on one, as in baselines."""
+        """Each module is one line, and equal siblings share a line, as in baselines."""
         metrics = {"flops": 500, "params": 5}
         layers = {f"layers.{i}": Module(type="Linear", calls=1, metrics=metrics) for i in range(4)}
         text = dumps(report(a_test(measurement(complexity(modules=layers)))))
@@ -74,7 +74,7 @@ class TestFile:
         assert line.strip().startswith('"layers.{0-3}": {')
 
     def test_a_ratio_is_exact(self):
-        """A third has no decimals."""
+        """One third cannot be written in decimals."""
         one = complexity()
         one = replace(one, metrics=one.metrics | {"other_flops": 0, "memory_traffic": 6000})
         text = dumps(report(a_test(measurement(one, None, Budget("here", {"arithmetic_intensity": Fraction(2, 3)})))))
@@ -82,7 +82,7 @@ class TestFile:
         assert '"minimum": {"numerator": 2, "denominator": 3}' in text
 
     def test_what_names_no_metric(self):
-        """A time without its device, or a device of what has none; with the line."""
+        """A time needs its device, and other metrics must not have one; the message names the line."""
         text = dumps(report(a_test(measurement(estimated()))))
         for old, new in (('"compute_time[A100]"', '"compute_time"'), ('"flops"', '"flops[A100]"')):
             with pytest.raises(ReportError, match=r"line .*no such metric"):
@@ -101,7 +101,7 @@ class TestFile:
         assert "\\u202e\\ud800" in text
 
     def test_order(self):
-        """By file, line and what numbers in ids say."""
+        """Tests are sorted by file, by line, and by the numbers in their ids."""
         tests = [
             a_test(nodeid="b.py::test"),
             a_test(nodeid="a.py::test[10]", line=5),
@@ -118,14 +118,14 @@ class TestFile:
 
 class TestSchema:
     def test_up_to_date(self):
-        """Where this fails, `make report-schema` writes it anew."""
+        """If this fails, run `make report-schema`."""
         assert report_schema.PATH.read_text(encoding="utf-8") == report_schema.text()
 
     def test_a_schema(self):
         jsonschema.Draft202012Validator.check_schema(SCHEMA.schema)
 
     def test_every_field_is_explained(self):
-        """But those whose name says it."""
+        """Only fields with self-explanatory names have no description."""
         unexplained = {
             f"{name}.{field}"
             for name, definition in SCHEMA.schema["$defs"].items()
@@ -182,7 +182,7 @@ class TestFaults:
         ],
     )
     def test_place(self, old, new, message):
-        """The line is that of the damage, and the place is a path to it."""
+        """The message has the line of the fault and the path to it."""
         text = dumps(FULL)
         damaged = text.replace(old, new, 1)
         assert damaged != text
@@ -195,7 +195,7 @@ class TestFaults:
             if before != after
         )
         found = int(str(error.value).removeprefix("report.json, line ").partition(":")[0])
-        # What is missing, or is a fault of the whole table, is told of what is around it.
+        # A missing field, or a fault of a whole object, is reported at the object.
         nearest = {"missing required": 1, "complexity.modules: ": 2}
         assert line - found in {0, *(by for words, by in nearest.items() if words in message)}
 
@@ -241,7 +241,7 @@ class TestFaults:
 
 
 def _everywhere(value, place=()):
-    """All places in JSON data."""
+    """Yield all places in JSON data."""
     yield place
     if isinstance(value, (dict, list)):
         for key in value if isinstance(value, dict) else range(len(value)):
@@ -253,7 +253,7 @@ BYTES = dumps(FULL).encode()
 
 
 def read_and_show(text):
-    """Read a report; where that works, everything can be made of it."""
+    """Read a report. If it can be read, make every kind of report from it."""
     try:
         found = loads(text, PATH)
     except ReportError:

@@ -1,4 +1,4 @@
-"""A measurement judged: which differences fail a test, and the word for what became of it."""
+"""Judge a measurement: which differences fail a test, and the outcome in one word."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestLimits:
         assert (verdict.fails, verdict.outcome) == (True, "over limit")
 
     def test_the_share_that_is_used(self):
-        """Of the limit that is used up most: 10 of 20 parameters, 100 of 400 FLOPs."""
+        """The limit with the largest share is used: 10 of 20 parameters, 100 of 400 FLOPs."""
         share = judged(budgets=[Budget("here", {"flops": 400, "params": 20})]).share
         assert (share.metric, share.used) == ("params", 0.5)
 
@@ -66,7 +66,7 @@ class TestLimits:
         assert not judged(budgets=[everywhere], settings=Settings(limits=everywhere)).fails
 
     def test_a_latency_that_was_not_measured(self):
-        """What is watched is not timed: a limit of its own fails, one for every model passes."""
+        """Watched runs are not timed: a test's own latency limit fails, and a limit for all models passes."""
         limit = Budget("pyproject.toml", {"latency": 1})
         assert judged(budgets=[limit]).broken == (Unmeasured(metric="latency", module=None, source="pyproject.toml"),)
         assert not judged(budgets=[limit], settings=Settings(limits=limit)).fails
@@ -86,7 +86,7 @@ class TestBaseline:
         assert (verdict.outcome, verdict.fails) == ("accepted", False)
 
     def test_tolerance(self):
-        """The closest budget's: of 100 FLOPs, 1 % is 1."""
+        """The tolerance of the closest budget applies: 1 % of 100 FLOPs is 1."""
         closer = Budget("here", tolerance={"flops": Tolerance(relative=Fraction(1, 100))})
         assert not judged(complexity(101), complexity(100), [closer]).fails
         assert judged(complexity(102), complexity(100), [closer]).fails
@@ -111,7 +111,7 @@ class TestReactions:
         assert (verdict.outcome, verdict.fails) == (outcome, reaction == "fail")
 
     def test_a_run_that_accepts_passes_but_for_unknown_operators(self):
-        """There is no baseline that would say what they cost."""
+        """An unknown operator always fails: a baseline would not contain its cost."""
         strict = Settings(missing_baseline="fail", improved_baseline="fail", unknown_operators="fail")
         assert not judged(settings=strict, accepts=True).fails
         assert not judged(complexity(99), complexity(100), settings=strict, accepts=True).fails
@@ -119,7 +119,7 @@ class TestReactions:
 
 
 class TestAccepts:
-    """What an update accepts, by what became of the measurement."""
+    """Which outcomes an update accepts."""
 
     @pytest.mark.parametrize(
         ("new", "old", "by"),
@@ -153,7 +153,7 @@ class TestAccepts:
     unknown=st.booleans(),
 )
 def test_travels_between_processes(measured, limit, old, unknown):
-    """Through plain builtins and back, whatever the numbers."""
+    """Any verdict can be converted to plain builtins and back."""
     verdict = judged(
         complexity(measured, unknown=UNKNOWN if unknown else None),
         None if old is None else complexity(old),
@@ -163,14 +163,14 @@ def test_travels_between_processes(measured, limit, old, unknown):
 
 
 class TestUnevenLatency:
-    """One that is too uneven is held to nothing."""
+    """A latency that is too noisy is not judged."""
 
     def judged(self, new, old=None, **limits):
         budgets = [Budget("here", limits)]
         return judge(Measurement(name="model", complexity=new), budgets, Settings(), old, accepts=True)
 
     def test_neither_to_limits_nor_to_baselines(self):
-        """Though it is a thousand times as long as either allows; the rest is judged as ever."""
+        """The latency exceeds limit and baseline a thousandfold; only the other metrics are judged."""
         found = self.judged(timed(10**6, 10**6), timed(1000), latency=1000, flops=2499)
         assert [item.metric for item in found.broken] == ["flops"]
         assert found.comparison.changes == ()
@@ -188,7 +188,7 @@ class TestUnevenLatency:
     @pytest.mark.parametrize(
         ("new", "expected"),
         [
-            # Too uneven; as long as before, by the clock; twice as long.
+            # Too noisy; within the tolerance of the baseline; twice as long.
             (timed(1000, 101), None),
             (timed(1001), None),
             (timed(2000), 2000),

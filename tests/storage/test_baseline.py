@@ -18,7 +18,7 @@ from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity, Module, Operator, Phase, UnknownOperator
 from pytest_flopsbudget.storage.baseline import BaselineFile, dumps, load, save, update_entries
 
-#: What each line of EXAMPLE ends with, as "@" there.
+#: The end of each line of EXAMPLE, which is written there as "@".
 TAIL = ', "test": "TestX::test_y[a]", "name": "model"},'
 
 EXAMPLE = """\
@@ -54,7 +54,7 @@ def metrics(flops=0, params=0, trainable=None, param_bytes=0):
 
 
 def net():
-    """What EXAMPLE holds."""
+    """Return the measurement in EXAMPLE."""
     linear = Module(type="Linear", shape="8->8", calls=1, metrics=metrics(128, 64, param_bytes=64))
     return Complexity(
         model="Net",
@@ -79,14 +79,14 @@ def path(tmp_path):
 
 @pytest.fixture
 def written(path):
-    """A baseline file that holds EXAMPLE."""
+    """Write a baseline file with the text EXAMPLE."""
     path.parent.mkdir()
     path.write_bytes(EXAMPLE.encode())
     return path
 
 
 def refusal(path, text):
-    """The message with which ``text`` is refused; the file stays as it is."""
+    """Return the message with which ``text`` is refused; the file must not change."""
     path.parent.mkdir(exist_ok=True)
     data = text if isinstance(text, bytes) else text.encode()
     path.write_bytes(data)
@@ -98,7 +98,7 @@ def refusal(path, text):
 
 class TestBaselinePath:
     def test_beside_the_test_file(self):
-        """The baseline lies in __flops__ beside the test file and bears its name."""
+        """The baseline of a test file is in __flops__ beside it and has its name."""
         assert baseline_path(Path("tests/test_backbone.py")) == Path("tests/__flops__/test_backbone.json")
 
 
@@ -112,21 +112,20 @@ class TestSplitNodeid:
         ],
     )
     def test_parts(self, nodeid, parts):
-        """The first pair of colons parts the file from the rest."""
+        """The first double colon separates the file from the rest."""
         assert split_nodeid(nodeid) == parts
 
 
 class TestDumps:
     def test_layout(self, path):
-        """One module or operator stands on a line, equal siblings share one, and what can be inferred is left out."""
+        """Each module or operator has a line, equal siblings share one, and redundant fields are left out."""
         assert dumps(BaselineFile(path, {"TestX::test_y[a]": {"model": net()}})) == EXAMPLE
 
     def test_empty(self, path):
-        """A file without tests is valid JSON too."""
         assert dumps(BaselineFile(path, {})) == '{\n"format": 2,\n"lines": [\n\n{}\n]\n}\n'
 
     def test_sorted(self, path):
-        """Tests, names, modules and operators are sorted, whatever their order was."""
+        """Tests, names, modules and operators are sorted, in any order of the input."""
         operators = {name: Operator(calls=1, metrics={"flops": 1}) for name in ("aten.mm", "aten.bmm")}
         entry = small(operators=operators)
         text = dumps(BaselineFile(path, {"test_b": {"y": entry, "x": entry}, "test_a": {"model": entry}}))
@@ -136,7 +135,7 @@ class TestDumps:
         assert [line["operator"] for line in lines if "operator" in line] == ["aten.bmm", "aten.mm"] * 3
 
     def test_invisible_characters_are_numbered(self, path):
-        """A reviewer sees every character: line separators and changes of direction are escaped, letters are not."""
+        """A reviewer sees every character: line separators and text direction marks are escaped, letters are not."""
         text = dumps(BaselineFile(path, {"test[\u2028\u202e]": {"größe": small()}}))
         assert '"test": "test[\\u2028\\u202e]"' in text
         assert "\u2028" not in text
@@ -149,11 +148,11 @@ class TestLoad:
         assert load(path) == BaselineFile(path, {})
 
     def test_example(self, written):
-        """What the layout leaves out comes back: zeros, and trainable parameters where all are."""
+        """Fields that the layout omits are restored: zeros, and trainable parameters if all are trainable."""
         assert load(written) == BaselineFile(written, {"TestX::test_y[a]": {"model": net()}})
 
     def test_windows_line_ends(self, path):
-        """Git may have turned the line ends."""
+        """Git may have changed the line ends."""
         path.parent.mkdir()
         path.write_bytes(EXAMPLE.replace("\n", "\r\n").encode())
         assert load(path).tests == {"TestX::test_y[a]": {"model": net()}}
@@ -174,24 +173,24 @@ class TestLoad:
 
 class TestRefusals:
     def test_is_a_usage_error(self, path):
-        """A bad file is the user's to mend."""
+        """The user has to repair a bad file, so the error is a UsageError."""
         assert issubclass(BaselineError, UsageError)
         assert str(path) in refusal(path, "")
 
     @pytest.mark.parametrize("end", [0, 1, 60, len(EXAMPLE) // 2, len(EXAMPLE) - 3])
     def test_truncated(self, path, end):
-        """A file cut off anywhere is refused with line and column, and the way out."""
+        """A file that is cut off anywhere is refused; the message has line and column, and says what to do."""
         text = EXAMPLE[:end]
         line = text.count("\n") + 1
         message = refusal(path, text)
         assert message.startswith(f"{path}, line ")
-        # JSON's own error may point at the beginning of a string that does not end, or after the last blank.
+        # JSON's own error may name the beginning of an unterminated string, or the position after the last blank.
         assert any(f", line {near}: no JSON from column " in message for near in (line - 1, line))
         assert message.endswith("Restore it from git, or delete it and rerun with --flops-budget-update.")
 
     @pytest.mark.parametrize("marker", ["<<<<<<< HEAD", "=======", ">>>>>>> topic", "||||||| base"])
     def test_conflict_marker(self, path, marker):
-        """A conflict marker is named as such, with its line."""
+        """The message says that the line is a conflict marker."""
         lines = EXAMPLE.splitlines()
         lines.insert(9, marker)
         message = refusal(path, "\n".join(lines))
@@ -201,11 +200,11 @@ class TestRefusals:
         )
 
     def test_conflict_marker_with_windows_line_ends(self, path):
-        """A conflict marker is found before any line end."""
+        """A conflict marker is found with any line end."""
         assert "conflict marker, line 2" in refusal(path, "{\r\n=======\r\n}")
 
     def test_newer_format(self, path):
-        """A file of a newer format asks for an upgrade, and does not invite to delete it."""
+        """The message for a file of a newer format asks for an upgrade, and does not suggest deleting the file."""
         message = refusal(path, EXAMPLE.replace('"format": 2', '"format": 3'))
         assert message == (
             f'{path}, line 2: "format": written by a newer pytest-flopsbudget: it is 3, and this version reads up to 2'
@@ -213,7 +212,7 @@ class TestRefusals:
         )
 
     def test_older_format(self, path):
-        """A file of the format that no release wrote is refused with what to do about it."""
+        """The first format was never released; the message says what to do."""
         assert refusal(path, '{\n"format": 1,\n"tests": {}\n}') == (
             f'{path}, line 2: "format": written by an unreleased pytest-flopsbudget: it is 1, and this version reads 2'
             ". Delete the file, then run with --flops-budget-update."
@@ -229,12 +228,11 @@ class TestRefusals:
         ],
     )
     def test_no_format(self, path, text):
-        """A file without a format that was ever written is refused."""
+        """A file with a format that does not exist is refused."""
         assert "format" in refusal(path, text)
 
     @pytest.mark.parametrize("text", ["[]", "null", "1", '"x"'])
     def test_other_json(self, path, text):
-        """JSON that is no object is no baseline."""
         assert ", line 1: no baseline, which is a JSON object." in refusal(path, text)
 
     @pytest.mark.parametrize(
@@ -301,7 +299,7 @@ class TestRefusals:
         ],
     )
     def test_wrong_content(self, path, before, after, line, told):
-        """What does not belong in a baseline is named with its line, what it is about and its keys."""
+        """The message names the line, the test or module of the line, and the key of the wrong value."""
         assert EXAMPLE.count(before) == 1
         message = refusal(path, EXAMPLE.replace(before, after))
         assert message.startswith(f"{path}, line {line}: ")
@@ -309,7 +307,7 @@ class TestRefusals:
         assert "Restore it from git" in message
 
     def test_contradiction(self, path):
-        """A line that a merge left there in both versions is refused, with the lines of both."""
+        """If a merge kept both versions of a line, the message names both lines."""
         lines = EXAMPLE.splitlines(keepends=True)
         lines.insert(10, lines[8].replace("128", "256"))
         message = refusal(path, "".join(lines))
@@ -323,11 +321,11 @@ class TestRefusals:
         ("line", "missing", "first"), [(5, "title", 8), (6, "model", 5), (7, "metrics", 5), (13, "end", 5)]
     )
     def test_part_of_an_entry(self, path, line, missing, first):
-        """An entry of which a merge left a part is refused."""
+        """An entry of which a merge kept only a part is refused."""
         lines = EXAMPLE.splitlines(keepends=True)
         assert lines[line - 1].startswith(f'{{"{"test" if missing == "title" else missing}"')
         del lines[line - 1]
-        # The first module's line has moved up by one.
+        # Without the removed line, the first module's line is one higher.
         first = first - 1 if missing == "title" else first
         message = refusal(path, "".join(lines))
         assert message.startswith(f"{path}, line {first}: ")
@@ -335,21 +333,20 @@ class TestRefusals:
 
     @pytest.mark.parametrize("text", ["[" * 100_000, '{"format": ' + "9" * 5000 + "}"])
     def test_monstrous(self, path, text):
-        """What Python's parser gives up on is refused like the rest."""
+        """A text that is too deep or too large for Python's parser is refused like other faults."""
         assert str(path) in refusal(path, text)
 
     def test_not_utf8(self, path):
-        """Bytes that are no UTF-8 are named by their line."""
+        """The message names the line of bytes that are not UTF-8."""
         assert ", line 2: not UTF-8." in refusal(path, b'{\n"\xff": 1}')
 
     def test_directory(self, path):
-        """A directory in the file's place is refused."""
         path.mkdir(parents=True)
         with pytest.raises(BaselineError, match="cannot be read"):
             load(path)
 
     def test_file_in_place_of_the_directory(self, path):
-        """A file where __flops__ should be is refused, in reading and writing."""
+        """If __flops__ is a file, reading and writing are refused."""
         path.parent.write_text("")
         with pytest.raises(BaselineError, match="cannot be read"):
             load(path)
@@ -359,31 +356,29 @@ class TestRefusals:
 
 class TestSave:
     def test_creates_the_directory(self, path):
-        """The first baseline makes its directory, with UTF-8 and line feeds in the file."""
+        """The first baseline creates its folder; the file has UTF-8 and line feeds."""
         assert save(BaselineFile(path, {"TestX::test_y[a]": {"model": net()}}))
         assert path.read_bytes() == EXAMPLE.encode()
 
     def test_equal_bytes_are_not_written(self, written):
-        """A file that already holds the same is not touched."""
+        """A file with the same content is not written."""
         os.utime(written, ns=(1, 1))
         assert not save(load(written))
         assert written.stat().st_mtime_ns == 1
 
     def test_leaves_nothing_else(self, written):
-        """Only the file itself remains."""
         assert save(BaselineFile(written, {}))
         assert list(written.parent.iterdir()) == [written]
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
     def test_keeps_the_mode(self, written):
-        """The file's permissions stay."""
         written.chmod(0o640)
         save(BaselineFile(written, {}))
         assert stat.S_IMODE(written.stat().st_mode) == 0o640
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
     def test_new_file_follows_the_umask(self, path):
-        """A new file may be read by those whom the umask lets."""
+        """The permissions of a new file follow the umask."""
         old = os.umask(0o027)
         try:
             save(BaselineFile(path, {}))
@@ -393,7 +388,7 @@ class TestSave:
 
     @pytest.mark.skipif(os.name == "nt", reason="symbolic links need rights there")
     def test_follows_a_symbolic_link(self, written, tmp_path):
-        """A link stays a link; what it points to is written."""
+        """A symbolic link is kept, and the file that it points to is written."""
         target = tmp_path / "elsewhere" / "target.json"
         target.parent.mkdir()
         written.rename(target)
@@ -405,7 +400,7 @@ class TestSave:
 
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_full_disk(self, written, monkeypatch, step):
-        """When writing fails, the old file is whole and no other is left."""
+        """When writing fails, the old file is complete and there is no other file."""
 
         def fail(*_, **__):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -420,7 +415,7 @@ class TestSave:
         assert list(written.parent.iterdir()) == [written]
 
     def test_interrupted(self, written, monkeypatch):
-        """Ctrl-C in the middle leaves the old file whole and no other."""
+        """After Ctrl-C in the middle of writing, the old file is complete and there is no other file."""
 
         def interrupt(_):
             raise KeyboardInterrupt
@@ -432,8 +427,8 @@ class TestSave:
         assert list(written.parent.iterdir()) == [written]
 
     def test_read_only(self, written, monkeypatch):
-        """A file that may not be written is not replaced either."""
-        # Permissions do not bind root, as which containers often run tests.
+        """A read-only file is not replaced."""
+        # Root, as which containers often run tests, can write to read-only files.
         monkeypatch.setattr(os, "access", lambda *_: False)
         with pytest.raises(BaselineError, match="read-only"):
             save(BaselineFile(written, {}))
@@ -451,7 +446,7 @@ paths = st.lists(st.sampled_from(["0", "1", "2", "10", "a", "{0-1}", "\\", "é\u
 def complexities(draw):
     measured = sorted(draw(keys))
     values = st.fixed_dictionaries(dict.fromkeys(measured, counts))
-    # Of modules, baselines hold neither peaks nor what only the whole model has.
+    # For modules, baselines store neither peaks nor metrics that only the whole model has.
     of_modules = [key for key in measured if metric_of(key).aggregation in {"sum", "distinct"}]
     own = st.fixed_dictionaries(dict.fromkeys(of_modules, counts))
     modules = st.builds(Module, type=names, shape=names, calls=counts, metrics=own)
@@ -474,7 +469,7 @@ tables = st.dictionaries(names, st.dictionaries(names, complexities(), min_size=
 
 @given(tables)
 def test_round_trip(tmp_path_factory, tests):
-    """Whatever is saved is loaded again exactly, and writes the same bytes."""
+    """Any content that is saved is loaded unchanged, and writes the same bytes again."""
     file = BaselineFile(tmp_path_factory.mktemp("flops") / "test.json", tests)
     save(file)
     assert load(file.path) == file
@@ -483,7 +478,7 @@ def test_round_trip(tmp_path_factory, tests):
 
 class TestUpdated:
     def test_replaces_the_whole_test(self, path):
-        """A test that was measured has the names of this run only; others keep theirs."""
+        """A test that was measured keeps only the names of this run; other tests keep their entries."""
         file = BaselineFile(path, {"test_a": {"x": small(1), "y": small(2)}, "test_b": {"model": small(3)}})
         new = update_entries(file, {"test_a": {"y": small(4)}, "test_c": {"model": small(5)}})
         assert new == BaselineFile(
@@ -493,13 +488,13 @@ class TestUpdated:
         assert file.tests["test_a"]["x"] == small(1)
 
     def test_test_without_measurements(self, path):
-        """A test that passed and measured nothing has no entry."""
+        """A test that passed and measured nothing loses its entry."""
         file = BaselineFile(path, {"test_a": {"model": small()}})
         assert update_entries(file, {"test_a": {}}) == BaselineFile(path, {})
 
 
 def test_phases(tmp_path):
-    """A line a phase, read back as written; entries without such lines have none."""
+    """Each phase has a line; entries without phases have no such lines."""
     path = tmp_path / "__flops__" / "test_net.json"
     phases = {
         "forward": Phase(metrics={"flops": 100, "other_flops": 7, "recomputed_flops": 0}),
@@ -518,10 +513,10 @@ def test_phases(tmp_path):
 
 
 class TestBeyondWork:
-    """What has a value for each device or machine, and what baselines leave out."""
+    """Metrics with one value for each device or machine, and fields that baselines do not store."""
 
     def test_lines(self, path):
-        """By row and name; zeros of modules are left out as ever."""
+        """Values are nested by metric and name; zeros of modules are left out."""
         save(BaselineFile(path, {"t": {"model": estimated()}}))
         text = path.read_text()
         assert '{"metrics": {"flops": 2500, "params": 15, "compute_time": {"A100": 900}, ' in text
@@ -543,7 +538,7 @@ class TestBeyondWork:
         ],
     )
     def test_what_is_at_fault(self, path, old, new, told):
-        """It is refused with its line, in modules as in totals."""
+        """A wrong metric is refused with its line, in modules and in totals."""
         save(BaselineFile(path, {"t": {"model": estimated()}}))
         text = path.read_text()
         assert old in text
@@ -553,7 +548,7 @@ class TestBeyondWork:
         assert told in str(caught.value)
 
     def test_modules_without_peaks(self, path):
-        """Equal layers reach different ones, and share a line all the same."""
+        """Equal layers with different peaks share a line."""
         metrics = {"flops": 4, "peak_memory": 9, "depth": 2}
         layers = {str(i): Module(type="L", calls=1, metrics={"flops": 2, "peak_memory": i}) for i in range(2)}
         root = {"": Module(type="Net", calls=1, metrics=metrics)}
@@ -569,7 +564,7 @@ class TestBeyondWork:
         }
 
     def test_latencies_of_other_machines_stay(self, path):
-        """An update of one machine takes nothing from another."""
+        """An update on one machine keeps the latencies of other machines."""
         file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, machine="one")}})
         file = update_entries(file, {"t": {"model": timed(9, machine="two")}})
         assert file.tests["t"]["model"].metrics == {
@@ -583,7 +578,7 @@ class TestBeyondWork:
         assert load(path).tests == file.tests
 
     def test_what_is_for_the_reader_of_a_run(self, path):
-        """It is not kept, so that an update with the same costs changes nothing."""
+        """Notes and similar fields are not stored, so that an update with equal costs changes nothing."""
         file = update_entries(BaselineFile(path, {}), {"t": {"model": timed(7, complexity=peaking())}})
         entry = file.tests["t"]["model"]
         assert (entry.timing, entry.memory_at_peak, entry.notes) == (None, None, ())
@@ -591,7 +586,7 @@ class TestBeyondWork:
         assert load(path).tests == file.tests
 
     def test_a_baseline_without_it(self, written):
-        """As earlier versions wrote them, entries are read and compared as ever."""
+        """Earlier versions wrote entries without the metric; these are read and compared."""
         old = load(written).tests["TestX::test_y[a]"]["model"]
         new = replace(old, metrics=old.metrics | {"activations": 5, "depth": 2, "compute_time[A100]": 1})
         assert compare(old, new, {}) == Comparison(status="unchanged")

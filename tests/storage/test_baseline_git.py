@@ -1,4 +1,4 @@
-"""Two branches that changed one baseline, merged by git as it comes: real repositories, real merges."""
+"""Merge two branches that changed one baseline, with git's default settings and real repositories."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Repository:
         self.git("commit", "-q", "--allow-empty", "-m", "x")
 
     def write(self, widths):
-        """Commit a change of the baseline: test id → width, None for a test that is gone."""
+        """Commit a change of the baseline: test id → width, None for a removed test."""
         gone = {test_id for test_id, width in widths.items() if width is None}
         measured = {test_id: {"model": net(width)} for test_id, width in widths.items() if width is not None}
 
@@ -59,7 +59,7 @@ class Repository:
         self.commit()
 
     def merge(self, base, ours, theirs, how=("merge", "-q", "topic")):
-        """Two branches go their ways from a baseline, and come together."""
+        """Commit a change on each of two branches, and merge them."""
         if base:
             self.write(base)
         self.git("checkout", "-q", "-b", "topic")
@@ -102,11 +102,11 @@ BASE = dict.fromkeys(["test_a", "test_e", "test_m", "test_z"], 1)
     ids=lambda widths: " ".join(f"{test_id}={width}" for test_id, width in widths.items()),
 )
 def test_both_sides_are_kept(repository, ours, theirs):
-    """What either branch adds, changes or removes is in the merge, which becomes what one run would have written."""
+    """The merge has the changes of both branches; the next update writes the text of a single run."""
     repository.merge(BASE, ours, theirs)
     expected = {test_id: width for test_id, width in (BASE | ours | theirs).items() if width is not None}
     assert repository.widths == expected
-    # The next update puts everything in its place.
+    # The next update restores the order of the lines.
     change(repository.baseline, lambda file: file)
     entries = {test_id: {"model": net(width)} for test_id, width in expected.items()}
     assert repository.baseline.read_text() == dumps(type(load(repository.baseline))(repository.baseline, entries))
@@ -124,7 +124,7 @@ def test_both_write_the_first_baseline(repository):
 
 
 def test_turned_line_ends(tmp_path):
-    """Nor do line ends matter that git turns on Windows."""
+    """Line ends that git changes on Windows have no effect on the merge."""
     repository = Repository(tmp_path, core_autocrlf="true")
     repository.merge(BASE, {"test_b": 2}, {"test_c": 3})
     assert repository.widths == BASE | {"test_b": 2, "test_c": 3}
@@ -138,21 +138,21 @@ def test_turned_line_ends(tmp_path):
 )
 class TestContradiction:
     def test_is_refused(self, repository, ours, theirs):
-        """Where both branches changed one entry, nobody picks a side silently."""
+        """If both branches changed one entry, reading the merged file is refused."""
         repository.merge(BASE, ours, theirs)
         (test_id,) = ours
         with pytest.raises(BaselineError, match=rf'test_net\.json, line \d+.* of "{test_id}": .*; a merge '):
             load(repository.baseline)
 
     def test_a_measurement_mends_it(self, repository, ours, theirs):
-        """An update that measures the test writes its entry anew, and keeps all others."""
+        """An update that measures the test replaces its entry and keeps all others."""
         repository.merge(BASE, ours, theirs)
         (test_id,) = ours
         assert change(repository.baseline, lambda file: update_entries(file, {test_id: {"model": net(4)}}))
         assert repository.widths == BASE | {test_id: 4}
 
     def test_another_update_keeps_it(self, repository, ours, theirs):
-        """An update that does not measure it leaves the file as it is."""
+        """An update that does not measure the test leaves the file unchanged."""
         repository.merge(BASE, ours, theirs)
         before = repository.baseline.read_bytes()
         with pytest.raises(BaselineError, match="a merge "):
@@ -162,13 +162,13 @@ class TestContradiction:
 
 @pytest.mark.parametrize(("ours", "theirs"), [({"test_e": None}, {"test_e": 3}), ({"test_e": 3}, {"test_e": None})])
 def test_one_removes_what_the_other_changes(repository, ours, theirs):
-    """The changed entry stays: where its test is gone, it is an orphan, which a complete run names."""
+    """The changed entry stays. If its test is gone, a complete run names it as an orphan."""
     repository.merge(BASE, ours, theirs)
     assert repository.widths == BASE | {"test_e": 3}
 
 
 class TestWithoutTheAttribute:
-    """As on servers that do not look at `.gitattributes`."""
+    """Merges on servers that ignore `.gitattributes`."""
 
     @pytest.fixture
     def conflict(self, repository):
@@ -184,12 +184,12 @@ class TestWithoutTheAttribute:
         return repository
 
     def test_conflict(self, conflict):
-        """The conflict is told with its line and the way out."""
+        """The message has the line of the conflict, and says what to do."""
         with pytest.raises(BaselineError, match=r"conflict marker, line \d+: delete the lines with markers"):
             load(conflict.baseline)
 
     def test_the_way_out(self, conflict):
-        """Without the markers, the lines of both sides are a baseline."""
+        """When the conflict markers are removed, the lines of both sides are a valid baseline."""
         lines = conflict.baseline.read_text().splitlines(keepends=True)
         markers = ("<<<<<<<", "=======", ">>>>>>>")
         conflict.baseline.write_text("".join(line for line in lines if not line.startswith(markers)))
@@ -206,13 +206,13 @@ class TestAttributes:
         assert attributes.read_text(encoding="utf-8") == "*.json -diff\n"
 
     def test_none_outside_of_a_repository(self, tmp_path):
-        """Who does not use git finds nothing of it in the folder."""
+        """Without a git repository, no file for git is written."""
         path = tmp_path / "__flops__" / "test_net.json"
         change(path, lambda file: update_entries(file, {"test_a": {"model": net()}}))
         assert [*path.parent.iterdir()] == [path]
 
     def test_nothing_else_is_left(self, repository):
-        """Neither locks nor temporary files appear."""
+        """There are neither lock files nor temporary files."""
         repository.write(BASE)
         folder = repository.baseline.parent
         assert sorted(folder.iterdir()) == [folder / ".gitattributes", repository.baseline]
@@ -226,7 +226,7 @@ changes = st.dictionaries(tests, st.none() | st.integers(2, 4), max_size=4)
 @settings(max_examples=examples(10, of_many=500), suppress_health_check=[HealthCheck.too_slow])
 @given(bases, changes, changes)
 def test_any_two_branches(tmp_path_factory, base, ours, theirs):
-    """No conflict stops git; what one side alone did is kept; where both did different things, it is refused."""
+    """Git never reports a conflict. Changes of one side are kept, and contradictory changes are refused."""
     repository = Repository(tmp_path_factory.mktemp("repository") / "r")
     base = base | {"test_always": 1}
     ours = {test_id: width for test_id, width in ours.items() if width or test_id in base}
@@ -237,7 +237,7 @@ def test_any_two_branches(tmp_path_factory, base, ours, theirs):
     if contradictions:
         with pytest.raises(BaselineError, match=rf'of "({"|".join(both)})": .*; a merge '):
             load(repository.baseline)
-    # Measured anew, nothing contradicts itself any more.
+    # An update that measures all tests leaves no contradiction.
     change(
         repository.baseline,
         lambda file: update_entries(file, {test_id: {"model": net(9)} for test_id in contradictions}),
@@ -248,7 +248,7 @@ def test_any_two_branches(tmp_path_factory, base, ours, theirs):
         if test_id in contradictions:
             assert widths[test_id] == 9
         elif told == {None}:
-            # git gives an entry back where the other side added or changed one right beside it.
+            # git restores a removed entry if the other side added or changed an entry directly beside it.
             assert widths.get(test_id, 1) == 1
         else:
             assert widths[test_id] == max(told - {None})

@@ -1,4 +1,4 @@
-"""Processes that write one baseline at once, or are killed while they write: it is the old or the new one, whole."""
+"""Several processes write one baseline at once, or one is killed while it writes: the file is always complete."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pytest_flopsbudget.storage.baseline import BaselineFile, change, dumps, loa
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 
-#: Some 0.8 MB, of which writing takes tens of milliseconds.
+#: About 0.8 MB, so that writing takes tens of milliseconds.
 COUNT = 1000
 
 
@@ -36,7 +36,7 @@ def leftovers(path):
 
 
 def test_two_at_once(path):
-    """Two processes that add tests to one file: no test of either is lost."""
+    """Two processes add tests to one file, and no test is lost."""
     count = examples(10, of_many=50)
     writers = [Writer("add", path, who, count) for who in "ab"]
     for writer in writers:
@@ -47,7 +47,7 @@ def test_two_at_once(path):
 
 
 def test_killed(path):
-    """A process that does nothing but write, killed at any moment."""
+    """Kill a process that only writes, at any moment."""
     contents = {dumps(BaselineFile(path, many(width, COUNT))).encode() for width in (1, 2)}
     moments = random.Random(0)  # noqa: S311 -- no secret
     seen = set()
@@ -59,7 +59,7 @@ def test_killed(path):
         now = path.read_bytes() if path.exists() else None
         assert now in contents | {before}
         seen.add(now)
-        # The next one finds nothing in its way, and clears up.
+        # The next update works, and removes the temporary files.
         change(path, lambda file: update_entries(file, {"test_00000": {"model": net(3)}}))
         assert width_of(load(path).tests["test_00000"]) == 3
         assert leftovers(path) == []
@@ -78,7 +78,7 @@ def test_net(flops_budget, number):
 
 
 def test_killed_run(path, tmp_path, monkeypatch):
-    """A run of pytest with --flops-budget-update, killed at any moment of its life, half of the times as it writes."""
+    """Kill a run of pytest with --flops-budget-update at any moment; in half of the cases while it writes."""
     count = examples(100, of_many=1000)
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     test_file = tmp_path / "test_net.py"

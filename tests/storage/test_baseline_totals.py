@@ -80,5 +80,5 @@ def test_values_of_devices_and_machines(tmp_path):
     (found,) = read_totals(path.read_bytes(), path)["t"].values()
     assert found.metrics == load(path).tests["t"]["model"].metrics
     assert (found.value("time[A100]"), found.value("latency[box]")) == (1400, 7)
-    # Who renames a test while a clock runs renames it still.
+    # Times and latencies are not part of the identity, so that they do not prevent the detection of a rename.
     assert found.identity == Totals("Net", ("float32[1]",), {"flops": 2500, "params": 15}).identity

@@ -1,4 +1,4 @@
-"""Trouble while a baseline is written: full disks, missing rights, other processes. The old file is whole after it."""
+"""Failures while a baseline is written: full disks, permissions, other processes. The old file stays complete."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="rights, limits and sign
 
 @pytest.fixture
 def path(tmp_path):
-    """A baseline of one test."""
+    """Write a baseline of one test, and return its path."""
     path = tmp_path / "__flops__" / "test_net.json"
     save(BaselineFile(path, {"test_a": {"model": net()}}))
     return path
@@ -40,7 +40,7 @@ def widths(path):
 
 
 def refused(path):
-    """The message with which an update ends; what was there is there, and nothing else."""
+    """Return the message with which an update fails; the folder must have the same files as before."""
     folder = path.parent
     before = {entry: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()} if folder.is_dir() else {}
     with pytest.raises(BaselineError) as caught:
@@ -53,7 +53,7 @@ def refused(path):
 
 @contextlib.contextmanager
 def largest_file(size):
-    """No file grows beyond ``size`` bytes, as where a disk is full."""
+    """Let no file grow beyond ``size`` bytes, as on a full disk."""
     import resource
 
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -66,7 +66,7 @@ def largest_file(size):
 
 @contextlib.contextmanager
 def without_privileges():
-    """Be bound by permissions, which do not bind root."""
+    """Run without the privileges of root, who can ignore permissions."""
     if os.geteuid() != 0:
         yield
         return
@@ -79,7 +79,7 @@ def without_privileges():
 
 @pytest.fixture
 def open_path():
-    """A baseline in a folder that anybody may enter."""
+    """Return the path of a baseline in a folder that all users may enter."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     path = folder / "__flops__" / "test_net.json"
@@ -96,7 +96,7 @@ def open_path():
 
 class TestDisk:
     def test_full(self, path):
-        """Wherever the space ends."""
+        """The disk may become full at any byte."""
         copy = path.with_name("copy.json")
         shutil.copy(path, copy)
         add(copy)
@@ -112,7 +112,7 @@ class TestDisk:
     @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_fails(self, path, monkeypatch, number, step):
-        """Whatever the disk answers, and when."""
+        """Any error of the disk at any step of writing leaves the old file unchanged."""
 
         def fail(*_, **__):
             raise OSError(number, os.strerror(number))
@@ -129,7 +129,7 @@ class TestRights:
         assert message == f"{open_path}: cannot be written: Permission denied. The file is as it was."
 
     def test_read_only_file(self, open_path):
-        """Its folder would let it be replaced; who made it read-only did not want that."""
+        """The permissions of the folder would allow replacing the file, but it is read-only on purpose."""
         open_path.chmod(0o444)
         with without_privileges():
             message = refused(open_path)
@@ -141,7 +141,7 @@ class TestRights:
             add(open_path)
 
     def test_nothing_to_change_in_a_read_only_folder(self, open_path):
-        """No right is needed where nothing has to be written."""
+        """If nothing changes, no permission to write is needed."""
         open_path.parent.chmod(0o555)
         with without_privileges():
             assert not add(open_path, "test_a", 1)
@@ -164,7 +164,7 @@ class TestPlaces:
         assert not path.parent.exists()
 
     def test_file_is_a_symbolic_link_that_leads_nowhere(self, path):
-        """The file that it names is made."""
+        """The file that the symbolic link points to is created."""
         path.unlink()
         path.symlink_to(path.parent / "other.json")
         assert add(path)
@@ -176,7 +176,7 @@ class TestPlaces:
         assert "cannot be read: Too many levels of symbolic links" in refused(path)
 
     def test_tests_have_vanished(self, path, tmp_path):
-        """Who removes the tests does not want their folder back."""
+        """If the folder of the tests was removed, it must not be created again."""
         gone = tmp_path / "gone" / "__flops__" / path.name
         assert "cannot be written: No such file or directory. The file is as it was." in refused(gone)
         assert not gone.parent.parent.exists()
@@ -198,7 +198,7 @@ class TestPlaces:
         assert "cannot be read: Is a directory" in refused(path)
 
     def test_longest_name(self, path):
-        """A name may be as long as names can be: the temporary file's is not longer."""
+        """A baseline's name may have the maximum length, because the name of the temporary file is short."""
         longest = path.with_name(f"{'n' * 250}.json")
         assert add(longest)
         assert widths(longest) == {"test_b": 2}
@@ -210,7 +210,7 @@ class TestPlaces:
 class TestLeftovers:
     @pytest.mark.parametrize("width", [1, 2], ids=["unchanged", "changed"])
     def test_are_removed(self, path, width):
-        """What a killed process left here goes with the next update, and nothing else."""
+        """An update removes the temporary files that killed processes left for its file, and no other files."""
         name = f"{atomic_file._prefix(path)}01234567.tmp"
         other = f"{atomic_file._prefix(path.with_name('test_other.json'))}01234567.tmp"
         for left in (name, other, ".mine.tmp"):
@@ -221,19 +221,19 @@ class TestLeftovers:
 
 class TestRemoval:
     def test_nothing_left(self, path):
-        """A file without entries goes."""
+        """A file without entries is removed."""
         assert change(path, lambda file: BaselineFile(file.path, {}))
         assert [*path.parent.iterdir()] == []
 
     def test_nothing_there(self, tmp_path):
-        """Where there is nothing to write, no folder appears."""
+        """If there is nothing to write, no folder is created."""
         assert not change(tmp_path / "__flops__" / "test_net.json", lambda file: file)
         assert [*tmp_path.iterdir()] == []
 
 
 @pytest.fixture(params=["folder", "stand-in"])
 def lock(request, monkeypatch):
-    """Both ways to lock: the folder, and a file for temporary files where folders cannot be locked."""
+    """Test both ways to lock: the folder itself, and a file in the folder for temporary files instead."""
     if request.param == "stand-in":
 
         def fail(*_, **__):
@@ -244,11 +244,11 @@ def lock(request, monkeypatch):
 
 class TestLock:
     def test_waits_for_the_other(self, path, lock):
-        """A change that begins while another is under way sees what that has written."""
+        """A change that begins during another one sees the result of the other."""
         held, go_on = threading.Event(), threading.Event()
 
         def slow(file):
-            # The second call is the one under the lock, since the file has changed in between.
+            # The second call runs under the lock, since the file has changed since the first call.
             if not held.is_set():
                 held.set()
                 assert go_on.wait(10)
@@ -263,7 +263,7 @@ class TestLock:
         assert widths(path) == {"test_a": 1, "test_b": 2, "test_slow": 1}
 
     def test_does_not_wait_for_ever(self, path, lock, monkeypatch):
-        """Who hangs with the lock in hand is named, as far as the system tells."""
+        """The message names the process that holds the lock, if the system shows it."""
         monkeypatch.setattr(baseline, "LOCK_SECONDS", 0.05)
         with atomic_file.locked(path.parent, 1):
             message = refused(path)
@@ -290,5 +290,5 @@ class TestLock:
             assert add(other)
 
     def test_stand_in_lies_where_temporary_files_do(self, path):
-        """Nothing appears beside the tests."""
+        """No lock file is created beside the tests."""
         assert atomic_file._stand_in(path.parent).parent == Path(tempfile.gettempdir())

@@ -1,4 +1,4 @@
-"""Files that are damaged in any way: never a traceback, never a lost file, never a wrong number read from it."""
+"""Files with any damage never cause a traceback, a lost file, or a wrong number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pytest_flopsbudget.storage.baseline import BaselineFile, change, dumps, loa
 
 MANY = settings(max_examples=examples(100, of_many=10_000))
 
-# Damage
+# Kinds of damage
 
 
 def flipped(data, draw):
@@ -46,13 +46,13 @@ def overwritten(data, draw):
 
 
 def lines_drawn(data, draw):
-    """Any of its lines, in any order."""
+    """Return any lines of the data, in any order."""
     lines = data.splitlines(keepends=True)
     return b"".join(draw(st.lists(st.sampled_from(lines), max_size=len(lines))))
 
 
 def lines_moved(data, draw):
-    """Lines that are gone, there twice, or elsewhere, as after a merge by hand."""
+    """Remove, repeat or move lines, as a wrong manual merge does."""
     lines = data.splitlines(keepends=True)
     for _ in range(draw(st.integers(1, 3))):
         line = lines.pop(draw(st.integers(0, len(lines) - 1))) if len(lines) > 1 else lines[0]
@@ -73,7 +73,7 @@ values = st.sampled_from(
 
 
 def retyped(data, draw):
-    """A value, a key or a sign that is another."""
+    """Replace a value, a key or a punctuation mark by another one."""
     token = draw(st.sampled_from([*_TOKEN.finditer(data)]))
     return data[: token.start()] + draw(values) + data[token.end() :]
 
@@ -97,7 +97,7 @@ def bytes_like(whole):
 
 
 def told(function, error):
-    """What ``function`` returns, and the message with which it refuses; one of the two is None."""
+    """Return (result of ``function``, None), or (None, message of its error)."""
     try:
         return function(), None
     except error as caught:
@@ -121,7 +121,7 @@ def path(tmp_path_factory):
 @MANY
 @given(data=bytes_like(BASELINE))
 def test_baseline(path, data):
-    """A damaged baseline is refused in one line and left as it is, or it holds something, which then can be written."""
+    """A damaged baseline is refused with one line and unchanged; or it can be read, and then be written."""
     path.write_bytes(data)
     file, refusal = told(lambda: load(path), BaselineError)
     if file is None:
@@ -137,7 +137,7 @@ def test_baseline(path, data):
         lambda: change(path, lambda file: update_entries(file, {"test_new": {"model": net()}})), BaselineError
     )
     if file is None:
-        # What a merge has torn and nobody measures keeps the file from being written too.
+        # A torn entry that is not measured again also prevents writing.
         assert not written
         assert path.read_bytes() == data
     else:
@@ -148,13 +148,13 @@ def test_baseline(path, data):
 @MANY
 @given(data=damaged(BASELINE))
 def test_both_ways_to_read(path, data):
-    """Files as they are written are read a shorter way; it tells the same as the one for all files."""
+    """Files in the written format are read by a fast path, which must give the same result as the general one."""
     text = data.decode(errors="replace")
 
     def read(text):
         return told(lambda: baseline_document.read(text, path).tests, BaselineError)[0]
 
-    # A blank behind the end makes no difference to JSON, and bars the shorter way.
+    # A blank at the end changes nothing in JSON, and prevents the fast path.
     assert read(text) == read(text + " ")
 
 
@@ -184,7 +184,7 @@ tolerance = "2%"
 @MANY
 @given(data=bytes_like(PYPROJECT))
 def test_pyproject(path, data):
-    """A damaged pyproject is refused in this package's words, or says something."""
+    """A damaged pyproject is refused with a message of this package, or gives settings."""
     pyproject = path.parent.parent / "pyproject.toml"
     pyproject.write_bytes(data)
     loaded, refusal = told(lambda: load_settings(pyproject.parent), UsageError)
@@ -222,7 +222,7 @@ tables = st.recursive(
 @MANY
 @given(st.dictionaries(keys, tables, max_size=5))
 def test_pyproject_of_other_types(path, table):
-    """Whatever type a key has."""
+    """Each key may have a value of any type."""
     rows = "".join(f"{json.dumps(key)} = {value}\n" for key, value in table.items())
     test_pyproject.hypothesis.inner_test(path, f"[tool.pytest-flopsbudget]\n{rows}".encode())
 
@@ -258,7 +258,7 @@ REPORT = report_file.dumps(
 @MANY
 @given(data=bytes_like(REPORT))
 def test_report(path, data):
-    """A damaged report is refused in one line, or holds something, which then can be written."""
+    """A damaged report is refused with one line, or can be read, and then be written."""
     report_path = path.parent.parent / "report.json"
     report_path.write_bytes(data)
     report, refusal = told(lambda: report_file.load(report_path), ReportError)
@@ -271,7 +271,7 @@ def test_report(path, data):
 
 
 def test_what_is_damaged_is_whole(path):
-    """All of them are files as they should be."""
+    """The undamaged files are valid, so that the tests above can fail."""
     path.write_bytes(BASELINE)
     assert load(path).tests
     (path.parent.parent / "pyproject.toml").write_bytes(PYPROJECT)

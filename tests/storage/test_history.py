@@ -10,7 +10,7 @@ def totals(flops, params=1):
 
 
 def step(number, moved=None, **files):
-    """A step in which each of ``files`` holds these tests, each with one measurement of so many FLOPs."""
+    """Return a step in which each of ``files`` has these tests, each with one measurement of this number of FLOPs."""
     tests = {
         f"{name}.py": {test: {"model": totals(flops)} for test, flops in tests.items()} for name, tests in files.items()
     }
@@ -18,7 +18,7 @@ def step(number, moved=None, **files):
 
 
 def told(series):
-    """A series in short: commit, test, FLOPs; None where it was removed."""
+    """Return a series in short form: commit, test, FLOPs; None if the measurement was removed."""
     return [
         (point.revision.commit, point.address.nodeid, point.totals and point.totals.value("flops"))
         for point in series.points
@@ -93,7 +93,7 @@ class TestTrace:
         )
     )
     def test_every_value_of_every_revision_is_in_one_series(self, history):
-        """Whatever was renamed: what a revision wrote is told once, and what lives at the end is what is there."""
+        """Each value of each revision is in one series; the series that live are those of the last revision."""
         steps = [step(number, **files) for number, files in enumerate(history)]
         found = trace(steps)
         points = [

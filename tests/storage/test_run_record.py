@@ -1,4 +1,4 @@
-"""What a run measured, and what of it becomes the new baseline."""
+"""Record what a run measured, and write it to baselines."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def verdict(flops=100, name="model", old=None, *, accepts=True):
 
 @pytest.fixture
 def record(tmp_path):
-    """Records a test of a file in this folder, as a report of another process would."""
+    """Return a function that records a test's verdicts, packed and sent as by another process."""
     (tmp_path / "tests").mkdir(exist_ok=True)
 
     def record(run_record, nodeid="tests/test_net.py::test_a", *, verdicts=None, passed=True, line=0, vanished=()):
@@ -49,12 +49,12 @@ def record(tmp_path):
 
 @pytest.fixture
 def test_file(tmp_path):
-    """The file of the tests that `record` records unless told otherwise."""
+    """Return the file of the tests that `record` records by default."""
     return tmp_path / "tests/test_net.py"
 
 
 def accepted(test_file):
-    """Test id → name → FLOPs in the baseline of a file."""
+    """Return test id → name → FLOPs in the baseline of a file."""
     return {
         test_id: {name: entry.flops for name, entry in entries.items()}
         for test_id, entries in load(baseline_path(test_file)).tests.items()
@@ -63,7 +63,7 @@ def accepted(test_file):
 
 class TestBaselines:
     def test_none(self, tmp_path):
-        """A file without a baseline accepted nothing."""
+        """A file without a baseline has no entries."""
         assert Baselines().entries(tmp_path / "test_net.py", "test_net.py::test_a") == {}
 
     def test_entries_of_one_test(self, tmp_path):
@@ -72,7 +72,7 @@ class TestBaselines:
         assert Baselines().entries(file, "any/where/test_net.py::T::test_a[x::y]") == {"model": complexity()}
 
     def test_read_once(self, tmp_path):
-        """What a run compares with does not change while it runs."""
+        """The baseline for comparisons does not change during a run."""
         file = tmp_path / "test_net.py"
         baselines = Baselines()
         baselines.file(file)
@@ -96,7 +96,7 @@ class TestRecord:
         assert (entry.nodeid, entry.vanished, entry.line) == ("tests/test_net.py::test_a", ("x",), 7)
 
     def test_trees_are_kept_packed(self, record):
-        """A thousand tests of large models fit into memory; totals are at hand."""
+        """The trees of many large models fit into memory, and totals can be read without unpacking."""
         modules = {f"layers.{i}": Module(type="Linear", calls=1, metrics={"flops": i}) for i in range(2000)}
         whole = verdict(3)
         complexity = msgspec.structs.replace(whole.complexity, modules=whole.complexity.modules | modules)
@@ -123,7 +123,7 @@ class TestRecord:
         assert len(run_record) == 0
 
     def test_order(self, record):
-        """As the tests stand in their files, whatever order they ran in."""
+        """Tests are in the order of their files, in any order of running."""
         run_record = RunRecord()
         for nodeid, line in [("b.py::z", 1), ("a.py::test_10", 9), ("a.py::test_2", 5), ("a.py::test_2[b]", 5)]:
             record(run_record, nodeid, line=line)
@@ -164,7 +164,7 @@ class TestUpdate:
         assert (run_record.written, run_record.errors) == ([baseline_path(file)], [])
 
     def test_all_others_keep_their_entries(self, record, test_file):
-        """Those that failed, in one phase or another, and those that did not run."""
+        """Tests that failed in any phase, and tests that did not run, keep their entries."""
         file = test_file
         names = ("test_a", "failed", "torn_down", "not_run")
         save(BaselineFile(baseline_path(file), {name: {"model": complexity(7)} for name in names}))
@@ -192,7 +192,7 @@ class TestUpdate:
         assert run_record.written == [baseline_path(first), baseline_path(second)]
 
     def test_what_changed_meanwhile_is_kept(self, record, test_file):
-        """Another run may have written other tests since this one read the file."""
+        """Another run may have written other tests to the file after this run read it."""
         file = test_file
         run_record = RunRecord()
         record(run_record)
@@ -201,7 +201,7 @@ class TestUpdate:
         assert accepted(file).keys() == {"test_a", "test_other"}
 
     def test_one_that_cannot_be_written(self, record):
-        """It is named and left as it is; the others are written."""
+        """The file that cannot be written is named and unchanged; the other files are written."""
         run_record = RunRecord()
         first, second = record(run_record, "a.py::test"), record(run_record, "b.py::test")
         path = baseline_path(first)
@@ -214,7 +214,7 @@ class TestUpdate:
         assert f"{path}: conflict marker, line 1" in run_record.errors[0]
 
     def test_what_became_of_the_entries(self, record):
-        """Counted file by file; what did not pass is not among them."""
+        """The outcomes are counted for each file; tests that did not pass are not counted."""
         run_record = RunRecord()
         verdicts = {
             "new": verdict(),
@@ -242,7 +242,7 @@ class TestUpdateOnly:
         ],
     )
     def test_name_by_name(self, record, tmp_path, update_mode, counts, names):
-        """Of one test some measurements are accepted, and the others keep what they had."""
+        """Some measurements of a test are accepted, and the others keep their entries."""
         file = tmp_path / "tests/test_net.py"
         before = {name: complexity(3) for name in ("cheaper", "same", "gone")}
         save(BaselineFile(baseline_path(file), {"test_a": before}))
@@ -274,7 +274,7 @@ class TestUpdateOnly:
 class TestOrphans:
     @pytest.fixture
     def file(self, tmp_path):
-        """A test file whose baseline holds two tests."""
+        """Return a test file whose baseline has two tests."""
         file = tmp_path / "tests/test_net.py"
         file.parent.mkdir(exist_ok=True)
         save(BaselineFile(baseline_path(file), {name: {"model": complexity(7)} for name in ("test_a", "test_b")}))
@@ -289,7 +289,7 @@ class TestOrphans:
         assert run_record.pruned == run_record.orphans
 
     def test_a_file_without_its_tests(self, file):
-        """All of its entries are orphans; the empty file is not kept."""
+        """All entries are orphans; the file is removed when it is empty."""
         run_record = RunRecord()
         run_record.find_orphans({}, {baseline_path(file): "tests/test_net.py"})
         assert [orphan.nodeid for orphan in run_record.orphans] == [
@@ -305,7 +305,7 @@ class TestOrphans:
         assert (run_record.orphans, run_record.errors) == ([], [])
 
     def test_likely_renamed(self, file, record):
-        """It is not pruned, since its baseline is to be moved."""
+        """A likely renamed entry is not pruned, since its baseline should be moved."""
         run_record = RunRecord()
         record(run_record, "tests/test_net.py::test_new", verdicts=[verdict(7, accepts=False)])
         run_record.find_orphans({file: ("tests/test_net.py", {"test_new"})}, {})
@@ -314,7 +314,7 @@ class TestOrphans:
         assert accepted(file) == {"test_a": {"model": 7}}
 
     def test_another_process_wrote_meanwhile(self, file):
-        """What it added stays, and what it removed is gone already."""
+        """Entries that another process added stay, and entries that it removed cause no error."""
         run_record = RunRecord()
         run_record.find_orphans({file: ("tests/test_net.py", ())}, {})
         save(
@@ -324,7 +324,7 @@ class TestOrphans:
         assert accepted(file) == {"test_c": {"model": 9}}
 
     def test_one_that_cannot_be_read(self, file, tmp_path):
-        """It is named and left as it is; the others are pruned."""
+        """The file that cannot be read is named and unchanged; the others are pruned."""
         path = baseline_path(tmp_path / "tests/test_bad.py")
         path.write_text("{", encoding="utf-8")
         run_record = RunRecord()
@@ -337,7 +337,7 @@ class TestOrphans:
 
 class TestLatencies:
     def test_an_update_keeps_those_of_other_machines(self, record, test_file):
-        """And the one of this machine where it is as it was, or was too uneven to be judged."""
+        """The latency of this machine is kept too, if it is within its tolerance or too noisy to be judged."""
         for new, expected in (
             (timed(100, machine="one"), {"one": 100}),
             (timed(200, machine="two"), {"one": 100, "two": 200}),

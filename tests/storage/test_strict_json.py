@@ -1,4 +1,4 @@
-"""JSON read strictly, and where in it a fault lies."""
+"""Strict JSON, and the place of a fault."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class TestLineOf:
 
     @pytest.mark.parametrize(("place", "line"), [(("a", 1, "missing"), 4), (("a", 7), 2), (("missing", "b"), 1)])
     def test_what_is_missing(self, place, line):
-        """The nearest place above it."""
+        """The line of a missing place is that of the nearest place above it."""
         assert line_of(TEXT, place) == line
 
     def test_many_in_one_pass(self):
-        """Each has the line that it has alone, whatever the order in which they are asked for."""
+        """Each place has the line that it has when it is requested alone, in any order of the places."""
         places = [("d", "f"), ("a", 1, "c"), ("a", 7), (), ("a", 1, "missing"), ("missing", "b")]
         assert lines_of(TEXT, places) == dict(zip(places, [8, 5, 2, 1, 4, 1], strict=True))
 
     @given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
     def test_a_line_a_token(self, value):
-        """With every member and every key on a line of its own, in their order."""
+        """Each member of the JSON is on a separate line, so that the expected line numbers are known."""
         text = json.dumps(value, indent=1)
 
         def places(value, above):
@@ -82,7 +82,7 @@ class TestParse:
         ids=["key", "deep", "broken behind it", "broken in it"],
     )
     def test_a_key_that_is_there_twice(self, text, place, line):
-        """Is told at its second place, whatever comes behind it."""
+        """The line is that of the second occurrence, whatever follows it."""
         with pytest.raises(FaultError, match="the key is there twice") as caught:
             parse(text)
         assert (caught.value.place, line_of(text, caught.value.place)) == (place, line)
@@ -120,5 +120,5 @@ class TestConvert:
         assert (caught.value.reason, caught.value.place) == (reason, place)
 
     def test_messages_are_one_line(self):
-        """Whatever they quote."""
+        """The message is one line, even if the quoted text has line breaks."""
         assert FaultError("no 'a\nb\u202e'").reason == "no 'a\\nb\\u202e'"

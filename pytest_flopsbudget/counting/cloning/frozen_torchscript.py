@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 _HIDDEN = ("prim::mkldnn_", "prim::MKLDNN")
-#: TorchScript's operator → ATen's, with the same arguments, or bounds that the node holds. ATen has none of them for
-#: oneDNN's tensors, so these are converted to dense ones and back; conversions count as free.
+#: TorchScript's operator → ATen's operator with the same arguments, or with bounds that the node holds. ATen has no
+#: such operators for oneDNN's tensors, so tensors are converted to dense ones and back; conversions count as free.
 _ELEMENTWISE = {
     "prim::MKLDNNClamp": "aten::clamp",
     "prim::MKLDNNHardSigmoid": "aten::hardsigmoid",

@@ -20,7 +20,7 @@ def find_optimizers(cloner: Cloner) -> list[torch.optim.Optimizer]:
 
 
 def record_step_counts(known_values: KnownValues, cloner: Cloner) -> None:
-    """Make known how many steps each optimizer has made: Adam reads that for its corrections."""
+    """Register how many steps each optimizer has made as a known value: Adam reads it for its bias correction."""
     for original, clone in cloner.objects:
         if isinstance(original, torch.optim.Optimizer):
             for step, its_clone in zip(_steps(original), _steps(clone), strict=True):

@@ -1,4 +1,4 @@
-"""Operator → cost: one file per family, each formula with its source."""
+"""The cost of every operator: one file for each family of operators, and a source for each formula."""
 
 from pytest_flopsbudget.counting.costs import (
     accumulation,

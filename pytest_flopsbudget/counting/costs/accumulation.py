@@ -1,28 +1,25 @@
 """Indexing that accumulates: one operation for each value that is added. Plain indexing is free.
 
-Source: the definitions. Sums begin at what the output holds, so n values are n operations.
+Source: the definitions. Each value is added to the value that the output already holds, so n values are n operations.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
-from pytest_flopsbudget.counting.costs.elementary import elements, is_float, real_parts
+from pytest_flopsbudget.counting.costs.elementary import is_float, real_numbers, real_parts
 from pytest_flopsbudget.counting.costs.elementwise import operations, scaling
+from pytest_flopsbudget.counting.costs.indexing_traffic import indexed_elements
 from pytest_flopsbudget.counting.costs.registry import other_formula
 from pytest_flopsbudget.counting.torch_private import values_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
 @other_formula("aten.index_add", "aten.index_reduce", "aten.scatter_add", "aten.scatter_reduce")
 def _from_source(call: Call) -> int:
-    """Of every value one; alpha scales each before, a mean divides every element of the output after."""
+    """Count one operation for each value, its product with alpha, and for a mean one division per output element."""
     source = call.tensor("source", "src")
     if not is_float(source):
         return 0
@@ -34,7 +31,7 @@ def _from_source(call: Call) -> int:
 
 @other_formula("aten.scatter")
 def _scatter(call: Call) -> int:
-    """Free, but with ``reduce``: a sum or a product for each value."""
+    """Count a sum or a product for each value if ``reduce`` is given; otherwise the operator only copies."""
     if "reduce" not in call.names or call["reduce"] is None:
         return 0
     target = call.tensor("self")
@@ -44,39 +41,18 @@ def _scatter(call: Call) -> int:
 
 @other_formula("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put", "aten.put")
 def _put(call: Call) -> int:
-    """Free, but with ``accumulate``."""
+    """Count one sum for each value if ``accumulate`` is set; otherwise the operator only copies."""
     target = call.tensor("self")
     if not call["accumulate"]:
         return 0
     if call.name.rstrip("_") == "aten.put":
         return real_parts(target) * call.tensor("index").numel()
-    return real_parts(target) * _places(target, call["indices"])
-
-
-_MASKS = (torch.bool, torch.uint8)
-
-
-def _places(target: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> int:
-    """Return how many elements of ``target`` the indices name. Of a mask, whose values are data, all elements count."""
-    count = target.numel()
-    shapes: list[Sequence[int]] = []
-    dim = 0
-    for index in indices:
-        if index is None:
-            dim += 1
-            continue
-        covered = index.ndim if index.dtype in _MASKS else 1
-        for size in target.shape[dim : dim + covered]:
-            count //= max(size, 1)
-        dim += covered
-        shapes.append((index.numel(),) if index.dtype in _MASKS else index.shape)
-    return count * torch.broadcast_shapes(*shapes).numel() if shapes else count
+    return real_parts(target) * indexed_elements(target, call["indices"])
 
 
 @other_formula("aten._unsafe_masked_index_put_accumulate")
 def _masked_put(call: Call) -> int:
-    values = call.tensor("values")
-    return real_parts(values) * elements([values])
+    return real_numbers(call.tensor("values"))
 
 
 @other_formula(
@@ -84,21 +60,20 @@ def _masked_put(call: Call) -> int:
     "aten.unfold_backward",
 )
 def _of_the_gradient(call: Call) -> int:
-    """Every value of the gradient is added to the place that it came from."""
-    gradient = call.tensor("grad_output", "grad_in")
-    return real_parts(gradient) * gradient.numel()
+    """Count one sum for each value of the output's gradient, which is added to the gradient of one input element."""
+    return real_numbers(call.tensor("grad_output", "grad_in"))
 
 
 @other_formula("aten.embedding_dense_backward")
 def _embedding_backward(call: Call) -> int:
-    """Every value of the gradient is added to its row, divided before by how often the row was looked up if asked."""
+    """Count one sum for each value of the gradient; ``scale_grad_by_freq`` divides it by the row's frequency first."""
     return (2 if call["scale_grad_by_freq"] else 1) * call.tensor("grad_output").numel()
 
 
 @other_formula("aten.col2im")
 def _col2im(call: Call) -> int:
-    """Every value of the columns is added to its pixel."""
-    return real_parts(call.tensor("self")) * elements([call.tensor("self")])
+    """Count one sum for each value of the columns, which is added to its pixel."""
+    return real_numbers(call.tensor("self"))
 
 
 _MEAN, _MAX = 1, 2
@@ -106,7 +81,7 @@ _MEAN, _MAX = 1, 2
 
 @other_formula("aten._embedding_bag", "aten._embedding_bag_forward_only")
 def _embedding_bag(call: Call) -> int:
-    """Each row that is looked up is added (or compared) to its bag, after its weight; a mean divides each bag."""
+    """Count each row's product with its weight, its sum or comparison with its bag, and the division for a mean."""
     width = call.tensor("weight").shape[-1]
     count = call.tensor("indices").numel() * width
     weighted = count if call["per_sample_weights"] is not None else 0
@@ -115,9 +90,10 @@ def _embedding_bag(call: Call) -> int:
 
 @other_formula("aten._embedding_bag_backward", "aten._embedding_bag_dense_backward")
 def _embedding_bag_backward(call: Call) -> int:
-    """Each row that was looked up is given its bag's gradient, weighted or divided as it was.
+    """Count the sum of the bag's gradient into each row of the bag, and one product or quotient for each factor.
 
-    A maximum gives each value of the gradient to the one row that it came from.
+    The factors are the weight per sample, the size of the bag for a mean, and the frequency of the row. For a maximum
+    each value of the gradient is added to one row only.
     """
     gradient = call.tensor("grad")
     if call["mode"] == _MAX:
@@ -129,13 +105,12 @@ def _embedding_bag_backward(call: Call) -> int:
 
 @other_formula("aten._embedding_bag_per_sample_weights_backward")
 def _embedding_bag_weights_backward(call: Call) -> int:
-    """For each row the product, element by element, of itself and its bag's gradient, summed."""
+    """Count for each row its dot product with the bag's gradient: n products and n - 1 sums."""
     width = call.tensor("grad").shape[-1]
     return max(2 * width - 1, 0) * call.tensor("indices").numel()
 
 
 @other_formula("aten._coalesce")
 def _coalesce(call: Call) -> int:
-    """Values of one place are added up: at most all but one are."""
-    values = values_of(call.tensor("self"))
-    return real_parts(values) * elements([values])
+    """Count one sum for each value: an upper bound, since the number of values with equal indices is data."""
+    return real_numbers(values_of(call.tensor("self")))

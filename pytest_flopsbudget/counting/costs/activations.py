@@ -1,9 +1,9 @@
 """Activations: the elements of the outputs of convolutions and matrix products.
 
 Source: Radosavovic et al., "Designing Network Design Spaces", 2020, who define it for convolutions; fvcore's
-`ActivationCountAnalysis` counts linear layers too. An operator that is several products in one counts like its plain
-form, so that the count does not depend on the kernel: fused attention has the scores that it never writes. Such
-operators register a rule for ``activations`` in their family's file.
+`ActivationCountAnalysis` counts linear layers too. A fused operator counts like its unfused form, so that the count
+does not depend on the kernel: fused attention counts the scores, although it never writes them. Such operators register
+a formula for ``activations`` in the file of their family.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def products_outputs(call: Call) -> int:
-    """Return the elements of the outputs of the products of one call of the forward pass, in its plain form."""
+    """Return how many elements the products of one call have in their outputs; a fused call counts its unfused form."""
     rule = REGISTRY.facets(call.name).activations
     if rule is not None:
         return rule(call)

@@ -1,9 +1,10 @@
-"""Attention, fused in any way: 2·B·H·Lq·Lk·(Dqk + Dv), H being the *query's* heads; causal counted in full.
+"""Fused attention: 2·B·H·Lq·Lk·(Dqk + Dv) FLOPs, where H is the number of *query* heads; causal counted in full.
 
-Source: Q·Kᵀ sums Dqk products for each of Lq·Lk scores of a head, the weighted sum of V Lk products for each of Lq·Dv
-outputs (Vaswani et al., "Attention Is All You Need", 2017, §3.2.1). The backward pass is four such products, twice the
-forward; the score product that a fused kernel computes once more is its own choice and not counted. Nor are gradients
-that nobody asked for, which a fused kernel computes all the same: the plain form leaves them out.
+Source: Vaswani et al., "Attention Is All You Need", 2017, §3.2.1. For each of the Lq·Lk scores of a head, Q·Kᵀ sums Dqk
+products. For each of the Lq·Dv outputs of a head, the weighted sum of V sums Lk products. The backward pass is four
+products of these sizes, so twice the forward pass. A fused kernel computes the scores again in the backward pass, which
+is not counted. It also computes gradients that are not requested, which are not counted either: the unfused form
+computes neither.
 """
 
 from __future__ import annotations
@@ -20,97 +21,84 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
-def _heads_first(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> int:
-    """Query (…, H, Lq, Dqk), key (…, Hk, Lk, Dqk), value (…, Hk, Lk, Dv)."""
-    return per_mac(query) * query.shape[:-1].numel() * key.shape[-2] * (query.shape[-1] + value.shape[-1])
-
-
 def _attention(call: Call) -> int:
-    return _heads_first(*_operands(call))
+    """Count attention of query (…, H, Lq, Dqk), key (…, Hk, Lk, Dqk) and value (…, Hk, Lk, Dv)."""
+    query, key, value = _operands(call)
+    return per_mac(query) * _scores(query, key) * (query.shape[-1] + value.shape[-1])
 
 
 def _operands(call: Call) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return call.tensor("query", "q"), call.tensor("key", "k"), call.tensor("value", "v")
 
 
-class _Asked(NamedTuple):
-    """Of which operands the gradient is asked for."""
+class _Requested(NamedTuple):
+    """Which gradients one call of the backward pass is requested to compute."""
 
     query: bool
     key: bool
     value: bool
-    #: Whether the gradient of the scores is needed in between.
+    #: Whether one of the requested gradients is computed from the gradient of the scores.
     scores: bool
 
 
-def _asked(call: Call) -> _Asked:
-    """By the call's mask where it has one, else by what takes gradients; of all where nothing does (compiled code)."""
+def _requested(call: Call) -> _Requested:
+    """Return the requested gradients: those in the call's mask, or those of operands that require gradients.
+
+    In compiled code no operand requires a gradient, so there all gradients count as requested.
+    """
     mask = _argument(call, "grad_input_mask")
     if mask is not None:
         query, key, value, bias = mask
-        return _Asked(query, key, value, query or key or bias)
+        return _Requested(query, key, value, query or key or bias)
     query, key, value = (call.tensor(name).requires_grad for name in ("query", "key", "value"))
     if not (query or key or value):
-        return _Asked(query=True, key=True, value=True, scores=True)
-    return _Asked(query, key, value, query or key)
+        return _Requested(query=True, key=True, value=True, scores=True)
+    return _Requested(query, key, value, query or key)
 
 
 def _attention_backward(call: Call) -> int:
-    """The scores' gradient and the value's sum over or make Dv, the query's and the key's Dqk."""
+    """Count 2·B·H·Lq·Lk·Dv for the gradients of scores and value each, 2·B·H·Lq·Lk·Dqk for query and key each."""
     query, value = call.tensor("query"), call.tensor("value")
-    asked = _asked(call)
-    width = query.shape[-1] * (asked.query + asked.key) + value.shape[-1] * (asked.scores + asked.value)
+    requested = _requested(call)
+    width = query.shape[-1] * (requested.query + requested.key)
+    width += value.shape[-1] * (requested.scores + requested.value)
     return per_mac(query) * _scores(query, call.tensor("key")) * width
 
 
-def _ends(offsets: torch.Tensor | None) -> list[int] | None:
-    """Sequence ends of a packed batch, where they are known."""
+def _lengths(offsets: torch.Tensor | None) -> list[int] | None:
+    """Return the lengths of the sequences in a packed batch; None if the values of the offsets are not known."""
     if offsets is None or offsets.is_meta:
         return None
-    return [int(end) for end in offsets.tolist()]
+    return [int(stop - start) for start, stop in itertools.pairwise(offsets.tolist())]
 
 
-def _length_first(call: Call, query_ends: torch.Tensor | None, key_ends: torch.Tensor | None, longest: int) -> int:
-    """Query (B, Lq, H, Dqk), or packed sequences (all tokens, H, Dqk) that end where the offsets say.
+def _pairs(call: Call) -> int:
+    """Return the number of pairs of a query and a key, over all heads.
 
-    Without values in the offsets, every query meets as many keys as the longest sequence has.
+    The query is (B, Lq, H, Dqk), or all tokens of a packed batch (tokens, H, Dqk) with the offsets of its sequences.
+    If the values of the offsets are not known, each query is paired with as many keys as the longest sequence has.
     """
-    query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
-    width = query.shape[-1] + value.shape[-1]
-    heads = query.shape[-2]
-    if query_ends is None:
-        batch = query.shape[:-3].numel()
-        return per_mac(query) * batch * heads * query.shape[-3] * key.shape[-3] * width
-    ends, other_ends = _ends(query_ends), _ends(key_ends)
-    if ends is None or other_ends is None:
-        return per_mac(query) * query.shape[:-2].numel() * heads * longest * width
-    pairs = sum(
-        (stop - start) * (other_stop - other_start)
-        for (start, stop), (other_start, other_stop) in zip(
-            itertools.pairwise(ends), itertools.pairwise(other_ends), strict=True
-        )
-    )
-    return per_mac(query) * pairs * heads * width
+    query, key = call.tensor("query"), call.tensor("key")
+    query_offsets = _argument(call, "cum_seq_q", "cu_seqlens_q")
+    if query_offsets is None:
+        return query.shape[:-1].numel() * key.shape[-3]
+    query_lengths, key_lengths = _lengths(query_offsets), _lengths(_argument(call, "cum_seq_k", "cu_seqlens_k"))
+    if query_lengths is None or key_lengths is None:
+        return query.shape[:-1].numel() * int(_argument(call, "max_k", "max_seqlen_k"))
+    return query.shape[-2] * sum(q * k for q, k in zip(query_lengths, key_lengths, strict=True))
 
 
-def _flash_attention(call: Call) -> int:
-    return _length_first(call, call["cum_seq_q"], call["cum_seq_k"], int(call["max_k"]))
+def _packed_attention(call: Call) -> int:
+    query, value = call.tensor("query"), call.tensor("value")
+    return per_mac(query) * _pairs(call) * (query.shape[-1] + value.shape[-1])
 
 
-def _flash_attention_backward(call: Call) -> int:
-    return 2 * _flash_attention(call)
-
-
-def _efficient_attention(call: Call) -> int:
-    return _length_first(call, call["cu_seqlens_q"], call["cu_seqlens_k"], int(call["max_seqlen_k"] or 0))
-
-
-def _efficient_attention_backward(call: Call) -> int:
-    return 2 * _length_first(call, call["cu_seqlens_q"], call["cu_seqlens_k"], int(call["max_seqlen_k"]))
+def _packed_attention_backward(call: Call) -> int:
+    return 2 * _packed_attention(call)
 
 
 def _multi_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> int:
-    """Projections of query, key, value and output, and attention over all heads; each operand (B, L, E)."""
+    """Count attention over all heads, and projections of query, key, value and output; each operand is (B, L, E)."""
     batch, queries, width = query.shape
     keys = key.shape[1]
     projections = 2 * batch * (2 * queries + keys + value.shape[1]) * width * width
@@ -122,23 +110,24 @@ def _native_multi_head_attention(call: Call) -> int:
 
 
 def _transformer_encoder_layer(call: Call) -> int:
-    """Self-attention, then the two layers of the feed-forward network."""
+    """Count self-attention, then the two layers of the feed-forward network."""
     source = call.tensor("src")
     tokens = source.shape[0] * source.shape[1]
     feed_forward = 2 * tokens * (call.tensor("ffn_weight_1").numel() + call.tensor("ffn_weight_2").numel())
     return _multi_head(source, source, source) + feed_forward
 
 
-# What is no product. The plain form, which a fused kernel stands for: query and key times the root of the scale, so
-# that neither outgrows its dtype; a mask added to the scores; softmax, 5 an element; dropout, 2.
+# Other FLOPs, those of the unfused form. It multiplies query and key by the root of the scale, so that neither exceeds
+# the range of its dtype. It adds a mask to the scores. Softmax takes 5 operations per score, dropout 2.
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor) -> int:
+    """Return the number of scores (…, H, Lq, Lk)."""
     return query.shape[:-1].numel() * key.shape[-2]
 
 
 def _scaled(query: torch.Tensor, key: torch.Tensor) -> int:
-    """Every query head meets a key head of its own, however many of them share one."""
+    """Count the scaling of query and key; the unfused form repeats a shared key head for each query head first."""
     return query.numel() + query.shape[:-2].numel() * key.shape[-2] * key.shape[-1]
 
 
@@ -146,33 +135,22 @@ def _argument(call: Call, *names: str) -> Any:
     return next((call[name] for name in names if name in call.names), None)
 
 
-def _around_products(call: Call, query: torch.Tensor, key: torch.Tensor) -> int:
+def _around(call: Call) -> int:
+    query, key, _ = _operands(call)
     is_masked = bool(_argument(call, "is_causal")) or _argument(call, "attn_mask", "attn_bias") is not None
     dropped = 2 if _argument(call, "dropout_p") else 0
     return _scaled(query, key) + (5 + is_masked + dropped) * _scores(query, key)
 
 
-def _around(call: Call) -> int:
-    query, key, _ = _operands(call)
-    return _around_products(call, query, key)
-
-
 def _around_backward(call: Call) -> int:
-    """Softmax backward, 4 an element; both scales again; dropout 1; the sums over heads that share a key."""
+    """Count 4 per score for softmax and 1 for dropout, the scaling of the gradients, and sums over shared key heads."""
     query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
-    asked = _asked(call)
+    requested = _requested(call)
     dropped = 1 if _argument(call, "dropout_p") else 0
     shared = query.shape[-3] // key.shape[-3] if query.ndim > 2 else 1  # noqa: PLR2004 -- heads, length, width
-    sums = (shared - 1) * (asked.key * key.numel() + asked.value * value.numel())
-    scales = asked.query * query.numel() + asked.key * (_scaled(query, key) - query.numel())
-    return scales + asked.scores * (4 + dropped) * _scores(query, key) + sums
-
-
-def pairs(call: Call) -> int:
-    """Pairs of a query and a key over all heads: FLOPs over what each pair costs."""
-    query, value = call.tensor("query"), call.tensor("value")
-    flops = _flash_attention(call) if "flash" in call.name else _efficient_attention(call)
-    return flops // (per_mac(query) * (query.shape[-1] + value.shape[-1]))
+    sums = (shared - 1) * (requested.key * key.numel() + requested.value * value.numel())
+    scales = requested.query * query.numel() + requested.key * (_scaled(query, key) - query.numel())
+    return scales + requested.scores * (4 + dropped) * _scores(query, key) + sums
 
 
 def _around_packed(call: Call) -> int:
@@ -180,7 +158,7 @@ def _around_packed(call: Call) -> int:
     is_masked = bool(_argument(call, "is_causal", "custom_mask_type")) or _argument(call, "bias") is not None
     dropped = 2 if _argument(call, "dropout_p") else 0
     shared = query.shape[-2] // key.shape[-2]
-    return query.numel() + shared * key.numel() + (5 + is_masked + dropped) * pairs(call)
+    return query.numel() + shared * key.numel() + (5 + is_masked + dropped) * _pairs(call)
 
 
 def _around_packed_backward(call: Call) -> int:
@@ -188,11 +166,11 @@ def _around_packed_backward(call: Call) -> int:
     dropped = 1 if _argument(call, "dropout_p") else 0
     shared = query.shape[-2] // key.shape[-2]
     sums = (shared - 1) * (key.numel() + call.tensor("value").numel())
-    return query.numel() + shared * key.numel() + (4 + dropped) * pairs(call) + sums
+    return query.numel() + shared * key.numel() + (4 + dropped) * _pairs(call) + sums
 
 
 def _around_multi_head(query: torch.Tensor, key: torch.Tensor, heads: int, *, masked: bool) -> int:
-    """Biases of the four projections, query and key scaled, softmax and a mask over the scores of all heads."""
+    """Count the biases of four projections, the scaling of query and key, softmax and a mask over all scores."""
     batch, queries, width = query.shape
     keys = key.shape[1]
     biases = batch * (2 * queries + 2 * keys) * width
@@ -205,7 +183,10 @@ def _around_native(call: Call) -> int:
 
 
 def _around_encoder_layer(call: Call) -> int:
-    """Attention, two residuals, two layer normalizations (7 an element); in the feed-forward network one activation."""
+    """Count attention, two residuals, two layer normalizations (7 per element) and the feed-forward network.
+
+    The feed-forward network has a bias in each of its two layers, and one activation.
+    """
     source = call.tensor("src")
     inner = math.prod(source.shape[:-1]) * call.tensor("ffn_weight_1").shape[0]
     masked = call["mask"] is not None
@@ -214,23 +195,23 @@ def _around_encoder_layer(call: Call) -> int:
     return attention + (2 + 2 * 7 + 1) * source.numel() + (1 + activation) * inner
 
 
-# Elements of the outputs of products.
+# Activations: the elements in the outputs of products.
 
 
 def _outputs(call: Call) -> int:
     """Count scores (…, H, Lq, Lk) and weighted sums (…, H, Lq, Dv)."""
     query, key, value = _operands(call)
-    return query.shape[:-1].numel() * (key.shape[-2] + value.shape[-1])
+    return _scores(query, key) + query.shape[:-1].numel() * value.shape[-1]
 
 
 def _packed_outputs(call: Call) -> int:
-    """Query (…, Lq, H, Dqk); of packed sequences each has scores only with itself."""
+    """Count scores and weighted sums of query (…, Lq, H, Dqk); a packed sequence has scores with itself only."""
     query, value = call.tensor("query"), call.tensor("value")
-    return pairs(call) + query.shape[:-1].numel() * value.shape[-1]
+    return _pairs(call) + query.shape[:-1].numel() * value.shape[-1]
 
 
 def _multi_head_outputs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> int:
-    """Operands (B, L, E): three projections, scores of every head, weighted sums, the output's projection."""
+    """Count three projections, the scores of all heads, weighted sums, the output's projection; operands (B, L, E)."""
     batch, queries, width = query.shape
     keys = key.shape[1]
     projections = batch * width * (2 * queries + keys + value.shape[1])
@@ -271,12 +252,19 @@ operator(
     other=_around_backward,
     by_gradients=True,
 )
-operator("aten._flash_attention_forward", flops=_flash_attention, other=_around_packed, activations=_packed_outputs)
-operator("aten._flash_attention_backward", flops=_flash_attention_backward, other=_around_packed_backward)
 operator(
-    "aten._efficient_attention_forward", flops=_efficient_attention, other=_around_packed, activations=_packed_outputs
+    "aten._flash_attention_forward",
+    "aten._efficient_attention_forward",
+    flops=_packed_attention,
+    other=_around_packed,
+    activations=_packed_outputs,
 )
-operator("aten._efficient_attention_backward", flops=_efficient_attention_backward, other=_around_packed_backward)
+operator(
+    "aten._flash_attention_backward",
+    "aten._efficient_attention_backward",
+    flops=_packed_attention_backward,
+    other=_around_packed_backward,
+)
 operator(
     "aten._native_multi_head_attention",
     "aten._triton_multi_head_attention",

@@ -1,9 +1,9 @@
-"""Operators of several processes: free, except for the products that some of them are fused with.
+"""Operators that communicate between processes: free, except for the products that some of them are fused with.
 
-A sum over processes is communication, not the model's arithmetic: its cost depends on the number of processes and on
-the network. Its bytes are the metric ``communication``, computed in `messages`.
+A sum over processes is communication and not the model's arithmetic: its cost depends on the number of processes and on
+the network. Its bytes are the metric ``communication``, which `messages` computes.
 
-Source of the products: as in `products`.
+Source of the products: the definition that `products` cites.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Operators that wait, or that move data within one process. Those that pass messages are in `messages`.
+#: Operators that wait, or that move data within one process. `messages` has the operators that pass messages.
 _WITHOUT_MESSAGE = {
     "c10d": "barrier monitored_barrier",
     "_c10d_functional": "_wrap_tensor_autograd wait_tensor",
@@ -43,7 +43,7 @@ operator(
 
 @formula("symm_mem._async_input_mm")
 def _product(call: Call) -> int:
-    """Input (m, k), which arrives in chunks, by (k, n)."""
+    """Count the product of the input (m, k), which arrives in chunks, and a matrix (k, n)."""
     return 2 * call.tensor("a").numel() * call.tensor("b").shape[-1]
 
 
@@ -53,7 +53,7 @@ def _products(call: Call) -> Iterable[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def _gathered_product(call: Call) -> int:
-    """This process multiplies the rows that it gathered from all."""
+    """Count the products of one process, which multiplies the rows that it gathered from all processes."""
     return sum(2 * output.numel() * right.shape[0] for right, output in _products(call))
 
 
@@ -71,12 +71,12 @@ operator(
 
 
 def _scattered_product(call: Call) -> int:
-    """This process multiplies all its rows before its share of the sum is left to it."""
+    """Count the product of one process: all of its rows, although it keeps only its part of the sum over processes."""
     return 2 * call.tensor("A").numel() * call.tensor("B").shape[-1]
 
 
 def _scattered_outputs(call: Call) -> int:
-    """Count the elements of the output of all rows, a part of which is returned."""
+    """Count the elements of the product of all rows, of which the operator returns a part."""
     return call.tensor("A").shape[:-1].numel() * call.tensor("B").shape[-1]
 
 
@@ -90,7 +90,7 @@ operator(
 
 @other_formula("symm_mem.fused_all_gather_scaled_matmul")
 def _scaled_gathered(call: Call) -> int:
-    """For each product the scales of either operand, a bias, a scale of the result."""
+    """Count for each product the scales of both operands, a bias and a scale of the result."""
     extras = zip(call["biases"], call["result_scales"], strict=True)
     return sum(
         (2 + sum(part is not None for part in extra)) * output.numel()

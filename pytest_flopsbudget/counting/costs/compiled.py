@@ -1,6 +1,6 @@
-"""Operators that PyTorch's compiler, or PyTorch in its name, puts in the place of others.
+"""Operators that PyTorch's compiler, or code that PyTorch generates for it, substitutes for other operators.
 
-Source: as for products; a sum is one operation for each element.
+Source of the products: the definition that `products` cites. A sum is one operation for each element.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ operator("_native._foreach_mm_native_0", flops=_each_product, activations=output
 
 @other_formula("inductor.accumulate_grad")
 def _accumulated(call: Call) -> int:
-    """A gradient added to the one that is there. Where PyTorch does not say whether there is one, it counts."""
+    """Count the sum of the new and the present gradient; an overload without a present gradient counts it too."""
     present = "variable_grad" not in call.names or call["variable_grad"] is not None
     return call.tensor("new_grad").numel() if present and call["new_grad"] is not None else 0
 
 
 @other_formula("flex_lib.zeros_and_scatter")
 def _scattered(call: Call) -> int:
-    """Every value is added to its place."""
+    """Count one sum for each value, which is added to its element."""
     values = call.tensor("vals")
     return values.numel() if is_float(values) else 0

@@ -1,8 +1,9 @@
-"""Convolutions in any dimension, grouped, depthwise, dilated, transposed; forward and backward.
+"""Convolutions in any dimension: plain, grouped, depthwise, dilated and transposed; forward and backward.
 
-Source: the definition. Every output position of every output channel sums in channels/groups · kernel size products; a
-transposed convolution scatters the same number from every *input* position (Dumoulin and Visin, "A guide to
-convolution arithmetic for deep learning", 2016, §4). Zeros in the padding are counted, as published figures do.
+Source: the definition. Each output position of each output channel sums (in channels / groups) · kernel size products.
+A transposed convolution adds as many products to the output for each *input* position and channel (Dumoulin and Visin,
+"A guide to convolution arithmetic for deep learning", 2016, §4). Products with zeros of the padding are counted, as in
+published figures.
 """
 
 from __future__ import annotations
@@ -18,85 +19,57 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
-def _products(positions: torch.Tensor, weight: torch.Tensor) -> int:
-    """Each element of ``positions`` meets one slice of the weight (out, in/groups, *kernel), or of its transpose."""
-    return per_mac(weight) * positions.numel() * math.prod(weight.shape[1:])
-
-
-@formula(
-    "aten.convolution",
-    "aten._convolution",
-    "aten.convolution_overrideable",
-    "aten.cudnn_convolution",
-    "aten.cudnn_convolution_relu",
-    "aten.cudnn_convolution_add_relu",
-    "aten.miopen_convolution",
-    "aten.miopen_convolution_relu",
-    "aten.miopen_convolution_add_relu",
-    "aten.miopen_depthwise_convolution",
-    "aten.mkldnn_convolution",
-    "aten._mps_convolution",
-    "aten._slow_conv2d_forward",
-    "aten.slow_conv3d_forward",
-    "aten.slow_conv_dilated2d",
-    "aten.slow_conv_dilated3d",
-    "aten._nnpack_spatial_convolution",
-    "aten._conv_depthwise2d",
-    "aten.conv_depthwise3d",
-)
-def _convolution(call: Call) -> int:
-    transposed = "transposed" in call.names and call["transposed"]
-    positions = call.tensor("input", "self") if transposed else call.first_output
-    return _products(positions, call.tensor("weight"))
-
-
-@formula(
-    "aten.cudnn_convolution_transpose",
-    "aten.miopen_convolution_transpose",
-    "aten._mps_convolution_transpose",
-    "aten.slow_conv_transpose2d",
-    "aten.slow_conv_transpose3d",
-)
-def _transposed_convolution(call: Call) -> int:
-    return _products(call.tensor("self", "input"), call.tensor("weight"))
-
-
-@formula("aten.conv_tbc")
-def _conv_tbc(call: Call) -> int:
-    """Time-major: weight (kernel, in, out)."""
-    kernel, channels, _ = call.tensor("weight").shape
-    return per_mac(call.first_output) * call.first_output.numel() * kernel * channels
-
-
-@formula("aten.convolution_backward", "aten.convolution_backward_overrideable")
-def _convolution_backward(call: Call) -> int:
-    """The gradients of input and weight are convolutions of the forward's cost; the bias's is a sum, no product."""
-    positions = call.tensor("input") if call["transposed"] else call.tensor("grad_output")
-    return sum(map(bool, call["output_mask"][:2])) * _products(positions, call.tensor("weight"))
-
-
-@formula("aten.mps_convolution_backward", "aten._slow_conv2d_backward")
-def _plain_convolution_backward(call: Call) -> int:
-    return sum(map(bool, call["output_mask"][:2])) * _products(call.tensor("grad_output"), call.tensor("weight"))
-
-
-@formula("aten.mps_convolution_transpose_backward")
-def _transposed_convolution_backward(call: Call) -> int:
-    return sum(map(bool, call["output_mask"])) * _products(call.tensor("self"), call.tensor("weight"))
-
-
 _FORWARD = """
 convolution _convolution convolution_overrideable cudnn_convolution cudnn_convolution_relu cudnn_convolution_add_relu
 miopen_convolution miopen_convolution_relu miopen_convolution_add_relu miopen_depthwise_convolution mkldnn_convolution
 _mps_convolution _slow_conv2d_forward slow_conv3d_forward slow_conv_dilated2d slow_conv_dilated3d
 _nnpack_spatial_convolution _conv_depthwise2d conv_depthwise3d cudnn_convolution_transpose miopen_convolution_transpose
-_mps_convolution_transpose slow_conv_transpose2d slow_conv_transpose3d conv_tbc
+_mps_convolution_transpose slow_conv_transpose2d slow_conv_transpose3d
 """
+_FORWARD_NAMES = [f"aten.{name}" for name in _FORWARD.split()]
 
 
-@other_formula(*(f"aten.{name}" for name in _FORWARD.split()))
+def _products(positions: torch.Tensor, weight: torch.Tensor) -> int:
+    """Count each element of ``positions`` times one slice of the weight (out, in/groups, *kernel) or its transpose."""
+    return per_mac(weight) * positions.numel() * math.prod(weight.shape[1:])
+
+
+def _is_transposed(call: Call) -> bool:
+    return "transpose" in call.name or ("transposed" in call.names and bool(call["transposed"]))
+
+
+@formula(*_FORWARD_NAMES)
+def _convolution(call: Call) -> int:
+    positions = call.tensor("input", "self") if _is_transposed(call) else call.first_output
+    return _products(positions, call.tensor("weight"))
+
+
+@formula("aten.conv_tbc")
+def _conv_tbc(call: Call) -> int:
+    """Count a convolution in time-major layout: weight (kernel, in, out)."""
+    kernel, channels, _ = call.tensor("weight").shape
+    return per_mac(call.first_output) * call.first_output.numel() * kernel * channels
+
+
+@formula(
+    "aten.convolution_backward",
+    "aten.convolution_backward_overrideable",
+    "aten.mps_convolution_backward",
+    "aten._slow_conv2d_backward",
+    "aten.mps_convolution_transpose_backward",
+)
+def _convolution_backward(call: Call) -> int:
+    """Count the gradients of input and weight: each is a convolution that costs as much as the forward pass.
+
+    The gradient of the bias is a sum, which `_bias_backward` counts.
+    """
+    positions = call.tensor("input", "self") if _is_transposed(call) else call.tensor("grad_output")
+    return sum(map(bool, call["output_mask"][:2])) * _products(positions, call.tensor("weight"))
+
+
+@other_formula(*_FORWARD_NAMES, "aten.conv_tbc")
 def _bias(call: Call) -> int:
-    """Count one sum per output element for the bias, and the fused operations: alpha · z, ReLU."""
+    """Count for each output element the sum with the bias and the fused operations: alpha · z, its sum, ReLU."""
     operations = int("bias" in call.names and call["bias"] is not None)
     name = call.name.removeprefix("aten.")
     operations += name.endswith("_relu")
@@ -107,9 +80,9 @@ def _bias(call: Call) -> int:
 
 @other_formula("aten.convolution_backward", "aten.convolution_backward_overrideable")
 def _bias_backward(call: Call) -> int:
-    """The bias's gradient is the sum of the output's over the batch and all positions: n - 1 for each channel."""
+    """Count n - 1 sums per channel: the bias's gradient is the sum of the n gradients of the channel's outputs."""
     gradient = call.tensor("grad_output")
     parts = 2 if gradient.is_complex() else 1
-    asked = len(call["output_mask"]) > 2 and call["output_mask"][2]  # noqa: PLR2004 -- the bias comes third
+    requested = len(call["output_mask"]) > 2 and call["output_mask"][2]  # noqa: PLR2004 -- the bias comes third
     channels = gradient.shape[1] if gradient.ndim > 1 else 1
-    return parts * max(gradient.numel() - channels, 0) if asked else 0
+    return parts * max(gradient.numel() - channels, 0) if requested else 0

@@ -1,8 +1,8 @@
 """Distances, cross products and histograms, from their definitions.
 
-The p-norm of a difference of n components: subtract, take each one's term, sum up by n - 1 additions, take the root.
-However PyTorch goes about it (for many points it expands the square into a matrix product), the count is that of the
-definition.
+The p-norm of a difference of n components takes n subtractions, the term of each component, n - 1 additions and a root.
+The count is that of the definition also where PyTorch computes the distance in another way: for many points it expands
+the square into a matrix product.
 """
 
 from __future__ import annotations
@@ -12,32 +12,36 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_flopsbudget.counting.costs.elementary import is_float, real_parts
+from pytest_flopsbudget.counting.costs.elementary import is_float, real_numbers, real_parts
 from pytest_flopsbudget.counting.costs.registry import other_formula
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: p → operations on each component: whether it is 0; |x|; x²; |x|. For other p: |x|, and its power.
+#: p → operations on each component x: for p = 0 the test x ≠ 0, for 1 and ±∞ |x|, for 2 x².
 _TERMS = {0.0: 1, 1.0: 1, 2.0: 1, math.inf: 1, -math.inf: 1}
+#: Other p: |x| and its power.
 _OTHER_TERMS = 2
 _WITHOUT_ROOT = frozenset({0.0, 1.0, math.inf, -math.inf})
 
-#: p → (per component, per pair) of the gradient of a distance, with d = x - y and the sum over pairs.
-#: 1: d, its sign, times g, sum. 2: d, times (g/distance), sum; the quotient. ∞: d, |d|, whether it is the largest, its
-#: sign, times g, sum.
+#: p → (operations per component, operations per pair) of the gradient of a distance, for d = x - y and the gradient
+#: g of the distance. The sums are over pairs.
+#: p = 1, per component: d, its sign, times g, sum.
+#: p = 2, per component: d, times (g/distance), sum; per pair: the quotient g/distance.
+#: p = ∞, per component: d, |d|, the test whether |d| is the largest, the sign of d, times g, sum.
 _GRADIENTS = {0.0: (0, 0), 1.0: (4, 0), 2.0: (3, 1), math.inf: (6, 0)}
-#: d, |d|, its power p - 1, sign of d, their product, times (g/distance^(p-1)), sum; the power and the quotient.
+#: Other p, per component: d, |d|, its power p - 1, sign of d, their product, times (g/distance^(p-1)), sum; per pair:
+#: the power of the distance and the quotient.
 _OTHER_GRADIENTS = (7, 2)
 
 
 def norm_terms(p: float) -> int:
-    """Operations on each component, before the p-norm sums them up."""
+    """Return the number of operations on each component, before the p-norm adds up the terms."""
     return _TERMS.get(p, _OTHER_TERMS)
 
 
 def p_norm(p: float, components: int) -> int:
-    """Operations of the p-norm of a vector: terms, n - 1 additions or maxima, and the root, where it has one."""
+    """Return the number of operations of a vector's p-norm: terms, n - 1 additions or maxima, and a root if any."""
     if components == 0:
         return 0
     return (norm_terms(p) + 1) * components - (p in _WITHOUT_ROOT)
@@ -47,32 +51,25 @@ def _distance(p: float, components: int) -> int:
     return components + p_norm(p, components)
 
 
-@other_formula("aten._cdist_forward", "aten._euclidean_dist")
+@other_formula("aten._cdist_forward", "aten._euclidean_dist", "aten._pdist_forward")
 def _distances(call: Call) -> int:
-    """Rows (…, p, m) and (…, r, m): a distance for each of the p·r pairs."""
-    inputs = call.tensor("x1")
+    """Count the distance of each pair: of p·r pairs of rows (…, p, m) and (…, r, m), of n(n - 1)/2 pairs of n rows."""
+    inputs = call.tensor("x1", "self")
     p = float(call["p"]) if "p" in call.names else 2.0
     return real_parts(inputs) * call.first_output.numel() * _distance(p, inputs.shape[-1])
 
 
 @other_formula("aten._cdist_backward")
 def _distances_backward(call: Call) -> int:
-    """The gradient of the first points, each summed over the second ones."""
+    """Count the gradients of the first points, each of which is summed over all second points."""
     inputs = call.tensor("x1")
     per_component, per_pair = _GRADIENTS.get(float(call["p"]), _OTHER_GRADIENTS)
     return real_parts(inputs) * call.tensor("cdist").numel() * (per_component * inputs.shape[-1] + per_pair)
 
 
-@other_formula("aten._pdist_forward")
-def _pairwise_distances(call: Call) -> int:
-    """Rows (n, m): a distance for each of the n(n - 1)/2 pairs."""
-    inputs = call.tensor("self")
-    return real_parts(inputs) * call.first_output.numel() * _distance(float(call["p"]), inputs.shape[-1])
-
-
 @other_formula("aten._pdist_backward")
 def _pairwise_distances_backward(call: Call) -> int:
-    """Count the gradients of two sets; each pair adds to the gradients of both of its points."""
+    """Count the gradients of all points; each pair adds to the gradients of both of its points."""
     inputs = call.tensor("self")
     per_component, per_pair = _GRADIENTS.get(float(call["p"]), _OTHER_GRADIENTS)
     both = per_component + bool(per_component)
@@ -81,7 +78,7 @@ def _pairwise_distances_backward(call: Call) -> int:
 
 @other_formula("aten.dist")
 def _dist(call: Call) -> int:
-    """The norm of the difference of two tensors, which are broadcast."""
+    """Count the norm of the difference of two tensors, which are broadcast."""
     left, right = call.tensor("self"), call.tensor("other")
     parts = max(real_parts(left), real_parts(right))
     return parts * _distance(float(call["p"]), torch.broadcast_shapes(left.shape, right.shape).numel())
@@ -89,34 +86,33 @@ def _dist(call: Call) -> int:
 
 @other_formula("aten.linalg_cross")
 def _cross(call: Call) -> int:
-    """Each component is the difference of two products."""
-    output = call.first_output
-    return 3 * real_parts(output) * output.numel()
+    """Count two products and their difference for each component."""
+    return 3 * real_numbers(call.first_output)
 
 
-#: Count the test whether a value is in range (two comparisons), then (x - min) / width and its floor.
+#: Operations that find the bin of a value x: two comparisons with the range, then (x - min) / width and its floor.
 _EQUAL_BINS = 5
 
 
 def _value_range(values: int) -> int:
-    """The least and the greatest value, where the caller gave no range."""
+    """Count the comparisons that find the smallest and the largest value, which are the range if none is given."""
     return 2 * max(values - 1, 0)
 
 
 def _search(edges: int) -> int:
-    """Comparisons of a binary search among sorted edges."""
+    """Count the comparisons of a binary search among sorted edges."""
     return edges.bit_length()
 
 
 def _density(bins: list[int]) -> int:
-    """Counts → density: the sum of all, the bins' widths, and a quotient by the sum and by each width."""
+    """Count what makes a density of counts: their sum, the bins' widths, the quotients by the sum and by each width."""
     cells = math.prod(bins)
     return max(cells - 1, 0) + sum(bins) + cells * (1 + len(bins))
 
 
 @other_formula("aten.histc")
 def _histc(call: Call) -> int:
-    """Bins of equal width between ``min`` and ``max``, or the values' own where both are 0; a count is 1 addition."""
+    """Count for each value the search of its bin and 1 addition; if ``min`` equals ``max``, the values' range first."""
     inputs = call.tensor("self")
     if not is_float(inputs):
         return 0
@@ -140,7 +136,7 @@ def _histogram(call: Call) -> int:
 
 @other_formula("aten._histogramdd_bin_edges")
 def _bin_edges(call: Call) -> int:
-    """Points (…, dimensions): the range of each coordinate; edges at equal distances are made from nothing."""
+    """Count for points (…, dimensions) the range of each coordinate; making equally spaced edges from it is free."""
     inputs = call.tensor("self")
     dimensions = inputs.shape[-1]
     return dimensions * _value_range(inputs.shape[:-1].numel()) if call["range"] is None else 0
@@ -148,7 +144,7 @@ def _bin_edges(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_cts")
 def _histogram_by_counts(call: Call) -> int:
-    """Points (…, dimensions): a bin of equal width along each, and one addition."""
+    """Count for each of the points (…, dimensions) a bin of equal width in each dimension, and one addition."""
     points, dimensions = _points(call)
     work = points * (_EQUAL_BINS * dimensions + 1)
     if call["range"] is None:
@@ -158,7 +154,7 @@ def _histogram_by_counts(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_tensors")
 def _histogram_by_edges(call: Call) -> int:
-    """Points (…, dimensions): a search among the edges along each, and one addition."""
+    """Count for each of the points (…, dimensions) a search among the edges of each dimension, and one addition."""
     points, _ = _points(call)
     edges = [tensor.numel() for tensor in call["bins"]]
     work = points * (sum(map(_search, edges)) + 1)
@@ -166,11 +162,12 @@ def _histogram_by_edges(call: Call) -> int:
 
 
 def _points(call: Call) -> tuple[int, int]:
+    """Return the number of points and their number of dimensions."""
     *points, dimensions = call.tensor("self").shape
     return math.prod(points), dimensions
 
 
 @other_formula("aten.bincount")
 def _bincount(call: Call) -> int:
-    """Counting is integers' work; weights are summed up as floating-point numbers."""
+    """Count one addition for each weight; without weights the additions are integers, which are free."""
     return call.tensor("self").numel() if is_float(call.first_output) else 0

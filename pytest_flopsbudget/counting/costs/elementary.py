@@ -1,9 +1,8 @@
-"""One FLOP per elementary operation on floating-point numbers: the base of all rules for `other_flops`.
+"""One FLOP per elementary operation on floating-point numbers: the base of all formulas for `other_flops`.
 
-An add, a multiplication, a comparison, a maximum, a square root, an exponential, an error function: 1 each, as in XLA's
-`HloCostAnalysis` (openxla/xla, `xla/service/hlo_cost_analysis.cc`). Integers and booleans are no floating-point
-numbers: an operator that reads and writes nothing else is free. Those in a quantized tensor stand for floating-point
-numbers, and count as such.
+An addition, a multiplication, a comparison, a maximum, a square root, an exponential and an error function are 1 each,
+as in XLA's `HloCostAnalysis` (openxla/xla, `xla/service/hlo_cost_analysis.cc`). An operator that reads and writes only
+integers and booleans is free. The integers in a quantized tensor represent floating-point numbers and count as such.
 """
 
 from __future__ import annotations
@@ -28,8 +27,13 @@ def is_float(tensor: torch.Tensor) -> bool:
 
 
 def real_parts(tensor: torch.Tensor) -> int:
-    """Real floating-point numbers in one element: a complex one has two parts, integers and booleans have none."""
+    """Return how many real floating-point numbers one element holds: 2 if complex, 0 if an integer or a boolean."""
     return 2 if tensor.is_complex() else int(is_float(tensor))
+
+
+def real_numbers(tensor: torch.Tensor) -> int:
+    """Return how many real floating-point numbers the tensor holds; a complex number is two."""
+    return real_parts(tensor) * tensor.numel()
 
 
 def computes_on_floats(call: Call) -> bool:
@@ -43,25 +47,25 @@ def is_complex(call: Call) -> bool:
 
 
 def elements(tensors: Iterable[torch.Tensor]) -> int:
-    """Elements of all the tensors that hold floating-point numbers."""
+    """Return the number of elements of those tensors that hold floating-point numbers; a complex number is one."""
     return sum(tensor.numel() for tensor in tensors if is_float(tensor))
 
 
 def elementary(call: Call) -> int:
-    """One operation for each element of the output, of which a complex number has two parts."""
+    """Count one operation for each element of the output, or two for a complex element."""
     if not computes_on_floats(call):
         return 0
     return (2 if is_complex(call) else 1) * call.first_output.numel()
 
 
 def reduction(call: Call) -> int:
-    """Reduces n values to one by n - 1 operations, for each element of the output."""
+    """Count n - 1 operations for each element of the output, which is reduced from n values."""
     inputs = next(tensors_in(call.args))
     return real_parts(inputs) * max(inputs.numel() - call.first_output.numel(), 0)
 
 
 def stored_elements(tensor: torch.Tensor) -> int:
-    """Elements that the tensor holds in memory: all of a dense one, those stored of a sparse one."""
+    """Return how many elements are in memory: all of a dense tensor, the stored ones of a sparse tensor."""
     if tensor.layout is torch.strided or tensor.is_mkldnn or tensor.is_nested:
         return tensor.numel()
     values = values_of(tensor) if tensor.layout is torch.sparse_coo else tensor.values()

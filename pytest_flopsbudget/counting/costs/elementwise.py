@@ -1,11 +1,11 @@
 """Elementwise operators: the elementary operations in the definition of each, per element.
 
-Source: the definitions in PyTorch's documentation, each elementary operation counted 1 as in `elementary`. Where a
-definition has branches, the comparison and the most expensive branch count; comparisons that only keep numbers in range
-do not. A factor of 1 (`alpha`, `beta`, `value`) is no operation. Derivatives are taken from what the operator is
-given: its input or its output, whichever was saved.
+Source: the definitions in PyTorch's documentation, with each elementary operation counted 1 as in `elementary`. If a
+definition has branches, the comparison and the most expensive branch count. Comparisons that only keep numbers in range
+do not count. A factor of 1 (`alpha`, `beta`, `value`) is no operation. A derivative is computed from the tensor that
+autograd saved and passes to the operator: the input or the output.
 
-A complex number is two real ones, and twice the work but for what is listed in `_COMPLEX`.
+A complex number is two real ones and costs twice as much; `_COMPLEX` lists the exceptions.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Operations per output element, if they are not 1 and do not depend on an argument.
+#: Operations per output element of operators whose count depends on no argument. Other names count 1.
 _OPERATIONS: Mapping[str, int] = {
     "abs": 1,
     "copysign": 1,
@@ -55,7 +55,7 @@ _OPERATIONS: Mapping[str, int] = {
     "lt": 1,
     "mish": 5,  # x · tanh(log(1 + exp(x)))
     "mish_backward": 14,  # g · (t + x · s(x) · (1 - t²)), t = tanh(log(1 + exp(x)))
-    "nan_to_num": 3,  # is it not a number, above all, below all
+    "nan_to_num": 3,  # comparisons with NaN, infinity and minus infinity
     "ne": 1,
     "polar": 4,  # r · cos, r · sin
     "_prelu_kernel": 2,
@@ -79,36 +79,38 @@ _OPERATIONS: Mapping[str, int] = {
     "_dirichlet_grad": 1,
     "_standard_gamma_grad": 1,
     "heaviside": 1,
-    # Of integers, which no rule counts; not all of them are tagged.
+    # Operators on integers, which are free; PyTorch does not tag all of them as pointwise.
     "__ilshift__": 1,
     "__irshift__": 1,
     "gcd": 1,
     "lcm": 1,
-    # Dropout as a chain of operators: the mask divided by what is kept, and the product. The gradient meets it once.
+    # Dropout in its unfused form: the mask divided by the probability to keep, and the product with the input. The
+    # gradient takes one product.
     "_fused_dropout": 2,
     "_masked_scale": 1,
     "native_dropout_backward": 1,
-    # x / scale, round, + zero point, and the two ends; back: - zero point, · scale.
+    # Quantize: x / scale, rounding, + zero point, a maximum and a minimum. Dequantize: - zero point, · scale.
     "quantize_per_channel": 5,
     "quantize_per_tensor": 5,
-    "quantize_per_tensor_dynamic": 7,  # the smallest and the largest value first
+    "quantize_per_tensor_dynamic": 7,  # 2 more, which find the smallest and the largest value
     "dequantize": 2,
     "fake_quantize_per_channel_affine_cachemask": 7,
     "fake_quantize_per_tensor_affine_cachemask": 7,
     "_fake_quantize_per_tensor_affine_cachemask_tensor_qparams": 7,
     "_fake_quantize_learnable_per_channel_affine": 7,
     "_fake_quantize_learnable_per_tensor_affine": 7,
-    # Esser et al., "Learned Step Size Quantization", 2020, §2.1: quantize, the two ends, and the gradients of the input
-    # (a product), the scale (a difference, a product, a sum) and the zero point (a product, a sum).
+    # Esser et al., "Learned Step Size Quantization", 2020, §2.1: quantize (5), two comparisons with the ends of the
+    # range, and the gradients of the input (a product), the scale (a difference, a product, a sum) and the zero point
+    # (a product, a sum).
     "_fake_quantize_learnable_per_channel_affine_backward": 13,
     "_fake_quantize_learnable_per_tensor_affine_backward": 13,
     "_fused_moving_avg_obs_fq_helper": 9,
     "_fused_moving_avg_obs_fq_helper_functional": 9,
 }
 
-#: Of complex numbers, where it is not twice the work. (a + bi)(c + di) is 4 products and 2 sums; a quotient multiplies
-#: by the conjugate and divides by c² + d²; |a + bi| = sqrt(a² + b²); exp(a + bi) = exp(a) · (cos b + i sin b);
-#: log(a + bi) = log|a + bi| + i · atan2(b, a), other bases divided by their logarithm.
+#: Operations per complex element, where they are not twice those of a real element. (a + bi)(c + di) is 4 products and
+#: 2 sums; a quotient multiplies by the conjugate and divides by c² + d²; |a + bi| = sqrt(a² + b²); exp(a + bi) =
+#: exp(a) · (cos b + i sin b); log(a + bi) = log|a + bi| + i · atan2(b, a); other bases divide both parts.
 _COMPLEX: Mapping[str, int] = {
     "_conj_physical": 1,
     "abs": 4,
@@ -126,7 +128,7 @@ _COMPLEX: Mapping[str, int] = {
     "square": 6,
 }
 
-#: A quotient a / (c + di): a · c, a · d, its sign, c² + d², and two quotients.
+#: A real number divided by a complex one, a / (c + di): a · c, a · d, its sign, c² + d² (3), and two quotients.
 _REAL_BY_COMPLEX = 8
 
 
@@ -135,12 +137,12 @@ def _name(call: Call) -> str:
 
 
 def _scaled(factor: Any) -> int:
-    """Return whether scaling by this number is an operation: scaling by 1 is none."""
+    """Return the number of operations of a product with this factor: 0 for a factor of 1."""
     return 0 if isinstance(factor, (int, float, bool)) and factor == 1 else 1
 
 
 def scaling(factor: Any, *, complex_numbers: bool) -> int:
-    """Operations of scaling one element by a number, a factor of an operator."""
+    """Return the number of operations that scale one element by a factor of the operator, such as ``alpha``."""
     if not isinstance(factor, torch.Tensor) and factor == 1:
         return 0
     if complex_numbers:
@@ -149,14 +151,14 @@ def scaling(factor: Any, *, complex_numbers: bool) -> int:
 
 
 def operations(name: str, *, complex_numbers: bool = False) -> int:
-    """Elementary operations of the operator named like "sigmoid", for each element, with no argument but tensors."""
+    """Return the operations per element of an operator such as "sigmoid", whose count depends on no argument."""
     if complex_numbers and name in _COMPLEX:
         return _COMPLEX[name]
     return (2 if complex_numbers else 1) * _OPERATIONS.get(name, 1)
 
 
 def _for_each(call: Call, count: int) -> int:
-    """``count`` operations for each element of the output."""
+    """Count ``count`` operations for each element of the output."""
     if not count or not computes_on_floats(call):
         return 0
     return (2 if is_complex(call) else 1) * count * call.first_output.numel()
@@ -173,17 +175,17 @@ def _fixed(call: Call) -> int:
 
 
 def product_or_quotient(name: str, left: Any, right: Any) -> int:
-    """Operations for one element of the product ("mul") or the quotient ("div") of two operands, tensors or numbers."""
+    """Return the operations per element of a product ("mul") or quotient ("div") of two tensors or numbers."""
     complex_numbers = _is_complex(left), _is_complex(right)
     if all(complex_numbers):
         return _COMPLEX[name]
     if not any(complex_numbers):
         return 1
-    return _REAL_BY_COMPLEX if name == "div" and complex_numbers[1] else 2  # otherwise each part on its own
+    return _REAL_BY_COMPLEX if name == "div" and complex_numbers[1] else 2  # one for each part of the complex number
 
 
 def power(base: Any, exponent: Any) -> int:
-    """Operations for one element: of complex numbers a product for a square, otherwise exp(b · log a)."""
+    """Return the operations per element of a power: 1 if real; if complex, a product for a square or exp(b · log a)."""
     if not _is_complex(base) and not _is_complex(exponent):
         return 1
     if not isinstance(exponent, torch.Tensor) and exponent in (1, 2):
@@ -198,7 +200,7 @@ def _is_complex(operand: Any) -> bool:
 
 @other_formula("aten.mul", "aten.div", "aten.true_divide", "aten.floor_divide")
 def _product_or_quotient(call: Call) -> int:
-    """Computes a · b; a / b, and rounded where that is asked for."""
+    """Count a · b or a / b, and a rounding if it is requested."""
     if not computes_on_floats(call):
         return 0
     name = "mul" if _name(call) == "mul" else "div"
@@ -213,7 +215,7 @@ def _power(call: Call) -> int:
 
 @other_formula("aten.add", "aten.sub", "aten.rsub")
 def _sum(call: Call) -> int:
-    """Computes a + alpha · b."""
+    """Count a + alpha · b."""
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -228,7 +230,7 @@ def _sum_and_relu(call: Call) -> int:
 
 @other_formula("aten.addr")
 def _sum_with_outer_product(call: Call) -> int:
-    """Computes beta · m + alpha · a · b, the product alone where beta is 0."""
+    """Count beta · m + alpha · a · b; with a beta of 0 only the product."""
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -240,7 +242,7 @@ def _sum_with_outer_product(call: Call) -> int:
 
 @other_formula("aten.lerp")
 def _interpolation(call: Call) -> int:
-    """Computes a + w · (b - a)."""
+    """Count a + w · (b - a)."""
     if not is_complex(call):
         return _for_each(call, 3)
     return (4 + (_COMPLEX["mul"] if _is_complex(call["weight"]) else 2)) * call.first_output.numel()
@@ -248,7 +250,7 @@ def _interpolation(call: Call) -> int:
 
 @other_formula("aten.addcmul", "aten.addcdiv")
 def _sum_with_product(call: Call) -> int:
-    """Computes a + value · b · c, or b / c."""
+    """Count a + value · b · c, or a + value · b / c."""
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -259,28 +261,28 @@ def _sum_with_product(call: Call) -> int:
 
 @other_formula("aten.clamp", "aten.clip")
 def _clamp(call: Call) -> int:
-    """A minimum, a maximum, or both."""
+    """Count a minimum, a maximum, or both."""
     return _for_each(call, (call["min"] is not None) + (call["max"] is not None))
 
 
 @other_formula("aten.round")
 def _round(call: Call) -> int:
-    """To places after the point: scaled up and down again."""
+    """Count a rounding; with ``decimals`` also a product before it and a quotient after it."""
     return _for_each(call, 3 if "decimals" in call.names and call["decimals"] else 1)
 
 
 @other_formula("aten.elu")
 def _elu(call: Call) -> int:
-    """Computes x > 0; scale · alpha · (exp(input_scale · x) - 1)."""
+    """Count x > 0 and scale · alpha · (exp(input_scale · x) - 1)."""
     factors = sum(_scaled(call[name]) for name in ("alpha", "scale", "input_scale"))
     return _for_each(call, 3 + factors)
 
 
 @other_formula("aten.elu_backward")
 def _elu_backward(call: Call) -> int:
-    """Computes x > 0; g · k · exp(input_scale · x), k = scale · alpha · input_scale being one number.
+    """Count x > 0 and g · k · exp(input_scale · x), where k = scale · alpha · input_scale is one number.
 
-    From the output y: g · input_scale · (y + scale · alpha).
+    If the operator takes the output y: g · input_scale · (y + scale · alpha).
     """
     scale, input_scale = call["scale"], call["input_scale"]
     inside = _scaled(input_scale)
@@ -291,25 +293,25 @@ def _elu_backward(call: Call) -> int:
 
 @other_formula("aten.rrelu_with_noise_backward")
 def _rrelu_backward(call: Call) -> int:
-    """Computes g · noise in training; as leaky ReLU does otherwise."""
+    """Count g · noise in training, and otherwise the gradient of leaky ReLU."""
     return _for_each(call, 1 if call["training"] else 2)
 
 
 @other_formula("aten.celu")
 def _celu(call: Call) -> int:
-    """Computes x > 0; alpha · (exp(x / alpha) - 1)."""
+    """Count x > 0 and alpha · (exp(x / alpha) - 1)."""
     return _for_each(call, 3 + 2 * _scaled(call["alpha"]))
 
 
 @other_formula("aten.selu")
 def _selu(call: Call) -> int:
-    """Computes x > 0; scale · alpha · (exp(x) - 1)."""
+    """Count x > 0 and scale · alpha · (exp(x) - 1)."""
     return _for_each(call, 5)
 
 
 @other_formula("aten.gelu")
 def _gelu(call: Call) -> int:
-    """Computes x · (1 + erf(x / √2)) / 2, or x · (1 + tanh(√(2/π) · (x + c · x³))) / 2.
+    """Count x · (1 + erf(x / √2)) / 2, or x · (1 + tanh(√(2/π) · (x + c · x³))) / 2.
 
     Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, §2.
     """
@@ -318,29 +320,29 @@ def _gelu(call: Call) -> int:
 
 @other_formula("aten.gelu_backward")
 def _gelu_backward(call: Call) -> int:
-    """Computes g · (Φ(x) + x · φ(x)): Φ takes 4 operations, φ(x) = exp(-x²/2) / √(2π) 4, and 3 put them together.
+    """Count g · (Φ(x) + x · φ(x)): Φ takes 4 operations, φ(x) = exp(-x²/2) / √(2π) takes 4, and 3 combine them.
 
-    With t = tanh(u), u = k · (x + c · x³): g · ((1 + t)/2 + x/2 · (1 - t²) · k · (1 + 3c · x²)); u takes 5, t 1, and
-    then 2 + 2 + 3 for the three brackets, 3 to multiply, 2 for the sum and g.
+    The tanh form is g · ((1 + t)/2 + x/2 · (1 - t²) · k · (1 + 3c · x²)) with t = tanh(u), u = k · (x + c · x³). It
+    takes 5 operations for u and 1 for t; 2 + 2 + 3 for the three brackets; 3 products; the sum and the product with g.
     """
     return _for_each(call, 18 if call["approximate"] == "tanh" else 11)
 
 
 @other_formula("aten.softplus")
 def _softplus(call: Call) -> int:
-    """Computes log(1 + exp(beta · x)) / beta."""
+    """Count log(1 + exp(beta · x)) / beta."""
     return _for_each(call, 3 + 2 * _scaled(call["beta"]))
 
 
 @other_formula("aten.softplus_backward")
 def _softplus_backward(call: Call) -> int:
-    """Computes g · e / (1 + e), e = exp(beta · x)."""
+    """Count g · e / (1 + e) with e = exp(beta · x)."""
     return _for_each(call, 4 + _scaled(call["beta"]))
 
 
 @other_formula("aten.mvlgamma")
 def _mvlgamma(call: Call) -> int:
-    """A sum of p logarithms of the gamma function, each of x shifted."""
+    """Count the sum of p logarithms of the gamma function, each at a shifted x."""
     return _for_each(call, 3 * int(call["p"]))
 
 
@@ -351,19 +353,19 @@ def _native_dropout(call: Call) -> int:
 
 @other_formula("aten._amp_foreach_non_finite_check_and_unscale")
 def _unscale(call: Call) -> int:
-    """Is it finite; divided by the scale."""
+    """Count for each element the test whether it is finite, and the division by the scale."""
     return 2 * elements(call["self"])
 
 
 @other_formula("aten._amp_update_scale")
 def _update_scale(call: Call) -> int:
-    """A comparison and a product, of one number."""
+    """Count a comparison and a product for the scale, which is one number."""
     return 2 * call.tensor("self").numel()
 
 
 @other_formula("aten.equal", "aten.allclose")
 def _same(call: Call) -> int:
-    """Each pair compared; for close ones |a - b| ≤ atol + rtol · |b|."""
+    """Count one comparison for each pair of elements, or |a - b| ≤ atol + rtol · |b| for ``allclose``."""
     if not any(tensor.is_floating_point() or tensor.is_complex() for tensor in tensors_in(call.args)):
         return 0
     parts = 2 if is_complex(call) else 1

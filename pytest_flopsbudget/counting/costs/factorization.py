@@ -26,6 +26,7 @@ as much: a product and a sum are 8 operations in place of 2.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,7 +50,7 @@ def _matrices(tensor: torch.Tensor) -> int:
 
 
 def _tall(tensor: torch.Tensor) -> tuple[int, int]:
-    """(m, n) of the matrices (…, m, n), or of their transposes, with m ≥ n."""
+    """Return (m, n) of matrices (…, m, n), or of their transposes, so that m ≥ n."""
     rows, columns = tensor.shape[-2:]
     return max(rows, columns), min(rows, columns)
 
@@ -80,13 +81,13 @@ def _eigen(n: int, *, vectors: bool) -> int:
 
 @other_formula("aten._linalg_det", "aten._linalg_slogdet", "aten.linalg_lu", "aten.linalg_lu_factor_ex")
 def _lu_factorization(call: Call) -> int:
-    """A determinant is LU and n products, which are no leading term."""
+    """Count LU; a determinant takes n products more, which are not a leading term."""
     matrix = call.tensor("A")
     return _matrices(matrix) * _lu(*_tall(matrix))
 
 
 def _substitutions(matrix: torch.Tensor, solution: torch.Tensor, count: int) -> int:
-    """n²·k for each of ``count`` triangles: each number of the solution is a sum over half a row, on average."""
+    """Count n²·k for each of ``count`` triangles: each number of a solution sums half a row on average."""
     return _scalar(solution) * count * matrix.shape[-1] * solution.numel()
 
 
@@ -96,19 +97,9 @@ def _solve(call: Call) -> int:
     return _matrices(matrix) * _lu(*_tall(matrix)) + _substitutions(matrix, solution, 2)
 
 
-@other_formula("aten.linalg_lu_solve")
-def _lu_solve(call: Call) -> int:
-    return _substitutions(call.tensor("LU"), call.first_output, 2)
-
-
-@other_formula("aten.linalg_ldl_solve")
-def _ldl_solve(call: Call) -> int:
-    return _substitutions(call.tensor("LD"), call.first_output, 2)
-
-
-@other_formula("aten._cholesky_solve_helper", "aten.cholesky_solve")
-def _cholesky_solve(call: Call) -> int:
-    return _substitutions(call.tensor("A", "input2"), call.first_output, 2)
+@other_formula("aten.linalg_lu_solve", "aten.linalg_ldl_solve", "aten._cholesky_solve_helper", "aten.cholesky_solve")
+def _solve_factored(call: Call) -> int:
+    return _substitutions(call.tensor("LU", "LD", "A", "input2"), call.first_output, 2)
 
 
 @other_formula("aten.linalg_solve_triangular")
@@ -118,7 +109,7 @@ def _solve_triangular(call: Call) -> int:
 
 @other_formula("aten.triangular_solve")
 def _triangular_solve(call: Call) -> int:
-    """Of a sparse triangle, 2 per stored element and right-hand side."""
+    """Count one triangle; a sparse one costs 2 per stored element and right-hand side."""
     matrix, solution = call.tensor("A"), call.first_output
     if matrix.layout is not torch.strided:
         return _scalar(solution) * 2 * stored_elements(matrix) * solution.shape[-1]
@@ -127,28 +118,10 @@ def _triangular_solve(call: Call) -> int:
 
 @other_formula("aten._spsolve")
 def _sparse_solve(call: Call) -> int:
-    """2 per stored element and right-hand side; how many more the factors hold is data."""
+    """Count 2 per stored element and right-hand side: a lower bound, since the size of the sparse factors is data."""
     matrix, solution = call.tensor("A"), call.first_output
     sides = solution.numel() // max(matrix.shape[-1], 1)
     return _scalar(solution) * 2 * stored_elements(matrix) * sides
-
-
-@other_formula("aten.cholesky", "aten.linalg_cholesky_ex", "aten.linalg_ldl_factor_ex")
-def _cholesky(call: Call) -> int:
-    matrix = call.tensor("self")
-    return _matrices(matrix) * (matrix.shape[-1] ** 3 // 3)
-
-
-@other_formula("aten.cholesky_inverse")
-def _cholesky_inverse(call: Call) -> int:
-    matrix = call.tensor("self")
-    return _matrices(matrix) * (2 * matrix.shape[-1] ** 3 // 3)
-
-
-@other_formula("aten.linalg_inv_ex")
-def _inverse(call: Call) -> int:
-    matrix = call.tensor("A")
-    return _matrices(matrix) * 2 * int(matrix.shape[-1]) ** 3
 
 
 @other_formula("aten.geqrf")
@@ -159,7 +132,7 @@ def _reflectors(call: Call) -> int:
 
 @other_formula("aten.linalg_qr")
 def _qr_factorization(call: Call) -> int:
-    """R alone, or with Q of min(m, n) columns ("reduced") or m ("complete")."""
+    """Count R (mode "r"), or R and Q, which has min(m, n) columns ("reduced") or m ("complete")."""
     matrix = call.tensor("A")
     rows, columns = matrix.shape[-2:]
     rank = min(rows, columns)
@@ -171,7 +144,7 @@ def _qr_factorization(call: Call) -> int:
 
 @other_formula("aten.linalg_householder_product")
 def _householder_product(call: Call) -> int:
-    """Reflectors in the columns of (…, m, n), of which as many are used as ``tau`` (…, k) has factors."""
+    """Count Q of k reflectors, which are the first k columns of (…, m, n); ``tau`` is (…, k)."""
     matrix = call.tensor("input")
     rows, columns = matrix.shape[-2:]
     return _matrices(matrix) * _explicit_q(rows, columns, call.tensor("tau").shape[-1])
@@ -179,7 +152,7 @@ def _householder_product(call: Call) -> int:
 
 @other_formula("aten.ormqr")
 def _apply_reflectors(call: Call) -> int:
-    """Q, of k reflectors, times a matrix of m rows and n columns, or that times Q."""
+    """Count the product of Q, which k reflectors define, and a matrix (…, m, n), from the left or from the right."""
     reflectors, matrix = call.tensor("input2"), call.tensor("input3")
     rows, columns = matrix.shape[-2:]
     k = reflectors.shape[-1]
@@ -193,18 +166,6 @@ def _symmetric_eigen(call: Call) -> int:
     return _matrices(matrix) * _eigen(matrix.shape[-1], vectors=call["compute_v"])
 
 
-@other_formula("aten.linalg_eig")
-def _general_eigen(call: Call) -> int:
-    matrix = call.tensor("self")
-    return _matrices(matrix) * 25 * int(matrix.shape[-1]) ** 3
-
-
-@other_formula("aten._linalg_eigvals")
-def _eigenvalues(call: Call) -> int:
-    matrix = call.tensor("self")
-    return _matrices(matrix) * 10 * int(matrix.shape[-1]) ** 3
-
-
 @other_formula("aten._linalg_svd")
 def _singular_values(call: Call) -> int:
     matrix = call.tensor("A")
@@ -213,22 +174,22 @@ def _singular_values(call: Call) -> int:
 
 @other_formula("aten.linalg_pinv")
 def _pseudoinverse(call: Call) -> int:
-    """V·diag(1/s)·Uᵀ of the thin SVD, or of the eigenvectors of a Hermitian matrix: 2·m·n·min(m, n) for the product."""
+    """Count the thin SVD, or the eigenvectors of a Hermitian matrix, and 2·m·n·min(m, n) for V·diag(1/s)·Uᵀ."""
     matrix = call.tensor("self")
     m, n = _tall(matrix)
     factors = _eigen(n, vectors=True) if call["hermitian"] else _svd(m, n, vectors=True, square=False)
     return _matrices(matrix) * (factors + 2 * m * n**2)
 
 
-#: `torch.linalg.lstsq`'s drivers that go by the SVD; the others go by QR.
+#: Drivers of `torch.linalg.lstsq` that use the SVD; the other drivers use QR.
 _BY_SVD = frozenset({"gelss", "gelsd"})
 
 
 @other_formula("aten.linalg_lstsq")
 def _least_squares(call: Call) -> int:
-    """QR, Qᵀ times k right-hand sides, one triangle; or the SVD that least squares takes, and two products with sides.
+    """Count QR, Qᵀ times k right-hand sides and one triangle; or the SVD and two products with the right-hand sides.
 
-    A wide matrix has as much, its minimum-norm solution coming from the QR of its transpose.
+    A wide matrix costs as much: its minimum-norm solution is computed from the QR of its transpose.
     """
     matrix = call.tensor("self")
     m, n = _tall(matrix)
@@ -242,13 +203,26 @@ def _least_squares(call: Call) -> int:
     return _matrices(matrix) * cost
 
 
-#: Products of the Taylor polynomial of degree 18 (Bader, Blanes and Casas, "Computing the matrix exponential with an
-#: optimized Taylor polynomial approximation", 2019), which is what PyTorch takes for all but small norms.
+#: Matrix products in the Taylor polynomial of degree 18, which PyTorch uses for all but small norms (Bader, Blanes and
+#: Casas, "Computing the matrix exponential with an optimized Taylor polynomial approximation", 2019). How often the
+#: result is squared depends on the norm, which is data, so the squarings are not counted.
 _EXPONENTIAL_PRODUCTS = 5
 
 
-@other_formula("aten.linalg_matrix_exp")
-def _exponential(call: Call) -> int:
-    """Matrix products of 2·n³. How often the result is squared depends on the norm, which is data: not counted."""
-    matrix = call.tensor("self")
-    return _matrices(matrix) * _EXPONENTIAL_PRODUCTS * 2 * int(matrix.shape[-1]) ** 3
+#: Operators on square matrices (…, n, n) that cost a multiple of n³ → that multiple.
+_CUBIC = {
+    "aten.cholesky": Fraction(1, 3),
+    "aten.linalg_cholesky_ex": Fraction(1, 3),
+    "aten.linalg_ldl_factor_ex": Fraction(1, 3),
+    "aten.cholesky_inverse": Fraction(2, 3),
+    "aten.linalg_inv_ex": Fraction(2),
+    "aten.linalg_eig": Fraction(25),
+    "aten._linalg_eigvals": Fraction(10),
+    "aten.linalg_matrix_exp": Fraction(2 * _EXPONENTIAL_PRODUCTS),
+}
+
+
+@other_formula(*_CUBIC)
+def _cubic(call: Call) -> int:
+    matrix = call.tensor("self", "A")
+    return _matrices(matrix) * int(_CUBIC[call.name] * matrix.shape[-1] ** 3)

@@ -1,9 +1,9 @@
 """Fourier transforms: 5·n·log2 n for n complex points, half that for real ones.
 
 Source: the convention by which FFTW reports speed (Frigo and Johnson, "The Design and Implementation of FFTW3", 2005),
-which is the cost of the radix-2 algorithm (Cooley and Tukey, 1965). It is taken for every n, rounded to the
-nearest integer where n is no power of two. A transform in several dimensions has n = n1·n2·… points, since the
-logarithms add up. The factor of a normalization is not counted, as it is not there.
+which is the cost of the radix-2 algorithm (Cooley and Tukey, 1965). It is used for every n, rounded to the nearest
+integer if n is not a power of two. A transform in several dimensions has n = n1·n2·… points, since the logarithms add
+up. The factor of a normalization is not counted, because FFTW's convention does not count it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _COMPLEX, _REAL = 5.0, 2.5
 
 
 def _transforms(signal: torch.Tensor, dims: list[int], per_point: float) -> int:
-    """One transform over ``dims`` for each position in the other dimensions."""
+    """Count one transform over ``dims`` for each position in the other dimensions."""
     points = math.prod(signal.shape[dim] for dim in dims)
     if points == 0:
         return 0
@@ -36,11 +36,11 @@ def _complex_to_complex(call: Call) -> int:
 
 @other_formula("aten._fft_r2c")
 def _real_to_complex(call: Call) -> int:
-    """The input's points: of the output, a half may be left out."""
+    """Count the points of the input, since the output may have only half of them."""
     return _transforms(call.tensor("self"), call["dim"], _REAL)
 
 
 @other_formula("aten._fft_c2r")
 def _complex_to_real(call: Call) -> int:
-    """The output's points."""
+    """Count the points of the output, since the input may have only half of them."""
     return _transforms(call.first_output, call["dim"], _REAL)

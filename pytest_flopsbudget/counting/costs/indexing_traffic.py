@@ -1,6 +1,6 @@
-"""Memory traffic of operators that do not touch every byte of their operands.
+"""Memory traffic of operators that do not read every operand in full.
 
-They read or write a part of a tensor, need its shape only, or overwrite it without reading it.
+They read or write only a part of a tensor, read only its shape, or overwrite it without reading it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _written_only(call: Call) -> int:
     return total_bytes((call.output,))
 
 
-#: Of the tensor that these are given they need the shape only.
+# These operators read only the shape of their operand.
 operator(
     *_names(
         """
@@ -39,7 +39,7 @@ operator(
     traffic=_written_only,
 )
 
-#: These overwrite a tensor without reading it: it counts once, as every operand does.
+# These operators overwrite a tensor without reading it, so its bytes count once.
 operator(
     *_names(
         """
@@ -52,7 +52,7 @@ operator(
 
 
 def _selected(source: str) -> Callable[[Call], int]:
-    """Make the rule for operators that read, of the argument of this name, the elements that they return."""
+    """Make the formula for operators that read only those elements of the argument ``source`` that they return."""
 
     def traffic(call: Call) -> int:
         return bytes_without(call, source) + 2 * total_bytes((call.output,))
@@ -65,7 +65,7 @@ operator("aten.embedding", traffic=_selected("weight"))
 
 
 def _bags(call: Call) -> int:
-    """Count a row of the weight for each index, and all else in full."""
+    """Count one row of the weight for each index, and the other arguments and the output in full."""
     weight = call.tensor("weight")
     rows = call.tensor("indices").numel() * weight.size(1) * weight.itemsize
     return bytes_without(call, "weight") + rows + total_bytes((call.output,))
@@ -75,7 +75,7 @@ operator(*_names("_embedding_bag _embedding_bag_forward_only"), traffic=_bags)
 
 
 def _overwritten_part(call: Call) -> int:
-    """Count the elements that are written, twice where values are added to them: they are read first."""
+    """Count the elements that are written; with ``accumulate`` twice, because they are read first."""
     accumulates = "accumulate" in call.names and bool(call["accumulate"])
     return _written_part(call, 2 if accumulates else 1)
 
@@ -97,16 +97,9 @@ operator(*_names("index_add_ scatter_add_ scatter_reduce_"), traffic=_added_part
 
 
 def _written_elements(call: Call, target: torch.Tensor) -> int:
-    """Count the elements of ``target`` that are written to; of a mask, all that it has."""
+    """Return the number of elements that are written, an element once for each time that an index names it."""
     if "indices" in call.names:
-        indices = [index for index in call["indices"] if index is not None]
-        positions: int = torch.broadcast_shapes(
-            *(index.shape for index in indices if index.dtype not in _MASKS)
-        ).numel()
-        for index in indices:
-            positions *= index.numel() if index.dtype in _MASKS else 1
-        indexed = _indexed_elements(call["indices"], target)
-        return positions * (target.numel() // indexed if indexed else 0)
+        return indexed_elements(target, call["indices"])
     if "source" in call.names:
         return call.tensor("source").numel()
     index = call.tensor("index")
@@ -116,12 +109,29 @@ def _written_elements(call: Call, target: torch.Tensor) -> int:
     return index.numel()
 
 
-def _indexed_elements(indices: Sequence[torch.Tensor | None], target: torch.Tensor) -> int:
-    """Multiply the sizes of the dimensions that are indexed."""
-    product, dim = 1, 0
+def indexed_elements(target: torch.Tensor, indices: Sequence[torch.Tensor | None]) -> int:
+    """Return how many elements of ``target`` the indices of an ``index_put`` name, an element once for each time.
+
+    An index is None (a whole dimension), a tensor of positions in one dimension, or a mask over one or more dimensions.
+    PyTorch replaces a mask by the positions of its T true elements, one tensor of shape (T,) for each dimension, and
+    broadcasts all tensors of positions. T depends on data. Where the other indices determine the size that T is
+    broadcast to, the result is exact; otherwise every element of the mask counts as true.
+    """
+    shapes: list[torch.Size] = []
+    mask_elements = covered = 1
+    dim = 0
     for index in indices:
-        dims = index.ndim if index is not None and index.dtype in _MASKS else 1
+        dims = 1
+        if index is not None and index.dtype in _MASKS:
+            dims = index.ndim
+            mask_elements = max(mask_elements, index.numel())
+        elif index is not None:
+            shapes.append(index.shape)
         if index is not None:
-            product *= target.shape[dim : dim + dims].numel()
+            covered *= target.shape[dim : dim + dims].numel()
         dim += dims
-    return product
+    if not covered:
+        return 0
+    positions: torch.Size = torch.broadcast_shapes(*shapes)
+    count = positions.numel() * (mask_elements if positions[-1:].numel() == 1 else 1)
+    return count * (target.numel() // covered)

@@ -1,10 +1,10 @@
-"""Resizing and sampling of images; the weights of neighbours are not counted, since they serve all channels.
+"""Resizing and sampling of images; the weights of neighbours are not counted, since all channels share them.
 
-Per element of the output: a linear interpolation is two products and a sum (3), in two dimensions three of them (9), in
-three dimensions seven (21). A cubic one is four products and three sums (7), in two dimensions five of them (35). The
-nearest neighbour is a copy (0). Antialiased resizing goes along the width, then along the height; k neighbours are k
-products and k - 1 sums. The gradient of the input is the transposed linear map, with as many operations; of a copy it
-is one addition.
+Per element of the output, a linear interpolation is two products and a sum (3). In two dimensions it is three linear
+interpolations (9), in three dimensions seven (21). A cubic interpolation is four products and three sums (7), and five
+of these in two dimensions (35). The nearest neighbour is a copy (0). Antialiased resizing interpolates along the width,
+then along the height; k neighbours take k products and k - 1 sums. The gradient of the input is the transposed linear
+map, which takes as many operations; the gradient of a copy takes one addition.
 
 Sources: the definitions; Keys, "Cubic convolution interpolation for digital image processing", 1981, for the cubic
 kernel; Jaderberg et al., "Spatial Transformer Networks", 2015, §3.2 and §3.3, for grids.
@@ -16,79 +16,47 @@ import math
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.counting.costs.elementary import real_parts
+from pytest_flopsbudget.counting.costs.elementary import real_numbers, real_parts
 from pytest_flopsbudget.counting.costs.registry import formula, other_formula, per_mac
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import torch
-
     from pytest_flopsbudget.counting.costs.registry import Call
 
 _LINEAR, _BILINEAR, _TRILINEAR, _BICUBIC = 3, 9, 21, 35
+#: Operator without "_backward" → operations per element of the output.
+_PER_ELEMENT = {
+    **{f"aten.{name}{dims}d": 0 for name in ("upsample_nearest", "_upsample_nearest_exact") for dims in (1, 2, 3)},
+    "aten.upsample_linear1d": _LINEAR,
+    "aten.upsample_bilinear2d": _BILINEAR,
+    "aten.upsample_trilinear3d": _TRILINEAR,
+    "aten.upsample_bicubic2d": _BICUBIC,
+}
+#: Antialiased operator without "_backward" → how many pixels the kernel reaches to each side.
+_RADIUS = {
+    "aten._upsample_bilinear2d_aa": 1,
+    "aten._upsample_bicubic2d_aa": 2,
+    "aten._upsample_lanczos2d_aa": 3,
+}
 
 
-def _elements(tensor: torch.Tensor) -> int:
-    return real_parts(tensor) * tensor.numel()
-
-
+@other_formula(*_PER_ELEMENT)
 def _resized(call: Call) -> int:
-    """Elements of the output, or of its gradient."""
-    return _elements(call.tensor("grad_output") if "grad_output" in call.names else call.first_output)
+    return _PER_ELEMENT[call.name] * real_numbers(call.first_output)
 
 
-@other_formula(
-    "aten.upsample_nearest1d",
-    "aten.upsample_nearest2d",
-    "aten.upsample_nearest3d",
-    "aten._upsample_nearest_exact1d",
-    "aten._upsample_nearest_exact2d",
-    "aten._upsample_nearest_exact3d",
-)
-def _nearest(_call: Call) -> int:
-    """Copies."""
-    return 0
-
-
-@other_formula(
-    "aten.upsample_nearest1d_backward",
-    "aten.upsample_nearest2d_backward",
-    "aten.upsample_nearest3d_backward",
-    "aten._upsample_nearest_exact1d_backward",
-    "aten._upsample_nearest_exact2d_backward",
-    "aten._upsample_nearest_exact3d_backward",
-)
-def _nearest_backward(call: Call) -> int:
-    return _resized(call)
-
-
-@other_formula("aten.upsample_linear1d", "aten.upsample_linear1d_backward")
-def _linear(call: Call) -> int:
-    return _LINEAR * _resized(call)
-
-
-@other_formula("aten.upsample_bilinear2d", "aten.upsample_bilinear2d_backward")
-def _bilinear(call: Call) -> int:
-    return _BILINEAR * _resized(call)
-
-
-@other_formula("aten.upsample_trilinear3d", "aten.upsample_trilinear3d_backward")
-def _trilinear(call: Call) -> int:
-    return _TRILINEAR * _resized(call)
-
-
-@other_formula("aten.upsample_bicubic2d", "aten.upsample_bicubic2d_backward")
-def _bicubic(call: Call) -> int:
-    return _BICUBIC * _resized(call)
+@other_formula(*(f"{name}_backward" for name in _PER_ELEMENT))
+def _resized_backward(call: Call) -> int:
+    return (_PER_ELEMENT[call.name.removesuffix("_backward")] or 1) * real_numbers(call.tensor("grad_output"))
 
 
 def _neighbours(inputs: int, outputs: int, scale: Fraction, radius: int) -> Iterator[int]:
-    """Return how many inputs contribute to each output: those closer than ``radius`` scaled pixels.
+    """Yield for each output how many inputs contribute to it: those closer than ``radius`` scaled pixels.
 
-    As in ATen's `HelperInterpBase::_compute_indices_min_size_weights_aa` (UpSampleKernel.cpp): shrinking widens the
-    kernel by ``scale``, and the image's edges cut it. In exact numbers: where a pixel lies on the kernel's edge,
-    PyTorch takes it in or not as its own numbers round.
+    Source: ATen's `HelperInterpBase::_compute_indices_min_size_weights_aa` (UpSampleKernel.cpp). If the image shrinks,
+    the kernel is wider by ``scale``; the edges of the image cut it. Fractions make the result exact. PyTorch computes
+    with rounded numbers, so for a pixel exactly on the kernel's edge it may decide otherwise.
     """
     support = radius * max(scale, Fraction(1))
     half = Fraction(1, 2)
@@ -99,14 +67,16 @@ def _neighbours(inputs: int, outputs: int, scale: Fraction, radius: int) -> Iter
 
 
 def _scale(inputs: int, outputs: int, align_corners: bool, factor: float | None) -> Fraction:
-    """Input pixels per output pixel."""
+    """Return the number of input pixels per output pixel."""
     if align_corners:
         return Fraction(inputs - 1, outputs - 1) if outputs > 1 else Fraction(0)
     return 1 / Fraction(factor) if factor is not None and factor > 0 else Fraction(inputs, outputs)
 
 
-def _antialiased(call: Call, radius: int) -> int:
-    """Count images (…, height, width): first along the width of every input row, then along the height."""
+@other_formula(*(name + backward for name in _RADIUS for backward in ("", "_backward")))
+def _antialiased(call: Call) -> int:
+    """Count for images (…, height, width) the pass along the width of each input row, then that along the height."""
+    radius = _RADIUS[call.name.removesuffix("_backward")]
     images = call.tensor("self", "grad_output")
     before: Sequence[int] = call["input_size"] if "input_size" in call.names else images.shape
     planes, (height, width) = real_parts(images) * math.prod(before[:-2]), before[-2:]
@@ -121,30 +91,17 @@ def _antialiased(call: Call, radius: int) -> int:
     return planes * (across + down)
 
 
-@other_formula("aten._upsample_bilinear2d_aa", "aten._upsample_bilinear2d_aa_backward")
-def _antialiased_bilinear(call: Call) -> int:
-    return _antialiased(call, 1)
-
-
-@other_formula("aten._upsample_bicubic2d_aa", "aten._upsample_bicubic2d_aa_backward")
-def _antialiased_bicubic(call: Call) -> int:
-    return _antialiased(call, 2)
-
-
-@other_formula("aten._upsample_lanczos2d_aa", "aten._upsample_lanczos2d_aa_backward")
-def _antialiased_lanczos(call: Call) -> int:
-    return _antialiased(call, 3)
-
-
-#: (x + 1)/2 · (size - 1), or ((x + 1)·size - 1)/2: from -1 … 1 to pixels.
+#: Operations that convert a coordinate x in -1 … 1 to pixels: (x + 1)/2 · (size - 1), or ((x + 1)·size - 1)/2.
 _TO_PIXELS = 4
-#: In the gradient of a coordinate: its factor, the pixels per unit.
+#: The product of a coordinate's gradient and the number of pixels per unit.
 _FROM_PIXELS = 1
-#: `torch.nn.functional.grid_sample`'s modes as its operators number them → operations per element of the output.
+#: Number of dimensions → mode of `torch.nn.functional.grid_sample` → operations per element of the output.
+#: The modes are 0 (linear), 1 (nearest) and 2 (bicubic).
 _SAMPLES = {2: {0: _BILINEAR, 1: 0, 2: _BICUBIC}, 3: {0: _TRILINEAR, 1: 0}}
-#: The slope of each output along each coordinate. Bilinear: two differences, interpolated (3). Trilinear: four
-#: differences, interpolated (9). Bicubic: an interpolation with the kernel's derivative (35). Each slope is multiplied
-#: by the output's gradient and summed over channels: 2.
+#: Operations per element of the output for its slopes along all coordinates, by dimensions and mode as above. Bilinear:
+#: two differences and their interpolation (3). Trilinear: four differences and their interpolation (9). Bicubic: an
+#: interpolation with the kernel's derivative (35). Each slope is multiplied by the output's gradient and summed over
+#: channels (2).
 _SLOPES = {2: {0: 2 * (2 + _LINEAR + 2), 1: 0, 2: 2 * (_BICUBIC + 2)}, 3: {0: 3 * (4 + _BILINEAR + 2), 1: 0}}
 
 
@@ -152,9 +109,9 @@ _SLOPES = {2: {0: 2 * (2 + _LINEAR + 2), 1: 0, 2: 2 * (_BICUBIC + 2)}, 3: {0: 3 
     "aten.grid_sampler_2d", "aten.grid_sampler_3d", "aten._grid_sampler_2d_cpu_fallback", "aten.cudnn_grid_sampler"
 )
 def _grid_sampler(call: Call) -> int:
-    """Grid (batch, …, dimensions), output (batch, channels, …)."""
+    """Count for the grid (batch, …, dimensions) its pixels, and for the output (batch, channels, …) its samples."""
     grid = call.tensor("grid")
-    return _SAMPLES[grid.shape[-1]][_mode(call)] * _elements(call.first_output) + _TO_PIXELS * _elements(grid)
+    return _SAMPLES[grid.shape[-1]][_mode(call)] * real_numbers(call.first_output) + _TO_PIXELS * real_numbers(grid)
 
 
 @other_formula(
@@ -164,26 +121,26 @@ def _grid_sampler(call: Call) -> int:
     "aten.cudnn_grid_sampler_backward",
 )
 def _grid_sampler_backward(call: Call) -> int:
-    """The gradient of the input goes the forward way back; that of the grid is the output's slope."""
+    """Count the input's gradient, the transposed forward map, and the grid's gradient, which the slopes give."""
     grid, grad = call.tensor("grid"), call.tensor("grad_output")
     dimensions, mode = grid.shape[-1], _mode(call)
     for_input, for_grid = call["output_mask"] if "output_mask" in call.names else (True, True)
-    cost = _TO_PIXELS * _elements(grid)
+    cost = _TO_PIXELS * real_numbers(grid)
     if for_input:
-        cost += (_SAMPLES[dimensions][mode] or 1) * _elements(grad)
+        cost += (_SAMPLES[dimensions][mode] or 1) * real_numbers(grad)
     if for_grid and _SLOPES[dimensions][mode]:
-        cost += _SLOPES[dimensions][mode] * _elements(grad) + _FROM_PIXELS * _elements(grid)
+        cost += _SLOPES[dimensions][mode] * real_numbers(grad) + _FROM_PIXELS * real_numbers(grid)
     return cost
 
 
 def _mode(call: Call) -> int:
-    """Bilinear is all that cuDNN has."""
+    """Return the number of the mode; cuDNN's operators have no such argument and are always bilinear."""
     return int(call["interpolation_mode"]) if "interpolation_mode" in call.names else 0
 
 
 @formula("aten.affine_grid_generator")
 def _affine_grid(call: Call) -> int:
-    """Every position (x, y, …, 1) is multiplied by its sample's matrix (d, d + 1)."""
+    """Count the product of each position (x, y, …, 1) and the matrix (d, d + 1) of its sample."""
     theta = call.tensor("theta")
     positions: Sequence[int] = call["size"][2:]
     return per_mac(theta) * math.prod(positions) * theta.numel()
@@ -191,6 +148,9 @@ def _affine_grid(call: Call) -> int:
 
 @formula("aten.cudnn_affine_grid_generator", "aten.cudnn_affine_grid_generator_backward")
 def _fused_affine_grid(call: Call) -> int:
-    """In two dimensions; backward, the gradients of all positions by the positions."""
+    """Count the products of positions and matrices in two dimensions; the backward pass takes as many.
+
+    The gradient of a matrix is the product of the gradients of all positions and the positions.
+    """
     matrix = 2 * 3
     return 2 * int(call["N"]) * int(call["H"]) * int(call["W"]) * matrix

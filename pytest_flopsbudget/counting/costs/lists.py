@@ -1,8 +1,9 @@
-"""Operators over lists of tensors, which optimizers run: what the operator costs on each tensor of the list.
+"""Operators over lists of tensors, which optimizers run: the sum of the costs for each tensor of the list.
 
-Sources: the operators without "_foreach_"; of the fused optimizers, the updates as PyTorch's documentation of
-`torch.optim` writes them: Kingma and Ba, "Adam", 2015; Loshchilov and Hutter, "Decoupled Weight Decay Regularization",
-2019; Duchi et al., "Adaptive Subgradient Methods", 2011. Their corrections are numbers, one a tensor, and not counted.
+Sources: a "_foreach_" operator costs for each tensor as much as the operator of that name without "_foreach_". A fused
+optimizer costs the update that PyTorch's documentation of `torch.optim` gives, from Kingma and Ba, "Adam", 2015;
+Loshchilov and Hutter, "Decoupled Weight Decay Regularization", 2019; Duchi et al., "Adaptive Subgradient Methods",
+2011. Bias corrections and learning rate decay are one number for each tensor and are not counted.
 """
 
 from __future__ import annotations
@@ -26,17 +27,18 @@ log log10 log1p log2 maximum minimum mul neg pow reciprocal round rsqrt sigmoid 
 
 
 def _one_each(operand: Any, count: int) -> list[Any]:
-    """An operand or a factor for each tensor of the list: one for all is a number or a tensor."""
+    """Return a list of one operand or factor for each of ``count`` tensors; a single one applies to all of them."""
     return list(operand) if isinstance(operand, (list, tuple)) else [operand] * count
 
 
 def _first(call: Call, *names: str) -> Any:
+    """Return the first of these arguments that the operator has, or 1 if it has none."""
     return next((call[name] for name in names if name in call.names), 1)
 
 
 @other_formula(*(f"aten._foreach_{name}" for name in _ELEMENTWISE.split()))
 def _each(call: Call) -> int:
-    """Of each tensor, and of the numbers that it meets, as much as without "_foreach_"."""
+    """Count for each tensor and its operands as much as the operator without "_foreach_"."""
     name = call.name.rstrip("_").removeprefix("aten._foreach_")
     tensors = call.output or call["self"]
     bases = _one_each(call["self"], len(tensors))
@@ -54,7 +56,7 @@ def _each(call: Call) -> int:
 
 
 def _of_each(name: str, result: torch.Tensor, base: Any, other: Any, factor: Any) -> int:
-    """Operations for each element of one tensor."""
+    """Return the number of operations for each element of one tensor."""
     complex_numbers = result.is_complex() or (isinstance(base, torch.Tensor) and base.is_complex())
     if name == "pow":
         return power(base, other)
@@ -86,9 +88,9 @@ def _each_reduced(call: Call) -> int:
 
 @other_formula("aten._fused_adam", "aten._fused_adamw")
 def _adam(call: Call) -> int:
-    """Moments: m + (g - m)(1 - β1) is 3, β2·v + (1 - β2)·g·g is 4. Step: √v/c + ε is 3, p - η·m / that 3.
+    """Count the moments m + (g - m)(1 - β1), 3, and β2·v + (1 - β2)·g·g, 4; the step p - η·m/(√v/c + ε), 6.
 
-    Decay adds 2 (AdamW's 1), AMSGrad's maximum 1, the sign of a maximized loss 1.
+    Weight decay adds 2 (AdamW: 1), the maximum of AMSGrad 1, the change of sign for ``maximize`` 1.
     """
     decay = (1 if call.name.rstrip("_") == "aten._fused_adamw" else 2) if call["weight_decay"] else 0
     return (13 + decay + bool(call["amsgrad"]) + bool(call["maximize"])) * elements(call["self"])
@@ -96,9 +98,10 @@ def _adam(call: Call) -> int:
 
 @other_formula("aten._fused_sgd")
 def _sgd(call: Call) -> int:
-    """Step: p - η·g is 2. Decay adds 2, the sign of a maximized loss 1.
+    """Count the step p - η·g, 2. Weight decay adds 2, the change of sign for ``maximize`` 1.
 
-    Momentum μ·b + (1 - d)·g adds 2, and 1 for a dampening d, from the second step on; Nesterov's adds 2.
+    From the second step on, momentum μ·b + (1 - d)·g adds 2, and 1 more if there is a dampening d. Nesterov momentum
+    adds 2 in each step.
     """
     momentum = call["momentum"] and not call["is_first_step"]
     work = 2 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])
@@ -108,5 +111,8 @@ def _sgd(call: Call) -> int:
 
 @other_formula("aten._fused_adagrad")
 def _adagrad(call: Call) -> int:
-    """Step: s + g·g is 2, √s + ε is 2, p - η·g / that 3. Decay adds 2, the sign of a maximized loss 1."""
+    """Count the sum s + g·g, 2, and the step p - η·g/(√s + ε), 5.
+
+    Weight decay adds 2, the change of sign for ``maximize`` 1.
+    """
     return (7 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])) * elements(call["self"])

@@ -1,9 +1,9 @@
-"""Bytes of the messages of collective operators, as communication benchmarks define the size.
+"""Bytes of the message of each collective operator, which communication benchmarks call the size.
 
-The message of a call is all of what a rank puts in or gets out, whichever is more: of an all-reduce the tensor, of an
-all-gather what was gathered, of a reduce-scatter what is to be scattered. It hangs neither on the algorithm nor on the
-network; what crosses a link of a ring follows from it by a factor, such as 2(n - 1)/n for an all-reduce of n ranks.
-A group of one passes nothing.
+The message of a call is the larger of two numbers: the bytes that one rank puts in, and the bytes that it gets out. It
+is the whole tensor of an all-reduce, the output of an all-gather, and the input of a reduce-scatter. The algorithm and
+the network do not change it. The bytes that cross a link of a ring are the message times a factor, such as 2(n - 1)/n
+for an all-reduce of n ranks. In a group of one rank, nothing is sent.
 
 Source: "size" in NVIDIA's nccl-tests, doc/PERFORMANCE.md, where the factors are derived.
 """
@@ -27,7 +27,7 @@ def _bytes(value: Any) -> int:
 
 
 def _of(*names: str) -> Callable[[Call], int]:
-    """The argument of one of these names; old and new operators name the same one differently."""
+    """Return a formula: the bytes of the argument that has one of these names; old and new operators differ in it."""
 
     def message(call: Call) -> int:
         return _bytes(call[next(name for name in names if name in call.names)])
@@ -40,14 +40,14 @@ def _output(call: Call) -> int:
 
 
 def _exchanged(call: Call) -> int:
-    """The larger of the bytes sent and the bytes received: they differ for uneven splits."""
+    """Return the larger of the bytes sent and the bytes received, which differ for uneven splits."""
     sent = next(name for name in ("input_tensors", "input") if name in call.names)
     received = next((name for name in ("output_tensors", "output") if name in call.names), None)
     return max(_bytes(call[sent]), _bytes(call.output if received is None else call[received]))
 
 
 def _parts(name: str) -> Callable[[Call], int]:
-    """The bytes times the number of ranks: only the root has all of them."""
+    """Return a formula: the bytes of this argument times the ranks, because each rank passes only its own part."""
 
     def message(call: Call) -> int:
         return _bytes(call[name]) * group_size(call)
@@ -56,30 +56,30 @@ def _parts(name: str) -> Callable[[Call], int]:
 
 
 def _gathered_product(call: Call) -> int:
-    """The left operand of all ranks, which may not be returned."""
+    """Return the bytes of the left operand on all ranks; the call may not return the gathered tensor."""
     return call.tensor("A").nbytes * group_size(call)
 
 
 def _scattered_product(call: Call) -> int:
-    """The product before its sum: the rows of A by the columns of B, in the output's dtype."""
+    """Return the bytes of the product before the ranks sum it: rows of A by columns of B, in the output's dtype."""
     left, right = call.tensor("A"), call.tensor("B")
     return left.shape[:-1].numel() * right.shape[-1] * call.first_output.element_size()
 
 
 def group_size(call: Call) -> int:
-    """Of how many ranks the group is that the call is for."""
+    """Return the number of ranks in the group of a call."""
     names = call.names
     if "group_size" in names:
         return int(call["group_size"])
     if "process_group" in names:
         return int(unbox_process_group()(call["process_group"]).size())
     if "group_name" in names:
-        group: Any = call["group_name"]  # or the group itself
+        group: Any = call["group_name"]  # the name of a group, or the group
         return int((resolve_process_group()(group) if isinstance(group, str) else group).size())
     return _AT_LEAST
 
 
-#: Of how many ranks a group is where an operator sends to another one without naming any.
+#: The ranks in the group of an operator that sends to another rank and names no group.
 _AT_LEAST = 2
 
 _C10D: Mapping[str, Callable[[Call], int]] = {
@@ -119,7 +119,7 @@ _FUNCTIONAL: Mapping[str, Callable[[Call], int]] = {
     "reduce_scatter_tensor_out": _of("input"),
 }
 
-#: Operators that compute the products which they pass; `communication` has their formulas.
+#: Operators that also compute a matrix product; `communication` has the formulas of their FLOPs.
 _FUSED_WITH_PRODUCTS: Mapping[str, Callable[[Call], int]] = {
     "fused_all_gather_matmul": _gathered_product,
     "fused_all_gather_scaled_matmul": _gathered_product,

@@ -1,22 +1,21 @@
 """Normalizations: operations per element of the input, from the definitions.
 
-Inside them a sum over n values counts 1 per element, and work done once per row or channel (a division by n, epsilon, a
-root, running statistics) is not counted. Scaling by a weight and adding a bias count 1 per element each, where they are
-given.
+A sum over n values counts 1 per element. Work done once per row or channel (a division by n, epsilon, a root, running
+statistics) is not counted. Scaling by a weight and adding a bias count 1 per element each, if the call passes them.
 
 Forward, before weight and bias:
 
 ========================  ==========================================================  ===
 layer, group norm         sum, subtract mean, square, sum, multiply by 1/std          5
-batch norm in training    the same                                                    5
-batch norm in inference   scale and shift, into which everything else is folded       2
+batch norm in training    sum, subtract mean, square, sum, multiply by 1/std          5
+batch norm in inference   scale and shift; the statistics are folded into both        2
 RMS norm                  square, sum, multiply by 1/rms                              3
 weight norm               square, sum, multiply by g/‖v‖                              3
 ========================  ==========================================================  ===
 
 Sources: Ioffe and Szegedy, "Batch Normalization", 2015, algorithms 1 and 2; Ba et al., "Layer Normalization", 2016; Wu
 and He, "Group Normalization", 2018; Zhang and Sennrich, "Root Mean Square Layer Normalization", 2019; Salimans and
-Kingma, "Weight Normalization", 2016. The gradients follow from these; each function says how.
+Kingma, "Weight Normalization", 2016. Each function for a backward pass derives its gradients from these definitions.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _WEIGHT_NORM, _WEIGHT_NORM_BACKWARD = 3, 5
 
 
 def _given(call: Call, *names: str) -> int:
-    """Return how many of these optional tensors were given."""
+    """Return how many of these optional tensors the call passes."""
     return sum(call[name] is not None for name in names)
 
 
@@ -59,12 +58,12 @@ def _elements(tensor: torch.Tensor) -> int:
     "aten.miopen_batch_norm",
 )
 def _batch_norm(call: Call) -> int:
-    """Input (batch, channels, …). In training 5, and 1 each for weight and bias; in inference 2."""
+    """Count per element: 5 in training, and 1 each for weight and bias; 2 in inference."""
     return _trained_batch_norm(call) if call["training"] else _inferred_batch_norm(call)
 
 
 def _batch_norm_traffic(call: Call) -> int:
-    """Count every operand and output once; in training the running statistics once more, which are written."""
+    """Count every operand and output once; in training, the running statistics twice, because they are written too."""
     if "out" in call.names:
         return bytes_passed(call)  # the outputs are among the arguments
     statistics = [call[name] for name in ("running_mean", "running_var") if name in call.names]
@@ -91,16 +90,15 @@ def _inferred_batch_norm(call: Call) -> int:
 
 @other_formula("aten.quantized_batch_norm")
 def _quantized_batch_norm(call: Call) -> int:
-    """Count a quantized batch norm like the floating-point one: its elements stand for floating-point numbers."""
+    """Count like batch norm in inference: the integers represent floating-point numbers."""
     return _SCALE_AND_SHIFT * call.tensor("input").numel()
 
 
 def _batch_norm_gradients(training: bool, for_input: bool, for_weight: bool, for_bias: bool) -> int:
-    """Per element, with x̂ = (x - mean)/std, of m values in each channel and its weight w.
+    """Return the operations per element, with x̂ = (x - mean)/std, m values in a channel, and the weight w.
 
-    For the bias Σg: 1. For the weight Σ g·x̂: x̂ 2, product, sum. For the input, in training,
-    w/std · (g - Σg/m - x̂·(Σ g·x̂)/m): both sums, then multiply, subtract, subtract, multiply (Ioffe and Szegedy, 2015,
-    §3, put together); in inference g·w/std: 1.
+    Bias, Σg: 1. Weight, Σ g·x̂: 2 for x̂, product, sum. Input in training, w/std · (g - Σg/m - x̂·(Σ g·x̂)/m): both sums,
+    then multiply, subtract, subtract, multiply (Ioffe and Szegedy, 2015, §3, rearranged). In inference, g·w/std: 1.
     """
     through_statistics = for_input and training
     bias = bool(for_bias or through_statistics)
@@ -111,7 +109,7 @@ def _batch_norm_gradients(training: bool, for_input: bool, for_weight: bool, for
 
 @other_formula("aten.native_batch_norm_backward")
 def _batch_norm_backward(call: Call) -> int:
-    """Output mask: input, weight, bias."""
+    """Count the gradients in the output mask: input, weight, bias."""
     return _batch_norm_gradients(call["train"], *call["output_mask"]) * _elements(call.tensor("grad_out"))
 
 
@@ -122,7 +120,7 @@ def _updated_batch_norm_backward(call: Call) -> int:
 
 @other_formula("aten.cudnn_batch_norm_backward", "aten.miopen_batch_norm_backward")
 def _fused_batch_norm_backward(call: Call) -> int:
-    """For training only. The kernel computes every gradient; only autograd knows which of them anybody asked for."""
+    """Count the requested gradients, in training. The kernel computes all; only autograd knows which are requested."""
     node: Any = current_autograd_node()
     # In the order of the forward operator: input, weight, bias.
     asked = [True] * 3 if node is None else [function is not None for function, _ in node.next_functions[:3]]
@@ -131,25 +129,25 @@ def _fused_batch_norm_backward(call: Call) -> int:
 
 @other_formula("aten.batch_norm_stats", "aten.batch_norm_update_stats")
 def _statistics(call: Call) -> int:
-    """The mean and spread of each channel, the first part of batch norm over several processes."""
+    """Count the mean and variance of each channel: the first part of batch norm over several processes."""
     return _STATISTICS * _elements(call.tensor("input"))
 
 
 @other_formula("aten.batch_norm_gather_stats", "aten.batch_norm_gather_stats_with_counts")
 def _gathered_statistics(_call: Call) -> int:
-    """Count nothing: the work is once per channel and process, and work per channel is not counted for batch norms."""
+    """Count nothing: this work is done once per channel and process, and work per channel is not counted."""
     return 0
 
 
 @other_formula("aten.batch_norm_elemt")
 def _normalized_by_statistics(call: Call) -> int:
-    """The rest of batch norm over several processes, which together costs what one process pays."""
+    """Count the second part of batch norm over several processes; both parts cost as much as one batch norm."""
     return (_NORMALIZED - _STATISTICS + _given(call, "weight", "bias")) * _elements(call.tensor("input"))
 
 
 @other_formula("aten.batch_norm_backward_reduce")
 def _sums_of_gradients(call: Call) -> int:
-    """Σg, and Σ g·x̂ with x̂'s two operations, as far as the gradients asked for need them."""
+    """Count Σg (1) and Σ g·x̂ (4, with 2 for x̂), each if a requested gradient needs it."""
     of_gradient = call["input_g"] or call["bias_g"]
     of_product = call["input_g"] or call["weight_g"]
     return (bool(of_gradient) + 4 * bool(of_product)) * _elements(call.tensor("grad_out"))
@@ -157,7 +155,7 @@ def _sums_of_gradients(call: Call) -> int:
 
 @other_formula("aten.batch_norm_backward_elemt")
 def _gradient_by_sums(call: Call) -> int:
-    """The input's gradient from the sums: multiply, subtract, subtract, multiply."""
+    """Count the gradient of the input, given both sums: multiply, subtract, subtract, multiply."""
     return 4 * _elements(call.tensor("grad_out"))
 
 
@@ -168,10 +166,10 @@ def _layer_norm(call: Call) -> int:
 
 @other_formula("aten.native_layer_norm_backward", "aten.native_group_norm_backward")
 def _layer_norm_backward(call: Call) -> int:
-    """Per element, with x̂ = (x - mean)/std and h = g·weight, over rows (or groups) of n values.
+    """Count per element, with x̂ = (x - mean)/std, h = g·weight, and rows (or groups) of n values.
 
-    x̂: 2, for input or weight. Input 1/std · (h - Σh/n - x̂·(Σ h·x̂)/n): sum, product, sum, multiply, subtract,
-    subtract, multiply = 7, and 1 for h where there is a weight. Weight Σ g·x̂: 2. Bias Σg: 1.
+    x̂, for the gradient of input or weight: 2. Input, 1/std · (h - Σh/n - x̂·(Σ h·x̂)/n): sum, product, sum, multiply,
+    subtract, subtract, multiply = 7, and 1 for h if there is a weight. Weight, Σ g·x̂: 2. Bias, Σg: 1.
     """
     for_input, for_weight, for_bias = map(bool, call["output_mask"])
     per_element = 2 * (for_input or for_weight) + 2 * for_weight + for_bias
@@ -182,7 +180,7 @@ def _layer_norm_backward(call: Call) -> int:
 
 @other_formula("aten._fused_rms_norm")
 def _rms_norm(call: Call) -> int:
-    """Count the operators of the unfused form: square, mean, product, weight; per row epsilon and the root."""
+    """Count the operators of the unfused form: square, mean, product, weight; once per row, epsilon and the root."""
     inputs = call.tensor("input")
     width: int = math.prod(call["normalized_shape"])
     return (_ROOT_MEAN_SQUARE + _given(call, "weight")) * _elements(inputs) + 2 * (_elements(inputs) // width)
@@ -190,10 +188,11 @@ def _rms_norm(call: Call) -> int:
 
 @other_formula("aten._fused_rms_norm_backward")
 def _rms_norm_backward(call: Call) -> int:
-    """Count what autograd runs for the operators of the unfused form.
+    """Count the operators that autograd runs for the unfused form, for rows of n elements.
 
-    With h = g·weight (1): of the product h·r two (r being 1/rms) and the sum over the row for r; of r 3 a row and its
-    power; of the mean a quotient; of the square 3; and the sum of the two gradients of x. Weight: g·x̂, summed.
+    Input, with r = 1/rms and h = g·weight (1 per element): 2 per element for the gradients of the product x·r; n - 1
+    per row for the sum in the gradient of r; 3 per row for the gradient through r, its power included; per element a
+    quotient for the mean, 3 for the square, and 1 for the sum of the two gradients of x. Weight: g·x̂, summed over rows.
     """
     for_input, for_weight = map(bool, call["output_mask"])
     count = _elements(call.tensor("grad_out"))
@@ -211,12 +210,15 @@ def _weight_norm(call: Call) -> int:
 
 @other_formula("aten._weight_norm_interface_backward")
 def _weight_norm_backward(call: Call) -> int:
-    """Σ w'·v: product, sum; v' = g/‖v‖ · (w' - v·(Σ w'·v)/‖v‖²): multiply, subtract, multiply (equation 3)."""
+    """Count, with gradients w' and v': Σ w'·v is product, sum; v' is multiply, subtract, multiply.
+
+    v' = g/‖v‖ · (w' - v·(Σ w'·v)/‖v‖²), equation 3 of Salimans and Kingma.
+    """
     return _WEIGHT_NORM_BACKWARD * _elements(call.tensor("grad_w"))
 
 
 def _renormalized(norm_type: float) -> int:
-    """Per element: its term of the norm, the sum, and the scaling, which counts whether or not a row is too long."""
+    """Return the operations per element: a term of the norm, the sum, and the scaling, counted for all rows."""
     return norm_terms(norm_type) + 2
 
 
@@ -227,7 +229,7 @@ def _renorm(call: Call) -> int:
 
 @other_formula("aten.embedding_renorm")
 def _embedding_renorm(call: Call) -> int:
-    """Count every row that is looked up, repeated rows too: which rows repeat is data."""
+    """Count every lookup of a row, also repeated ones: the data decide which rows repeat."""
     weight = call.tensor("self")
     per_row = _renormalized(float(call["norm_type"])) * real_parts(weight) * weight.shape[1]
     return call.tensor("indices").numel() * per_row
@@ -235,7 +237,7 @@ def _embedding_renorm(call: Call) -> int:
 
 @other_formula("aten.native_norm")
 def _norm(call: Call) -> int:
-    """The norm of what a sparse tensor stores."""
+    """Count the norm of the elements that a sparse tensor stores."""
     inputs = call.tensor("self")
     norm_type = 2.0 if call["p"] is None else float(call["p"])
     return real_parts(inputs) * p_norm(norm_type, stored_elements(inputs))

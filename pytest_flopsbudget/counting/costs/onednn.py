@@ -1,9 +1,10 @@
-"""Products with a fused activation or second operand, as oneDNN and MKL run them on CPUs.
+"""Operators of oneDNN and MKL: a product with a fused activation or second operand, on CPUs.
 
-Source: as for products and convolutions; what is fused costs what it does as an operator of its own (`elementwise`).
-Weights are reordered for the kernels, so their shapes are not what they seem; how many elements they have remains. That
-many, divided by the output's channels, meet each element of the output; of a transposed convolution divided by the
-input's, each of the input. Bringing integers back to numbers inside of an operator is not counted, as in `quantized`.
+Source: the definitions in `products` and `convolution`; a fused operation costs as much as the separate operator
+(`elementwise`). Weights are reordered for the kernels: their shapes change, but not their numbers of elements. A
+convolution computes each output element from elements(weight) / output channels products; a transposed convolution
+multiplies each input element with elements(weight) / input channels weights. Converting integers to floating-point
+numbers inside an operator is not counted, as in `quantized`.
 """
 
 from __future__ import annotations
@@ -53,13 +54,13 @@ def _transposed_convolution(call: Call) -> int:
     return 2 * inputs.numel() * (call.tensor("W").numel() // inputs.shape[1])
 
 
-#: Activations that oneDNN names otherwise than ATen.
+#: Name of an activation in oneDNN → its name in ATen, where they differ.
 _NAMES = {"swish": "silu"}
 _NOTHING = (None, "", "none")
 
 
 def activation(name: str | None, algorithm: str | None = None) -> int:
-    """Operations for each element of an activation as oneDNN names it, GELU by its tanh if the algorithm says so."""
+    """Return the operations per element of an activation that oneDNN calls ``name``; ``algorithm`` matters for GELU."""
     if name in _NOTHING:
         return 0
     if name == "gelu":
@@ -68,7 +69,7 @@ def activation(name: str | None, algorithm: str | None = None) -> int:
 
 
 def _second_operand(name: str | None, factor: Any) -> int:
-    """A sum, difference, product or quotient with another tensor, which a factor may scale before."""
+    """Return the operations per element to add, subtract, multiply or divide by a tensor, scaled by a factor first."""
     if name in _NOTHING:
         return 0
     return 1 + (0 if factor is None else scaling(factor, complex_numbers=False))
@@ -80,7 +81,7 @@ def _argument(call: Call, *names: str) -> Any:
 
 @other_formula(*_LINEAR, *_CONVOLUTIONS, _TRANSPOSED)
 def _around(call: Call) -> int:
-    """The bias, the other operand, the activation. ``attr`` of a linear layer with two operands joins them."""
+    """Count bias, second operand, activation. For a linear layer with two operands, ``attr`` says how to join them."""
     attribute = _argument(call, "attr", "post_op_name")
     joined = _argument(call, "binary_attr", "binary_post_op")
     if "other" in call.names and joined is None:

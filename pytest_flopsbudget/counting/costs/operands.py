@@ -1,4 +1,4 @@
-"""Bytes of operands: what rules for memory traffic are made of."""
+"""Bytes of the operands of a call, used by the rules for memory traffic."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
         return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
     if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
         return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
-    return []  # oneDNN's layout is opaque: its elements are counted, without padding between them
+    return []  # the layout of oneDNN is opaque: the caller counts elements, without padding
 
 
 def total_bytes(values: Iterable[Any]) -> int:
@@ -56,10 +56,10 @@ def total_bytes(values: Iterable[Any]) -> int:
 
 
 def bytes_without(call: Call, name: str) -> int:
-    """Return the bytes of all arguments but the one of that name."""
+    """Return the bytes of all arguments except the one called ``name``."""
     return total_bytes(call[other] for other in call.names if other != name)
 
 
 def bytes_passed(call: Call) -> int:
-    """Return the bytes of all arguments that were passed."""
+    """Return the bytes of all arguments that the caller passed."""
     return total_bytes(call.args) + total_bytes(call.kwargs.values())

@@ -1,7 +1,7 @@
-"""PyTorch's operators outside of ATen that compute on no floating-point number.
+"""Free operators of PyTorch outside of ATen: they do no floating-point arithmetic that belongs to the model.
 
-They pack weights for kernels and unpack them, reorder and cast, answer questions about tensors, wait for streams, draw
-random numbers. Preparing a weight before the model runs is not the model's work.
+They pack, unpack, reorder and cast weights, query tensors, wait for streams, or draw random numbers. Preparing a weight
+before the model runs is not part of the model's work.
 """
 
 from __future__ import annotations

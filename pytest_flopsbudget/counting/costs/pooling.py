@@ -1,10 +1,10 @@
-"""Pooling in any dimension: the window's size decides.
+"""Pooling in one, two or three dimensions, counted from the number of inputs in each window.
 
-Source: the definitions. The maximum of k values is k - 1 comparisons, their average k - 1 additions and a division.
-Windows count in full where padding cuts them, as zeros in a convolution's padding do. Adaptive windows differ in size:
-output i of m averages inputs floor(i·n/m) up to ceil((i + 1)·n/m) of n. Along one dimension the m windows hold
-n + m - gcd(n, m) inputs: the upper ends sum to n more than the lower ones, and rounding up adds 1 wherever i·n/m is no
-whole number.
+Source: the definitions. The maximum of k values is k - 1 comparisons, their average k - 1 additions and a division. A
+window that overlaps the padding counts in full, like the zeros in the padding of a convolution. Adaptive windows differ
+in size: output i of m averages the inputs from floor(i·n/m) up to ceil((i + 1)·n/m) of n. Along one dimension the m
+windows hold n + m - gcd(n, m) inputs: without rounding, the upper ends sum to n more than the lower ends, and rounding
+adds 1 for each of the m - gcd(n, m) values i·n/m that are not integers.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Spatial dimensions → operators that take the greatest of each window.
+#: Number of spatial dimensions → operators that take the maximum of each window.
 _MAXIMA = {
     1: ("aten.quantized_max_pool1d",),
     2: (
@@ -53,13 +53,13 @@ _ADAPTIVE_AVERAGES_BACKWARD = {
 
 
 def _window(call: Call, dimensions: int) -> int:
-    """Return the inputs in a window; a single number applies to all dimensions."""
+    """Return the number of inputs in a window. A kernel size of one number holds for all dimensions."""
     kernel: Sequence[int] = call["kernel_size"]
     return math.prod(kernel) if len(kernel) == dimensions else kernel[0] ** dimensions
 
 
 def _adaptive_windows(inputs: torch.Tensor, outputs: torch.Tensor, dimensions: int) -> int:
-    """Inputs in all windows together."""
+    """Return the number of inputs in all windows together."""
     sizes = zip(inputs.shape[-dimensions:], outputs.shape[-dimensions:], strict=True)
     return outputs.shape[:-dimensions].numel() * math.prod(n + m - math.gcd(n, m) if m else 0 for n, m in sizes)
 
@@ -80,7 +80,7 @@ def _average_pool(dimensions: int, call: Call) -> int:
 
 
 def _average_pool_backward(dimensions: int, call: Call) -> int:
-    """Each gradient is divided once and added to the inputs of its window: k, as forward."""
+    """Count k per gradient, as in the forward pass: it is divided once and added to the inputs of its window."""
     grad = call.tensor("grad_output")
     return real_parts(grad) * grad.numel() * _window(call, dimensions)
 
@@ -91,7 +91,7 @@ def _adaptive_average_pool(dimensions: int, call: Call) -> int:
 
 
 def _adaptive_average_pool_backward(dimensions: int, call: Call) -> int:
-    """Over the windows of the forward pass."""
+    """Count one operation per input of each window of the forward pass."""
     inputs = call.tensor("self")
     return real_parts(inputs) * _adaptive_windows(inputs, call.tensor("grad_output"), dimensions)
 
@@ -120,12 +120,12 @@ for _operators_by_dimensions, _rule in (
     "aten.mkldnn_max_pool3d_backward",
 )
 def _max_pool_backward(call: Call) -> int:
-    """Each gradient is added to that of the input that was the greatest."""
+    """Count one sum per gradient: it is added to the gradient of the input that was the maximum."""
     grad = call.tensor("grad_output")
     return real_parts(grad) * grad.numel()
 
 
 @other_formula("aten.max_unpool2d", "aten.max_unpool3d")
 def _unpool(_call: Call) -> int:
-    """Copies values to the places that they came from."""
+    """Count nothing: the operator copies values back to their places before the pooling."""
     return 0

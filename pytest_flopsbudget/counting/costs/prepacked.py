@@ -1,6 +1,6 @@
-"""Layers whose weights and settings were packed together before, for oneDNN or XNNPACK.
+"""Layers whose weight, bias and settings are packed into one object, for oneDNN or XNNPACK.
 
-Source: as for products and convolutions. Activations: as in `onednn`.
+Source: the definitions in `products` and `convolution`. Activations count as in `onednn`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _PREPACKED = "mkldnn_prepacked.conv2d_run"
 
 
 def _context(call: Call) -> tuple[Any, ...]:
-    """Return what was packed: weight, bias, and settings, in the order in which files store them."""
+    """Return the packed values: weight, bias, and settings, in the order in which PyTorch serializes them."""
     state: Any = call["W_prepack"].__getstate__()
     while len(state) and isinstance(state[0], tuple):
         state = state[0]  # newer versions of PyTorch add the name of the class
@@ -48,13 +48,13 @@ def _prepacked_linear(call: Call) -> int:
 
 @other_formula(_PREPACKED)
 def _around_prepacked(call: Call) -> int:
-    """The bias, and the activation, which is named last. PyTorch 2.13 hands out no name, and it is left out."""
+    """Count the bias, and the activation by its name, the last value; PyTorch 2.13 gives no name, so 0 is counted."""
     _, bias, *_, attribute = _context(call)
     return ((bias is not None) + activation(attribute)) * call.first_output.numel()
 
 
 @other_formula("prepacked.conv2d_clamp_run", "prepacked.conv2d_transpose_clamp_run", "prepacked.linear_clamp_run")
 def _around_clamped(call: Call) -> int:
-    """Count the bias, and the two bounds of the output, which are the last arguments."""
+    """Count the bias, and the lower and upper bound of the output, which are the last two packed values."""
     _, bias, *_, minimum, greatest = _context(call)
     return sum(part is not None for part in (bias, minimum, greatest)) * call.first_output.numel()

@@ -1,7 +1,7 @@
-"""Matrix products and their kin: 2 FLOPs per multiply-accumulate; a bias that is added on top is `other_flops`.
+"""Matrix products and related operators: 2 FLOPs per multiply-accumulate; adding a bias counts as `other_flops`.
 
 Source: the definition of the product, (m, k) · (k, n) = m·k·n multiply-accumulates (Golub and Van Loan, "Matrix
-Computations", 4th ed., §1.1.15), as PyTorch's own `torch.utils.flop_counter` has it.
+Computations", 4th ed., §1.1.15). PyTorch's `torch.utils.flop_counter` uses the same formula.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def _product(left: torch.Tensor, right: torch.Tensor) -> int:
-    """Left (…, m, k) by right (…, k, n) or (…, k); 2 per stored element and column where one operand is sparse."""
+    """Return the FLOPs of left (…, m, k) by right (…, k, n) or (…, k); only the stored elements of an operand count."""
     columns = right.shape[-1] if right.ndim > 1 else 1
     if left.layout is not torch.strided:
         return per_mac(left) * stored_elements(left) * columns
@@ -29,36 +29,24 @@ def _product(left: torch.Tensor, right: torch.Tensor) -> int:
     return per_mac(left) * left.numel() * columns
 
 
-@formula("aten.mm", "aten.bmm", "aten._int_mm", "aten._scaled_mm", "aten._scaled_mm_v2")
-def _mm(call: Call) -> int:
-    return _product(call.tensor("self"), call.tensor("mat2"))
+@formula(
+    *("aten.mm", "aten.bmm", "aten._int_mm", "aten._scaled_mm", "aten._scaled_mm_v2", "aten.mv", "aten.hspmm"),
+    *("aten.addmm", "aten._addmm_activation", "aten._sparse_addmm", "aten.addmv", "aten.baddbmm", "aten.addbmm"),
+    "aten._sparse_mm_reduce_impl",
+)
+def _two_operands(call: Call) -> int:
+    """Count the product; in the names of the operands, a ``self`` that is added to the product comes last.
+
+    `_sparse_mm_reduce_impl` may take the mean or the maximum of the terms, which costs as much as their sum.
+    """
+    return _product(call.tensor("mat1", "batch1", "mat", "self"), call.tensor("mat2", "batch2", "vec", "other"))
 
 
 @formula("aten.matmul")
 def _matmul(call: Call) -> int:
-    """Of nested tensors; of others it is made of the products above."""
+    """Count `matmul` of nested tensors; for other tensors PyTorch runs the operators above instead."""
     left = call.tensor("self")
     return per_mac(left) * call.first_output.numel() * left.shape[-1]
-
-
-@formula("aten.addmm", "aten._addmm_activation", "aten._sparse_addmm")
-def _addmm(call: Call) -> int:
-    return _product(call.tensor("mat1"), call.tensor("mat2"))
-
-
-@formula("aten.baddbmm", "aten.addbmm")
-def _baddbmm(call: Call) -> int:
-    return _product(call.tensor("batch1"), call.tensor("batch2"))
-
-
-@formula("aten.mv")
-def _mv(call: Call) -> int:
-    return _product(call.tensor("self"), call.tensor("vec"))
-
-
-@formula("aten.addmv")
-def _addmv(call: Call) -> int:
-    return _product(call.tensor("mat"), call.tensor("vec"))
 
 
 @formula("aten.dot", "aten.vdot")
@@ -76,10 +64,10 @@ operator("aten._foreach_mm", flops=_foreach_mm, activations=outputs_of_each)
 
 @formula("aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def _grouped_mm(call: Call) -> int:
-    """Every row of a ragged dimension meets one group's matrix, so the groups' sizes do not matter.
+    """Count products of groups. Each index of the divided dimension belongs to one group; group sizes do not matter.
 
-    2-D by 3-D: rows (tokens) are shared out; 3-D by 2-D: columns are; 2-D by 2-D: the summed dimension is;
-    3-D by 3-D is a batched product.
+    The groups divide the rows (tokens) for 2-D by 3-D, the columns for 3-D by 2-D, and the summed dimension for 2-D by
+    2-D. 3-D by 3-D is a batched product.
     """
     left = call.tensor("self", "mat_a")
     right = call.tensor("mat2", "mat_b")
@@ -90,7 +78,7 @@ def _grouped_mm(call: Call) -> int:
 
 @formula("aten._trilinear")
 def _trilinear(call: Call) -> int:
-    """The products of a bilinear form: one per point of the space over which the three operands are spread.
+    """Count the products of a bilinear form: one per element of the shape to which the three operands broadcast.
 
     `nn.Bilinear` of x1 (b, i), x2 (b, j) and weight (o, i, j): 2·b·o·i·j.
     """
@@ -107,14 +95,14 @@ def _trilinear(call: Call) -> int:
 
 @formula("aten.linear", "aten.mkldnn_linear", "aten._mixed_dtypes_linear", "aten._sparse_semi_structured_linear")
 def _linear(call: Call) -> int:
-    """The product of input (…, in) and weight (out, in), or by the half that is stored of a 2:4-sparse one."""
+    """Count input (…, in) by weight (out, in); of a 2:4-sparse weight, only the stored half counts."""
     inputs, weight = call.tensor("input", "self"), call.tensor("weight")
     return per_mac(inputs) * (inputs.numel() // max(inputs.shape[-1], 1)) * weight.numel()
 
 
 @formula("aten._weight_int8pack_mm", "aten._weight_int4pack_mm", "aten._weight_int4pack_mm_for_cpu")
 def _packed_weight_mm(call: Call) -> int:
-    """Count a matrix (m, k) times a packed weight. The output has n columns; packing hides the weight's shape."""
+    """Count a matrix (m, k) by a packed weight. Packing hides the shape of the weight; the output has its n columns."""
     left = call.tensor("self")
     return 2 * call.first_output.numel() * left.shape[-1]
 
@@ -131,32 +119,21 @@ def _semi_structured_mm(call: Call) -> int:
 
 @formula("aten.sparse_sampled_addmm")
 def _sampled_addmm(call: Call) -> int:
-    """Only the stored positions of ``self`` are computed, each a sum over k."""
+    """Count a sum over k for each stored position of ``self``; the operator computes no other positions."""
     left = call.tensor("mat1")
     return per_mac(left) * stored_elements(call.tensor("self")) * left.shape[-1]
 
 
-@formula("aten._sparse_mm_reduce_impl")
-def _reduced_mm(call: Call) -> int:
-    """A sparse matrix by a dense one, the products reduced by a mean or a maximum too."""
-    return _product(call.tensor("self"), call.tensor("other"))
-
-
 @formula("aten._sparse_mm_reduce_impl_backward")
 def _reduced_mm_backward(call: Call) -> int:
-    """Either gradient takes a product for every stored element and column of the output's gradient."""
+    """Count, for each requested gradient, one product per stored element and column of the output's gradient."""
     gradients = sum(map(bool, call["output_mask"]))
     return gradients * _product(call.tensor("self"), call.tensor("grad_out"))
 
 
-@formula("aten.hspmm")
-def _hybrid_mm(call: Call) -> int:
-    return _product(call.tensor("mat1"), call.tensor("mat2"))
-
-
 @formula("aten._compute_linear_combination")
 def _linear_combination(call: Call) -> int:
-    """The sum, by coefficients (m, n), of n tensors of one shape, as in the matrix exponential's polynomials."""
+    """Count m sums of n equally shaped tensors, weighted by coefficients (m, n); the matrix exponential uses them."""
     inputs, coefficients = call.tensor("input"), call.tensor("coefficients")
     return per_mac(inputs) * coefficients.shape[0] * inputs.numel()
 
@@ -175,7 +152,7 @@ def _mkldnn_linear_backward(call: Call) -> int:
 
 @formula("aten.matmul_backward")
 def _matmul_backward(call: Call) -> int:
-    """Count the gradient of each operand, a product that costs what the forward one costs."""
+    """Count one product per requested gradient, each as expensive as the product in the forward pass."""
     grad, left = call.tensor("grad"), call.tensor("self")
     products = sum(map(bool, call["mask"]))
     return products * per_mac(grad) * grad.numel() * left.shape[-1]
@@ -184,15 +161,15 @@ def _matmul_backward(call: Call) -> int:
 def _linear_cross_entropy(call: Call) -> int:
     """Count `torch.nn.functional.linear_cross_entropy` in chunks, which computes the gradients in the forward pass.
 
-    A product of input (n, features) and weight (classes, features), and one as dear for the gradient of each of them
-    that it is told to compute; the bias's is a sum.
+    It takes one product of input (n, features) and weight (classes, features), and one equally expensive product for
+    each gradient of these two that the call requests. The gradient of the bias is a sum.
     """
     gradients = bool(call["compute_input_grad"]) + bool(call["compute_linear_weight_grad"])
     return (1 + gradients) * _logits(call)
 
 
 def _logits(call: Call) -> int:
-    """One loss a row: the gradients are worked out in the backward pass, by products that are seen there."""
+    """Count the product that makes the logits (n, classes)."""
     return _product(call.tensor("input"), call.tensor("linear_weight").mT)
 
 
@@ -200,7 +177,7 @@ def _logits(call: Call) -> int:
     "aten.addmm", "aten._sparse_addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv", "aten.sparse_sampled_addmm"
 )
 def _added(call: Call) -> int:
-    """Count the sum beta · self + alpha · product; none if beta is 0; a factor of 1 is no operation."""
+    """Count the sum beta · self + alpha · product; no sum if beta is 0, and no operation for a factor of 1."""
     outputs = call.first_output
     parts, complex_numbers = real_parts(outputs), outputs.is_complex()
     if not parts:
@@ -213,13 +190,13 @@ def _added(call: Call) -> int:
 
 @other_formula("aten._addmm_activation")
 def _added_and_activated(call: Call) -> int:
-    """The bias, and GELU by its tanh or ReLU."""
+    """Count the bias, and GELU by tanh (9 per element) or ReLU (1)."""
     return _added(call) + (9 if call["use_gelu"] else 1) * call.first_output.numel()
 
 
 @other_formula("aten.linear", "aten.mkldnn_linear", "aten._mixed_dtypes_linear", "aten._sparse_semi_structured_linear")
 def _bias(call: Call) -> int:
-    """One sum for each element of the output, where there is a bias; an activation that is part of it is one more."""
+    """Count 1 per output element for a bias, and 1 for a fused activation."""
     activated = "activation" in call.names and call["activation"] not in (None, "none")
     output = call.first_output
     return real_parts(output) * ((call["bias"] is not None) + activated) * output.numel()
@@ -227,16 +204,16 @@ def _bias(call: Call) -> int:
 
 @other_formula("aten.linear_backward", "aten.mkldnn_linear_backward", "aten.mkldnn_linear_backward_weights")
 def _bias_backward(call: Call) -> int:
-    """The bias's gradient is the sum of the output's over all but its features."""
+    """Count the gradient of the bias: the output's gradient summed over all dimensions but the features."""
     gradient = call.tensor("grad_output")
     asked = call["bias_defined"] if "bias_defined" in call.names else call["output_mask"][2]
-    features = call.tensor("weight").shape[0]  # nested gradients do not tell
+    features = call.tensor("weight").shape[0]  # a nested gradient has no such size
     return real_parts(gradient) * max(gradient.numel() - features, 0) if asked else 0
 
 
 @other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def _scaled_back(call: Call) -> int:
-    """The scales of either operand, and a bias."""
+    """Count one multiplication for each operand's scale, and the bias."""
     return (2 + (call["bias"] is not None)) * call.first_output.numel()
 
 
@@ -246,26 +223,25 @@ def _semi_structured_added(call: Call) -> int:
 
 
 def _cross_entropy(call: Call) -> int:
-    """The bias, log-softmax at 5 operations a logit, the sum over rows; the gradient exp(y) - target is 2 a logit."""
-    rows, classes = call.tensor("input").shape[0], call.tensor("linear_weight").shape[0]
-    logits = rows * classes
+    """Count the bias, log-softmax (5 per logit), the sum over rows, and the gradient exp(y) - target (2 per logit)."""
+    rows, logits = call.tensor("input").shape[0], _logits_elements(call)
     bias = logits if "linear_bias" in call.names and call["linear_bias"] is not None else 0
     gradient = 2 * logits if "compute_input_grad" in call.names and call["compute_input_grad"] else 0
     return bias + 5 * logits + rows + gradient
 
 
 def _logits_elements(call: Call) -> int:
-    """Count the logits only: gradients that are computed early belong to the plain form's backward pass."""
+    """Return the number of logits. Gradients computed early belong to the backward pass, so they are left out."""
     return call.tensor("input").shape[0] * call.tensor("linear_weight").shape[0]
 
 
-operator(
+operator(  # computes the gradients in the forward pass
     "torch_nn._linear_cross_entropy_batch_chunked",
     flops=_linear_cross_entropy,
     other=_cross_entropy,
     activations=_logits_elements,
 )
-operator(
+operator(  # leaves the gradients to products in the backward pass, which are counted there
     "torch_nn._linear_cross_entropy_batch_chunked_no_reduction",
     flops=_logits,
     other=_cross_entropy,

@@ -1,8 +1,8 @@
-"""Quantized layers with weights, counted like the floating-point layers: their work is the model's work too.
+"""Quantized layers with weights, counted like floating-point layers.
 
-Source: as for products, convolutions and recurrent layers. Weights are packed for the kernels; unpacking tells their
-shape. Bringing activations to integers and back, inside of an operator, is the kernel's own choice and not counted;
-where it is an operator of its own, it is (`elementwise`).
+Source: the definitions in `products`, `convolution` and `recurrent`. Weights are packed for the kernels; unpacking a
+weight gives its shape. Converting activations to integers and back inside an operator is a choice of the kernel and is
+not counted; a separate operator that converts is counted (`elementwise`).
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
 
-#: With a packed weight. Of a sparse one the blocks left out count, as the zeros in the twin's weight do: how many they
-#: are is data.
+#: Linear layers with a packed weight. In a sparse weight, the blocks that are not stored count too, like zeros in a
+#: dense weight, because their number depends on data.
 _LINEAR = (
     "quantized.linear",
     "quantized.linear_relu",
@@ -39,7 +39,7 @@ _LINEAR = (
     "sparse.qlinear_dynamic",
     "sparse.qlinear_relu_dynamic",
 )
-#: With a weight in a tensor, and always a bias.
+#: Linear layers with a weight in a tensor, and always with a bias.
 _WRAPPED = (
     "_quantized.wrapped_fbgemm_linear_fp16_weight",
     "_quantized.wrapped_quantized_linear",
@@ -48,30 +48,24 @@ _WRAPPED = (
 _WITH_BIAS_APART = "quantized.linear_dynamic_fp16_unpacked_weight"
 
 
-@formula(*_LINEAR, *_WRAPPED, _WITH_BIAS_APART)
-def _linear(call: Call) -> int:
-    """Input (…, in), output (…, out)."""
-    return 2 * call.first_output.numel() * call.tensor("X").shape[-1]
-
-
-@formula("quantized.matmul")
-def _matmul(call: Call) -> int:
-    return 2 * call.first_output.numel() * call.tensor("qa").shape[-1]
-
-
-@formula("quantized.int4mm_packed_weight_cpu", "aten._weight_int4pack_mm_with_scales_and_zeros")
-def _int4_product(call: Call) -> int:
-    """Count a matrix (m, k) times a packed weight: the output has n columns."""
-    return 2 * call.first_output.numel() * call.tensor("self").shape[-1]
+@formula(
+    *(*_LINEAR, *_WRAPPED, _WITH_BIAS_APART),
+    "quantized.matmul",
+    "quantized.int4mm_packed_weight_cpu",
+    "aten._weight_int4pack_mm_with_scales_and_zeros",
+)
+def _product(call: Call) -> int:
+    """Count input (…, in) by a weight or a second matrix, with output (…, out)."""
+    return 2 * call.first_output.numel() * call.tensor("X", "qa", "self").shape[-1]
 
 
 def _packed(call: Call) -> Any:
-    """The packed weight; older overloads name it otherwise."""
+    """Return the packed weight; its name differs between overloads."""
     return next(call[name] for name in ("W_prepack", "packed_weight", "weight") if name in call.names)
 
 
 def _slice(call: Call) -> int:
-    """Elements of what one element of a convolution's input or output meets."""
+    """Return the number of weights in one slice of a convolution's weight along its first dimension."""
     weight: torch.Tensor = _packed(call).unpack()[0]
     return math.prod(weight.shape[1:])
 
@@ -91,18 +85,18 @@ _TRANSPOSED = (
 
 @formula(*_CONVOLUTIONS)
 def _convolution(call: Call) -> int:
-    """Weight (out, in/groups, *kernel)."""
+    """Count, with weight (out, in/groups, *kernel): each output element is a sum of products with one slice."""
     return 2 * call.first_output.numel() * _slice(call)
 
 
 @formula(*_TRANSPOSED)
 def _transposed_convolution(call: Call) -> int:
-    """Weight (in, out/groups, *kernel): every input position meets one slice."""
+    """Count, with weight (in, out/groups, *kernel): each input element is multiplied with one slice."""
     return 2 * call.tensor("qx").numel() * _slice(call)
 
 
 def _has_bias(call: Call) -> bool:
-    """Of sparse layers an operator unpacks, of others a method."""
+    """Return whether the packed weight contains a bias; an operator unpacks sparse layers, a method all others."""
     packed = _packed(call)
     unpacked = torch.ops.sparse.qlinear_unpack(packed) if call.name.startswith("sparse.") else packed.unpack()
     return unpacked[1] is not None
@@ -110,7 +104,7 @@ def _has_bias(call: Call) -> bool:
 
 @other_formula(*_LINEAR, *_CONVOLUTIONS, *_TRANSPOSED)
 def _around(call: Call) -> int:
-    """Count the bias and the fused operations: a sum, ReLU, tanh; leaky ReLU is a comparison and a product."""
+    """Count 1 each for the bias, a fused sum, ReLU and tanh; 2 for leaky ReLU, a comparison and a product."""
     name = call.name.partition(".")[2]
     operations = _has_bias(call) + ("_add" in name) + ("tanh" in name)
     operations += 2 if "leaky_relu" in name else int("relu" in name)
@@ -127,40 +121,43 @@ def _bias_apart(call: Call) -> int:
     return 0 if call["bias"] is None else call.first_output.numel()
 
 
-#: Operators of one step → the kind of their cell.
+#: Operators of one time step → the kind of cell, a key of `CELLS`.
 _STEPS = {
     "quantized.quantized_rnn_relu_cell_dynamic": 0,
     "quantized.quantized_rnn_tanh_cell_dynamic": 1,
     "quantized.quantized_lstm_cell_dynamic": LSTM,
     "quantized.quantized_gru_cell_dynamic": GRU,
 }
-#: Operators of whole layers.
+#: Operators of whole layers → the kind of cell.
 _LAYERS = {"aten.quantized_lstm": LSTM, "aten.quantized_gru": GRU}
 
 
 def _state(call: Call) -> torch.Tensor:
-    """The hidden state, the first of an LSTM's two."""
+    """Return the hidden state, which is the first of the two states of an LSTM."""
     states = call["hx"]
     first: torch.Tensor = states[0] if isinstance(states, (list, tuple)) else states
     return first
 
 
 def _step(call: Call) -> int:
-    """Input (batch, in): for every gate a product of the input and one of the hidden state."""
+    """Count, with input (batch, in): each gate takes one product of the input and one of the hidden state."""
     inputs, hidden = call.tensor("input"), _state(call).shape[-1]
     rows = inputs.shape[:-1].numel()
     return 2 * rows * CELLS[_STEPS[call.name]].gates * hidden * (inputs.shape[-1] + hidden)
 
 
 def _around_step(call: Call) -> int:
-    """Count a step like the floating-point cell: biases are packed with the weights."""
+    """Count like the floating-point cell; the biases are packed with the weights."""
     cell = CELLS[_STEPS[call.name]]
     biases = cell.gates * sum(call[name].unpack()[1] is not None for name in ("w_ih", "w_hh"))
     return (cell.forward + biases) * call.first_output.numel()
 
 
 def _layers(call: Call) -> int:
-    """Input (steps, batch, in), or packed sequences (steps of all, in); layers after the first read all directions."""
+    """Count, with input (steps, batch, in), or packed sequences (all steps, in).
+
+    Layers after the first read the outputs of all directions.
+    """
     inputs, hidden = call.tensor("input", "data"), _state(call).shape[-1]
     directions = 2 if call["bidirectional"] else 1
     layers = int(call["num_layers"])
@@ -169,12 +166,16 @@ def _layers(call: Call) -> int:
     return 2 * inputs.shape[:-1].numel() * directions * gates * hidden * widths
 
 
+def _units(call: Call) -> int:
+    """Return steps · layers · directions · hidden units."""
+    cells = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
+    return call.tensor("input", "data").shape[:-1].numel() * cells * _state(call).shape[-1]
+
+
 def _around_layers(call: Call) -> int:
     cell = CELLS[_LAYERS[call.name]]
     biases = 2 * cell.gates if call["has_biases"] else 0
-    cells = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
-    steps = call.tensor("input", "data").shape[:-1].numel()
-    return (cell.forward + biases) * cells * steps * _state(call).shape[-1]
+    return (cell.forward + biases) * _units(call)
 
 
 def _step_outputs(call: Call) -> int:
@@ -183,9 +184,7 @@ def _step_outputs(call: Call) -> int:
 
 
 def _layers_outputs(call: Call) -> int:
-    steps = call.tensor("input", "data").shape[:-1].numel()
-    layers = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
-    return 2 * steps * layers * CELLS[_LAYERS[call.name]].gates * _state(call).shape[-1]
+    return 2 * CELLS[_LAYERS[call.name]].gates * _units(call)
 
 
 operator(*_STEPS, flops=_step, other=_around_step, activations=_step_outputs)

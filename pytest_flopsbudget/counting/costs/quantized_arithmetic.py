@@ -1,9 +1,8 @@
-"""Quantized operators without weights: each counts what the floating-point operator counts.
+"""Quantized operators without weights: each counts as much as its floating-point counterpart.
 
-Source: the twins, ATen's operators, in `elementwise`, `normalization`, `softmax`, `pooling` and `accumulation`.
-Bringing an output to its scale inside of an operator is the kernel's own choice and not counted.
-``quantized_decomposed`` holds the same on integer tensors, as graphs are written down for export; PyTorch's static
-runtime has names of its own.
+Source: the counterparts in ATen, in `elementwise`, `normalization`, `softmax`, `pooling` and `accumulation`. Rescaling
+an output inside an operator is a choice of the kernel and is not counted. Exported graphs contain quantized operators
+on integer tensors in the namespace ``quantized_decomposed``. PyTorch's static runtime has other names for some.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call, Formula
 
-#: A sum or product of two tensors, or of a tensor and a number; with ReLU one more. Each also writes to ``out``.
+#: A sum or product of two tensors, or of a tensor and a number.
 _ARITHMETIC = [f"{name}{variant}" for name in ("add", "mul") for variant in ("", "_scalar")]
-#: For each element of the output.
+#: Operator → operations per element of the output.
 _EACH: Mapping[str, int] = {
     **{f"quantized.{name}{out}": 1 for name in _ARITHMETIC for out in ("", "_out")},
     **{f"quantized.{name}_relu{out}": 2 for name in _ARITHMETIC for out in ("", "_out")},
@@ -37,7 +36,7 @@ _EACH: Mapping[str, int] = {
     "quantized.relu6": operations("hardtanh"),
     "quantized.sigmoid": operations("sigmoid"),
     "quantized.threshold": operations("threshold"),
-    # Scaled and shifted, everything else is folded into that; ReLU.
+    # A scale and a shift, into which the statistics are folded; a fused ReLU counts one more.
     **{f"quantized.batch_norm{dims}": 2 for dims in ("", "1d", "2d", "3d")},
     **{f"quantized.batch_norm{dims}_relu": 3 for dims in ("", "1d", "2d", "3d")},
     "onednn.qbatch_norm2d": 2,
@@ -56,7 +55,7 @@ def _each(call: Call) -> int:
     return _EACH[call.name] * call.first_output.numel()
 
 
-#: Operators that do what one of ATen's does, with arguments of the same names.
+#: Operator → the operator of ATen with equal work and equal names of arguments.
 _FLOAT_COUNTERPARTS: Mapping[str, str] = {
     "quantized.celu": "aten.celu",
     "quantized.clamp": "aten.clamp",
@@ -88,7 +87,7 @@ for _operator, _counterpart in _FLOAT_COUNTERPARTS.items():
 
 @other_formula("quantized.dropout")
 def _dropout(call: Call) -> int:
-    """The mask scaled, and the product; a copy in inference."""
+    """Count scaling the mask and the product with it; in inference the operator only copies."""
     return 2 * call.first_output.numel() if call["training"] and call["p"] else 0
 
 
@@ -101,9 +100,9 @@ _MEAN = 1
 
 @other_formula(*(f"quantized.{name}" for name in _BAGS.split()))
 def _embedding_bag(call: Call) -> int:
-    """Count the sum of the looked-up rows into bags, after their weights; a mean divides. Output (bags, width).
+    """Count the sums of rows into bags, the products with weights, if any, and the division of a mean.
 
-    Rows are stored with several values in a byte, so the weight does not tell their width.
+    One byte of a row may hold several values, so the width comes from the output (bags, width).
     """
     output = call.first_output
     count = call.tensor("indices").numel() * output.shape[-1]
@@ -115,7 +114,7 @@ def _embedding_bag(call: Call) -> int:
     *(f"quantized_decomposed.dequantize_per_{what}" for what in ("tensor", "channel", "channel_group", "token"))
 )
 def _dequantize(call: Call) -> int:
-    """Less the zero point, where there is one, times the scale."""
+    """Count subtracting the zero point, if there is one, and multiplying by the scale."""
     shifted = "zero_points" not in call.names or call["zero_points"] is not None
     return (1 + shifted) * call.first_output.numel()
 
@@ -127,7 +126,7 @@ def _dequantize(call: Call) -> int:
     )
 )
 def _range(call: Call) -> int:
-    """The smallest and the largest value; per token the largest absolute value: 2. The rest is done once a row."""
+    """Count 2 per element: minimum and maximum, or per token the maximum of absolute values. Work per row is free."""
     return 2 * elements([call.tensor("input")])
 
 

@@ -1,10 +1,10 @@
 """Recurrent layers that run as one operator: 2 · elements of the weight matrices, per time step and sequence.
 
-Source: each gate of a cell is one product of the input and one of the hidden state (the definitions in the
-documentation of `torch.nn.RNN`, `LSTM`, `GRU`; 1, 4 and 3 gates), plus one for the projection of an LSTM that has it.
-The matrices' elements hold all of it: gates · hidden · (input + hidden). The backward pass has, for each product, one
-for the gradient of its weight and one for that of its other operand: input or hidden state. Those that nobody asks
-for, like the gradient of an initial state of zeros, are not counted, as they are not where the layer runs step by step.
+Source: each gate of a cell takes one product of the input and one of the hidden state (the definitions in the
+documentation of `torch.nn.RNN`, `LSTM`, `GRU`; 1, 4 and 3 gates); an LSTM with a projection takes one more product. The
+weight matrices together have gates · hidden · (input + hidden) elements. The backward pass has two products for each
+product of the forward pass: one for the gradient of its weight, and one for the gradient of its input or hidden state.
+Gradients that are not requested, like that of an initial state of zeros, are not counted.
 """
 
 from __future__ import annotations
@@ -32,29 +32,32 @@ def _elements(weights: Sequence[torch.Tensor]) -> int:
 
 
 def _steps(inputs: torch.Tensor) -> int:
-    """Inputs (steps, batch, features), or packed ones (steps of all sequences, features)."""
+    """Return the steps of all sequences, from inputs (steps, batch, features) or packed ones (all steps, features)."""
     return inputs.shape[:-1].numel()
 
 
 def _mkldnn_layer(call: Call) -> int:
-    """One layer in one direction."""
+    """Count one layer in one direction."""
     inputs = call.tensor("input")
     return per_mac(inputs) * _steps(inputs) * _elements([call.tensor("weight0"), call.tensor("weight1")])
 
 
 def gradients_asked() -> list[bool]:
-    """Which gradients are asked for of the node that autograd runs now, in the forward operator's order."""
+    """Return which gradients are requested from the autograd node that runs now, by inputs of the forward operator.
+
+    The list is empty if autograd runs no node.
+    """
     node = current_autograd_node()
     return [] if node is None else [function is not None for function, _ in node.next_functions]
 
 
 def _asked() -> list[bool]:
-    """Yield (rows, columns) of the products of one layer: input, four weights, two initial states."""
+    """Return which gradients of one oneDNN layer are requested: of input, four weights, two initial states."""
     return gradients_asked() or [True] * 7
 
 
 def _mkldnn_layer_backward(call: Call) -> int:
-    """The kernel computes every gradient; only autograd knows which of them anybody asked for."""
+    """Count the requested gradients. The kernel computes all; only autograd knows which are requested."""
     inputs, of_input, of_hidden = call.tensor("input"), call.tensor("weight1"), call.tensor("weight2")
     asked = _asked()
     steps = _steps(inputs)
@@ -64,13 +67,16 @@ def _mkldnn_layer_backward(call: Call) -> int:
 
 
 def _stack(call: Call) -> int:
-    """All layers and directions at once; the inputs of every layer have as many steps as the first one's."""
+    """Count all layers and directions; the inputs of every layer have as many steps as those of the first."""
     inputs = call.tensor("input")
     return per_mac(inputs) * _steps(inputs) * _elements(_matrices(call["weight"]))
 
 
 def _stack_backward(call: Call) -> int:
-    """Output mask: input, two initial states, weights. The weights of a layer and direction come input's first."""
+    """Count the gradients in the output mask: input, two initial states, weights.
+
+    Among the weights of one layer and direction, the weight for the input comes first.
+    """
     inputs, matrices = call.tensor("input"), _matrices(call["weight"])
     for_input, for_hidden, _, for_weights = call["output_mask"]
     steps = _steps(inputs)
@@ -86,75 +92,77 @@ def _stack_backward(call: Call) -> int:
     return per_mac(inputs) * macs
 
 
-# What is no product. Counted are the operators that a layer runs as where it runs step by step, so that it costs the
-# same however it runs: see `pytest_flopsbudget.counting.meta.recurrent`.
+# All arithmetic but the products. It is counted from the operators of a layer that runs step by step, so that a layer
+# costs the same in both forms: see `pytest_flopsbudget.counting.meta.recurrent`.
 
 
 class _Cell(NamedTuple):
-    """Operations for each step, sequence and unit; each bias adds one for every gate."""
+    """Operations per step, sequence and hidden unit; each bias adds one per gate."""
 
     gates: int
     forward: int
-    #: With an output's gradient at hand.
+    #: Of the backward pass, given the gradient of the output.
     backward: int
-    #: Gradients that a state has from the next step.
+    #: Number of gradients that a state gets from the next step.
     uses: int
 
 
-#: By PyTorch's number of the kind. A sum for every gate; tanh or ReLU 1, sigmoid 4; backward 3 each, ReLU 1.
+#: PyTorch's number of the kind of cell → its operations. Forward: a sum per gate, tanh or ReLU 1, sigmoid 4. Backward:
+#: tanh or sigmoid 3, ReLU 1.
 CELLS = {
     0: _Cell(1, 2, 1, 1),  # RNN with ReLU
     1: _Cell(1, 2, 3, 1),  # RNN with tanh
-    # LSTM: 4 sums, 3 sigmoid, tanh; c' = f·c + i·g: 3; h = o · tanh(c'): 2. Backward: 2 and 3 for h, 4 for c', 12.
+    # LSTM: 4 sums, 3 sigmoid, tanh; c' = f·c + i·g: 3; h = o · tanh(c'): 2. Backward: h 2, its tanh 3, c' 4, gates 12.
     2: _Cell(4, 22, 21, 1),
-    # GRU: 3 sums, 2 sigmoid, tanh, r·n: 1; h' = (h - n)·z + n: 3. Backward: 2 and a sign for h', a sum for n, 3, 2 for
-    # r·n, 6.
+    # GRU: 3 sums, 2 sigmoid, tanh; r·n: 1; h' = (h - n)·z + n: 3. Backward: h' 2 and a change of sign, the sum of two
+    # gradients of n, tanh 3, r·n 2, sigmoids 6.
     3: _Cell(3, 16, 15, 2),
 }
 LSTM, GRU = 2, 3
 
 
-class _Layer(NamedTuple):
-    """One layer in one direction, on its way back."""
+def _layer_backward(  # noqa: PLR0913 -- the sizes of a layer, and the gradients that are there or requested
+    call: Call,
+    steps: int,
+    batch: int,
+    *,
+    state_weights: int,
+    has_biases: bool,
+    output: bool,
+    initial: bool,
+    weights: bool,
+) -> int:
+    """Return the operations of the backward pass of one layer in one direction, without its products.
 
-    cell: _Cell
-    steps: int
-    batch: int
-    hidden: int
-    #: Elements of the weight that the hidden state meets, and of a projection.
-    hidden_elements: int
-    projection_elements: int
-    has_biases: bool
-
-    def backward(self, *, output: bool, last: bool, cell_state: bool, initial: bool, weights: bool) -> int:
-        """Operations of the backward pass.
-
-        Args:
-            output: whether the outputs have a gradient.
-            last: whether the last hidden state has one of its own.
-            cell_state: whether an LSTM's last cell state has.
-            initial: whether the initial states are asked for theirs.
-            weights: whether the weights are.
-        """
-        steps, batch, hidden = self.steps, self.batch, self.hidden
-        states = batch * hidden
-        is_lstm = self.cell is CELLS[LSTM]
-        work = self.cell.backward * steps * states
-        # Gradients of a state from the outputs and the next step, added up; of an LSTM's cell state always two.
-        work += (steps - 1) * states * (self.cell.uses - 1 + output + is_lstm) + states * (output and last)
-        if cell_state:
-            # Added to what the last output hands on; without that, the output's gate and tanh have no gradient there.
-            work += states if output or last else -8 * states
-        if is_lstm and not initial:
-            work -= states
-        if initial and self.cell.uses > 1:
-            work += states
-        if weights:
-            gates = self.cell.gates * hidden
-            # Of every step a gradient of the weights, added up; of the biases the sum over all sequences and steps.
-            work += (steps - 1) * (self.hidden_elements + self.projection_elements)
-            work += 2 * gates * (steps * batch - 1) * self.has_biases
-        return work
+    Args:
+        call: the call of the operator's backward pass.
+        steps: the number of time steps.
+        batch: the number of sequences.
+        state_weights: elements of the weight for the hidden state, and of a projection.
+        has_biases: whether the layer has biases.
+        output: whether the outputs have a gradient.
+        initial: whether the gradients of the initial states are requested.
+        weights: whether the gradients of the weights are requested.
+    """
+    cell, hidden = CELLS[call["mode"]], int(call["hidden_size"])
+    last = call["grad_hy"] is not None  # the last hidden state has a gradient
+    states = batch * hidden
+    is_lstm = cell is CELLS[LSTM]
+    work = cell.backward * steps * states
+    # Sums of the gradients of a state from the outputs and the next step; the cell state of an LSTM always has two.
+    work += (steps - 1) * states * (cell.uses - 1 + output + is_lstm) + states * (output and last)
+    if call["grad_cy"] is not None:
+        # Added to the gradient from the last output. Without that one, the last output gate and tanh have none either.
+        work += states if output or last else -8 * states
+    if is_lstm and not initial:
+        work -= states
+    if initial and cell.uses > 1:
+        work += states
+    if weights:
+        # Sums of the weights' gradients over the steps, and of the biases' gradients over all sequences and steps.
+        work += (steps - 1) * state_weights
+        work += 2 * cell.gates * hidden * (steps * batch - 1) * has_biases
+    return work
 
 
 def _around_mkldnn_layer(call: Call) -> int:
@@ -165,27 +173,21 @@ def _around_mkldnn_layer(call: Call) -> int:
 
 def _around_mkldnn_layer_backward(call: Call) -> int:
     steps, batch, _ = call.tensor("input").shape
-    layer = _Layer(
-        CELLS[call["mode"]],
+    asked = _asked()
+    return _layer_backward(
+        call,
         steps,
         batch,
-        int(call["hidden_size"]),
-        call.tensor("weight2").numel(),
-        0,
-        bool(call["has_biases"]),
-    )
-    asked = _asked()
-    return layer.backward(
+        state_weights=call.tensor("weight2").numel(),
+        has_biases=bool(call["has_biases"]),
         output=call["grad_output"] is not None,
-        last=call["grad_hy"] is not None,
-        cell_state=call["grad_cy"] is not None,
         initial=asked[5],
         weights=asked[2],
     )
 
 
 def _around_stack(call: Call) -> int:
-    """All layers and directions; the biases are the vectors among the weights."""
+    """Count all layers and directions; the biases are the vectors among the weights."""
     cell = CELLS[call["mode"]]
     layers = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
     biases = 2 * cell.gates if any(weight.ndim == 1 for weight in call["weight"]) else 0
@@ -193,7 +195,7 @@ def _around_stack(call: Call) -> int:
 
 
 def _around_stack_backward(call: Call) -> int:
-    """Every layer and direction; and where two directions read one input, their gradients of it, added up."""
+    """Count all layers and directions, and for two directions that read one input, the sum of its two gradients."""
     inputs = call.tensor("input")
     steps, batch = inputs.shape[:2] if not call["batch_first"] else inputs.shape[1::-1]
     directions = 2 if call["bidirectional"] else 1
@@ -203,20 +205,13 @@ def _around_stack_backward(call: Call) -> int:
     for start in range(0, len(call["weight"]), per_layer):
         weights = call["weight"][start : start + per_layer]
         matrices = _matrices(weights)
-        projection = matrices[2].numel() if call["proj_size"] else 0
-        layer = _Layer(
-            CELLS[call["mode"]],
+        work += _layer_backward(
+            call,
             steps,
             batch,
-            int(call["hidden_size"]),
-            matrices[1].numel(),
-            projection,
-            len(weights) > len(matrices),
-        )
-        work += layer.backward(
+            state_weights=_elements(matrices[1 : 3 if call["proj_size"] else 2]),
+            has_biases=len(weights) > len(matrices),
             output=start < len(call["weight"]) - directions * per_layer or call["grad_output"] is not None,
-            last=call["grad_hy"] is not None,
-            cell_state=call["grad_cy"] is not None,
             initial=bool(for_hidden),
             weights=bool(for_weights),
         )
@@ -227,7 +222,7 @@ def _around_stack_backward(call: Call) -> int:
 
 @other_formula("aten._thnn_fused_lstm_cell", "aten._thnn_fused_gru_cell")
 def _around_cell(call: Call) -> int:
-    """One step, its products done: gates (batch, gates · hidden)."""
+    """Count one step without its products, which come as gates (batch, gates · hidden)."""
     cell = CELLS[LSTM if "lstm" in call.name else GRU]
     biases = cell.gates * sum(call[name] is not None for name in ("input_bias", "hidden_bias"))
     return (cell.forward + biases) * call.first_output.numel()
@@ -235,7 +230,7 @@ def _around_cell(call: Call) -> int:
 
 @other_formula("aten._thnn_fused_lstm_cell_backward_impl", "aten._thnn_fused_gru_cell_backward")
 def _around_cell_backward(call: Call) -> int:
-    """One step; a second gradient of the cell state, added; the bias's gradients are sums over the batch."""
+    """Count one step, the sum of two gradients of a cell state, and the biases' gradients: sums over the batch."""
     is_lstm = "lstm" in call.name
     cell = CELLS[LSTM if is_lstm else GRU]
     state = call.tensor("cx" if is_lstm else "grad_hy")
@@ -246,12 +241,12 @@ def _around_cell_backward(call: Call) -> int:
     return work + (1 if is_lstm else 2) * cell.gates * hidden * (batch - 1) * bool(call["has_bias"])
 
 
-# How long the chain is that a layer is, though it is one operator: no step begins before the one before it has ended,
-# and no layer before the one below it has, as where PyTorch runs them one after the other. Directions run side by side.
+# One call runs a chain of steps: each step needs the result of the step before it, and each layer the outputs of the
+# layer below it. Both directions of a layer may run at the same time.
 
 
 def chain_of(call: Call) -> int:
-    """Operators in the longest chain of a call: steps times the layers in it."""
+    """Return the length of the longest chain in a call: steps times layers."""
     if call.name.startswith("aten.mkldnn"):
         return int(call.tensor("input").shape[0])  # steps come first, whatever `batch_first` was
     sizes = call["batch_sizes"] if "batch_sizes" in call.names else ()
@@ -261,7 +256,7 @@ def chain_of(call: Call) -> int:
     return int(steps) * int(call["num_layers"])
 
 
-# Elements of the outputs of products: the gates of the input, and those of the hidden state.
+# Elements of the outputs of products: the gates from the input, and the gates from the hidden state.
 
 
 def _mkldnn_outputs(call: Call) -> int:
@@ -270,13 +265,13 @@ def _mkldnn_outputs(call: Call) -> int:
 
 
 def _stack_outputs(call: Call) -> int:
-    """Each matrix of each layer and direction makes one element for each of its rows: gates, and projections."""
+    """Count one element per step and row of each weight matrix: gates, and projections."""
     rows: int = sum(weight.shape[0] for weight in _matrices(call["weight"]))
     return _steps(call.tensor("input")) * rows
 
 
-# A layer of oneDNN keeps a workspace for the backward pass, whose size depends on oneDNN's version and on the machine.
-# Counted is what the backward pass cannot do without: four gates and the cell state of each step.
+# A layer of oneDNN keeps a workspace for the backward pass. Its size depends on oneDNN's version and on the machine, so
+# the minimum that the backward pass needs is counted: four gates and the cell state of each step.
 
 
 def _workspace_bytes(inputs: torch.Tensor, hidden: torch.Tensor) -> int:
@@ -284,7 +279,7 @@ def _workspace_bytes(inputs: torch.Tensor, hidden: torch.Tensor) -> int:
 
 
 def _mkldnn_traffic(call: Call) -> int:
-    """Every operand and output once, the workspace with the bytes that the backward pass needs."""
+    """Count every operand and output once, and for the workspace the bytes that the backward pass needs."""
     workspace: torch.Tensor | None = call["workspace"] if "workspace" in call.names else call.output[-1]
     size = total_bytes(call[name] for name in call.names) + total_bytes((call.output,))
     if workspace is None or not workspace.nbytes:

@@ -1,8 +1,8 @@
-"""Sums, means, extremes, orders: n values to one by n - 1 elementary operations, and what else a definition asks for.
+"""Sums, means, extremes, sorting: reducing n values to one takes n - 1 operations, and more where the definition does.
 
 Sources: the definitions. Sorting n values takes n · log2 n comparisons, as in XLA's `HloCostAnalysis::HandleSort`;
-finding the k largest takes n · log2 k by a heap of k (Knuth, "The Art of Computer Programming", vol. 3, §5.2.3). What
-only picks out a value that is known, and every reduction of integers and booleans, is free.
+finding the k largest takes n · log2 k by a heap of k (Knuth, "The Art of Computer Programming", vol. 3, §5.2.3).
+Picking out a value without comparisons, and every reduction of integers or booleans, is free.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _inputs(call: Call) -> torch.Tensor:
 
 
 def _folds(call: Call) -> int:
-    """Takes n - 1, for each element of the output."""
+    """Return the operations that fold the inputs: n - 1 for each element of the output."""
     return max(_inputs(call).numel() - call.first_output.numel(), 0)
 
 
@@ -46,7 +46,7 @@ def _folds(call: Call) -> int:
     )
 )
 def _one_pass(call: Call) -> int:
-    """Takes n - 1. Of two tensors, `max` and `min` are element by element."""
+    """Count n - 1 per output element; `max` and `min` of two tensors compare element by element."""
     if "other" in call.names:
         return real_parts(_inputs(call)) * call.first_output.numel()
     if call.name == "aten.trace":
@@ -56,39 +56,39 @@ def _one_pass(call: Call) -> int:
 
 @other_formula("aten.sum")
 def _total(call: Call) -> int:
-    """Takes n - 1 sums, in the dtype of the output: ``dtype=`` casts first."""
+    """Count n - 1 sums in the dtype of the output, because ``dtype=`` casts first."""
     return real_parts(call.first_output) * _folds(call)
 
 
 @other_formula("aten.prod", "aten._sparse_csr_prod")
 def _product(call: Call) -> int:
-    """Takes n - 1 products, in the dtype of the output."""
+    """Count n - 1 products in the dtype of the output."""
     output = call.first_output
     return is_float(output) * operations("mul", complex_numbers=output.is_complex()) * _folds(call)
 
 
 @other_formula("aten.nansum")
 def _sum_of_numbers(call: Call) -> int:
-    """Is it a number, of each; n - 1 sums."""
+    """Count one test for NaN per value, and n - 1 sums."""
     return real_parts(call.first_output) * (_inputs(call).numel() + _folds(call))
 
 
 @other_formula("aten.all", "aten.any", "aten.count_nonzero")
 def _truths(call: Call) -> int:
-    """Count one comparison with 0 for each value; the rest computes on booleans and integers."""
+    """Count one comparison with 0 per value; the remaining work is on booleans and integers."""
     inputs = _inputs(call)
     return real_parts(inputs) * inputs.numel()
 
 
 @other_formula("aten.segment_reduce")
 def _segments(call: Call) -> int:
-    """Takes n - 1 of each segment; a mean divides."""
+    """Count n - 1 per segment, and the division of a mean."""
     return reduction(call) + (elements([call.first_output]) if call["reduce"] == "mean" else 0)
 
 
 @other_formula("aten.mean")
 def _mean(call: Call) -> int:
-    """Takes n - 1 sums and a division, in the dtype of the output."""
+    """Count n - 1 sums and a division, in the dtype of the output."""
     return real_parts(call.first_output) * (_folds(call) + call.first_output.numel())
 
 
@@ -99,9 +99,9 @@ def _extremes(call: Call) -> int:
 
 @other_formula("aten.var", "aten.var_mean")
 def _variance(call: Call) -> int:
-    """The mean (n), the differences (n), their squares (n), the mean of those (n).
+    """Count the mean (n), the differences (n), their squares (n), and the mean of the squares (n).
 
-    Squares of complex differences are 2 products and a sum, and real from there.
+    The square of a complex difference takes 2 products and a sum, and its result is real.
     """
     inputs = _inputs(call)
     return (2 + 2 + 3 + 1 if inputs.is_complex() else 4) * inputs.numel() * is_float(inputs)
@@ -109,15 +109,16 @@ def _variance(call: Call) -> int:
 
 @other_formula("aten.std", "aten.std_mean")
 def _deviation(call: Call) -> int:
-    """The variance and its root."""
+    """Count the variance and its root."""
     return _variance(call) + call.first_output.numel()
 
 
 def norm_operations(count: int, outputs: int, order: Any, *, complex_numbers: bool = False, root: bool = True) -> int:
-    """Operations of ``outputs`` norms over ``count`` values: the root of the sum of powers of absolute values.
+    """Return the operations of ``outputs`` norms over ``count`` values.
 
-    p = 2: squares, sums, a root; p = 1, ±∞: absolute values and sums or extremes; p = 0: comparisons and sums. Of a
-    complex number |z|² is 2 products and a sum, |z| its root too.
+    A norm is the root of the sum of powers of absolute values. p = 2: squares, sums, a root; p = 1, ±∞: absolute values
+    and sums or extremes; p = 0: comparisons and sums. For a complex z, |z|² takes 2 products and a sum, and |z| also
+    takes a root.
     """
     sums = max(count - outputs, 0)
     if order == 0:
@@ -132,7 +133,7 @@ def norm_operations(count: int, outputs: int, order: Any, *, complex_numbers: bo
 
 @other_formula("aten.linalg_vector_norm", "aten.norm", "aten.linalg__powsum")
 def _norm(call: Call) -> int:
-    """`_powsum` takes no root."""
+    """Count the norm; `linalg__powsum` leaves out the root."""
     inputs = _inputs(call)
     order = call["ord"] if "ord" in call.names else call["p"] if "p" in call.names else 2
     return norm_operations(
@@ -146,7 +147,7 @@ def _norm(call: Call) -> int:
 
 @other_formula("aten.logsumexp")
 def _logsumexp(call: Call) -> int:
-    """The maximum, the differences, the exponentials, their sum; a logarithm and the maximum added."""
+    """Count the maximum, differences, exponentials and their sum; per output a logarithm and adding the maximum."""
     inputs = _inputs(call)
     outputs = call.first_output.numel()
     return real_parts(call.first_output) * (2 * max(inputs.numel() - outputs, 0) + 2 * inputs.numel() + 2 * outputs)
@@ -154,7 +155,7 @@ def _logsumexp(call: Call) -> int:
 
 @other_formula("aten._logcumsumexp", "aten.logcumsumexp")
 def _logcumsumexp(call: Call) -> int:
-    """For every step log(exp(a) + exp(b))."""
+    """Count log(exp(a) + exp(b)) for every step."""
     return 4 * real_parts(_inputs(call)) * _steps(call)
 
 
@@ -165,7 +166,7 @@ def _running(call: Call) -> int:
 
 @other_formula("aten.cumsum")
 def _running_sum(call: Call) -> int:
-    """In the dtype of the output: ``dtype=`` casts first."""
+    """Count one sum per step, in the dtype of the output, because ``dtype=`` casts first."""
     return real_parts(call.first_output) * _steps(call)
 
 
@@ -176,20 +177,19 @@ def _running_product(call: Call) -> int:
 
 
 def _steps(call: Call) -> int:
-    """Takes n - 1 operations along a dimension of size n."""
+    """Return the number of operations: n - 1 along a dimension of size n."""
     inputs = call.tensor("self")
-    size = inputs.shape[call["dim"]] if inputs.ndim else 1
-    return inputs.numel() - inputs.numel() // size if size else 0
+    return _neighbours(inputs, inputs.shape[call["dim"]] if inputs.ndim else 1)
 
 
 def _comparisons(count: int) -> int:
-    """Comparisons for each of ``count`` values that are put in order, or searched in."""
+    """Return the comparisons per value to sort ``count`` values, or to search among them: log2, rounded up."""
     return (count - 1).bit_length() if count > 0 else 0
 
 
 @other_formula("aten.sort", "aten.median", "aten.nanmedian", "aten.mode", "aten.kthvalue")
 def _sort(call: Call) -> int:
-    """A sort along the dimension, or of all values where none is given; the logarithm is rounded up."""
+    """Count a sort along the dimension, or of all values if the call gives no dimension."""
     inputs = call.tensor("self")
     along_one = "dim" in call.names and inputs.ndim
     size = inputs.shape[call["dim"]] if along_one else inputs.numel()
@@ -198,7 +198,7 @@ def _sort(call: Call) -> int:
 
 @other_formula("aten._unique", "aten._unique2", "aten.unique_dim")
 def _unique(call: Call) -> int:
-    """Sorted; then each value, or each slice along the dimension, compared with the one before it."""
+    """Count a sort, then a comparison of each value, or each slice along the dimension, with the one before it."""
     inputs = call.tensor("self")
     size = inputs.shape[call["dim"]] if "dim" in call.names else inputs.numel()
     return is_float(inputs) * (inputs.numel() * _comparisons(size) + _neighbours(inputs, size))
@@ -206,19 +206,20 @@ def _unique(call: Call) -> int:
 
 @other_formula("aten.unique_consecutive", "aten.unique_dim_consecutive")
 def _unique_consecutive(call: Call) -> int:
-    """Each value, or each slice along the dimension, compared with the one before it."""
+    """Count a comparison of each value, or each slice along the dimension, with the one before it."""
     inputs = call.tensor("self")
     dim = call["dim"]
     return is_float(inputs) * _neighbours(inputs, inputs.numel() if dim is None else inputs.shape[dim])
 
 
 def _neighbours(inputs: torch.Tensor, size: int) -> int:
+    """Return the pairs of values that are next to each other along a dimension of this size."""
     return inputs.numel() - inputs.numel() // size if size else 0
 
 
 @other_formula("aten.topk")
 def _topk(call: Call) -> int:
-    """A heap of k, or the one largest; of none nothing is asked."""
+    """Count a heap of k values, or one comparison per value for k = 1; nothing for k = 0."""
     inputs = call.tensor("self")
     count = call["k"]
     return is_float(inputs) * inputs.numel() * (max(_comparisons(count), 1) if count else 0)
@@ -226,7 +227,7 @@ def _topk(call: Call) -> int:
 
 @other_formula("aten.searchsorted", "aten.bucketize")
 def _search(call: Call) -> int:
-    """log2 n comparisons for each value."""
+    """Count log2 n comparisons per value."""
     boundaries = call.tensor("sorted_sequence", "boundaries")
     values = call["self"]
     count = values.numel() if hasattr(values, "numel") else 1
@@ -235,7 +236,7 @@ def _search(call: Call) -> int:
 
 @other_formula("aten.isin")
 def _is_in(call: Call) -> int:
-    """The values that are looked for, sorted; then log2 n comparisons for each value."""
+    """Count sorting the n test values, then log2 n comparisons per value."""
     values, wanted = (call[name] for name in call.names if name in _OPERANDS_OF_ISIN)
     count = wanted.numel() if hasattr(wanted, "numel") else 1
     several = values.numel() if hasattr(values, "numel") else 1
@@ -248,5 +249,5 @@ _OPERANDS_OF_ISIN = frozenset({"elements", "element", "test_elements", "test_ele
 
 @other_formula("aten._segment_reduce_backward")
 def _segment_reduce_backward(call: Call) -> int:
-    """Every value is given its segment's gradient, times or divided by what the reduction says."""
+    """Count one product or quotient per value: the gradient of its segment times or divided by a factor."""
     return elements([call.first_output])

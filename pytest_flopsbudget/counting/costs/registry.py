@@ -1,4 +1,4 @@
-"""The registry of operators: the formulas and rules of each operator, in one place, and the `Call` that they read."""
+"""The registry of operators: the formulas and rules of each operator, and the `Call` that they read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     Formula = Callable[["Call"], int]
     CostFormula = Callable[["Call"], "Cost"]
     OutsideFormula = Callable[["Call"], int | tuple[int, int]]
-    #: From the arguments, tensors on the meta device, to the output; None where the rule does not apply.
+    #: Takes the arguments, with tensors on the meta device, and returns the output; None if the rule does not apply.
     ShapeRule = Callable[[Sequence[Any], Mapping[str, Any]], Any]
 
 
@@ -37,7 +37,7 @@ FREE = Cost(0, 0)
 
 @cache  # of PyTorch's operators, so nothing ever has to reset it
 def _signature(operator: OpOverload) -> tuple[str, tuple[str, ...], dict[str, Any]]:
-    """The operator's name, the names of its arguments, and the defaults of those that have one."""
+    """Return the operator's name, the names of its arguments, and the default values by name."""
     schema = schema_of(operator)
     names = tuple(argument.name for argument in schema.arguments)
     defaults = {item.name: item.default_value for item in schema.arguments if item.has_default_value()}
@@ -45,9 +45,9 @@ def _signature(operator: OpOverload) -> tuple[str, tuple[str, ...], dict[str, An
 
 
 class Call:
-    """One call of an operator: its arguments by the names of its schema, and what it returned.
+    """One call of an operator: its arguments by the names in its schema, and its output.
 
-    Only metadata are read (shape, dtype, layout), never values, so that one formula serves every way of running.
+    Formulas read metadata only (shape, dtype, layout), never values, so that they also work on the meta device.
     """
 
     __slots__ = ("_arguments", "args", "kwargs", "name", "output")
@@ -66,7 +66,7 @@ class Call:
 
     @classmethod
     def by_names(cls, name: str, arguments: Mapping[str, Any]) -> Call:
-        """A call of something without a schema, which returns nothing: a kernel."""
+        """Make the call of a kernel, which has no schema and returns nothing."""
         call = cls.__new__(cls)
         call.name, call.args, call.kwargs, call.output = name, (), arguments, None
         call._arguments = dict(arguments)
@@ -78,11 +78,15 @@ class Call:
         return self._arguments.keys()
 
     def __getitem__(self, name: str) -> Any:
-        """The argument of that name in the operator's schema."""
+        """Return the argument that has this name in the operator's schema."""
         return self._arguments[name]
 
     def tensor(self, *names: str) -> torch.Tensor:
-        """The first tensor among the arguments of these names: kindred operators name the same operand differently."""
+        """Return the first tensor among the arguments with these names; related operators use different names.
+
+        Raises:
+            KeyError: none of these arguments is a tensor.
+        """
         for name in names:
             value = self._arguments.get(name)
             if isinstance(value, torch.Tensor):
@@ -115,13 +119,13 @@ class Facets(NamedTuple):
     corrected_shape: ShapeRule | None = None
     #: Bytes of the message that one call passes between processes.
     message: Formula | None = None
-    #: Steps of a layer that run one after another within one call.
+    #: Number of steps that run one after another within one call, as in a recurrent layer.
     chain: Formula | None = None
     #: Whether its cost or its output depends on which gradients are requested.
     by_gradients: bool = False
     #: Whether it communicates with other processes, so that its output depends on their number.
     collective: bool = False
-    #: Whether it computes on no floating-point number.
+    #: Whether it does no floating-point arithmetic.
     free: bool = False
 
 
@@ -132,7 +136,7 @@ _SHARED_BY_IN_PLACE_FORMS = ("flops", "other", "message", "collective", "free")
 
 
 class Registry:
-    """Facets of operators by name, and the formulas that users registered, which take precedence over ours.
+    """Facets of operators by name, and the formulas that users registered, which replace the built-in ones.
 
     Operators are named without overload: "aten.mm".
     """
@@ -140,7 +144,7 @@ class Registry:
     def __init__(self) -> None:
         self._facets: dict[str, Facets] = {}
         self._users: dict[str, CostFormula] = {}
-        #: Changes with every registration, so that what was derived from the registry can be renewed.
+        #: Changes with every registration, so that caches of the registry's contents know when to renew them.
         self.version = 0
 
     def add(self, names: Iterable[str], facets: Facets) -> None:
@@ -159,7 +163,7 @@ class Registry:
         self.version += 1
 
     def facets(self, name: str) -> Facets:
-        """Return the facets of an operator; an in-place form has those of the operator that it is a form of."""
+        """Return the facets of an operator; "aten.add_" also has some of the facets of "aten.add"."""
         facets = self._facets.get(name, _NO_FACETS)
         base = self._facets.get(name.rstrip("_"), _NO_FACETS)
         if base is facets:
@@ -173,7 +177,7 @@ class Registry:
         return self._facets.items()
 
     def add_user_formula(self, name: str, formula: CostFormula) -> None:
-        """Register a user's formula, in place of one that was registered before."""
+        """Register a user's formula; it replaces an earlier formula for this operator."""
         self._users[name] = formula
         self.version += 1
 
@@ -183,7 +187,7 @@ class Registry:
 
     @contextmanager
     def restored(self) -> Iterator[None]:
-        """Forget at the end of the block what was registered inside of it."""
+        """Undo, at the end of the block, the registrations made in it."""
         before = self._facets.copy(), self._users.copy()
         try:
             yield
@@ -210,7 +214,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     collective: bool = False,
     free: bool = False,
 ) -> None:
-    """Register operators with all that is known of them; `Facets` describes each keyword.
+    """Register facets for operators; `Facets` describes each keyword.
 
     Raises:
         ValueError: an operator has one of the facets already.
@@ -232,7 +236,7 @@ def formula(*names: str) -> Callable[[Formula], Formula]:
 
 
 def other_formula(*names: str) -> Callable[[Formula], Formula]:
-    """Register the decorated function as the ``other`` FLOPs of operators: those of no sums of products."""
+    """Register the decorated function as the ``other`` of operators: FLOPs that are not in sums of products."""
 
     def register(function: Formula) -> Formula:
         REGISTRY.add(names, Facets(other=function))
@@ -242,7 +246,7 @@ def other_formula(*names: str) -> Callable[[Formula], Formula]:
 
 
 def flops_formula(*operators: str) -> Callable[[OutsideFormula], OutsideFormula]:
-    """Register a formula for your own operators, or one that replaces ours.
+    """Register a formula for your own operators, or one that replaces a built-in formula.
 
     ::
 
@@ -250,9 +254,9 @@ def flops_formula(*operators: str) -> Callable[[OutsideFormula], OutsideFormula]
         def scan(call):
             return 2 * call.tensor("x").numel()
 
-    A formula is given the `Call` and returns its FLOPs, 2 per multiply-accumulate; 0 says that the operator is free.
-    Where the operator computes more than sums of products it may return a pair: (flops, other_flops). It should look
-    at shapes only: where a model is counted on shapes alone there are no values.
+    The formula receives the `Call` and returns its FLOPs, 2 per multiply-accumulate; 0 means that the operator is free.
+    For an operator that computes more than sums of products, it may return a pair: (flops, other_flops). The formula
+    should read shapes only, because tensors have no values while a model is counted on shapes.
 
     Args:
         operators: qualified names, "namespace::name", without overload.
@@ -302,7 +306,7 @@ def _checked(operator: str, function: OutsideFormula) -> CostFormula:
 
 
 def per_mac(tensor: torch.Tensor) -> int:
-    """FLOPs of one multiply-accumulate in the tensor's dtype.
+    """Return the FLOPs of one multiply-accumulate in the tensor's dtype.
 
     2 for real numbers; a complex one is 4 multiplications and 4 additions (Golub and Van Loan, "Matrix
     Computations", 4th ed., §1.1.15).

@@ -1,13 +1,13 @@
-"""Softmax and its logarithm: 5 operations per element, forward; 4, backward.
+"""Softmax and log-softmax: 5 operations per element in the forward pass, 4 in the backward pass.
 
 Softmax: maximum, subtract, exponential, sum, divide. Log-softmax: maximum, subtract, exponential, sum, subtract the
-logarithm. Sums and maxima count 1 per element, the logarithm of a row's sum is not counted. A mask selects, which is
-free; masked elements count like others, since which they are is data.
+logarithm. Sums and maxima count 1 per element; the logarithm of a row's sum is not counted. Applying a mask is free.
+Masked elements count like all others, because the data decide which elements are masked.
 
 Backward, with output y and gradient g: y·(g - Σ g·y) is product, sum, subtract, multiply; g - exp(y)·Σg is sum,
 exponential, multiply, subtract.
 
-Source: the definitions; Goodfellow et al., "Deep Learning", 2016, §4.1 and §6.2.2.3, for the maximum taken off.
+Source: the definitions; Goodfellow et al., "Deep Learning", 2016, §4.1 and §6.2.2.3, for subtracting the maximum.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _FORWARD, _BACKWARD = 5, 4
     "aten._sparse_log_softmax",
 )
 def _softmax(call: Call) -> int:
-    """In whatever dimension; of a sparse tensor, what it stores."""
+    """Count every element, in any dimension; of a sparse tensor, only the stored elements."""
     output = call.first_output
     return _FORWARD * real_parts(output) * stored_elements(output)
 
@@ -52,6 +52,6 @@ def _softmax_backward(call: Call) -> int:
 
 @other_formula("aten._transform_bias_rescale_qkv")
 def _biased_and_scaled(call: Call) -> int:
-    """The bias is added to queries, keys and values, and the queries are scaled."""
+    """Count adding the bias to queries, keys and values, and scaling the queries."""
     inputs = call.tensor("qkv")
     return real_parts(inputs) * (inputs.numel() + inputs.numel() // 3)

@@ -83,7 +83,7 @@ def reshard(clones: Iterable[torch.nn.Module]) -> None:
 
 
 def _find_fsdp_modules(clones: Iterable[torch.nn.Module]) -> list[Any]:
-    """Return the modules that ``fully_shard`` was called on. Its module is not imported for that."""
+    """Return the modules that ``fully_shard`` was called on, without importing FSDP."""
     fsdp = sys.modules.get(_FSDP)
     return [] if fsdp is None else [module for module in clones if isinstance(module, fsdp.FSDPModule)]
 

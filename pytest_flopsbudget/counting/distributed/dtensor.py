@@ -37,7 +37,7 @@ _TENSORS = "torch.distributed.tensor"
 
 
 def is_sharded(value: Any) -> bool:
-    """Return whether a value is a DTensor. Its module is not imported for that: without it there is no DTensor."""
+    """Return whether a value is a DTensor. If PyTorch's module of DTensors was never imported, there is none."""
     module = sys.modules.get(_TENSORS)
     return module is not None and isinstance(value, module.DTensor)
 

@@ -77,7 +77,7 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator is called
     key, value = _of_every_head(query, key, value)
     with tracer.counting(_share(tracer, block_mask)):
         scores = _modified(query @ key.transpose(-2, -1) * scale, score_mod, score_buffers)
-        safe_softmax(scores, dim=-1).to(query.dtype) @ value  # PyTorch's own body of the operator calls it
+        safe_softmax(scores, dim=-1).to(query.dtype) @ value  # PyTorch's code for flex attention calls it
     return outputs
 
 

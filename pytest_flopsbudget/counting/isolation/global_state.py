@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 #: Warnings about the way in which a measurement runs a model. A user may have turned warnings into errors.
 _OWN_WARNINGS = (
-    "flex_attention called without torch.compile",  # so that its operators are seen
-    "DTensor random operators may not have complete support on cpu",  # where one process stands for a rank of many
-    "`torch.jit.script.*` is deprecated",  # by PyTorch's own code, which some meta kernels load
+    "flex_attention called without torch.compile",  # it runs uncompiled, so that its operators are seen
+    "DTensor random operators may not have complete support on cpu",  # one process represents one rank of many
+    "`torch.jit.script.*` is deprecated",  # raised by PyTorch's code, which some meta kernels load
 )
 
 

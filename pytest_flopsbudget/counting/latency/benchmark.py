@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pytest_flopsbudget.counting.cloning.cloner import unwrap_compiled, unwrap_program
 from pytest_flopsbudget.counting.cloning.lightning import disable_logging
 from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled, unwrap_program
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.inputs import find_inputs
@@ -49,7 +49,7 @@ class TimedModel(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """Times of blocks of runs."""
+    """The measured times. Each block is several runs that are timed together."""
 
     #: Average seconds of a run, for each block.
     seconds: list[float]

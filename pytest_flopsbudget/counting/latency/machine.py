@@ -32,9 +32,9 @@ def describe_hardware(device: torch.device) -> str:
 
 
 def machine_name(device: torch.device, threads: int) -> str:
-    """Return a name that is equal for machines of equal speed: the hardware, for a CPU with the number of threads.
+    """Return a name that is equal for machines of equal speed: the hardware; for a CPU, with the number of threads.
 
-    The name is put in square brackets as a part of a key, so it contains none.
+    The name is used as the bracketed part of a key, so it contains no square brackets.
     """
     name = describe_hardware(device).translate(str.maketrans("[]", "()"))
     return f"{name} x {threads}" if device.type == "cpu" else name

@@ -32,15 +32,15 @@ class MeasuredCall:
         """Return how long the call takes on this machine, and how much of the machine's best performance it reaches.
 
         Args:
-            run_time: seconds for which the model is run again and again, at least.
-            machine: what the machine is called; None for the name of its hardware.
-            find_profile: returns the profile of hardware with this name; None if there is no profile of it, and then
-                utilization is not computed.
+            run_time: the minimum number of seconds for which the model is run again and again.
+            machine: the name of the machine; None for the name of its hardware.
+            find_profile: returns the profile of the hardware with this name; if it returns None, utilization is not
+                computed.
 
         Raises:
             UsageError: the model cannot be timed here.
         """
-        # Most measurements are not timed.
+        # Imported here because most measurements are not timed.
         from pytest_flopsbudget.counting.latency.benchmark import time_inputs  # noqa: PLC0415
         from pytest_flopsbudget.counting.latency.utilization import add_utilization  # noqa: PLC0415
 
@@ -59,7 +59,7 @@ def measure_inputs(
     reuse_answers: bool = True,
     devices: Sequence[Device] = (),
 ) -> MeasuredCall:
-    """Measure like `measure`, with inputs that were looked up before; what is returned can be timed too.
+    """Measure like `measure`, with inputs that were looked up before; the returned call can be timed too.
 
     Raises:
         UsageError: ``model`` cannot be called, it needs data and has none, or no output of it can be differentiated.

@@ -47,7 +47,7 @@ class WriteGuard(DispatchMode):
         """
         kwargs = kwargs or {}
         if not all(kind in PLAIN_TYPES or has_no_dispatcher(kind) for kind in types):
-            return NotImplemented  # the tensors that it wraps come here afterwards
+            return NotImplemented  # the operators on the inner tensors arrive here again
         if not isinstance(func, OpOverload):
             with self:
                 return func(*args, **kwargs)

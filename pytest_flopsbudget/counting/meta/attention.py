@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 ATTENTION = torch.ops.aten.scaled_dot_product_attention.default
-#: Settings for every device, in spite of their module.
+#: Settings that hold for every device, although they are in the module for CUDA.
 _math_is_allowed: Callable[[], bool] = torch.backends.cuda.math_sdp_enabled
 _fused_is_allowed: Callable[[], bool] = torch.backends.cuda.flash_sdp_enabled
 
@@ -50,13 +50,13 @@ def attention(  # noqa: PLR0913, PLR0917 -- the arguments of the operator
         query.ndim == _DIMENSIONS
         and _fused_is_allowed()
         and all(type(operand) in PLAIN_TYPES or has_no_dispatcher(type(operand)) for operand in operands)
-        # The composite operator refuses masks of other dtypes, as it does with data.
+        # For masks of other dtypes, the composite operator raises an error, on shapes and with data.
         and (attn_mask is None or attn_mask.dtype in (torch.bool, query.dtype, torch.float32))
         and _chooses_fused(operands, dropout_p, is_causal, options)
     ):
         return ATTENTION.decompose(query, key, value, attn_mask, dropout_p, is_causal, **options)
     if attn_mask is not None and attn_mask.dtype is torch.bool:
-        # The scalar is not kept alive, as in C++: it would count as memory.
+        # No variable keeps the scalar alive, because C++ does not: it would count as memory.
         attn_mask = torch.where(attn_mask, 0.0, torch.scalar_tensor(-math.inf, dtype=query.dtype, device=query.device))
     return fused_attention_on_cpu(query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale)[0]
 
@@ -70,8 +70,8 @@ def _chooses_fused(
         arguments = (query, key, value, *(mask or (None,)), dropout_p, is_causal)
         if _math_is_allowed():
             return bool(choose_attention(*arguments, **options) == SDPBackend.FLASH_ATTENTION.value)
-        # PyTorch warns and raises if the CPU has no kernel for the call. Another device may have one, so the composite
-        # operator is counted.
+        # PyTorch warns and raises if the CPU has no kernel for the call. The user's device may have one, so the
+        # composite operator is counted instead.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
@@ -81,7 +81,7 @@ def _chooses_fused(
 
 
 def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a CPU tensor for which PyTorch chooses alike, with memory for one row at most."""
+    """Return a CPU tensor for which PyTorch chooses the same kernel, with memory for one row at most."""
     in_order = tensor.ndim > 0 and tensor.stride(-1) == 1
     row = torch.empty(tensor.shape[-1] if in_order else 1, dtype=tensor.dtype, device="cpu")
     stride = (*(0,) * (tensor.ndim - 1), int(in_order)) if tensor.ndim else ()
@@ -89,7 +89,7 @@ def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Threads:
-    """The threads with a run on shapes, and the kernel that is registered as long as there is one."""
+    """The threads with a run on shapes, and the kernel, which is registered while there is such a thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -129,7 +129,7 @@ def _on_meta(*args: Any, **kwargs: Any) -> Any:
 def cpu_attention_on_meta() -> Iterator[None]:
     """Let attention of meta tensors run on this thread as it runs on the CPU.
 
-    This is a kernel of the dispatcher and no patched function, because scripted modules and exported graphs call the
+    A kernel in the dispatcher does this, not a patched function, because scripted modules and exported graphs call the
     operator too. Under inference mode the dispatcher skips autograd's kernels, and the tracer gets the operator itself.
     """
     _THREADS.enter()

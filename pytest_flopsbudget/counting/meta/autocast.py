@@ -1,8 +1,8 @@
 """Apply autocast to meta tensors, which PyTorch's autocast ignores because of their device.
 
-FLOPs do not depend on the dtype, but models may: they read it, or combine tensors that autocast would have cast alike.
-So the arguments of functions are cast here. The dispatcher says which functions autocast casts: it has kernels of
-autocast for them.
+FLOPs do not depend on the dtype, but a model may read the dtype, or combine tensors that autocast casts to one dtype.
+So the arguments of functions are cast here. Autocast casts the functions for which the dispatcher has a kernel of
+autocast.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Outputs that PyTorch's kernels for the CPU lay out, or size, otherwise than its meta kernels say. Found by comparing.
+"""Rules for outputs whose layout or size differs between PyTorch's CPU kernels and meta kernels.
 
-A count does not hang on them, but what comes after does: a tensor in another layout is copied where one in order is
-viewed. And so do the bytes that are alive.
+We found the differences by comparing the kernels. They do not change the count of the operator, but they change later
+operators (a contiguous tensor is viewed, another one is copied) and the bytes that are alive.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pytest_flopsbudget.counting.meta.layouts import (
     float32_like,
     is_channels_last,
     is_plain,
-    may_be_channels_last,
 )
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Of images: the channels are innermost where input or weight has it so (`mkldnn_conv_use_channels_last`)."""
+    """Convolve images; the output is channels last if input or weight is (`mkldnn_conv_use_channels_last`)."""
     inputs, weight, bias, stride, padding, dilation, transposed, more, groups = args
     if (
         kwargs
@@ -54,7 +53,7 @@ def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -
 
 
 def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """(N, C, *spatial) by (out, C / groups, *kernel), without gaps in memory and in one order of dimensions only."""
+    """Convolve contiguous (N, C, *spatial) by (out, C / groups, *kernel), neither of which may be channels last."""
     inputs, weight, bias, stride, padding, dilation, transposed, _, groups = args
     dims = inputs.ndim - 2
     if (
@@ -67,10 +66,8 @@ def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         or not len(stride) == len(padding) == len(dilation) == dims
         or inputs.dtype not in FLOATS
         or inputs.dtype is not weight.dtype
-        or not inputs.is_contiguous()
-        or not weight.is_contiguous()
-        or may_be_channels_last(inputs)
-        or may_be_channels_last(weight)
+        or not is_plain(inputs)
+        or not is_plain(weight)
         or dims > 2
     ):
         return None
@@ -82,7 +79,7 @@ def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The gradients of input, weight and bias, those that are asked for, in order where these are."""
+    """Return the requested gradients of input, weight and bias, contiguous like input and weight."""
     gradient, inputs, weight, bias_sizes, *_, mask = args
     plain = is_plain(inputs) and is_plain(weight) and inputs.ndim < 5
     if kwargs or not plain or gradient.dtype not in FLOATS:
@@ -103,9 +100,9 @@ operator("aten.convolution_backward", shape=_convolution_backward)
 
 
 def _dtype_of_statistics(inputs: torch.Tensor, others: Sequence[torch.Tensor | None]) -> torch.dtype | None:
-    """That of parameters and running statistics, float32 beside an input in half precision too, or else the input's.
+    """Return the dtype of parameters and running statistics, or the dtype of the input if there are none.
 
-    None where there is no kernel for such a mixture.
+    With an input in half precision, they may be float32. Return None if PyTorch has no kernel for this mix of dtypes.
     """
     dtypes = {item.dtype for item in others if item is not None} or {inputs.dtype}
     dtype = dtypes.pop()
@@ -114,7 +111,7 @@ def _dtype_of_statistics(inputs: torch.Tensor, others: Sequence[torch.Tensor | N
 
 
 def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The output and what the backward pass reads of the batch: nothing where its statistics were not taken."""
+    """Return the output and the batch's mean and 1/std for the backward pass, which are empty in inference."""
     inputs = args[0]
     others = [item for item in args[1:] if isinstance(item, torch.Tensor)]
     dtype = _dtype_of_statistics(inputs, others)
@@ -129,7 +126,7 @@ def _batch_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _batch_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The gradients of input, weight and bias, those that are asked for."""
+    """Return the requested gradients of input, weight and bias."""
     gradient, inputs, weight, *others, mask = args
     dtype = _dtype_of_statistics(inputs, [item for item in (weight, *others) if isinstance(item, torch.Tensor)])
     if kwargs or gradient.shape != inputs.shape or gradient.dtype is not inputs.dtype or not inputs.numel():
@@ -142,7 +139,6 @@ def _batch_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _half_group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """In half precision."""
     if len(args) != 8 or kwargs or not _is_half_in_order(args[0]):
         return None
     inputs, weight, bias, batch, *_, groups, _ = args
@@ -153,7 +149,7 @@ def _half_group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _group_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """In half precision: the gradients of input, weight and bias, those that are asked for."""
+    """Return the requested gradients of input, weight and bias, in half precision."""
     if len(args) != 10 or kwargs or not _is_half_in_order(args[1]):
         return None
     gradient, inputs, _, _, weight, _, channels, _, _, mask = args
@@ -169,7 +165,6 @@ def _is_half_in_order(tensor: torch.Tensor) -> bool:
 
 
 def _half_layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """In half precision."""
     if len(args) != 5 or kwargs or args[0].dtype not in HALVES or not args[0].numel():
         return None
     inputs, normalized, weight, bias, _ = args
@@ -181,7 +176,7 @@ def _half_layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _layer_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The gradients of input, weight and bias, those that are asked for, without gaps and in order."""
+    """Return the requested gradients of input, weight and bias, each contiguous."""
     if len(args) != 8 or kwargs:
         return None
     gradient, inputs, normalized, _, _, weight, bias, mask = args
@@ -199,17 +194,11 @@ def _layer_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     inputs, normalized, *parameters = args
     if inputs.dtype is not torch.float32:
         return _half_layer_norm(args, kwargs)
-    if inputs.is_contiguous():
-        output = float32_like(inputs)
-    else:
-        output = empty(inputs.shape, inputs.dtype) if inputs.dtype is torch.float32 else None
+    output = float32_like(inputs) if inputs.is_contiguous() else empty(inputs.shape, inputs.dtype)
     count = len(normalized)
-    fits = tuple(inputs.shape[-count:]) == tuple(normalized)
-    if (
-        output is None
-        or not fits
-        or any(item is not None and item.dtype is not torch.float32 for item in parameters[:2])
-    ):
+    if tuple(inputs.shape[-count:]) != tuple(normalized):
+        return None
+    if any(item is not None and item.dtype is not torch.float32 for item in parameters[:2]):
         return None
     statistics = (*inputs.shape[:-count], *(1,) * count)
     return output, empty(statistics, torch.float32), empty(statistics, torch.float32)
@@ -230,11 +219,8 @@ def _group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _plain_float32(*tensors: torch.Tensor | None) -> bool:
-    """Whether those that are there hold float32, without gaps and in one order of dimensions only."""
-    return all(
-        item is None or (item.dtype is torch.float32 and item.is_contiguous() and not may_be_channels_last(item))
-        for item in tensors
-    )
+    """Return whether all tensors but None are float32, contiguous, and cannot be channels last."""
+    return all(item is None or (item.dtype is torch.float32 and is_plain(item)) for item in tensors)
 
 
 operator("aten._native_batch_norm_legit", "aten.native_batch_norm", corrected_shape=_batch_norm)
@@ -246,7 +232,7 @@ operator("aten.native_layer_norm_backward", corrected_shape=_layer_norm_backward
 
 
 def _log_softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Without gaps and in order."""
+    """Return a contiguous gradient."""
     gradient, output, _, dtype = args
     if kwargs or gradient.shape != output.shape or gradient.dtype is not dtype or output.dtype is not dtype:
         return None
@@ -254,7 +240,7 @@ def _log_softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any
 
 
 def _loss(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """(input, target, …) → their loss's sum or mean, in the memory that the loss of each element had."""
+    """Return the sum or mean of the losses of (input, target, …), in a storage with room for one loss per element."""
     inputs, target, *others = args
     reduction = next((item for item in others if isinstance(item, int)), 1)
     weighted = [item for item in others if isinstance(item, torch.Tensor)]
@@ -266,7 +252,7 @@ def _loss(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _loss_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """(gradient, input, target, …) → the gradient of the input, without gaps and in order."""
+    """Return the gradient of the input, contiguous, from (gradient, input, target, …)."""
     tensors = args[:3]
     if kwargs or tensors[1].shape != tensors[2].shape or tensors[1].dtype not in FLOATS:
         return None
@@ -289,12 +275,15 @@ operator(
 )
 
 
-#: The kinds of sums in bags of embeddings, as numbers: sum 0, mean 1, maximum 2.
+#: PyTorch's numbers of the ways in which a bag combines its embeddings; a mean is 1.
 _SUM, _MAXIMUM = 0, 2
 
 
 def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """One row for each bag, and what the backward pass reads; plain sums need no bag of each index."""
+    """Return one row per bag, and three tensors for the backward pass: the bag of each index, bag sizes, and maxima.
+
+    Sums by the fast kernel leave the first of these three empty.
+    """
     weight, indices, offsets = args[:3]
     defaults = (False, _SUM, False, None, False, -1)
     options: list[Any] = [*args[3:], *defaults[len(args) - 3 :]]
@@ -315,7 +304,7 @@ def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _bags_forward_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Of plain sums, what would be noted of each bag is left as large as the offsets."""
+    """Return the outputs of `_bags`; for sums, bag sizes and maxima are as large as the offsets."""
     output = _bags(args, kwargs)
     mode = args[4] if len(args) > 4 else _SUM
     if output is None or mode != _SUM:

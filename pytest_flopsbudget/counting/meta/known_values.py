@@ -1,7 +1,7 @@
-"""Keep the values of small tensors that are known in a run on shapes: made from Python numbers, or from such tensors.
+"""Keep the values of small tensors that are known in a run on shapes, because they are computed from Python numbers.
 
-Models read such values: ``torch.arange(n).tolist()``, ``if steps[-1] > 3``. They do not depend on the model's data. So
-by computing them, a run on shapes can go on where it would otherwise need data.
+Models read such values: ``torch.arange(n).tolist()``, ``if steps[-1] > 3``. The values do not depend on the model's
+data. By computing them, a run on shapes can continue at a line of the model that reads them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 #: The number of elements up to which values are kept. Computing larger tensors would cost the time that shapes save.
 MAX_ELEMENTS = 4096
-#: The limit for a run that needs the values of integer inputs: without them it could not go on.
+#: The number of elements up to which values are kept in a run that needs the values of integer inputs to continue.
 MAX_INTEGER_ELEMENTS = 1 << 20
 
 _CPU = torch.device("cpu")

@@ -1,4 +1,4 @@
-"""How tensors lie in memory: orders of dimensions, gaps, and the layout of an elementwise operator's output."""
+"""Memory layouts of tensors: order of dimensions, gaps, and the layout of the output of an elementwise operator."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HALVES = frozenset({torch.float16, torch.bfloat16})
 FLOATS = frozenset({torch.float32, torch.float64}) | HALVES
 
 _IMAGES, _VOLUMES = 4, 5
-#: Memory formats by the number of dimensions.
+#: Number of dimensions → memory format with the channels last.
 _FORMATS = {_IMAGES: torch.channels_last, _VOLUMES: torch.channels_last_3d}
 
 
@@ -46,7 +46,7 @@ def may_be_channels_last(tensor: torch.Tensor) -> bool:
 
 
 def is_channels_last(tensor: torch.Tensor) -> bool:
-    """Return whether PyTorch takes the tensor for channels last; strides that fit both orders do not count."""
+    """Return whether PyTorch treats the tensor as channels last; false for strides that fit both orders."""
     return suggest_memory_format(tensor) is torch.channels_last
 
 

@@ -1,10 +1,10 @@
 """Run recurrent layers on shapes by the operators that the CPU runs for them.
 
-PyTorch runs these layers in C++, step by step. On meta tensors it multiplies the inputs of each step by a product of
-their own; on the CPU it multiplies the inputs of all steps at once. The products cost the same, but the sums of their
-gradients do not. So during a run on shapes, layers run by the code below, which follows
-`aten/src/ATen/native/RNN.cpp` operator by operator. A layer that is one operator of oneDNN on the CPU is one operator
-here. Intermediate tensors live as long as they do in C++, so that the peak memory is equal.
+PyTorch runs these layers in C++, step by step. On meta tensors it computes one product for the inputs of each step; on
+the CPU it computes one product for the inputs of all steps. The products cost the same, but the sums of their gradients
+do not. So during a run on shapes, the code below runs the layers. It follows `aten/src/ATen/native/RNN.cpp` operator by
+operator. A layer that is one operator of oneDNN on the CPU is one operator here. Intermediate tensors live as long as
+they do in C++, so that the peak memory is equal.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 _layer_of_onednn = torch.ops.aten.mkldnn_rnn_layer.default
-#: The mode that means an LSTM to this operator.
+#: The value of this operator's argument ``mode`` for an LSTM.
 _LSTM = 2
-#: From so many steps on, one is run for several: the first, one that is repeated, and the last.
+#: From this number of steps on, three of them are run: the first, one that is counted for all between, and the last.
 _MIN_STEPS = 4
 
 
@@ -83,7 +83,7 @@ def _stepwise(  # noqa: PLR0913 -- the parts of a layer
     """Run one layer in one direction.
 
     Returns:
-        The outputs of all steps; the same stacked, in the order of the inputs; the last states.
+        A list of the outputs of all steps; these outputs stacked, in the order of the inputs; the last states.
     """
     outputs: list[torch.Tensor] = []
     count = len(steps)
@@ -92,8 +92,8 @@ def _stepwise(  # noqa: PLR0913 -- the parts of a layer
             states = cell(gates, states, parameters)
             outputs.append(states[0])
         return outputs, torch.stack(outputs[::-1] if back else outputs), states
-    # All steps have the same shapes, so one of them is run and counted for all. The depth of the operator graph differs
-    # in the first step, whose gates may come later than its states, and in the last, so these two are run.
+    # All steps have equal shapes, so one of them is run and counted for all. The first and the last step are run too:
+    # the depth of the operator graph differs there; in the first, the gates may be ready later than the states.
     states = cell(steps[0], states, parameters)
     outputs.append(states[0])
     with tracer.repeating(count - 2):
@@ -105,36 +105,28 @@ def _stepwise(  # noqa: PLR0913 -- the parts of a layer
     return outputs, torch.stack(outputs), states
 
 
-def _one_direction(
+def _layer(
     cell: Cell,
     inputs: torch.Tensor,
     states: Sequence[Sequence[torch.Tensor]],
     parameters: Sequence[Sequence[torch.Tensor]],
     tracer: Counter | None,
 ) -> tuple[torch.Tensor, list[Sequence[torch.Tensor]]]:
-    """Run one layer over inputs (steps, batch, features); return the outputs of all steps and the last states."""
-    of_input, others = _split(parameters[0])
-    gates = functional.linear(inputs, *of_input)
-    _, output, last = _stepwise(cell, gates.unbind(0), states[0], others, tracer)
-    return output, [last]
+    """Run one layer over inputs (steps, batch, features), with states and parameters by direction.
 
-
-def _two_directions(
-    cell: Cell,
-    inputs: torch.Tensor,
-    states: Sequence[Sequence[torch.Tensor]],
-    parameters: Sequence[Sequence[torch.Tensor]],
-    tracer: Counter | None,
-) -> tuple[torch.Tensor, list[Sequence[torch.Tensor]]]:
-    """Run one bidirectional layer; the outputs of the two directions are concatenated."""
+    Returns:
+        The outputs of all steps, with the outputs of two directions concatenated; the last states by direction.
+    """
     of_input, others = _split(parameters[0])
     steps = functional.linear(inputs, *of_input).unbind(0)
     there, forwards, last = _stepwise(cell, steps, states[0], others, tracer)
+    if len(parameters) == 1:
+        return forwards, [last]
     of_input, others = _split(parameters[1])
     steps = functional.linear(inputs, *of_input).unbind(0)[::-1]
     back, backwards, first = _stepwise(cell, steps, states[1], others, tracer, back=True)
     output = torch.cat((forwards, backwards), -1)
-    del there, back  # C++ keeps them until here
+    del there, back  # C++ keeps the single outputs until here
     return output, [last, first]
 
 
@@ -164,7 +156,6 @@ def _stack(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm`
             inputs, states, weights, has_biases, layers, dropout, train, bidirectional, batch_first
         )
     directions = 2 if bidirectional else 1
-    run = _two_directions if bidirectional else _one_direction
     count = len(weights) // (layers * directions)
     hidden = [state.unbind(0) for state in ((states,) if isinstance(states, torch.Tensor) else states)]
     final: list[Sequence[torch.Tensor]] = []
@@ -172,7 +163,7 @@ def _stack(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm`
     for layer in range(layers):
         indices = range(layer * directions, (layer + 1) * directions)
         parameters = [weights[index * count : (index + 1) * count] for index in indices]
-        outputs, last = run(
+        outputs, last = _layer(
             cell, outputs, [[state[index] for state in hidden] for index in indices], parameters, tracer
         )
         final += last
@@ -183,7 +174,7 @@ def _stack(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm`
 
 
 def _is_onednn(inputs: torch.Tensor, states: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> bool:
-    """Return whether the CPU runs an LSTM by oneDNN (`use_mkldnn` in C++), whatever CPU this machine has."""
+    """Return whether a CPU runs an LSTM by oneDNN (`use_mkldnn` in C++). The CPU of this machine does not matter."""
     hidden, cell = states
     return (
         bool(torch.backends.mkldnn.enabled)
@@ -263,7 +254,7 @@ def recurrent_decomposed(tracer: Counter | None = None) -> Iterator[None]:
     """Let recurrent modules run by the code above.
 
     Args:
-        tracer: the tracer, if one step may be run and counted for several; None if every step is run.
+        tracer: the tracer that counts one step for several; None if every step must be run.
     """
     functions = recurrent_functions
     if functions is None:

@@ -1,9 +1,9 @@
-"""What common operators return, worked out here: PyTorch's meta kernels for them are Python and slow.
+"""Rules that compute the outputs of common operators, faster than PyTorch's meta kernels, which are written in Python.
 
-The first of those kernels that is called also imports PyTorch's compiler, a second or more, which would be most of what
-the first measurement of a process takes. Each rule holds for plain cases only (one floating-point dtype, no gaps in
-memory); everything else goes to the meta kernel, where there is one. A test compares the two on PyTorch's operator
-database.
+The first call of such a meta kernel also imports PyTorch's compiler. The import takes a second or more, which would be
+most of the time of a process's first measurement. Each rule holds for simple cases only (one floating-point dtype, no
+gaps in memory); in all other cases the meta kernel runs, if there is one. A test compares rules and meta kernels on
+PyTorch's operator database.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ logical_xor frexp where real imag angle view_as_real _to_copy special_zeta bitwi
 bitwise_xor heaviside nextafter complex polar masked_fill quantize_per_tensor dequantize native_dropout_backward
 softplus_backward copy fill mvlgamma
 """
-#: Pointwise operators whose output is of another dtype or layout than their inputs, or that have several outputs.
+#: Pointwise operators whose output differs from their inputs in dtype or layout, or that have several outputs.
 _OTHER_RESULTS = frozenset(f"aten.{name}" for name in _OTHER_RESULTS_NAMES.split())
-#: Operators that work element by element without being tagged so.
+#: Operators that work element by element although PyTorch does not tag them as pointwise.
 _ELEMENTWISE_NAMES = """
 clone elu_backward gelu hardsigmoid_backward hardswish hardswish_backward hardtanh_backward mish
 """
 _ELEMENTWISE = frozenset(f"aten.{name}" for name in _ELEMENTWISE_NAMES.split())
 
-#: Those of them that tell two values apart.
+#: Pointwise operators that compare two values.
 _COMPARISONS = frozenset(f"aten.{name}" for name in ("eq", "ne", "lt", "le", "gt", "ge"))
 #: Pointwise operators that return integers for integers.
 _OF_INTEGERS = frozenset(
@@ -83,7 +83,7 @@ def _pointwise(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any
         elif not isinstance(argument, (int, float, str, type(None))):
             return None
     if info.name == "aten.threshold_backward":
-        tensors.reverse()  # the input tells before its gradient how the output is laid out
+        tensors.reverse()  # the layout of the output follows the input before its gradient
     dtype = tensors[0].dtype
     if any(tensor.dtype is not dtype for tensor in tensors):
         return None
@@ -103,7 +103,7 @@ def _compared(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _in_place(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What is written to stays as it is, where what is computed fits into it."""
+    """Return the tensor that is written to, if dtypes and shapes of the other arguments fit it."""
     written = args[0]
     if info.returned != (0,) or kwargs or written.dtype not in FLOATS:
         return None
@@ -117,7 +117,7 @@ def _in_place(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]
 
 
 def _moved(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The same elements in other places of a tensor like the first."""
+    """Return a contiguous tensor with the shape and dtype of the first argument; None if that one is not contiguous."""
     inputs = args[0]
     if kwargs or not inputs.is_contiguous() or may_be_channels_last(inputs):
         return None
@@ -136,7 +136,7 @@ def _triangle(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _filled(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Where a mask says, a number."""
+    """Return the output of writing a number to the elements that a mask selects."""
     inputs, mask, value = args
     fits = mask.dtype is torch.bool and broadcasts_to(mask.shape, inputs.shape) and mask.is_contiguous()
     return _moved(args, kwargs) if fits and isinstance(value, (int, float)) and inputs.dtype in FLOATS else None
@@ -149,7 +149,7 @@ def _softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """As many elements before and after, beginning with the last dimension."""
+    """Pad a tensor by the sizes (before, after) of each dimension, listed from the last dimension to the first."""
     inputs, padding, *_ = args
     if _moved(args[:1], kwargs) is None or len(padding) % 2 or len(padding) > 2 * inputs.ndim or not any(padding):
         return None
@@ -160,9 +160,9 @@ def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """A sum or a mean over some dimensions."""
+    """Return the output of a sum or mean over some dimensions."""
     if len(args) == 1:
-        return None  # over all of them
+        return None  # over all dimensions
     inputs, dims, *others = args
     keep = bool(others and others[0])
     if kwargs or len(others) > 1 or inputs.dtype not in FLOATS or not inputs.is_contiguous() or not dims:
@@ -178,8 +178,8 @@ def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _joined(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Tensors that differ in the size of one dimension at most, one after the other."""
-    # One of size 0 and of one dimension goes with all others: what lists of activations begin with.
+    """Concatenate tensors that differ at most in the size of one dimension."""
+    # A tensor of shape (0,) may be joined with tensors of any shape: PyTorch ignores it.
     tensors = [tensor for tensor in args[0] if tensor.shape != (0,)]
     dim = args[1] if len(args) > 1 else 0
     first = tensors[0] if tensors else None
@@ -240,7 +240,7 @@ def _softmax(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """(…, m, k) by (…, k, n), of two or of three dimensions."""
+    """Return the product of (…, m, k) by (…, k, n), of two or of three dimensions."""
     left, right = args
     fits = left.ndim == right.ndim and left.shape[:-2] == right.shape[:-2] and left.shape[-1] == right.shape[-2]
     if kwargs or not fits or left.dtype not in FLOATS or left.dtype is not right.dtype:
@@ -249,7 +249,7 @@ def _product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _sum_and_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """The same, with something added that has the product's shape once it is spread."""
+    """Return the sum of a product and a tensor that broadcasts to the shape of the product."""
     added, left, right = args
     output = _product((left, right), {}) if set(kwargs) <= {"alpha", "beta"} else None
     if output is None or added.dtype is not output.dtype:
@@ -258,9 +258,9 @@ def _sum_and_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Ragged groups along the rows, the columns or the summed dimension, or plain batches.
+    """Return the product of groups that divide the rows, the columns or the summed dimension, or of batches.
 
-    The meta kernel takes bfloat16 only, while the real ones take more.
+    The meta kernel takes bfloat16 only; the kernels for devices take other dtypes too.
     """
     left, right, *_ = args
     groups = kwargs.get("offs", args[2] if len(args) > 2 else None)
@@ -278,7 +278,10 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _fused_attention(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """The CPU's: its output is laid out as the query, (batch, heads, length, width); the scores' sums length first."""
+    """Return the outputs of the CPU kernel: one like the query (batch, heads, length, width), and the log-sum-exps.
+
+    The log-sum-exps are (batch, heads, length), in memory (batch, length, heads).
+    """
     query = args[0]
     batch, heads, length, _ = query.shape
     dtype = torch.float64 if query.dtype is torch.float64 else torch.float32
@@ -286,7 +289,7 @@ def _fused_attention(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
 
 
 def _fused_attention_backward(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """The gradients of query, key and value, in memory (batch, length, heads, width)."""
+    """Return the gradients of query, key and value, in memory (batch, length, heads, width)."""
     return tuple(empty(item.transpose(1, 2).shape, item.dtype).transpose(1, 2) for item in args[1:4])
 
 
@@ -313,12 +316,12 @@ operator("aten._softmax_backward_data", shape=_softmax_backward)
 
 
 def _like_self(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """(grad_output, self, …) → the gradient of ``self``."""
+    """Return the gradient of ``self`` from (grad_output, self, …)."""
     return empty(args[1].shape, args[1].dtype)
 
 
 def _geqrf(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """(…, m, n) → the same by columns, as LAPACK leaves it, and the reflectors' min(m, n) factors."""
+    """Return, for (…, m, n), a matrix of this shape stored by columns, as in LAPACK, and min(m, n) factors."""
     (matrix,) = args
     *batch, rows, columns = matrix.shape
     return empty((*batch, columns, rows), matrix.dtype).mT, empty((*batch, min(rows, columns)), matrix.dtype)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Work:
-    """Count one call in every metric; return `NOTHING` where nothing runs."""
+    """Return the work of one call in every metric; `NOTHING` for a call that runs nothing."""
     launched = launches(info, args, kwargs, output)
     cost = cost_of(info, args, kwargs, output)
     message = communication(info, args, kwargs, output)
@@ -47,7 +47,7 @@ def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], 
 
 
 def cost_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:
-    """Return the FLOPs of one call; `FREE` where no formula applies."""
+    """Return the FLOPs of one call; `FREE` if no formula applies."""
     if _has_components(info, args):
         costs = [_cost_of_plain(info, *part) for part in _components(args, kwargs, output)]
         return Cost(sum(cost.flops for cost in costs), sum(cost.other_flops for cost in costs))
@@ -77,7 +77,7 @@ def activations(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, An
 
 
 def communication(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
-    """Return the bytes of the message of one call; a group of one process passes none."""
+    """Return the bytes of the message of one call; 0 in a group of one process."""
     if info.facets.message is None:
         return 0
     call = Call(info.operator, args, kwargs, output)
@@ -85,13 +85,13 @@ def communication(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, 
 
 
 def launches(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> int:
-    """Return 1 where the call computes or moves data: eager mode launches a kernel. Return 0 for empty tensors."""
+    """Return 1 if the call computes or moves data, because eager mode launches a kernel for it; 0 for empty tensors."""
     if info.moves_nothing:
         return 0
     results = list(tensors_in(output))
     if info.written:
         results += info.writes_to(args, kwargs)
-    if not results:  # a number that Python reads
+    if not results:  # the output is a number that Python reads
         return int(info.takes_tensors)
     return int(any(tensor.numel() for tensor in results))
 

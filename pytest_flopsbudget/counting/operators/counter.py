@@ -1,4 +1,4 @@
-"""The protocol by which rules for operators ask the tracer, so that rules need not import tracers."""
+"""The protocol through which rules for operators use the tracer, so that rules need not import the tracers."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ class ModuleCredits(Protocol):
 class Counter(Protocol):
     """Counts operators while it is entered as a dispatch mode; `Tracer` satisfies it."""
 
-    #: Whether operators compute, or return shapes only.
+    #: Whether operators compute; otherwise they return shapes only.
     has_data: bool
     #: Sentences for the reader of the result.
     notes: set[str]
-    #: The phase that work is credited to; None where the surroundings decide it.
+    #: The phase that work is credited to; None if the tracer finds the phase itself.
     phase: PhaseName | None
 
     def __enter__(self) -> Any:
-        """Count operators from here on."""
+        """Start counting operators."""
 
     def __exit__(self, kind: Any, error: Any, traceback: Any, /) -> Any:  # noqa: PYI036 -- what PyTorch's modes take
-        """Count no more."""
+        """Stop counting operators."""
 
     @property
     def tracker(self) -> ModuleCredits:
         """The tracker of modules."""
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
-        """Return what the tensor holds, or None where that is not known without data."""
+        """Return the values of the tensor, or None if they are not known without data."""
 
     def counting(self, share: Fraction) -> AbstractContextManager[None]:
         """Count operators inside of the block, ``share`` of the work of each."""

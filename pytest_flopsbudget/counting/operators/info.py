@@ -28,13 +28,13 @@ _STATISTICS = frozenset({"running_mean", "running_var"})
 #: Operators that return views, which their schemas do not declare.
 _UNDECLARED_VIEWS = frozenset({"aten._unsafe_view", "aten.unsafe_split", "aten.unsafe_split_with_sizes"})
 
-#: Operators whose output sums over the components of nested tensors; their formulas read no sizes of the components.
+#: Operators whose output sums over the components of nested tensors; their formulas do not read the components' sizes.
 _ACROSS_COMPONENTS = frozenset({"aten.linear_backward"})
 
 #: Tags that older versions of PyTorch do not have.
 _REDUCTION, _VIEW_COPY = (getattr(torch.Tag, name, None) for name in ("reduction", "view_copy"))
 
-#: Operators that allocate without filling, or that look at a tensor without its data.
+#: Operators that allocate memory without filling it, or that read only the metadata of a tensor.
 _NO_KERNEL_NAMES = """
 empty empty_like empty_permuted empty_strided new_empty new_empty_strided _efficientzerotensor
 detach alias lift lift_fresh _unsafe_view set_ resize_ resize_as_ _resize_output_ record_stream is_same_size
@@ -58,7 +58,7 @@ _FILLING = frozenset(f"aten.{name}" for name in _FILLING_NAMES.split())
 
 
 class OperatorInfo:
-    """Facts about one operator overload, looked up once a process."""
+    """Facts about one operator overload. They are looked up once per process."""
 
     __slots__ = (
         "across_components",
@@ -94,7 +94,7 @@ class OperatorInfo:
 
     def __init__(self, operator: OpOverload) -> None:
         schema = schema_of(operator)
-        arguments = schema.arguments  # a new list at each access
+        arguments = schema.arguments  # each access to the attribute makes a new list
         tags = set(operator.tags)
         self.operator = operator
         #: The name without overload: "aten.mm".
@@ -104,21 +104,21 @@ class OperatorInfo:
         self.facets = REGISTRY.facets(self.name)
         self._read_schema(schema, arguments, tags)
         self.behaviour, self.returned = self._behaviour(schema, tags)
-        #: A user's formula, which takes precedence over ours.
+        #: The user's formula for the operator, which takes precedence over ours.
         self.registered = REGISTRY.user_formula(self.name)
         #: Our formula for sums of products.
         self.formula: Formula | None = self.facets.flops or _flop_counter_formula(operator)
         #: Our formula for all other arithmetic.
         self.other_formula: Formula | None = self.facets.other or self._rule_by_tags(tags)
-        #: Whether a formula counts it.
+        #: Whether a formula counts the operator.
         self.computes = bool(self.registered or self.formula or self.other_formula)
         is_free = self._is_free(schema, tags)
         self.known = self.computes or is_free
-        #: Whether its cost is one for the whole call, where arguments are nested tensors.
+        #: For nested tensors, whether one cost applies to the whole call instead of one per component.
         self.across_components = self.name in _ACROSS_COMPONENTS
-        #: Whether it communicates with other processes, so that its output depends on their number.
+        #: Whether the operator communicates with other processes, so that its output depends on their number.
         self.is_collective = self.facets.collective
-        #: Whether its output follows from its arguments' metadata, on every device.
+        #: Whether the metadata of its output follow from the metadata of its arguments, on every device.
         self.is_plain = (
             self.behaviour != "alias"
             and self.known
@@ -126,7 +126,7 @@ class OperatorInfo:
             and not (self.fills and self.written)
             and self.name not in ("aten.index", "aten.lift_fresh")
         )
-        #: Whether it returns views of its first argument and does nothing else.
+        #: Whether the operator only returns views of its first argument.
         self.is_view = (
             self.behaviour == "alias"
             and not (self.written or self.needs_data or self.computes)
@@ -134,18 +134,18 @@ class OperatorInfo:
             and is_tensor_type(arguments[0].type)
             and is_free
         )
-        #: Whether no call computes or moves data: views, questions about tensors, allocations.
+        #: Whether no call of the operator computes or moves data: views, queries about tensors, allocations.
         self.moves_nothing = (
             self.is_view
             or self.name in _NO_KERNEL
             or self.name.startswith(("prim.", "profiler."))
-            or torch.Tag.inplace_view in tags  # ``transpose_``
+            or torch.Tag.inplace_view in tags  # such as ``transpose_``
             or (self.known and self.behaviour == "alias" and not (self.written or self.computes))
         )
 
     def _read_schema(self, schema: torch.FunctionSchema, arguments: Sequence[Any], tags: set[torch.Tag]) -> None:
-        #: Whether it is made of other operators, which are counted in its place. Such an operator arrives whole only
-        #: under inference mode.
+        #: Whether the operator consists of other operators, which are counted instead. Such an operator reaches
+        #: the tracer undecomposed only under inference mode.
         self.decomposes = has_kernel(self.operator.name(), "CompositeImplicitAutograd")
         self.has_nested_kernel = self.decomposes and has_kernel(self.operator.name(), "NestedTensorCPU")
         #: Whether the sizes or values of its outputs depend on data.
@@ -155,8 +155,8 @@ class OperatorInfo:
         self.is_pointwise = torch.Tag.pointwise in tags
         self.outputs = len(schema.returns)
         self.is_random = torch.Tag.nondeterministic_seeded in tags
-        #: Whether its values follow from its arguments, which are no tensors: ``arange``, ``zeros``; not ``rand`` or
-        #: ``empty``.
+        #: Whether its values follow from arguments that are no tensors: true for ``arange`` and ``zeros``, false for
+        #: ``rand`` and ``empty``.
         self.is_constant = (
             bool(schema.returns)
             and self.name.startswith("aten.")
@@ -174,10 +174,10 @@ class OperatorInfo:
             if (argument.alias_info is not None and argument.alias_info.is_write) or argument.name in _STATISTICS
         )
         if self.name.startswith("c10d.") and self.name.endswith("_"):
-            self.written = (0,)  # their schemas do not declare it
-        #: Whether it writes its results to arguments.
+            self.written = (0,)  # their schemas do not declare this write
+        #: Whether the operator writes its results to arguments.
         self.writes_out = any(argument.is_out for argument in arguments)
-        #: Whether it writes to nothing, and its outputs are on the device of its arguments.
+        #: Whether the operator writes to no argument, and its outputs are on the device of its arguments.
         self.creates_only = not (self.has_device or self.written)
 
     def _behaviour(self, schema: torch.FunctionSchema, tags: set[torch.Tag]) -> tuple[Behaviour, tuple[int, ...]]:
@@ -185,7 +185,7 @@ class OperatorInfo:
             return "alias", ()
         aliased = [result.alias_info for result in schema.returns]
         if not any(aliased):
-            # A functional operator may write statistics to its arguments (batch norm), which keep their metadata.
+            # A functional operator may write statistics to arguments (batch norm); their metadata do not change.
             return ("inplace" if not schema.returns else "functional"), ()
         if torch.Tag.inplace_view in tags or any(argument.is_out for argument in schema.arguments):
             return "alias", ()
@@ -203,7 +203,7 @@ class OperatorInfo:
         return ("inplace", tuple(positions)) if len(positions) == len(aliased) else ("alias", ())
 
     def _rule_by_tags(self, tags: set[torch.Tag]) -> Formula | None:
-        """Return the rule for PyTorch's operators of a tag; the tags of other libraries' operators promise nothing."""
+        """Return the rule that follows from an operator's tags; only tags of PyTorch's operators are trusted."""
         if not self.name.startswith("aten.") or self.facets.free:
             return None
         if torch.Tag.pointwise in tags:
@@ -212,12 +212,12 @@ class OperatorInfo:
 
     def _is_free(self, schema: torch.FunctionSchema, tags: set[torch.Tag]) -> bool:
         if self.name.startswith(("prim.", "profiler.")):
-            return True  # they ask a tensor for its device or layout, or mark a trace
+            return True  # these operators query the device or layout of a tensor, or mark a trace
         if self.facets.free:
             return True
         if self.name.startswith("aten.") and (not self.takes_tensors or _VIEW_COPY in tags):
             return True
-        # Of all others, only operators that return views are surely free.
+        # Of all other operators, only those that return views are certainly free.
         return bool(schema.returns) and all(
             result.alias_info is not None and not result.alias_info.is_write for result in schema.returns
         )
@@ -231,7 +231,7 @@ class OperatorInfo:
                 yield from tensors_in(kwargs.get(schema_of(self.operator).arguments[position].name))
 
     def runs_nested(self, args: Sequence[Any]) -> bool:
-        """Whether the operator runs whole because an argument is a nested tensor; for plain tensors it decomposes."""
+        """Return whether a nested argument makes an operator run undecomposed that decomposes for plain tensors."""
         return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
 
 
@@ -261,7 +261,7 @@ def operator_info(operator: OpOverload) -> OperatorInfo:
 
 
 def _renewed(info: OperatorInfo | None, operator: OpOverload) -> OperatorInfo:
-    """Return ``info`` where the registry says the same of the operator as before: answers are remembered by it."""
+    """Return ``info`` if the registry still has the same formulas for the operator: remembered answers refer to it."""
     if (
         info is None
         or not info.known

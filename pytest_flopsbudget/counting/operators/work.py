@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 
-#: The dtype in which arithmetic runs: of a complex number's parts, of a quantized number's integers.
+#: The real dtype in which arithmetic runs: that of a complex number's parts, or of a quantized number's integers.
 _REAL = {
     torch.complex32: torch.float16,
     torch.complex64: torch.float32,
@@ -26,7 +26,7 @@ _REAL = {
 
 
 class Work:
-    """One call of an operator, or several equal ones. Compared by identity, so that it is fast to count by."""
+    """The work of one call of an operator, or of several equal calls. It is compared by identity, for speed."""
 
     __slots__ = (
         "activations",
@@ -53,7 +53,7 @@ class Work:
         steps: int | None = None,
         dtype: str = "",
     ) -> None:
-        #: The operator's: "aten.mm".
+        #: The name of the operator: "aten.mm".
         self.name = name
         self.flops = flops
         self.other_flops = other_flops
@@ -61,17 +61,17 @@ class Work:
         self.communication = communication
         #: Elements of the outputs of convolutions and matrix products.
         self.activations = activations
-        #: Bytes read and written.
+        #: Bytes that the operator reads and writes.
         self.memory_traffic = memory_traffic
-        #: 1 where it computes or moves data, else 0.
+        #: 1 if the operator computes or moves data, otherwise 0.
         self.launches = launches
-        #: Operators that it is in a chain of them: as many as launches, but for layers of many steps in one operator.
+        #: How much the operator adds to the depth: equal to ``launches``, except for fused layers of many steps.
         self.steps = launches if steps is None else steps
-        #: The dtype that it computes in: "float32"; empty where there is no tensor.
+        #: The dtype that the operator computes in: "float32"; empty if it has no tensor.
         self.dtype = dtype
 
     def part(self, share: Fraction) -> Work:
-        """``share`` of it, which is still one launch."""
+        """Return the part ``share`` of this work. It still has the same number of launches."""
         return Work(
             self.name,
             flops=int(self.flops * share),
@@ -85,7 +85,7 @@ class Work:
         )
 
 
-#: The work of views, questions and allocations.
+#: The work of views, queries about tensors, and allocations.
 NOTHING = Work("")
 
 
@@ -94,14 +94,14 @@ _IN_TF32 = ("conv", "cudnn_", "_cudnn_rnn", "miopen_rnn")
 
 
 def precision_of(name: str, dtype: str) -> str:
-    """In what an operator of this name multiplies: TF32 for float32 in convolutions and recurrent layers of cuDNN."""
+    """Return the dtype of the multiplications: TF32 for float32 in convolutions and in recurrent layers of cuDNN."""
     if dtype == "float32" and name.removeprefix("aten.").startswith(_IN_TF32):
         return "tfloat32"
     return dtype
 
 
 def dtype_of(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> str:
-    """The dtype that an operator computes in: that of its first operand that is no integer, else of its first."""
+    """Return the dtype that an operator computes in: that of its first non-integer operand, else of its first."""
     first: torch.dtype | None = None
     for values in (args, kwargs, (output,)):
         for value in values:
@@ -113,6 +113,6 @@ def dtype_of(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> str:
     return "" if first is None else _name_of(first)
 
 
-@cache  # PyTorch has a few dtypes
+@cache  # PyTorch has only a few dtypes
 def _name_of(dtype: torch.dtype) -> str:
     return str(_REAL.get(dtype, dtype)).removeprefix("torch.")

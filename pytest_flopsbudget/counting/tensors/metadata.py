@@ -135,7 +135,7 @@ def spec_of(output: Any) -> Any:
     return output
 
 
-class _Spec(tuple[Any, ...]):  # a TensorSpec that cannot be mistaken for a tuple of outputs
+class _Spec(tuple[Any, ...]):  # a class of its own, so that no tuple of outputs can be mistaken for a spec
     __slots__ = ()
 
 

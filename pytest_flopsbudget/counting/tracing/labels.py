@@ -111,7 +111,7 @@ def name_of(model: Any) -> str:
     """Return the class of a module, the name of a function, or the class and name of a method."""
     if isinstance(model, torch.nn.Module):
         return type(model).__name__
-    target = getattr(model, "func", model)  # functools.partial
+    target = getattr(model, "func", model)  # a functools.partial has the attribute ``func``
     owner = getattr(target, "__self__", None)
     name = getattr(target, "__name__", type(target).__name__)
     return f"{type(owner).__name__}.{name}" if isinstance(owner, torch.nn.Module) else str(name)

@@ -6,7 +6,8 @@ import sys
 import threading
 from bisect import bisect_right
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,9 +17,12 @@ from pytest_flopsbudget.counting.tracing.memory import Memory
 from pytest_flopsbudget.counting.tracing.nodes import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
+
+#: The attribute in which `torch.nn.Module.compile` keeps a compiled call.
+_SLOT = "_compiled_call_impl"
 
 _CHECKPOINTS = "torch.utils.checkpoint"
 
@@ -27,7 +31,7 @@ _NO_SEQUENCE_NUMBER = 2**64 - 1
 
 
 def _makes_graph(frame: FrameType | None) -> bool:
-    """Return whether the backward pass that this frame entered was called with ``create_graph=True``."""
+    """Return whether the backward pass in this frame was called with ``create_graph=True``."""
     caller = None if frame is None else frame.f_back
     return caller is not None and bool(caller.f_locals.get("create_graph"))
 
@@ -38,6 +42,9 @@ class ModuleTracker:
     A call of a module looks for that attribute first, which makes this cheap. It is set on clones only, so that the
     user's model never has it. A module that is created during the run is not part of the model: its work is credited to
     the module that calls it.
+
+    Some models call ``part.forward(x)`` in place of ``part(x)``. So the clones have an attribute ``forward`` too, which
+    follows such a call, and does nothing else within a call of the module itself.
 
     A shared module has several paths. It is credited under the path that begins with the calling module's path, or
     else under its first path.
@@ -120,9 +127,12 @@ class ModuleTracker:
             numbers.append(number)
             self._makers.append(node)
 
-    def _call(self, module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, module: torch.nn.Module, function: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Any:
+        """Credit to ``module`` what runs in ``function``, which is its usual call if it is None."""
+        if function is None:
+            function = module._call_impl
         if threading.get_ident() != self._thread:
-            return self._call_on_other_thread(module, *args, **kwargs)
+            return self._call_on_other_thread(module, function, *args, **kwargs)
         identity = id(module)
         node = self._first.get(identity)
         if node is None or identity in self._paths:
@@ -136,7 +146,7 @@ class ModuleTracker:
         before, highest = memory.current, memory.max_since_call
         memory.max_since_call = before
         try:
-            return module._call_impl(*args, **kwargs)
+            return function(*args, **kwargs)
         finally:
             del stack[depth:]
             self._note_sequence_number(stack[-1][0])
@@ -145,14 +155,28 @@ class ModuleTracker:
             if highest > reached:
                 memory.max_since_call = highest
 
-    def _call_on_other_thread(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def _forward_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what takes the place of ``original``, the method ``forward`` of a class."""
+
+        @wraps(original)  # models read the signature of their ``forward``
+        def forward(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+            # A copy that the run makes of a module takes this method along, and is not followed.
+            if self._stack[-1][0].module is module or module.__dict__.get(_SLOT) is None:
+                return original(module, *args, **kwargs)
+            return self._call(module, MethodType(original, module), *args, **kwargs)
+
+        return forward
+
+    def _call_on_other_thread(
+        self, module: torch.nn.Module, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
         """Call a module on a thread of the model, where nothing is counted."""
         if current_autograd_node() is None:  # autograd's own threads belong to the backward pass
             self.uncounted_modules.update(node.path for node in [self._first.get(id(module))] if node is not None)
         before = self.is_on_followed_thread()
         self._elsewhere.follows = True
         try:
-            return module._call_impl(*args, **kwargs)
+            return function(*args, **kwargs)
         finally:
             self._elsewhere.follows = before
 
@@ -164,15 +188,26 @@ class ModuleTracker:
     def following(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
         """Follow the calls of these modules, which must be clones, on this thread while the context lasts."""
         self._note_sequence_number(self._stack[-1][0])
-        call = self._call
+        call, forwards = self._call, dict[type, "Callable[..., Any] | None"]()
         for module in modules:
-            module.__dict__["_compiled_call_impl"] = partial(call, module)
+            attributes, kind = module.__dict__, type(module)
+            attributes[_SLOT] = partial(call, module, None)
+            if kind not in forwards:
+                original = getattr(kind, "forward", None)
+                forwards[kind] = self._forward_of(original) if type(original) is FunctionType else None
+            forward = forwards[kind]
+            if forward is not None and "forward" not in attributes:
+                attributes["forward"] = MethodType(forward, module)
         try:
             yield
         finally:
             # Without this, every module would refer to itself, and only a garbage collection would free it.
             for module in modules:
-                module.__dict__["_compiled_call_impl"] = None
+                attributes = module.__dict__
+                attributes[_SLOT] = None
+                forward = forwards.get(type(module))
+                if forward is not None and getattr(attributes.get("forward"), "__func__", None) is forward:
+                    del attributes["forward"]
 
     @contextmanager
     def credited_to(self, module: torch.nn.Module) -> Iterator[None]:
@@ -183,6 +218,12 @@ class ModuleTracker:
             yield
         finally:
             del self._stack[depth:]
+
+    def release(self) -> None:
+        """Let go of all modules. Call this when the result is built."""
+        for node in self.nodes.values():
+            node.module = None
+        self._first.clear()
 
     def current(self) -> Node:
         """Return the node of the module that the current operator belongs to."""

@@ -53,7 +53,7 @@ class OptimizerSteps:
     def begin(self, optimizer: Optimizer, frame: FrameType) -> None:
         """Note that a step of ``optimizer`` begins in this frame."""
         self._running.append((frame, bool(optimizer.defaults.get("differentiable"))))
-        self._memory.assign_kind("gradients", gradients_of(optimizer))
+        self._memory.record_gradients(gradients_of(optimizer))
 
     def end(self, optimizer: Optimizer, frame: FrameType) -> None:
         """Note that the step of ``optimizer`` in this frame ended."""

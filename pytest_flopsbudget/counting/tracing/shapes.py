@@ -252,7 +252,7 @@ class ShapesTracer(Tracer):
         if kwargs.get("pin_memory"):
             kwargs["pin_memory"] = False
         if kwargs.get("generator") is not None:
-            kwargs["generator"] = None  # a generator works on its own device only
+            kwargs["generator"] = None  # a generator works only on its device, which is not meta
 
     def _run(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
         """Get the output from a shape rule, or else from PyTorch's meta kernel.
@@ -325,6 +325,11 @@ class ShapesTracer(Tracer):
         if refused:
             self.require_data(info.name)
 
+    def release(self) -> None:
+        """Let go of all modules and tensors, and of all known values."""
+        super().release()
+        self.known_values = KnownValues()
+
     def read_known(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor's values, for code that runs while this tracer is on; None if they are not known."""
         with disable_current_modes():
@@ -358,4 +363,4 @@ def _depends_on_values(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[
     """Return whether the size of this call's output depends on values, for an operator of which it may."""
     if info.name == "aten.index":
         return any(index is not None and index.dtype in _MASKS for index in args[1])
-    return kwargs.get("output_size") is None  # an argument of ``repeat_interleave``
+    return kwargs.get("output_size") is None  # this argument of ``repeat_interleave`` gives the size

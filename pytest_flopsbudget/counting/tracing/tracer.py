@@ -210,6 +210,10 @@ class Tracer(DispatchMode):
             counts[key] = counts.get(key, 0) + self._times
         return node, phase
 
+    def release(self) -> None:
+        """Let go of all modules and tensors. Call this when the result is built."""
+        self.tracker.release()
+
     def note_unknown(self, name: str) -> None:
         """Note a call of an operator that no formula covers, and the module that it ran in."""
         unknown = self.unknown_calls.setdefault(name, UnknownCalls())

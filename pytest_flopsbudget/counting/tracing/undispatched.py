@@ -1,4 +1,4 @@
-"""Functions of PyTorch that compute in C++ and bypass the dispatcher: old ones for quantized models.
+"""Functions of PyTorch that compute in C++ and bypass the dispatcher: older functions for quantized models.
 
 No tracer sees their work, so each call is noted as an unknown operator. They need data: a run on shapes refuses them.
 """

@@ -1,6 +1,6 @@
 """The tracer of a watched run (``execution="watched"``), which changes nothing about how operators run.
 
-`counting.watch` enters it; here is how it counts.
+`counting.watch` enters this tracer as a dispatch mode.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ class WatchTracer(Tracer):
     ) -> None:
         """Credit a call of ``module`` with the counts of another tracer, which measured that call."""
         top = self.tracker.called(module, args, kwargs)
-        top.calls -= 1  # it is among the calls that the other tracer counted
+        top.calls -= 1  # the other tracer counted this call too
         nodes = {path: self.tracker.place(top, path, node.type) for path, node in counted.tracker.nodes.items()}
         for path, node in counted.tracker.nodes.items():
             nodes[path].calls += node.calls
@@ -151,7 +151,7 @@ class WatchTracer(Tracer):
 
 
 def _append_sizes(parts: list[Any], values: Any) -> bool:
-    """Add to ``parts`` all that decides the cost of a call. Return false if a tensor is sparse or nested."""
+    """Add to ``parts`` everything that decides the cost of a call. Return false if a tensor is sparse or nested."""
     for value in values:
         kind = type(value)
         if isinstance(value, torch.Tensor):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pytest_flopsbudget.counting.cloning.tensors import storage_tensors
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
 from pytest_flopsbudget.counting.torch_private import current_autograd_node
 from pytest_flopsbudget.counting.tracing.labels import signature_of
@@ -62,6 +63,11 @@ class WatchedModules(ModuleTracker):
             self._note_sequence_number(stack[-1][0])
             node.peak_growth = max(node.peak_growth, memory.max_since_call - before)
             memory.max_since_call = max(memory.max_since_call, highest)
+
+    def _register(self, module: torch.nn.Module, prefix: str) -> None:
+        super()._register(module, prefix)
+        gradients = (parameter.grad for parameter in module.parameters() if parameter.is_leaf)
+        self.memory.record_gradients(storage_tensors(gradients))  # of earlier steps: this run may free them
 
     def called(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
         """Note that a module is about to be called, and return its node."""

@@ -1,4 +1,4 @@
-"""The report for spreadsheets and data frames: a row a measurement, amounts to the last digit."""
+"""The report for spreadsheets and data frames: one row for each measurement, with exact amounts."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _RUN = ("model", "inputs", "execution", "backward", "times")
 _PARTS = ("", "_baseline", "_limit")
 _ALWAYS = tuple(key for key, metric in METRICS.items() if metric.per is None)
 
-#: With one of these at the front, spreadsheets take a text for a formula.
+#: Spreadsheets take a text that begins with one of these characters for a formula.
 _FORMULA = ("=", "+", "-", "@")
 
 
 def text(report: Report) -> str:
-    """The report as CSV: a head, then a row a measurement, in the order of the tests."""
+    """Return the report as CSV: a header, then one row for each measurement, in the order of the tests."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     keys = (*_ALWAYS, *_named(report))
@@ -81,7 +81,7 @@ def _parts(key: str) -> tuple[str, ...]:
 
 
 def _named(report: Report) -> list[str]:
-    """The keys of devices and machines that the run measured or limited, derived ones too."""
+    """Return the keys of devices and machines that the run measured or limited, including derived keys."""
     found: set[str] = set()
     for test in report.tests:
         for one in test.measurements:

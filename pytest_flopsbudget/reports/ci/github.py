@@ -1,6 +1,6 @@
-"""Annotations for GitHub Actions: a budget that is broken is shown at the test, in the pull request's changed files.
+"""Annotations for GitHub Actions: a broken budget is shown at the test, among the changed files of the pull request.
 
-The commands and what has to be escaped in them are those of ``actions/toolkit``, ``packages/core/src/command.ts``.
+The commands, and the characters to escape in them, follow ``actions/toolkit``, ``packages/core/src/command.ts``.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
 
 Level = Literal["error", "warning", "notice"]
 
-#: GitHub shows no more of each kind for a step.
+#: GitHub shows at most this many annotations of each kind for a step.
 MAX_ANNOTATIONS = 10
-#: Lines of a message; the whole text is in the log and in the job's summary.
+#: Maximum number of lines in a message; the whole text is in the log and in the job's summary.
 _MAX_LINES = 12
 _LONGEST_LINE = 500
 
 
 def commands(report: Report, folder: str) -> list[str]:
-    """The commands, a line each: errors first; where there are more than GitHub shows, the last one counts the rest.
+    """Return the commands, one line each, errors first. If GitHub would not show all, the last one counts the rest.
 
     Args:
         report: the run.
-        folder: where its root folder is, seen from the top of the repository.
+        folder: the run's root folder, relative to the top of the repository.
     """
     found: dict[Level, list[tuple[ReportedTest, str, str]]] = {"error": [], "warning": [], "notice": []}
     for test in report.tests:

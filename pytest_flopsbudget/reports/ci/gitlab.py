@@ -1,8 +1,9 @@
 """The report for GitLab's merge requests: metrics in the OpenMetrics text format.
 
-GitLab shows which metrics of a merge request differ from those of its target branch. It takes a line apart as a shell
-would: a metric's name with its labels, then its value, and nothing from a ``#`` on. Its reader is
-``Gitlab::Ci::Parsers::Metrics::Generic``; the format is specified at https://prometheus.io/docs/specs/om/open_metrics_spec/.
+GitLab shows which metrics of a merge request differ from those of its target branch. It splits a line like a shell:
+the name of a metric with its labels, then its value; it ignores everything from a ``#`` on. GitLab's parser is
+``Gitlab::Ci::Parsers::Metrics::Generic``; the specification is
+https://prometheus.io/docs/specs/om/open_metrics_spec/.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
 _PREFIX = "flops_budget_"
 
-#: Characters that the format escapes; and "#", after which GitLab ignores the rest of a line, as in a URL.
+#: Characters that the format escapes; and "#", from which on GitLab ignores the rest of a line. Escaped as in a URL.
 _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\n", "#": "%23"})
 
 
 def text(report: Report) -> str:
-    """The report as OpenMetrics text: each metric with a value for each measurement that holds it."""
+    """Return the report as OpenMetrics text: for each metric, one value for each measurement that has it."""
     return "".join(f"{line}\n" for line in (*_lines(report), "# EOF"))
 
 

@@ -1,4 +1,4 @@
-"""The properties of a test in the JUnit report, as ``record_property`` adds them: its measurements."""
+"""A test's measurements as properties in the JUnit report, in the form of pytest's ``record_property``."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ PREFIX = "flops_budget."
 
 
 def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
-    """Names and values: ``flops_budget.flops``, or ``flops_budget.student.flops`` for a measurement with a name.
+    """Return names and values: ``flops_budget.flops``, or ``flops_budget.student.flops`` for a measurement with a name.
 
-    Each stored metric that was measured, its baseline where it differs, the limits, and the verdict.
+    The values are each stored metric that was measured, its baseline if it differs, the limits, and the verdict.
     """
     for verdict in verdicts:
         prefix = PREFIX if verdict.name == DEFAULT_NAME else f"{PREFIX}{visible(verdict.name)}."

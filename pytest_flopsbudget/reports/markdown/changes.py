@@ -23,7 +23,7 @@ _SIGNS: dict[ChangeKind, str] = {
     "removed": "🗑️",
     "renamed": "✏️",
 }
-#: The share of the room that the table may take from the details.
+#: The maximum share of the room that the table may take; the details get the rest.
 _TABLE_SHARE = 0.6
 #: Bytes for the two lines that say how much was left out.
 _RESERVE = 400
@@ -34,10 +34,10 @@ def text(found: Sequence[Change], old: str, new: str, maximum: int = COMMENT) ->
 
     Args:
         found: what `changes` found.
-        old: what the side before is called.
-        new: what the side after is called.
-        maximum: bytes that the text may have. Where that is too little, the rows and details that stand last are left
-            out, and a line says how many.
+        old: the name of the old side.
+        new: the name of the new side.
+        maximum: the maximum number of bytes of the text. If that is too little, the last rows and details are left out,
+            and a line states how many.
     """
     differences = differing(found)
     head = f"### Complexity: {code(old)} → {code(new)}\n\n{summarize(found)}.\n\n"
@@ -65,7 +65,7 @@ def _details(change: Change) -> str:
 
 
 def _fitting(changes: Sequence[Change], written: Callable[[Change], str], room: int, rest: str) -> str:
-    """Return as many of the first changes as fit, and say how many were left out."""
+    """Return as many of the first changes as fit, and a line that states how many were left out."""
     parts: list[str] = []
     for change in changes:
         part = written(change)

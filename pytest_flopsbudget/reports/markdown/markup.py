@@ -1,4 +1,4 @@
-"""Escape text for GitHub's Markdown; the sizes that GitHub accepts."""
+"""Escape text for GitHub's Markdown, and hold the sizes that GitHub accepts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-#: The bytes for a comment on GitHub, less a reserve for text around the report. GitHub allows 65,536 characters.
+#: Maximum bytes of a comment on GitHub, with a reserve for text around the report. GitHub allows 65,536 characters.
 COMMENT = 65_000
-#: Bytes that the summary of a step may have.
+#: Maximum bytes of the summary of a step.
 STEP_SUMMARY = 1024 * 1024
-#: Characters of a line; a module's path may be long.
+#: Maximum characters of a line; a module's path may be long.
 LONGEST_LINE = 300
 
 
 def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
-    """Lines that are shown once the title is clicked on."""
+    """Return lines that GitHub shows only after a click on the title."""
     shown = [visible(use_signs(line))[:LONGEST_LINE] for line in lines]
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(shown))), default=0))
     yield f"<details><summary><code>{html.escape(visible(title))}</code></summary>"
@@ -35,11 +35,11 @@ def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def code(text: str) -> str:
-    """``text`` as code, in a table's cell too, whatever signs of Markdown or HTML are in it."""
+    """Return ``text`` as code that is safe in a table cell, whatever Markdown or HTML characters it contains."""
     text = visible(text)
     if text.strip() == text and not re.search(r"[`|\\]", text):
         return f"`{text}`"
-    # Every character but letters, digits and blanks is written by its number, since it may mean something in Markdown.
+    # Every character except letters, digits and blanks is written by its number, since Markdown may give it a meaning.
     return f"<code>{re.sub(r'[^A-Za-z0-9 .:/]', _as_number, text)}</code>"
 
 
@@ -48,5 +48,5 @@ def _as_number(sign: re.Match[str]) -> str:
 
 
 def size(text: str) -> int:
-    """Bytes of ``text`` in a file."""
+    """Return the number of bytes of ``text`` in a file."""
     return len(text.encode("utf-8", "backslashreplace"))

@@ -1,4 +1,4 @@
-"""The report for pull requests and job summaries: GitHub's Markdown, the verdict first, never over a size."""
+"""The report for pull requests and job summaries, in GitHub's Markdown: the verdict first, within a maximum size."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: The largest share of the room that the table may take.
 _TABLE_SHARE = 0.6
-#: Bytes that are kept for the lines that state what was left out.
+#: Bytes that are reserved for the lines that state what was left out.
 _RESERVE = 400
 _LONGEST_ID = 200
 _MAX_ERRORS = 5
@@ -43,12 +43,12 @@ _Row = tuple["ReportedTest", "Verdict"]
 
 
 def text(report: Report, maximum: int = COMMENT) -> str:
-    """The report as Markdown.
+    """Return the report as Markdown.
 
     Args:
         report: the run.
-        maximum: the bytes that the text may have. If that is too little, the least important rows and details are left
-            out, and a line states how many.
+        maximum: the maximum number of bytes of the text. If that is too little, the least important rows and details
+            are left out, and a line states how many.
     """
     rows = sorted(((test, one) for test in report.tests for one in test.measurements), key=_rank)
     head = "".join(f"{line}\n" for line in _head(report, rows))
@@ -111,7 +111,7 @@ def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
     waiting = [measurement for _, measurement in rows if not measurement.accepted]
     improved = [measurement for measurement in waiting if measurement.outcome == "improved"]
     if improved:
-        # A measurement under other conditions than the baseline, with another input for instance, tightens nothing.
+        # A measurement under other conditions than its baseline, for example with another input, tightens nothing.
         alike = all(tightens(measurement.comparison) for measurement in improved)
         command = update_command(update_mode="improved" if alike else None)
         yield f"{pluralize(len(improved), 'measurement')} improved; tighten the baseline: `{command}`"
@@ -166,7 +166,7 @@ def _label(test: ReportedTest, measurement: Verdict) -> str:
 
 
 def _end_of(text: str) -> str:
-    """Return ``text``, its beginning cut off if it is too long: the end distinguishes tests."""
+    """Return ``text``, its beginning cut off if it is too long: tests differ at the end of their ids."""
     return text if len(text) <= _LONGEST_ID else f"…{text[1 - _LONGEST_ID :]}"
 
 
@@ -176,7 +176,7 @@ def _left_out(rows: Sequence[_Row]) -> str:
     return f"… and {pluralize(len(rows), 'more measurement')}, left out to keep to GitHub's size: {words}."
 
 
-# What is behind each row
+# The details of each row, which a click opens
 
 
 def _details(report: Report, rows: Sequence[_Row], room: int) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.run_record import RunRecord
 
 
-#: Up to as many entries are named, unless more is asked for.
+#: Maximum number of entries that are named, unless the user asks for more with -v.
 _MAX_NAMES = 10
 
 
@@ -31,10 +31,10 @@ def baseline_notes(
 
     Args:
         run_record: what the run measured and wrote.
-        updates: whether it was to write baselines.
-        verbosity: pytest's: below 0 what is left to do is counted and not named, above 0 all of it is named.
-        shown_path: how a file is shown.
-        shown_nodeid: how a node id is shown, which is how it is typed in the folder where pytest was started.
+        updates: whether the run was to write baselines.
+        verbosity: pytest's verbosity: below 0, remaining work is counted and not named; above 0, all of it is named.
+        shown_path: returns the text for a file.
+        shown_nodeid: returns the text for a node id, as the user types it in the folder where pytest was started.
     """
     for path in run_record.written:
         yield f"baseline written: {shown_path(path)}: {_in_words(run_record.accepted[path])}"

@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 _STYLES: dict[ChangeKind, str] = {"regressed": "red", "improved": "green", "changed": "yellow", "new": "cyan"}
-#: Rows a kind; the rest is counted.
+#: Maximum number of rows for each kind of change; the rest is counted.
 _MAX_ROWS = 50
 
 HEADS = ("FLOPs before", "FLOPs", "change", "params", "verdict")
 
 
 def lines(found: Sequence[Change], screen: Screen) -> Iterator[str]:
-    """A table of what changed, then what changed within each, module by module, then how many there are."""
+    """Yield a table of the changes, then the changed modules of each measurement, then the number of changes."""
     differences = differing(found)
     if differences:
         yield from screen.lines(_table(differences, screen))
@@ -55,12 +55,12 @@ def summarize(found: Sequence[Change]) -> str:
 
 
 def label(key: Key) -> str:
-    """The test's node id, with the measurement's name where it was given one."""
+    """Return the test's node id, with the measurement's name if the test gave it one."""
     return visible(cells.label(key.nodeid, key.name, alone=True))
 
 
 def row(change: Change) -> tuple[str, ...]:
-    """The row of a change, without its first column; see `HEADS`."""
+    """Return the row of a change, without its first column; see `HEADS`."""
     flops = METRICS["flops"]
     before, after = (
         "" if side is None else format_value(side.value("flops"), flops) if "flops" in side.metrics else "not measured"
@@ -70,7 +70,7 @@ def row(change: Change) -> tuple[str, ...]:
 
 
 def detail_lines(change: Change) -> Iterator[str]:
-    """Yield what changed within a measurement."""
+    """Yield the modules and operators that changed within a measurement."""
     if change.old_key is not None:
         yield f"was {label(change.old_key)}"
     comparison = change.comparison
@@ -117,7 +117,7 @@ def _flops_change(change: Change) -> str:
         return ""
     percent = _percent(change, "flops")
     others = {item.metric for item in change.comparison.changes} - {"flops", "params"}
-    # A row whose verdict follows from neither of the two columns.
+    # This row's verdict follows from neither of the two shown columns.
     return "(other)" if percent == _percent(change, "params") == "=" and others else percent
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.reports.terminal.screen import Screen
 
 
-#: Rows between the highest value and the lowest, both with them.
+#: The number of rows from the highest value to the lowest, including both.
 _HEIGHT = 7
-#: A value is at most as wide as this.
+#: The maximum number of columns for one value.
 _WIDEST_STEP = 8
 
 
@@ -26,7 +26,7 @@ class _Pens(NamedTuple):
     axis: str
     flat: str
     upright: str
-    #: Coming from the left: up, down. Going on to the right: from below, from above.
+    #: Corners of the line: from the left it turns up, or down; from below, or from above, it turns to the right.
     left_up: str
     left_down: str
     from_below: str
@@ -42,10 +42,10 @@ def chart(values: Sequence[Amount], dates: Sequence[str], metric: Metric, screen
     """Draw a line through ``values``, scaled between the lowest and the highest.
 
     Args:
-        values: oldest first, at least one. Where they are more than fit, the oldest are left out.
-        dates: when each of them was; the first and the last are written below.
-        metric: what they are values of.
-        screen: where the lines will stand.
+        values: the values, oldest first, at least one. If they do not all fit, the oldest are left out.
+        dates: the date of each value; the first and the last are written below the chart.
+        metric: the metric of the values.
+        screen: the terminal that will show the lines.
     """
     pens = _UNICODE if screen.unicode else _ASCII
     while True:
@@ -72,7 +72,7 @@ def chart(values: Sequence[Amount], dates: Sequence[str], metric: Metric, screen
 
 
 def sparkline(values: Sequence[Amount], screen: Screen, width: int) -> str:
-    """``values`` as one character each, the last ``width`` of them, between the lowest and the highest."""
+    """Return the last ``width`` of ``values``, one character each, scaled between the lowest and the highest."""
     levels = (_UNICODE if screen.unicode else _ASCII).levels
     values = values[-width:]
     low, high = min(values), max(values)
@@ -80,13 +80,13 @@ def sparkline(values: Sequence[Amount], screen: Screen, width: int) -> str:
 
 
 def _row(value: Amount, low: Amount, high: Amount, height: int) -> int:
-    """The row of a value, from 0 at the top; in whole numbers, as a float does not hold all of them."""
+    """Return the row of a value, 0 at the top. It uses whole numbers, since a float cannot hold every value."""
     span = high - low
     return int(((high - value) * (height - 1) + span // 2) // span) if span else height - 1
 
 
 def _labels(low: Amount, high: Amount, height: int, metric: Metric) -> dict[int, str]:
-    """Row → its value, for the first, the middle and the last; exact where they would read alike."""
+    """Return row → its value, for the first, middle and last rows; exact values if the short texts would be equal."""
     middle = (low + high) // 2 if metric.unit != "FLOPs/byte" else Fraction(low + high) / 2
     values: dict[int, Amount] = {height - 1: low} if height == 1 else {0: high, height // 2: middle, height - 1: low}
     short = {row: format_value(value, metric) for row, value in values.items()}
@@ -96,7 +96,7 @@ def _labels(low: Amount, high: Amount, height: int, metric: Metric) -> dict[int,
 
 
 def _columns(rows: Sequence[int], step: int, height: int, pens: _Pens) -> list[list[str]]:
-    """The chart, column by column, each from top to bottom."""
+    """Yield the columns of the chart, each from top to bottom."""
     columns = []
     before = rows[0]
     for row in rows:

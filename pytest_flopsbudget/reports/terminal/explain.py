@@ -1,4 +1,4 @@
-"""One page about one measurement: totals, what bounds it, where its work is done, and where it pays to look."""
+"""One page about one measurement: totals, what bounds it, where its work is done, what is worth changing."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import Verdict
 
 
-#: How many modules the page names.
+#: Maximum number of modules that the page names.
 MAX_GROUPS = 10
 #: The dtypes for which the page shows a device's balance, if the device has a rate for them.
 _BALANCES = ("float32", "tfloat32", "bfloat16")
-#: From this width on, totals are in two columns.
+#: From this terminal width on, totals are in two columns.
 _WIDE = 72
 _EXECUTIONS = {
     "shapes": "on shapes, without data",
@@ -56,10 +56,10 @@ def explain_page(nodeid: str, verdict: Verdict, devices: Sequence[Device], scree
     """Yield the lines of the page, none wider than the screen.
 
     Args:
-        nodeid: the test, as it is typed.
-        verdict: its measurement, with modules and operators.
-        devices: for which the time was estimated, the one that matters most first.
-        screen: where the lines will stand.
+        nodeid: the test, as the user types it.
+        verdict: the test's measurement, with modules and operators.
+        devices: the devices for which the time was estimated, the most important one first.
+        screen: the terminal that will show the lines.
     """
     complexity = verdict.complexity
     root = build_module_tree(complexity)
@@ -169,7 +169,7 @@ def _parts(complexity: Complexity, device: Device) -> str:
 
 
 def _balance(complexity: Complexity, device: Device) -> str:
-    """From which intensity on products wait for arithmetic and no longer for memory."""
+    """Return the intensity from which on products are compute-bound instead of memory-bound."""
     row = METRICS["arithmetic_intensity"]
     rates = {dtype: device.rate(dtype) for dtype in _BALANCES if dtype != "tfloat32" or dtype in device.rates}
     words = ", ".join(f"{rate / device.bandwidth:.3g} ({NAMES.get(dtype, dtype)})" for dtype, rate in rates.items())
@@ -192,7 +192,7 @@ def _fit(complexity: Complexity, device: Device) -> str:
 def _group_rows(
     complexity: Complexity, root: ModuleGroup, device: Device | None, screen: Screen
 ) -> Iterator[RenderableType]:
-    """Yield what each module does by itself, without its children."""
+    """Yield the self costs of each module, without its children."""
     name = device.name if device else None
     for number, group in enumerate(rank_groups(root, complexity.metrics, name, MAX_GROUPS), start=1):
         first, *rest = _broken(_name(group), screen.width - 5)
@@ -206,13 +206,13 @@ def _group_rows(
 
 
 def _name(group: ModuleGroup) -> str:
-    """Return the path; for a group of modules, say how many they are."""
+    """Return the path of the group, with ", itself" if its child modules do work too."""
     itself = ", itself" if any(any(child.total_metrics.values()) for child in group.children) else ""
     return f"{group.path or '(model)'}{itself}"
 
 
 def _broken(path: str, room: int) -> list[str]:
-    """A path in lines, broken behind its dots as far as possible."""
+    """Return a path as several lines, broken after its dots as far as possible."""
     lines = [""]
     for part in re.findall(r"[^.]*\.?", path):
         if lines[-1] and len(lines[-1]) + len(part) > room:

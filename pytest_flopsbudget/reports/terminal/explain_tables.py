@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.module_tree import ModuleGroup
 
 
-#: About as many rows has the table of modules, at most as many that of operators.
+#: The approximate number of rows in the table of modules, and the maximum in the table of operators.
 _MAX_ROWS = 18
-#: At most so many modules are shown below one.
+#: Maximum number of rows for the children of one module.
 _MAX_CHILDREN = 8
-#: A module with less than this share of the total gets no row of its own.
+#: A module with less than this share of the total gets no separate row.
 _MIN_SHARE = Fraction(1, 100)
-#: Characters that the first column keeps, as far as columns beside it can be left out.
+#: Characters that the first column keeps if other columns can be left out.
 _ROOM = 26
 
 
@@ -42,21 +42,21 @@ class _Row(NamedTuple):
 
 
 class _Branch:
-    """A module in the table, with its children where it is opened."""
+    """A module in the table, with its children if the table shows them."""
 
     def __init__(self, group: ModuleGroup, weighs: Fraction, above: str) -> None:
-        #: A module and its only child are one row, if the child does all the work.
+        # If an only child does all the work of a module, the two are one row.
         while len(group.children) == 1 and not any(group.self_metrics.values()):
             (group,) = group.children
         self.place = group
         self.weighs = weighs
         self.name = group.path[len(above) + 1 :] if above else group.path
         self.below: list[_Branch] = []
-        #: Rows that are no module: of what it does itself, and of all that is too small for a row.
+        #: Rows that are no module: this module's self costs, and the sum of children too small for a row.
         self.besides: list[_Row] = []
 
     def rows(self, depth: int = 0) -> Iterator[_Row]:
-        """Its row and those below it."""
+        """Return the row of the module and the rows below it."""
         name = f"{'  ' * depth}{self.name or '(model)'}"
         yield _Row(name, self.place.module.type, self.place.total_metrics)
         for branch in self.below:
@@ -66,7 +66,7 @@ class _Branch:
 
 
 def phases(complexity: Complexity, device: str | None, screen: Screen) -> Iterator[Table]:
-    """A row a phase; nothing where there is but one."""
+    """Yield a table with one row for each phase; nothing if there is only one phase."""
     if complexity.phases:
         parts = [phase.metrics for phase in complexity.phases.values()]
         yield _table("phase", list(complexity.phases), _shares(parts, complexity, device), screen)
@@ -76,10 +76,10 @@ def modules(complexity: Complexity, root: ModuleGroup, device: str | None, scree
     """Build the rows of the tree, opened where most of the work is.
 
     Args:
-        complexity: what was measured.
-        root: its tree.
-        device: the one whose time decides what matters most; None where none was asked for.
-        screen: where the table will stand.
+        complexity: the measurement.
+        root: the module tree of the measurement.
+        device: the device whose time decides which modules matter most; None without estimated times.
+        screen: the terminal that will show the table.
     """
     rows = [*_opened(root, complexity.metrics, device).rows()]
     widest = max(MIN_ROOM, screen.width // 4)
@@ -91,7 +91,7 @@ def modules(complexity: Complexity, root: ModuleGroup, device: str | None, scree
 
 
 def operators(complexity: Complexity, device: str | None, screen: Screen) -> Iterator[Table]:
-    """Build one row for each operator, the most expensive first; nothing where no operator has costs."""
+    """Build one row for each operator, the most expensive first; nothing if no operator has costs."""
     total = complexity.metrics
     # A measurement stores no metric of an operator that is 0.
     found = {name: (one.calls, _sum((one.metrics,), total)) for name, one in complexity.operators.items()}
@@ -121,7 +121,7 @@ def operators(complexity: Complexity, device: str | None, screen: Screen) -> Ite
 
 
 def _opened(root: ModuleGroup, total: Mapping[str, int], device: str | None) -> _Branch:
-    """The tree, opened where it matters most until there are rows enough."""
+    """Return the tree, in which the most expensive branches are opened until there are enough rows."""
     top = _Branch(root, Fraction(1), "")
     closed, rows = [top], 1
     while closed and rows < _MAX_ROWS:
@@ -149,7 +149,7 @@ def _open(branch: _Branch, total: Mapping[str, int], device: str | None) -> None
 
 
 def _sum(parts: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, int]:
-    """The sums of ``keys``, 0 where no part has any."""
+    """Return the sums of ``keys``; 0 if no part has the key."""
     metrics = dict.fromkeys(keys, 0)
     for part in parts:
         for key, value in part.items():
@@ -158,7 +158,7 @@ def _sum(parts: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, i
 
 
 def _amounts(head: str, key: str, parts: Sequence[Mapping[str, int]], drop_order: int) -> Column:
-    """Return the value of a metric for each row; the table's head has the unit."""
+    """Return a column with the value of a metric for each row; the column's head has the unit."""
     cells = [re.sub("FLOPs.*", "", amount(metrics, key)).rstrip() for metrics in parts]
     return Column(head, cells, overflow="crop", drop_order=drop_order)
 

@@ -1,4 +1,4 @@
-"""The past of measurements, for a terminal."""
+"""The history of measurements, for a terminal."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.history import Point, Series
 
 
-#: How many characters a history on one line has.
+#: The width in characters of a sparkline.
 _SPARKS = 24
 
 
@@ -31,11 +31,11 @@ def series_lines(series: Series, points: Sequence[Point], key: str, screen: Scre
     """Yield a chart and a table of one measurement.
 
     Args:
-        series: its past.
-        points: those of its points that are to be shown.
-        key: what of it; parameters are shown besides.
-        screen: where the lines will stand.
-        limit: the most rows, of which the newest are kept; 0 for all.
+        series: the history of the measurement.
+        points: the points of the history to show.
+        key: the metric to show; parameters are shown in addition.
+        screen: the terminal that will show the lines.
+        limit: the maximum number of rows, of which the newest are kept; 0 for all.
     """
     shown = points[-limit:]
     yield from screen.lines(Text(_in_words(series.points[-1]), style="bold"))
@@ -53,7 +53,7 @@ def series_lines(series: Series, points: Sequence[Point], key: str, screen: Scre
 
 
 def overview(chosen: Iterable[Series], key: str, screen: Screen) -> list[str]:
-    """A line for each of many measurements, with the shape of its past."""
+    """Yield one line for each of many measurements, with a sparkline of its history."""
     heads = ("changes", "past", title_of(key), "change", "since")
     rows = []
     for series in chosen:

@@ -28,7 +28,7 @@ class Screen:
         self.gap = 1 if width < _WIDE else 2
 
     def lines(self, *parts: RenderableType) -> list[str]:
-        """The parts, laid out."""
+        """Lay out the parts and return the lines."""
         stream = io.StringIO()
         console = Console(
             file=stream,
@@ -45,11 +45,11 @@ class Screen:
         return [line.rstrip() for line in stream.getvalue().strip("\n").splitlines()]
 
     def text(self, text: str) -> str:
-        """``text`` with signs beyond ASCII where they can be shown."""
+        """Return ``text`` with signs beyond ASCII if the terminal can show them."""
         return use_signs(text) if self.unicode else text
 
     def safe(self, text: str) -> str:
-        """``text``, which somebody else may have written, on one line and in what can be shown."""
+        """Return ``text`` from an untrusted source on one line, in characters that the terminal can show."""
         text = visible(text)
         return use_signs(text) if self.unicode else text.encode("ascii", "backslashreplace").decode("ascii")
 
@@ -63,7 +63,7 @@ def end_of(text: str, room: int, screen: Screen) -> str:
 
 
 def start_of(text: str, room: int, screen: Screen) -> str:
-    """``text``, its end cut off if it has to be."""
+    """Return ``text``, its end cut off if it is too long."""
     if len(text) <= room:
         return text
     mark = "\u2026" if screen.unicode else "..."

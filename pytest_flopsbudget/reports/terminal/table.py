@@ -1,4 +1,4 @@
-"""Tables in which one column takes the width that the others leave."""
+"""Tables in which one column takes the width that the other columns leave."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TorchScript that was made ready for inference with oneDNN counts what it does, though its kernels hide."""
+"""TorchScript models that were optimized with oneDNN for inference are counted, although their kernels are hidden."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [
 
 
 class Net(nn.Module):
-    """Everything between the convolutions is of the kind that oneDNN's graph has operators of its own for."""
+    """A model whose operators between the convolutions all have their own form in oneDNN's graph."""
 
     def __init__(self):
         super().__init__()
@@ -36,12 +36,12 @@ class Net(nn.Module):
         return self.third(torch.clamp(self.layer_norm(features), 0.0, 2.0))
 
 
-#: Of 2 images of 8 · 8: elements of the features.
+#: Number of elements in the features of 2 images of 8 · 8.
 FEATURES = 2 * 8 * 64
 FLOPS = 2 * FEATURES * (3 * 9 + 3 * 8)
-#: Two biases; hardswish 5, a product, two bounds, a sum, hardsigmoid 4, layer norm 7, two bounds.
+#: For each feature: two biases; hardswish 5, a product, two bounds, a sum, hardsigmoid 4, layer norm 7, two bounds.
 OTHER_FLOPS = FEATURES * (2 + 5 + 1 + 2 + 1 + 4 + 7 + 2)
-#: Batch norm, where it is not folded into a convolution.
+#: FLOPs of the batch norm if it is not folded into a convolution.
 NORM = 2 * FEATURES
 
 
@@ -66,7 +66,7 @@ def test_float_twin(net, image):
 
 
 def test_optimized(optimized, image):
-    """Batch norm is folded into a convolution, which then has its bias; nothing is unknown."""
+    """The batch norm is folded into a convolution, which then has its bias; no operator is unknown."""
     assert hides_kernels(optimized)
     result = measure(optimized, image)
     assert not result.unknown_operators
@@ -74,7 +74,7 @@ def test_optimized(optimized, image):
 
 
 def test_optimized_parts(optimized, image):
-    """One child of a model; its work stands under its name."""
+    """An optimized child of a model is counted under the name of the child."""
     result = measure(nn.Sequential(optimized, nn.ReLU()), image)
     assert result.modules["0"].metrics["flops"] == FLOPS
     assert result.other_flops == OTHER_FLOPS + FEATURES
@@ -88,12 +88,12 @@ def test_it_stays_as_it_was(optimized, image):
 
 
 def test_the_same_values(optimized, image):
-    """What is counted computes what the model does."""
+    """The model with exposed kernels, which is what we count, computes the same values as the optimized model."""
     torch.testing.assert_close(expose_kernels(optimized)(image), optimized(image))
 
 
 def test_branches(image):
-    """Both branches of a condition are looked through."""
+    """Kernels are exposed in both branches of a condition."""
 
     class Branches(Net):
         def forward(self, image, twice: bool):
@@ -103,7 +103,7 @@ def test_branches(image):
             return self.third(features)
 
     optimized = torch.jit.optimize_for_inference(torch.jit.script(Branches().eval()))
-    # One bias, or two and hardswish.
+    # Without `twice`: one bias. With `twice`: two biases and a hardswish.
     assert measure(optimized, (image, False)).other_flops == FEATURES
     result = measure(optimized, (image, True))
     assert (result.flops, result.other_flops) == (FLOPS - 2 * FEATURES * 8, FEATURES * (2 + 5))
@@ -115,7 +115,7 @@ def test_plain_scripts_are_seen(net):
 
 
 def test_what_cannot_be_counted(image):
-    """Attributes that were kept stand outside of the graph."""
+    """An optimized model with attributes that are not frozen is refused: these attributes are not in its graph."""
 
     class Scaled(Net):
         def forward(self, image):

@@ -1,4 +1,4 @@
-"""Lightning's modules: their steps, inside and outside of a Trainer, and the example that they carry."""
+"""Lightning modules: their steps, with and without a Trainer, and the example inputs that they carry."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pytest_flopsbudget.counting.measure import measure
 
 X, LABELS = torch.randn(3, 4), torch.tensor([0, 1, 2])
 BATCH = (X, LABELS)
-#: Products of two layers 4→6→5 on 3 rows, and all of a training step: the first layer's input has no gradient.
+#: FLOPs of two layers 4→6→5 on 3 rows, and of a training step: the input of the first layer needs no gradient.
 FIRST, SECOND = 2 * 3 * 4 * 6, 2 * 3 * 6 * 5
 STEP = 3 * (FIRST + SECOND) - FIRST
-#: A step of gradient descent, 2 for each of the weights and biases.
+#: FLOPs of one step of gradient descent: 2 for each weight and bias.
 UPDATE = 2 * (4 * 6 + 6 + 6 * 5 + 5)
 
 
@@ -44,7 +44,7 @@ class Classifier(pytorch_lightning.LightningModule):
 
 
 class Manual(Classifier):
-    """Steps by itself."""
+    """A classifier whose training step calls its optimizer itself."""
 
     def __init__(self):
         super().__init__()
@@ -82,7 +82,7 @@ def check_as_before(model, before):
 
 
 def test_training_step():
-    """Forward, and forward and backward, though the module logs and no Trainer is there."""
+    """A training step is measured with and without backward, although the module logs values and has no Trainer."""
     model = Classifier()
     before = seen(model)
     assert both(model.training_step, (BATCH, 0)).flops == FIRST + SECOND
@@ -93,7 +93,7 @@ def test_training_step():
 
 
 def test_whole_step():
-    """With the optimizer that the module configures."""
+    """A whole step runs the optimizer that the module configures."""
     model = Classifier()
     optimizer = model.configure_optimizers()
 
@@ -107,9 +107,9 @@ def test_whole_step():
     assert (counted.flops, counted.other_flops) == (STEP, loop.other_flops + UPDATE)
 
 
-@pytest.mark.filterwarnings("ignore")  # what its Trainer has to say
+@pytest.mark.filterwarnings("ignore")  # warnings of the Trainer
 def test_after_a_fit():
-    """The Trainer stays with the module, and runs no loop that would take its logs."""
+    """After a fit the module still has its Trainer, but no training loop runs that would receive the logged values."""
     model = fitted(Classifier())
     model.zero_grad()
     before = seen(model)
@@ -119,7 +119,7 @@ def test_after_a_fit():
 
 @pytest.mark.filterwarnings("ignore")
 def test_manual_optimization():
-    """The step takes its optimizer from the Trainer; both are left alone."""
+    """The training step takes its optimizer from the Trainer; the measurement changes neither of them."""
     model = fitted(Manual())
     model.zero_grad()
     step, before = model.trainer.global_step, seen(model)
@@ -132,7 +132,7 @@ def test_manual_optimization():
 
 @pytest.mark.parametrize("example", [X, (X,), {"x": X}], ids=["tensor", "tuple", "dict"])
 def test_own_example(example):
-    """It is used where no inputs are handed over, and the result says so."""
+    """The example of the module is used if a test passes no inputs, and a note says so."""
     model = Classifier()
     model.example_input_array = example
     counted = measure(model)
@@ -147,7 +147,7 @@ def test_an_example_is_not_for_other_methods():
 
 
 def test_a_log_of_its_own():
-    """A module that says itself what logging is does what it says."""
+    """A module that overrides `log` has its own method called, and the work in it is counted."""
 
     class Counts(Classifier):
         def log(self, name, value, **_options):

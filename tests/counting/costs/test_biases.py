@@ -1,4 +1,4 @@
-"""What is added to products: biases, scaled matrices, fused activations, and the biases' gradients."""
+"""Work that is added to products: biases, scaled matrices, fused activations, and the gradients of biases."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from pytest_flopsbudget.counting.operators.info import operator_info
 
 
 def cost(operator, args, output):
-    """What the formulas say of a call that no CPU makes."""
+    """Return the cost of a call of an operator that the CPU cannot run."""
     return accounting.cost_of(operator_info(operator), args, {}, output)
 
 
 few = settings(max_examples=25)
 SIZE = st.integers(1, 4)
-#: A factor, and the operations of scaling by it.
+#: A factor, and the number of operations to scale an element by it.
 FACTOR = st.sampled_from([(1, 0), (1.0, 0), (2, 1), (0.5, 1), (-1, 1)])
 
 
@@ -30,7 +30,7 @@ class TestLinear:
     @few
     @given(batch=st.lists(SIZE, max_size=3), features=SIZE, outputs=SIZE, bias=st.booleans())
     def test_forward(self, batch, features, outputs, bias):
-        """One sum for each element of the output, whatever the batch looks like."""
+        """A bias adds one FLOP for each element of the output, whatever the shape of the batch is."""
         counted = both(nn.Linear(features, outputs, bias=bias), torch.ones(*batch, features))
         count = math.prod(batch) * outputs
         assert counted.other_flops == (count if bias else 0)
@@ -40,7 +40,7 @@ class TestLinear:
     @few
     @given(batch=st.lists(SIZE, min_size=1, max_size=3), features=SIZE, outputs=SIZE, bias=st.booleans())
     def test_backward(self, batch, features, outputs, bias):
-        """The bias's gradient is a sum over the batch: one less than there are values, for each output."""
+        """The gradient of a bias is a sum over the batch: for each output, one FLOP less than the batch has values."""
         model = nn.Linear(features, outputs, bias=bias)
         inputs = torch.ones(*batch, features)
         gradient = (math.prod(batch) - 1) * outputs
@@ -49,12 +49,12 @@ class TestLinear:
 
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_any_mode(self, mode):
-        """Operators arrive in other forms, with the same work."""
+        """In other gradient modes PyTorch runs other operators for a linear layer, which do the same work."""
         with mode():
             assert both(nn.Linear(4, 5), torch.ones(2, 3, 4)).other_flops == 2 * 3 * 5
 
     def test_as_one_operator(self):
-        """On other devices the backward pass is one operator."""
+        """On other devices, one operator computes the backward pass of a linear layer."""
         operator = torch.ops.aten.linear_backward
         inputs, gradient, weight = (torch.ones(shape, device="meta") for shape in ((2, 3, 4), (2, 3, 5), (5, 4)))
         output = inputs, weight, weight[:, 0]
@@ -63,7 +63,7 @@ class TestLinear:
         assert cost(operator.default, (inputs, gradient, weight, [True, True, False]), output).other_flops == 0
 
     def test_complex_numbers(self):
-        """Two sums each."""
+        """Adding a complex bias takes two sums for each element."""
         assert both(nn.Linear(4, 5, dtype=torch.complex64), torch.ones(3, 4, dtype=torch.complex64)).other_flops == 30
 
 
@@ -76,13 +76,13 @@ SUMS = {
 
 
 class TestMatrices:
-    """Each is beta · input + alpha · product: (2, 3) by (3, 5), or a batch of 4 such."""
+    """Each operator computes beta · input + alpha · product, for matrices (2, 3) and (3, 5) or a batch of 4 pairs."""
 
     @pytest.mark.parametrize("operator", SUMS)
     @few
     @given(alpha=FACTOR, beta=FACTOR)
     def test_factors(self, operator, alpha, beta):
-        """A sum and a product for each factor that is not 1, for each element of the output."""
+        """Each element of the output takes one sum, and one product for each factor that is not 1."""
         operands = tuple(torch.ones(shape) for shape in SUMS[operator])
         counted = both(lambda *args: operator(*args, alpha=alpha[0], beta=beta[0]), operands)
         assert counted.other_flops == (1 + alpha[1] + beta[1]) * operands[0].numel()
@@ -90,7 +90,7 @@ class TestMatrices:
 
     @pytest.mark.parametrize("operator", SUMS)
     def test_without_input(self, operator):
-        """Where beta is 0, nothing is added."""
+        """If beta is 0, the input is not added."""
         operands = tuple(torch.ones(shape) for shape in SUMS[operator])
         assert both(lambda *args: operator(*args, beta=0), operands).other_flops == 0
         assert both(lambda *args: operator(*args, beta=0, alpha=2), operands).other_flops == operands[0].numel()
@@ -105,7 +105,7 @@ class TestMatrices:
         assert both(in_place, operands).other_flops == operands[0].numel()
 
     def test_of_other_numbers(self):
-        """Integers are free; of complex ones a sum is two, and scaling by a real number two products."""
+        """Integers are free; a complex sum takes 2 FLOPs, and scaling a complex number by a real one takes 2 FLOPs."""
         for dtype, count in ((torch.int64, 0), (torch.complex64, 4 * 10)):
             operands = tuple(torch.ones(shape, dtype=dtype) for shape in SUMS[torch.addmm])
             assert both(lambda *args: torch.addmm(*args, alpha=2), operands).other_flops == count
@@ -114,12 +114,12 @@ class TestMatrices:
         ("operator", "shapes"), [(torch.mm, ((2, 3), (3, 5))), (torch.bmm, ((4, 2, 3), (4, 3, 5)))]
     )
     def test_products_alone(self, operator, shapes):
-        """All of their work is sums of products, which `flops` counts."""
+        """A plain matrix product has no other FLOPs: `flops` counts all of its work."""
         assert both(operator, tuple(map(torch.ones, shapes))).other_flops == 0
 
     @pytest.mark.parametrize(("gelu", "each"), [(False, 1), (True, 9)])
     def test_activations_on_the_way(self, gelu, each):
-        """The bias, and ReLU or GELU by its tanh."""
+        """The operator adds a bias and applies ReLU, or GELU by its tanh formula."""
         operands = tuple(torch.ones(shape) for shape in SUMS[torch.addmm])
         counted = both(lambda *args: torch.ops.aten._addmm_activation(*args, use_gelu=gelu), operands)
         assert counted.other_flops == (1 + each) * 10
@@ -140,7 +140,7 @@ class TestConvolutions:
     @pytest.mark.parametrize("bias", [True, False])
     @pytest.mark.parametrize("case", CONVOLUTIONS)
     def test_bias(self, case, bias):
-        """A sum for each element of the output; its gradient one for each but the first of every channel."""
+        """A bias takes one sum for each element of the output; its gradient sums the elements of each of 6 channels."""
         kind, shape, options = CONVOLUTIONS[case]
         model, inputs = kind(4, 6, 3, bias=bias, **options), torch.ones(shape)
         count = model(inputs).numel()
@@ -148,7 +148,7 @@ class TestConvolutions:
         assert both(model, inputs, backward=True).other_flops == (count + count - 6 if bias else 0)
 
     def test_fused_on_other_devices(self):
-        """alpha · z and ReLU come with the convolution there."""
+        """Other devices fuse alpha · z and ReLU into the convolution."""
         outputs = torch.ones(1, 6, 4, 4, device="meta")
         image, weight, bias = (torch.ones(s, device="meta") for s in ((1, 3, 6, 6), (6, 3, 3, 3), (6,)))
         rest = [1, 1], [0, 0], [1, 1], 1
@@ -166,10 +166,10 @@ class TestConvolutions:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 class TestQuantized:
-    """Quantized layers do the work of their floating-point twins."""
+    """Quantized layers do the work of the floating-point layers that they replace."""
 
     def test_static_layers(self):
-        """A convolution with ReLU in it, 6 channels of 2 · 2; a linear layer without bias, whose product is all."""
+        """A convolution with fused ReLU has a bias and a ReLU for 6 channels of 2 · 2; the linear layer has no bias."""
         model = nn.Sequential(
             torch.ao.quantization.QuantStub(),
             nn.Conv2d(4, 6, 3),

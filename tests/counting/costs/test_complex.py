@@ -1,4 +1,4 @@
-"""Element-wise operators on complex numbers against their definitions in real ones, which count."""
+"""Element-wise operators on complex numbers, compared with their definitions in counted real numbers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def complex_inverse_times_two(a, b):
 
 
 class TestComplex:
-    """Complex numbers as pairs of real ones."""
+    """A complex number is a pair of real numbers, which count their operations."""
 
     REAL, IMAGINARY = numbers(2, low=0.3, high=2.0)
     OTHER_REAL, OTHER_IMAGINARY = numbers(2, shape=(1, 5), low=0.3, high=2.0)
@@ -102,7 +102,7 @@ class TestComplex:
 
     @pytest.mark.parametrize("case", BINARY)
     def test_binary(self, case):
-        """With broadcasting: each element of the result takes all of it."""
+        """With broadcasting, each element of the result takes the operations of the whole definition."""
         operator, definition = self.BINARY[case]
         tally = Tally()
         parts = (self.REAL, self.IMAGINARY, self.OTHER_REAL.expand(3, 5), self.OTHER_IMAGINARY.expand(3, 5))
@@ -115,14 +115,14 @@ class TestComplex:
         assert both(operator, operands).other_flops == tally.count
 
     def test_ternary(self):
-        """A sum, a difference and a product of complex numbers."""
+        """The costs follow from complex sums (2 FLOPs), products (6) and quotients (11)."""
         z = torch.complex(self.REAL, self.IMAGINARY)
         assert both(torch.lerp, (z, z, z)).other_flops == (2 + 2 + 6) * 15
         assert both(torch.addcmul, (z, z, z)).other_flops == (6 + 2) * 15
         assert both(lambda *a: torch.addcdiv(*a, value=2), (z, z, z)).other_flops == (11 + 2 + 2) * 15
 
     def test_to_and_from_real_numbers(self):
-        """Absolute values are roots of two squares' sum; polar forms a cosine, a sine, and two products."""
+        """An absolute value is the root of a sum of two squares; a polar form has a cosine, a sine and two products."""
         z = torch.complex(self.REAL, self.IMAGINARY)
         tally = Tally()
         a, b = tally.numbers(self.REAL), tally.numbers(self.IMAGINARY)

@@ -1,4 +1,4 @@
-"""Formulas against loops that do the work one multiply-accumulate at a time, on shapes and for real."""
+"""Formulas compared with loops that count single multiply-accumulates, on shapes and on data."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ few = settings(max_examples=20, deadline=None)
 
 
 def macs_of_product(left, right):
-    """Multiply-accumulates of left (..., m, k) by right (..., k, n), one by one."""
+    """Count the multiply-accumulates of left (..., m, k) by right (..., k, n), one by one."""
     batch = torch.broadcast_shapes(left[:-2], right[:-2])
     count = 0
     for _ in itertools.product(*map(range, batch)):
@@ -34,7 +34,7 @@ class TestProducts:
     @few
     @given(sizes, sizes, sizes, sizes)
     def test_plain_batched_and_added_products(self, b, m, k, n):
-        """A product of matrices costs two FLOPs a multiply-accumulate; what is added to it costs nothing."""
+        """A matrix product has two FLOPs for each multiply-accumulate; an added matrix adds nothing to `flops`."""
         one = 2 * macs_of_product((m, k), (k, n))
         many = 2 * macs_of_product((b, m, k), (b, k, n))
         left, right, bias = torch.ones(m, k), torch.ones(k, n), torch.ones(m, n)
@@ -44,13 +44,13 @@ class TestProducts:
         assert both(torch.bmm, (lefts, rights)).flops == many
         assert both(torch.baddbmm, (bias.expand(b, m, n), lefts, rights)).flops == many
         assert both(torch.addbmm, (bias, lefts, rights)).flops == many
-        if k > 1:  # else it sums nothing, and PyTorch multiplies element by element
+        if k > 1:  # for k = 1 there is no sum, and PyTorch multiplies element by element
             assert both(torch.einsum, ("bmk,bkn->bmn", lefts, rights)).flops == many
 
     @few
     @given(sizes, sizes)
     def test_vectors(self, m, k):
-        """A matrix by a vector, and a vector by a vector."""
+        """Products of a matrix and a vector, and of two vectors."""
         matrix, vector = torch.ones(m, k), torch.ones(k)
         assert both(torch.mv, (matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
         assert both(torch.addmv, (torch.ones(m), matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
@@ -60,19 +60,19 @@ class TestProducts:
     @few
     @given(st.lists(sizes, max_size=2), st.booleans(), st.booleans(), sizes, sizes, sizes)
     def test_broadcast_matmul(self, batch, left_has_it, right_has_it, m, k, n):  # noqa: PLR0917 -- drawn one by one
-        """Every batch position has its product, whichever operand it is missing from."""
+        """Each position of the broadcast batch has a product, whichever operand lacks the batch dimensions."""
         left = (*(batch if left_has_it else [1] * len(batch)), m, k)
         right = (*(batch if right_has_it else ()), k, n)
         assert both(torch.matmul, (torch.ones(left), torch.ones(right))).flops == 2 * macs_of_product(left, right)
 
     def test_a_matrix_by_a_batch(self):
-        """(3, 4) by (8, 4, 5): 8 products of 3 * 4 * 5 = 60 multiply-accumulates, 480."""
+        """(3, 4) by (8, 4, 5) is 8 products of 3 * 4 * 5 = 60 multiply-accumulates, which are 480."""
         assert both(torch.matmul, (torch.ones(3, 4), torch.ones(8, 4, 5))).macs == 480
 
     @few
     @given(st.lists(sizes, min_size=1, max_size=4), sizes, st.booleans())
     def test_linear(self, shape, outputs, bias):
-        """Every position of an input of any dimension meets the whole weight; the bias is not counted."""
+        """Each position of the input is multiplied by the whole weight; the bias does not count in `flops`."""
         layer = nn.Linear(shape[-1], outputs, bias=bias)
         assert both(layer, torch.ones(shape)).flops == 2 * math.prod(shape) * outputs
 
@@ -86,29 +86,29 @@ class TestProducts:
     @few
     @given(sizes, sizes, sizes)
     def test_complex(self, m, k, n):
-        """A complex multiply-accumulate is four multiplications and four additions."""
+        """A complex multiply-accumulate takes four multiplications and four additions."""
         left, right = torch.ones(m, k, dtype=torch.complex64), torch.ones(k, n, dtype=torch.complex64)
         assert both(torch.mm, (left, right)).flops == 8 * macs_of_product((m, k), (k, n))
 
     def test_complex_convolution(self):
-        """PyTorch makes three real convolutions of a complex one (Gauss), here of 4 positions with 3 products each."""
+        """PyTorch runs a complex convolution as three real ones (Gauss), here with 4 positions of 3 products each."""
         inputs, weight = torch.ones(1, 1, 6, dtype=torch.complex64), torch.ones(1, 1, 3, dtype=torch.complex64)
         assert both(F.conv1d, (inputs, weight)).flops == 3 * 2 * 4 * 3
 
     def test_integers(self):
-        """An integer product does the work of its floating-point twin."""
+        """An integer product does the work of the equal floating-point product."""
         left, right = torch.ones(32, 16, dtype=torch.int8), torch.ones(16, 8, dtype=torch.int8)
         assert both(torch._int_mm, (left, right)).flops == 2 * 32 * 16 * 8
 
     def test_grouped(self):
-        """Every row meets the matrix of its group, so how rows are shared out does not matter."""
+        """Each row is multiplied by the matrix of its group, so that the sizes of the groups do not matter."""
         rows, matrices = torch.ones(16, 8, dtype=torch.bfloat16), torch.ones(2, 8, 24, dtype=torch.bfloat16)
         ends = torch.tensor([4, 16], dtype=torch.int32)
         expected = 2 * (4 * 8 * 24 + 12 * 8 * 24)
         assert both(torch._grouped_mm, (rows, matrices), {"offs": ends}).flops == expected
 
     def test_grouped_columns(self):
-        """3-D by 2-D shares out columns, 2-D by 2-D the summed dimension, 3-D by 3-D nothing."""
+        """Groups divide columns (3-D by 2-D) or the summed dimension (2-D by 2-D); 3-D by 3-D is a batched product."""
         ends = torch.tensor([8, 16], dtype=torch.int32)
 
         def ones(*shape):
@@ -123,14 +123,14 @@ class TestProducts:
     @few
     @given(sizes, sizes, sizes)
     def test_backward(self, m, k, n):
-        """Each operand's gradient is a product of the forward's cost."""
+        """The gradient of each operand is a product with the cost of the forward product."""
         left, right = torch.ones(m, k, requires_grad=True), torch.ones(k, n)
         one = 2 * macs_of_product((m, k), (k, n))
         assert both(torch.mm, (left, right), backward=True).flops == 2 * one
         assert both(torch.mm, (left, right.requires_grad_()), backward=True).flops == 3 * one
 
     def test_an_outer_product_has_no_sum(self):
-        """An outer product sums nothing, so it is no sum of products."""
+        """An outer product sums nothing, so that it does not count as a product."""
         assert both(torch.outer, (torch.ones(3), torch.ones(4))).flops == 0
 
 
@@ -140,25 +140,25 @@ class TestSparse:
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     @pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
     def test_sparse_by_dense(self, layout):
-        """Three stored elements meet five columns each."""
+        """Each of three stored elements is multiplied by the five columns."""
         sparse = self.matrix.to_sparse(layout=layout)
         assert for_real(torch.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.sparse.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.addmm, (torch.ones(2, 5), sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     def test_sparse_by_vector(self):
-        """Three stored elements meet one element each."""
+        """Each of three stored elements is multiplied by one element of the vector."""
         assert for_real(torch.mv, (self.matrix.to_sparse(), torch.ones(3))).flops == 2 * 3
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     def test_reduced_products(self):
-        """A product that reduces otherwise than by a sum goes over the same pairs."""
+        """A sparse product with a mean instead of a sum does the same multiplications."""
         sparse = self.matrix.to_sparse_csr()
         assert for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
     def test_gradients_of_a_reduced_product(self):
-        """Each gradient takes as many products as the forward pass: one per stored element and column."""
+        """Each gradient takes as many products as the forward pass: one for each stored element and column."""
         sparse = self.matrix.to_sparse_csr()
         dense = torch.ones(3, 5, requires_grad=True)
         one = for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, dense), backward=True)
@@ -168,14 +168,14 @@ class TestSparse:
         assert not two.unknown_operators
 
     def test_sparse_by_sparse_is_named(self):
-        """What two sparse matrices cost hangs on where their elements meet, so it is not passed off as nothing."""
+        """The cost of a product of sparse matrices depends on which elements they store: the operator is unknown."""
         sparse = self.matrix.to_sparse()
         assert "aten._sparse_sparse_matmul" in for_real(torch.sparse.mm, (sparse, sparse.t())).unknown_operators
 
 
 @st.composite
 def convolutions(draw):
-    """A convolution's settings, and an input that it can take."""
+    """The settings of a random convolution, and the shape of a suitable input."""
     dims = draw(st.integers(min_value=1, max_value=3))
 
     def per_dim(low, high):
@@ -190,7 +190,7 @@ def convolutions(draw):
 
 
 def positions_of(size, settings):
-    """Output positions: every start of a kernel that fits into the padded input."""
+    """Count the output positions: all starts of a kernel that fits into the padded input."""
     count = 1
     for length, kernel, stride, padding, dilation in zip(
         size,
@@ -209,7 +209,7 @@ class TestConvolutions:
     @settings(max_examples=40, deadline=None)
     @given(convolutions())
     def test_forward_and_backward(self, case):
-        """Every output position of every channel sums channels / groups * kernel products; each gradient as many."""
+        """Each output element sums channels / groups * kernel products; each gradient takes as many products."""
         dims, (ins, outs), parameters, shape = case
         layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](ins, outs, **parameters)
         per_position = outs * ins // parameters["groups"] * math.prod(parameters["kernel_size"])
@@ -222,9 +222,9 @@ class TestConvolutions:
     @settings(max_examples=40, deadline=None)
     @given(convolutions())
     def test_transposed(self, case):
-        """Every input position scatters channels / groups * kernel products; each gradient as many."""
+        """Each input element meets channels / groups * kernel weights; each gradient takes as many products."""
         dims, (ins, outs), parameters, shape = case
-        # Padding cuts off the transposed convolution's output; more than all of it cannot be.
+        # Padding cuts the output of a transposed convolution, and may not cut more than the whole output.
         layer = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[dims - 1](
             ins, outs, **{**parameters, "padding": 0}
         )
@@ -236,11 +236,11 @@ class TestConvolutions:
         assert both(layer, inputs.requires_grad_(), backward=True).flops == 3 * flops
 
     def test_depthwise(self):
-        """8 channels by themselves: 8 * 4 * 4 positions of 9 products."""
+        """In a depthwise convolution each of 8 channels is separate: 8 * 4 * 4 positions of 9 products."""
         assert both(nn.Conv2d(8, 8, 3, padding=1, groups=8), torch.ones(1, 8, 4, 4)).flops == 2 * 8 * 16 * 9
 
     def test_time_major(self):
-        """conv_tbc of 6 steps, kernel 3, 4 channels to 5: 4 positions of 2 sequences."""
+        """conv_tbc of 6 steps with kernel 3 from 4 channels to 5 has 4 positions in each of 2 sequences."""
         args = torch.ones(6, 2, 4), torch.ones(3, 4, 5), torch.ones(5)
         assert both(torch.conv_tbc, args).flops == 2 * 4 * 2 * 5 * 3 * 4
 
@@ -250,12 +250,12 @@ class TestConvolutions:
 
     @pytest.mark.filterwarnings("ignore:Using padding='same'")
     def test_named_padding(self):
-        """padding="same" keeps 7 positions, for an even kernel too."""
+        """padding="same" keeps 7 positions, also with an even kernel."""
         assert both(nn.Conv1d(2, 3, 4, padding="same"), torch.ones(1, 2, 7)).flops == 2 * 7 * 3 * 2 * 4
 
 
 def attention_flops(batch, heads, queries, keys, width, value_width):  # noqa: PLR0917 -- as formulas have them
-    """Scores and weighted sums, one multiply-accumulate at a time in the sequence, in closed form in the width."""
+    """Count scores and weighted sums: pair by pair over the sequences, with a closed form for the width."""
     count = 0
     for _ in range(batch * heads * queries * keys):
         count += 2 * width + 2 * value_width
@@ -266,7 +266,7 @@ class TestAttention:
     @pytest.mark.parametrize("backend", [None, SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
     @pytest.mark.parametrize("causal", [False, True])
     def test_backends(self, backend, causal):
-        """Every backend does the same work, and a causal mask does not make it less."""
+        """Every backend does the same work, and a causal mask does not reduce it."""
 
         def attend(query, key, value):
             if backend is None:
@@ -283,7 +283,7 @@ class TestAttention:
     @few
     @given(sizes, sizes, sizes, sizes, sizes, sizes, st.booleans())
     def test_any_sizes(self, batch, heads, queries, keys, width, value_width, masked):  # noqa: PLR0917 -- drawn one by one
-        """Keys and values may be of different widths, and a mask changes nothing."""
+        """Keys and values may have different widths, and a mask does not change the count."""
         query, key = torch.randn(batch, heads, queries, width), torch.randn(batch, heads, keys, width)
         value = torch.randn(batch, heads, keys, value_width)
         mask = torch.ones(queries, keys, dtype=torch.bool) if masked else None
@@ -292,19 +292,19 @@ class TestAttention:
 
     @pytest.mark.parametrize("heads_of_keys", [1, 2, 4])
     def test_grouped_query_heads(self, heads_of_keys):
-        """Heads of keys that several heads of queries share are used by each of them."""
+        """Key heads that several query heads share are multiplied with each of these query heads."""
         query = torch.randn(2, 4, 6, 8)
         key = value = torch.randn(2, heads_of_keys, 5, 8)
         counted = both(F.scaled_dot_product_attention, (query, key, value), {"enable_gqa": True})
         assert counted.flops == attention_flops(2, 4, 6, 5, 8, 8)
 
     def test_keyword_arguments(self):
-        """Operands passed by name are counted like others."""
+        """Operands that are passed by name are counted like positional ones."""
         operands = dict.fromkeys(("query", "key", "value"), torch.randn(1, 2, 3, 4))
         assert both(F.scaled_dot_product_attention, (), operands).flops == attention_flops(1, 2, 3, 3, 4, 4)
 
     def test_without_heads(self):
-        """Operands (batch, length, width) have one head."""
+        """Operands of shape (batch, length, width) have one head."""
         operand = torch.randn(2, 3, 4)
         assert both(F.scaled_dot_product_attention, (operand, operand, operand)).flops == attention_flops(
             2, 1, 3, 3, 4, 4
@@ -315,7 +315,7 @@ GATES = {nn.RNN: 1, nn.GRU: 3, nn.LSTM: 4}
 
 
 def recurrent_flops(kind, steps, features, hidden, layers, directions, projection=0):  # noqa: PLR0917
-    """The products of every step, layer and direction."""
+    """Count the products of every step, layer and direction."""
     count = 0
     outputs = projection or hidden
     for _ in range(steps):
@@ -331,10 +331,11 @@ class TestRecurrent:
     @pytest.mark.parametrize("batch_first", [False, True])
     @pytest.mark.parametrize(("layers", "directions"), [(1, 1), (2, 1), (1, 2), (2, 2)])
     def test_layers_and_directions(self, kind, batch_first, layers, directions):
-        """Gates * hidden * (input + hidden) per step, layer and direction; in backward all of it for the weights.
+        """Each step, layer and direction takes gates * hidden * (input + hidden) products.
 
-        The same again goes to inputs and hidden states, but for those whose gradient nobody asks for: the initial
-        states, and the model's inputs.
+        In backward, the gradients of the weights take all of these products once more. The gradients of inputs and
+        hidden states take them once more too, except for the initial states and, unless they require gradients, the
+        inputs of the model.
         """
         model = kind(3, 4, layers, bidirectional=directions == 2, batch_first=batch_first)
         inputs = torch.randn(5, 2, 3)
@@ -343,7 +344,7 @@ class TestRecurrent:
         initial = 2 * GATES[kind] * 4 * 4 * layers * directions * batch
         first = 2 * GATES[kind] * 4 * 3 * directions * 5 * 2
         assert both(model, inputs).flops == forward
-        # What an LSTM keeps for its backward pass is as large as oneDNN likes.
+        # oneDNN decides how many bytes an LSTM keeps for its backward pass.
         without = ("peak_memory",) if kind is nn.LSTM else ()
         assert both(model, inputs, backward=True, without=without).flops == 3 * forward - initial - first
         assert both(model, inputs.requires_grad_(), backward=True, without=without).flops == 3 * forward - initial
@@ -351,26 +352,26 @@ class TestRecurrent:
     @pytest.mark.filterwarnings("ignore:LSTM with projections")
     @pytest.mark.parametrize("directions", [1, 2])
     def test_projections(self, directions):
-        """An LSTM's projection is a product more, and makes the hidden state smaller."""
+        """An LSTM with a projection has one more product, and a smaller hidden state."""
         model = nn.LSTM(3, 4, 2, bidirectional=directions == 2, proj_size=2)
         flops = recurrent_flops(nn.LSTM, 5 * 2, 3, 4, 2, directions, projection=2)
         assert both(model, torch.randn(5, 2, 3)).flops == flops
 
     @pytest.mark.parametrize("kind", GATES)
     def test_packed_sequences(self, kind):
-        """Only the steps that sequences have are counted: 5 + 3 + 2."""
+        """Of packed sequences only the steps that exist are counted: 5 + 3 + 2."""
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
         assert for_real(kind(3, 4), (packed,)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
 
     @pytest.mark.parametrize(("cell", "kind"), [(nn.RNNCell, nn.RNN), (nn.GRUCell, nn.GRU), (nn.LSTMCell, nn.LSTM)])
     def test_cells(self, cell, kind):
-        """A cell is one step of its layer."""
+        """A cell costs one step of its layer."""
         assert both(cell(3, 4), torch.randn(2, 3)).flops == recurrent_flops(kind, 2, 3, 4, 1, 1)
 
     @pytest.mark.parametrize("kind", GATES)
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_modes(self, kind, mode):
-        """The operators arrive in other forms in other modes, and cost the same."""
+        """In other gradient modes PyTorch runs other operators for the layer, which cost the same."""
         with mode():
             assert both(kind(3, 4), torch.randn(5, 2, 3)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
 
@@ -378,7 +379,7 @@ class TestRecurrent:
 class TestQuantized:
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
     def test_static_layers(self):
-        """Quantized convolutions and linear layers, whose weights are packed."""
+        """Quantized convolutions and linear layers have packed weights, and cost what float layers cost."""
         model = nn.Sequential(
             torch.ao.quantization.QuantStub(), nn.Conv2d(4, 6, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(24, 5)
         ).eval()
@@ -386,12 +387,12 @@ class TestQuantized:
         prepared = torch.ao.quantization.prepare(model)
         prepared(torch.randn(1, 4, 4, 4))
         counted = for_real(torch.ao.quantization.convert(prepared), (torch.randn(3, 4, 4, 4),))
-        # 3 images of 2 * 2 positions of 6 channels, 2 channels * 3 * 3 products each; then 24 * 5.
+        # 3 images: 2 * 2 positions of 6 channels with 2 channels * 3 * 3 products each; then 24 * 5.
         assert counted.flops == 2 * 3 * (4 * 6 * 2 * 9 + 24 * 5)
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
     def test_dynamic_linear(self):
-        """A quantized product does the work of its floating-point twin."""
+        """A quantized product does the work of the floating-point product that it replaces."""
         model = torch.ao.quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 4)), {nn.Linear})
         counted = for_real(model, (torch.randn(3, 8),))
         assert counted.flops == 2 * 3 * 8 * 4
@@ -400,7 +401,7 @@ class TestQuantized:
 
 @pytest.mark.skipif(not hasattr(nn, "LinearCrossEntropyOptions"), reason="PyTorch 2.13 and newer")
 class TestLinearCrossEntropyInChunks:
-    """Eight rows of three features, four classes: one product is 2 * 8 * 3 * 4 FLOPs."""
+    """Eight rows of three features and four classes: one product takes 2 * 8 * 3 * 4 FLOPs."""
 
     product = 2 * 8 * 3 * 4
 
@@ -416,16 +417,16 @@ class TestLinearCrossEntropyInChunks:
 
     @pytest.mark.parametrize("reduction", ["mean", "none"])
     def test_forward(self, reduction):
-        """Without gradients, there are the logits alone."""
+        """Without gradients only the logits are computed."""
         result = self.measured(reduction=reduction, requires_grad=False, backward=False)
         assert result.flops == self.product
 
     def test_gradients_are_worked_out_on_the_way_forward(self):
-        """Two gradients, each as expensive as the logits; the backward pass only scales them."""
+        """With a mean, forward computes both gradients, each for the cost of the logits; backward only scales them."""
         result = self.measured(reduction="mean", requires_grad=True, backward=True)
         assert result.flops == 3 * self.product
 
     def test_gradients_of_one_loss_a_row(self):
-        """The backward pass works out logits and loss again, the latter by two dot products, then both gradients."""
+        """Without reduction, backward recomputes logits and loss (two dot products), and computes both gradients."""
         result = self.measured(reduction="none", requires_grad=True, backward=True)
         assert result.flops == 4 * self.product + 2 * (2 * 8)

@@ -1,4 +1,4 @@
-"""Distances, cross products and histograms, against loops over pairs, components and values."""
+"""Distances, cross products and histograms, compared with loops over pairs, components and values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _one(like, truth):
 
 
 def slopes(p, xs, ys, grad, length):
-    """The gradient of one distance with respect to x, before it is summed over the pairs."""
+    """Return the gradient of one distance with respect to x, before it is summed over the pairs."""
     if p == 0:
         return None
     if p == 2:
@@ -106,14 +106,14 @@ def test_pdist(p, points, components):
 
 
 def test_many_points():
-    """Of more than 25 points PyTorch makes a matrix product; the definition counts: 3 per component."""
+    """For more than 25 points PyTorch uses a matrix product; we count the definition, 3 FLOPs for each component."""
     result = both(torch.cdist, (random(30, 4), random(7, 4)))
     assert (result.flops, result.other_flops) == (0, 30 * 7 * 3 * 4)
 
 
 @pytest.mark.parametrize("p", POWERS)
 def test_dist(p):
-    """The tensors are broadcast."""
+    """`dist` broadcasts its two tensors."""
     x, y = random(2, 3), random(3, seed=1)
     arithmetic = Arithmetic()
     expected = distance(p, arithmetic.numbers(x.flatten()), arithmetic.numbers(y.expand(2, 3).flatten()))
@@ -137,7 +137,7 @@ def test_cross():
 
 
 def binned(arithmetic, values, low, high, bins):
-    """Whether a value is in range, its bin, and one more of it."""
+    """Count the values in each bin: check the range, find the bin, and add one."""
     counts = [arithmetic.zero() for _ in range(bins)]
     for value in values:
         outside = [value.less_than(low), not value.less_than(high) and value.value != high]
@@ -150,7 +150,7 @@ def binned(arithmetic, values, low, high, bins):
 
 
 def test_histc():
-    """All values in range: two comparisons, three operations to find the bin, one addition each."""
+    """Each value takes two comparisons with the range, three operations to find its bin, and one addition."""
     values = random(40)
     low, high = values.min().item(), values.max().item()
     arithmetic = Arithmetic()
@@ -161,12 +161,15 @@ def test_histc():
     plain = Arithmetic()
     greatest(plain.numbers(values))
     assert both(lambda x: torch.histc(x, 5, low, high), values).other_flops == in_range
-    # Without a range the least and the greatest value are looked for.
+    # Without a range, the operator first searches the minimum and the maximum.
     assert both(lambda x: torch.histc(x, 5), values).other_flops == in_range + 2 * plain.count
 
 
 def test_histogram():
-    """10 values, 4 bins: 6 each, and a range of 2·9; the density takes 3 sums, 4 widths, and 2 quotients a bin."""
+    """Of 10 values each takes 6 FLOPs for 4 bins, and the range takes 2·9.
+
+    The density takes 3 sums for the total, 4 widths of bins, and 2 quotients for each bin.
+    """
     values, weight = random(10), random(10).abs()
     assert both(lambda x: torch.histogram(x, 4), values).other_flops == 60 + 18
     assert both(lambda x: torch.histogram(x, 4, range=(-1.0, 1.0)), values).other_flops == 60
@@ -176,14 +179,18 @@ def test_histogram():
 
 @pytest.mark.parametrize(("edges", "comparisons"), [(2, 2), (3, 2), (4, 3), (8, 4)])
 def test_histogram_by_edges(edges, comparisons):
-    """A binary search decides among edges + 1 places: ⌈log2(edges + 1)⌉ comparisons, and one addition."""
+    """A binary search among edges + 1 places takes ⌈log2(edges + 1)⌉ comparisons; then one addition."""
     assert comparisons == math.ceil(math.log2(edges + 1))
     bins = torch.linspace(-5, 5, edges, dtype=torch.float64)
     assert both(torch.histogram, (random(10), bins)).other_flops == 10 * (comparisons + 1)
 
 
 def test_histogram_in_several_dimensions():
-    """10 points in 2 dimensions: 5 per coordinate, one addition; the range 2·9 per dimension, for edges and counts."""
+    """10 points in 2 dimensions take 5 FLOPs a coordinate and one addition.
+
+    Without a given range, its search takes 2·9 for each dimension, and PyTorch does it twice: for the edges and for the
+    counts.
+    """
     points = random(10, 2)
     assert both(lambda x: torch.histogramdd(x, [3, 4], range=[-5.0, 5.0, -5.0, 5.0]), points).other_flops == 110
     assert both(lambda x: torch.histogramdd(x, [3, 4]), points).other_flops == 110 + 2 * 36
@@ -196,7 +203,7 @@ def test_histogram_in_several_dimensions():
 
 
 def test_bincount():
-    """Counting is free; weights are added up, one each."""
+    """Counting integers is free; with weights there is one addition for each value."""
     values = torch.tensor([0, 2, 2, 1])
     assert real_flops(torch.bincount, values) == 0
     assert real_flops(torch.bincount, values, random(4)) == 4

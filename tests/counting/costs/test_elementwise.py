@@ -1,6 +1,7 @@
-"""Element-wise operators against their definitions, written in numbers that count.
+"""Element-wise operators compared with their definitions, written in numbers that count their operations.
 
-Each definition's values are PyTorch's, so it is the operator's; its operations are the expected count.
+The values of each definition must be PyTorch's values, which proves the definition; its operations are the expected
+count.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ def sigmoid(x):
 
 
 def gelu_tanh_inner(x):
-    """PyTorch's reference, `torch._refs.nn.functional.gelu`, writes the cube as two products."""
+    """Compute the inner term as PyTorch's reference `torch._refs.nn.functional.gelu` does: the cube is two products."""
     return math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
 
 
 def gelu_tanh_backward(g, x):
-    """`torch._decomp.decompositions.gelu_backward`."""
+    """Compute what `torch._decomp.decompositions.gelu_backward` computes."""
     square = x * x
     inner = tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (square * x)))
     left, right = 0.5 * x, 1 + inner
@@ -72,7 +73,7 @@ def elu(x, alpha=1, scale=1, input_scale=1):
 
 
 def elu_backward(g, x, alpha=1, scale=1, input_scale=1):
-    """Factors that are numbers are one number."""
+    """Products of Python numbers (scale · alpha · input_scale) are one factor, computed outside of the operator."""
     return branch(x > 0, lambda: g * scale, lambda: g * (exp(input_scale * x) * (scale * alpha * input_scale)))
 
 
@@ -81,7 +82,7 @@ def elu_backward_of_result(g, y, alpha, scale, input_scale):
 
 
 def between(x, low, high, value):
-    """``value`` inside, 0 outside: two comparisons."""
+    """Return ``value`` inside of the range and 0 outside, with two comparisons."""
     return branch(x > low, lambda: branch(x < high, value, lambda: 0.0), lambda: 0.0)
 
 
@@ -151,7 +152,7 @@ def quotient_of_itself(function, x):
 
 
 def beside(first, _second):
-    """Both are computed; the first is what is compared."""
+    """Return the first of two results that an operator computes; the second one is counted, but not compared."""
     return first
 
 
@@ -162,7 +163,7 @@ ODD = torch.tensor([[0.5, math.inf, -math.inf, math.nan, 2.0]], dtype=torch.floa
 PAIRS = numbers(1, shape=(3, 4))[0]
 HALF = numbers(1, shape=(3, 2))[0]
 
-#: What is called: (operator, its tensors, its definition).
+#: Cases: (operator, its tensors, its definition).
 CASES = {
     "abs": (torch.abs, [X], abs),
     "add": (torch.add, [X, Y], lambda x, y: x + y),
@@ -340,7 +341,7 @@ CASES = {
     "log_sigmoid_backward": (
         lambda g, x: aten.log_sigmoid_backward(g, x, torch.exp(-x.abs())),
         [X, Y],
-        # The buffer is made here too: an absolute value, its sign, the exponential.
+        # The definition also makes the operator's buffer: an absolute value, its sign, the exponential.
         lambda g, x: beside(log_sigmoid_backward(g, x), exp(-abs(x))),
     ),
     "hardtanh": (F.hardtanh, [X], lambda x: minimum(maximum(x, -1.0), 1.0)),
@@ -390,7 +391,10 @@ def measured(case):
 
 @pytest.mark.parametrize("case", CASES)
 def test_is_its_definition(case):
-    """Values and operations of the definition are the operator's; some of PyTorch's constants have 32 bits."""
+    """Values and operations of a definition equal those of the operator.
+
+    The tolerance is needed because some of PyTorch's constants have 32 bits.
+    """
     operator, tensors, definition = CASES[case]
     tally = Tally()
     expected = definition(*map(tally.numbers, tensors))
@@ -399,7 +403,7 @@ def test_is_its_definition(case):
     assert measured(case).flops == 0
 
 
-#: Modules whose backward pass is one operator, against the definition of it above.
+#: Modules whose backward pass is one operator, by the name of this operator's case above.
 ACTIVATIONS = {
     "elu_backward": nn.ELU(),
     "gelu_backward": nn.GELU(),
@@ -416,7 +420,7 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("case", ACTIVATIONS)
 def test_backward_pass_of_a_module(case):
-    """The backward pass adds the derivative's operations, and nothing else."""
+    """The backward pass of the module adds the operations of the derivative, and nothing else."""
     module = ACTIVATIONS[case]
     inputs = X.clone().requires_grad_()
     tally = Tally()
@@ -425,7 +429,7 @@ def test_backward_pass_of_a_module(case):
     assert both(module, inputs, backward=True).other_flops - forward.other_flops == tally.count
 
 
-#: Operators that may come whole or taken apart into others, as PyTorch's own definition of them does.
+#: Operators that PyTorch may run whole, or decomposed into other operators.
 TAKEN_APART = {
     "mish_backward": [X, Y],
     "silu_backward": [X, Y],
@@ -437,7 +441,7 @@ TAKEN_APART = {
 
 @pytest.mark.parametrize("name", TAKEN_APART)
 def test_whole_or_taken_apart(name):
-    """The formula of the whole says what its parts add up to."""
+    """The formula of the whole operator gives the sum of its parts."""
     tensors = TAKEN_APART[name]
     packet = getattr(aten, name)
     operator = packet.Tensor if "Tensor" in packet.overloads() else packet.default
@@ -447,18 +451,18 @@ def test_whole_or_taken_apart(name):
     assert registry.REGISTRY.facets(f"aten.{name}").other(whole) == parts.other_flops
 
 
-#: Listed in the tables, and not among the cases above, each for its reason.
+#: Operators in the tables that are not among the cases above, each group with its reason.
 NO_DEFINITION = {
-    # Of integers, or gradients of how something is drawn: special functions.
+    # They compute on integers, or are gradients of random sampling.
     "__ilshift__ __irshift__ gcd lcm _dirichlet_grad _standard_gamma_grad",
-    # Complex numbers, random masks, and what ends in Python: in files of their own.
+    # Complex numbers, random masks, and operators that return Python values: other test files have these.
     "_conj_physical angle conj_physical polar native_dropout native_dropout_backward equal allclose",
     "rrelu_with_noise_functional",
-    # On other devices, or in TorchScript alone.
+    # They run on other devices only, or in TorchScript only.
     "_add_relu _fused_dropout _masked_scale _amp_foreach_non_finite_check_and_unscale _amp_update_scale",
-    # Made of other operators, which are counted: above.
+    # They decompose into operators that the cases above count.
     "clip mish_backward selu silu_backward square true_divide",
-    # Quantization, in a file of its own.
+    # Quantization has a test file of its own.
     "dequantize quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic",
     "fake_quantize_per_tensor_affine_cachemask",
     "fake_quantize_per_channel_affine_cachemask _fake_quantize_per_tensor_affine_cachemask_tensor_qparams",
@@ -469,7 +473,7 @@ NO_DEFINITION = {
 
 
 def test_every_operator_of_the_tables_has_a_definition():
-    """A formula in the tables is tested, or named here with a reason."""
+    """Each operator in the tables has a test above, or is listed with a reason."""
     tables = {
         name.removeprefix("aten.")
         for name, facets in registry.REGISTRY.items()

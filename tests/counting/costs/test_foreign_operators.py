@@ -1,4 +1,4 @@
-"""Operators outside of ATen that PyTorch itself brings: each is counted, known to be free, or unknown on purpose."""
+"""Operators of PyTorch outside of ATen: each is counted, known to be free, or unknown on purpose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pytest_flopsbudget.counting.costs import REGISTRY, Call
 from pytest_flopsbudget.counting.operators.accounting import cost_of as cost_of_call
 from pytest_flopsbudget.counting.operators.info import operator_info
 
-#: Operator → why it has no formula and is not free.
+#: Operator → the reason why it has no formula and is not free.
 UNKNOWN_ON_PURPOSE = {
     "_inductor_test::realize": "of PyTorch's own tests",
     "onnx::Attention.opset23": "stands in a graph that is exported; models call PyTorch's attention",
@@ -22,7 +22,7 @@ UNKNOWN_ON_PURPOSE = {
     "onnx_symbolic::_symbolic_multi_out": "stands for whatever operator of ONNX its arguments name",
 }
 
-#: Modules that register operators when they are imported; not every version and build has each.
+#: Modules that register operators when they are imported; some versions and builds lack some of them.
 MODULES = (
     "torch.ao.nn.quantized",
     "torch.ao.nn.sparse.quantized",
@@ -37,7 +37,7 @@ MODULES = (
     "torch._prims.rng_prims",
 )
 
-#: In a process of its own, where nobody else has registered any.
+#: The script runs in a new process, so that only these modules have registered operators.
 LISTING = f"""
 import contextlib, importlib
 import torch
@@ -59,18 +59,18 @@ for name in sorted(torch._C._dispatch_get_all_op_names()):
 
 @pytest.fixture(scope="module")
 def classes():
-    """Operator → how it is known."""
+    """Operator → "counted", "free" or "unknown"."""
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", LISTING], capture_output=True, text=True, check=True)
     return dict(line.split() for line in run.stdout.splitlines())
 
 
 def test_every_operator_is_classified(classes):
-    """What this names is new in PyTorch: give it a formula, or put it into a table with its reason."""
+    """An operator that fails here is new in PyTorch: give it a formula, or add it to a table with a reason."""
     assert {name for name, kind in classes.items() if kind == "unknown"} <= UNKNOWN_ON_PURPOSE.keys()
 
 
 def test_the_listing_reaches_what_it_means_to(classes):
-    """Namespaces that every build has, and both kinds of knowledge."""
+    """The listing contains the namespaces that every build has, and both counted and free operators."""
     namespaces = {name.partition("::")[0] for name in classes}
     assert namespaces >= {"quantized", "_quantized", "quantized_decomposed", "mkldnn", "onednn", "sparse", "inductor"}
     assert set(classes.values()) >= {"counted", "free"}
@@ -78,7 +78,7 @@ def test_the_listing_reaches_what_it_means_to(classes):
 
 
 def test_reasons_are_needed(classes):
-    """An operator in the table of the unknown is neither counted nor free."""
+    """An operator that is listed as unknown on purpose must be neither counted nor free."""
     assert not {name for name in UNKNOWN_ON_PURPOSE if classes.get(name, "unknown") != "unknown"}
 
 
@@ -101,14 +101,14 @@ def test_kinds(classes, name, kind):
 
 
 def cost_of(operator, args, output):
-    """What one call of an operator costs that cannot run here."""
+    """Return the cost of one call of an operator that this machine cannot run."""
     info = operator_info(operator)
     assert info.known
     return tuple(cost_of_call(info, args, {}, output))
 
 
 def called(name, arguments):
-    """A call of an operator that not every version of PyTorch has."""
+    """Return a call of an operator that some versions of PyTorch do not have."""
     return Call.by_names(name, arguments)
 
 
@@ -117,7 +117,7 @@ distributed = pytest.mark.skipif(not torch.distributed.is_available(), reason="P
 
 @distributed
 class TestCommunication:
-    """Passing tensors on is free, sums over processes too; products that are fused with it are not."""
+    """Collectives are free, including their sums; products that are fused with a collective are counted."""
 
     @pytest.mark.parametrize("name", ["all_reduce", "all_gather_into_tensor", "reduce_scatter_tensor", "wait_tensor"])
     def test_collectives(self, name):
@@ -134,14 +134,14 @@ class TestCommunication:
         return torch.ops.symm_mem
 
     def test_gathered_rows(self, operators):
-        """4 rows from each of 2 processes, 8 features, by (8, 3) and (8, 5): all 8 rows are multiplied here."""
+        """4 rows of 8 features from each of 2 ranks, by (8, 3) and (8, 5): this rank multiplies all 8 rows."""
         rights = [torch.ones(8, 3), torch.ones(8, 5)]
         outputs = (None, [torch.ones(8, 3), torch.ones(8, 5)])
         operator = operators.fused_all_gather_matmul.default
         assert cost_of(operator, (torch.ones(4, 8), rights, 0, "0"), outputs) == (2 * 8 * 8 * (3 + 5), 0)
 
     def test_scaled_gathered_rows(self, operators):
-        """Two scales for each output, and a bias for the first product's."""
+        """Each output is scaled twice, and the outputs of the first product have a bias."""
         rights = [torch.ones(8, 3), torch.ones(8, 5)]
         outputs = (torch.ones(8, 8), [torch.ones(8, 3), torch.ones(8, 5)])
         scales = torch.ones(()), [torch.ones(())] * 2
@@ -151,7 +151,7 @@ class TestCommunication:
         assert cost_of(operator, args, outputs) == (2 * 8 * 8 * (3 + 5), 8 * (3 * 3 + 2 * 5))
 
     def test_scattered_sums(self, operators):
-        """4 rows of 8 features by (8, 6); 2 of them stay here."""
+        """4 rows of 8 features by (8, 6) are multiplied on this rank, although only 2 rows of the sum stay here."""
         args = torch.ones(4, 8), torch.ones(8, 6), "sum", 0, "0"
         operator = operators.fused_matmul_reduce_scatter.default
         assert cost_of(operator, args, torch.ones(2, 6)) == (2 * 4 * 8 * 6, 0)
@@ -163,22 +163,22 @@ class TestCommunication:
 
 @distributed
 def test_check_for_nan():
-    """Every number is compared with itself."""
+    """Each element is compared with itself."""
     assert cost_of(torch.ops.c10d.check_for_nan.default, (torch.ones(2, 3),), None) == (0, 6)
 
 
 class TestCompiled:
-    """What PyTorch's compiler puts in the place of other operators."""
+    """Operators that PyTorch's compiler puts in place of others."""
 
     def test_sum_of_products(self):
-        """Two products of (3, 4) by (4, 5), and their sum."""
+        """The operator computes two products of (3, 4) by (4, 5), and their sum."""
         left, right, output = torch.ones(3, 4), torch.ones(4, 5), torch.ones(3, 5)
         cost = cost_of(torch.ops.inductor._mm_plus_mm.default, (left, right, left, right, output), output)
         assert cost == (2 * 2 * 3 * 4 * 5, 3 * 5)
 
     @pytest.mark.parametrize(("present", "expected"), [(True, 6), (False, 0)])
     def test_gradients(self, present, expected):
-        """The first gradient is taken as it is, another is added to it."""
+        """The first gradient is stored without arithmetic; a further gradient is added to it."""
         tensor = torch.ones(2, 3)
         arguments = {"variable": tensor, "variable_grad": tensor if present else None, "new_grad": tensor}
         assert (
@@ -187,13 +187,13 @@ class TestCompiled:
         )
 
     def test_products_of_a_list(self):
-        """(2, 3) by (3, 4), (4, 5) by (5, 6)."""
+        """The lists hold (2, 3) by (3, 4), and (4, 5) by (5, 6)."""
         lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
         name = "_native._foreach_mm_native_0"
         assert REGISTRY.facets(name).flops(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
 
     def test_scattered_values(self):
-        """Of flex attention's gradients: two values added to their places."""
+        """In the backward pass of flex attention, two values are added to elements of the gradient."""
         name = "flex_lib.zeros_and_scatter"
         assert REGISTRY.facets(name).other(called(name, {"vals": torch.ones(2)})) == 2
 
@@ -203,7 +203,7 @@ class TestCompiled:
 
 
 class TestStaticRuntime:
-    """As the operators of ATen's that it replaces; 5 rows of 8."""
+    """Operators of Static Runtime cost what the ATen operators cost that they replace; the input is 5 rows of 8."""
 
     rows = torch.ones(5, 8)
 
@@ -219,13 +219,13 @@ class TestStaticRuntime:
         assert cost_of(operator, (self.rows, *arguments), self.rows) == (0, expected)
 
     def test_layer_norm(self):
-        """Sum, subtract, square, sum, divide, weight, bias."""
+        """Each element takes: sum, subtract, square, sum, divide, weight, bias."""
         args = self.rows, [8], torch.ones(8), torch.ones(8)
         outputs = self.rows, torch.ones(5), torch.ones(5)
         assert cost_of(torch.ops.static_runtime.layer_norm.default, args, outputs) == (0, 7 * 40)
 
     def test_embedding_bag(self):
-        """4 rows of 8 numbers added to 2 bags."""
+        """4 rows of 8 numbers are added to 2 bags."""
         args = self.rows, torch.tensor([0, 1, 2, 3]), torch.tensor([0, 2])
         outputs = torch.ones(2, 8), torch.ones(0), torch.ones(0)
         assert cost_of(torch.ops.static_runtime.embedding_bag.default, args, outputs) == (0, 4 * 8)

@@ -1,4 +1,4 @@
-"""Element-wise operators in other forms: in place, broadcast, of integers, random, quantized."""
+"""Element-wise operators in other forms: in place, broadcast, on integers, random, quantized."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ X, Y = numbers(2)
 
 
 class TestForms:
-    """Written in place, into an output, by a scalar or a broadcast tensor, it is the same work."""
+    """An operator does the same work in place, into an output, with a scalar and with a broadcast tensor."""
 
     @given(data=st.data())
     def test_broadcasting(self, data):
-        """One operation for each element of what comes out."""
+        """There is one operation for each element of the broadcast result."""
         shape = data.draw(st.lists(st.integers(0, 4), min_size=1, max_size=3))
         thin = [data.draw(st.sampled_from([size, 1])) for size in shape]
         operator = data.draw(st.sampled_from([torch.add, torch.mul, torch.div, torch.maximum, torch.gt, torch.atan2]))
@@ -81,7 +81,7 @@ class TestForms:
         ],
     )
     def test_integers_are_free(self, function):
-        """No number in it is a floating-point number."""
+        """An operator without floating-point numbers costs no FLOPs."""
         operands = (torch.arange(1, 7), torch.arange(2, 8))
         assert for_real(function, operands).other_flops == 0
 
@@ -98,18 +98,18 @@ class TestForms:
         ],
     )
     def test_integers_that_become_floating_point_numbers(self, function):
-        """What is computed is one."""
+        """If the result or the comparison is in floating-point numbers, integer operands do not make it free."""
         assert both(function, (torch.arange(1, 7), torch.arange(2, 8))).other_flops == 6
 
     def test_what_moves_casts_and_selects_is_free(self):
-        """Copies are no arithmetic."""
+        """Copies, casts and selections are no arithmetic."""
 
         def moves(x):
             y = x.clone().to(torch.float32).double().contiguous()
             y = torch.where(x == 0, x, y).masked_fill(torch.ones(3, 5, dtype=torch.bool), 1.0)
             return torch.cat([y, y.flip(0), y.mT.mT, torch.tril(y)]).roll(1, 0).copy_(torch.zeros(12, 5))
 
-        assert both(moves, X).other_flops == 15, "the comparison alone"
+        assert both(moves, X).other_flops == 15, "only the comparison counts"
 
     @pytest.mark.parametrize(
         ("function", "each"),
@@ -125,13 +125,13 @@ class TestForms:
 
 class TestDropout:
     def test_training(self):
-        """The mask divided by what is kept, and the product; the gradient meets the mask once."""
+        """Dropout scales the mask and multiplies by it; backward multiplies the gradient by the mask once."""
         inputs = X.clone().requires_grad_()
         assert both(nn.Dropout(0.3), inputs).other_flops == 2 * 15
         assert both(nn.Dropout(0.3), inputs, backward=True).other_flops == 3 * 15
 
     def test_one_operator(self):
-        """On other devices it is one operator, of the same cost."""
+        """On other devices dropout is one operator, with the same cost."""
         mask = torch.ones(3, 5, dtype=torch.bool)
         assert both(lambda x: aten.native_dropout(x, 0.3, True), X).other_flops == 2 * 15
         assert both(lambda g: aten.native_dropout_backward(g, mask, 1.5), X).other_flops == 15
@@ -141,13 +141,13 @@ class TestDropout:
         assert both(lambda x: aten.native_dropout(x, 0.3, False), X, without=BYTES).other_flops == 0
 
     def test_rrelu_in_training(self):
-        """A comparison and a product; the numbers that are drawn are free."""
+        """RReLU in training takes a comparison and a product; drawing random numbers is free."""
         assert both(nn.RReLU(), X).other_flops == 2 * 15
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 class TestQuantization:
-    """Quotient by the scale, rounding, the zero point, two ends; back without the zero point, times the scale."""
+    """Quantizing takes a quotient, rounding, a sum and two bounds; dequantizing takes a difference and a product."""
 
     def test_there_and_back(self):
         tally = Tally()

@@ -1,4 +1,4 @@
-"""Formulas from outside: registered by a decorator, by a hook, or declared free in the pyproject."""
+"""Formulas of users: registered by the decorator or by a hook, or declared free in pyproject.toml."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ IMAGE = torch.empty(2, 5)
 
 @pytest.fixture(autouse=True)
 def _restored():
-    """Forget the formulas of a test at its end."""
+    """Remove the formulas that a test registered when the test ends."""
     with REGISTRY.restored():
         yield
 
 
 class TestDecorator:
     def test_counts(self):
-        """Twice per element and step: 2·10·4."""
+        """The formula counts two FLOPs for each element and step: 2·10·4."""
         assert list(measure(lambda x: scan(x, 4), IMAGE).unknown_operators) == ["flopsbudget_tests.scan"]
 
         @flops_formula("flopsbudget_tests::scan")
@@ -32,11 +32,11 @@ class TestDecorator:
 
         measured = measure(lambda x: scan(x, 4), IMAGE)
         assert (measured.flops, measured.unknown_operators) == (80, {})
-        # An argument that was left out has its default.
+        # An omitted argument has its default value, which is 3 steps.
         assert measure(scan, IMAGE).flops == 60
 
     def test_another_formula(self):
-        """The one registered last counts, for calls that were seen before too."""
+        """The formula that was registered last counts, also for calls that were measured before."""
         for flops in (7, 8):
             flops_formula("flopsbudget_tests::scan")(lambda _, flops=flops: flops)
             assert measure(scan, IMAGE).flops == flops
@@ -51,7 +51,7 @@ class TestDecorator:
         assert (measured.flops, measured.other_flops, measured.unknown_operators) == (0, 0, {})
 
     def test_both_kinds_of_work(self):
-        """A pair is (flops, other_flops): 2 and 3 for each of 2 · 5 elements."""
+        """A pair is (flops, other_flops): here 2 and 3 for each of 2 · 5 elements."""
 
         @flops_formula("flopsbudget_tests::scan")
         def formula(call):
@@ -61,7 +61,7 @@ class TestDecorator:
         measured = measure(scan, IMAGE)
         assert (measured.flops, measured.other_flops, measured.total_flops) == (20, 30, 50)
         assert measured.modules[""].metrics["other_flops"] == 30
-        # It reads 10 numbers of 4 bytes and writes as many; what has products has their outputs.
+        # It reads and writes 10 numbers of 4 bytes; an operator with `flops` has its outputs as activations.
         assert measured.operators["flopsbudget_tests.scan"].metrics == {
             "flops": 20,
             "other_flops": 30,
@@ -76,13 +76,13 @@ class TestDecorator:
         assert measure(scan, IMAGE).other_flops == 0
 
     def test_other_work_alone(self):
-        """The pair's first may be 0."""
+        """The first number of a pair may be 0."""
         flops_formula("flopsbudget_tests::scan")(lambda _: (0, 4))
         measured = measure(scan, IMAGE)
         assert (measured.flops, measured.other_flops, measured.unknown_operators) == (0, 4, {})
 
     def test_goes_before_our_own(self):
-        """Of PyTorch's operators too, and of both kinds: a bias and an activation are what the formulas say."""
+        """A user's formula replaces our formulas for both metrics: here for a bias (`addmm`) and for ReLU."""
         flops_formula("aten::addmm")(lambda _: (1, 2))
         flops_formula("aten::relu")(lambda _: 0)
         measured = measure(torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.ReLU()), IMAGE)
@@ -103,7 +103,7 @@ class TestDecorator:
             measure(scan, IMAGE)
 
     def test_a_formula_that_raises(self):
-        """Its mistake is told as its own, with the names that it could have asked for."""
+        """The error quotes the exception of the formula, and lists the arguments that the operator has."""
         flops_formula("flopsbudget_tests::scan")(lambda call: call["y"])
         with pytest.raises(UsageError, match=r"raised KeyError: 'y'; the operator's arguments are x, steps"):
             measure(scan, IMAGE)
@@ -156,7 +156,7 @@ class TestPlugin:
         result.stderr.fnmatch_lines(["*free-operators: [[]'scan'[]] is not a list of operators; write *"])
 
     def test_the_message_shows_how(self, project):
-        """The lines of the message register a formula, as they stand."""
+        """The example in the failure message registers a formula if it is copied unchanged."""
         project.write(
             OPERATOR.replace("    assert (m.flops, m.other_flops) == ({flops}, {other_flops})\n", "").replace(
                 "assert not", "assert"

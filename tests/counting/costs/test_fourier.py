@@ -1,4 +1,4 @@
-"""Fourier transforms, against the cited formula and the radix-2 algorithm itself."""
+"""Fourier transforms, compared with the cited formula and with the radix-2 algorithm."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from zoo import both
 
 
 def radix_2(points):
-    """(the transform, real operations): a butterfly is a complex product (6), a sum and a difference (2 each)."""
+    """Return the transform and its real operations.
+
+    A butterfly is a complex product (6), a sum (2) and a difference (2).
+    """
     if len(points) == 1:
         return points, 0
     half = len(points) // 2
@@ -28,7 +31,7 @@ def radix_2(points):
 @settings(max_examples=12)
 @given(power=st.integers(0, 6), batch=st.integers(1, 3))
 def test_powers_of_two(power, batch):
-    """5·n·log2 n is what the radix-2 algorithm does."""
+    """For a power of two the radix-2 algorithm takes exactly 5·n·log2 n operations."""
     signal = torch.complex(random(batch, 2**power), random(batch, 2**power, seed=1))
     operations = 0
     for row in signal:
@@ -45,7 +48,7 @@ def test_powers_of_two(power, batch):
     norm=st.sampled_from(["forward", "ortho"]),
 )
 def test_any_size(shape, data, norm):
-    """Rounded to whole operations for each transform; real signals cost half, there and back, whatever the norm."""
+    """Each transform is rounded to whole operations; transforms from or to real signals cost half, with any norm."""
     dims = data.draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, unique=True))
     points = math.prod(shape[dim] for dim in dims)
     transforms = math.prod(shape) // points
@@ -63,7 +66,7 @@ def test_any_size(shape, data, norm):
 
 @pytest.mark.parametrize("size", [8, 16])
 def test_backward(size):
-    """The gradient of a transform is a transform."""
+    """The gradient of a transform is one more transform."""
     signal = torch.complex(random(2, size), random(2, size)).requires_grad_()
     grad, transform = torch.fft.fft(signal.detach()), 5 * size * int(math.log2(size))
     assert gradient_flops(torch.fft.fft, [signal], grad) == 2 * transform

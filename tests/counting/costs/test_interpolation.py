@@ -1,4 +1,4 @@
-"""Resizing and sampling, against interpolation in loops."""
+"""Resizing and sampling of images, compared with interpolation in loops."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def position(index, size, new_size, *, align_corners):
-    """Where in the input the middle of an output pixel lies; weights are plain numbers."""
+    """Return where in the input the middle of an output pixel lies; this is no counted work."""
     if align_corners:
         return index * (size - 1) / (new_size - 1) if new_size > 1 else 0.0
     return max((index + 0.5) * size / new_size - 0.5, 0.0)
 
 
 def interpolated(image, where):
-    """Along the last dimension first: two products and a sum for each pair."""
+    """Interpolate along the last dimension first, with two products and a sum for each pair of values."""
     if not where:
         return image
     at, *rest = where
@@ -60,12 +60,12 @@ def test_linear(sizes, align_corners):
             ]
             assert interpolated(image, where).value == pytest.approx(output[(0, channel, *place)].item())
     assert both(forward, inputs.detach()).other_flops == arithmetic.count
-    # The gradient is the transposed map.
+    # The gradient is the transposed map, which has the same products and sums.
     assert gradient_flops(forward, [inputs], output.detach()) == arithmetic.count
 
 
 def cubic_weights(t, a=-0.75):
-    """Keys, 1981, with PyTorch's a."""
+    """Return the weights of Keys, 1981, with the parameter `a` that PyTorch uses."""
     near = [(a + 2) * d**3 - (a + 3) * d**2 + 1 for d in (t, 1 - t)]
     far = [a * (d**3 - 5 * d**2 + 8 * d - 4) for d in (1 + t, 2 - t)]
     return far[0], near[0], near[1], far[1]
@@ -114,7 +114,7 @@ def test_bicubic(height, width, new):
 @pytest.mark.parametrize("mode", ["nearest", "nearest-exact"])
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
 def test_nearest(mode, dimensions):
-    """A copy; backward, one addition for each of 2·5^d gradients."""
+    """Nearest interpolation copies; its backward adds one value for each of 2·5^d gradients."""
     inputs = random(1, 2, *[3] * dimensions, grad=True)
 
     def forward(x):
@@ -125,7 +125,10 @@ def test_nearest(mode, dimensions):
 
 
 def taps(size, new_size, radius, *, align_corners, factor=None):
-    """For each output, the inputs in reach of its kernel, of the middle ``centre``: more than -s and up to s away."""
+    """Yield, for each output, the input pixels within reach of its kernel.
+
+    A pixel is within reach if its distance from the middle of the output is more than -reach and at most reach.
+    """
     if align_corners:
         scale = Fraction(size - 1, new_size - 1) if new_size > 1 else Fraction(0)
     else:
@@ -148,7 +151,7 @@ def products_and_sums(values, reached):
     align_corners=st.booleans(),
 )
 def test_antialiased(mode, radius, sizes, new, align_corners):
-    """Every row along the width, then every column along the height."""
+    """Antialiased resizing filters each row along the width, and then each column along the height."""
     inputs = random(1, 2, *sizes, grad=True)
     arithmetic = Arithmetic()
     for channel in range(2):
@@ -169,7 +172,7 @@ def test_antialiased(mode, radius, sizes, new, align_corners):
 
 @pytest.mark.parametrize("factor", [0.5, 2.0, 0.25])
 def test_antialiased_by_a_factor(factor):
-    """One row of 8: the kernel is 1/factor pixels wide, or 1."""
+    """With a scale factor, the kernel's radius is 1/factor pixels, but at least 1."""
     size = int(8 * factor)
     across = sum(2 * len(reached) - 1 for reached in taps(8, size, 1, align_corners=False, factor=factor))
     down = size * sum(2 * len(reached) - 1 for reached in taps(8, size, 1, align_corners=False, factor=factor))
@@ -181,14 +184,14 @@ def test_antialiased_by_a_factor(factor):
 
 
 def test_what_an_antialiased_output_is_made_of():
-    """Of 8 pixels made 4: each output reaches 2 pixels around its middle, of which the edges cut one: 3, 4, 4, 3."""
+    """From 8 pixels to 4, each output uses pixels up to 2 from its middle, of which the edges cut one: 3, 4, 4, 3."""
     assert [len(reached) for reached in taps(8, 4, 1, align_corners=False)] == [3, 4, 4, 3]
     weights = functional.interpolate(torch.eye(8)[:, None, None], (1, 4), mode="bilinear", antialias=True)[:, 0, 0]
     assert [(column != 0).sum().item() for column in weights.T] == [3, 4, 4, 3]
 
 
 def test_lanczos():
-    """Of 6 pixels made 6, those 3 around each middle, as far as there are: 4, 5, 6, 6, 5, 4, half-open."""
+    """From 6 pixels to 6, the kernel reaches 3 pixels from each middle, one end excluded: 4, 5, 6, 6, 5, 4."""
     reached = [len(pixels) for pixels in taps(6, 6, 3, align_corners=False)]
     expected = 6 * sum(2 * count - 1 for count in reached) * 2
     image = random(1, 1, 6, 6)
@@ -201,7 +204,7 @@ def test_bytes_are_free():
 
 
 def sampled(arithmetic, image, grid, grad):
-    """(output, gradients of image and grid) of a bilinear sampler of one channel whose points all lie inside."""
+    """Return output and gradients of image and grid, for a bilinear sampler of one channel with all points inside."""
     height, width = image.shape
     forward, backward = arithmetic
     output, of_grid = [], []
@@ -215,7 +218,7 @@ def sampled(arithmetic, image, grid, grad):
         top, left = math.floor(y), math.floor(x)
         v, u = y - top, x - left
         number = backward.numbers(torch.tensor(g, dtype=torch.float64))
-        # The transposed interpolation: two products and the sum in each of three places.
+        # The transposed interpolation takes two products and a sum in each of three places.
         for row, share in ((top, 1 - v), (top + 1, v)):
             part = number * share
             of_image[row][left] = of_image[row][left] + part * (1 - u)
@@ -229,7 +232,7 @@ def sampled(arithmetic, image, grid, grad):
 
 
 def _pixel(arithmetic, coordinate, size):
-    """((x + 1)·size - 1)/2."""
+    """Return ((x + 1)·size - 1)/2, the pixel position of a coordinate between -1 and 1."""
     number = arithmetic.numbers(torch.tensor(coordinate, dtype=torch.float64))
     return (((number + 1) * size - 1) / 2).value
 
@@ -251,7 +254,7 @@ def test_grid_sample(points, height, width):
     for expected, actual in zip((of_image, of_grid), gradients, strict=True):
         torch.testing.assert_close(tensor_of(expected), actual)
     assert both(model, (image.detach(), grid.detach())).other_flops == forward.count
-    # By convention the transposed map costs what the map costs: 9. The loops, which add up in place, have one more.
+    # We count 9 FLOPs for the transposed map, as for the map; the loop above adds in place, and has one FLOP more.
     assert gradient_flops(model, [image, grid], grad) == backward.count - points
 
 
@@ -265,7 +268,10 @@ def test_grid_sample(points, height, width):
     ],
 )
 def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
-    """Per element, and 4 per coordinate; a slope per coordinate is multiplied and summed, then scaled once."""
+    """Each mode has a cost for each element, and 4 for each coordinate.
+
+    In backward, the slope of each coordinate is multiplied and summed for each element, and scaled once.
+    """
     image, points = random(1, 2, *[4] * dimensions, grad=True), 3**dimensions
     grid = random(1, *[3] * dimensions, dimensions).requires_grad_()
 
@@ -284,7 +290,7 @@ def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
 @settings(max_examples=10)
 @given(batch=st.integers(1, 2), size=st.lists(st.integers(2, 4), min_size=2, max_size=3))
 def test_affine_grid(batch, size):
-    """Each position's d coordinates are sums of d + 1 products: a matrix product, there and back."""
+    """Each of d coordinates of a position sums d + 1 products, which makes a matrix product in both passes."""
     dimensions = len(size)
     theta = random(batch, dimensions, dimensions + 1, grad=True)
     shape = [batch, 1, *size]
@@ -299,7 +305,7 @@ def test_affine_grid(batch, size):
 
 
 def test_kernels_of_other_devices():
-    """The same model costs the same by cuDNN or by a fallback: bilinear sampling, affine grids."""
+    """Bilinear sampling and affine grids cost the same in cuDNN's operators and in the fallback operators."""
     aten = torch.ops.aten
     image, grid, output = random(1, 2, 4, 4), random(1, 3, 3, 2), random(1, 2, 3, 3)
     forward = cost_of(aten.grid_sampler_2d, (image, grid, 0, 0, True), output)

@@ -1,4 +1,4 @@
-"""Operators over lists of tensors, and the optimizers' steps that are made of them."""
+"""Operators on lists of tensors (`_foreach_`), and the steps of optimizers that consist of them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def of(name):
 
 
 def one_by_one(name):
-    """The operator without "_foreach_", on each tensor of the lists."""
+    """Return a function that runs the operator without "_foreach_" on each tensor of the lists."""
     operator = getattr(torch, name)
 
     def each(*lists):
@@ -48,7 +48,7 @@ def one_by_one(name):
 
 
 class TestForeach:
-    """As much as the operator on each tensor."""
+    """An operator on a list costs the sum of the operator on each tensor."""
 
     @pytest.mark.parametrize(("name", "dtype"), [*product(UNARY, REAL), *product(UNARY_OF_COMPLEX, COMPLEX)])
     def test_unary(self, name, dtype):
@@ -57,7 +57,7 @@ class TestForeach:
 
     @pytest.mark.parametrize("name", UNARY.split())
     def test_in_place(self, name):
-        """Written over its argument, it costs the same."""
+        """The operator in place costs what it costs out of place."""
 
         def in_place(given):
             copies = [one.clone() for one in given]
@@ -74,20 +74,20 @@ class TestForeach:
 
     @pytest.mark.parametrize(("name", "count"), [("add", 0), ("mul", 0), ("maximum", 0), ("div", ELEMENTS)])
     def test_integers(self, name, count):
-        """They are free, but for quotients, which are floating-point numbers."""
+        """Integers are free, except for quotients, whose results are floating-point numbers."""
         args = [[torch.ones(shape, dtype=torch.int64) for shape in SHAPES] for _ in range(2)]
         assert both(of(name), tuple(args)).other_flops == count
 
     @pytest.mark.parametrize("name", ["add", "sub"])
     @pytest.mark.parametrize(("alpha", "each"), [(1, 1), (2, 2)])
     def test_alpha(self, name, alpha, each):
-        """A factor of 1 is no operation."""
+        """A factor of 1 costs nothing."""
         work = both(lambda x, y: of(name)(x, y, alpha=alpha), (tensors(), tensors()))
         assert work.other_flops == each * ELEMENTS
 
     @pytest.mark.parametrize("name", ["add", "mul", "div", "pow", "maximum"])
     def test_numbers(self, name):
-        """One for all, one for each, and, of integers, where the result is of floating-point numbers."""
+        """The second operand is one number for all tensors, or one for each; integers count if results are floats."""
         assert both(lambda x: of(name)(x, 0.5), (tensors(),)).other_flops == ELEMENTS
         assert both(lambda x: of(name)(x, [0.5, 2.0, 3.0]), (tensors(),)).other_flops == ELEMENTS
         integers = [torch.ones(shape, dtype=torch.int64) for shape in SHAPES]
@@ -98,14 +98,14 @@ class TestForeach:
         assert both(lambda x: torch._foreach_pow(0.9, x), (tensors(),)).other_flops == ELEMENTS
 
     def test_complex_by_real_number(self):
-        """Each part on its own."""
+        """An operator with a complex tensor and a real number works on both parts of the tensor."""
         z = tensors(torch.complex64)
         assert both(lambda z: torch._foreach_mul(z, 2.0), (z,)).other_flops == 2 * ELEMENTS
         assert both(lambda z: torch._foreach_lerp(z, z, 0.5), (z,)).other_flops == 6 * ELEMENTS
 
     @pytest.mark.parametrize("weight", [0.5, None])
     def test_lerp(self, weight):
-        """a + w · (b - a), by a number or by tensors."""
+        """`lerp` computes a + w · (b - a), with a number or with tensors as weight."""
         work = both(lambda x, y: torch._foreach_lerp(x, y, y if weight is None else weight), (tensors(), tensors()))
         assert work.other_flops == 3 * ELEMENTS
 
@@ -115,12 +115,12 @@ class TestForeach:
         [(1, 2 * ELEMENTS), (0.5, 3 * ELEMENTS), ([1, 2.0, 1], 2 * (15 + 1) + 3 * 8)],
     )
     def test_sums_with_products(self, name, value, count):
-        """Two operations, and one for a factor that is not 1, of each tensor its own."""
+        """There are two operations for each element, and one more in each tensor whose factor is not 1."""
         work = both(lambda x: of(name)(x, x, x, value), (tensors(),))
         assert work.other_flops == count
 
     def test_factors_in_a_tensor(self):
-        """They may be anything."""
+        """Factors in a tensor are not known without data, so that the product with them always counts."""
         work = for_real(lambda x, v: torch._foreach_addcmul(x, x, x, v), (tensors(), torch.ones(3)))
         assert work.other_flops == 3 * ELEMENTS
 
@@ -130,7 +130,7 @@ class TestForeach:
         assert both(lambda x: torch._foreach_norm(x, order), (tensors(),)).other_flops == expected.other_flops
 
     def test_maximum(self):
-        """n - 1 comparisons each."""
+        """The maximum of n values takes n - 1 comparisons."""
         assert both(torch._foreach_max, (tensors(),)).other_flops == ELEMENTS - len(SHAPES)
 
     def test_copies_are_free(self):
@@ -143,7 +143,7 @@ class TestForeach:
         assert both(copies, (tensors(), tensors())).other_flops == 0
 
     def test_clipping_gradients(self):
-        """The norms of each and of all; the largest norm divided by it, kept below 1, and a product for each value."""
+        """Clipping takes the norm of each tensor, the norm of all, the clipping factor, a product for each value."""
 
         def clip(x, *, foreach):
             parameters = [one.clone() for one in x]
@@ -152,14 +152,14 @@ class TestForeach:
             torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=foreach)
 
         norms = 2 * ELEMENTS + 2 * len(SHAPES)
-        # + 1e-6, a quotient (a reciprocal and a product in PyTorch), the minimum.
+        # The factor: a sum with 1e-6, a quotient (a reciprocal and a product in PyTorch), a minimum.
         expected = norms + 4 + ELEMENTS
         assert for_real(lambda x: clip(x, foreach=True), (tensors(),)).other_flops == expected
         assert both(lambda x: clip(x, foreach=False), (tensors(),)).other_flops == expected
 
 
 def counted_update(name, options):
-    """Operations for one element, by the textbook's update: the second step, when there is a state."""
+    """Count the operations for one element in the update of a textbook, in the second step, when a state exists."""
     tally = Tally()
     p, g, m, v, s = (tally.numbers(torch.tensor(x)) for x in (0.5, 0.3, 0.1, 0.2, 0.4))
     lr, decay = 0.1, options.get("weight_decay", 0)
@@ -202,7 +202,7 @@ UPDATES = [
         (name, {"amsgrad": amsgrad, "weight_decay": decay, "maximize": maximize})
         for name in ("Adam", "AdamW")
         for amsgrad, decay, maximize in itertools.product([False, True], [0, 0.1], [False, True])
-        # AdamW without decay multiplies by 1 in one of its forms.
+        # Without decay, one form of AdamW multiplies by 1.
         if decay or name == "Adam"
     ),
     *(
@@ -214,7 +214,7 @@ FORMS = ({"foreach": True}, {"foreach": False}, {"fused": True})
 
 
 def work_of(steps, name, options):
-    """What so many steps take, from the first on."""
+    """Return the work of this number of steps, starting with the first."""
 
     def train(values, gradients):
         parameters = [value.detach().clone().requires_grad_() for value in values]
@@ -229,16 +229,16 @@ def work_of(steps, name, options):
 
 @pytest.mark.parametrize("form", FORMS, ids=["foreach", "single", "fused"])
 class TestOptimizers:
-    """Whatever form the step is written in, it is the textbook's update."""
+    """In each of its forms, a step of an optimizer costs the update of a textbook."""
 
     @pytest.mark.parametrize(("name", "options"), UPDATES, ids=str)
     def test_second_step(self, name, options, form):
-        """The state exists by then; but for SGD, a counter of steps beside each tensor goes up by 1."""
+        """In the second step the state exists; except in SGD, the step counter of each tensor is increased by 1."""
         options = options | form
         counters = 0 if name == "SGD" else len(SHAPES)
         expected = counted_update(name, options) * ELEMENTS + counters
         assert work_of(2, name, options) - work_of(1, name, options) == expected
 
     def test_first_step_with_momentum(self, form):
-        """The buffer begins as the gradient, so the first step is p - η · g alone."""
+        """The momentum buffer starts as the gradient, so that the first step is only p - η · g."""
         assert work_of(1, "SGD", {"momentum": 0.9} | form) == 2 * ELEMENTS

@@ -1,4 +1,4 @@
-"""Losses and their gradients, against the definitions in the documentation of `torch.nn`, in loops."""
+"""Losses and their gradients, compared with loops over the definitions in the documentation of `torch.nn`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REDUCTIONS = ["none", "mean", "sum"]
 
 
 def chosen(condition, one, other):
-    """A selection: both cases are there."""
+    """Select one of two values, both of which were computed and counted."""
     return one if condition else other
 
 
@@ -56,7 +56,7 @@ def cross_entropy_with_logits(x, y):
 
 
 def mse_slope(x, y, g):
-    """With g the gradient of the loss and all constant factors."""
+    """Return the gradient; `g` is the gradient of the loss with all constant factors."""
     return (x - y) * g
 
 
@@ -82,7 +82,7 @@ def cross_entropy_slope(x, y, g):
     return (x - y) / ((1 - x) * x).maximum(1e-12) * g
 
 
-#: PyTorch's function with its options, its definition, the definition's gradient.
+#: PyTorch's function, its options, its definition, and the gradient of the definition.
 LOSSES = {
     "mse": (functional.mse_loss, {}, mse, mse_slope),
     "smooth_l1": (functional.smooth_l1_loss, {"beta": 0.5}, smooth_l1, smooth_l1_slope),
@@ -94,7 +94,7 @@ LOSSES = {
 
 
 def reduced(arithmetic, losses, reduction):
-    """A mean's one division is not counted."""
+    """Reduce the losses; the single division of a mean is not counted."""
     if reduction == "none":
         return losses
     total = arithmetic.total(losses).value
@@ -102,7 +102,7 @@ def reduced(arithmetic, losses, reduction):
 
 
 def operands(name, count):
-    """Inputs and targets in the range that the loss takes: probabilities, signs."""
+    """Return inputs and targets in the range of the loss, such as probabilities or signs."""
     x, y = random(count), random(count, seed=1)
     if name == "cross_entropy":
         x = x.sigmoid()
@@ -147,7 +147,7 @@ def test_gradients(name, count, reduction):
     factor = 2.0 if name == "mse" else 1.0
     if reduction == "none":
         gs = arithmetic.numbers(grad)
-        if name == "mse":  # each element has its own
+        if name == "mse":  # without reduction, each element has its own factor
             gs = [g * factor for g in gs]
     else:
         once = grad.item() * factor / (count if reduction == "mean" else 1)
@@ -160,7 +160,7 @@ def test_gradients(name, count, reduction):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_weights_of_cross_entropy(reduction):
-    """A weight is one product; a positive weight p turns log s(x) into (1 + (p - 1)·y)·log s(x)."""
+    """A weight takes one product; a positive weight p replaces log s(x) by (1 + (p - 1)·y)·log s(x)."""
     x, y, weight, positive = random(5), random(5, seed=1).sigmoid(), random(5, seed=2).abs(), random(5, seed=3).abs()
     arithmetic = Arithmetic()
     losses = []
@@ -193,7 +193,7 @@ def test_weights_of_cross_entropy(reduction):
 @settings(max_examples=6)
 @given(rows=st.integers(1, 4), classes=st.integers(1, 4), places=st.sampled_from([(), (2,), (2, 3)]))
 def test_nll(weighted, reduction, rows, classes, places):
-    """-x[label] of each row, times its weight; the weighted mean is divided by the sum of the weights."""
+    """The loss is -x[label] of each row, times its weight; a weighted mean divides by the sum of the weights."""
     x = random(rows, classes, *places)
     target = torch.arange(rows * math.prod(places)).remainder(classes).view(rows, *places)
     weight = random(classes, seed=1).abs() + 0.1 if weighted else None
@@ -213,7 +213,7 @@ def test_nll(weighted, reduction, rows, classes, places):
     output = model(x, target)
     torch.testing.assert_close(tensor_of(expected).view(output.shape), output)
     assert both(model, (x, target)).other_flops == arithmetic.count
-    # Backward, a sign for each row that has a gradient of its own, and a product where there are weights.
+    # Backward takes a sign for each row without reduction, and a product if there are weights.
     expected = len(losses) * ((reduction == "none") + weighted)
     assert gradient_flops(model, [x.requires_grad_(), target], torch.ones_like(output)) == expected
 
@@ -222,7 +222,7 @@ def test_nll(weighted, reduction, rows, classes, places):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multi_margin(p, weighted, reduction):
-    """max(0, margin - x[label] + x[class])^p of all other classes; the sum over classes is divided once per row."""
+    """The loss of a row sums max(0, margin - x[label] + x[class])^p over all other classes, and divides once."""
     x, target = random(3, 4), torch.tensor([0, 3, 1])
     weight = random(4, seed=1).abs() if weighted else None
     forward, backward = Arithmetic(), Arithmetic()
@@ -271,7 +271,10 @@ def _plain(arithmetic, value):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multilabel_margin(reduction):
-    """Every class may be a label, against every class: sum, maximum, sum; backward sum, comparison and two sums."""
+    """Each class may be a label, against every class.
+
+    Forward takes a sum, a maximum and a sum for each pair; backward a sum, a comparison and two sums.
+    """
     x, target = random(3, 4, grad=True), torch.tensor([[3, 0, -1, 1], [0, 1, 2, 3], [-1, 1, 2, 3]])
 
     def model(x, target):
@@ -283,7 +286,7 @@ def test_multilabel_margin(reduction):
 
 
 def log_of_sum(*numbers):
-    """Of exponentials, with the greatest taken off."""
+    """Return the logarithm of a sum of exponentials; the greatest number is subtracted first."""
     largest = numbers[0]
     for number in numbers[1:]:
         largest = largest.maximum(number)
@@ -297,7 +300,7 @@ def log_of_sum(*numbers):
 
 
 def test_ctc():
-    """Graves et al., 2006, §4.1, in logarithms: each state sums up to three predecessors."""
+    """Graves et al., 2006, §4.1, in logarithms: each state sums up to three states of the step before."""
     steps, labels = 5, [1, 2]
     log_probs = random(steps, 1, 3).log_softmax(-1)
     arithmetic = Arithmetic()
@@ -324,7 +327,7 @@ def test_ctc():
 
 
 def test_ctc_backward():
-    """The way back 13 per state and step but one, 9 per state and step, and 6 per class and step."""
+    """Backward takes 13 for each state of all steps but one, 9 for each state and step, 6 for each class and step."""
     steps, sequences, classes, longest = 6, 2, 4, 3
     log_probs, targets = random(steps, sequences, classes).log_softmax(-1), torch.tensor([[1, 2, 3], [3, 1, 1]])
     lengths = [steps] * sequences, [longest] * sequences
@@ -336,7 +339,7 @@ def test_ctc_backward():
         return torch.ops.aten._ctc_loss_backward(grad, log_probs, targets, *lengths, loss, alpha, 0)
 
     assert real_flops(backward, torch.ones_like(loss), log_probs, loss, alpha) == sequences * back
-    # cuDNN's kernel does both at once.
+    # One kernel of cuDNN computes loss and gradient.
     forward = 13 * (steps - 1) * states + 9
     fused = (log_probs, targets, *lengths, 0, True, False)
     assert cost_of(torch.ops.aten._cudnn_ctc_loss, fused, (loss, log_probs)) == sequences * (forward + back)

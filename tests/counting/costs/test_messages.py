@@ -1,4 +1,4 @@
-"""Collectives as a model calls them: the bytes of each one's message, on shapes and for real."""
+"""Collectives as a model calls them: the bytes of each message, on shapes and on data."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SIZE, LENGTH = 4, 8
-#: Bytes of the tensor that each rank has.
+#: Bytes of the tensor on each rank.
 OWN = LENGTH * 4
-#: The name that PyTorch gives to the first process group.
+#: The name of the first process group in PyTorch.
 WORLD = "0"
 
 
@@ -36,7 +36,7 @@ def _all_to_all(tensor: torch.Tensor) -> None:
 
 
 def _uneven(tensor: torch.Tensor) -> None:
-    """Each rank sends all that it has, and gets twice as much."""
+    """Run an exchange in which each rank sends its whole tensor and receives twice as many elements."""
     dist.all_to_all_single(tensor.new_empty(2 * LENGTH), tensor, [4] * SIZE, [2] * SIZE)
 
 
@@ -54,7 +54,7 @@ def _coalesced(tensor: torch.Tensor) -> object:
     return functional.all_reduce_coalesced([tensor, tensor[:2]], "sum", dist.group.WORLD)
 
 
-#: What a model does, the operators that it reaches, and the bytes of their messages.
+#: A call of a model, the operators that it reaches, and the bytes of their messages.
 CALLS: list[tuple[Callable[[torch.Tensor], object], dict[str, tuple[int, int]]]] = [
     (dist.all_reduce, {"c10d.allreduce_": (1, OWN)}),
     (lambda tensor: dist.broadcast(tensor, 0), {"c10d.broadcast_": (1, OWN)}),
@@ -92,7 +92,7 @@ _NAMES = ["+".join(expected) or "barrier" for _, expected in CALLS]
 @pytest.mark.parametrize("rank", [0, SIZE - 1])
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
 def test_message(call: Callable[[torch.Tensor], object], expected: dict[str, tuple[int, int]], rank: int) -> None:
-    """The same on every rank, the root or not; no arithmetic, and nothing is unknown."""
+    """On the root and on other ranks, each call has the same message, no FLOPs, and no unknown operator."""
     with world(SIZE, rank):
         on_shapes, real = measure(call, torch.ones(LENGTH)), for_real(call, torch.ones(LENGTH))
     assert on_shapes.execution == "shapes"
@@ -104,7 +104,7 @@ def test_message(call: Callable[[torch.Tensor], object], expected: dict[str, tup
 
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
 def test_what_is_written_to_is_put_back(call: Callable[[torch.Tensor], object], expected: object) -> None:
-    """On shapes nothing is called, and for real the input has its values afterwards."""
+    """The input keeps its values: a run on shapes calls no collective, and a run on data restores the input."""
     with world(SIZE):
         tensor = torch.arange(float(LENGTH))
         measure(call, tensor)
@@ -113,7 +113,7 @@ def test_what_is_written_to_is_put_back(call: Callable[[torch.Tensor], object], 
 
 
 def test_a_group_of_some_ranks() -> None:
-    """The group's size counts, and not the world's."""
+    """The size of the collective's group counts, not the size of the world."""
     with world(SIZE):
         pair, alone = dist.new_group([0, 1]), dist.new_group([0])
 
@@ -123,7 +123,7 @@ def test_a_group_of_some_ranks() -> None:
             return functional.all_reduce(tensor, "sum", pair)
 
         found = measure(passed, torch.empty(LENGTH))
-    # The group of one passes nothing, though it is called.
+    # The call in the group of one rank sends nothing.
     assert messages(found) == {"_c10d_functional.all_reduce": (2, OWN), "c10d.allgather_": (1, 2 * OWN)}
 
 
@@ -140,7 +140,7 @@ class _Summed(nn.Module):
 
 
 def test_of_modules() -> None:
-    """A message stands under the module that passed it, and under all above it."""
+    """A message is credited to the module that sends it, and to all modules above."""
     with world(SIZE):
         found = measure(nn.Sequential(_Summed(), _Summed()), torch.empty(2, LENGTH))
     assert {path: module.communication for path, module in found.modules.items()} == {
@@ -153,14 +153,14 @@ def test_of_modules() -> None:
 
 
 def test_without_processes() -> None:
-    """Nothing is stored, so that results are what they were; and it is 0."""
+    """A model that is not distributed has a communication of 0, which is not stored in its metrics."""
     found = measure(nn.Linear(LENGTH, LENGTH), torch.empty(2, LENGTH))
     assert "communication" not in found.metrics
     assert (found.communication, found[""].communication) == (0, 0)
 
 
 def test_one_of_one() -> None:
-    """A world of one passes nothing, and says so."""
+    """In a world of one rank, a communication of 0 is stored."""
     with world(1):
         found = measure(_Summed(), torch.empty(2, LENGTH))
     assert found.metrics["communication"] == 0

@@ -1,4 +1,4 @@
-"""Normalizations and their gradients, against the definitions in loops over the values of one channel, group or row."""
+"""Normalizations and their gradients, compared with loops over the values of one channel, group or row."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EPS = 1e-5
 
 
 def statistics(arithmetic, values):
-    """(mean, 1/std, centred values)."""
+    """Return (mean, 1/std, centred values)."""
     mean = arithmetic.total(values).value / len(values)
     centred = [value - mean for value in values]
     variance = arithmetic.total(value * value for value in centred).value / len(values)
@@ -33,16 +33,16 @@ def affine(values, weights, biases):
 
 
 def normalized(arithmetic, values, weights, biases):
-    """Layer, group, instance and batch norm in training: they differ in what their values are."""
+    """Compute layer, group, instance or batch norm in training, which differ only in which values belong together."""
     _, rstd, centred = statistics(arithmetic, values)
     return affine([value * rstd for value in centred], weights, biases)
 
 
 def gradients(arithmetic, values, grads, weights, asked):
-    """Of (values, weight, bias), over one row: Ba et al., 2016; the sums over n values are divided once.
+    """Return the gradients of (values, weight, bias) for one row, by Ba et al., 2016.
 
-    ``weights``: one per value, or None. The parameters' gradients come element by element: summing them up over rows
-    counts 1 per element, too.
+    The two sums over n values are divided once each. ``weights`` has one weight for each value, or is None. The
+    gradients of weight and bias are returned for each element; summing them over rows counts 1 for each element too.
     """
     for_values, for_weight, for_bias = asked
     count = len(values)
@@ -139,7 +139,7 @@ def test_group_norm(batch, groups, size, given_ones):
 
 
 def test_group_norm_backward():
-    """With everything asked: x̂ 2, input 7 and 1 for the weight, weight 2, bias 1: 13 of each of 2·4·3 elements."""
+    """With all gradients each of 2·4·3 elements takes 13: x̂ 2, input 7, its weight 1, weight gradient 2, bias 1."""
     inputs, weight, bias = random(2, 4, 3, grad=True), random(4, grad=True), random(4, grad=True)
     grad = random(2, 4, 3)
     assert gradient_flops(lambda x, w, b: functional.group_norm(x, 2, w, b), [inputs, weight, bias], grad) == 13 * 24
@@ -170,7 +170,7 @@ def test_batch_norm_in_training(shape, given_ones):
 @settings(max_examples=15)
 @given(shape=SHAPES, given_ones=PARAMETERS)
 def test_batch_norm_in_inference(shape, given_ones):
-    """A channel's scale and shift hold its statistics and parameters."""
+    """In inference, statistics and parameters of a channel are combined to one scale and one shift."""
     inputs, mean, var = random(*shape), random(shape[1], seed=3), random(shape[1], seed=4).abs()
     weight, bias = parameters(shape[1:2], given_ones)
     scale = (var + EPS).rsqrt() * (1 if weight is None else weight)
@@ -191,7 +191,7 @@ def test_batch_norm_in_inference(shape, given_ones):
 @settings(max_examples=20)
 @given(shape=SHAPES, asked=st.tuples(st.booleans(), st.booleans(), st.booleans()).filter(any))
 def test_batch_norm_backward_in_training(shape, asked):
-    """As of a layer norm, but a channel's weight is one number, and its two sums are the parameters' gradients."""
+    """Backward is that of a layer norm, but each channel has one weight, and its sums are the parameters' gradients."""
     inputs, weight, bias = (
         random(*size, seed=seed, grad=flag)
         for seed, (size, flag) in enumerate(zip((shape, shape[1:2], shape[1:2]), asked, strict=True))
@@ -231,7 +231,7 @@ def test_batch_norm_backward_in_training(shape, asked):
     [((True, False, False), 1), ((False, True, False), 4), ((False, False, True), 1), ((True, True, True), 6)],
 )
 def test_batch_norm_backward_in_inference(asked, expected):
-    """Input g·scale; weight Σ g·x̂, x̂ being two operations; bias Σg."""
+    """The gradient of the input is g·scale (1 FLOP), of the weight Σ g·x̂ (x̂ takes 2), and of the bias Σ g (1)."""
     mean, var = random(3), random(3).abs()
     operands = [random(*shape, grad=flag) for shape, flag in zip(((2, 3, 2), (3,), (3,)), asked, strict=True)]
 
@@ -242,14 +242,14 @@ def test_batch_norm_backward_in_inference(asked, expected):
 
 
 def test_instance_norm():
-    """A batch norm of each image's channels: 5 of each of 2·3·4 elements, and 2 with parameters."""
+    """Instance norm is a batch norm of each image: 5 FLOPs for each of 2·3·4 elements, and 2 more with parameters."""
     inputs, weight, bias = random(2, 3, 4), random(3), random(3)
     assert both(functional.instance_norm, inputs).other_flops == 5 * 24
     assert both(lambda x: functional.instance_norm(x, weight=weight, bias=bias), inputs).other_flops == 7 * 24
 
 
 def test_batch_norm_over_processes():
-    """The parts together cost what a batch norm in one process does: 5 and 2, and 9 backward for all gradients."""
+    """The operators of a synchronized batch norm together cost what one batch norm costs: 7, and 9 backward."""
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
     forward = [
@@ -265,7 +265,7 @@ def test_batch_norm_over_processes():
 
 
 def test_kernels_of_other_devices():
-    """Batch norm by cuDNN and MIOpen costs what it costs elsewhere: 7 in training, 2 in inference, 9 backward."""
+    """Batch norm of cuDNN and MIOpen costs what it costs on a CPU: 7 in training, 2 in inference, 9 backward."""
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
     for name in ("cudnn", "miopen"):
@@ -280,7 +280,7 @@ def test_kernels_of_other_devices():
 @pytest.mark.parametrize("of_input", [False, True])
 @pytest.mark.parametrize("of_weight", [None, False, True])
 def test_root_mean_square_in_one_kernel(of_input, of_weight):
-    """Where a device has one, it costs what the operators cost that run elsewhere, in both passes."""
+    """RMS norm in one kernel of a device costs what the operators cost that other devices run, in both passes."""
     inputs, rstd = random(2, 3, grad=of_input), random(2, 1)
     weight = None if of_weight is None else random(3, grad=of_weight)
     forward = both(functional.rms_norm, (inputs, (3,), weight, EPS)).other_flops
@@ -294,7 +294,7 @@ def test_root_mean_square_in_one_kernel(of_input, of_weight):
 @settings(max_examples=10)
 @given(rows=st.integers(1, 3), columns=st.integers(1, 4))
 def test_weight_norm(rows, columns):
-    """w = v·g/‖v‖, and its gradients (Salimans and Kingma, 2016, equation 3)."""
+    """w = v·g/‖v‖ and its gradients (Salimans and Kingma, 2016, equation 3)."""
     v, g, grad = random(rows, columns, grad=True), random(rows, 1, seed=1, grad=True), random(rows, columns, seed=2)
     forward, backward = Arithmetic(), Arithmetic()
     expected, of_v, of_g = [], [], []
@@ -322,7 +322,7 @@ def test_weight_norm(rows, columns):
 
 @pytest.mark.parametrize(("p", "terms"), [(1.0, 1), (2.0, 1), (math.inf, 1), (3.0, 2)])
 def test_renorm(p, terms):
-    """Each element's term, the sum, the scaling; of the rows looked up in an embedding, each time."""
+    """Each element takes its term (2 FLOPs for p = 3), a sum and a scaling; an embedding scales each used row."""
     assert both(lambda x: torch.renorm(x, p, 0, 1.0), random(3, 4)).other_flops == (terms + 2) * 12
     indices = torch.tensor([0, 2, 2])
 
@@ -333,14 +333,14 @@ def test_renorm(p, terms):
 
 
 def test_sparse_norm():
-    """The norm of 3 stored elements: 3 squares, 2 sums, a root."""
+    """The norm of 3 stored elements takes 3 squares, 2 sums and a root."""
     inputs = torch.sparse_coo_tensor([[0, 0, 1], [0, 2, 1]], [1.0, 2.0, 3.0], (2, 3), check_invariants=True).coalesce()
     assert real_flops(torch.ops.aten.native_norm, inputs) == 6
 
 
-@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # deprecated, and still there
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")  # deprecated, but it still exists
 def test_quantized_batch_norm():
-    """Scaled and shifted as floating-point numbers: 2 of each of 24 elements."""
+    """A quantized batch norm scales and shifts as in floating-point numbers: 2 for each of 24 elements."""
     inputs = torch.quantize_per_tensor(random(1, 2, 3, 4).float(), 0.1, 10, torch.quint8)
     mean = random(2).abs().float()
     operator = torch.ops.aten.quantized_batch_norm.default
@@ -360,7 +360,7 @@ def test_quantized_batch_norm():
     ],
 )
 def test_names_of_batch_norm(name, switches, expected):
-    """What a compiler or an exporter makes of a batch norm costs what the batch norm does."""
+    """Batch norm operators that a compiler or an exporter inserts cost what batch norm costs."""
     x, weight, mean, var = random(2, 3, 4), random(3), random(3), random(3).abs()
     operator = getattr(torch.ops.aten, name).default
 

@@ -1,4 +1,4 @@
-"""Products with something fused into them, as oneDNN, MKL and XNNPACK run them, against what their parts cost apart."""
+"""Products with fused operators in oneDNN, MKL and XNNPACK, compared with the cost of their unfused form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
 ]
 
-#: oneDNN's name, numbers and algorithm → operations for each element.
+#: Name, numbers and algorithm in oneDNN → operations for each element.
 ACTIVATIONS = [
     ("none", [], "", 0),
     ("relu", [], "", 1),
@@ -24,7 +24,7 @@ ACTIVATIONS = [
     ("swish", [], "", 5),  # x · sigmoid(x)
     ("hardswish", [], "", 5),  # x · min(max(x + 3, 0), 6) / 6
     ("hardsigmoid", [], "", 4),
-    ("leaky_relu", [0.1], "", 2),  # x > 0, times the slope
+    ("leaky_relu", [0.1], "", 2),  # a comparison, and a product with the slope
     ("hardtanh", [0.0, 6.0], "", 2),
     ("gelu", [], "none", 5),  # x · (1 + erf(x / √2)) / 2
     ("gelu", [], "tanh", 9),  # x · (1 + tanh(√(2/π) · (x + c · x · x · x))) / 2
@@ -32,19 +32,19 @@ ACTIVATIONS = [
 
 
 def _only(names):
-    """Those of the activations that a kernel for integers has."""
+    """Return those activations that a kernel for integers has."""
     return [case for case in ACTIVATIONS if case[0] in names.split()]
 
 
 def known(model, *args):
-    """(flops, other_flops) of a model of which nothing is unknown."""
+    """Return (flops, other_flops) of a model, and check that no operator is unknown."""
     result = for_real(model, args)
     assert not result.unknown_operators
     return result.flops, result.other_flops
 
 
 class TestConvolution:
-    """2 images of 4 channels, 6 · 6, to 8 channels in 2 groups by 3 · 3: each output meets 2 · 9 inputs."""
+    """2 images of 4 channels, 6 · 6, to 8 channels in 2 groups by 3 · 3: each output sums 2 · 9 products."""
 
     outputs = 2 * 8 * 36
     flops = 2 * outputs * 2 * 9
@@ -55,13 +55,13 @@ class TestConvolution:
 
     @pytest.mark.parametrize(("name", "numbers", "algorithm", "expected"), ACTIVATIONS)
     def test_activations(self, name, numbers, algorithm, expected):
-        """The bias, and what the activation does."""
+        """Each output takes a bias and the operations of the activation."""
         operator = torch.ops.mkldnn._convolution_pointwise
         measured = known(lambda x, w, b: operator(x, w, b, *self.settings, name, numbers, algorithm), *self.operands())
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_reordered_weight(self):
-        """A weight in oneDNN's own layout, no bias."""
+        """The weight is in oneDNN's own layout, and there is no bias."""
         image, weight, _ = self.operands()
         reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.settings, list(image.shape))
         operator = torch.ops.mkldnn._convolution_pointwise
@@ -69,7 +69,7 @@ class TestConvolution:
 
     @pytest.mark.parametrize(("activation", "expected"), [(None, 0), ("relu", 1)])
     def test_second_operand(self, activation, expected):
-        """The bias, the sum, and ReLU; in a new tensor or in that of the other operand."""
+        """Each output takes a bias, a sum and ReLU, in a new tensor or in the tensor of the other operand."""
         image, *rest = self.operands()
         other = torch.randn(2, 8, 6, 6)
         fused = "add", 1.0, activation, [], ""
@@ -82,7 +82,7 @@ class TestConvolution:
 
     @pytest.mark.parametrize("reorder", [True, False])
     def test_transposed(self, reorder):
-        """Each of 2 · 4 · 36 inputs meets 3 channels by 3 · 3; the outputs, of 11 · 11, have ReLU."""
+        """Each of 2 · 4 · 36 inputs is multiplied by 3 channels of 3 · 3; ReLU runs on outputs of 11 · 11."""
         image, weight = torch.randn(2, 4, 6, 6), torch.randn(4, 3, 3, 3)
         settings = [1, 1], [0, 0], [2, 2], [1, 1], 1
         if reorder:
@@ -92,7 +92,7 @@ class TestConvolution:
         assert measured == (2 * (2 * 4 * 36) * 3 * 9, 2 * 3 * 11 * 11)
 
     def test_prepacked(self):
-        """The product and the bias."""
+        """A prepacked convolution has its product and its bias."""
         image, weight, bias = self.operands()
         pack = torch.ops.mkldnn_prepacked.conv2d_prepack
         packed = pack(weight, bias, *self.settings, list(image.shape), "none")
@@ -115,7 +115,7 @@ class TestConvolution:
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_integers_and_a_sum(self):
-        """The bias, the sum, ReLU."""
+        """Each output takes a bias, a sum and ReLU."""
         image, weights = self.integers()
         total = torch.randn(2, 8, 6, 6).to(memory_format=torch.channels_last)
         fused = 1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "relu", [], ""
@@ -127,7 +127,7 @@ class TestConvolution:
 
 
 class TestLinear:
-    """5 rows of 8 features to 3: 2 · 5 · 8 · 3, and 15 outputs."""
+    """5 rows of 8 features to 3 take 2 · 5 · 8 · 3 FLOPs, and have 15 outputs."""
 
     flops = 2 * 5 * 8 * 3
 
@@ -142,7 +142,7 @@ class TestLinear:
 
     @pytest.mark.parametrize("name", ["add", "mul", "sub", "div"])
     def test_second_operand(self, name):
-        """The bias, and one operation with the other operand."""
+        """Each output takes a bias, and one operation with the other operand."""
         inputs, *rest = self.operands()
         operator = torch.ops.mkldnn._linear_pointwise.binary
         measured = known(lambda x, y, w, b: operator(x, y, w, b, name), inputs, torch.randn(5, 3), *rest)
@@ -174,7 +174,7 @@ class TestLinear:
 
     @pytest.mark.parametrize(("name", "expected"), [("add", 1), ("none", 0)])
     def test_integers_and_a_sum(self, name, expected):
-        """The bias, the sum, ReLU."""
+        """Each output takes a bias, a sum (if there is another operand) and ReLU."""
         inputs, weights = self.integers()
         fused = 1.0, 0, torch.float32, 1.0, 0, name, 1.0, "relu", [], ""
         operator = torch.ops.onednn.qlinear_pointwise.binary
@@ -196,7 +196,7 @@ newer = pytest.mark.skipif(not hasattr(torch.ops.onednn, "qadd"), reason="newer 
 @newer
 @pytest.mark.parametrize(("name", "expected"), [("qadd", 1), ("qadd_relu", 2), ("qmul", 1)])
 def test_integer_arithmetic(name, expected):
-    """Integers with a scale stand for floating-point numbers."""
+    """Integers with a scale represent floating-point numbers, so that their arithmetic counts."""
     operand = torch.randint(0, 9, (5, 8), dtype=torch.uint8)
     operator = getattr(torch.ops.onednn, name).tensor
     measured = known(lambda x: operator(x, 0.1, 0, x, 0.1, 0, 0.1, 0, torch.uint8), operand)
@@ -205,7 +205,7 @@ def test_integer_arithmetic(name, expected):
 
 @newer
 def test_integer_batch_norm():
-    """Scaled and shifted."""
+    """Each element is scaled and shifted."""
     operands = torch.randint(0, 9, (2, 4, 6, 6), dtype=torch.uint8), torch.ones(4)
     operator = torch.ops.onednn.qbatch_norm2d
     measured = known(lambda x, w: operator(x, 0.1, 0, w, w, w, w, 1e-5, 0.1, 0, torch.uint8), *operands)
@@ -213,7 +213,7 @@ def test_integer_batch_norm():
 
 
 class TestPackedForMobile:
-    """``prepacked::…``, which only builds with XNNPACK have: contexts as they store themselves."""
+    """The operators ``prepacked::…`` exist only in builds with XNNPACK, so that this test imitates their contexts."""
 
     class Context:
         def __init__(self, *state):
@@ -229,19 +229,19 @@ class TestPackedForMobile:
         return facets.flops(call), facets.other(call)
 
     def test_linear(self):
-        """5 rows, 8 features to 3; a bias and both bounds."""
+        """5 rows of 8 features to 3, with a bias and two bounds."""
         cost = self.cost("linear_clamp_run", torch.ones(5, 8), torch.ones(5, 3), torch.ones(3, 8), torch.ones(3), 0, 6)
         assert cost == (2 * 5 * 8 * 3, 3 * 15)
 
     def test_convolution(self):
-        """2 · 8 · 36 outputs meet 2 · 9 inputs each; no bias, one bound."""
+        """Each of 2 · 8 · 36 outputs sums 2 · 9 products; there is no bias, and one bound."""
         settings = [1, 1], [1, 1], [1, 1], 2, 0, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 8, 6, 6)
         cost = self.cost("conv2d_clamp_run", *images, torch.ones(8, 2, 3, 3), None, *settings)
         assert cost == (2 * (2 * 8 * 36) * 2 * 9, 2 * 8 * 36)
 
     def test_transposed_convolution(self):
-        """2 · 4 · 36 inputs meet 3 channels by 3 · 3 each; a bias."""
+        """Each of 2 · 4 · 36 inputs is multiplied by 3 channels of 3 · 3; there is a bias."""
         settings = [2, 2], [1, 1], [0, 0], [1, 1], 1, None, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 3, 11, 11)
         cost = self.cost("conv2d_transpose_clamp_run", *images, torch.ones(4, 3, 3, 3), torch.ones(3), *settings)
@@ -249,7 +249,7 @@ class TestPackedForMobile:
 
 
 class Net(nn.Module):
-    """Convolution, batch norm, ReLU, the mean of each channel, and a classifier."""
+    """A convolution, batch norm, ReLU, the mean of each channel, and a classifier."""
 
     def __init__(self):
         super().__init__()
@@ -264,11 +264,11 @@ class Net(nn.Module):
 
 
 class TestNets:
-    """2 images of 8 · 8."""
+    """Whole networks, on 2 images of 8 · 8."""
 
     features = 2 * 8 * 64
     flops = 2 * features * 3 * 9 + 2 * 2 * 8 * 5
-    #: Bias, ReLU and mean; the head's bias; batch norm apart.
+    #: Bias, ReLU and mean of the features, and the bias of the head; batch norm is separate.
     other_flops = 3 * features + 2 * 5
     norm = 2 * features
 
@@ -277,14 +277,14 @@ class TestNets:
         assert (result.flops, result.other_flops) == (self.flops, self.other_flops + self.norm)
 
     def test_to_mkldnn(self):
-        """The same net on oneDNN's tensors."""
-        from torch.utils.mkldnn import to_mkldnn  # warns of its own deprecation
+        """The network on tensors in oneDNN's layout costs what it costs on plain tensors."""
+        from torch.utils.mkldnn import to_mkldnn  # warns that the module is deprecated
 
         net = to_mkldnn(Net().eval())
         assert known(net, torch.randn(2, 3, 8, 8).to_mkldnn()) == (self.flops, self.other_flops + self.norm)
 
     def test_frozen(self):
-        """Freezing folds batch norm into the convolution."""
+        """Freezing folds the batch norm into the convolution."""
         net = torch.jit.freeze(torch.jit.script(Net().eval()))
         result = measure(net, torch.randn(2, 3, 8, 8))
         assert not result.unknown_operators

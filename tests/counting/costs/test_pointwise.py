@@ -1,4 +1,4 @@
-"""Pointwise operators that no table lists, and that are one operation by default."""
+"""Pointwise operators that no table lists count one operation for each element by default."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ aten = torch.ops.aten
 
 UNIT = numbers(1, low=0.05, high=0.95)[0]
 
-#: Pointwise operators that no table lists, looked at one by one: each is one elementary operation, as XLA's opcodes
-#: and the special functions of NumPy and SciPy are, or computes on no floating-point number.
+#: Pointwise operators that no table lists. We checked that each is one elementary operation, as XLA's opcodes and the
+#: special functions of NumPy and SciPy are, or has no floating-point numbers.
 ARITHMETIC = """
 ceil clamp_max clamp_min floor fmax fmin fmod frexp maximum minimum neg nextafter relu remainder sign trunc
 acos acosh asin asinh atan atan2 atanh cos cosh sin sinh tan tanh deg2rad rad2deg
@@ -39,7 +39,7 @@ __lshift__ __rshift__ bitwise_and bitwise_left_shift bitwise_not bitwise_or bitw
 
 
 def pointwise_operators():
-    """Names of all operators that PyTorch tags pointwise, and that are not made of others."""
+    """Yield the names of all operators that PyTorch tags as pointwise and that do not decompose."""
     for name in torch._C._dispatch_get_all_op_names():
         namespace, _, operator = name.partition("::")
         operator, _, overload = operator.partition(".")
@@ -55,7 +55,7 @@ def pointwise_operators():
 
 class TestPointwiseOperators:
     def test_all_were_looked_at(self):
-        """A new pointwise operator of PyTorch's is one operation by default, until somebody has looked at it."""
+        """If this fails, PyTorch has a new pointwise operator: check that one operation is right, and add its name."""
         by_default = {
             name.rstrip("_") if not name.startswith("__") else name
             for name in pointwise_operators()
@@ -67,7 +67,7 @@ class TestPointwiseOperators:
         "name", [name for name in (ARITHMETIC + SPECIAL_FUNCTIONS).split() if hasattr(torch.ops.aten, name)]
     )
     def test_one_operation(self, name):
-        """For each element, of one tensor or of two."""
+        """The operator takes one operation for each element, with one tensor or with two."""
         if name == "polygamma":
             assert both(lambda x: aten.polygamma(2, x), UNIT).other_flops == 15
             return

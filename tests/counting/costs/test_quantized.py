@@ -1,4 +1,4 @@
-"""Quantized layers and operators do the work of their floating-point twins, in `flops` and in `other_flops`."""
+"""Quantized layers and operators have the `flops` and `other_flops` of the floating-point ones that they replace."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from zoo import both, for_real
 
 from pytest_flopsbudget.counting.measure import measure
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of PyTorch's: these interfaces are deprecated, and used
+# PyTorch warns that these interfaces are deprecated; users still have them
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 QUANTIZED = torch.ops.quantized
 
 
 def known(model, *args):
-    """(flops, other_flops) of a model that is measured as a user would, and of which nothing is unknown."""
+    """Return (flops, other_flops) of a model that is measured as users do it, and check that no operator is unknown."""
     result = measure(model, args)
     assert not result.unknown_operators
     return result.flops, result.other_flops
@@ -36,7 +37,7 @@ def qint8(tensor):
 
 @pytest.fixture
 def engine(monkeypatch):
-    """Quantize with the engine of that name, for as long as the test takes."""
+    """Let a test choose the quantization engine; the former engine is restored at the end."""
     before = torch.backends.quantized.engine
 
     def choose(name):
@@ -49,11 +50,11 @@ def engine(monkeypatch):
 
 
 class TestDynamic:
-    """`torch.ao.quantization.quantize_dynamic`: weights are integers, activations become some in every layer."""
+    """`torch.ao.quantization.quantize_dynamic`: weights are quantized before, and activations in each layer."""
 
     @pytest.mark.parametrize("dtype", [torch.qint8, torch.float16])
     def test_linear(self, dtype):
-        """5 rows: products 2 · 5 · (8 · 4 + 4 · 3); biases 5 · (4 + 3), ReLU 5 · 4."""
+        """5 rows take products 2 · 5 · (8 · 4 + 4 · 3), biases 5 · (4 + 3) and ReLU 5 · 4."""
         model = nn.Sequential(nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 3))
         quantized = quantization.quantize_dynamic(model, {nn.Linear}, dtype=dtype)
         assert known(quantized, torch.randn(5, 8)) == (2 * 5 * (8 * 4 + 4 * 3), 5 * (4 + 3) + 5 * 4)
@@ -62,11 +63,12 @@ class TestDynamic:
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     @pytest.mark.parametrize(
         ("kind", "gates", "around"),
-        # Of a unit: 4 sums, 3 sigmoid of 4, tanh, f·c + i·g, o·tanh(c); 3 sums, 2 sigmoid, tanh, r·n, (h - n)·z + n.
+        # For each unit, LSTM: 4 sums, 3 sigmoids of 4, tanh, f·c + i·g, o·tanh(c); GRU: 3 sums, 2 sigmoids, tanh, r·n,
+        # (h - n)·z + n.
         [(nn.LSTM, 4, 4 + 12 + 1 + 3 + 2), (nn.GRU, 3, 3 + 8 + 1 + 1 + 3)],
     )
     def test_recurrent_layers(self, kind, gates, around, mode, dtype):
-        """Two layers in two directions, 6 steps of 2 sequences, 8 → 4 units; both biases are a sum for every gate."""
+        """Two layers in two directions, 6 steps of 2 sequences, from 8 to 4 units; each gate has two biases."""
         model = nn.Sequential(kind(8, 4, 2, bidirectional=True))
         quantized = quantization.quantize_dynamic(model, {kind}, dtype=dtype)
         with mode():
@@ -77,7 +79,7 @@ class TestDynamic:
 
     @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
     def test_packed_sequences(self, kind):
-        """Only the steps that sequences have are counted: 5 + 3 + 2."""
+        """Of packed sequences only the steps that exist are counted: 5 + 3 + 2."""
         model = nn.Sequential(kind(3, 4))
         packed = nn.utils.rnn.pack_padded_sequence(torch.randn(5, 3, 3), torch.tensor([5, 3, 2]))
         gates = 4 if kind is nn.LSTM else 3
@@ -86,7 +88,7 @@ class TestDynamic:
 
     @pytest.mark.parametrize("batch_first", [True, False])
     def test_as_the_twin(self, batch_first):
-        """In both metrics, however the batch lies."""
+        """A quantized LSTM costs what the floating-point LSTM costs, with the batch in either dimension."""
         model = nn.Sequential(nn.LSTM(3, 4, 3, batch_first=batch_first))
         with torch.no_grad():
             twin = both(model, torch.randn(5, 2, 3))
@@ -97,12 +99,12 @@ class TestDynamic:
         ("cell", "gates"), [(nn.LSTMCell(8, 4), 4), (nn.GRUCell(8, 4), 3), (nn.RNNCell(8, 4), 1)], ids=str
     )
     def test_cells(self, cell, gates):
-        """One step of 5 rows; everything around the products as in the twin."""
+        """A quantized cell takes one step of 5 rows, with the other FLOPs of the floating-point cell."""
         model = nn.Sequential(cell)
         quantized = quantization.quantize_dynamic(copy.deepcopy(model), {type(cell)})
         flops, other_flops = known(quantized, torch.randn(5, 8))
         assert flops == 2 * 5 * gates * 4 * (8 + 4)
-        with torch.no_grad():  # with gradients, what is written to in place is copied before
+        with torch.no_grad():  # with gradients, operators in place would copy their input first
             assert other_flops == both(model, torch.randn(5, 8)).other_flops
 
     def test_cell_with_relu(self):
@@ -132,13 +134,14 @@ class Net(nn.Module):
         return self.head(self.mean(features * self.gate(features)).flatten(1))
 
 
-#: Of 2 images of 8 · 8 and 8 channels: elements of the features, and of those after pooling.
+#: Elements of 2 images of 8 · 8 and 8 channels: of the features, and of the features after pooling.
 FEATURES = 2 * 8 * 8 * 8
 POOLED = FEATURES // 4
 NET_FLOPS = 2 * FEATURES * 3 * 9 + 2 * FEATURES * 8 + 2 * 2 * 8 * 5
-#: Two biases, two ReLU, a sum, hardswish 5, pooling 4 for each of its outputs; sigmoid 4, a product, the mean; a bias.
+#: Features: two biases, two ReLU, a sum, hardswish 5. Pooling: 4 for each output. Then sigmoid 4, a product, the mean;
+#: and the bias of the head.
 NET_OTHER_FLOPS = FEATURES * (2 + 2 + 1 + 5) + 4 * POOLED + POOLED * (4 + 1 + 1) + 2 * 5
-#: Batch norm where it is not folded into a convolution.
+#: FLOPs of the batch norm if it is not folded into a convolution.
 NORM = 2 * FEATURES
 
 
@@ -148,13 +151,16 @@ def image():
 
 
 class TestStatic:
-    """Post-training static quantization of the net, by FX."""
+    """Post-training static quantization of the network, by FX."""
 
     def test_float_twin(self, image):
         assert known(Net().eval(), image) == (NET_FLOPS, NET_OTHER_FLOPS + NORM)
 
     def test_quantized(self, image):
-        """Batch norm is folded away. Image, features, head go to integers (5 each) and features, means, output back."""
+        """Batch norm is folded away.
+
+        Image, features and head inputs are quantized (5); features, means, output dequantized (2).
+        """
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         prepared(image)
         quantized = quantize_fx.convert_fx(prepared)
@@ -162,7 +168,7 @@ class TestStatic:
         assert known(quantized, image) == (NET_FLOPS, NET_OTHER_FLOPS + conversions)
 
     def test_reference(self, image):
-        """Written down with ``quantized_decomposed``, as graphs for export are, the products are those of the twin."""
+        """A graph in ``quantized_decomposed`` operators, as exporters write, has the products of the float network."""
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         prepared(image)
         flops, other_flops = known(quantize_fx._convert_to_reference_decomposed_fx(prepared), image)
@@ -170,7 +176,7 @@ class TestStatic:
         assert other_flops > NET_OTHER_FLOPS
 
     def test_training_that_knows_of_it(self, image):
-        """Fake quantization leaves the products as they are; it computes on floating-point numbers, and costs."""
+        """Quantization-aware training has the products of the float network; fake quantization adds other FLOPs."""
         prepared = quantize_fx.prepare_qat_fx(Net().train(), quantization.get_default_qat_qconfig_mapping(), (image,))
         prepared(image)
         flops, other_flops = known(prepared, image)
@@ -178,12 +184,12 @@ class TestStatic:
         assert other_flops > NET_OTHER_FLOPS + NORM
 
     def test_observed(self, image):
-        """While it is calibrated."""
+        """While a model is calibrated, its products are those of the float network."""
         prepared = quantize_fx.prepare_fx(Net().eval(), quantization.get_default_qconfig_mapping(), (image,))
         assert known(prepared, image)[0] == NET_FLOPS
 
     def test_autocast(self, image):
-        """In bfloat16 as in single precision: casts are free."""
+        """Under autocast in bfloat16, the network costs what it costs in float32: casts are free."""
         net = Net().eval()
 
         def in_bfloat16(image):
@@ -194,7 +200,7 @@ class TestStatic:
 
 
 class Decoder(nn.Module):
-    """A residual, ELU, instance norm, a transposed convolution, twice as large: for quantization in eager mode."""
+    """A network for eager quantization: a residual, ELU, instance norm, a transposed convolution, upsampling."""
 
     def __init__(self):
         super().__init__()
@@ -213,18 +219,18 @@ class Decoder(nn.Module):
 
 
 class TestEager:
-    """Post-training static quantization, module by module, of 2 images of 3 channels and 4 · 4."""
+    """Post-training static quantization module by module, on 2 images of 3 channels and 4 · 4."""
 
     features, larger, largest = 2 * 3 * 16, 2 * 2 * 64, 2 * 2 * 256
     flops = 2 * features * 3 + 2 * features * 2 * 4
-    #: Bias, sum, ReLU, ELU 3, instance norm 5; a bias; bilinear 9.
+    #: Features: bias, sum, ReLU, ELU 3, instance norm 5; then the bias of the transposed convolution; bilinear 9.
     other_flops = features * (1 + 1 + 1 + 3 + 5) + larger + 9 * largest
 
     def test_float_twin(self):
         assert known(Decoder().eval(), torch.randn(2, 3, 4, 4)) == (self.flops, self.other_flops)
 
     def test_quantized(self):
-        """The image goes to integers, the output back."""
+        """In addition to the float network, the image is quantized and the output is dequantized."""
         model, image = Decoder().eval(), torch.randn(2, 3, 4, 4)
         model.qconfig = quantization.default_qconfig
         prepared = quantization.prepare(model)
@@ -239,7 +245,7 @@ COUNT = math.prod(SHAPE)
 
 
 class TestElements:
-    """Operators on quantized tensors, per element."""
+    """Operators on quantized tensors; the expected numbers are for each element."""
 
     @pytest.mark.parametrize(
         ("operator", "arguments", "expected"),
@@ -248,8 +254,8 @@ class TestElements:
             (QUANTIZED.mul_scalar, (2.0,), 1),
             (QUANTIZED.add_scalar_relu, (2.0,), 2),
             (QUANTIZED.mul_scalar_relu, (2.0,), 2),
-            (QUANTIZED.celu, (0.1, 3), 3),  # x > 0, exp(x) - 1
-            (QUANTIZED.celu, (0.1, 3, 2.0), 5),  # and alpha · (exp(x / alpha) - 1)
+            (QUANTIZED.celu, (0.1, 3), 3),  # a comparison, exp(x) - 1
+            (QUANTIZED.celu, (0.1, 3, 2.0), 5),  # a comparison, alpha · (exp(x / alpha) - 1)
             (QUANTIZED.elu, (0.1, 3), 3),
             (QUANTIZED.elu, (0.1, 3, 2.0), 4),
             (QUANTIZED.clamp, (0.0, 1.0), 2),
@@ -285,12 +291,12 @@ class TestElements:
         assert known(lambda x: operator([x, x], 1, 0.1, 3), operand) == (0, expected * 2 * COUNT)
 
     def test_prelu(self):
-        """Compared with zero, and times the slope."""
+        """Each element is compared with zero, and multiplied by the slope."""
         operands = quint8(torch.randn(SHAPE)), quint8(torch.ones(4))
         assert known(lambda x, w: QUANTIZED.prelu(x, w, 0.1, 3), *operands) == (0, 2 * COUNT)
 
     def test_matmul(self):
-        """6 · 6 by 6 · 6 for each of 8 pairs."""
+        """The operator multiplies 6 · 6 by 6 · 6 for each of 8 pairs."""
         operand = quint8(torch.randn(SHAPE))
         assert known(lambda x: QUANTIZED.matmul(x, x, 0.1, 3), operand) == (2 * 8 * 6 * 6 * 6, 0)
 
@@ -309,12 +315,12 @@ class TestElements:
 
     @pytest.mark.parametrize(("operator", "expected"), [(QUANTIZED.batch_norm2d, 2), (QUANTIZED.batch_norm2d_relu, 3)])
     def test_batch_norm(self, operator, expected):
-        """Scaled and shifted."""
+        """Each element is scaled and shifted."""
         operands = quint8(torch.randn(SHAPE)), torch.ones(4)
         assert known(lambda x, w: operator(x, w, w, w, w, 1e-5, 0.1, 3), *operands) == (0, expected * COUNT)
 
     def test_pooling(self):
-        """Windows of 2 · 2: three comparisons, or three sums and a quotient; in one dimension one comparison."""
+        """Windows of 2 · 2 take three comparisons, or three sums and a quotient; windows of 2 take one comparison."""
         image, sequence = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 3, 8))
         windows = [2, 2], [2, 2], [0, 0], [1, 1]
         assert known(nn.MaxPool2d(2), image) == (0, 3 * COUNT // 4)
@@ -324,13 +330,13 @@ class TestElements:
         assert known(lambda x: QUANTIZED.max_pool1d(x, [2], [2], [0], [1], False), sequence) == (0, 2 * 3 * 4)
 
     def test_copies(self):
-        """Views, slices and what is put together are free."""
+        """Views, slices and concatenations are free."""
         operand = quint8(torch.randn(SHAPE))
         assert known(lambda x: torch.cat([x, x]).flatten(1)[:, ::2].contiguous(), operand) == (0, 0)
 
 
 class TestLinear:
-    """5 rows of 8 features, 3 outputs: 2 · 5 · 8 · 3 FLOPs, and 15 for the bias."""
+    """5 rows of 8 features to 3 outputs take 2 · 5 · 8 · 3 FLOPs, and 15 for the bias."""
 
     flops = 2 * 5 * 8 * 3
 
@@ -349,7 +355,7 @@ class TestLinear:
         ("name", "arguments", "around"), [("linear_tanh", (), 2), ("linear_leaky_relu", (0.1,), 3)]
     )
     def test_fused_activations(self, name, arguments, around, engine):
-        """The bias and tanh; the bias, a comparison and a product."""
+        """Fused into the layer are the bias and tanh, or the bias, a comparison and a product."""
         engine("onednn")
         packed = QUANTIZED.linear_prepack(qint8(torch.randn(3, 8)), torch.randn(3))
         operator = getattr(QUANTIZED, name)
@@ -362,28 +368,28 @@ class TestLinear:
         assert known(QUANTIZED.linear_dynamic_fp16_unpacked_weight, *operands) == (self.flops, 15 * bias)
 
     def test_weight_packed_when_called(self):
-        """All that is quantized comes in tensors."""
+        """The operator takes weight, scales and zero points as tensors, and packs the weight itself."""
         scale, zero = torch.tensor(0.1), torch.tensor(0)
         operands = torch.randn(5, 8), scale, zero, torch.randn(3, 8), scale, zero, torch.randn(3), scale, zero
         operator = torch.ops._quantized.wrapped_quantized_linear
         assert known(lambda *args: operator(*args, 3), *operands) == (self.flops, 15)
 
     def test_half_precision(self):
-        """A weight that is packed into a tensor tells no shape."""
+        """A packed weight hides the shape of its matrix: the count follows from the shapes of input and output."""
         packed = torch.ops._quantized.wrapped_fbgemm_pack_gemm_matrix_fp16(torch.randn(3, 8))
         operator = torch.ops._quantized.wrapped_fbgemm_linear_fp16_weight
         measured = known(lambda x, w, b: operator(x, w, b, 3), torch.randn(5, 8), packed, torch.randn(3))
         assert measured == (self.flops, 15)
 
     def test_sparse(self, engine):
-        """Counted as the twin, whose weight holds the zeros."""
+        """A sparse weight is counted like the dense weight with its zeros."""
         engine("qnnpack")
         packed = torch.ops.sparse.qlinear_prepack(qint8(torch.eye(3, 8)), torch.randn(3), 1, 4)
         measured = known(lambda x: torch.ops.sparse.qlinear_dynamic(x, packed), torch.randn(5, 8))
         assert measured == (self.flops, 15)
 
     def test_integers_of_8_bits(self):
-        """A product of bfloat16 rows and an integer weight (32, 64)."""
+        """bfloat16 rows are multiplied by an integer weight of shape (32, 64)."""
 
         def model(rows, weight, scales):
             return torch.ops.aten._weight_int8pack_mm(rows, weight, scales)
@@ -394,7 +400,7 @@ class TestLinear:
 
     @pytest.mark.skipif(not hasattr(QUANTIZED, "int4mm_packed_weight_cpu"), reason="newer versions of PyTorch have it")
     def test_integers_of_4_bits(self):
-        """Two weights lie in a byte: (16, 64) in (16, 32) of them, scales for groups of 32."""
+        """Each byte holds two weights: a (16, 64) weight is stored as (16, 32), with scales for groups of 32."""
         operands = torch.randn(3, 64), torch.randint(0, 255, (16, 32), dtype=torch.uint8)
         scales = torch.ones(2, 16, 2)
         measured = known(
@@ -404,7 +410,7 @@ class TestLinear:
 
     @pytest.mark.skipif(not hasattr(torch.ops.aten, "_weight_int4pack_mm_for_cpu"), reason="newer versions have it")
     def test_integers_of_4_bits_in_groups(self):
-        """Packed by ATen: (32, 64), scales and zero points for groups of 32."""
+        """ATen packs a (32, 64) weight, with scales and zero points for groups of 32."""
         packed = torch.ops.aten._convert_weight_to_int4pack_for_cpu(
             torch.randint(0, 15, (32, 64), dtype=torch.int32), 1
         )
@@ -414,7 +420,7 @@ class TestLinear:
 
 
 class TestConvolution:
-    """2 images of 4 channels, 6 · 6, to 8 channels in 2 groups by 3 · 3: 8 outputs meet 2 · 9 inputs each."""
+    """2 images of 4 channels, 6 · 6, to 8 channels in 2 groups by 3 · 3: each output sums 2 · 9 products."""
 
     outputs = 2 * 8 * 36
     flops = 2 * outputs * 2 * 9
@@ -423,7 +429,7 @@ class TestConvolution:
         return QUANTIZED.conv2d_prepack(qint8(torch.randn(8, 2, 3, 3)), torch.randn(8), [1, 1], [1, 1], [1, 1], 2)
 
     def test_older_overload(self):
-        """Its packed weight goes by another name."""
+        """The older overload of the operator has another name for its packed weight."""
         packed, settings = self.packed(), ([1, 1], [1, 1], [1, 1], 2)
         measured = known(lambda x: QUANTIZED.conv2d(x, packed, *settings, 0.1, 0), quint8(torch.randn(SHAPE)))
         assert measured == (self.flops, self.outputs)
@@ -434,7 +440,7 @@ class TestConvolution:
         assert measured == (self.flops, 2 * self.outputs)
 
     def test_with_a_sum(self, engine):
-        """The bias, the sum and ReLU."""
+        """Each output takes a bias, a sum and ReLU."""
         engine("onednn")
         packed = self.packed()
         operands = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 8, 6, 6))
@@ -448,18 +454,18 @@ class TestEmbeddings:
     rows, offsets = torch.tensor([1, 2, 3, 4, 5]), torch.tensor([0, 2])
 
     def test_rows(self):
-        """Looked up: free."""
+        """Looking up rows is free."""
         assert known(torch.ao.nn.quantized.Embedding(10, 4), self.rows) == (0, 0)
 
     def test_bags(self):
-        """Every number is added to its bag."""
+        """Each number is added to its bag."""
         module = torch.ao.nn.quantized.EmbeddingBag(10, 4, mode="sum", include_last_offset=False)
         assert known(module, self.rows, self.offsets) == (0, 5 * 4)
 
     @pytest.mark.parametrize("bits", ["byte", "4bit", "2bit"])
     @pytest.mark.parametrize("weighted", [True, False])
     def test_packed_rows(self, bits, weighted):
-        """Weighted, each is multiplied before."""
+        """With weights, each number is multiplied before it is added."""
         packed = getattr(QUANTIZED, f"embedding_bag_{bits}_prepack")(torch.randn(10, 4))
         operator = getattr(QUANTIZED, f"embedding_bag_{bits}_rowwise_offsets")
         weights = torch.randn(5) if weighted else None
@@ -471,12 +477,12 @@ class TestEmbeddings:
 
 
 class TestDecomposed:
-    """``quantized_decomposed``, on plain integer tensors: 5 rows of 8."""
+    """The operators ``quantized_decomposed`` on plain integer tensors, for 5 rows of 8."""
 
     operators = torch.ops.quantized_decomposed
 
     def test_tensor(self):
-        """x / scale, round, + zero point, two ends; less the zero point, · scale."""
+        """Quantizing takes a quotient, rounding, a sum, two bounds; dequantizing takes a difference and a product."""
 
         def there_and_back(x):
             integers = self.operators.quantize_per_tensor(x, 0.1, 3, 0, 255, torch.uint8)
@@ -485,7 +491,7 @@ class TestDecomposed:
         assert both(there_and_back, torch.randn(5, 8)).other_flops == (5 + 2) * 40
 
     def test_channel(self):
-        """Back without zero points: a product."""
+        """Dequantizing without zero points takes only a product."""
 
         def there_and_back(x, scales, zeros):
             integers = self.operators.quantize_per_channel(x, scales, zeros, 0, -128, 127, torch.int8)
@@ -495,10 +501,10 @@ class TestDecomposed:
         assert both(there_and_back, operands).other_flops == (5 + 1) * 40
 
     def test_range(self):
-        """The smallest and the largest value."""
+        """Choosing a scale takes the smallest and the largest value."""
         choose = self.operators.choose_qparams
         assert both(lambda x: choose(x, 0, 255, 1e-5, torch.uint8), torch.randn(5, 8)).other_flops == 2 * 40
         choose = self.operators.choose_qparams_per_token
-        # On meta, PyTorch gives them other dtypes than on the CPU.
+        # On the meta device, PyTorch gives the results other dtypes than on the CPU.
         without = ("memory_traffic", "peak_memory")
         assert both(lambda x: choose(x, torch.int8), torch.randn(5, 8), without=without).other_flops == 2 * 40

@@ -1,4 +1,4 @@
-"""Reductions, running sums, orders and searches against plain loops over numbers that count."""
+"""Reductions, running sums, sorting and searches, compared with plain loops over numbers that count operations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ few = settings(max_examples=15)
 
 @st.composite
 def reduced(draw, *, one=False):
-    """A tensor without empty dimensions, the dimensions that are reduced, and whether they are kept."""
+    """Draw a tensor without empty dimensions, the dimensions to reduce, and whether these are kept."""
     shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     count = 1 if one else len(shape)
     dims = draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, max_size=count, unique=True))
@@ -30,7 +30,7 @@ def reduced(draw, *, one=False):
 
 
 def rows(x, dims):
-    """The slices that are reduced, one after another, each holding an element of every output."""
+    """Yield the slices that are reduced; each slice has one element for every output."""
     positive = [dim % len(x.shape) for dim in dims]
     for index in itertools.product(*(range(x.shape[dim]) for dim in positive)):
         place = [slice(None)] * len(x.shape)
@@ -40,7 +40,7 @@ def rows(x, dims):
 
 
 def fold(function, slices):
-    """The first, and the others one by one."""
+    """Combine the first slice with all other slices, one by one."""
     slices = list(slices)
     result = slices[0]
     for other in slices[1:]:
@@ -111,7 +111,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_is_its_loop(self, case, given):
-        """Values and operations of the loop are the operator's."""
+        """Values and operations of the loop are those of the operator."""
         values, dims, keepdim = given
         operator, loop = REDUCTIONS[case]
         tally = Tally()
@@ -123,7 +123,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_with_the_mean_beside_it(self, given):
-        """The mean is worked out on the way."""
+        """An operator that also returns the mean costs no more, because the variance needs the mean."""
         values, dims, keepdim = given
         tally = Tally()
         variance(rows(tally.numbers(values), dims))
@@ -146,7 +146,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced(one=True))
     def test_over_one_dimension(self, operator, loop, given):
-        """One comparison or product less than there are values."""
+        """A reduction of n values takes n - 1 comparisons or products."""
         values, (dim,), keepdim = given
         tally = Tally()
         fold(loop, rows(tally.numbers(values), [dim]))
@@ -165,13 +165,13 @@ class TestOverDimensions:
     @few
     @given(given=reduced(one=True))
     def test_truth(self, operator, given):
-        """Each value is compared with 0; the rest is done on booleans and integers."""
+        """Each floating-point value is compared with 0; the work on booleans and integers is free."""
         values, (dim,), _ = given
         assert both(lambda x: operator(x, dim), values).other_flops == values.numel()
         assert both(lambda x: operator(x, dim), values > 1).other_flops == 0
 
 
-#: Over all of a tensor of 3 · 5 values.
+#: Reductions over all of a tensor of 3 · 5 values, with their cost.
 OVER_ALL = {
     "sum": (torch.sum, 14),
     "prod": (torch.prod, 14),
@@ -194,19 +194,19 @@ class TestOverAll:
         assert both(operator, torch.ones(3, 5)).other_flops == count
 
     def test_distance(self):
-        """The differences of 3 · 5 numbers first."""
+        """The distance takes 3 · 5 differences, and then a norm."""
         assert both(torch.dist, (torch.ones(3, 5), torch.zeros(3, 5))).other_flops == 15 + 15 + 14 + 1
         assert both(torch.dist, (torch.ones(3, 1), torch.zeros(1, 5))).other_flops == 15 + 15 + 14 + 1
 
     @pytest.mark.parametrize("operator", [torch.sum, torch.prod])
     def test_nothing(self, operator):
-        """Of no values there is no sum."""
+        """A sum or product of no values costs nothing."""
         assert both(operator, torch.ones(0, 5)).other_flops == 0
         assert both(lambda x: operator(x, 0), torch.ones(0, 5)).other_flops == 0
 
     @pytest.mark.parametrize("operator", [torch.sum, torch.prod, torch.mean, torch.max, torch.amax])
     def test_one_value(self, operator):
-        """There is nothing to fold; a mean divides all the same."""
+        """For one value there is nothing to combine; a mean still divides."""
         assert both(operator, torch.tensor(2.0)).other_flops == (operator is torch.mean)
 
 
@@ -222,16 +222,16 @@ class TestDtypes:
         ("operator", "count"), [(torch.sum, 5), (torch.prod, 5), (torch.mean, 6), (torch.nansum, 11)]
     )
     def test_integers_cast_first(self, operator, count):
-        """``dtype=`` casts before it sums."""
+        """With ``dtype=``, integers are cast before they are summed, so that the sum counts."""
         assert both(lambda x: operator(x, dtype=torch.float32), torch.arange(6)).other_flops == count
         assert both(lambda x: torch.cumsum(x, 0, dtype=torch.float32), torch.arange(6)).other_flops == 5
 
     def test_integers_become_floating_point_numbers(self):
-        """4 a value, as of other numbers."""
+        """logsumexp of integers computes in floating-point numbers: 4 FLOPs for each value."""
         assert both(lambda x: torch.logsumexp(x, 0), torch.arange(6)).other_flops == 4 * 6
 
     def test_complex_numbers(self):
-        """A sum is two sums, a product 4 products and 2 sums; |z|² is 2 products and a sum, and real."""
+        """A complex sum takes 2 sums, a product 4 products and 2 sums; |z|² takes 2 products and a sum, and is real."""
         z = torch.ones(6, dtype=torch.complex64)
         assert both(torch.sum, z).other_flops == 2 * 5
         assert both(torch.mean, z).other_flops == 2 * 5 + 2
@@ -240,12 +240,12 @@ class TestDtypes:
         assert both(lambda z: z.cumprod(0), z).other_flops == 6 * 5
         assert both(torch.linalg.vector_norm, z).other_flops == 3 * 6 + 5 + 1
         assert both(lambda z: torch.linalg.vector_norm(z, 1), z).other_flops == 4 * 6 + 5
-        # The mean 12, differences 12, |z|² 18, the mean of those 6.
+        # The mean takes 12, the differences 12, |z|² 18, and the mean of |z|² 6.
         assert both(torch.var, z).other_flops == 12 + 12 + 18 + 6
 
 
 def running(function, x, dim):
-    """Each value with all before it."""
+    """Combine each value with the result of all values before it."""
     results = []
     for one in rows(x, [dim]):
         results.append(function(results[-1], one) if results else one)
@@ -282,7 +282,7 @@ class TestRunning:
 
 
 def comparisons_of_merges(count):
-    """Merging runs of 1, 2, 4 … values: every pass compares each value once."""
+    """Merging runs of 1, 2, 4 … values takes one comparison for each value in every pass."""
     comparisons, run = 0, 1
     while run < count:
         comparisons += count
@@ -291,7 +291,7 @@ def comparisons_of_merges(count):
 
 
 def comparisons_of_a_heap(depth_of, count):
-    """A value that belongs into a heap of ``depth_of`` values sinks through its levels."""
+    """A value that enters a heap of ``depth_of`` values sinks through all its levels: one comparison for each."""
     levels, nodes = 0, 1
     while nodes < depth_of:
         levels += 1
@@ -300,17 +300,17 @@ def comparisons_of_a_heap(depth_of, count):
 
 
 def comparisons_of_a_search(count):
-    """Most halvings until no value is left between two ends."""
+    """Return the largest number of halvings until no value is left between the two ends."""
     low, high, comparisons = 0, count, 0
     while low < high:
         comparisons += 1
-        # The larger half, below the middle value: the middle itself is done with.
+        # Continue with the larger half, below the middle value, which is excluded.
         high = (low + high) // 2
     return comparisons
 
 
 def merge_sort(values):
-    """Sorted values, and the comparisons that it took."""
+    """Return the sorted values, and the number of comparisons that sorting took."""
     if len(values) < 2:
         return values, 0
     middle = len(values) // 2
@@ -338,7 +338,7 @@ class TestOrder:
     @few
     @given(given=reduced(one=True))
     def test_along_a_dimension(self, operator, given):
-        """As many sorts as there are slices."""
+        """There is one sort for each slice along the dimension."""
         values, (dim,), _ = given
         size = values.shape[dim]
         expected = values.numel() // size * comparisons_of_merges(size)
@@ -347,7 +347,7 @@ class TestOrder:
     @few
     @given(values=st.lists(st.integers(0, 50), max_size=60))
     def test_a_real_sort_takes_no_more(self, values):
-        """The formula is the most that a merge sort may take."""
+        """The formula is an upper bound for the comparisons of a merge sort."""
         ordered, comparisons = merge_sort(values)
         assert ordered == sorted(values)
         measured = both(torch.sort, torch.tensor(values, dtype=torch.float32)).other_flops
@@ -359,7 +359,7 @@ class TestOrder:
     @few
     @given(size=st.integers(1, 20), data=st.data())
     def test_largest(self, size, data):
-        """Of a row of ``size`` values the k largest, by a heap of k."""
+        """The k largest of ``size`` values are found with a heap of k values."""
         k = data.draw(st.integers(0, size))
         expected = 3 * comparisons_of_a_heap(k, size) if k else 0
         assert both(lambda x: torch.topk(x, k), torch.ones(3, size)).other_flops == expected
@@ -367,7 +367,7 @@ class TestOrder:
     @few
     @given(count=st.integers(0, 20), size=st.integers(0, 20))
     def test_search(self, count, size):
-        """Each value is looked for among ``size`` boundaries by halving."""
+        """Each value is searched among ``size`` boundaries by halving."""
         values, boundaries = torch.ones(count), torch.arange(float(size))
         expected = count * comparisons_of_a_search(size)
         assert both(torch.searchsorted, (boundaries, values)).other_flops == expected
@@ -377,21 +377,21 @@ class TestOrder:
     @few
     @given(several=st.integers(1, 20), wanted=st.integers(1, 20))
     def test_membership(self, several, wanted):
-        """What is looked for is sorted, and each value is looked for in it."""
+        """The wanted values are sorted, and each value of the tensor is searched among them."""
         expected = comparisons_of_merges(wanted) + several * comparisons_of_a_search(wanted)
         assert both(torch.isin, (torch.ones(several), torch.ones(wanted))).other_flops == expected
 
     @few
     @given(size=st.integers(1, 20))
     def test_different_values(self, size):
-        """Sorted, and each compared with the one before."""
+        """The values are sorted, and each is compared with the one before it."""
         values = torch.arange(float(size)) % 3
         expected = comparisons_of_merges(size) + size - 1
         assert for_real(torch.unique, (values,)).other_flops == expected
         assert for_real(torch.unique_consecutive, (values,)).other_flops == size - 1
 
     def test_different_rows(self):
-        """Five rows of three numbers: no more than all three of two rows are compared at a time."""
+        """To compare two of five rows takes at most three comparisons, one for each number of a row."""
         rows_of_three = torch.arange(15.0).reshape(5, 3)
         expected = 3 * comparisons_of_merges(5) + 3 * 4
         assert for_real(lambda x: torch.unique(x, dim=0), (rows_of_three,)).other_flops == expected
@@ -408,13 +408,13 @@ class TestOrder:
 
 
 def test_backward_pass_of_a_sum():
-    """The gradient of a sum is spread out, that of a mean divided first; that of a product costs what it is made of."""
+    """The gradient of a sum is expanded without FLOPs; the gradient of a mean is divided first."""
     inputs = torch.ones(3, 5, requires_grad=True)
     assert both(torch.sum, inputs, backward=True).other_flops == 14
     assert both(torch.mean, inputs, backward=True).other_flops == 15 + 15
 
 
 def test_no_shape_needs_data():
-    """All but unique is counted on shapes."""
+    """Sorting, running sums and reductions are counted on the meta device, without data."""
     x = torch.ones(3, 5, device="meta")
     assert on_shapes(lambda x: x.sort(1)[0].cumsum(0).amax(1).sum(), x).other_flops == 45 + 10 + 12 + 2

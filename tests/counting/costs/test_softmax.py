@@ -1,4 +1,4 @@
-"""Softmax, its logarithm and their gradients, against the definitions in loops."""
+"""Softmax, its logarithm and their gradients, compared with loops over the definitions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROWS, COLUMNS = st.integers(1, 4), st.integers(1, 5)
 
 
 def naive(arithmetic, rows, *, log):
-    """Maximum (a comparison per element with what came before), subtract, exponential, sum, divide."""
+    """Each element takes a comparison for the maximum, a subtraction, an exponential, a sum and a division."""
     result = []
     for row in rows:
         largest = arithmetic.zero()
@@ -24,7 +24,7 @@ def naive(arithmetic, rows, *, log):
         exponentials = [number.exp() for number in shifted]
         total = arithmetic.total(exponentials)
         if log:
-            of_total = torch.tensor(total.value).log().item()  # once per row
+            of_total = torch.tensor(total.value).log().item()  # one logarithm a row is not counted
             result.append([number - of_total for number in shifted])
         else:
             result.append([number / total for number in exponentials])
@@ -71,12 +71,12 @@ def test_softmax_backward(log, rows, columns):
 
 
 def test_safe_softmax():
-    """5 per element, whatever is masked: 5·2·3·4."""
+    """Each of 2·3·4 elements takes 5 FLOPs, whichever elements are masked."""
     assert both(lambda x: torch._safe_softmax(x, -1), random(2, 3, 4)).other_flops == 120
 
 
 def test_masked_softmax():
-    """5 per element, and 4 backward: which ones are masked is data."""
+    """Each element takes 5 FLOPs, and 4 backward: which elements are masked is only known with data."""
     mask = torch.tensor([[True, False, False], [False, False, True]])
     inputs, grad = random(2, 3), random(2, 3, seed=1)
     assert real_flops(lambda x: torch._masked_softmax(x, mask, -1, 2), inputs) == 30
@@ -85,7 +85,7 @@ def test_masked_softmax():
 
 @pytest.mark.parametrize("name", ["_sparse_softmax", "_sparse_log_softmax"])
 def test_sparse_softmax(name):
-    """Of a sparse tensor, what it stores: 5·3 forward, 4·3 backward."""
+    """Of a sparse tensor only the 3 stored elements count: 5·3 forward, 4·3 backward."""
     inputs = torch.sparse_coo_tensor([[0, 0, 1], [0, 2, 1]], [1.0, 2.0, 3.0], (2, 3), check_invariants=True).coalesce()
     forward, backward = (getattr(torch.ops.aten, operator).default for operator in (name, f"{name}_backward_data"))
     assert real_flops(lambda x: forward(x, 1, False), inputs) == 15
@@ -93,6 +93,6 @@ def test_sparse_softmax(name):
 
 
 def test_transform_bias_rescale():
-    """Queries, keys and values get a bias each, and the queries a factor: 4·B·L·D."""
+    """Queries, keys and values take a bias each, and the queries a factor: 4·B·L·D."""
     qkv, bias = random(2, 3, 24), random(24)
     assert real_flops(lambda x, b: torch._transform_bias_rescale_qkv(x, b, 2), qkv, bias) == 4 * 2 * 3 * 8

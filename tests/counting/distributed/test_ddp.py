@@ -1,4 +1,4 @@
-"""Data parallelism: every rank runs the whole model on its batch, and gradients are summed up over the ranks."""
+"""DistributedDataParallel: every rank runs the whole model on its batch, and all ranks sum their gradients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _replicated() -> DistributedDataParallel:
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_a_training_step(size: int) -> None:
-    """The model's own products, divided gradients, and as many bytes as they have."""
+    """A rank does all products of the model, divides each gradient once, and sends the bytes of all gradients."""
     alone = measure(nn.Linear(IN, OUT), torch.empty(ROWS, IN), backward=True)
     with world(size, size - 1):
         part = measure(_replicated(), torch.ones(ROWS, IN), backward=True)
@@ -34,14 +34,14 @@ def test_a_training_step(size: int) -> None:
 
 
 def test_a_forward_pass() -> None:
-    """Without buffers there is nothing to pass."""
+    """A model without buffers exchanges no messages in a forward pass."""
     with world(4):
         part = measure(_replicated(), torch.empty(ROWS, IN))
     assert (part.flops, part.communication) == (PRODUCT, 0)
 
 
 def test_buffers() -> None:
-    """The first rank's are sent to all before each forward pass: a mean, a variance, and a count of 8 bytes."""
+    """Before a forward pass the first rank sends its buffers to all ranks: mean, variance, and a count of 8 bytes."""
     with world(4):
         model = DistributedDataParallel(nn.BatchNorm1d(IN))
         found = messages(measure(model, torch.empty(ROWS, IN), backward=True))
@@ -50,7 +50,7 @@ def test_buffers() -> None:
 
 
 def test_parameters_that_are_frozen() -> None:
-    """They have no gradient to pass."""
+    """A frozen parameter has no gradient, so that no message is sent for it."""
     with world(4):
         layer = nn.Linear(IN, OUT)
         layer.bias.requires_grad_(requires_grad=False)
@@ -59,7 +59,7 @@ def test_parameters_that_are_frozen() -> None:
 
 
 def test_the_model_is_as_it_was() -> None:
-    """It keeps its reducer, which knows of no run, and gets no hooks and no gradients."""
+    """A measurement leaves the model its reducer, and adds no hooks and no gradients to it."""
     with world(2):
         model = _replicated()
         before = dict(vars(model))
@@ -71,7 +71,7 @@ def test_the_model_is_as_it_was() -> None:
 
 
 def test_communication_hooks() -> None:
-    """One that halves what travels is not called, which is said."""
+    """A hook that would halve the messages is not called, and a note of the measurement says so."""
     with world(2):
         model = _replicated()
         model.register_comm_hook(None, fp16_compress_hook)
@@ -81,7 +81,7 @@ def test_communication_hooks() -> None:
 
 
 def test_gradients_that_are_not_summed_up() -> None:
-    """While gradients accumulate, nothing is passed."""
+    """Under `no_sync`, which accumulates gradients on each rank, no message is sent."""
     with world(2):
         model = _replicated()
         with model.no_sync():

@@ -1,4 +1,4 @@
-"""FSDP2, measured as one rank of it: all the work on this rank's batch, an n-th of the parameters, and its messages."""
+"""FSDP2 on one rank of n: this rank does all work on its batch, holds 1/n of the parameters, and sends messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pytest_flopsbudget import measure, world
 IN, HIDDEN, OUT, ROWS = 16, 32, 8, 4
 FIRST, LAST = IN * HIDDEN + HIDDEN, HIDDEN * OUT + OUT
 PARAMS = FIRST + LAST
-#: Products of the forward pass, and of both: the input takes no gradient.
+#: FLOPs of the forward pass, and of forward and backward together: the model's input requires no gradient.
 FORWARD = 2 * ROWS * (IN * HIDDEN + HIDDEN * OUT)
 BOTH = FORWARD + 2 * ROWS * (IN * HIDDEN + 2 * HIDDEN * OUT)
 _GATHER, _SCATTER = "c10d._allgather_base_", "c10d._reduce_scatter_base_"
@@ -37,14 +37,14 @@ def _sharded(size: int, **settings: Any) -> nn.Sequential:
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 class TestMessages:
     def test_forward(self, size: int) -> None:
-        """Every parameter is gathered once."""
+        """In a forward pass every parameter is gathered once."""
         with world(size, size - 1):
             part = measure(_sharded(size), torch.empty(ROWS, IN))
         assert (part.execution, part.flops) == ("shapes", FORWARD)
         assert messages(part) == ({_GATHER: (2, PARAMS * FLOAT)} if size > 1 else {})
 
     def test_training_step(self, size: int) -> None:
-        """Every parameter is gathered twice, and its gradient scattered once."""
+        """In a training step every parameter is gathered twice, and every gradient is reduce-scattered once."""
         with world(size, size - 1):
             part = measure(_sharded(size), torch.empty(ROWS, IN), backward=True)
         assert (part.execution, part.flops) == ("shapes", BOTH)
@@ -55,7 +55,7 @@ class TestMessages:
         assert ways == {"forward": once, "backward": 2 * once, "optimizer": 0}
 
     def test_what_a_rank_holds(self, size: int) -> None:
-        """An n-th of each parameter, before, between and after its runs."""
+        """A rank holds 1/n of each parameter, before, between and after the runs of the model."""
         with world(size, size - 1):
             model = _sharded(size)
             held = [measure(model, torch.empty(ROWS, IN), backward=backward).params for backward in (False, True)]
@@ -64,7 +64,7 @@ class TestMessages:
         assert held == [PARAMS // size] * 3
 
     def test_for_real(self, size: int) -> None:
-        """Running it on data gives the same, module by module."""
+        """A run on data gives the same modules and operators as a run on shapes."""
         with world(size, size - 1):
             model, inputs = _sharded(size), torch.ones(ROWS, IN)
             for backward in (False, True):
@@ -77,7 +77,11 @@ class TestMessages:
 
 class TestModules:
     def test_messages_stand_under_the_module_whose_parameters_they_are(self) -> None:
-        """Though FSDP gathers the first layer's while the last one runs backward, and scatters them at the very end."""
+        """Each message is credited to the module that holds the parameters, whichever module is running.
+
+        In backward, FSDP gathers the parameters of the first layer while the last layer runs, and it scatters the
+        gradients of the first layer at the very end.
+        """
         with world(4):
             part = measure(_sharded(4), torch.empty(ROWS, IN), backward=True)
         assert part["0"].communication == 3 * FIRST * FLOAT
@@ -85,19 +89,19 @@ class TestModules:
         assert part["2"].communication == 3 * LAST * FLOAT
 
     def test_parameters_that_stay_gathered(self) -> None:
-        """Not freed after the forward pass, they are gathered once."""
+        """Parameters that are not freed after the forward pass are gathered only once."""
         with world(4):
             part = measure(_sharded(4, reshard_after_forward=False), torch.empty(ROWS, IN), backward=True)
         assert messages(part) == {_GATHER: (2, PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
 
     def test_parameters_that_stay_gathered_in_part(self) -> None:
-        """Kept by halves, they are whole again after the second gathering, which two ranks are enough for."""
+        """With `reshard_after_forward=2`, the backward pass gathers each parameter from two ranks instead of four."""
         with world(4):
             part = measure(_sharded(4, reshard_after_forward=2), torch.empty(ROWS, IN), backward=True)
         assert messages(part) == {_GATHER: (4, 2 * PARAMS * FLOAT), _SCATTER: (2, PARAMS * FLOAT)}
 
     def test_replicas_of_shards(self) -> None:
-        """With two groups of four ranks, a shard of a gradient is summed over both groups after the reduce-scatter."""
+        """With two groups of four ranks, each gradient shard is summed over both groups after the reduce-scatter."""
         with world(8, 5):
             model, mesh = _model(), mesh_of(2, 4, names=("replicas", "shards"))
             for layer in (model[0], model[2], model):
@@ -113,7 +117,7 @@ class TestModules:
         assert part.modules == real.modules
 
     def test_half_precision_on_the_way(self) -> None:
-        """Parameters travel in two bytes each, gradients in four."""
+        """Under this policy parameters are sent in bfloat16 (2 bytes each), and gradients in float32 (4 bytes each)."""
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         with world(4):
             part = measure(_sharded(4, mp_policy=policy), torch.empty(ROWS, IN), backward=True)
@@ -121,7 +125,7 @@ class TestModules:
         assert part.param_bytes == PARAMS // 4 * FLOAT
 
     def test_uneven_shards(self) -> None:
-        """Of 6 rows, four ranks have 2, 2, 2 and 0; messages are as long as if the last one had as many."""
+        """Of 6 rows, four ranks hold 2, 2, 2 and 0; a message is as long as if the last rank held 2 rows too."""
         held = []
         for rank in (0, 3):
             with world(4, rank):
@@ -134,7 +138,7 @@ class TestModules:
 
 
 def test_a_model_on_meta() -> None:
-    """FSDP itself refuses to run one; shapes are enough."""
+    """FSDP refuses to run a model on the meta device, but a measurement on shapes works."""
     with world(4):
         with torch.device("meta"):
             model = _sharded(4)
@@ -143,7 +147,7 @@ def test_a_model_on_meta() -> None:
 
 
 def test_the_model_trains_as_if_it_had_not_been_measured() -> None:
-    """Between two steps, or before the first one: the same gradients, bit for bit."""
+    """Measurements before the first step and between two steps do not change the gradients, bit for bit."""
     with world(2, 1):
         gradients = []
         for times in (0, 1):
@@ -163,7 +167,7 @@ def test_the_model_trains_as_if_it_had_not_been_measured() -> None:
 
 
 def test_two_dimensions() -> None:
-    """Tensor parallelism within a node, FSDP between nodes: each has its part, and its messages."""
+    """With tensor parallelism within a node and FSDP between nodes, both divide work, parameters and messages."""
     batch, length, width, heads, hidden = 2, 16, 32, 8, 64
     columns = {name: ColwiseParallel() for name in ("attention.q", "attention.k", "attention.v", "mlp.0")}
     rows = {name: RowwiseParallel() for name in ("attention.o", "mlp.2")}

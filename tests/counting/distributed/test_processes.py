@@ -1,4 +1,4 @@
-"""Two processes that really talk to each other: they pass what one that stands for either is said to pass."""
+"""Two real processes exchange the messages that a measurement in one process, as either rank, predicts."""
 
 from __future__ import annotations
 
@@ -79,16 +79,16 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[list[object]]]:
 
 
 def test_a_rank_by_itself(ranks: list[list[list[object]]]) -> None:
-    """Among processes, one may measure while the others do something else: nobody is waited for."""
+    """One real process can measure alone while the other does something else: no process waits for the other."""
     alone, one_by_one, _ = ranks[0]
     assert one_by_one == alone
 
 
 def test_for_real(ranks: list[list[list[object]]]) -> None:
-    """Run together, the two pass what each of them was said to pass."""
+    """When both real processes run the model together, each sends what was predicted for its rank."""
     for alone, _, together in ranks:
         assert together == alone
-    # All parameters are gathered and their gradients scattered; the output is summed up; the input takes no gradient.
+    # FSDP gathers all parameters and scatters their gradients; tensor parallelism sums the output.
     products, numbers = 2 * 4 * 16 * 32, 2 * 16 * 32 + 48
     passed = [1, numbers * 4]
     assert ranks[0][0] == [

@@ -1,4 +1,4 @@
-"""Ways of running sharded models that take other paths through PyTorch: on shapes and for real they cost the same."""
+"""Sharded models that take other paths through PyTorch: a run on shapes costs what a run on data costs."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ SIZE, ROWS, WIDTH, HIDDEN = 4, 4, 16, 32
 def _both_ways(
     model: Callable[..., Any], *args: Any, backward: bool = False, without: tuple[str, ...] = ()
 ) -> Complexity:
-    """What it costs on shapes, which is what it costs for real, but for the metrics ``without``."""
+    """Measure the model on shapes, and check that a run on data costs the same in all metrics except ``without``."""
     on_shapes, real = measure(model, args, backward=backward), for_real(model, *args, backward=backward)
     assert on_shapes.execution == "shapes"
     assert differences(on_shapes, real, without=without) == {}
     assert messages(on_shapes) == messages(real)
-    assert on_shapes.modules == measure(model, args, backward=backward).modules  # PyTorch remembers more by now
+    # by now, PyTorch has remembered answers
+    assert on_shapes.modules == measure(model, args, backward=backward).modules
     return on_shapes
 
 
@@ -53,7 +54,10 @@ class _Checkpointed(nn.Module):
 
 
 def test_checkpoints() -> None:
-    """The first product is done again; the second one's output, and its sum over the ranks, are not needed again."""
+    """The backward pass recomputes only the first product.
+
+    The output of the second product, and its sum over the ranks, are not needed again.
+    """
     with world(SIZE):
         part = _both_ways(_Checkpointed(), torch.ones(ROWS, WIDTH, requires_grad=True), backward=True)
     product = 2 * ROWS * WIDTH * HIDDEN // SIZE
@@ -62,7 +66,7 @@ def test_checkpoints() -> None:
 
 
 def test_random_operators() -> None:
-    """PyTorch's warning about meshes of CPUs is not the model's."""
+    """PyTorch warns about random operators on a mesh of CPUs; the model must not receive this warning."""
     with world(SIZE):
         part = _both_ways(_pair(nn.Dropout()), torch.ones(ROWS, WIDTH))
     assert part.flops == 2 * 2 * ROWS * WIDTH * HIDDEN // SIZE
@@ -70,7 +74,7 @@ def test_random_operators() -> None:
 
 
 def test_a_loss_over_sharded_classes() -> None:
-    """For each row the ranks agree on a maximum, a sum and the logit that was asked for."""
+    """For each row the ranks exchange three values: the maximum, the sum, and the logit of the label."""
     with world(SIZE):
         head = parallelize_module(nn.Linear(WIDTH, HIDDEN), mesh_of(SIZE), ColwiseParallel(use_local_output=False))
 
@@ -78,7 +82,7 @@ def test_a_loss_over_sharded_classes() -> None:
             with loss_parallel():
                 return nn.functional.cross_entropy(head(inputs), labels)
 
-        # A number is assigned to a selection in one operator on the CPU, and in two elsewhere: by way of a tensor.
+        # On the CPU one operator assigns a number to a selection; elsewhere two do, by way of a tensor.
         assigned = ("memory_traffic", "launches")
         inputs, labels = torch.ones(ROWS, WIDTH), torch.zeros(ROWS, dtype=torch.long)
         part = _both_ways(loss, inputs, labels, without=assigned)
@@ -87,7 +91,7 @@ def test_a_loss_over_sharded_classes() -> None:
 
 
 def test_another_way_of_sharding() -> None:
-    """From rows to columns is an exchange of all to all, also where a CPU's backend would gather everything."""
+    """Going from sharded rows to columns is one all-to-all, but a CPU backend would gather the whole tensor."""
 
     def by_columns(tensor: DTensor) -> torch.Tensor:
         return tensor.redistribute(placements=[Shard(1)]).to_local()
@@ -102,7 +106,7 @@ def test_another_way_of_sharding() -> None:
     ("placement", "operator"), [(Shard(0), "c10d.scatter_"), (Replicate(), "c10d.broadcast_")], ids=["shard", "whole"]
 )
 def test_tensors_that_are_spread_out_on_the_way(placement: Any, operator: str, rank: int) -> None:
-    """The first rank's tensor travels; PyTorch itself leaves that out where tensors are on meta."""
+    """The tensor of the first rank is sent, although PyTorch itself sends nothing if tensors are on the meta device."""
     with world(SIZE, rank):
         mesh = mesh_of(SIZE)
 
@@ -114,7 +118,7 @@ def test_tensors_that_are_spread_out_on_the_way(placement: Any, operator: str, r
 
 
 def test_the_older_fsdp_is_refused() -> None:
-    """Its gradients' messages would not be seen, so it is not measured at all."""
+    """A measurement refuses FSDP1, because it would not see the messages for the gradients."""
     with world(SIZE):
         model = FullyShardedDataParallel(nn.Linear(WIDTH, WIDTH), device_id=torch.device("cpu"))
         with pytest.raises(UsageError, match=r"^FullyShardedDataParallel cannot be measured: .*fully_shard"):
@@ -123,7 +127,7 @@ def test_the_older_fsdp_is_refused() -> None:
 
 @pytest.mark.parametrize("kind", ["tensor", "fsdp", "ddp"])
 def test_where_its_world_is_gone(kind: str) -> None:
-    """Said in one line, and not measured as if nothing were passed."""
+    """Measuring a sharded model outside of its world is an error in one line, not a result without messages."""
     with world(SIZE):
         model: nn.Module = nn.Linear(WIDTH, WIDTH)
         if kind == "ddp":

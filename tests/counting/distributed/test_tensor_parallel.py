@@ -1,4 +1,4 @@
-"""Tensor parallelism, measured as one rank of it: closed forms of its products and of its messages."""
+"""Tensor parallelism on one rank, against closed forms of its products and of its messages."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _REDUCE_SCATTER = "_c10d_functional.reduce_scatter_tensor"
 
 
 def _if_several(size: int, operators: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """A group of one passes nothing."""
+    """Return the messages, or none for a group of one rank, which sends nothing."""
     return operators if size > 1 else {}
 
 
 @pytest.mark.parametrize("size", SIZES)
 class TestLinear:
     def test_column_wise(self, size: int) -> None:
-        """A rank makes its columns of the output; backward, the ranks' gradients of the input are summed up."""
+        """A rank computes its columns of the output; in backward, the ranks sum their gradients of the input."""
         with world(size, size - 1):
             layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(size), ColwiseParallel())
             inputs = torch.empty(ROWS, IN, requires_grad=True)
@@ -45,7 +45,7 @@ class TestLinear:
         assert forward.param_bytes == FLOAT * forward.params
 
     def test_row_wise(self, size: int) -> None:
-        """A rank multiplies its part of the input by its part of the weight, and the products are summed up."""
+        """A rank multiplies its part of the input by its part of the weight, and the ranks sum their products."""
         with world(size, size - 1):
             layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(size), RowwiseParallel())
             inputs = torch.empty(ROWS, IN // size, requires_grad=True)
@@ -54,10 +54,10 @@ class TestLinear:
         summed = _if_several(size, {_ALL_REDUCE: (1, ROWS * OUT * FLOAT)})
         assert (forward.execution, forward.flops, messages(forward)) == ("shapes", product, summed)
         assert (both.flops, messages(both)) == (3 * product, summed)
-        assert forward.params == (IN // size) * OUT + OUT  # each rank has the bias
+        assert forward.params == (IN // size) * OUT + OUT  # each rank holds the whole bias
 
     def test_one_after_the_other(self, size: int) -> None:
-        """All ranks together do the products of the whole model, and none twice."""
+        """The products of all ranks add up to the products of the whole model."""
         model = nn.Sequential(nn.Linear(IN, OUT), nn.ReLU(), nn.Linear(OUT, IN))
         inputs = torch.empty(ROWS, IN)
         whole = [measure(model, inputs, backward=backward).flops for backward in (False, True)]
@@ -69,17 +69,17 @@ class TestLinear:
                 for backward in (False, True):
                     parts[backward] += measure(model, inputs, backward=backward).flops
         forward = 2 * 2 * ROWS * IN * OUT
-        assert whole == parts == [forward, 3 * forward - 2 * ROWS * IN * OUT]  # the input takes no gradient
+        assert whole == parts == [forward, 3 * forward - 2 * ROWS * IN * OUT]  # the model's input requires no gradient
 
 
 class TestUnevenShards:
-    """Of 7 columns, four ranks have 2, 2, 2 and 1."""
+    """Of 7 columns, four ranks hold 2, 2, 2 and 1."""
 
     COLUMNS = (2, 2, 2, 1)
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_products(self, backward: bool) -> None:
-        """Each rank does its own, whichever one this process stood for before."""
+        """Each rank computes its own columns, whichever rank this process represented before."""
         for rank in (0, 3, 1, 3, 2, 0):
             with world(4, rank):
                 model = nn.Sequential(nn.Linear(10, 7), nn.ReLU(), nn.Linear(7, 6))
@@ -95,7 +95,7 @@ class TestUnevenShards:
 
 class TestReplicated:
     def test_replicated_work_is_that_of_every_rank(self) -> None:
-        """What the ranks do together exceeds the whole by the layer that each of them does."""
+        """Each of the four ranks runs the replicated layer, so that their sum contains this layer four times."""
         replicated, sharded = 2 * ROWS * IN * OUT, 2 * ROWS * OUT * IN
         total = 0
         for rank in range(4):
@@ -107,7 +107,7 @@ class TestReplicated:
 
 
 BATCH, LENGTH, WIDTH, HEADS, HIDDEN = 2, 16, 32, 8, 64
-#: Products of the whole block, in one direction.
+#: FLOPs of the products of the whole block in the forward pass.
 BLOCK = 2 * BATCH * LENGTH * (4 * WIDTH * WIDTH + 2 * WIDTH * HIDDEN) + 2 * BATCH * LENGTH * LENGTH * 2 * WIDTH
 ACTIVATION = BATCH * LENGTH * WIDTH * FLOAT
 _COLUMNS = ("attention.q", "attention.k", "attention.v", "mlp.0")
@@ -116,7 +116,7 @@ _NORMS = 2 * 2 * WIDTH
 
 @pytest.mark.parametrize("size", SIZES)
 class TestBlock:
-    """Shoeybi et al., Megatron-LM, 2019, §3: attention by heads, the MLP by hidden units."""
+    """Shoeybi et al., Megatron-LM, 2019, §3: attention is sharded by heads, and the MLP by hidden units."""
 
     def _block(self, size: int) -> nn.Module:
         plan = {name: ColwiseParallel() for name in _COLUMNS}
@@ -124,7 +124,7 @@ class TestBlock:
         return parallelize_module(Block(WIDTH, HEADS, HIDDEN), mesh_of(size), plan | rows)
 
     def test_forward(self, size: int) -> None:
-        """An n-th of the products, and two activations summed up over the ranks."""
+        """A rank does 1/n of the products, and the ranks sum two activations."""
         with world(size):
             part = measure(self._block(size), torch.empty(BATCH, LENGTH, WIDTH))
         assert (part.execution, part.flops) == ("shapes", BLOCK // size)
@@ -132,7 +132,7 @@ class TestBlock:
         assert part.params == _NORMS + (4 * WIDTH * WIDTH + 2 * WIDTH * HIDDEN) // size
 
     def test_backward(self, size: int) -> None:
-        """Twice the forward; and the input of each column-wise layer gets a gradient that is summed up."""
+        """Backward does twice the products of forward; the ranks sum the input gradient of each column-wise layer."""
         with world(size):
             inputs = torch.empty(BATCH, LENGTH, WIDTH, requires_grad=True)
             part = measure(self._block(size), inputs, backward=True)
@@ -141,10 +141,10 @@ class TestBlock:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_any_rank_and_for_real(self, size: int, backward: bool) -> None:
-        """Ranks with equal shards cost the same, and so does running them."""
+        """Ranks with equal shards cost the same, on shapes, on data and without remembered answers."""
         found = []
         for rank in {0, size // 2, size - 1}:
-            # Without shortcuts gradients are on, where they may be, and what a backward pass would need stays alive.
+            # With reuse_answers=False a forward pass also keeps what its backward pass needs, unless gradients are off.
             with world(size, rank), torch.set_grad_enabled(backward):
                 block, inputs = self._block(size), torch.ones(BATCH, LENGTH, WIDTH)
                 found += [measure(block, inputs, backward=backward), for_real(block, inputs, backward=backward)]
@@ -154,7 +154,7 @@ class TestBlock:
 
 
 class TestSequenceParallel:
-    """Korthikanti et al., 2022, §4.2: an all-gather and a reduce-scatter in place of each all-reduce."""
+    """Korthikanti et al., 2022, §4.2: an all-gather and a reduce-scatter replace each all-reduce."""
 
     def _block(self, size: int) -> nn.Module:
         gathered = PrepareModuleInput(input_layouts=(Shard(1),), desired_input_layouts=(Replicate(),))
@@ -168,7 +168,7 @@ class TestSequenceParallel:
 
     @pytest.mark.parametrize("size", [2, 4])
     def test_block(self, size: int) -> None:
-        """Products, bytes of messages and bytes on a link are equal."""
+        """Each rank does the same products as with all-reduce, and 1/n of the work of the norms."""
         with world(size, 1):
             inputs = torch.empty(BATCH, LENGTH // size, WIDTH)
             forward = measure(self._block(size), inputs)
@@ -182,10 +182,10 @@ class TestSequenceParallel:
 
 
 class TestTensors:
-    """DTensors without any module."""
+    """DTensors that a function receives without any module."""
 
     def test_products_of_sharded_tensors(self) -> None:
-        """Rows of the left operand: each rank multiplies its own, and nothing is passed."""
+        """The left operand is sharded by rows: each rank multiplies its own rows, and no message is sent."""
         with world(4, 2):
             mesh = mesh_of(4)
             left, right = (distribute_tensor(torch.ones(8, 16), mesh, [Shard(0)]), torch.ones(16, 8))
@@ -194,7 +194,7 @@ class TestTensors:
         assert product.inputs == ("float32[2, 16] of [8, 16]", "float32[16, 8] of [16, 8]")
 
     def test_a_backward_pass_from_sharded_outputs(self) -> None:
-        """A product by a part of the right operand, and two more for the gradients."""
+        """Each rank multiplies by its part of the right operand, and computes both gradients with two more products."""
         with world(4, 2):
             mesh = mesh_of(4)
             left = distribute_tensor(torch.ones(8, 16, requires_grad=True), mesh, [Replicate()])
@@ -203,14 +203,14 @@ class TestTensors:
         assert product.flops == 3 * 2 * 8 * 16 * 2
 
     def test_gathering(self) -> None:
-        """The whole tensor is what an all-gather leaves."""
+        """The bytes of an all-gather are those of the whole gathered tensor."""
         with world(4):
             gathered = measure(DTensor.full_tensor, distribute_tensor(torch.ones(8, 16), mesh_of(4), [Shard(0)]))
         assert messages(gathered) == {_ALL_GATHER: (1, 8 * 16 * FLOAT)}
 
 
 def test_a_model_without_memory() -> None:
-    """A model on meta is sharded and measured without a weight in memory."""
+    """A model on the meta device can be sharded and measured, although its weights would need 16 GiB."""
     with world(8, 5):
         with torch.device("meta"):
             layer = nn.Linear(1 << 16, 1 << 16, bias=False)
@@ -220,9 +220,9 @@ def test_a_model_without_memory() -> None:
 
 
 def test_what_a_rank_holds_at_once() -> None:
-    """Its weights, the input, its part of the hidden layer, its output, and the sum of all: nothing for the wait.
+    """Peak memory of a rank: its weights, the input, its part of the hidden layer, its output, the sum of outputs.
 
-    What stands for a sum that is on its way wraps it, and is no memory of its own.
+    PyTorch wraps the result of a running all-reduce in a tensor that waits for it; this wrapper needs no memory.
     """
     with world(4):
         model = nn.Sequential(nn.Linear(IN, OUT, bias=False), nn.Linear(OUT, IN, bias=False))
@@ -235,7 +235,7 @@ def test_what_a_rank_holds_at_once() -> None:
 
 
 def test_the_model_is_as_it_was() -> None:
-    """Its parameters stay the same objects with the same values, and get no gradient."""
+    """The parameters of the model stay the same objects with the same values, and get no gradient."""
     with world(2):
         layer = parallelize_module(nn.Linear(IN, OUT), mesh_of(2), ColwiseParallel())
         before = dict(layer.named_parameters())
@@ -249,7 +249,7 @@ def test_the_model_is_as_it_was() -> None:
 
 
 def test_what_a_module_holds_is_told() -> None:
-    """The layer's size, and the part of it that is here."""
+    """The shape text of a module shows the size of the whole layer, and the part of it that this rank holds."""
     with world(4):
         model = nn.Sequential(nn.Linear(IN, OUT), nn.Linear(OUT, IN))
         parallelize_module(model, mesh_of(4), {"0": ColwiseParallel(output_layouts=Replicate())})

@@ -1,4 +1,4 @@
-"""One process stands for one rank of many, and nothing of that remains afterwards."""
+"""Within `world`, one process represents one rank of many, and nothing of this remains afterwards."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pytest_flopsbudget import FlopsBudget, UsageError, world
 
 
 def test_stands_for_a_rank() -> None:
-    """PyTorch takes it for that rank, also in meshes of several dimensions."""
+    """PyTorch reports the rank and the size of the world, and coordinates in meshes of several dimensions."""
     with world(size=8, rank=5):
         assert (dist.get_rank(), dist.get_world_size()) == (5, 8)
         mesh = mesh_of(2, 4, names=("data", "tensor"))
@@ -24,13 +24,13 @@ def test_stands_for_a_rank() -> None:
 
 
 def test_rank_0_without_saying_so() -> None:
-    """Most tests look at one rank, and it does not matter which."""
+    """The default rank is 0, because most tests look at one rank, and any rank will do."""
     with world(2):
         assert dist.get_rank() == 0
 
 
 def test_nothing_is_left() -> None:
-    """No process group, no variable in the environment, no other hook for tracebacks; and another world can follow."""
+    """The process group, environment variables and hooks for tracebacks are restored, and another world can follow."""
     before = dict(os.environ), sys.excepthook, torch.get_rng_state()
     for rank in range(2):
         with world(2, rank):
@@ -42,14 +42,14 @@ def test_nothing_is_left() -> None:
 
 
 def test_ends_with_an_exception() -> None:
-    """A test that fails within leaves nothing either."""
+    """A test that fails within the world leaves no process group either."""
     with pytest.raises(ZeroDivisionError), world(2):
         raise ZeroDivisionError
     assert not dist.is_initialized()
 
 
 def test_may_be_ended_within() -> None:
-    """Code that destroys its process group at the end is no error."""
+    """Code may destroy its process group at its end, which is no error."""
     with world(2):
         dist.destroy_process_group()
     assert not dist.is_initialized()
@@ -67,14 +67,14 @@ def test_may_be_ended_within() -> None:
     ],
 )
 def test_no_such_rank(size: int, rank: int, message: str) -> None:
-    """Said before anything is set up."""
+    """An invalid size or rank is an error before any process group is made."""
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"), world(size, rank):
         pass
     assert not dist.is_initialized()
 
 
 def test_a_process_group_is_up_already() -> None:
-    """It is not touched."""
+    """An existing process group is an error for `world`, which leaves this group unchanged."""
     with world(4, 1):
         with pytest.raises(UsageError, match="a process group of 4 ranks is initialized already"), world(8):
             pass
@@ -82,7 +82,7 @@ def test_a_process_group_is_up_already() -> None:
 
 
 def test_of_the_fixture() -> None:
-    """The fixture has it, so that a test needs no import."""
+    """The fixture offers `world` as a method, so that a test needs no import."""
     with FlopsBudget().world(size=4, rank=2):
         assert (dist.get_rank(), dist.get_world_size()) == (2, 4)
     assert not dist.is_initialized()

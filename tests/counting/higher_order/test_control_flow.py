@@ -1,4 +1,4 @@
-"""Branches, loops and transforms: operators that take functions, each compared with the plain PyTorch that it runs."""
+"""Branches, loops and transforms are operators that take functions; each must cost what equal plain PyTorch costs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch._higher_order_ops import scan, while_loop
 from zoo import both, for_real, on_shapes
 
 SQUARE = torch.randn(4, 4)
-#: FLOPs of the product of two such matrices.
+#: FLOPs of the product of two 4 by 4 matrices.
 PRODUCT = 2 * 4**3
 
 
@@ -30,13 +30,13 @@ class TestBranches:
     @pytest.mark.parametrize("sign", [1, -1])
     @pytest.mark.parametrize("branches", [(squared, cubed), (cubed, squared)])
     def test_the_more_expensive_one_counts(self, branches, sign):
-        """Whatever the predicate says, and where nobody knows what it says."""
+        """The more expensive branch counts, whatever the predicate is, even on shapes, where its value is unknown."""
         counted = both(lambda x: torch.cond(x.sum() > 0, *branches, (x,)), sign * torch.ones(4, 4))
         assert counted.flops == 2 * PRODUCT
         assert counted.operators["aten.mm"].calls == 2
 
     def test_backward(self):
-        """The branch that was followed is differentiated: each of its products has two gradients."""
+        """The backward pass goes through the branch that was counted: each of its products has two gradients."""
         inputs = SQUARE.clone().requires_grad_()
         counted = both(lambda x: torch.cond(x.sum() > 0, squared, cubed, (x,)), inputs, backward=True)
         assert counted.flops == 3 * 2 * PRODUCT
@@ -48,7 +48,7 @@ class TestBranches:
         assert both(forward, SQUARE).flops == 4 * PRODUCT
 
     def test_modules_of_the_other_branch(self):
-        """Nothing is credited to a module that only the cheaper branch calls."""
+        """A module that only the cheaper branch calls gets no FLOPs and no calls."""
 
         class Model(nn.Module):
             def __init__(self):
@@ -67,7 +67,7 @@ class TestBranches:
         assert (counted["small"].calls, counted["large"].calls) == (0, 1)
 
     def test_unknown_operators_of_the_other_branch(self):
-        """They stay named: what they cost is not known, and may be more than the branch that counts."""
+        """Unknown operators of the other branch are named: their cost is unknown, and may exceed the counted branch."""
         forward = torch.library.custom_op("flopsbudget_tests::cheap", mutates_args=())(_cheap)
         forward.register_fake(torch.empty_like)
         counted = on_shapes(lambda x: torch.cond(x.sum() > 0, forward, squared, (x,)), SQUARE)
@@ -75,7 +75,7 @@ class TestBranches:
         assert counted.unknown_operators["flopsbudget_tests.cheap"].calls == 1
 
     def test_the_operator_itself(self):
-        """A branch is counted as an exported program calls it, with branches that return tuples."""
+        """`cond` is called as exported programs call it: directly, with branches that return tuples."""
         operator = torch.ops.higher_order.cond
         counted = both(lambda x: operator(x.sum() > 0, lambda x: (squared(x),), lambda x: (cubed(x),), (x,))[0], SQUARE)
         assert counted.flops == 2 * PRODUCT
@@ -119,7 +119,10 @@ def _scanned(xs):
 @pytest.mark.parametrize("backward", [False, True])
 @pytest.mark.parametrize("name", LOOPS)
 def test_loops(name, backward):
-    """A loop costs what the same loop in Python costs, in both passes, beside what it launches to go round."""
+    """In FLOPs and activations, a loop operator costs what the same loop in Python costs, in both passes.
+
+    Launches differ, because a loop operator also launches operators to select and stack its values.
+    """
     loop, plain, inputs = LOOPS[name]
     inputs = inputs.clone().requires_grad_(backward)
     counted, expected = both(loop, inputs, backward=backward), on_shapes(plain, inputs, backward=backward)
@@ -138,26 +141,26 @@ class TestTransforms:
         assert both(forward, self.BATCH).flops == 5 * 2 * PRODUCT
 
     def test_grad(self):
-        """A product and the gradients of both of its operands."""
+        """The gradient takes one product forward, and one product for each of the two operands."""
         assert both(torch.func.grad(lambda x: squared(x).sum()), SQUARE).flops == 3 * PRODUCT
 
     def test_vjp(self):
         assert both(lambda x: torch.func.vjp(squared, x)[1](x)[0], SQUARE).flops == 3 * PRODUCT
 
     def test_jvp(self):
-        """A product and its derivative along each operand."""
+        """The derivative takes the product itself, and one product along each operand."""
         assert both(lambda x: torch.func.jvp(squared, (x,), (x,))[1], SQUARE).flops == 3 * PRODUCT
 
     def test_jacrev(self):
-        """The product once, and one pair of gradients for each of 4 outputs."""
+        """The Jacobian takes the product once, and one pair of gradients for each of 4 outputs."""
         assert both(torch.func.jacrev(lambda x: squared(x).sum(0)), SQUARE).flops == PRODUCT + 4 * 2 * PRODUCT
 
     def test_jacfwd(self):
-        """The product once, and one pair of derivatives for each of 16 inputs."""
+        """The Jacobian takes the product once, and one pair of derivatives for each of 16 inputs."""
         assert both(torch.func.jacfwd(squared), SQUARE).flops == PRODUCT + 16 * 2 * PRODUCT
 
     def test_hessian(self):
-        """Forward over reverse: the same on both paths."""
+        """A Hessian (forward mode over reverse mode) costs the same on shapes and on data."""
         assert both(torch.func.hessian(lambda x: squared(x).sum()), SQUARE).flops > 16 * PRODUCT
 
     def test_grad_of_grad(self):
@@ -171,7 +174,7 @@ class TestTransforms:
 
 
 def test_global_patches_are_taken_back():
-    """The operators on functions are PyTorch's own again afterwards, also when the model raises."""
+    """After a measurement the higher-order operators are PyTorch's own again, also if the model raises."""
     operators = [torch.ops.higher_order.cond, torch.ops.higher_order.while_loop, torch.ops.higher_order.scan]
     calls = [type(operator).__call__ for operator in operators]
 

@@ -1,4 +1,4 @@
-"""Flex attention: the definition's work, for the blocks that the mask keeps."""
+"""Flex attention costs the work of its definition, for those blocks that its mask keeps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from zoo import both, for_real, on_shapes
 from pytest_flopsbudget import measure
 
 BATCH, HEADS, LENGTH, WIDTH, BLOCK = 2, 4, 256, 8, 64
-#: Pairs of a query and a key.
+#: Number of pairs of a query and a key.
 PAIRS = BATCH * HEADS * LENGTH * LENGTH
-#: Two products, each of WIDTH multiply-accumulates a pair.
+#: FLOPs without a mask: two products, each with WIDTH multiply-accumulates for a pair.
 DENSE = 2 * PAIRS * 2 * WIDTH
 
 
@@ -35,7 +35,7 @@ def block_mask(function=causal):
 class TestForward:
     @pytest.mark.parametrize("function", [flex_attention, torch.compile(flex_attention, backend="eager")])
     def test_dense(self, function):
-        """Without a mask: the products; the scores scaled, and softmax at 5 an element."""
+        """Without a mask: two products; for each score, 1 FLOP to scale it and 5 for softmax."""
         counted = both(function, (QUERY, KEY, VALUE))
         assert counted.flops == DENSE
         assert counted.other_flops == (1 + 5) * PAIRS
@@ -54,17 +54,17 @@ class TestForward:
         assert counted.flops == DENSE
 
     def test_on_meta(self):
-        """PyTorch refuses tensors on meta; nothing in the operator minds them."""
+        """PyTorch refuses flex attention on meta tensors, though it needs no data; a measurement allows it."""
         counted = measure(flex_attention, tuple(heads(device="meta") for _ in range(3)))
         assert (counted.flops, counted.execution) == (DENSE, "shapes")
 
 
 class TestBlockMask:
-    #: On and below the diagonal, of 4 by 4 blocks.
+    #: Blocks on and below the diagonal, out of 4 by 4 blocks.
     KEPT, ALL = 10, 16
 
     def test_as_an_argument(self):
-        """Of a causal mask, the blocks on and below the diagonal."""
+        """A causal mask keeps the blocks on and below the diagonal, and only these are counted."""
         counted = both(flex_attention, (QUERY, KEY, VALUE), {"block_mask": block_mask()})
         assert counted.flops == DENSE * self.KEPT // self.ALL
         assert counted.other_flops == 6 * PAIRS * self.KEPT // self.ALL
@@ -72,14 +72,14 @@ class TestBlockMask:
         assert counted.notes == ("flex_attention is counted for the blocks that its mask keeps",)
 
     def test_full_blocks_count(self):
-        """A block mask lists blocks that it keeps fully apart from those that it keeps in part; both count."""
+        """A block mask lists fully kept blocks separately from partly kept blocks; both kinds count."""
         mask = block_mask(lambda b, h, i, j: j < BLOCK)
         assert int(mask.kv_num_blocks.sum()) == 0
         counted = both(flex_attention, (QUERY, KEY, VALUE), {"block_mask": mask})
         assert counted.flops == DENSE // 4
 
     def test_of_each_head(self):
-        """Masks may differ from head to head: here the first looks at everything, the others at one block."""
+        """A mask may differ between heads: here the first head keeps all blocks, each other head a quarter of them."""
         mask = create_block_mask(
             lambda b, h, i, j: (h == 0) | (j < BLOCK), None, HEADS, LENGTH, LENGTH, device="cpu", BLOCK_SIZE=BLOCK
         )
@@ -87,7 +87,7 @@ class TestBlockMask:
         assert counted.flops == DENSE // HEADS + DENSE * (HEADS - 1) // HEADS // 4
 
     def test_not_known(self):
-        """A mask made of data that is not there: counted dense, and said."""
+        """If a mask depends on data that is missing, all blocks are counted, and a note says so."""
 
         def forward(query, key, value, lengths):
             mask = create_block_mask(
@@ -103,7 +103,7 @@ class TestBlockMask:
         )
 
     def test_with_data(self):
-        """Measured for real, such a mask is known."""
+        """In a run on data, a mask that depends on data is known."""
 
         def forward(query, key, value, lengths):
             mask = create_block_mask(
@@ -117,13 +117,16 @@ class TestBlockMask:
 
 class TestBackward:
     def test_dense(self):
-        """Four products; the scores' scale and softmax backward, 4 an element. PyTorch has no backward pass on CPUs."""
+        """Backward takes four products; for each score, 1 FLOP for its scale and 4 for softmax.
+
+        This runs on shapes only: PyTorch has no backward pass of flex attention on CPUs.
+        """
         counted = on_shapes(flex_attention, tuple(heads(gradient=True) for _ in range(3)), backward=True)
         assert counted.flops == 3 * DENSE
         assert counted.other_flops == (1 + 5) * PAIRS + (1 + 4) * PAIRS
 
     def test_score_mod(self):
-        """The derivative of a factor is that factor."""
+        """The derivative of a factor is a multiplication by this factor."""
         counted = on_shapes(
             lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2),
             tuple(heads(gradient=True) for _ in range(3)),
@@ -137,11 +140,11 @@ class TestBackward:
         assert counted.flops == 3 * DENSE * TestBlockMask.KEPT // TestBlockMask.ALL
 
     def test_grouped_queries(self):
-        """Heads that share keys and values add up their gradients."""
+        """The gradients of shared keys and values are summed over the query heads that share them."""
         args = (heads(gradient=True), heads(2, gradient=True), heads(2, gradient=True))
         counted = on_shapes(lambda *args: flex_attention(*args, enable_gqa=True), args, backward=True)
         assert counted.flops == 3 * DENSE
-        # Each of 2 groups has 2 heads: one sum for each element of the shared gradients.
+        # Each of 2 groups has 2 heads: one sum for each element of the shared key and value gradients.
         assert counted.other_flops == 11 * PAIRS + 2 * BATCH * 2 * LENGTH * WIDTH
 
 

@@ -1,4 +1,4 @@
-"""Triton kernels: a formula counts them; without one they are named. The kernels here stand in for compiled ones."""
+"""Triton kernels are counted by a formula, or named as unknown without one. Stand-ins replace compiled kernels here."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def scaled_product(left, right, out, scale):
 
 
 class Kernel:
-    """What Triton makes of a function."""
+    """A stand-in for the object that Triton makes from a function."""
 
     def __init__(self, function):
         self.fn = function
 
 
 class Autotuned:
-    """What Triton makes of a kernel whose parameters it tries out."""
+    """A stand-in for the object that Triton makes from a kernel whose parameters are tuned automatically."""
 
     def __init__(self, kernel):
         self.fn = kernel
@@ -34,7 +34,7 @@ class Autotuned:
 
 @pytest.fixture(params=[False, True])
 def launch(request):
-    """A function that launches the kernel, tuned or not, as `torch.library.wrap_triton` does."""
+    """A function that launches the kernel, autotuned or not, as `torch.library.wrap_triton` does."""
     kernel = Kernel(scaled_product)
     index = kernel_side_table.add_kernel(Autotuned(kernel) if request.param else kernel)
     constants = kernel_side_table.add_constant_args({"scale": 2})
@@ -56,13 +56,13 @@ def launch(request):
 
 
 def test_unknown(launch):
-    """It is named by its function."""
+    """A kernel without a formula is named by the name of its function."""
     counted = on_shapes(launch, X)
     assert counted.unknown_operators["triton.scaled_product"].calls == 1
 
 
 def test_our_formula(launch):
-    """The formula finds the arguments by their names, constants too."""
+    """The formula finds the arguments by their names, and constant arguments too."""
     with REGISTRY.restored():
 
         @flops_formula("triton::scaled_product")
@@ -76,7 +76,7 @@ def test_our_formula(launch):
 
 
 def test_pytorchs_registry(launch):
-    """What is registered with PyTorch's counter for the kernel is called with what the launch was given."""
+    """A formula in the registry of PyTorch's `FlopCounterMode` is called with the arguments of the launch."""
     flop_counter.flop_registry[launch.kernel] = lambda *, kwargs, out_val, **_launch: 2 * kwargs["left"].numel() * 3
     try:
         counted = on_shapes(launch, X)
@@ -87,7 +87,7 @@ def test_pytorchs_registry(launch):
 
 
 def test_functional_launches(launch):
-    """The arguments that a kernel would write to are returned as clones."""
+    """A functional launch writes to clones of its arguments and returns these clones."""
 
     def forward(x):
         return (

@@ -1,4 +1,4 @@
-"""Threads: several that measure, others that compute meanwhile, and models that compute on some of their own."""
+"""Threads: several that measure, others that compute at the same time, and models that use threads themselves."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINEAR = 2 * 3 * 4 * 5
 
 
 class Calls(nn.Module):
-    """Runs a function of a layer and the input."""
+    """A model that calls a function with its layer and its input."""
 
     def __init__(self, function):
         super().__init__()
@@ -35,7 +35,7 @@ def on_a_thread(function, *args):
 
 
 def test_measurements_side_by_side():
-    """Each is what it is by itself: a recurrent layer of 7 steps, and attention, forward and backward."""
+    """Measurements on several threads at once give what each gives alone: an LSTM, and attention with backward."""
     lstm, steps = nn.LSTM(4, 6), torch.randn(7, 2, 4)
     attention, tokens = nn.MultiheadAttention(8, 2, batch_first=True), torch.randn(2, 5, 8, requires_grad=True)
     products = 2 * 2 * (4 * 5 * 8 * 8 + 2 * 5 * 5 * 8)
@@ -51,7 +51,7 @@ def test_measurements_side_by_side():
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.enable_grad])
 def test_other_threads_compute_what_they_did(mode):
-    """While something is measured, a recurrent layer on another thread returns what it returns."""
+    """While one thread measures, an LSTM on another thread still returns the right values."""
     lstm, steps = nn.LSTM(4, 6), torch.randn(7, 2, 4)
     with mode():
         expected = lstm(steps)[0]
@@ -84,14 +84,14 @@ def test_other_threads_compute_what_they_did(mode):
 
 @pytest.fixture
 def pool():
-    """Threads that were there before."""
+    """A pool whose thread was started before the measurement."""
     with ThreadPoolExecutor(1) as pool:
         pool.submit(int).result()
         yield pool
 
 
 class TestOwnThreads:
-    """Work that the model has others do is named as unknown, with where that was; what it does itself is counted."""
+    """Work on other threads is named as unknown, with its module; work on the model's own thread is counted."""
 
     def test_functions(self):
         counted = measure(Calls(lambda layer, x: (on_a_thread(torch.matmul, x, WEIGHT), layer(x))[1]), X)
@@ -106,7 +106,7 @@ class TestOwnThreads:
     @pytest.mark.parametrize("there_before", [True, False])
     @pytest.mark.parametrize("method", ["map", "starmap", "apply_async", "imap", "imap_unordered"])
     def test_pools_of_multiprocessing(self, method, there_before):
-        """Threads of the other library's pools, made before or by the model."""
+        """Work in pools of `multiprocessing` is named too, whether the test or the model made the pool."""
 
         def handed_over(pool, x):
             if method == "apply_async":
@@ -131,7 +131,7 @@ class TestOwnThreads:
 
     @pytest.mark.parametrize("work", [int, lambda: X.shape, lambda: X.view(-1)], ids=["none", "shape", "view"])
     def test_nothing_to_count(self, work, pool):
-        """A thread that computes nothing is none of a reader's business."""
+        """A thread that computes nothing is not named as unknown."""
 
         def forward(layer, x):
             on_a_thread(work)
@@ -143,14 +143,14 @@ class TestOwnThreads:
         assert not counted.unknown_operators
 
     def test_nothing_stays(self, pool):
-        """Threads are what they were."""
+        """After a measurement, `threading.Thread` and the pools are unpatched."""
         before = threading.Thread.start, ThreadPoolExecutor.submit
         measure(Calls(lambda layer, x: pool.submit(layer, x).result()), X)
         assert (threading.Thread.start, ThreadPoolExecutor.submit) == before
         assert pool.submit(torch.matmul, X, WEIGHT).result().shape == (3, 5)
 
     def test_a_measurement_within_a_measurement(self, pool):
-        """The model waits for a thread that measures, which does not wait for the model's own measurement to end."""
+        """A model that waits for a measurement on another thread causes no deadlock."""
 
         def forward(layer, x):
             counted = pool.submit(measure, nn.Linear(4, 6), X).result(timeout=60)

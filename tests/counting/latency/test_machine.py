@@ -1,4 +1,4 @@
-"""What a machine is called."""
+"""The name of the machine under which a latency is kept."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pytest_flopsbudget.counting.latency import machine
 from pytest_flopsbudget.counting.latency.machine import describe_hardware, device_of, machine_name
 
 CPU = torch.device("cpu")
-#: Fields as Linux writes them on a server, and on a board, where no processor has a name of its own.
+#: Fields of /proc/cpuinfo on a server, and on a board, which has no name for its processor.
 SERVER = "processor\t: 0\nmodel\t\t: 1\nmodel name\t: AMD  EPYC 7763 64-Core Processor \nstepping\t: 1\n"
 BOARD = "processor\t: 0\nCPU part\t: 0xd0b\n\nRevision\t: d04170\nModel\t\t: Raspberry Pi 5 Model B Rev 1.0\n"
 
 
 @pytest.fixture
 def system(tmp_path, monkeypatch):
-    """Lets the operating system say what a test has it say."""
+    """Let a test choose what the operating system reports about its processor."""
     monkeypatch.setattr(machine, "_PROCESSORS", tmp_path / "cpuinfo")
     monkeypatch.setattr(machine, "_BOARD", tmp_path / "model")
     monkeypatch.setattr(platform, "processor", lambda: "")
@@ -51,30 +51,30 @@ class TestProcessor:
         ],
     )
     def test_what_the_system_says(self, system, said, expected):
-        """The processor's model, else the board's, else whatever Python knows; blanks as one."""
+        """The name is the processor's model, else the board's, else what Python reports; several blanks become one."""
         system(**said)
         assert expected == describe_hardware(CPU)
 
     def test_threads(self, system):
-        """The same processor with other threads takes another time."""
+        """The number of threads is part of the name, because it changes the latency."""
         system(SERVER)
         assert machine_name(CPU, 4) == "AMD EPYC 7763 64-Core Processor x 4"
 
     def test_brackets(self, system):
-        """They enclose the name in keys, and have to be others in it."""
+        """Brackets in the name become parentheses, because keys write the name within brackets."""
         system("model name : Core [8]\n")
         assert machine_name(CPU, 8) == "Core (8) x 8"
 
 
 class TestAccelerator:
     def test_the_driver_says(self, monkeypatch):
-        """By the device's own name, without threads, which it has none of."""
+        """An accelerator has the name that its driver reports, without a number of threads."""
         names = ["first", "NVIDIA A100-SXM4-80GB"]
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[device.index])
         assert machine_name(torch.device("cuda", 1), 4) == "NVIDIA A100-SXM4-80GB"
 
     def test_a_backend_says(self, monkeypatch):
-        """Apple's, which has one device, is asked elsewhere."""
+        """Apple's devices have no driver to ask, so that PyTorch's MPS backend reports the name."""
         monkeypatch.setattr(torch.backends, "mps", SimpleNamespace(get_name=lambda: "Apple M1"))
         assert describe_hardware(torch.device("mps")) == "Apple M1"
 
@@ -84,7 +84,7 @@ class TestAccelerator:
 
 class TestDevice:
     def test_first_accelerator(self):
-        """Whatever is on the CPU beside it."""
+        """The device is the first accelerator among the tensors, even if other tensors are on the CPU."""
         tensors = [SimpleNamespace(device=torch.device(name)) for name in ("cpu", "cuda:1", "cuda:0")]
         assert device_of(tensors) == torch.device("cuda", 1)
 

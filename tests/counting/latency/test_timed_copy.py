@@ -1,4 +1,4 @@
-"""The double that is timed: what it computes, what it shares, and that it is compiled as its original is."""
+"""The clone that is timed: what it computes, what it shares, and that it is compiled like its original."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch import nn
 from pytest_flopsbudget.counting.latency.timed_copy import TimedCopy
 from pytest_flopsbudget.errors import UsageError
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # loading PyTorch's compiler
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # a warning from loading PyTorch's compiler
 
 X = torch.randn(3, 4)
 
 
 class Compiler:
-    """A backend for `torch.compile` that notes what it was asked to compile, and runs it as it is."""
+    """A backend for `torch.compile` that notes each graph and runs it unchanged."""
 
     def __init__(self):
         self.graphs = []
@@ -47,7 +47,7 @@ def clone_of(value):
 
 class TestTensors:
     def test_computes_the_same(self):
-        """With numbers of its own: after the double's are changed, the original computes what it did."""
+        """The clone has its own values: changing them does not change what the original computes."""
         model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)).eval()
         expected = model(X)
         clone = clone_of(model)
@@ -57,7 +57,7 @@ class TestTensors:
         assert torch.equal(expected, model(X))
 
     def test_ties_last(self):
-        """Parameters that are one, and views of one memory, are so in the double."""
+        """Shared parameters, and views of the same memory, are shared in the clone too."""
         whole = torch.arange(6.0)
         layer = nn.Linear(2, 2)
         first, second, tied, same = clone_of((whole[:4], whole[2:], layer.weight, nn.ParameterList([layer.weight])))
@@ -81,7 +81,7 @@ class TestTensors:
     )
     @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
     def test_kinds(self, make):
-        """The values of every kind of tensor, in the same layout and another memory."""
+        """A clone of every kind of tensor has the same values and layout, in other memory."""
         tensor = make()
         clone = clone_of(tensor)
         assert tensor.layout == clone.layout
@@ -96,7 +96,7 @@ class TestTensors:
         assert torch.equal(left, right)
 
     def test_made_in_inference_mode(self):
-        """A tensor that may take no part in a backward pass has a double that may."""
+        """A tensor made in inference mode cannot take part in a backward pass, but its clone can."""
         with torch.inference_mode():
             tensor = torch.ones(3)
         clone = clone_of(tensor).requires_grad_()
@@ -106,7 +106,7 @@ class TestTensors:
 
 class TestCompiled:
     def test_a_model(self):
-        """The original's backend compiles the double too, and once; its parameters are the double's."""
+        """The clone of a compiled model is compiled once, by the same backend, and uses the parameters of the clone."""
         compiler, model = Compiler(), nn.Linear(4, 5)
         compiled = torch.compile(model, backend=compiler)
         clone = clone_of(compiled)
@@ -122,7 +122,7 @@ class TestCompiled:
         assert model.weight.abs().sum() > 0
 
     def test_a_part_of_a_model(self):
-        """One that holds the compiled part twice holds its double twice."""
+        """A model that holds one compiled part twice has a clone that holds one compiled part twice."""
         compiler, layer = Compiler(), nn.Linear(4, 4)
         part = torch.compile(layer, backend=compiler)
         clone = clone_of(nn.Sequential(part, nn.ReLU(), part))
@@ -132,7 +132,7 @@ class TestCompiled:
         assert len(compiler.graphs) == 1
 
     def test_in_place(self):
-        """``module.compile()`` replaces its call, and so it is in the double."""
+        """``module.compile()`` replaces the call of a module; the clone has a compiled call of its own."""
         compiler, model = Compiler(), nn.Sequential(Residual())
         model[0].compile(backend=compiler)
         clone = clone_of(model)
@@ -142,7 +142,7 @@ class TestCompiled:
 
     @pytest.mark.parametrize("kind", ["function", "method"])
     def test_a_function(self, kind):
-        """It reaches the double of what it closes over, or is a method of."""
+        """A compiled function uses the clone of the model that it closes over, or whose method it is."""
         compiler, model = Compiler(), nn.Linear(4, 5)
         function = {"function": lambda x: model(x).relu(), "method": model.forward}[kind]
         expected = function(X)
@@ -154,7 +154,7 @@ class TestCompiled:
 
     @pytest.mark.parametrize("name", ["COMPILED", "COMPILED_METHOD"])
     def test_a_function_of_the_file(self, name):
-        """One that a function reaches by its global name, with the model that it reaches by another."""
+        """A compiled function that is found by its global name is cloned, with the global model that it uses."""
         function = {"COMPILED": lambda x: COMPILED(x), "COMPILED_METHOD": lambda x: COMPILED_METHOD(x)}[name]  # noqa: PLW0108
         clone = clone_of(function)
         for _ in range(2):
@@ -162,7 +162,7 @@ class TestCompiled:
         assert NORM.num_batches_tracked == 0
 
     def test_kept_from_the_compiler(self):
-        """What is kept out of compiled code stays out: the graph breaks in two around it."""
+        """A function that is excluded from compilation stays excluded: the graph is split in two around it."""
         compiler = Compiler()
         hidden = torch.compiler.disable(lambda x: x.sin())
         clone = clone_of(torch.compile(lambda x: hidden(x.cos()).exp(), backend=compiler))
@@ -170,7 +170,7 @@ class TestCompiled:
         assert len(compiler.graphs) == 2
 
     def test_settings_that_cannot_be_found(self):
-        """Something else that says what it was compiled from is refused, instead of being timed uncompiled."""
+        """A compiled function with unknown settings is refused, instead of being timed uncompiled."""
 
         class Odd(nn.Module):
             pass
@@ -193,13 +193,13 @@ class TestScripted:
 
     @pytest.mark.filterwarnings("ignore:`torch.jit")
     def test_optimized_for_inference(self):
-        """It is constants, and runs as what it was made into."""
+        """A model that is optimized for inference holds only constants, so that the original itself is timed."""
         model = torch.jit.optimize_for_inference(torch.jit.script(nn.Conv2d(3, 4, 3).eval()))
         assert clone_of(model) is model
 
 
 def test_lazy_modules():
-    """The run that gives them their shapes takes their hooks off, for those that follow."""
+    """Lazy modules in the clone get their shapes in its first run, and work in the second run too."""
     model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d())
     clone = clone_of(model)
     assert [clone(X).shape for _ in range(2)] == [(3, 5), (3, 5)]
@@ -207,7 +207,7 @@ def test_lazy_modules():
 
 
 def test_the_compiler_is_not_loaded_for_models_without():
-    """Doubling an ordinary model asks nothing of PyTorch's compiler, which takes seconds to load."""
+    """Cloning a model that is not compiled does not load PyTorch's compiler, which takes seconds."""
     before = "torch._inductor" in sys.modules
     clone_of(nn.Linear(4, 5))(X)
     assert before == ("torch._inductor" in sys.modules)

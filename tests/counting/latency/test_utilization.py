@@ -1,4 +1,4 @@
-"""How much of a device's best a measured latency is."""
+"""Utilization: which share of a device's peak a measured latency reaches."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pytest_flopsbudget.counting.measure import trace_inputs
 from pytest_flopsbudget.hardware.profile import Device
 from pytest_flopsbudget.results.complexity import Latency
 
-#: A billion FLOPs a second in FP32, two in TF32, half as many of anything else, 4 bytes a nanosecond, 10 ns a launch.
+#: 1 GFLOP/s in FP32, 2 in TF32, 8 in BF16; 0.5 for work that is no product; 4 bytes a nanosecond; 10 ns a launch.
 DEVICE = Device(
     "plain",
     rates={"float32": 10**9, "tfloat32": 2 * 10**9, "bfloat16": 8 * 10**9},
@@ -21,7 +21,7 @@ DEVICE = Device(
     memory=None,
     launch=10,
 )
-#: FLOPs of products of a linear layer from 4 to 5 on 3 rows, of adding its bias, and the bytes of its operands.
+#: For a linear layer from 4 to 5 on 3 rows: FLOPs of the product, FLOPs of the bias, bytes of all operands.
 PRODUCTS, ADDED, BYTES = 2 * 3 * 4 * 5, 3 * 5, 4 * (3 * 4 + 4 * 5 + 5 + 3 * 5)
 
 
@@ -35,30 +35,30 @@ def reached(model, inputs, median, **options):
 
 
 def test_of_the_roofline():
-    """120 FLOPs of products take 120 ns, longer than 15 others and 208 bytes; with a launch 130 ns, of 520 measured."""
+    """The products take 120 ns, longer than the bias and moving 208 bytes; with a launch 130 ns, of 520 measured."""
     assert max(2 * ADDED, BYTES / 4) < PRODUCTS
     assert reached(nn.Linear(4, 5), torch.ones(3, 4), 520).share_of_roofline == 0.25
 
 
 def test_of_the_rate_of_products():
-    """120 FLOPs in 480 ns are 0.25 GFLOP/s, where the device has 1."""
+    """120 FLOPs in 480 ns are 0.25 GFLOP/s; the device reaches 1 GFLOP/s."""
     assert reached(nn.Linear(4, 5), torch.ones(3, 4), 480).mfu == 0.25
 
 
 def test_in_the_dtype_of_most_products():
-    """Convolutions in FP32 are held against TF32: 2·9·4 FLOPs a pixel of 8x8, beside which a linear layer is small."""
+    """Most FLOPs are of convolutions in FP32, so that MFU divides by the TF32 rate; the linear layer has few FLOPs."""
     model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.Flatten(), nn.Linear(256, 1, bias=False))
     flops = 2 * 9 * 4 * 64 + 2 * 256
     assert reached(model, torch.ones(1, 1, 8, 8), flops).mfu == pytest.approx(0.5)
 
 
 def test_recomputed_work_is_no_use():
-    """Checkpointing runs products twice, and the model needs them once; the roofline has all that ran."""
+    """MFU counts recomputed products once, because the model needs them once; the roofline counts all that ran."""
     from torch.utils.checkpoint import checkpoint
 
     layers = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 5, bias=False))
     inputs, first = torch.ones(3, 4), 2 * 3 * 4 * 4
-    # Forward; gradients of both weights, which cost as much, and of what the second layer was handed.
+    # Forward, the gradients of both weights (equal cost), and the gradient of the second layer's input.
     flops = 2 * (first + PRODUCTS) + PRODUCTS
     plain = reached(layers, inputs, 2 * flops, backward=True)
     again = reached(lambda x: checkpoint(layers, x, use_reentrant=False), inputs, 2 * flops, backward=True)
@@ -67,13 +67,13 @@ def test_recomputed_work_is_no_use():
 
 
 def test_no_products():
-    """There is a roofline for what only moves data, but no rate."""
+    """A model without products has a share of the roofline, but no MFU."""
     measured = reached(nn.ReLU(), torch.ones(3, 4), 480)
     assert measured.mfu is None
-    # 12 FLOPs at half a GFLOP/s, 24 ns; 96 bytes, 24 ns; and a launch.
+    # 12 FLOPs at 0.5 GFLOP/s take 24 ns, and 96 bytes take 24 ns; a launch adds 10 ns.
     assert measured.share_of_roofline == pytest.approx((24 + 10) / 480)
 
 
 def test_no_time():
-    """A clock that saw none pass says nothing."""
+    """If the measured time is zero, there is no utilization."""
     assert reached(nn.Linear(4, 5), torch.ones(3, 4), 0) == latency(0)

@@ -1,4 +1,4 @@
-"""Runs that may change nothing but what is theirs."""
+"""The write guard: a timed run may write only to tensors that it owns."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def refused(run, *own, gradients=False):
     ids=["in place", "through a slice", "through a view", "as an output"],
 )
 def test_writes(write):
-    """To its own it may, in whatever way; to others it may not, and they stay as they were."""
+    """A run may write to its own tensors in any way; a write to another tensor is refused and changes nothing."""
     own = torch.ones(3)
     with WriteGuard([own], gradients=False):
         write(own)
@@ -37,7 +37,7 @@ def test_writes(write):
 
 
 def test_what_it_makes_is_its_own():
-    """By operators, or of numbers."""
+    """A run owns each tensor that it makes, by an operator or from Python numbers."""
     with WriteGuard([], gradients=False):
         assert (OTHER * 2).add_(1).tolist() == [3, 3, 3]
         assert torch.tensor([1.0, 2.0]).add_(1).tolist() == [2, 3]
@@ -49,7 +49,7 @@ def test_a_view_of_others_is_none_of_its_own():
 
 
 def test_gradients():
-    """A backward pass leaves some on every leaf, so that others' are not touched where there may be one."""
+    """A backward pass would add a gradient to a foreign leaf, so that using one is refused with gradients on."""
     other, own = nn.Linear(3, 3), nn.Linear(3, 3)
     refused(lambda: other(OTHER).sum().backward(), *own.parameters(), gradients=True)
     assert other.weight.grad is None
@@ -61,7 +61,7 @@ def test_gradients():
 
 
 def test_tensors_that_come_apart():
-    """One that is made of others is taken for what it is made of."""
+    """A wrapper tensor may be written to if the run owns the tensors inside of it."""
     parts = [torch.ones(2), torch.ones(3)]
     nested = torch.nested.nested_tensor(parts, layout=torch.jagged)
     with WriteGuard([nested.values()], gradients=False):
@@ -72,7 +72,7 @@ def test_tensors_that_come_apart():
 
 @pytest.mark.parametrize("train", [False, True])
 def test_statistics(train):
-    """A batch norm changes its own in training alone."""
+    """A foreign batch norm is refused in training, where it changes its statistics, and allowed in inference."""
     norm, inputs = nn.BatchNorm1d(3).train(train), torch.ones(2, 3)
 
     def run():

@@ -1,4 +1,4 @@
-"""Attention on shapes is the same operators, in the same order, as attention that runs on the CPU."""
+"""Attention on shapes runs the operators that attention runs on the CPU, in equal order."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ FUSED = "aten._scaled_dot_product_flash_attention_for_cpu"
 
 @pytest.fixture
 def answered(monkeypatch):
-    """What either tracer answers: operators but for views, each with the metadata of its tensors."""
+    """Compare the operators that the shape-only run and the run on data see, each with its metadata, work and cost.
+
+    Views are left out. The fixture returns the names of the operators.
+    """
     operators = []
 
     def note(answer):
@@ -53,7 +56,7 @@ def answered(monkeypatch):
 
 def laid_out(values):
     if isinstance(values, torch.Tensor):
-        # Strides of dimensions of size 1 mean nothing.
+        # The stride of a dimension of size 1 has no meaning.
         strides = [stride for size, stride in zip(values.shape, values.stride(), strict=True) if size != 1]
         return values.shape, strides, values.dtype
     return [laid_out(item) for item in values if isinstance(item, (torch.Tensor, list, tuple))]
@@ -97,7 +100,7 @@ class TestSameOperators:
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
     def test_forward(self, answered, tensors, options, fuses, mode):
-        """Operators, their metadata and costs; the fused one where the CPU chooses it."""
+        """In forward, both runs see equal operators, metadata and costs; attention is fused if the CPU fuses it."""
 
         def model(*items):
             with mode():
@@ -107,20 +110,20 @@ class TestSameOperators:
 
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     def test_backward(self, answered, tensors, options, fuses):
-        """So is the backward pass."""
+        """In backward, both runs see equal operators, metadata and costs."""
         tensors = tuple(item.detach().requires_grad_() for item in tensors)
         names = answered(F.scaled_dot_product_attention, tensors, options, backward=True)
         assert fuses == (f"{FUSED}_backward" in names)
 
     @pytest.mark.parametrize("asked", list(itertools.product((False, True), repeat=3))[1:])
     def test_some_gradients(self, answered, asked):
-        """Which gradients are asked for changes no operator."""
+        """The fused backward operator runs, whichever of the three gradients are requested."""
         tensors = [item.detach().requires_grad_(one) for item, one in zip(operands(), asked, strict=True)]
         assert f"{FUSED}_backward" in answered(F.scaled_dot_product_attention, tuple(tensors), backward=True)
 
     @pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION])
     def test_chosen_backend(self, answered, backend):
-        """`sdpa_kernel` is respected."""
+        """A backend that is chosen with `sdpa_kernel` is used on shapes too."""
         with sdpa_kernel(backend):
             names = answered(F.scaled_dot_product_attention, operands())
         assert (backend is SDPBackend.FLASH_ATTENTION) == (FUSED in names)
@@ -128,14 +131,14 @@ class TestSameOperators:
     @pytest.mark.parametrize("train", [True, False])
     @pytest.mark.parametrize("backward", [True, False])
     def test_encoder(self, answered, train, backward):
-        """Fused where there is no dropout."""
+        """An encoder uses fused attention unless it has dropout, which it has in training only."""
         encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 2).train(train)
         names = answered(encoder, torch.randn(2, 5, 16), backward=backward)
         assert (not train) == (FUSED in names)
 
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")
     def test_whoever_calls(self, answered):
-        """Attention is also called by scripted functions, exported graphs, and as an operator."""
+        """Attention is fused too if a scripted function, an exported graph or a call of the operator starts it."""
 
         class Attends(nn.Module):
             def forward(self, query, key, value):
@@ -151,7 +154,7 @@ class TestSameCounts:
     @pytest.mark.parametrize("asked", list(itertools.product((False, True), repeat=3))[1:])
     @pytest.mark.parametrize("key_heads", [2, 4])
     def test_only_gradients_that_are_asked_for(self, asked, key_heads):
-        """A fused kernel computes all gradients, and counts as the plain form, which computes those alone."""
+        """The fused kernel computes all gradients, but counts only the requested ones, like the unfused form."""
         tensors = [
             item.detach().requires_grad_(one) for item, one in zip(operands(key_heads=key_heads), asked, strict=True)
         ]
@@ -162,26 +165,26 @@ class TestSameCounts:
             counts.append((counted.flops, counted.other_flops))
         assert counts[0] == counts[1]
         of_query, of_key, of_value = asked
-        # Forward: scores and weighted sums. Backward: the scores' gradient if anything needs it, and what is asked for.
+        # Forward: scores and weighted sums. Backward: each requested gradient, and that of the scores if it is needed.
         products = 2 + (of_query or of_key) + of_query + of_key + of_value
         assert counts[0][0] == products * 2 * 2 * 4 * 6 * 10 * 8
 
     @pytest.mark.parametrize("backend", [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION])
     def test_kernels_of_other_devices(self, backend):
-        """Where only such are allowed, the CPU has none, and the plain form is counted, without a warning."""
+        """If only backends are allowed that a CPU does not have, the unfused form is counted, without a warning."""
         meta = tuple(item.detach().to("meta") for item in operands())
         with sdpa_kernel(backend):
             assert measure(F.scaled_dot_product_attention, meta).flops == 2 * 2 * 4 * 6 * 10 * (8 + 8)
 
     def test_fused_kernel_of_another_device(self):
-        """Dropout is no matter to a GPU's fused kernel, while the CPU's has none."""
+        """On other devices fused attention can have dropout, although the CPU's fused kernel cannot."""
         meta = tuple(item.detach().to("meta") for item in operands())
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
             counted = measure(F.scaled_dot_product_attention, meta, {"dropout_p": 0.1})
         assert counted.flops == 2 * 2 * 4 * 6 * 10 * (8 + 8)
 
     def test_mask_of_integers(self):
-        """It is refused as for real."""
+        """A mask of integers is an error on shapes, as it is in a real run."""
         with pytest.raises(RuntimeError, match="Expected attn_mask dtype"):
             measure(F.scaled_dot_product_attention, operands(), {"attn_mask": MASK.int()})
 
@@ -191,13 +194,13 @@ class TestUntouched:
         return tuple(item.detach().to("meta").requires_grad_() for item in operands())
 
     def test_afterwards(self):
-        """The dispatcher is as it was."""
+        """After a measurement, the dispatcher's table for attention is unchanged."""
         before = torch._C._dispatch_dump(ATTENTION._schema.name)
         measure(F.scaled_dot_product_attention, operands())
         assert before == torch._C._dispatch_dump(ATTENTION._schema.name)
 
     def test_one_within_the_other(self):
-        """A measurement that is made within another leaves that one's attention as it is."""
+        """A measurement within another one leaves the attention of the outer measurement fused."""
 
         def outer(*items):
             measure(F.scaled_dot_product_attention, items)
@@ -206,7 +209,7 @@ class TestUntouched:
         assert set(measure(outer, operands()).operators) == {FUSED}
 
     def test_other_threads(self):
-        """On a thread that nothing is measured on, tensors on meta take PyTorch's own way."""
+        """On a thread without a measurement, attention of tensors on the meta device is PyTorch's own."""
         made = []
 
         def attend():

@@ -1,4 +1,4 @@
-"""Autocast: the same FLOPs, and on shapes the dtypes that it makes where there is data, as models may ask for them."""
+"""Autocast does not change FLOPs, and on shapes it gives the same dtypes as on data, because models may read them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINEAR = 2 * 3 * 4 * 5
 
 
 class Casts(nn.Module):
-    """Runs a function of a layer and its input under autocast, and notes what dtype came out."""
+    """A model that calls a function with its layer and input under autocast, and notes the dtype of the output."""
 
     def __init__(self, layer, function=lambda layer, x: layer(x), dtype=torch.bfloat16, device="cpu"):
         super().__init__()
@@ -35,7 +35,7 @@ DTYPES = []
 
 
 def dtypes(model, x, **options):
-    """What came out on shapes, and for real; the two measurements have to agree."""
+    """Return the output dtypes on shapes and on data, and check that both measurements agree."""
     DTYPES.clear()
     shapes, real = on_shapes(model, x, **options), for_real(model, x, **options)
     assert shapes.modules == real.modules
@@ -77,7 +77,7 @@ def test_dtypes(layer, function, x):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_of_a_model_that_asks(dtype):
-    """It goes on by what comes out of its layer: one more product in the lower precision, two in the other."""
+    """The model branches on the dtype of its layer's output: two products with autocast, three without."""
 
     def forward(layer, x):
         y = layer(x)
@@ -103,7 +103,7 @@ def test_around_the_measurement():
 
 
 def test_of_another_device():
-    """Weights on meta stand for any device: on CUDA, softmax and norms are computed in single precision."""
+    """Weights on the meta device may represent any device: CUDA's autocast computes softmax and norms in float32."""
     model = nn.Linear(4, 5, device="meta")
 
     def forward(x):
@@ -119,7 +119,7 @@ def test_of_another_device():
     torch.set_autocast_dtype("cuda", torch.bfloat16)
     try:
         assert on_shapes(forward, X).flops == LINEAR
-        # A model on the CPU is none of that autocast's.
+        # Autocast for CUDA does not apply to a model on the CPU.
         layer = nn.Linear(4, 5)
         assert measure(lambda x: layer(x) if layer(x).dtype is torch.bfloat16 else x, X).flops == LINEAR
     finally:
@@ -128,7 +128,7 @@ def test_of_another_device():
 
 
 def test_nothing_stays():
-    """Where the model fails within autocast too."""
+    """A measurement restores the methods of autocast, also if the model fails within autocast."""
 
     def fails(layer, x):
         raise ValueError("fails")

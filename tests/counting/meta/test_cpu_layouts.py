@@ -1,4 +1,4 @@
-"""On shapes, operators whose meta kernels say otherwise answer as the CPU's kernels do, whatever the layout."""
+"""Where a meta kernel gives another layout than the CPU kernel, a shape rule must give the layout of the CPU."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LAYOUTS = (in_order, channels_last, cropped, some_channels, batch_inside, spread
 
 
 class Compare(TorchDispatchMode):
-    """Holds the operator that is looked at, where it runs, against what is worked out of its arguments' metadata."""
+    """Run each operator on the CPU, and compare the output with the shape rules for the metadata of its arguments."""
 
     def __init__(self):
         super().__init__()
@@ -96,7 +96,7 @@ CONVOLUTIONS = {
 @pytest.mark.parametrize("of_weight", [torch.contiguous_format, torch.channels_last], ids=str)
 @pytest.mark.parametrize(("module", "shape"), CONVOLUTIONS.values(), ids=CONVOLUTIONS)
 def test_convolutions(module, shape, of_weight, lay_out):
-    """Either the input or the weight makes the channels innermost."""
+    """The output is channels-last if the input or the weight is."""
     module = module.to(memory_format=of_weight)
     inputs = lay_out(torch.randn(shape, dtype=module.weight.dtype)).detach().requires_grad_()
     compared = run(module, inputs)
@@ -120,7 +120,7 @@ NORMS = {
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize(("module", "shape"), NORMS.values(), ids=NORMS)
 def test_batch_norms(module, shape, train, lay_out):
-    """The input's layout is kept, or its elements put in order; statistics of the batch are there in training only."""
+    """The output keeps the input's layout or becomes contiguous; only in training it has statistics of the batch."""
     inputs = lay_out(torch.randn(shape)).detach().requires_grad_()
     compared = run(module.train(train), inputs)
     assert compared & {"aten.native_batch_norm", "aten._native_batch_norm_legit"}
@@ -129,7 +129,7 @@ def test_batch_norms(module, shape, train, lay_out):
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_batch_norm_of_an_input_without_gradient(asked):
-    """Its gradient is not there."""
+    """If the input requires no gradient, the backward operator returns none for it."""
     module = nn.BatchNorm2d(4)
     module.weight.requires_grad_(asked)
     assert "aten.native_batch_norm_backward" in run(module, torch.randn(2, 4, 5, 5))
@@ -149,7 +149,7 @@ FUNCTIONS = {
 @pytest.mark.parametrize("lay_out", LAYOUTS)
 @pytest.mark.parametrize(("function", "operator"), FUNCTIONS.values(), ids=FUNCTIONS)
 def test_gradients(function, operator, lay_out, of_gradient):
-    """Gradients are laid out by themselves, and not as what comes in."""
+    """The layout of a gradient comes from the operator's own rule, whatever the layout of the incoming gradient is."""
     inputs = lay_out(torch.randn(3, 4, 5, 6)).detach().requires_grad_()
     gradient = of_gradient if function(inputs).ndim else in_order
     assert operator in run(function, inputs, gradient)
@@ -167,7 +167,7 @@ LOSSES = {
 @pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
 @pytest.mark.parametrize(("function", "operator"), LOSSES.values(), ids=LOSSES)
 def test_losses_stay_where_their_elements_were(function, operator, reduction):
-    """The memory of 20 numbers holds their sum, the first time and later."""
+    """A loss of 20 elements stays in their storage of 20 numbers after it is reduced, in the first call and later."""
     x = torch.rand(4, 5)
 
     def loss(x, y):
@@ -184,7 +184,7 @@ def test_losses_stay_where_their_elements_were(function, operator, reduction):
 @pytest.mark.parametrize("mode", ["sum", "mean", "max"])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_bags_of_embeddings(mode, options, dtype, frozen):
-    """What is noted for the backward pass hangs on how the rows are put together."""
+    """The values that EmbeddingBag keeps for backward depend on its mode (sum, mean, max) and on its options."""
     model = nn.EmbeddingBag(10, 4, mode=mode, dtype=dtype, **options).requires_grad_(not frozen)
     inputs = (torch.tensor([1, 2, 4, 5, 4, 3]), torch.tensor([0, 2, 3]))
     run_both = Compare()
@@ -207,14 +207,14 @@ HALF = {
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("norm", HALF.values(), ids=HALF)
 def test_norms_in_half_precision(norm, dtype, train, backward):
-    """Statistics have the dtype of the parameters, whatever that of the inputs is."""
+    """The statistics of a norm have the dtype of the parameters, also if the inputs have another dtype."""
     inputs = torch.randn(3, 4, 5, 6, dtype=torch.bfloat16, requires_grad=True)
     both(norm(dtype=dtype).train(train), inputs, backward=backward)
 
 
 @pytest.mark.parametrize("reuse_answers", [True, False])
 def test_channels_stay_innermost(reuse_answers):
-    """Whether answers are worked out or PyTorch is asked for each of them."""
+    """A convolution keeps channels last, with remembered answers and without them."""
 
     def model(inputs):
         output = F.conv2d(inputs, torch.ones(6, 4, 3, 3, device=inputs.device))

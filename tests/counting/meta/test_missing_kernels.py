@@ -1,4 +1,4 @@
-"""Outputs of operators without a meta kernel look as those of the real kernels do."""
+"""Operators without a meta kernel: the shape rules give the metadata that the real kernels give."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Compare(TorchDispatchMode):
         return output
 
 
-@pytest.mark.filterwarnings("ignore")  # of PyTorch's, about the arguments of its own samples
+@pytest.mark.filterwarnings("ignore")  # warnings of PyTorch about the arguments of its own samples
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -42,7 +42,7 @@ class Compare(TorchDispatchMode):
     ],
 )
 def test_as_the_real_kernels(name, expected):
-    """Over all samples of PyTorch's operator database."""
+    """Compare the shape rules with the real kernels on all samples of PyTorch's operator database."""
     compare = Compare(expected)
     (op,) = (op for op in database.op_db if op.name == name)
     backward = op.supports_autograd

@@ -1,4 +1,4 @@
-"""Recurrent layers run on shapes as on the CPU: step by step, or by oneDNN's one operator, which costs the same."""
+"""Recurrent layers on shapes run as on the CPU, step by step or as one operator of oneDNN; both ways cost the same."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPTIONS = {
     "no biases": {"num_layers": 3, "bias": False},
     "batch first": {"batch_first": True},
 }
-#: Which of the outputs the backward pass begins with.
+#: The outputs from which the backward pass starts.
 ENDS = {
     "all": lambda output: output,
     "outputs": lambda output: output[0],
@@ -30,7 +30,7 @@ ENDS = {
     "last cell state": lambda output: output[1][-1],
 }
 
-#: What an LSTM keeps for its backward pass is as large as oneDNN likes.
+#: Metrics that differ: oneDNN decides how many bytes an LSTM keeps for its backward pass.
 KEPT = {"lstm": ("peak_memory",)}
 
 
@@ -44,20 +44,20 @@ class TestEveryPath:
     @pytest.mark.parametrize("end", ENDS)
     @pytest.mark.parametrize("frozen", [False, True])
     def test_both_passes(self, kind, options, end, frozen):
-        """Module by module, all metrics, forward and backward."""
+        """On shapes and on data, all metrics of all modules agree, in both passes."""
         model = KINDS[kind](INPUT, HIDDEN, **options).requires_grad_(not frozen)
         both(lambda x: ENDS[end](model(x)), inputs(), backward=True, without=KEPT.get(kind, ()))
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"num_layers": 2, "dropout": 0.5}])
     def test_forward_pass(self, kind, options):
-        """By itself, as many bytes alive at once too."""
+        """In a forward pass alone, all metrics agree, also the peak memory."""
         with torch.no_grad():
             both(KINDS[kind](INPUT, HIDDEN, **options), inputs(gradient=False))
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_initial_states(self, kind):
-        """Their gradients are asked for."""
+        """Initial states that require gradients do not change the agreement of shapes and data."""
         model = KINDS[kind](INPUT, HIDDEN)
         states = tuple(torch.randn(1, BATCH, HIDDEN, requires_grad=True) for _ in range(2))
         given = (inputs(), states if kind == "lstm" else states[0])
@@ -74,7 +74,7 @@ class TestEveryPath:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_packed_sequences(self, kind):
-        """Sequences of different lengths run for as long as each lasts."""
+        """Of packed sequences with different lengths, only the steps that exist are counted."""
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
         packed = nn.utils.rnn.pack_sequence([torch.randn(5, INPUT), torch.randn(3, INPUT)])
         gates = model.weight_ih_l0.shape[0] // HIDDEN
@@ -86,9 +86,9 @@ class TestEveryPath:
 
 
 class TestWithoutProducts:
-    """Closed forms for one layer in one direction without biases."""
+    """Closed forms of `other_flops` for one layer in one direction without biases."""
 
-    #: tanh or ReLU 1, sigmoid 4, by hand from the cells' definitions.
+    #: FLOPs of a unit in one step, from the definitions of the cells: tanh or ReLU 1, sigmoid 4.
     FORWARD: ClassVar = {"rnn": 1 + 1, "relu": 1 + 1, "lstm": 4 + 3 * 4 + 1 + 3 + 2, "gru": 3 + 2 * 4 + 1 + 1 + 3}
 
     @pytest.mark.parametrize("kind", KINDS)
@@ -99,7 +99,7 @@ class TestWithoutProducts:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_biases(self, kind):
-        """Each of two biases is one sum for every gate."""
+        """Each of the two biases adds one FLOP for every gate."""
         model = KINDS[kind](INPUT, HIDDEN)
         gates = model.weight_ih_l0.shape[0] // HIDDEN
         with torch.no_grad():
@@ -108,7 +108,11 @@ class TestWithoutProducts:
 
     @pytest.mark.parametrize(("kind", "derivative"), [("rnn", 3), ("relu", 1)])
     def test_backward_of_the_simplest(self, kind, derivative):
-        """The activation's derivative; a state's gradients from output and next step; the weight's from every step."""
+        """Backward of a simple RNN: the derivative of the activation, and two sums.
+
+        A hidden state sums its gradients from the output and the next step; the hidden weight sums its gradients over
+        all steps.
+        """
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
         forward = both(lambda x: model(x)[0], inputs())
         counted = both(lambda x: model(x)[0], inputs(), backward=True)
@@ -119,7 +123,7 @@ class TestWithoutProducts:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_one_step_stands_for_all(kind, options):
-    """Without gradients a few steps are run for all steps of a layer; all metrics equal those of running each step."""
+    """Without gradients only a few steps run, and their work counts for all; all metrics equal those of a full run."""
     model = KINDS[kind](INPUT, HIDDEN, **options).double()
     x = inputs(gradient=False).double()
     with torch.no_grad():
@@ -129,7 +133,7 @@ def test_one_step_stands_for_all(kind, options):
 
 class TestOneDNN:
     def test_by_hand(self):
-        """One operator for each layer and direction, which reads its operands once and writes its outputs."""
+        """An LSTM is one operator for each layer and direction, which reads operands and writes outputs once."""
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         with torch.no_grad():
             counted = both(model, inputs(gradient=False))
@@ -142,7 +146,7 @@ class TestOneDNN:
 
     @pytest.mark.parametrize("kept", [False, True], ids=["without gradients", "with"])
     def test_what_is_kept_for_the_backward_pass(self, kept):
-        """Four gates and the cell state of each step, which the layer writes beside its outputs."""
+        """With gradients, the operator also writes what backward needs: four gates and the cell state of each step."""
         model = nn.LSTM(INPUT, HIDDEN)
         with torch.set_grad_enabled(kept):
             counted = [
@@ -153,24 +157,24 @@ class TestOneDNN:
         assert written[0] - written[1] == (4 * 5 * UNITS if kept else 0)
 
     def test_as_deep_as_it_has_steps(self):
-        """Layers follow each other, directions run side by side: 2 layers of 7 steps."""
+        """Layers wait for each other, but directions do not: the depth is that of 2 layers of 7 steps."""
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         states = torch.zeros(4, BATCH, HIDDEN)
         with torch.no_grad():
             counted = both(lambda x, *states: model(x, states)[0], (inputs(gradient=False), states, states))
-        # Behind each layer its directions are put side by side.
+        # After each layer, one operator concatenates the outputs of both directions.
         assert counted.metrics["depth"] == 2 * (STEPS + 1)
 
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
     def test_dtypes(self, dtype):
-        """It has no kernel for float64; on which machines it has some for the others does not matter on shapes."""
+        """On shapes oneDNN's operator is used for each dtype that it supports on any machine: not for float64."""
         model = nn.LSTM(INPUT, HIDDEN).to(dtype)
         with torch.no_grad():
             counted = on_shapes(model, inputs(gradient=False).to(dtype))
         assert ("aten.mkldnn_rnn_layer" in counted.operators) == (dtype is not torch.float64)
 
     def test_turned_off(self):
-        """The setting holds on shapes too."""
+        """If oneDNN is switched off, its operator is not used on shapes either."""
         torch._C._set_mkldnn_enabled(False)
         try:
             with torch.no_grad():
@@ -180,7 +184,7 @@ class TestOneDNN:
         assert "aten.mkldnn_rnn_layer" not in counted.operators
 
     def test_gradients_of_gradients(self):
-        """The backward pass that makes a graph is run step by step, for real and on shapes."""
+        """A backward pass with create_graph=True runs step by step, on shapes and on data."""
         model = nn.LSTM(INPUT, HIDDEN)
 
         def penalty(x):
@@ -194,7 +198,7 @@ class TestStepByStep:
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"dropout": 0.5, "num_layers": 2}])
     def test_computes_the_same(self, kind, options):
-        """What runs on shapes is the layer: on data it gives PyTorch's own numbers."""
+        """The step-by-step form that runs on shapes computes PyTorch's own values if it gets data."""
         model = KINDS[kind](INPUT, HIDDEN, **options).eval()
         x = inputs(gradient=False)
         expected = _flat(model(x))

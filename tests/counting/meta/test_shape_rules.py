@@ -1,4 +1,4 @@
-"""What is worked out equals what PyTorch's meta kernels answer, over PyTorch's operator database."""
+"""Shape rules must give the metadata that PyTorch's meta kernels give, on samples of PyTorch's operator database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo import metadata
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.operators.info import operator_info
 
-#: Samples of each operator: the first ones are the plain cases, which are those that the rules are about.
+#: Number of samples of each operator: the first samples are the common cases, for which the rules are written.
 SAMPLES = 3
 
 
@@ -44,7 +44,7 @@ def contiguous(tensor):
 
 
 def mixed():
-    """Each tensor laid out in another way than the one before it."""
+    """Yield functions that give each tensor another layout than the tensor before it."""
     for first in range(2):
         ways = itertools.cycle((contiguous, reversed_dimensions, channels_last, with_gaps))
         for _ in range(first):
@@ -67,7 +67,7 @@ def with_gaps(tensor):
 
 
 def spread(tensor):
-    """The same row again and again, as the gradient of a sum is."""
+    """Repeat one row by `expand`, as the gradient of a sum does."""
     return tensor[:1].expand(tensor.shape) if tensor.ndim > 1 else tensor
 
 
@@ -79,7 +79,7 @@ def on_meta(value, lay_out):
     return value
 
 
-@pytest.mark.filterwarnings("ignore")  # of PyTorch's, about the arguments of its own samples
+@pytest.mark.filterwarnings("ignore")  # warnings of PyTorch about the arguments of its own samples
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_equals_the_meta_kernels(dtype):
     compare = Compare()
@@ -96,15 +96,15 @@ def test_equals_the_meta_kernels(dtype):
                     with compare:
                         op.op(*args, **kwargs)
                 except (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError):
-                    pass  # not every operator runs on meta; those that do are compared
+                    pass  # some operators do not run on the meta device; there is nothing to compare
     assert {name for name, *_ in compare.differing} == set()
-    # Rules that never apply would agree too.
+    # The comparison proves nothing unless many rules were applied.
     assert len(compare.agreed) > 60
     assert {"aten.relu", "aten.add", "aten.gelu", "aten.mm", "aten.addmm"} <= compare.agreed.keys()
 
 
 def test_a_first_count_does_not_import_the_compiler():
-    """Importing torch._dynamo takes a second or more, on the first measurement of every process."""
+    """A first measurement must not import torch._dynamo, because the import takes a second or more in every process."""
     code = """
 import sys, torch
 from torch import nn
@@ -124,7 +124,7 @@ print("torch._dynamo" in sys.modules)
     ids=["rows", "batches", "summed"],
 )
 def test_grouped_products(left, right, ends):
-    """The meta kernel refuses float32, so the real one is the reference."""
+    """The meta kernel of grouped products refuses float32, so that the real kernel is the reference."""
     operands = torch.zeros(left), torch.zeros(right)
     offsets = None if ends is None else torch.tensor(ends, dtype=torch.int32)
     expected = torch.ops.aten._grouped_mm.default(*operands, offsets)

@@ -1,4 +1,4 @@
-"""Activations beside fvcore's count, and beside the figures that the RegNet paper's authors publish."""
+"""Activations compared with fvcore's count and with the figures that the authors of RegNet publish."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import nn
 from pytest_flopsbudget.counting.measure import measure
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it compiles a loss with TorchScript where it is imported
+    warnings.simplefilter("ignore")  # fvcore compiles a loss with TorchScript on import, which warns
     from fvcore.nn import ActivationCountAnalysis
 
 X = torch.empty(1, 3, 224, 224)
 
-#: Model → (widths, depths, width of a group; then of the published table: FLOPs in units of 10^9, which are MACs,
-#: parameters and activations in millions). Radosavovic et al., "Designing Network Design Spaces", 2020, figures 15 and
-#: 16; the activations as in the table "RegNetX Models" of MODEL_ZOO.md in facebookresearch/pycls.
+#: Model → (widths, depths, group width; then from the published table: GMACs, which it calls FLOPs, and parameters and
+#: activations in millions). Radosavovic et al., "Designing Network Design Spaces", 2020, figures 15 and 16; activations
+#: from the table "RegNetX Models" of MODEL_ZOO.md in facebookresearch/pycls.
 PUBLISHED = {
     "RegNetX-200MF": ([24, 56, 152, 368], [1, 1, 4, 7], 8, 0.2, 2.7, 2.2),
     "RegNetX-400MF": ([32, 64, 160, 384], [1, 2, 7, 12], 16, 0.4, 5.2, 3.1),
@@ -46,7 +46,7 @@ def regnet(widths, depths, group):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published(name):
-    """To the digits that are published."""
+    """Work, parameters and activations equal the published figures when rounded to the published digits."""
     *built, macs, params, activations = PUBLISHED[name]
     counted = measure(regnet(*built), X)
     found = (counted.macs / 1e9, counted.params / 1e6, counted.activations / 1e6)
@@ -72,7 +72,7 @@ def regnet_on_cpu(widths, depths, group):
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 def test_as_fvcore_counts(name):
-    """The same number on convolutional models."""
+    """On convolutional models, our activations equal those of fvcore."""
     model, x = MODELS[name]().eval(), torch.randn(1, 3, 64, 64)
     theirs = (
         ActivationCountAnalysis(model, x)

@@ -1,4 +1,4 @@
-"""Bytes read and written, and launches: by hand, operator by operator, and by the published closed form."""
+"""Memory traffic and launches: worked out by hand for single operators, and by a published closed form."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ F32, I64, BOOL = 4, 8, 1
 
 
 def moved(function, *args):
-    """(bytes, launches) of a function, on shapes and for real, which agree."""
+    """Return (bytes, launches) of a function, and check that shapes and data agree."""
     shapes, real = on_shapes(function, args), for_real(function, args)
     assert shapes.value("memory_traffic") == real.value("memory_traffic")
     assert shapes.launches == real.launches
@@ -24,7 +24,7 @@ def moved(function, *args):
 @given(*[st.integers(1, 40)] * 4)
 @settings(max_examples=30, deadline=None)
 def test_a_pointwise_convolution_moves_what_the_published_form_says(height, width, inputs, outputs):
-    """hw(c1 + c2) + c1 c2 elements: N. Ma et al., "ShuffleNet V2", 2018, equation 1, of a 1x1 convolution."""
+    """A 1x1 convolution moves hw(c1 + c2) + c1 c2 elements: N. Ma et al., "ShuffleNet V2", 2018, equation 1."""
     model = nn.Conv2d(inputs, outputs, 1, bias=False)
     expected = height * width * (inputs + outputs) + inputs * outputs
     assert on_shapes(model, torch.empty(1, inputs, height, width)).value("memory_traffic") == expected * F32
@@ -98,7 +98,7 @@ CASES = {
     "batch norm, in training": (
         lambda x: functional.batch_norm(x, torch.zeros(3), torch.ones(3), training=True),
         (IMAGE,),
-        # Made: two statistics. Read and written: both of them. Written: mean and deviation of the batch.
+        # Two statistics are made; both are read and written; mean and deviation of the batch are written.
         2 * PIXELS * F32 + 2 * 3 * F32 + 4 * 3 * F32 + 2 * 3 * F32,
         3,
     ),
@@ -109,30 +109,30 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_bytes_and_launches(case):
-    """Each operand is read once, each output written once, and views are free."""
+    """Each operand is read once, each output is written once, and views are free."""
     function, args, expected, launches = CASES[case]
     assert moved(function, *args) == (expected, launches)
 
 
 def test_sparse_operands_are_what_they_store():
-    """Indices and values of a sparse matrix, not its zeros."""
+    """A sparse matrix counts the bytes of its indices and values, not of its zeros."""
     dense = torch.zeros(6, 5)
     dense[0, 1] = dense[4, 2] = 1.0
     sparse, right = dense.to_sparse(), torch.randn(5, 3)
     stored = 2 * 2 * I64 + 2 * F32
     assert for_real(torch.sparse.mm, (sparse, right)).operators["aten._sparse_addmm"].value("memory_traffic") == (
-        stored + (15 + 18 + 18) * F32  # the sum's other operand is there, though its factor is 0
+        stored + (15 + 18 + 18) * F32  # the operator reads its addend too, although the factor is 0
     )
 
 
 def test_a_layout_that_nobody_looks_into():
-    """oneDNN's own layout holds its elements, and is not silently nothing."""
+    """A tensor in oneDNN's layout counts the bytes of its elements, and not zero."""
     assert for_real(lambda x: x.to_mkldnn(), (X,)).value("memory_traffic") == 2 * N * F32
     assert for_real(lambda x: x.to_mkldnn(), (X,)).peak_memory == 2 * N * F32
 
 
 def test_a_mixture_in_bfloat16_halves_the_bytes():
-    """Bytes follow the dtype."""
+    """In bfloat16, half as many bytes are moved as in float32."""
     model, x = nn.Linear(16, 16, bias=False), torch.randn(8, 16)
     full = on_shapes(model, x).value("memory_traffic")
     half = on_shapes(model.bfloat16(), x.bfloat16()).value("memory_traffic")

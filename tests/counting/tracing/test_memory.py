@@ -1,4 +1,4 @@
-"""Bytes alive at once: by hand, for storages that live as long as anything holds them."""
+"""Peak memory, worked out by hand: a storage is alive as long as something refers to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.counting.watch import watch
 from pytest_flopsbudget.results.complexity import MEMORY_KINDS
 
-#: Bytes of a tensor of 8 x 16 numbers.
+#: Bytes of a float32 tensor of 8 x 16 elements.
 T = 8 * 16 * 4
 X = torch.randn(8, 16)
 
@@ -25,7 +25,7 @@ def kinds(counted):
 
 
 def made(function, *args):
-    """The most bytes that a function had alive beyond its arguments, on shapes and for real, which agree."""
+    """Return the peak memory of a function without its arguments, and check that shapes and data agree."""
     shapes, real = on_shapes(function, args), for_real(function, args)
     assert shapes.peak_memory == real.peak_memory
     assert sum(kinds(shapes).values()) == shapes.peak_memory
@@ -80,13 +80,13 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_alive(case):
-    """A storage lives as long as a name, a list or a view of it does."""
+    """A storage is alive as long as a name, a list or a view refers to it."""
     function, expected = CASES[case]
     assert made(function, X) == expected
 
 
 class Stack(nn.Module):
-    """Square layers with a relu behind each."""
+    """Square linear layers, each followed by a ReLU."""
 
     def __init__(self, count, checkpointed=False):
         super().__init__()
@@ -102,46 +102,47 @@ class Stack(nn.Module):
         return x
 
 
-#: Bytes of a layer's weight.
+#: Bytes of the weight of one layer.
 W = 16 * 16 * 4
 
 
 class TestPasses:
     @pytest.mark.parametrize("count", [1, 4, 9])
     def test_inference_keeps_nothing(self, count):
-        """However deep: weights, the input, an operand and a result."""
+        """Inference needs the weights, the input, and an operand and a result, however many layers there are."""
         counted = on_shapes(Stack(count), X)
-        # The product and the relu's result; behind the first layer, whose operand is the input, the operand too.
+        # The results of product and ReLU; from the second layer on, also the operand of the product.
         alive = (2 if count == 1 else 3) * T
         assert counted.peak_memory == count * W + T + alive
         assert kinds(counted) == {"parameters": count * W, "inputs": T, "activations": alive}
 
     @pytest.mark.parametrize("count", [2, 5])
     def test_training_keeps_what_backward_needs(self, count):
-        """Behind the forward pass: of each layer the relu's result, which is the next one's operand too.
+        """Training keeps the result of each layer's ReLU, which is also the operand of the next layer.
 
-        A linear layer's result is let go when its relu has run. In backward, gradients of weights take the place of
-        what is let go; the most is alive in the last layers, before much has been let go.
+        The result of a linear layer is freed after its ReLU. In backward, the gradients of weights replace what is
+        freed; the peak lies in the last layers, before much is freed.
         """
         counted = measure(Stack(count), X, backward=True)
         held = count * W + T
-        forward = held + count * T + T  # all relus' results, and the last linear layer's
+        forward = held + count * T + T  # the results of all ReLUs, and of the last linear layer
         assert counted.peak_memory >= forward
         assert kinds(counted)["parameters"] == count * W
         assert for_real(Stack(count), X, backward=True).peak_memory == counted.peak_memory
 
     def test_backward_by_hand(self):
-        """One layer: result of relu and gradients of it, of the linear layer's result, of the weight.
+        """Backward of one layer: the ReLU's result, and gradients of this result, of the product and of the weight.
 
-        The seed is a single number, expanded. threshold_backward makes the gradient of the product (T), the weight's
-        gradient W comes from it. The result of relu is held by the caller until the end.
+        The first gradient is one number, expanded. threshold_backward makes the gradient of the product (T bytes), from
+        which the gradient of the weight follows (W bytes). The caller holds the ReLU's result until the end.
         """
         counted = measure(Stack(1), X, backward=True)
-        assert counted.peak_memory == W + T + 4 + T + max(T, T + W)  # weight, input, seed, result; its gradient, then W
+        # weight, input, first gradient, result; product's gradient, then weight's
+        assert counted.peak_memory == W + T + 4 + T + max(T, T + W)
         assert kinds(counted) == {"parameters": W, "inputs": T, "gradients": W, "activations": T + 4, "temporaries": T}
 
     def test_checkpoints_trade_memory_for_work(self):
-        """Of checkpointed blocks only the inputs stay; of others, what each of the operators needs to go back."""
+        """Checkpointed blocks keep only their inputs; other blocks keep all that their operators need for backward."""
 
         class Long(Stack):
             def block(self, layer, x):
@@ -149,14 +150,14 @@ class TestPasses:
 
         whole, again = (measure(Long(8, checkpointed=flag), X, backward=True) for flag in (False, True))
         assert again.recomputed_flops == on_shapes(Long(8), X).flops
-        # Weights, input, four results a block, the seed, and the gradients behind and before the first that goes back.
+        # Weights, input, four results a block, the first gradient, and two gradients in the first backward operator.
         assert whole.peak_memory == 8 * W + T + 8 * 4 * T + 4 + 2 * T
-        # Behind the forward pass one result a block; what is made again on the way back is no more than a block's.
+        # After forward, one result a block; recomputation in backward adds the results of one block at a time.
         assert again.peak_memory <= 8 * W + T + 8 * T + 4 + (4 + 2) * T + 7 * W
         assert again.peak_memory < whole.peak_memory
 
     def test_a_step_of_an_optimizer(self):
-        """AdamW keeps two moments a parameter, and a number of steps, from its first step on."""
+        """In its first step AdamW makes two moments and a step count for each parameter."""
         model = Stack(2)
         optimizer = torch.optim.AdamW(model.parameters())
 
@@ -168,11 +169,11 @@ class TestPasses:
         found = kinds(counted)
         assert found["parameters"] == found["gradients"] == 2 * W
         assert found["optimizer_state"] == 2 * (2 * W + 4)
-        # Of each parameter, the root of the second moment and its quotient; that of the one before still has its name.
+        # For one parameter, a root and its quotient; the quotient of the parameter before is still in a variable.
         assert found["temporaries"] == 3 * W
 
     def test_a_state_that_is_there_already(self):
-        """Moments of former steps are the optimizer's from the beginning."""
+        """Moments from earlier steps belong to the optimizer state from the start."""
         model = Stack(1)
         optimizer = torch.optim.AdamW(model.parameters())
         model(X).sum().backward()
@@ -186,15 +187,111 @@ class TestPasses:
         assert kinds(measure(step, X))["optimizer_state"] == 2 * W + 4
 
 
+def watched(step, x):
+    with watch() as seen:
+        step(x)
+    return seen.complexity
+
+
+@pytest.mark.parametrize("way", [on_shapes, for_real, watched])
+class TestExistingGradients:
+    """Gradients of an earlier step are alive until the step that is measured frees them, however it is measured."""
+
+    @staticmethod
+    def trained(step):
+        for _ in range(2):
+            step(X)
+
+    @pytest.mark.parametrize("set_to_none", [True, False])
+    def test_cleared_first(self, way, set_to_none):
+        """The old gradients are gone before the new ones are there; if they are only filled with zeros, they stay."""
+        model = Stack(1)
+        optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+
+        def step(x):
+            optimizer.zero_grad(set_to_none=set_to_none)
+            model(x).sum().backward()
+            optimizer.step()
+
+        self.trained(step)
+        found, gradient = way(step, X), model.layers[0].weight.grad
+        # The square root of the second moment, and its quotient.
+        expected = {"parameters": W, "gradients": W, "optimizer_state": 2 * W + 4, "temporaries": 2 * W, "inputs": T}
+        assert kinds(found) == expected
+        assert gradient is not None
+        if way is not watched:  # a watched step makes the gradient
+            assert not hasattr(gradient.untyped_storage(), "_flopsbudget")
+
+    def test_cleared_after_the_forward_pass(self, way):
+        """Until then, the old gradients are alive beside the activations."""
+        model = Stack(1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+        wide = torch.randn(400, 16)
+
+        def step(x):
+            loss = model(x).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        step(wide)
+        rows = wide.nbytes
+        # The product and its relu, at the end of the forward pass. The backward pass has the relu and its gradient, no
+        # old gradient, and not yet a new one.
+        expected = {"parameters": W, "gradients": W, "inputs": rows, "activations": 2 * rows}
+        assert kinds(way(step, wide)) == expected
+
+    def test_cleared_in_two_steps(self, way):
+        """The gradients that exist before two steps, and those between the steps, are alive one after the other."""
+        model = Stack(1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+
+        def steps(x):
+            for _ in range(2):
+                optimizer.step()
+                optimizer.zero_grad()
+                model(x).sum().backward()
+
+        self.trained(steps)
+        assert kinds(way(steps, X))["gradients"] == W
+
+    def test_accumulated(self, way):
+        """Gradients that a step adds to are alive all the time, beside what it adds."""
+        model = Stack(1)
+
+        def step(x):
+            model(x).sum().backward()
+
+        self.trained(step)
+        found = kinds(way(step, X))
+        assert found["gradients"] == W
+        assert found["temporaries"] >= W
+
+    def test_held_elsewhere(self, way):
+        """A gradient that the test keeps stays alive when it is cleared."""
+        model = Stack(1)
+        model(X).sum().backward()
+        kept = [model.layers[0].weight.grad]
+
+        def step(x):
+            model.zero_grad()
+            model(x).sum().backward()
+            kept[0].add_(1)
+
+        found = way(step, X)
+        assert found.peak_memory >= 3 * W + T
+        assert model.layers[0].weight.grad is not None
+
+
 class TestPlaces:
     def test_operator_and_module(self):
-        """The peak is named by the operator that ran and the module that it ran in."""
+        """The peak is reported with the operator and the module that ran at that moment."""
         model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 1000), nn.Linear(1000, 2))
         peak = on_shapes(model, X).memory_at_peak
         assert (peak.operator, peak.module) == ("aten.addmm", "1")
 
     def test_a_module_is_what_it_holds_and_what_a_call_makes(self):
-        """The peak of a submodule is that of a model of its own, without the inputs, which other modules made."""
+        """The peak of a submodule is that of this module alone, without the inputs, which other modules made."""
         model = nn.Sequential(nn.Linear(16, 32, bias=False), nn.Sequential(nn.ReLU(), nn.Linear(32, 16, bias=False)))
         counted = on_shapes(model, X)
         weight = 16 * 32 * 4
@@ -204,31 +301,31 @@ class TestPlaces:
         assert counted["1"].peak_memory == weight + 2 * T + T
 
     def test_equal_layers_are_equal(self):
-        """The memory that a call adds does not depend on the memory that was alive before."""
+        """Equal layers have equal peaks, because memory that was alive before a call is left out."""
         counted = measure(Stack(6), X, backward=True)
         assert len({counted[f"layers.{index}"].peak_memory for index in range(6)}) == 1
 
     def test_shared_parameters_count_once(self):
-        """Tied weights count once."""
+        """A weight that two layers share counts once."""
         model = Stack(2)
         model.layers[1].weight = model.layers[0].weight
         assert kinds(on_shapes(model, X))["parameters"] == W
 
     def test_parameters_that_are_not_used(self):
-        """They are there all the same."""
+        """Parameters that the model does not use count too."""
         model = Stack(1)
         model.spare = nn.Linear(100, 100, bias=False)
         assert kinds(on_shapes(model, X))["parameters"] == W + 100 * 100 * 4
 
     def test_buffers(self):
-        """What a model keeps and does not learn."""
+        """The buffers of a batch norm are its mean and variance, and a count of 8 bytes."""
         model = nn.BatchNorm1d(16).eval()
         assert kinds(on_shapes(model, X))["buffers"] == 2 * 16 * 4 + 8
 
 
 class TestWatched:
     def test_as_measured(self):
-        """A watched run without gradients has the same peak as a measured one."""
+        """Without gradients, a watched run has the peak of a measured run."""
         model = Stack(3)
         with torch.no_grad(), watch() as seen:
             model(X)
@@ -237,7 +334,7 @@ class TestWatched:
         assert kinds(seen.complexity) == kinds(measured)
 
     def test_nothing_is_held(self):
-        """Tensors end under a watch when they would end without."""
+        """A watch does not keep tensors alive that would be freed without it."""
         ended = []
 
         class Told(nn.Module):
@@ -251,7 +348,7 @@ class TestWatched:
             assert ended == [1]
 
     def test_a_watch_within_a_watch(self):
-        """Each sees all that happens while it lasts."""
+        """An inner watch sees the peak of its own block, and an outer watch the peak of the whole."""
         model = Stack(2)
         with torch.no_grad(), watch() as outer:
             model(X)
@@ -262,19 +359,19 @@ class TestWatched:
 
 class TestDepth:
     def test_a_chain(self):
-        """Each operator waits for the one before."""
+        """In a chain each operator waits for the one before it, so that the depth is its length."""
         assert on_shapes(lambda x: x.relu().tanh().sigmoid(), (X,)).depth == 3
 
     def test_side_by_side(self):
-        """What does not wait for each other is no longer than its longest."""
+        """Of two chains that do not wait for each other, the longer one counts."""
         assert on_shapes(lambda x: x.relu() + x.tanh().sigmoid(), (X,)).depth == 3
 
     def test_views_are_no_steps(self):
-        """Views launch nothing."""
+        """Views launch nothing, and add nothing to the depth."""
         assert on_shapes(lambda x: x.relu().t()[1:].tanh(), (X,)).depth == 2
 
     def test_through_memory(self):
-        """What is written in place is waited for by who reads it, through whatever view."""
+        """An operator that reads a storage waits for the last write to it, also if the write went through a view."""
 
         def through(x):
             y = torch.zeros(8, 16)
@@ -282,11 +379,11 @@ class TestDepth:
             row.add_(x[0].exp())
             return y.sum()
 
-        # exp, add_, sum: zeros is one step as well, beside exp.
+        # exp, add_ and sum follow each other; zeros is one step too, beside exp.
         assert on_shapes(through, (X,)).depth == 3
 
     def test_branches_of_a_network(self):
-        """Inception-like: as deep as its deepest branch, and the sum."""
+        """The depth of parallel branches is that of the deepest branch, and one step for the sum."""
 
         class Branches(nn.Module):
             def __init__(self):
@@ -303,7 +400,7 @@ class TestDepth:
         assert counted.average_parallelism * 6 == counted.total_flops
 
     def test_steps_of_a_recurrent_layer(self):
-        """A sequence of n steps cannot be shorter than n."""
+        """The steps of a recurrent layer wait for each other, so that n steps have a depth of at least n."""
         long, short = (on_shapes(nn.GRU(4, 4), (torch.randn(length, 1, 4),)).depth for length in (20, 10))
         assert long - short == 10 * (short - on_shapes(nn.GRU(4, 4), (torch.randn(9, 1, 4),)).depth)
         assert long >= 20

@@ -1,11 +1,11 @@
-"""Peaks of memory beside what PyTorch's profiler saw the CPU's allocator do, on models that people use.
+"""Peak memory compared with the allocations of the CPU that PyTorch's profiler saw, on models that people use.
 
-They are as wide as people use them, and two layers deep (one block a stage, where there are stages), with 1,000 words.
+The models have their usual width, but only two layers (or one block for each stage) and 1,000 words.
 
-The profiler tells every allocation and every end of one. What it cannot know are tensors that were there before: their
-bytes are added. oneDNN's convolutions lay their operands out anew within the kernel: such workspaces, which begin and
-end within one operator, are another kernel's own affair and no part of `peak_memory`. So convolutional models are
-compared with channels last, where there are next to none, and with the workspaces taken out where there are some.
+The profiler reports each allocation and each release. It does not see tensors that existed before, so we add their
+bytes. Kernels of oneDNN's convolutions may copy their operands to a new layout: such a workspace begins and ends within
+one operator, and is not part of `peak_memory`. So we run convolutional models with channels last, where there are
+almost no workspaces, or we subtract the workspaces.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def prepared(name):
 
 
 def standing(*tensors):
-    """Bytes of distinct storages."""
+    """Return the bytes of the distinct storages of these tensors."""
     return sum({id(one.untyped_storage()): one.untyped_storage().nbytes() for one in tensors}.values())
 
 
@@ -108,11 +108,9 @@ _CONVOLUTIONS = ("aten::mkldnn_convolution", "aten::convolution_backward")
 
 
 def allocated(function, *, workspaces=True):
-    """The most bytes that were alive at once while it ran, of what it allocated.
+    """Return the peak of the bytes that a function allocates.
 
-    Args:
-        function: runs.
-        workspaces: whether what a single operator allocates and frees again counts.
+    `workspaces` says whether to include memory that one operator allocates and frees itself.
     """
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -125,7 +123,7 @@ def allocated(function, *, workspaces=True):
                 current += event.nbytes()
                 peak = max(peak, current)
         return peak
-    # Only what is alive where the kernels of convolutions begin and end.
+    # Read the allocated bytes only before and after each convolution kernel, not inside.
     kernels = [(event.start_ns(), event.end_ns()) for event in events if event.name() in _CONVOLUTIONS]
     inside = iter([*kernels, (float("inf"), float("inf"))])
     begin, end = next(inside)
@@ -142,7 +140,7 @@ def allocated(function, *, workspaces=True):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_inference(name):
-    """A forward pass without gradients needs, within 1 %, what the allocator says."""
+    """The peak of a forward pass without gradients equals that of the allocator within 1 %."""
     model, x = prepared(name)
     model.eval()
 
@@ -150,7 +148,7 @@ def test_inference(name):
     def forward():
         model(x)
 
-    forward()  # what is made once and kept
+    forward()  # makes what PyTorch allocates once and keeps
     real = held_by(model, x) + allocated(forward)
     assert measure(model, x).peak_memory == pytest.approx(real, rel=0.01)
 
@@ -163,7 +161,7 @@ def loss_of(output):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_training_step(name):
-    """Forward, backward and the first step of AdamW, which makes its moments."""
+    """A training step with the first step of AdamW, which allocates its moments, agrees with the allocator."""
     model, x = prepared(name)
     model.train()
     optimizer = torch.optim.AdamW(model.parameters())
@@ -181,10 +179,10 @@ def test_a_training_step(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_passes_of_training(name):
-    """Forward and backward without an optimizer: most is alive where the backward pass begins."""
+    """Forward and backward without an optimizer: the peak lies where the backward pass begins."""
     model, x = prepared(name)
     model.train()
-    x = torch.cat([x, x])  # activations outweigh the weights
+    x = torch.cat([x, x])  # a larger batch, so that activations exceed the weights
 
     def passes(x):
         loss_of(model(x)).backward()
@@ -197,7 +195,7 @@ def test_the_passes_of_training(name):
 
 @pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_in_the_usual_layout(name):
-    """With channels first, all but the workspaces of oneDNN's convolutions."""
+    """With channels first, the peak equals that of the allocator without the workspaces of oneDNN's convolutions."""
     model, x = prepared(name)
     model, x = model.eval().to(memory_format=torch.contiguous_format), x.contiguous()
 

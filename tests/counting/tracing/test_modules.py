@@ -1,4 +1,4 @@
-"""The module tree: which module is credited in the forward and backward pass, however modules are nested and called."""
+"""The module tree: which module is credited in forward and backward, however modules are nested and called."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from zoo import both
 from pytest_flopsbudget.counting.measure import measure
 
 X = torch.randn(3, 4)
-#: FLOPs of a square linear layer on `X`.
+#: FLOPs of a square linear layer with the input `X`.
 SQUARE = 2 * 3 * 4 * 4
 
 
@@ -34,7 +34,7 @@ def calls_of(counted):
 
 class TestShared:
     def test_a_module_called_twice(self):
-        """Two calls are twice the work, and one set of parameters."""
+        """Two calls of a module are twice the work, but its parameters count once."""
 
         class Twice(nn.Module):
             def __init__(self):
@@ -50,7 +50,7 @@ class TestShared:
         assert (counted.params, counted["layer"].params) == (16, 16)
 
     def test_a_module_shared_by_two(self):
-        """A call is credited under the path by which the caller refers to the module; parameters count once."""
+        """A call is credited under the path by which its caller refers to the module; parameters count once."""
         shared = square()
         model = nn.Sequential(nn.Sequential(shared, square()), nn.Sequential(shared))
         counted = both(model, X)
@@ -66,7 +66,7 @@ class TestShared:
         assert calls_of(counted)["1.0"] == 1
 
     def test_two_names_in_one_module(self):
-        """A module under two names of its caller is credited under the first: nothing tells which was meant."""
+        """A module with two names in its caller is credited under the first: the call does not show the name."""
 
         class Aliased(nn.Module):
             def __init__(self):
@@ -83,7 +83,7 @@ class TestShared:
         assert counted.params == 16
 
     def test_a_parent_under_a_second_name(self):
-        """A subtree that is called under its second name has its parts there."""
+        """A subtree that is called by its second name is counted, with its parts."""
         block = nn.Sequential(square())
         model = nn.ModuleDict({"a": block, "b": nn.Sequential(block)})
         counted = both(lambda m, x: m["b"](x), (model, X))
@@ -92,7 +92,7 @@ class TestShared:
 
 class TestHeld:
     def test_lists_and_dicts(self):
-        """Containers that are not called themselves hold what their parts cost."""
+        """A container that is not called itself has the cost of its parts."""
 
         class Held(nn.Module):
             def __init__(self):
@@ -112,7 +112,7 @@ class TestHeld:
         assert counted["layers"].params == 48
 
     def test_a_module_that_is_not_called(self):
-        """A module that does not run costs nothing and has its parameters."""
+        """A module that does not run costs nothing, and has its parameters."""
         model = nn.ModuleDict({"used": square(), "unused": square()})
         counted = both(lambda m, x: m["used"](x), (model, X))
         assert counted.flops == SQUARE
@@ -129,7 +129,7 @@ class TestHeld:
         assert (counted["unused"].flops, counted["unused"].calls, counted["unused"].params) == (0, 0, 16)
 
     def test_other_methods(self):
-        """Work in a method that is not forward is credited to the module whose forward called it."""
+        """Work in a method other than forward is credited to the module whose forward called the method."""
 
         class Inner(nn.Module):
             def __init__(self):
@@ -151,7 +151,7 @@ class TestHeld:
         assert flops_of(both(Outer(), X)) == {"": 2 * SQUARE, "inner": SQUARE, "inner.layer": SQUARE}
 
     def test_a_module_hidden_in_a_list(self):
-        """A module that its parent does not know is found when it is called, under its caller."""
+        """A module in a plain list is not registered with its parent; it is listed under its caller when called."""
 
         class Hides(nn.Module):
             def __init__(self):
@@ -166,7 +166,7 @@ class TestHeld:
         assert counted.params == 32
 
     def test_functions(self):
-        """What a function calls is named by class, in the order of the calls."""
+        """Modules that a function calls are named by their class, in the order of the calls."""
         first, second = nn.Sequential(square()), nn.Sequential(square())
         counted = both(lambda x: second(first(first(x))), X)
         assert flops_of(counted) == {
@@ -179,12 +179,12 @@ class TestHeld:
         assert counted[""].type == "<lambda>"
 
     def test_order(self):
-        """The tree is in the model's own order, parents before their parts."""
+        """The tree has the order of the model, with parents before their parts."""
         model = nn.Sequential(nn.Sequential(square(), square()), square())
         assert list(both(model, X).modules) == ["", "0", "0.0", "0.1", "1"]
 
     def test_shapes(self):
-        """The sizes that decide a module's cost are given in ASCII."""
+        """The shape text of a module has the sizes that decide its cost, in ASCII."""
         model = nn.Sequential(
             nn.Conv2d(4, 8, (1, 3), stride=2, dilation=(1, 2), padding=2, groups=2),
             nn.Flatten(),
@@ -200,7 +200,7 @@ class TestHeld:
 
 
 class Fails(nn.Module):
-    """Works a little and fails."""
+    """A module that calls its layer and then raises."""
 
     def __init__(self):
         super().__init__()
@@ -227,7 +227,7 @@ class Catches(nn.Module):
 class TestExceptions:
     @pytest.mark.parametrize("by_hand", [False, True])
     def test_a_module_that_raises(self, by_hand):
-        """After an exception that the model catches, work is credited where it runs."""
+        """After an exception that the model catches, later work is credited to the module that runs it."""
         assert flops_of(both(Catches(called_by_hand=by_hand), X)) == {
             "": 3 * SQUARE,
             "fails": SQUARE,
@@ -236,7 +236,7 @@ class TestExceptions:
         }
 
     def test_a_hook_that_raises(self):
-        """So too where a hook raises after the module's own work."""
+        """After an exception in a forward hook that the model catches, later work is credited correctly too."""
 
         def fails(*_):
             raise ValueError
@@ -263,7 +263,7 @@ def trees(draw, depth=3):
 
     def sequence(depth):
         parts = [node(depth) for _ in range(draw(st.integers(1, 3)))]
-        # Under two names of one caller nothing tells the calls apart.
+        # A shared layer occurs once in a sequence: its calls would all be credited to its first name.
         first = next((index for index, part in enumerate(parts) if part is shared), None)
         return nn.Sequential(
             *(square() if part is shared and index != first else part for index, part in enumerate(parts))
@@ -284,7 +284,7 @@ class TestTree:
     @settings(max_examples=40, deadline=None)
     @given(trees())
     def test_every_module_holds_what_is_below_it(self, model):
-        """A module's FLOPs are those of the layers below it, its parameters the distinct ones."""
+        """The FLOPs of a module are those of the layers below it; its parameters are the distinct ones below it."""
         counted = both(model, X)
         for path, module in model.named_modules(remove_duplicate=False):
             assert counted[path].flops == SQUARE * leaves_below(module)
@@ -293,7 +293,7 @@ class TestTree:
     @settings(max_examples=40, deadline=None)
     @given(trees())
     def test_parts_and_own_work_make_the_whole(self, model):
-        """In backward too: sequences do no work of their own, so their parts' FLOPs are all of theirs."""
+        """In both passes, the FLOPs of a sequence are the sum over its parts: a sequence does no work itself."""
         counted = both(model, X.clone().requires_grad_(), backward=True)
         assert counted.flops == 3 * SQUARE * leaves_below(model)
         for path, module in model.named_modules(remove_duplicate=False):
@@ -301,13 +301,13 @@ class TestTree:
                 prefix = f"{path}." if path else ""
                 parts = [f"{prefix}{index}" for index in range(len(module))]
                 assert counted[path].flops == sum(counted[part].flops for part in parts)
-            # Nothing but the layers of the model works, each thrice.
+            # Only linear layers do work: one product forward, and two products backward.
             assert counted[path].flops == 3 * SQUARE * leaves_below(module)
 
 
 class TestBackward:
     def test_each_layer_has_its_own_gradients(self):
-        """A layer's gradients are its own: of the weight, and of the input unless nobody asks for it."""
+        """Each layer is credited with its weight's gradient, and with its input's gradient if this is needed."""
         model = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Sequential(nn.Linear(8, 6)), nn.Linear(6, 2))
         counted = both(model, X, backward=True)
         one = {"0": 2 * 3 * 4 * 8, "2": 2 * 3 * 8 * 6, "2.0": 2 * 3 * 8 * 6, "3": 2 * 3 * 6 * 2}
@@ -321,7 +321,7 @@ class TestBackward:
         }
 
     def test_frozen_layers(self):
-        """A frozen layer in front costs nothing in backward, one behind only its input's gradient."""
+        """A frozen first layer costs nothing in backward; a frozen last layer costs only the gradient of its input."""
         model = nn.Sequential(square(), square(), square())
         model[0].weight.requires_grad_(requires_grad=False)
         model[2].weight.requires_grad_(requires_grad=False)
@@ -333,7 +333,7 @@ class TestBackward:
         }
 
     def test_work_of_a_parent(self):
-        """Work in between its parts' calls is the parent's, in backward too."""
+        """Work between the calls of a module's parts is credited to this module, in backward too."""
 
         class Parent(nn.Module):
             def __init__(self):
@@ -353,7 +353,7 @@ class TestBackward:
 
     @pytest.mark.parametrize("reentrant", [False, True])
     def test_checkpoints(self, reentrant):
-        """A recomputed region's work is credited to the modules in it, and their gradients are too."""
+        """Recomputed work, and the gradients of a recomputed region, are credited to the modules in the region."""
 
         class Checkpointed(nn.Module):
             def __init__(self):
@@ -364,7 +364,7 @@ class TestBackward:
                 return self.last(checkpoint(self.block, self.first(x), use_reentrant=reentrant))
 
         counted = both(Checkpointed(), X.clone().requires_grad_(), backward=True)
-        # Without reentry the second run stops as soon as backward has what it needs, before the last product.
+        # Without reentry, recomputation stops when backward has all it needs, which is before the last product.
         assert flops_of(counted) == {
             "": (3 + 4 + (4 if reentrant else 3) + 3) * SQUARE,
             "first": 3 * SQUARE,
@@ -376,7 +376,7 @@ class TestBackward:
         }
 
     def test_gradients_within_the_model(self):
-        """A gradient that a module takes of another is credited to the other, second derivatives too."""
+        """If a module computes the gradient of its layer itself, the work is credited to the layer."""
 
         class Penalty(nn.Module):
             def __init__(self):
@@ -394,7 +394,7 @@ class TestBackward:
 
 
 class TestHooksFromWithin:
-    """Doubles of modules without hooks share an empty dict; a model that puts a hook on one gets it all the same."""
+    """A running model may add a hook to one of its modules, although clones without hooks share one empty dict."""
 
     @staticmethod
     def work(_module, _args, output):
@@ -421,7 +421,7 @@ class TestHooksFromWithin:
 
         model = Hooking()
         counted = both(model, X)
-        assert counted.flops == 3 * SQUARE  # two layers, and the hook's product
+        assert counted.flops == 3 * SQUARE  # two layers, and the product of the hook
         assert counted.execution == "shapes"
         assert not model.layer._forward_hooks
 
@@ -431,7 +431,7 @@ class TestHooksFromWithin:
         ids=["deepcopy", "pickle"],
     )
     def test_copies(self, copied):
-        """A copy that a model makes of one of its modules has separate hooks."""
+        """If a model copies one of its modules, the hooks of the copy are separate from those of the module."""
 
         class Copying(nn.Module):
             def __init__(self):
@@ -459,5 +459,5 @@ class TestHooksFromWithin:
                 )
                 return self.layer(x)
 
-        # Forward, both gradients, and the hook's product.
+        # Forward, both gradients, and the product of the hook.
         assert both(Hooking(), X.clone().requires_grad_(), backward=True).flops == 4 * SQUARE

@@ -1,4 +1,4 @@
-"""Functions that compute past the dispatcher are named where they run."""
+"""Functions that bypass PyTorch's dispatcher are named as unknown, with the module that called them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from torch import nn
 
 from pytest_flopsbudget import UsageError, measure
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of PyTorch's: that these functions are old
+pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch warns that these functions are deprecated
 
 
 class HalfPrecision(nn.Module):
-    """A linear layer by fbgemm's kernel for weights in float16."""
+    """A linear layer with float16 weights, computed by a kernel of fbgemm."""
 
     def __init__(self):
         super().__init__()
@@ -31,7 +31,7 @@ def test_named():
 
 
 def test_without_data():
-    """On tensors without memory the kernel would end the process."""
+    """Without data the model is refused: the kernel would crash the process on tensors without memory."""
     with pytest.raises(UsageError, match="needs data"):
         measure(HalfPrecision(), torch.empty(3, 4, device="meta"))
 

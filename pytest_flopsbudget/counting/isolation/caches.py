@@ -1,0 +1,349 @@
+"""Restore caches outside of a model: what a run stored in modules, classes, functions, containers and `lru_cache`.
+
+Models keep rotary tables, masks and position grids in such places. A run on shapes would leave tensors without data
+there, which fail in the next call of the model; a run on data would leave warm caches, with which the next measurement
+counts less. So the places that the model's code can reach are noted before a run. Afterwards, each place that refers to
+a tensor of the run is put back as it was.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import OrderedDict, defaultdict, deque
+from enum import Enum
+from functools import _lru_cache_wrapper
+from gc import get_referents
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+from pytest_flopsbudget.counting.tensors.objects import attributes_of, is_cloneable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+
+    IsFromRun = Callable[[torch.Tensor], bool]
+
+
+_ABSENT: Any = object()
+#: The variable that `super()` uses, in methods that call it.
+_SUPER = "__class__"
+_LRU_CACHE: Any = _lru_cache_wrapper
+
+#: Packages whose modules hold no caches of models, or restore them themselves.
+_LIBRARIES = (
+    sys.stdlib_module_names
+    | {"torch", "numpy", "sympy", "mpmath", "networkx", "_pytest", "pytest", "pluggy", "hypothesis", "msgspec", "rich"}
+    | {__name__.partition(".")[0]}
+) - {"__main__"}
+#: The number of modules that are looked at, the model's own first, then those that they import from.
+_MAX_MODULES = 64
+#: The number of items up to which a container is searched for further containers and objects.
+_MAX_ITEMS = 256
+#: How deep containers and objects are searched.
+_MAX_DEPTH = 3
+
+_DICTS = (dict, OrderedDict, defaultdict)
+_CONTAINERS = frozenset((*_DICTS, list, set, deque))
+#: Values that are no cache and hold none.
+_PLAIN = frozenset(
+    (
+        str, bytes, int, float, complex, bool, type(None), types.ModuleType, types.BuiltinFunctionType, property,
+        types.GetSetDescriptorType, types.MemberDescriptorType, types.WrapperDescriptorType, types.GenericAlias,
+        torch.dtype, torch.device, torch.Size,
+    )
+)  # fmt: skip
+
+
+class _Namespace:
+    """The attributes of a module, a class or an object, or the content of a dict."""
+
+    __slots__ = ("before", "mapping", "owner")
+
+    def __init__(self, owner: Any, mapping: Mapping[str, Any]) -> None:
+        self.owner = owner
+        self.mapping = mapping
+        # Methods of a subclass of dict may do more.
+        self.before = dict.copy(mapping) if isinstance(mapping, dict) else dict(mapping)
+
+    def changed(self) -> Iterator[Any]:
+        before = self.before
+        return (value for key, value in _items_of(self.mapping) if before.get(key, _ABSENT) is not value)
+
+    def restore(self) -> None:
+        if isinstance(self.owner, type):
+            for name in [name for name in self.mapping if name not in self.before]:
+                type.__delattr__(self.owner, name)
+            for name, value in self.before.items():
+                if self.mapping.get(name, _ABSENT) is not value:
+                    type.__setattr__(self.owner, name, value)
+            return
+        kind: Any = OrderedDict if isinstance(self.mapping, OrderedDict) else dict
+        kind.clear(self.mapping)
+        kind.update(self.mapping, self.before)
+
+
+class _Items:
+    """The items of a list, a deque or a set."""
+
+    __slots__ = ("before", "items")
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+        self.before = tuple(items)
+
+    def changed(self) -> Iterator[Any]:
+        known = set(map(id, self.before))
+        return (item for item in tuple(self.items) if id(item) not in known)
+
+    def restore(self) -> None:
+        self.items.clear()
+        (self.items.update if isinstance(self.items, set) else self.items.extend)(self.before)
+
+
+class _Cell:
+    """A variable that functions share."""
+
+    __slots__ = ("before", "cell")
+
+    def __init__(self, cell: types.CellType) -> None:
+        self.cell = cell
+        self.before = _content(cell)
+
+    def changed(self) -> Iterator[Any]:
+        value = _content(self.cell)
+        return iter(()) if value is self.before else iter((value,))
+
+    def restore(self) -> None:
+        if self.before is _ABSENT:
+            del self.cell.cell_contents
+        else:
+            self.cell.cell_contents = self.before
+
+
+class _LruCache:
+    """A function with `functools.lru_cache`. Its entries cannot be removed one by one."""
+
+    __slots__ = ("cache", "misses")
+
+    def __init__(self, cache: Any) -> None:
+        self.cache = cache
+        self.misses = cache.cache_info().misses
+
+    def changed(self) -> Iterator[Any]:
+        if self.cache.cache_info().misses == self.misses:
+            return iter(())
+        # Without a maximum size, the entries are in a dict of their own.
+        held = get_referents(self.cache)
+        return chain(held, *(part.values() for part in held if type(part) is dict and part is not vars(self.cache)))
+
+    def restore(self) -> None:
+        self.cache.cache_clear()
+
+
+class OutsideCaches:
+    """The places outside of a model in which its code may keep tensors, as they were before a run."""
+
+    def __init__(
+        self, kinds: Iterable[type], functions: Iterable[types.FunctionType], cloned: Container[int] = ()
+    ) -> None:
+        """Note the places.
+
+        Args:
+            kinds: the classes of the model's modules and objects.
+            functions: the functions that the model consists of.
+            cloned: the ids of all objects that were cloned. The run sees their clones, so that it cannot change them.
+        """
+        self._places: list[_Namespace | _Items | _Cell | _LruCache] = []
+        self._seen: set[int] = set()
+        self._cloned = cloned
+        kinds, functions = set(kinds), list(functions)
+        own = {value.__module__ for value in (*kinds, *functions) if _is_users(value.__module__)}
+        for function in functions:
+            self._add_function(function)
+        for base in {base for kind in kinds for base in kind.__mro__ if _is_users(base.__module__)}:
+            self._add_class(base, deep=base.__module__ in own)
+        for module in _reachable_modules(own):
+            self._add_module(module, deep=module.__name__ in own)
+        self._seen.clear()
+        self._cloned = ()
+
+    def restore(self, is_from_run: IsFromRun) -> bool:
+        """Put back each place that refers to a tensor of the run; return whether one did."""
+        found = [place for place in self._places if any(_holds(value, is_from_run) for value in place.changed())]
+        for place in found:
+            place.restore()
+        return bool(found)
+
+    def _add(self, value: Any, depth: int = 0) -> None:
+        kind = type(value)
+        if kind in _PLAIN or depth > _MAX_DEPTH or id(value) in self._seen or id(value) in self._cloned:
+            return
+        if kind in _CONTAINERS:
+            self._seen.add(id(value))
+            is_dict = kind in _DICTS
+            self._places.append(_Namespace(None, value) if is_dict else _Items(value))
+            self._add_items(dict.values(value) if is_dict else value, depth)
+        elif kind is tuple:
+            self._add_items(value, depth)
+        elif kind is types.FunctionType:
+            self._add_function(value, depth)
+        elif kind is types.CellType:
+            self._seen.add(id(value))
+            self._places.append(_Cell(value))
+            self._add(_content(value), depth + 1)
+        elif kind is _LRU_CACHE:
+            self._seen.add(id(value))
+            self._places.append(_LruCache(value))
+        elif kind in {staticmethod, classmethod}:
+            self._add(value.__func__, depth)
+        elif not isinstance(value, (type, torch.Tensor)) and is_cloneable(kind):
+            self._seen.add(id(value))
+            attributes = attributes_of(value)
+            self._places.append(_Namespace(value, attributes))
+            self._add_items(attributes.values(), depth)
+            if isinstance(value, (dict, list, set, deque)):
+                self._places.append(_Namespace(None, value) if isinstance(value, dict) else _Items(value))
+
+    def _add_items(self, items: Any, depth: int) -> None:
+        if len(items) <= _MAX_ITEMS and not _PLAIN.issuperset(map(type, items)):
+            for item in list(items):
+                self._add(item, depth + 1)
+
+    def _add_function(self, function: types.FunctionType, depth: int = 0) -> None:
+        if not _has_state(function) or id(function) in self._seen:
+            return
+        self._seen.add(id(function))
+        if function.__dict__:
+            self._places.append(_Namespace(function, function.__dict__))
+            self._add_items(function.__dict__.values(), depth)
+        self._add_items(function.__defaults__ or (), depth)
+        self._add_items((function.__kwdefaults__ or {}).values(), depth)
+        if function.__closure__:
+            for name, cell in zip(function.__code__.co_freevars, function.__closure__, strict=True):
+                if name != _SUPER:
+                    self._add(cell, depth + 1)
+
+    def _add_class(self, kind: type, *, deep: bool) -> None:
+        if id(kind) not in self._seen:
+            self._seen.add(id(kind))
+            self._places.append(_Namespace(kind, vars(kind)))
+            if deep:
+                self._add_items(vars(kind).values(), 0)
+
+    def _add_module(self, module: types.ModuleType, *, deep: bool) -> None:
+        """Note the names of a module and what they refer to, ``deep`` for one that defines a part of the model."""
+        names = vars(module)
+        self._places.append(_Namespace(module, names))
+        for name in _contents_of(module).stateful:
+            value = names.get(name)
+            if isinstance(value, type):
+                self._add_class(value, deep=deep)
+            elif deep or type(value) is not types.FunctionType:
+                self._add(value, 0 if deep else _MAX_DEPTH)
+
+
+class _Contents(NamedTuple):
+    """What a module contains. It holds names only, so that it keeps nothing alive."""
+
+    #: The number of names in the module. With another number, the module is looked at anew.
+    size: int
+    #: The names of classes, functions and values that may hold a cache.
+    stateful: tuple[str, ...]
+    #: The modules that its functions, classes and modules come from.
+    imported: tuple[str, ...]
+
+
+_CONTENTS: dict[str, _Contents] = {}
+
+
+def _contents_of(module: types.ModuleType) -> _Contents:
+    names, home = vars(module), module.__name__
+    known = _CONTENTS.get(home)
+    if known is None or known.size != len(names):
+        stateful, imported = [], set()
+        for name, value in list(names.items()):
+            kind = type(value)
+            if kind is types.ModuleType:
+                imported.add(value.__name__)
+                continue
+            if isinstance(value, (types.FunctionType, type)) or kind is _LRU_CACHE:
+                origin = value.__module__
+                imported.add(origin)
+                if isinstance(value, type) and (origin != home or not _may_hold_state(value)):
+                    continue
+            if kind not in _PLAIN and not (kind is types.FunctionType and not _has_state(value)):
+                stateful.append(name)
+        _CONTENTS[home] = known = _Contents(
+            len(names), tuple(stateful), tuple(sorted(name for name in imported if _is_users(name) and name != home))
+        )
+    return known
+
+
+def _may_hold_state(kind: type) -> bool:
+    """Return whether a class has attributes other than methods, properties and plain values."""
+    if "__dataclass_fields__" in vars(kind) or issubclass(kind, Enum):
+        return False  # what they have are defaults and members
+    return any(
+        value is None
+        or (type(value) not in _METHOD_TYPES and type(value) not in _PLAIN)
+        or (type(value) is types.FunctionType and _has_state(value))
+        for name, value in vars(kind).items()
+        if not name.startswith("__") and name != "_abc_impl"
+    )
+
+
+_METHOD_TYPES = (types.FunctionType, staticmethod, classmethod, type)
+
+
+def _has_state(function: types.FunctionType) -> bool:
+    """Return whether a function may keep values from one call to the next in an object of its own."""
+    if function.__dict__:
+        return True
+    if function.__closure__ and function.__code__.co_freevars != (_SUPER,):
+        contents = map(_content, function.__closure__)
+        if not all(type(value) in _METHOD_TYPES or (type(value) in _PLAIN and value is not None) for value in contents):
+            return True
+    return any(type(value) in _CONTAINERS for value in function.__defaults__ or ())
+
+
+def _items_of(mapping: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    return list(dict.items(mapping) if isinstance(mapping, dict) else mapping.items())
+
+
+def _content(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # its variable has no value yet
+        return _ABSENT
+
+
+def _is_users(module: Any) -> bool:
+    return isinstance(module, str) and module.partition(".")[0] not in _LIBRARIES
+
+
+def _reachable_modules(names: Iterable[str]) -> list[types.ModuleType]:
+    """Return the modules with these names, and then those that they import from, up to `_MAX_MODULES`."""
+    own = [module for name in sorted(names) if type(module := sys.modules.get(name)) is types.ModuleType]
+    imported = dict.fromkeys(name for module in own for name in _contents_of(module).imported if name not in names)
+    found = (*own, *(module for name in imported if type(module := sys.modules.get(name)) is types.ModuleType))
+    return list(islice(found, _MAX_MODULES))
+
+
+def _holds(value: Any, is_from_run: IsFromRun, depth: int = 0) -> bool:
+    """Return whether a value is a tensor of the run, or holds one."""
+    if isinstance(value, torch.Tensor):
+        return is_from_run(value)
+    kind = type(value)
+    if kind in _PLAIN or kind is types.FunctionType or isinstance(value, type) or depth > _MAX_DEPTH:
+        return False
+    parts: list[Any] = []
+    if isinstance(value, dict):
+        parts += [*dict.keys(value), *dict.values(value)]
+    elif isinstance(value, (list, tuple, set, frozenset, deque)):
+        parts += value
+    if kind not in _CONTAINERS and kind is not tuple:
+        parts += attributes_of(value).values()
+    return any(_holds(part, is_from_run, depth + 1) for part in parts)
