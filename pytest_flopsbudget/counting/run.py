@@ -48,6 +48,7 @@ from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError, has_d
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import compiler_is_loaded
 from pytest_flopsbudget.counting.tracing.absent_devices import (
+    absent_cuda_idle,
     absent_devices_named,
     autocast_of_absent_devices,
     is_about_absent_device,
@@ -311,6 +312,7 @@ class Run:
                 autocast_of_absent_devices(),
                 answered_past_dispatcher(tracer),
                 absent_devices_named(tracer.devices) if attempt.any_device else nullcontext(),
+                absent_cuda_idle() if attempt.any_device else nullcontext(),
             ):
                 gradients = attempt.gradients or self._steps_optimizer(cloner)
                 self._traced(tracer, model, args, kwargs, gradients=gradients)
