@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,23 @@ def item_nodeid(item: pytest.Item) -> str:
     """Return the item's node id without the name of a group, which pytest-xdist may append."""
     nodeid = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
     return nodeid if not is_outside_root(item) else f"{item_file(item)}::{nodeid.partition('::')[2]}"
+
+
+def nodeid_in(folder: Path, item: pytest.Item) -> str:
+    """Return the item's node id as it would be if ``folder`` was pytest's root folder."""
+    nodeid, root = item_nodeid(item), item.config.rootpath
+    if folder == root:
+        return nodeid
+    file, separator, test_id = nodeid.partition("::")
+    return _relative_to(folder, root / file) + separator + test_id
+
+
+@lru_cache
+def _relative_to(folder: Path, file: Path) -> str:
+    try:
+        return Path(os.path.relpath(file, folder)).as_posix()
+    except ValueError:  # on another drive
+        return file.as_posix()
 
 
 def is_outside_root(node: pytest.Item | pytest.Collector) -> bool:

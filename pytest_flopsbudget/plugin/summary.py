@@ -16,6 +16,9 @@ from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.reports.terminal.summary import summary
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import pytest
 
     from pytest_flopsbudget.config.settings import Settings
@@ -25,14 +28,19 @@ if TYPE_CHECKING:
 
 
 def write_summary(
-    reporter: pytest.TerminalReporter, run_record: RunRecord, settings: Settings, accepts: UpdateMode | bool
+    reporter: pytest.TerminalReporter,
+    run_record: RunRecord,
+    settings_of: Callable[[Path], Settings],
+    show: str,
+    accepts: UpdateMode | bool,
 ) -> None:
     """Write what the run measured, and what became of its baselines.
 
     Args:
         reporter: pytest's reporter, which holds the terminal.
         run_record: what the run measured.
-        settings: the project's settings.
+        settings_of: returns the settings for the tests of a file.
+        show: the metric to show.
         accepts: whether the run accepts what it measures as the new baseline, or which part of it.
     """
     config = reporter.config
@@ -42,7 +50,7 @@ def write_summary(
     if verbosity >= 0:
         reporter.write_sep("=", "flops budgets")
     if verbosity >= 0 or any(entry.needs_attention for entry in entries):
-        for line in summary(entries, screen, settings, verbosity=verbosity, accepts=accepts is True):
+        for line in summary(entries, screen, settings_of, show=show, verbosity=verbosity, accepts=accepts is True):
             reporter.write_line(line)
     for line in baseline_notes(
         run_record,

@@ -27,7 +27,8 @@ from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from rich.table import Table
 
@@ -54,27 +55,34 @@ STYLES: dict[Outcome, str] = {
 }
 
 
-def summary(
-    entries: Sequence[Entry], screen: Screen, settings: Settings, *, verbosity: int, accepts: bool
+def summary(  # noqa: PLR0913 -- what was measured, where it is shown, and what is left out
+    entries: Sequence[Entry],
+    screen: Screen,
+    settings_of: Callable[[Path], Settings],
+    *,
+    show: str,
+    verbosity: int,
+    accepts: bool,
 ) -> list[str]:
     """Return the lines of the summary's body.
 
     Args:
         entries: the tests that measured something.
         screen: the terminal that will show the lines.
-        settings: the settings of the pyproject: the metric to show and the notes to leave out.
+        settings_of: returns the settings for the tests of a file, which say what notes to leave out.
+        show: the metric to show.
         verbosity: pytest's verbosity: below 0 no table, above 0 the modules too.
         accepts: whether this run accepts everything that it measures; then no command is suggested.
     """
     lines: list[str] = []
     if not any(entry.verdicts for entry in entries):
-        return [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]
+        return [screen.text(line) for line in _closing(entries, settings_of, accepts=accepts)]
     if verbosity >= 0:
-        lines += screen.lines(_table(entries, screen, settings.show))
+        lines += screen.lines(_table(entries, screen, show))
     if verbosity > 0:
         for entry in entries:
             for verdict in entry.unpack_verdicts():
-                lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
+                lines += ["", *screen.lines(_modules(entry, verdict, screen, show))]
                 lines += [screen.text(line) for line in _collectives(verdict.complexity)]
                 for line in details.detail_lines(verdict.complexity):
                     lines += wrap(
@@ -87,7 +95,7 @@ def summary(
                     )
     if verbosity >= 0:
         lines.append("")
-    lines += [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]
+    lines += [screen.text(line) for line in _closing(entries, settings_of, accepts=accepts)]
     return lines
 
 
@@ -196,7 +204,7 @@ def _params(module: Module) -> str:
     return format_value(module.params, METRICS["params"])
 
 
-def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> Iterator[str]:
+def _closing(entries: Sequence[Entry], settings_of: Callable[[Path], Settings], *, accepts: bool) -> Iterator[str]:
     verdicts = [verdict for entry in entries for verdict in entry.verdicts]
     total = sum(verdict.complexity.flops for verdict in verdicts)
     seconds = sum(entry.seconds for entry in entries)
@@ -209,11 +217,15 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
         )
     for entry in entries:
         for verdict in entry.verdicts:
-            yield from _notes(entry, verdict, settings)
+            yield from _notes(entry, verdict, settings_of(entry.test_file))
         if entry.vanished and not accepts:
             yield f"{entry.nodeid}: in the baseline, but no longer measured: {', '.join(entry.vanished)}"
-    if settings.unknown_operators == "warn":
-        yield from formula_hint(verdict.complexity for verdict in verdicts)
+    yield from formula_hint(
+        verdict.complexity
+        for entry in entries
+        if settings_of(entry.test_file).unknown_operators == "warn"
+        for verdict in entry.verdicts
+    )
     if accepts:
         return
     waiting = {entry.nodeid: [v for v in entry.verdicts if not v.accepted] for entry in entries}
@@ -223,8 +235,9 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
     other = [nodeid for nodeid, left in waiting.items() if any(_is_otherwise_improved(v) for v in left)]
     if other:
         yield f"{pluralize(len(other), 'test')} improved, measured otherwise; to accept: {_command(other)}"
-    new = [nodeid for nodeid, left in waiting.items() if any(v.comparison.status == "new" for v in left)]
-    if new and settings.missing_baseline != "ignore":
+    told = [entry for entry in entries if settings_of(entry.test_file).missing_baseline != "ignore"]
+    new = [one.nodeid for one in told if any(v.comparison.status == "new" for v in waiting[one.nodeid])]
+    if new:
         yield f"{pluralize(len(new), 'test')} without a baseline; write it: {_command(new, 'new')}"
 
 
