@@ -109,7 +109,9 @@ class TestPatterns:
 
     def test_testpaths(self, project):
         """The setting testpaths leaves out folders that other runs collect."""
-        project.path.joinpath("tox.ini").write_text("[pytest]\ntestpaths = tests\nasyncio_default_fixture_loop_scope = function\n")
+        project.path.joinpath("tox.ini").write_text(
+            "[pytest]\ntestpaths = tests\nasyncio_default_fixture_loop_scope = function\n"
+        )
         for folder in ("tests", "slow"):
             project.path.joinpath(folder).mkdir()
             project.path.joinpath(folder, f"test_{folder}.py").write_text("def test_a(): pass\n")
