@@ -319,7 +319,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         # A test that fails by itself is judged too: the summary and the reports show its numbers. A mistake in its
         # marker or its baseline is reported once the test no longer fails by itself.
         with suppress(UsageError):
-            _judge(item)
+            _judge(item, own_failure=True)
         raise
     text = _judge(item)
     if text:
@@ -327,12 +327,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     return result
 
 
-def _judge(item: pytest.Item) -> str:
+def _judge(item: pytest.Item, *, own_failure: bool = False) -> str:
     """Judge the measurements of a test and keep the verdicts for its report; return why it fails, or ""."""
     budget, watched = item.stash.get(_FIXTURE, None), item.stash.get(_WATCHED, None)
     if budget is None and watched is None and item.get_closest_marker("flops_budget") is None:
         return ""
-    payload, text = _get_session(item.config).judge(item, budget, watched)
+    payload, text = _get_session(item.config).judge(item, budget, watched, own_failure=own_failure)
     if payload is not None:
         item.stash[_PAYLOAD] = payload
         item.stash[_BROKEN] = text

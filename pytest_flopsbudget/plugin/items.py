@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     import pytest
 
 
+#: How many paths a suggested command repeats.
+_MAX_PATHS = 5
+
+
 def item_nodeid(item: pytest.Item) -> str:
     """Return the item's node id without the name of a group, which pytest-xdist may append."""
     nodeid = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
@@ -59,6 +63,15 @@ def as_typed(nodeid: str, config: pytest.Config) -> str:
         return Path(os.path.relpath(config.rootpath / file, here)).as_posix() + separator + test_id
     except ValueError:  # on another drive
         return nodeid
+
+
+def typed_paths(config: pytest.Config) -> list[str]:
+    """Return the files, folders and tests on the command line, which a suggested command repeats.
+
+    The list is empty if the command line names none, or so many that nobody would type them.
+    """
+    typed = config.args_source.name == "ARGS" and len(config.args) <= _MAX_PATHS
+    return list(config.args) if typed else []
 
 
 def relative_path(path: Path, config: pytest.Config) -> str:

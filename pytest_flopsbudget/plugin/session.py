@@ -214,9 +214,20 @@ class BudgetSession:
         return bool(settings.watch) and settings.watches(self.matched_nodeid(item, settings))
 
     def judge(
-        self, item: pytest.Item, budget: FlopsBudget | None, watched: FlopsBudget | None = None
+        self,
+        item: pytest.Item,
+        budget: FlopsBudget | None,
+        watched: FlopsBudget | None = None,
+        *,
+        own_failure: bool = False,
     ) -> tuple[dict[str, Any] | None, str]:
         """Judge what a test measured with the fixture, or, if it measured nothing, what was ``watched``.
+
+        Args:
+            item: the test.
+            budget: what the fixture measured; None if the test does not take it.
+            watched: what was watched; None if the test was not.
+            own_failure: whether the test failed for a reason other than its budget.
 
         Returns:
             The payload for the test's report, or None; and the failure's text, or "" if the test is within its budget.
@@ -244,12 +255,19 @@ class BudgetSession:
         verdicts: list[Verdict] = []
         for measurement in measurements:
             accepted = baseline.get(measurement.name)
-            verdict = judge(measurement, budgets, settings, accepted, accepts=self.accepts)
+            verdict = judge(
+                measurement,
+                budgets,
+                settings,
+                accepted,
+                accepts=self.accepts,
+                neighbours=self.baselines.neighbours(item.path, nodeid, measurement.name),
+            )
             item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
             verdicts.append(verdict)
         if settings.junit_properties == "on":
             item.user_properties += properties(verdicts)
-        text = explain(as_typed(nodeid, self._config), verdicts)
+        text = explain(as_typed(nodeid, self._config), verdicts, own_failure=own_failure)
         vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
         if not verdicts and not vanished:
             return None, ""

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.config.settings import find_device
-from pytest_flopsbudget.plugin.items import as_typed, relative_path
+from pytest_flopsbudget.plugin.items import as_typed, relative_path, typed_paths
 from pytest_flopsbudget.plugin.xdist import terminal_encoding
 from pytest_flopsbudget.quantities.metrics import devices_in
 from pytest_flopsbudget.reports.terminal.baseline_notes import baseline_notes
@@ -45,19 +45,23 @@ def write_summary(
     """
     config = reporter.config
     screen, verbosity = _screen(config), config.get_verbosity()
+    paths = typed_paths(config)
     # Node ids are shown as pytest shows them; a command is typed in the folder where this run was started.
     entries = [replace(entry, nodeid=as_typed(entry.nodeid, config)) for entry in run_record]
     if verbosity >= 0:
         reporter.write_sep("=", "flops budgets")
     if verbosity >= 0 or any(entry.needs_attention for entry in entries):
-        for line in summary(entries, screen, settings_of, show=show, verbosity=verbosity, accepts=accepts is True):
+        for line in summary(
+            entries, screen, settings_of, show=show, verbosity=verbosity, accepts=accepts is True, paths=paths
+        ):
             reporter.write_line(line)
     for line in baseline_notes(
         run_record,
-        updates=bool(accepts),
+        accepts=accepts,
         verbosity=verbosity,
         shown_path=partial(relative_path, config=config),
         shown_nodeid=partial(as_typed, config=config),
+        paths=paths,
     ):
         reporter.write_line(line)
     for error in run_record.errors:
