@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatch
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pytest
 
 
@@ -66,12 +69,28 @@ def as_typed(nodeid: str, config: pytest.Config) -> str:
 
 
 def typed_paths(config: pytest.Config) -> list[str]:
-    """Return the files, folders and tests on the command line, which a suggested command repeats.
+    """Return the files, folders and tests on the command line if a suggested command has to repeat them.
 
-    The list is empty if the command line names none, or so many that nobody would type them.
+    The list is empty if pytest collects all of them without being asked to, or if they are so many that nobody would
+    type them.
     """
-    typed = config.args_source.name == "ARGS" and len(config.args) <= _MAX_PATHS
-    return list(config.args) if typed else []
+    if config.args_source.name != "ARGS" or len(config.args) > _MAX_PATHS:
+        return []
+    here, testpaths = config.invocation_params.dir, config.getini("testpaths")
+    roots = [here / path for path in testpaths] if testpaths and here == config.rootpath else [here]
+    return (
+        [] if all(_is_collected(here / arg.partition("::")[0], roots, config) for arg in config.args) else config.args
+    )
+
+
+def _is_collected(path: Path, roots: Iterable[Path], config: pytest.Config) -> bool:
+    """Return whether pytest collects the file or folder without being asked to."""
+    path = Path(os.path.normpath(path))
+    root = next((root for root in roots if path.is_relative_to(root)), None)
+    if root is None or not (path.is_dir() or any(fnmatch(path.name, known) for known in config.getini("python_files"))):
+        return False
+    skipped = config.getini("norecursedirs")
+    return not any(fnmatch(part, pattern) for part in path.relative_to(root).parts for pattern in skipped)
 
 
 def relative_path(path: Path, config: pytest.Config) -> str:

@@ -138,3 +138,24 @@ class TestCommands:
         folder.joinpath("test_bench.py").write_text("def test_else(): pass\n")
         (arguments,) = suggested(project.run("my bench/test_bench.py"))
         project.run(*arguments).stdout.fnmatch_lines(["baseline pruned: *"])
+
+    @pytest.mark.parametrize(
+        ("arguments", "repeated"),
+        [
+            ((), []),
+            (("test_net.py",), []),
+            ((".",), []),
+            (("test_net.py::test_new", "test_net.py::test_old"), []),
+            (("check_net.py",), ["check_net.py"]),
+            (("build",), ["build"]),
+        ],
+    )
+    def test_paths_that_pytest_finds(self, project, arguments, repeated):
+        """Paths are repeated only if pytest does not collect them without being asked to."""
+        project.pytester.syspathinsert()
+        body = f"{NEW}\n{NEW.replace('new', 'old')}"
+        for name in ("test_net", "check_net"):
+            project.write(body, name)
+        project.path.joinpath("build").mkdir()
+        project.path.joinpath("build", "test_built.py").write_text(f"from models import *\n\n{body}")
+        assert suggested(project.run(*arguments)) == [["--flops-budget-update=new", *repeated]]
