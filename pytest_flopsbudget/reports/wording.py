@@ -61,13 +61,21 @@ def format_growth(delta: Amount, metric: str) -> str:
     return f"{text} {unit.title}" if unit.unit == "count" else text
 
 
-def update_command(nodeid: str | None = None, update_mode: UpdateMode | None = None) -> str:
-    """Return the command that accepts measurements: all, or only the new or improved ones."""
-    return (
-        "pytest --flops-budget-update"
-        + (f"={update_mode}" if update_mode else "")
-        + (f" {shlex.quote(nodeid)}" if nodeid else "")
+def update_command(*paths: str, update_mode: UpdateMode | None = None) -> str:
+    """Return the command that accepts measurements: all, or only the new or improved ones.
+
+    Args:
+        paths: node ids, files and folders to run, as typed in the folder where pytest was started; all tests if empty.
+        update_mode: the measurements to accept; None for all.
+    """
+    return " ".join(
+        ["pytest --flops-budget-update" + (f"={update_mode}" if update_mode else ""), *map(shlex.quote, paths)]
     )
+
+
+def prune_command(*paths: str) -> str:
+    """Return the command that removes baseline entries without a test; for ``paths``, see `update_command`."""
+    return " ".join(["pytest --flops-budget-prune", *map(shlex.quote, paths)])
 
 
 def rename_command(old: str, new: str) -> str:
