@@ -246,7 +246,7 @@ class Run:
                 gradients = attempt.gradients or self._steps_optimizer(cloner)
                 self._traced(tracer, model, args, kwargs, gradients=gradients)
             reshard(cloner.modules)
-            record_resident_tensors(tracer.memory, cloner)
+            record_resident_tensors(tracer.tracker, cloner)
         if tracer.asked_for_data is not None:
             # The model caught the exception, and may have taken another path than it takes with data.
             raise NeedsDataError(tracer.asked_for_data[0])
@@ -267,7 +267,7 @@ class Run:
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(cloner.modules)
-                record_resident_tensors(tracer.memory, cloner)
+                record_resident_tensors(tracer.tracker, cloner)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import FrameType
 
+    from pytest_flopsbudget.counting.tensors.packed import PackedSize
+
 
 #: The attribute in which `torch.nn.Module.compile` keeps a compiled call.
 _SLOT = "_compiled_call_impl"
@@ -71,6 +73,8 @@ class ModuleTracker:
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
         self._elsewhere = threading.local()
+        #: `id` of a packed weight → its size.
+        self.packed_weights: dict[int, PackedSize] = {}
         self.memory = Memory(discovers_inputs=discovers_inputs)
         if root is not None:
             self._register(root, "")
