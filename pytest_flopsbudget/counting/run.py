@@ -23,6 +23,7 @@ from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.higher_order.control_flow import higher_order_decomposed
 from pytest_flopsbudget.counting.isolation.global_state import gc_paused, isolated
+from pytest_flopsbudget.counting.lazy_outputs import take_lazy_outputs
 from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
 from pytest_flopsbudget.counting.meta.known_values import MAX_INTEGER_ELEMENTS
@@ -295,7 +296,7 @@ class Run:
             tracer,
             torch.set_grad_enabled(gradients),
         ):
-            output = model(*args, **kwargs)
+            output = take_lazy_outputs(model(*args, **kwargs), tracer.notes, keep=self._backward)
             if has_process_group():
                 wait_for(iterate_tensors(output))
             if self._backward:

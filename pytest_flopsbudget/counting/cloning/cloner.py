@@ -287,9 +287,9 @@ class Cloner(TensorCloner, FunctionCloner):
             self._unfilled_by_key.append((self._set_items, pairs, clone))
 
     def _set_items(self, pairs: Iterable[tuple[Any, Any]], clone: dict[Any, Any]) -> None:
-        set_item: Any = (container_of(type(clone)) or type(clone)).__setitem__  # a subclass may do more
+        container: Any = container_of(type(clone))
         for key, item in pairs:
-            set_item(clone, key if type(key) in _ATOMS else self._clone_key(key), item)
+            container.__setitem__(clone, key if type(key) in _ATOMS else self._clone_key(key), item)
 
     def _clone_defaultdict(self, value: defaultdict[Any, Any]) -> Any:
         clone = self._clone_dict(value)

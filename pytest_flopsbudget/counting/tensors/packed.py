@@ -62,9 +62,9 @@ def _tensors(weight: torch.ScriptObject) -> Iterator[tuple[torch.Tensor, int]]:
     waiting: list[Any] = [weight]
     kept = []  # the addresses of tensors are unique while all of them are alive
     while waiting:
-        value = waiting.pop()
-        if isinstance(value, torch.ScriptObject):
-            parts = value.unpack() if script_method_exists(value)("unpack") else value.__getstate__()
+        value: Any = waiting.pop()
+        if type(value) is torch.ScriptObject:
+            parts: Any = value.unpack() if script_method_exists(value)("unpack") else value.__getstate__()
             kept.append(parts)
             if _name(value) == _LINEAR and parts[0].dtype is torch.float32:
                 yield parts[0], torch.float16.itemsize
