@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 
@@ -64,7 +64,7 @@ def _tensors(weight: torch.ScriptObject) -> Iterator[tuple[torch.Tensor, int]]:
     while waiting:
         value: Any = waiting.pop()
         if type(value) is torch.ScriptObject:
-            parts: Any = value.unpack() if script_method_exists(value)("unpack") else value.__getstate__()
+            parts: Any = cast("Any", value).unpack() if script_method_exists(value)("unpack") else value.__getstate__()
             kept.append(parts)
             if _name(value) == _LINEAR and parts[0].dtype is torch.float32:
                 yield parts[0], torch.float16.itemsize
