@@ -39,6 +39,7 @@ from pytest_flopsbudget.counting.higher_order.control_flow import higher_order_d
 from pytest_flopsbudget.counting.isolation.caches import OutsideCaches
 from pytest_flopsbudget.counting.isolation.global_state import gc_paused, isolated
 from pytest_flopsbudget.counting.isolation.referrers import new_objects_known, remove_references
+from pytest_flopsbudget.counting.lazy_outputs import take_lazy_outputs
 from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
 from pytest_flopsbudget.counting.meta.devices import Devices
@@ -317,7 +318,7 @@ class Run:
                 gradients = attempt.gradients or self._steps_optimizer(cloner)
                 self._traced(tracer, model, args, kwargs, gradients=gradients)
             reshard(cloner.modules)
-            record_resident_tensors(tracer.memory, cloner)
+            record_resident_tensors(tracer.tracker, cloner)
         if tracer.asked_for_data is not None:
             # The model caught the exception, and may have taken another path than it takes with data.
             raise NeedsDataError(tracer.asked_for_data[0])
@@ -338,7 +339,7 @@ class Run:
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(cloner.modules)
-                record_resident_tensors(tracer.memory, cloner)
+                record_resident_tensors(tracer.tracker, cloner)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")
@@ -370,7 +371,7 @@ class Run:
             tracer,
             torch.set_grad_enabled(gradients),
         ):
-            output = model(*args, **kwargs)
+            output = take_lazy_outputs(model(*args, **kwargs), tracer.notes, keep=self._backward)
             if has_process_group():
                 wait_for(iterate_tensors(output))
             if self._backward:

@@ -295,6 +295,8 @@ without_subclass_functions: Callable[[], AbstractContextManager[None]] = _option
     "the `__torch_function__` of a class is asked for the metadata of its tensors when they are cloned",
     nullcontext,
 )
+script_type = _attribute("ScriptObject", "_type", "Counting packed weights")
+script_method_exists = _attribute("ScriptObject", "_has_method", "Counting packed weights")
 is_view: Callable[[torch.Tensor], bool] = _function("torch:Tensor._is_view", "Following autocast on shapes")
 indices_of: Callable[[torch.Tensor], torch.Tensor] = _function("torch:Tensor._indices", "Counting sparse tensors")
 values_of: Callable[[torch.Tensor], torch.Tensor] = _function("torch:Tensor._values", "Counting sparse tensors")

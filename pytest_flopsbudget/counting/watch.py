@@ -17,11 +17,12 @@ from pytest_flopsbudget.counting.distributed.dtensor import propagation_hidden
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
 from pytest_flopsbudget.counting.isolation.patching import patched
+from pytest_flopsbudget.counting.tensors.packed import packed_weights
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import compiler_is_loaded, disable_current_modes
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
 from pytest_flopsbudget.counting.tracing.phases import following_steps
-from pytest_flopsbudget.counting.tracing.resident import record_module_tensors
+from pytest_flopsbudget.counting.tracing.resident import record_module_tensors, record_packed_weights
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
 from pytest_flopsbudget.counting.tracing.watched import WatchTracer
 from pytest_flopsbudget.counting.tracing.watched_modules import WatchedModules
@@ -171,6 +172,8 @@ def _sum_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     model = tracker.settle()
     modules = [node.module for node in tracker.nodes.values() if node.module is not None]
     record_module_tensors(tracer.memory, modules)
+    packed = {id(weight): weight for module in modules for weight in packed_weights(module.__dict__.values())}
+    record_packed_weights(tracker, packed.values())
     tracer.memory.close()
     tracker.uncounted_modules = {tracker.settled(path) for path in tracker.uncounted_modules}
     for tally in tracer.unknown_calls.values():

@@ -127,6 +127,10 @@ class Memory:
             elif (identity := holder._cdata) not in known:
                 known.add(identity)
                 size += _size_of(tensor, holder)
+        self.add_resident(kind, size)
+
+    def add_resident(self, kind: str, size: int) -> None:
+        """Count ``size`` bytes of this kind that existed before the run, and that no tensor shows."""
         self._resident_bytes[kind] = self._resident_bytes.get(kind, 0) + size
 
     def record_gradients(self, gradients: Iterable[torch.Tensor], *, share_memory: bool = False) -> None:
