@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import pkgutil
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
+    from contextlib import AbstractContextManager
     from types import CodeType
     from typing import TypeAlias
 
@@ -150,6 +152,18 @@ else:
     TorchDispatchMode = _class("torch.utils._python_dispatch:TorchDispatchMode", "Counting operators")
 
 
+#: The classes of tensors that tracers and compilers use in place of tensors with data.
+TRACED_TENSORS: tuple[type, ...] = (
+    FakeTensor,
+    _optional(
+        "torch._subclasses.functional_tensor:FunctionalTensor",
+        "Checking custom operators while watching",
+        "a functional tensor is taken for a subclass that runs operators itself",
+        FakeTensor,
+    ),
+)
+
+
 class DispatchMode(TorchDispatchMode):
     """Base of the modes through which this package sees operators run."""
 
@@ -175,6 +189,25 @@ count_dispatch_modes: Callable[[], int] = _optional(
     "Measuring within another dispatch mode",
     "another mode is taken to be active always, which is slower",
     lambda: 1,
+)
+
+push_mode = _function("torch.utils._python_dispatch:_push_mode", "Leaving tracers and compilers alone while watching")
+pop_mode = _function("torch.utils._python_dispatch:_pop_mode", "Leaving tracers and compilers alone while watching")
+
+NAMES["torch.utils._python_dispatch:TorchDispatchMode.ignore_compile_internals"] = PrivateName(
+    "Compiling functions while watching", "compiled functions run eagerly while they are watched; 2.6 does not have it"
+)
+#: Whether PyTorch compiles functions under a dispatch mode that asks for it.
+compiles_under_modes: bool = hasattr(TorchDispatchMode, "ignore_compile_internals")
+
+
+#: Within it, no `__torch_function__` is called, neither that of a tensor's class nor that of a mode. Without the name,
+#: looking at a tensor calls them.
+without_torch_function: Callable[[], AbstractContextManager[None]] = _optional(
+    "torch._C:DisableTorchFunction",
+    "Looking at tensors while watching",
+    "a `__torch_function__` sees some calls that it would not see without a watch",
+    nullcontext,
 )
 
 # Kernels and keys of the dispatcher.

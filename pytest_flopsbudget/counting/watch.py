@@ -19,6 +19,7 @@ from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import compiler_is_loaded, disable_current_modes
+from pytest_flopsbudget.counting.tracing.module_calls import CALL, following_call
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.resident import record_module_tensors
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity, Operator
-
-
-#: The method that calls a module while no watch is active.
-_CALL = torch.nn.Module.__call__
 
 
 class Watch:
@@ -71,7 +68,7 @@ class Watch:
             stack.enter_context(following_steps(tracer.steps))
             stack.enter_context(tracer.memory.following_resizes())
             stack.enter_context(propagation_hidden())
-            stack.enter_context(patched([(torch.nn.Module, "__call__", self._call_of(tracer))]))
+            stack.enter_context(patched([(torch.nn.Module, "__call__", self._call_following())]))
             stack.enter_context(tracer)
             self._stack = stack.pop_all()
         if compiler_is_loaded():
@@ -125,30 +122,42 @@ class Watch:
             raise RuntimeError("what is watched is counted when the block ends; read it behind the block")
         return self._complexity
 
-    def _call_of(self, tracer: WatchTracer) -> Any:
-        """Return the method that calls a module while the watch is active."""
+    def _call_following(self) -> Callable[..., Any]:
+        """Return the method that calls a module while the watch is active.
+
+        Code that a test imports may keep it. So it holds on to the watch only, and follows nothing after its end.
+        """
         before = torch.nn.Module.__call__
-        follow, depth = tracer.tracker.follow, measurement_depth()
-        #: Class → whether its modules are called in the ordinary way: they are neither compiled nor scripted.
-        plain: dict[type, bool] = {}
+        depth = measurement_depth()
+        #: Class → whether its modules are scripted.
+        scripted: dict[type, bool] = {}
 
-        def __call__(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 -- it is that method
-            __tracebackhide__ = True
+        def active() -> WatchTracer | None:
+            return None if measurement_depth() != depth else self._tracer
+
+        def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            tracer = active()
+            if tracer is None or tracer.steps_aside:
+                return None
             kind = type(module)
-            if kind not in plain:
-                plain[kind] = not (kind.__name__ == "OptimizedModule" or issubclass(kind, torch.jit.ScriptModule))
-            if measurement_depth() != depth:
-                return before(module, *args, **kwargs)
-            if plain[kind] and module._compiled_call_impl is None:
-                return follow(before, module, args, kwargs)
-            if not isinstance(module, torch.jit.ScriptModule):
-                _count_separately(tracer, module, args, kwargs, reuse_answers=self._reuse_answers)
-                return _run_compiled(tracer, before, module, args, kwargs)
-            if _hides_kernels(module):
+            if kind not in scripted:
+                scripted[kind] = issubclass(kind, torch.jit.ScriptModule)
+            if scripted[kind] and _hides_kernels(module):
                 tracer.note_unknown("torch.jit.optimize_for_inference")
-            return follow(before, module, args, kwargs)
+            return tracer.tracker.enter(module, args, kwargs)
 
-        return __call__
+        def leave(entered: Any) -> None:
+            if entered is not None and self._tracer is not None:
+                self._tracer.tracker.leave(entered)
+
+        def run_compiled(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            tracer = active()
+            if tracer is None or tracer.steps_aside:
+                return before(module, *args, **kwargs)
+            _count_separately(tracer, module, args, kwargs, reuse_answers=self._reuse_answers)
+            return _run_compiled(tracer, before, module, args, kwargs)
+
+        return following_call(before, enter, leave, run_compiled)
 
 
 def _computes(operator: Operator) -> bool:
@@ -182,7 +191,7 @@ def _sum_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     )
 
 
-def _hides_kernels(module: torch.jit.ScriptModule) -> bool:
+def _hides_kernels(module: Any) -> bool:
     from pytest_flopsbudget.counting.cloning.frozen_torchscript import hides_kernels  # noqa: PLC0415 -- few models are scripted
 
     return hides_kernels(module)
@@ -211,11 +220,11 @@ def _run_compiled(
     kwargs: dict[str, Any],
 ) -> Any:
     """Run a compiled model unchanged. Its backward pass is compiled too, and is noted as unknown when it runs."""
-    if before is not _CALL:  # an outer watch, which does this itself
+    if before is not CALL:  # an outer watch, which does this itself
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")
-        with stance, patched([(torch.nn.Module, "__call__", _CALL)]), disable_current_modes():
+        with stance, patched([(torch.nn.Module, "__call__", CALL)]), disable_current_modes():
             output = before(module, *args, **kwargs)
     for node in {tensor.grad_fn for tensor in iterate_tensors(output) if tensor.grad_fn is not None}:
         node.register_prehook(lambda _gradients: tracer.note_unknown("torch.compile"))

@@ -66,14 +66,16 @@ class _Token(msgspec.Struct, eq=False, gc=False):
 class Peak:
     """The moment at which the most bytes were alive."""
 
-    __slots__ = ("clock", "node", "operator", "size")
+    __slots__ = ("clock", "module", "node", "operator", "size")
 
     def __init__(self) -> None:
         #: Bytes allocated during the run and alive at the peak; the number of the operator that reached it.
         self.size = self.clock = 0
-        #: The name of that operator, and the module in which it ran.
+        #: The name of that operator, and the node of the module in which it ran; the node only until `Memory.close`.
         self.operator = ""
         self.node: Node | None = None
+        #: The path of that module, from `Memory.close` on.
+        self.module = ""
 
 
 class Memory:
@@ -100,7 +102,7 @@ class Memory:
         self._alive: dict[Allocation, None] = {}
         #: Allocations that were alive at the peak and have been freed since.
         self._freed_since_peak: list[Allocation] = []
-        self._closed = False
+        self.is_closed = False
         #: Memory that existed before the run, and was written to or discovered. It counts as alive all the time.
         self._existing: list[Allocation] = []
         #: The storages of that memory, by `_cdata`. They belong to the caller and get no token.
@@ -217,6 +219,8 @@ class Memory:
             if known is not None:
                 known.depth = max(known.depth, depth)
                 return
+        while token is not None and token.memory.is_closed:
+            token = token.other
         size = bytes_touched(tensor) if holder is tensor else holder.nbytes()
         allocation = Allocation(size, self._clock, "", phase, depth)
         self._alive[allocation] = None
@@ -284,16 +288,22 @@ class Memory:
 
     def record_free(self, allocation: Allocation) -> None:
         """Note that an allocation was freed."""
-        if not self._closed:
+        if not self.is_closed:
             self.current -= allocation.size
             self._alive.pop(allocation, None)
             if allocation.created_at <= self.peak.clock:
                 self._freed_since_peak.append(allocation)
 
     def close(self) -> None:
-        """Compute `at_peak`, stop tracking, and release everything: the tokens of living tensors refer to this."""
+        """Compute `at_peak`, stop tracking, and release everything. The paths of all modules must be final.
+
+        Tokens refer to this object as long as their storages live. If it referred to a module, the module's gradients
+        would keep it, and itself, alive for ever: the garbage collector cannot look into tokens.
+        """
         self.at_peak = self._kinds_at_peak()
-        self._closed = True
+        node, self.peak.node = self.peak.node, None
+        self.peak.module = "" if node is None else node.path
+        self.is_closed = True
         for kept in (
             self._existing_by_storage,
             self._alive,

@@ -15,13 +15,14 @@ from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work
 from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
 from pytest_flopsbudget.counting.torch_private import (
-    FakeTensor,
+    TRACED_TENSORS,
     HigherOrderOperator,
     has_kernel,
     run_parts,
     tracking_views,
+    without_torch_function,
 )
-from pytest_flopsbudget.counting.tracing.tracer import Tracer, UnknownCalls
+from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED, Tracer, UnknownCalls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +46,8 @@ class WatchTracer(Tracer):
 
     def __init__(self, tracker: WatchedModules) -> None:
         super().__init__(tracker)
+        #: Whether a tracer or a compiler is at work, which sees and does what it would without a watch.
+        self.steps_aside = False
         #: Operators seen so far. `operator_info` would look for a new formula on each call.
         self._infos: dict[Any, OperatorInfo] = {}
         #: Composite operator → whether its parts run, because it has no kernel for a device.
@@ -57,9 +60,11 @@ class WatchTracer(Tracer):
         if kwargs is None:
             kwargs = {}
         if types and not all(map(has_no_dispatcher, types)):
-            # Fake tensors belong to a model that is being traced or exported: nothing is computed.
-            fake = any(issubclass(kind, FakeTensor) for kind in types)
-            return func(*args, **kwargs) if fake else NotImplemented
+            # Fake and functional tensors belong to a model that is being traced or exported: nothing is computed.
+            traced = any(issubclass(kind, TRACED_TENSORS) for kind in types)
+            return func(*args, **kwargs) if traced else NotImplemented
+        if args and type(args[0]) in UNINITIALIZED:
+            return func(*args, **kwargs)  # the parameter of a lazy module has neither shape nor storage
         self.operators_seen += 1
         info = self._infos.get(func) or self._info(func)
         if info is None:
@@ -69,7 +74,8 @@ class WatchTracer(Tracer):
                 return run_parts(func, *args, **kwargs)  # the same C++ code as without a tracer
         output = func(*args, **kwargs)
         if not info.is_view:
-            self.follow(info, args, kwargs, output, self._work(info, args, kwargs, output))
+            with without_torch_function():
+                self.follow(info, args, kwargs, output, self._work(info, args, kwargs, output))
         return output
 
     def _info(self, func: Any) -> OperatorInfo | None:
