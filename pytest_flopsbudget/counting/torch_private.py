@@ -25,7 +25,7 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
     from contextlib import AbstractContextManager
-    from types import CodeType
+    from types import CodeType, FunctionType
     from typing import TypeAlias
 
     from torch import _ops as ops
@@ -354,6 +354,39 @@ def is_tensor_type(kind: Any) -> bool:
     return bool(kind.kind() == "TensorType" if _TENSOR_TYPE is None else kind.isSubtypeOf(_TENSOR_TYPE))
 
 
+# Tracers.
+
+#: Functions that run a model and record what it does: (owner, name). Those of `torch.jit` are C++ functions, which its
+#: Python code looks up on each call. `make_fx` and `torch.export` use the tracer of `torch.fx`.
+_TRACING = (
+    ("torch._C", "_create_graph_by_tracing"),
+    ("torch._C", "_create_function_from_trace"),
+    ("torch._C", "_create_function_from_trace_with_dict"),
+    ("torch._C:ScriptModule", "_create_method_from_trace"),
+    ("torch._C:ScriptModule", "_create_method_from_trace_with_dict"),
+    ("torch.jit._trace", "_check_trace"),
+    ("torch.fx._symbolic_trace:Tracer", "trace"),
+)
+NAMES.update(
+    (
+        ".".join((owner, name)) if ":" in owner else f"{owner}:{name}",
+        PrivateName("Tracing models while watching", "what the tracer runs is counted, and tracing may go wrong"),
+    )
+    for owner, name in _TRACING
+)
+
+
+@functools.cache
+def _tracing_owners() -> tuple[tuple[Any, str], ...]:
+    owners = ((_look_up(owner), name) for owner, name in _TRACING)
+    return tuple((owner, name) for owner, name in owners if hasattr(owner, name))
+
+
+def tracing_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return (owner, name, function) of the functions of PyTorch that run a model and record what it does."""
+    return [(owner, name, getattr(owner, name)) for owner, name in _tracing_owners()]
+
+
 # `torch.compile`.
 
 #: The module of the compiler. It is loaded on the first use only; without the name, it is never taken to be loaded.
@@ -364,6 +397,32 @@ COMPILER_ERRORS = frozenset(("torch._dynamo.exc", "torch._inductor.exc"))
 COMPILED_FROM = "_torchdynamo_orig_callable"
 
 original_module = _attribute("OptimizedModule", "_orig_mod", "Measuring modules compiled by torch.compile")
+
+
+_eval_frame: Any = _optional(
+    "torch._C:_dynamo.eval_frame",
+    "Compiling functions while watching",
+    "the compiler looks at our functions too, which is slow",
+)
+
+
+def keep_uncompiled(function: FunctionType) -> None:
+    """Keep `torch.compile` away from a function of ours that runs within a compiled one, and from all that it calls."""
+    if hasattr(_eval_frame, "set_code_exec_strategy"):
+        skip = _eval_frame._FrameAction.SKIP
+        _eval_frame.set_code_exec_strategy(function.__code__, _eval_frame._FrameExecStrategy(skip, skip))
+
+
+#: Compiles a graph by the default backend, whose kernels do not pass the dispatcher. Without the name, such kernels are
+#: not noted as unknown.
+INDUCTOR: Any = _optional(
+    "torch:_TorchCompileInductorWrapper", "Noting compiled kernels while watching", "such kernels are not noted"
+)
+#: Runs the kernels of such a graph; the module is loaded when the first graph is compiled.
+INDUCTOR_GRAPHS = "torch._inductor.output_code"
+NAMES[f"{INDUCTOR_GRAPHS}:CompiledFxGraph"] = PrivateName(
+    "Noting compiled kernels while watching", "such kernels are not noted"
+)
 
 
 def compiler_is_loaded() -> bool:

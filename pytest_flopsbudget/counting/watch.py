@@ -18,11 +18,17 @@ from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
-from pytest_flopsbudget.counting.torch_private import compiler_is_loaded, disable_current_modes
+from pytest_flopsbudget.counting.torch_private import (
+    compiler_is_loaded,
+    compiles_under_modes,
+    keep_uncompiled,
+    without_torch_function,
+)
 from pytest_flopsbudget.counting.tracing.module_calls import CALL, following_call
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.resident import record_module_tensors
-from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
+from pytest_flopsbudget.counting.tracing.stepping_aside import tracers_undisturbed, watches_aside
+from pytest_flopsbudget.counting.tracing.undispatched import compiled_kernels_noted, undispatched_noted
 from pytest_flopsbudget.counting.tracing.watched import WatchTracer
 from pytest_flopsbudget.counting.tracing.watched_modules import WatchedModules
 from pytest_flopsbudget.hardware.catalog import resolve_devices
@@ -62,24 +68,26 @@ class Watch:
         with ExitStack() as stack:
             stack.enter_context(undispatched_noted(tracer))
             stack.enter_context(flex_attention.countable(on_meta=False))
-            if not compiler_is_loaded():
+            if not (compiles_under_modes or compiler_is_loaded()):
                 # Only a loaded compiler can be switched off.
                 stack.enter_context(patched([(torch, "compile", self._compile_of(torch.compile))]))
             stack.enter_context(following_steps(tracer.steps))
             stack.enter_context(tracer.memory.following_resizes())
             stack.enter_context(propagation_hidden())
             stack.enter_context(patched([(torch.nn.Module, "__call__", self._call_following())]))
+            stack.enter_context(compiled_kernels_noted(tracer))
+            stack.enter_context(tracers_undisturbed())
             stack.enter_context(tracer)
             self._stack = stack.pop_all()
-        if compiler_is_loaded():
+        if compiler_is_loaded() and not compiles_under_modes:
             self._keep_compiler_out()
         return self
 
     def _keep_compiler_out(self) -> None:
-        """Let compiled functions run eagerly until the watch ends.
+        """Let compiled functions run eagerly until the watch ends, in versions that do not compile under a dispatch mode.
 
-        Under a dispatch mode they run eagerly anyway, and PyTorch would not compile them after the watch either. Its
-        operators for branches and loops would be compiled together with our code that counts them.
+        There they run eagerly anyway, and PyTorch would not compile them after the watch either. Its operators for
+        branches and loops would be compiled together with our code that counts them.
         """
         if not self._out:
             self._out = True
@@ -103,7 +111,8 @@ class Watch:
         self._stack.close()
         tracer, self._tracer = self._tracer, None
         if tracer is not None:
-            self._complexity = _sum_up(tracer, self._devices)
+            with without_torch_function():
+                self._complexity = _sum_up(tracer, self._devices)
 
     @property
     def has_run(self) -> bool:
@@ -157,6 +166,9 @@ class Watch:
             _count_separately(tracer, module, args, kwargs, reuse_answers=self._reuse_answers)
             return _run_compiled(tracer, before, module, args, kwargs)
 
+        keep_uncompiled(enter)
+        keep_uncompiled(leave)
+        keep_uncompiled(run_compiled)
         return following_call(before, enter, leave, run_compiled)
 
 
@@ -224,7 +236,7 @@ def _run_compiled(
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")
-        with stance, patched([(torch.nn.Module, "__call__", CALL)]), disable_current_modes():
+        with stance, patched([(torch.nn.Module, "__call__", CALL)]), watches_aside():
             output = before(module, *args, **kwargs)
     for node in {tensor.grad_fn for tensor in iterate_tensors(output) if tensor.grad_fn is not None}:
         node.register_prehook(lambda _gradients: tracer.note_unknown("torch.compile"))

@@ -18,7 +18,10 @@ from pytest_flopsbudget.counting.torch_private import (
     TRACED_TENSORS,
     HigherOrderOperator,
     has_kernel,
+    is_tensor_type,
+    keep_uncompiled,
     run_parts,
+    schema_of,
     tracking_views,
     without_torch_function,
 )
@@ -36,6 +39,8 @@ _WORK: dict[tuple[Any, ...], Work] = {}
 #: The size at which the cache is emptied.
 _MAX_WORK = 200_000
 _INTEGERS = frozenset((int,))
+#: The dtypes of tensors that PyTorch makes of numbers.
+_DTYPES = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
 
 
 class WatchTracer(Tracer):
@@ -43,6 +48,11 @@ class WatchTracer(Tracer):
 
     has_data = True
     tracker: WatchedModules
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let PyTorch compile functions: the mode sees the operators that the compiled code runs."""
+        return True
 
     def __init__(self, tracker: WatchedModules) -> None:
         super().__init__(tracker)
@@ -72,11 +82,19 @@ class WatchTracer(Tracer):
         if info.decomposes and info.registered is None and self._decomposes(info) and not info.runs_nested(args):
             with tracking_views(), self:
                 return run_parts(func, *args, **kwargs)  # the same C++ code as without a tracer
-        output = func(*args, **kwargs)
+        try:
+            output = func(*args, **kwargs)
+        except RuntimeError:
+            tensors = _with_tensors(info, args)
+            if tensors is None:
+                raise
+            output = func(*tensors, **kwargs)
         if not info.is_view:
             with without_torch_function():
                 self.follow(info, args, kwargs, output, self._work(info, args, kwargs, output))
         return output
+
+    keep_uncompiled(__torch_dispatch__)
 
     def _info(self, func: Any) -> OperatorInfo | None:
         """Return the info of an operator that is seen for the first time; None for one that takes functions."""
@@ -154,6 +172,20 @@ class WatchTracer(Tracer):
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor itself; None if it holds no data."""
         return None if tensor.is_meta else tensor
+
+
+def _with_tensors(info: OperatorInfo, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Return ``args`` with a tensor for each number that the operator takes as a tensor; None if there is none.
+
+    PyTorch hands a tensor that it made of a number over to dispatch modes as that number, which only operators of
+    arithmetic accept. Others refuse it, as does ``view`` when the graph of a traced model is printed.
+    """
+    found = {
+        index: torch.scalar_tensor(value, dtype=_DTYPES[type(value)])
+        for index, (value, argument) in enumerate(zip(args, schema_of(info.operator).arguments, strict=False))
+        if type(value) in _DTYPES and is_tensor_type(argument.type)
+    }
+    return tuple(found.get(index, value) for index, value in enumerate(args)) if found else None
 
 
 def _append_sizes(parts: list[Any], values: Any) -> bool:
