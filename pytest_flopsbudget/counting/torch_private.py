@@ -168,6 +168,10 @@ class DispatchMode(TorchDispatchMode):
     """Base of the modes through which this package sees operators run."""
 
     supports_higher_order_operators = True
+    #: Whether it leaves operators as they are, so that it steps aside for tracers and compilers.
+    only_observes = False
+    #: Whether it steps aside now.
+    steps_aside = False
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -369,10 +373,19 @@ _TRACING = (
 )
 NAMES.update(
     (
-        ".".join((owner, name)) if ":" in owner else f"{owner}:{name}",
+        f"{owner}{'.' if ':' in owner else ':'}{name}",
         PrivateName("Tracing models while watching", "what the tracer runs is counted, and tracing may go wrong"),
     )
     for owner, name in _TRACING
+)
+
+
+#: Whether `torch.jit.trace` is recording on this thread, so that even the sizes of tensors are recorded.
+is_tracing: Callable[[], bool] = _optional(
+    "torch._C:_is_tracing",
+    "Noticing work on other threads",
+    "tracing on another thread while a measurement lasts may go wrong",
+    lambda: False,
 )
 
 

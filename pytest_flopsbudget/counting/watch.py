@@ -24,7 +24,8 @@ from pytest_flopsbudget.counting.torch_private import (
     keep_uncompiled,
     without_torch_function,
 )
-from pytest_flopsbudget.counting.tracing.module_calls import CALL, following_call
+from pytest_flopsbudget.counting.tracing.module_calls import CALL, following_call, room_for_counting
+from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.resident import record_module_tensors
 from pytest_flopsbudget.counting.tracing.stepping_aside import tracers_undisturbed, watches_aside
@@ -66,12 +67,14 @@ class Watch:
         tracker = WatchedModules(self._name)
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
+            stack.enter_context(room_for_counting())
             stack.enter_context(undispatched_noted(tracer))
             stack.enter_context(flex_attention.countable(on_meta=False))
             if not (compiles_under_modes or compiler_is_loaded()):
                 # Only a loaded compiler can be switched off.
                 stack.enter_context(patched([(torch, "compile", self._compile_of(torch.compile))]))
             stack.enter_context(following_steps(tracer.steps))
+            stack.enter_context(other_threads_tracked(tracker))
             stack.enter_context(tracer.memory.following_resizes())
             stack.enter_context(propagation_hidden())
             stack.enter_context(patched([(torch.nn.Module, "__call__", self._call_following())]))
@@ -84,9 +87,9 @@ class Watch:
         return self
 
     def _keep_compiler_out(self) -> None:
-        """Let compiled functions run eagerly until the watch ends, in versions that do not compile under a dispatch mode.
+        """Let compiled functions run eagerly until the watch ends, where PyTorch does not compile under a dispatch mode.
 
-        There they run eagerly anyway, and PyTorch would not compile them after the watch either. Its operators for
+        They run eagerly there anyway, and PyTorch would not compile them after the watch either. Its operators for
         branches and loops would be compiled together with our code that counts them.
         """
         if not self._out:
@@ -141,12 +144,9 @@ class Watch:
         #: Class → whether its modules are scripted.
         scripted: dict[type, bool] = {}
 
-        def active() -> WatchTracer | None:
-            return None if measurement_depth() != depth else self._tracer
-
         def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            tracer = active()
-            if tracer is None or tracer.steps_aside:
+            tracer = self._tracer
+            if tracer is None or tracer.steps_aside or measurement_depth() != depth:
                 return None
             kind = type(module)
             if kind not in scripted:
@@ -160,8 +160,8 @@ class Watch:
                 self._tracer.tracker.leave(entered)
 
         def run_compiled(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            tracer = active()
-            if tracer is None or tracer.steps_aside:
+            tracer = self._tracer
+            if tracer is None or tracer.steps_aside or measurement_depth() != depth:
                 return before(module, *args, **kwargs)
             _count_separately(tracer, module, args, kwargs, reuse_answers=self._reuse_answers)
             return _run_compiled(tracer, before, module, args, kwargs)

@@ -1,17 +1,19 @@
-"""The method that calls modules while a watch lasts. It looks like PyTorch's own, to Python and to PyTorch's compiler."""
+"""The method that calls modules while a watch lasts, which looks like PyTorch's own to Python and to the compiler."""
 
 from __future__ import annotations
 
 import ast
+import sys
 import weakref
-from types import FunctionType
+from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, MutableMapping
-    from types import CodeType
+    from collections.abc import Callable, Iterator, MutableMapping
+    from types import CodeType, FunctionType
     from typing import TypeAlias
 
     #: (module, positional arguments, keyword arguments) → what is passed to the function that is called at the end.
@@ -43,9 +45,39 @@ def bind(enter, leave, run_compiled, is_compiling, call):
 """
 
 
-def _last_line(code: CodeType) -> int:
-    """Return the line in which PyTorch's method calls a module that is not compiled."""
-    return max(line for _, _, line in code.co_lines() if line is not None)
+#: Frames of Python that counting one operator or one call of a module takes at most.
+_ROOM = 100
+
+
+@contextmanager
+def room_for_counting() -> Iterator[None]:
+    """Raise Python's limit of recursion by the frames that counting takes, so that deeply nested models still run."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(before + _ROOM)
+    try:
+        yield
+    finally:
+        if sys.getrecursionlimit() == before + _ROOM:  # else the test set it meanwhile
+            sys.setrecursionlimit(before)
+
+
+@cache
+def _compiled(call: str) -> Callable[..., FunctionType]:
+    """Return the function ``bind`` of the source, in which the expression ``call`` calls a module.
+
+    Its file, lines and globals are those of PyTorch's method, because warnings and tracebacks show them. All its lines
+    are the one in which PyTorch calls a module that is not compiled, the last one of the method.
+    """
+    original: CodeType = CALL.__code__
+    line = max(line for _, _, line in original.co_lines() if line is not None)
+    tree = ast.parse(_SOURCE.format(name=original.co_name, call=call))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.stmt, ast.expr, ast.arg)):
+            node.lineno = node.end_lineno = line
+            node.col_offset = node.end_col_offset = 0
+    made: dict[str, Callable[..., FunctionType]] = {}
+    exec(compile(tree, original.co_filename, "exec"), CALL.__globals__, made)  # noqa: S102 -- the source above
+    return made["bind"]
 
 
 def following_call(
@@ -55,8 +87,6 @@ def following_call(
     run_compiled: Callable[[torch.nn.Module, tuple[Any, ...], dict[str, Any]], Any],
 ) -> Callable[..., Any]:
     """Return a method to set as `torch.nn.Module.__call__`.
-
-    Its file, lines and globals are those of PyTorch's method, because warnings and tracebacks show them.
 
     Args:
         before: the method that it replaces. If another watch made it, its functions are called too, since a call of
@@ -68,17 +98,8 @@ def following_call(
     outer = _FOLLOWING.get(before)
     if outer is not None:
         enter, leave = _both(*outer, enter, leave)
-    original: CodeType = CALL.__code__
     call = "call(self, *args, **kwargs)" if outer is None and before is not CALL else "self._call_impl(*args, **kwargs)"
-    tree = ast.parse(_SOURCE.format(name=original.co_name, call=call))
-    line = _last_line(original)
-    for node in ast.walk(tree):
-        if hasattr(node, "lineno"):
-            node.lineno = node.end_lineno = line  # type: ignore[attr-defined]
-            node.col_offset = node.end_col_offset = 0  # type: ignore[attr-defined]
-    made: dict[str, Any] = {}
-    exec(compile(tree, original.co_filename, "exec"), CALL.__globals__, made)  # noqa: S102 -- our own source, above
-    method: FunctionType = made["bind"](enter, leave, run_compiled, torch.compiler.is_compiling, before)
+    method = _compiled(call)(enter, leave, run_compiled, torch.compiler.is_compiling, before)
     method.__qualname__ = CALL.__qualname__
     _FOLLOWING[method] = enter, leave
     return method

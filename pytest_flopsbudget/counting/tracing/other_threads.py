@@ -12,33 +12,47 @@ from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import _LOCAL, on_this_thread, serves_a_measurement
 from pytest_flopsbudget.counting.operators.accounting import cost_of
 from pytest_flopsbudget.counting.operators.info import operator_info
-from pytest_flopsbudget.counting.torch_private import DispatchMode
+from pytest_flopsbudget.counting.tensors.numbers import run_operator
+from pytest_flopsbudget.counting.torch_private import DispatchMode, OpOverload, is_tracing, keep_uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_flopsbudget.counting.torch_private import OpOverload
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
 class _OtherThreadMode(DispatchMode):
     """Note which module started a thread, or gave work to one, if operators with a cost run on that thread."""
 
+    only_observes = True
+
     def __init__(self, tracker: ModuleTracker) -> None:
         super().__init__()
         self._tracker = tracker
         self._started_by = tracker.current().path
+        self._noted = False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let PyTorch compile functions on the thread."""
+        return True
 
     def __torch_dispatch__(
         self, func: OpOverload, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        if not self._tracker.is_on_followed_thread():
+        if not isinstance(func, OpOverload):  # an operator that takes functions, whose own operators arrive here
+            with self:
+                return func(*args, **kwargs)
+        output = run_operator(func, args, kwargs)
+        if not (self._noted or is_tracing() or self._tracker.is_on_followed_thread()):
             info = operator_info(func)
             if not info.known or cost_of(info, args, kwargs, output) is not FREE:
+                self._noted = True
                 self._tracker.uncounted_modules.add(self._started_by)
         return output
+
+    keep_uncompiled(__torch_dispatch__)
 
 
 #: Thread pools of the standard library: module, function that a worker thread runs, class, methods that take work.

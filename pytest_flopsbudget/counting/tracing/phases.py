@@ -13,6 +13,7 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from pytest_flopsbudget.counting.isolation.forks import process_changes
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import current_autograd_node, keep_uncompiled, without_torch_function
@@ -106,11 +107,11 @@ def following_steps(steps: OptimizerSteps) -> Iterator[None]:
             with without_torch_function():
                 steps.end(optimizer, sys._getframe(1))
 
-    keep_uncompiled(begin)
-    keep_uncompiled(end)
-    hooks = [register_optimizer_step_pre_hook(begin), register_optimizer_step_post_hook(end)]
-    try:
+    with process_changes() as changes:
+        for register, hook in (
+            (register_optimizer_step_pre_hook, begin),
+            (register_optimizer_step_post_hook, end),
+        ):
+            keep_uncompiled(hook)
+            changes.callback(register(hook).remove)
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()

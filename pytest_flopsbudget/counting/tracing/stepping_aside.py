@@ -1,7 +1,7 @@
 """Leave tracers and compilers alone while a watch lasts.
 
-`torch.jit.trace`, `torch.fx` and `make_fx` record what a model does. A dispatch mode would be part of what they see, and
-what runs while they record is no work of the test: the model that they make is counted when it runs.
+`torch.jit.trace`, `torch.fx` and `make_fx` record what a model does. A dispatch mode would be part of what they see. What
+runs while they record is no work of the test: the model that they make is counted when it runs.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.torch_private import (
+    DispatchMode,
     disable_current_modes,
     pop_mode,
     push_mode,
     tracing_functions,
 )
-from pytest_flopsbudget.counting.tracing.watched import WatchTracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 def watches_aside() -> Iterator[None]:
     """Let no watch on this thread see operators and calls of modules. The test's own dispatch modes stay active."""
     with disable_current_modes() as modes:
-        watches = [mode for mode in modes if isinstance(mode, WatchTracer)]
-        others = [mode for mode in modes if not isinstance(mode, WatchTracer)]
+        watches = [mode for mode in modes if _only_observes(mode)]
+        others = [mode for mode in modes if not _only_observes(mode)]
         were_aside = [watch.steps_aside for watch in watches]
         for mode in reversed(others):
             push_mode(mode)
@@ -41,6 +41,10 @@ def watches_aside() -> Iterator[None]:
                 watch.steps_aside = was_aside
             for mode in others:
                 pop_mode(_key(mode))
+
+
+def _only_observes(mode: Any) -> bool:
+    return isinstance(mode, DispatchMode) and mode.only_observes
 
 
 def _key(mode: Any) -> Any:

@@ -14,14 +14,13 @@ from pytest_flopsbudget.counting.operators.accounting import work_of
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work
 from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.numbers import with_tensors
 from pytest_flopsbudget.counting.torch_private import (
     TRACED_TENSORS,
     HigherOrderOperator,
     has_kernel,
-    is_tensor_type,
     keep_uncompiled,
     run_parts,
-    schema_of,
     tracking_views,
     without_torch_function,
 )
@@ -39,14 +38,13 @@ _WORK: dict[tuple[Any, ...], Work] = {}
 #: The size at which the cache is emptied.
 _MAX_WORK = 200_000
 _INTEGERS = frozenset((int,))
-#: The dtypes of tensors that PyTorch makes of numbers.
-_DTYPES = {bool: torch.bool, int: torch.int64, float: torch.float64, complex: torch.complex128}
 
 
 class WatchTracer(Tracer):
     """Count operators and run each of them unchanged."""
 
     has_data = True
+    only_observes = True
     tracker: WatchedModules
 
     @classmethod
@@ -56,8 +54,6 @@ class WatchTracer(Tracer):
 
     def __init__(self, tracker: WatchedModules) -> None:
         super().__init__(tracker)
-        #: Whether a tracer or a compiler is at work, which sees and does what it would without a watch.
-        self.steps_aside = False
         #: Operators seen so far. `operator_info` would look for a new formula on each call.
         self._infos: dict[Any, OperatorInfo] = {}
         #: Composite operator → whether its parts run, because it has no kernel for a device.
@@ -85,7 +81,7 @@ class WatchTracer(Tracer):
         try:
             output = func(*args, **kwargs)
         except RuntimeError:
-            tensors = _with_tensors(info, args)
+            tensors = with_tensors(func, args)
             if tensors is None:
                 raise
             output = func(*tensors, **kwargs)
@@ -172,20 +168,6 @@ class WatchTracer(Tracer):
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor itself; None if it holds no data."""
         return None if tensor.is_meta else tensor
-
-
-def _with_tensors(info: OperatorInfo, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Return ``args`` with a tensor for each number that the operator takes as a tensor; None if there is none.
-
-    PyTorch hands a tensor that it made of a number over to dispatch modes as that number, which only operators of
-    arithmetic accept. Others refuse it, as does ``view`` when the graph of a traced model is printed.
-    """
-    found = {
-        index: torch.scalar_tensor(value, dtype=_DTYPES[type(value)])
-        for index, (value, argument) in enumerate(zip(args, schema_of(info.operator).arguments, strict=False))
-        if type(value) in _DTYPES and is_tensor_type(argument.type)
-    }
-    return tuple(found.get(index, value) for index, value in enumerate(args)) if found else None
 
 
 def _append_sizes(parts: list[Any], values: Any) -> bool:

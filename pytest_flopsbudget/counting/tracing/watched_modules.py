@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     import torch
 
-    #: (node, position in the stack of running modules, bytes alive before the call, maximum of the caller so far).
-    _Entered: TypeAlias = tuple[Node, int, int, int]
+    #: (node, position in the stack of running modules, bytes alive before the call, maximum of the caller so far); on
+    #: another thread, whether a module was running there before the call.
+    _Entered: TypeAlias = tuple[Node, int, int, int] | bool
 
 
 class WatchedModules(ModuleTracker):
@@ -40,17 +41,19 @@ class WatchedModules(ModuleTracker):
         #: Path during the run → final path.
         self._renamed: dict[str, str] = {}
 
-    def enter(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entered | None:
+    def enter(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entered:
         """Note that a module is about to be called; credit operators to it until `leave` is called.
 
         Returns:
-            What `leave` takes; None if the call is not followed, because it is on another thread.
+            What `leave` takes. On another thread, where nothing is counted, the call's modules are only named.
         """
         if threading.get_ident() != self._thread:
             if current_autograd_node() is None:  # autograd's own threads belong to the backward pass
                 node = self._first.get(id(module))
                 self.uncounted_modules.add(type(module).__name__ if node is None else node.path)
-            return None
+            before_on_thread = self.is_on_followed_thread()
+            self._elsewhere.follows = True
+            return before_on_thread
         node = self.called(module, args, kwargs)
         stack = self._stack
         depth = len(stack)
@@ -63,6 +66,9 @@ class WatchedModules(ModuleTracker):
 
     def leave(self, entered: _Entered) -> None:
         """Note that the call for which `enter` returned ``entered`` has ended."""
+        if isinstance(entered, bool):
+            self._elsewhere.follows = entered
+            return
         node, depth, before, highest = entered
         memory = self.memory
         del self._stack[depth:]
