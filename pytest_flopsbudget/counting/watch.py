@@ -15,7 +15,9 @@ from pytest_flopsbudget.counting.aggregation.result import build_complexity
 from pytest_flopsbudget.counting.cloning.cloner import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.dtensor import propagation_hidden
 from pytest_flopsbudget.counting.higher_order import flex_attention
+from pytest_flopsbudget.counting.isolation.compiler_import import compiler_imported_undisturbed
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
+from pytest_flopsbudget.counting.isolation.modes import observers_aside
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import (
@@ -28,7 +30,7 @@ from pytest_flopsbudget.counting.tracing.module_calls import CALL, following_cal
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.resident import record_module_tensors
-from pytest_flopsbudget.counting.tracing.stepping_aside import tracers_undisturbed, watches_aside
+from pytest_flopsbudget.counting.tracing.stepping_aside import tracers_undisturbed
 from pytest_flopsbudget.counting.tracing.undispatched import compiled_kernels_noted, undispatched_noted
 from pytest_flopsbudget.counting.tracing.watched import WatchTracer
 from pytest_flopsbudget.counting.tracing.watched_modules import WatchedModules
@@ -68,6 +70,7 @@ class Watch:
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
             stack.enter_context(room_for_counting())
+            stack.enter_context(compiler_imported_undisturbed())
             stack.enter_context(undispatched_noted(tracer))
             stack.enter_context(flex_attention.countable(on_meta=False))
             if not (compiles_under_modes or compiler_is_loaded()):
@@ -236,7 +239,7 @@ def _run_compiled(
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")
-        with stance, patched([(torch.nn.Module, "__call__", CALL)]), watches_aside():
+        with stance, patched([(torch.nn.Module, "__call__", CALL)]), observers_aside():
             output = before(module, *args, **kwargs)
     for node in {tensor.grad_fn for tensor in iterate_tensors(output) if tensor.grad_fn is not None}:
         node.register_prehook(lambda _gradients: tracer.note_unknown("torch.compile"))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.jit import optimized_execution  # type: ignore[attr-defined] # public, by its documentation
 
+from pytest_flopsbudget.counting.isolation.compiler_import import compiler_imported_undisturbed
 from pytest_flopsbudget.counting.isolation.forks import process_changes
 from pytest_flopsbudget.counting.isolation.settings import restore_settings
 from pytest_flopsbudget.counting.torch_private import (
@@ -52,7 +53,7 @@ def measurement_depth() -> int:
 def state_restored() -> Iterator[None]:
     """Restore modes, settings and random states at the end, and disable dispatch modes that are active around."""
     require_attributes()
-    with process_changes() as changes, ExitStack() as stack:
+    with process_changes() as changes, compiler_imported_undisturbed(), ExitStack() as stack:
         stack.callback(setattr, _MEASUREMENTS, "depth", _MEASUREMENTS.depth)
         _MEASUREMENTS.depth += 1
         _keep_random_states(changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,14 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 
+#: (owner, attribute, value).
+_Patch = tuple[Any, str, Any]
 _ABSENT = object()
+#: (thread, what its patches restore) for all contexts that last, the innermost last.
+_ACTIVE: list[tuple[int, list[_Patch]]] = []
 
 
 @contextmanager
 def patched(patches: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
     """Set each (owner, attribute, value), and restore the old values at the end; ten times faster than `mock.patch`."""
-    before: list[tuple[Any, str, Any]] = []
+    before: list[_Patch] = []
     change = note_change(partial(_restore, before))
+    active = threading.get_ident(), before
+    _ACTIVE.append(active)
     try:
         for owner, name, value in patches:
             before.append((owner, name, vars(owner).get(name, _ABSENT)))
@@ -27,10 +34,24 @@ def patched(patches: Iterable[tuple[Any, str, Any]]) -> Iterator[None]:
         yield
     finally:
         _restore(before)
+        _ACTIVE[:] = [each for each in _ACTIVE if each is not active]
         forget_change(change)
 
 
-def _restore(before: list[tuple[Any, str, Any]]) -> None:
+@contextmanager
+def unpatched() -> Iterator[None]:
+    """Restore all that this thread has set by `patched`, and set it again at the end."""
+    this = threading.get_ident()
+    patches = [patch for thread, before in _ACTIVE if thread == this for patch in before]
+    again = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in patches]
+    _restore(patches)
+    try:
+        yield
+    finally:
+        _restore(list(reversed(again)))
+
+
+def _restore(before: list[_Patch]) -> None:
     for owner, name, value in reversed(before):
         if value is _ABSENT:
             delattr(owner, name)

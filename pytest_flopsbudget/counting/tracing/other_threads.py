@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,8 @@ class _OtherThreadMode(DispatchMode):
 
     def __init__(self, tracker: ModuleTracker) -> None:
         super().__init__()
-        self._tracker = tracker
+        # The thread may last longer than the measurement.
+        self._tracker = weakref.ref(tracker)
         self._started_by = tracker.current().path
         self._noted = False
 
@@ -45,11 +47,12 @@ class _OtherThreadMode(DispatchMode):
             with self:
                 return func(*args, **kwargs)
         output = run_operator(func, args, kwargs)
-        if not (self._noted or is_tracing() or self._tracker.is_on_followed_thread()):
+        tracker = None if self._noted or is_tracing() else self._tracker()
+        if tracker is not None and not tracker.is_on_followed_thread():
             info = operator_info(func)
             if not info.known or cost_of(info, args, kwargs, output) is not FREE:
                 self._noted = True
-                self._tracker.uncounted_modules.add(self._started_by)
+                tracker.uncounted_modules.add(self._started_by)
         return output
 
     keep_uncompiled(__torch_dispatch__)
@@ -97,7 +100,15 @@ def other_threads_tracked(tracker: ModuleTracker) -> Iterator[None]:
         # A worker thread of a pool outlives the measurement. Its work is noticed by `handing_over`.
         target = getattr(thread, "_target", None)
         if target is None or target not in workers:
-            thread.run = tracked(thread.run)  # type: ignore[method-assign]
+            run = tracked(thread.run)
+
+            def run_once() -> None:
+                try:
+                    run()
+                finally:
+                    vars(thread).pop("run", None)  # it refers to the thread, which would not be freed
+
+            thread.run = run_once  # type: ignore[method-assign]
         start(thread)
 
     with patched([(threading.Thread, "start", on_this_thread(start_tracked, start)), *patches]):

@@ -7,6 +7,7 @@ them.
 from __future__ import annotations
 
 import sys
+import weakref
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +42,14 @@ def undispatched_noted(tracer: Tracer) -> Iterator[None]:
 
 
 def _note_and_run(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    # PyTorch's compiler keeps all functions of `torch` in tables, and so this one, if it is used meanwhile.
+    running = weakref.ref(tracer)
+
     def noted(*args: Any, **kwargs: Any) -> Any:
-        tracer.require_data(f"torch.{name}")
-        tracer.note_unknown(f"torch.{name}")
+        tracer = running()
+        if tracer is not None:
+            tracer.require_data(f"torch.{name}")
+            tracer.note_unknown(f"torch.{name}")
         return function(*args, **kwargs)
 
     return on_this_thread(noted, function)
