@@ -25,7 +25,7 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
     from contextlib import AbstractContextManager
-    from types import CodeType, FunctionType
+    from types import CodeType
     from typing import TypeAlias
 
     from torch import _ops as ops
@@ -419,7 +419,7 @@ _eval_frame: Any = _optional(
 )
 
 
-def keep_uncompiled(function: FunctionType) -> None:
+def keep_uncompiled(function: Any) -> None:
     """Keep `torch.compile` away from a function of ours that runs within a compiled one, and from all that it calls."""
     if hasattr(_eval_frame, "set_code_exec_strategy"):
         skip = _eval_frame._FrameAction.SKIP

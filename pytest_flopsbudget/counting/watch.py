@@ -90,7 +90,7 @@ class Watch:
         return self
 
     def _keep_compiler_out(self) -> None:
-        """Let compiled functions run eagerly until the watch ends, where PyTorch does not compile under a dispatch mode.
+        """Let compiled functions run eagerly until the watch ends, if PyTorch does not compile under a dispatch mode.
 
         They run eagerly there anyway, and PyTorch would not compile them after the watch either. Its operators for
         branches and loops would be compiled together with our code that counts them.

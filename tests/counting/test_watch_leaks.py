@@ -83,7 +83,19 @@ def compiled(model, inputs):
     torch._dynamo.reset()
 
 
-WAYS = [forward, backward, training, accumulated, second_order, recomputed, hooked, nested, failing, failing_step, compiled]
+WAYS = [
+    forward,
+    backward,
+    training,
+    accumulated,
+    second_order,
+    recomputed,
+    hooked,
+    nested,
+    failing,
+    failing_step,
+    compiled,
+]
 
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)

@@ -8,6 +8,7 @@ import threading
 import traceback
 import warnings
 from contextlib import nullcontext
+from typing import ClassVar
 
 import pytest
 import torch
@@ -294,7 +295,7 @@ class TestCompiledFunctions:
         assert torch.equal(plain, watched)
 
 
-class Warning_(nn.Module):
+class Warns(nn.Module):
     def __init__(self, level):
         super().__init__()
         self.level = level
@@ -311,16 +312,16 @@ def nested(inner, depth):
 
 
 def hooked(level):
-    module = Warning_(level)
+    module = Warns(level)
     module.register_forward_pre_hook(lambda _module, _args: None)
     return module
 
 
 #: Modules that warn: called directly, by another module, by three, and with a hook.
 WARNING = {
-    "direct": Warning_,
-    "nested": lambda level: nested(Warning_(level), 1),
-    "deep": lambda level: nested(Warning_(level), 3),
+    "direct": Warns,
+    "nested": lambda level: nested(Warns(level), 1),
+    "deep": lambda level: nested(Warns(level), 3),
     "hooked": hooked,
 }
 
@@ -349,7 +350,7 @@ class TestFrames:
         with watch(), warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", module=r"torch\.nn\.modules\.module")
-            Warning_(3)(X)
+            Warns(3)(X)
 
     def test_traceback(self):
         """The traceback of an error in a model has no line of ours."""
@@ -366,7 +367,7 @@ class TestFrames:
         assert traces[0] == traces[1]
 
     @pytest.mark.parametrize("watches", [1, 2, 3])
-    @pytest.mark.parametrize("kind", [nn.Linear, lambda *sizes: nn.GRU(*sizes), lambda *sizes: nn.LazyLinear(sizes[1])])
+    @pytest.mark.parametrize("kind", [nn.Linear, nn.GRU, lambda *sizes: nn.LazyLinear(sizes[1])])
     def test_depth(self, kind, watches):
         """The deepest model that runs without a watch runs in any number of them."""
 
@@ -399,7 +400,7 @@ class TestFrames:
 
 
 class Recording(torch.Tensor):
-    calls: list = []
+    calls: ClassVar[list] = []
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
@@ -461,7 +462,9 @@ class TestTorchFunction:
 
 class TestLazyModules:
     @pytest.mark.parametrize(
-        "make", [lambda: nn.LazyLinear(4), lambda: nn.LazyConv1d(4, 1), nn.LazyBatchNorm1d], ids=["linear", "conv", "norm"]
+        "make",
+        [lambda: nn.LazyLinear(4), lambda: nn.LazyConv1d(4, 1), nn.LazyBatchNorm1d],
+        ids=["linear", "conv", "norm"],
     )
     def test_state(self, make):
         """The state of a module that has no shapes yet goes into another one, which then runs."""

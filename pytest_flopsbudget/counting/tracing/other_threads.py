@@ -40,7 +40,7 @@ class _OtherThreadMode(DispatchMode):
         return True
 
     def __torch_dispatch__(
-        self, func: OpOverload, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
         if not isinstance(func, OpOverload):  # an operator that takes functions, whose own operators arrive here

@@ -1,7 +1,7 @@
 """Leave tracers and compilers alone while a watch lasts.
 
-`torch.jit.trace`, `torch.fx` and `make_fx` record what a model does. A dispatch mode would be part of what they see. What
-runs while they record is no work of the test: the model that they make is counted when it runs.
+`torch.jit.trace`, `torch.fx` and `make_fx` record what a model does, and would record a dispatch mode too. What runs
+while they record is no work of the test: the model that they make is counted when it runs.
 """
 
 from __future__ import annotations
