@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 from pytest_flopsbudget.counting.attempts import SHAPES_ONLY, WAYS
 from pytest_flopsbudget.counting.cloning.wrapped import unwrap_program
 from pytest_flopsbudget.counting.inputs import find_inputs
+from pytest_flopsbudget.counting.isolation.forks import MeasuringLock
 from pytest_flopsbudget.counting.isolation.threads import serves_a_measurement
 from pytest_flopsbudget.counting.run import Run
 from pytest_flopsbudget.errors import UsageError
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 #: A measurement changes modes and attributes that all threads of the process share.
-_ONE_AT_A_TIME = threading.RLock()
+_ONE_AT_A_TIME = MeasuringLock()
 
 
 def measure(  # noqa: PLR0913 -- the options of a measurement
@@ -91,7 +91,7 @@ def trace_inputs(
             f"measure(model, args): the model is a value of type {type(model).__name__}, which cannot be called; "
             "hand over a torch.nn.Module or a function"
         )
-    with nullcontext() if serves_a_measurement() else _ONE_AT_A_TIME:
+    with nullcontext() if serves_a_measurement() else _ONE_AT_A_TIME.held():
         run = Run(
             unwrap_program(model), inputs.args, inputs.kwargs, backward, reuse_answers=reuse_answers, devices=devices
         )

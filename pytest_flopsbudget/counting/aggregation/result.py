@@ -212,9 +212,7 @@ def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
 
 def _memory_at_peak(memory: Memory) -> MemoryAtPeak:
     kinds, peak = memory.at_peak, memory.peak
-    return MemoryAtPeak(
-        total=sum(kinds.values()), operator=peak.operator, module="" if peak.node is None else peak.node.path, **kinds
-    )
+    return MemoryAtPeak(total=sum(kinds.values()), operator=peak.operator, module=peak.module, **kinds)
 
 
 def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace knows
