@@ -49,6 +49,8 @@ class Failure:
     asked_for_data: tuple[str, str] | None = None
     #: The first tensor of the model or its inputs that holds no data, in words; None if all hold data.
     without_data: str | None = None
+    #: Whether the attempt failed before the model ran, so that knowing some values would not help.
+    needs_all_data: bool = False
     #: Whether the exception is about the text of a tensor, which a model may want for the message of an error.
     wants_text: bool = False
     #: Whether the exception is about a device that this machine does not have.
@@ -97,7 +99,9 @@ def choose_next(
     if attempt.way == "data":
         return None
     following: Way | None = None
-    if asked and attempt.way == "shapes" and failure.has_settings and "settings" in ways:
+    if failure.needs_all_data:
+        pass
+    elif asked and attempt.way == "shapes" and failure.has_settings and "settings" in ways:
         following = "settings"
     elif asked and attempt.way != "integers" and "integers" in ways:
         following = "integers"

@@ -69,7 +69,7 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
     return trace_inputs(model, inputs, backward=backward, reuse_answers=reuse_answers, shapes=shapes, devices=known)[0]
 
 
-def trace_inputs(
+def trace_inputs(  # noqa: PLR0913 -- the options of `measure`
     model: Callable[..., Any],
     inputs: Inputs,
     *,

@@ -80,6 +80,10 @@ if TYPE_CHECKING:
 _PARTS = frozenset(("_parameters", "_buffers", "_modules"))
 
 
+#: Part of PyTorch's message where C++ code, of an operator that calls others, reads a tensor on the meta device.
+_UNALLOCATED = "data is not allocated yet"
+
+
 class _Trial:
     """An attempt under way, with the objects that are made for it."""
 
@@ -236,6 +240,10 @@ class Run:
         if trial.attempt.way == "data":
             return failure
         asked = trial.tracer.asked_for_data if isinstance(trial.tracer, ShapesTracer) else None
+        if asked is None and _UNALLOCATED in str(error):
+            asked = ("C++ code that reads a tensor", "")
+        if isinstance(error, NoMetaCloneError):
+            asked = (str(error), "")
         if isinstance(error, ReadsMemoryError):
             asked = (error.instruction, "")
             with suppress(NoMetaCloneError):
@@ -246,6 +254,7 @@ class Run:
             asked_for_data=asked,
             without_data=find_tensor_without_data(trial.cloner),
             wants_text=asked is not None and asked[0] == TEXT,
+            needs_all_data=isinstance(error, (NoMetaCloneError, ReadsMemoryError)),
             has_settings=asked is not None and next(find_settings(trial.cloner), None) is not None,
         )
 

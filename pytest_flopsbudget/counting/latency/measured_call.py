@@ -52,7 +52,7 @@ class MeasuredCall:
         return latency if profile is None else add_utilization(latency, self._work, profile)
 
 
-def measure_inputs(
+def measure_inputs(  # noqa: PLR0913 -- the options of `measure`
     model: Callable[..., Any],
     inputs: Inputs,
     *,

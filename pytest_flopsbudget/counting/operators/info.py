@@ -57,6 +57,10 @@ fill_ zero_
 _FILLING = frozenset(f"aten.{name}" for name in _FILLING_NAMES.split())
 
 
+#: Packs sequences of known lengths. The lengths are always on the CPU.
+PACKS = "aten._pack_padded_sequence"
+
+
 class OperatorInfo:
     """Facts about one operator overload. They are looked up once per process."""
 
@@ -124,7 +128,7 @@ class OperatorInfo:
             and self.known
             and not (self.needs_data or self.is_random or self.is_constant or self.is_collective)
             and not (self.fills and self.written)
-            and self.name not in ("aten.index", "aten.lift_fresh")
+            and self.name not in ("aten.index", "aten.lift_fresh", PACKS)
         )
         #: Whether the operator only returns views of its first argument.
         self.is_view = (

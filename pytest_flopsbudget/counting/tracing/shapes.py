@@ -18,6 +18,7 @@ from pytest_flopsbudget.counting.meta.devices import Devices
 from pytest_flopsbudget.counting.meta.dtype_errors import check_dtypes
 from pytest_flopsbudget.counting.meta.known_values import KnownValues
 from pytest_flopsbudget.counting.operators.accounting import work_of
+from pytest_flopsbudget.counting.operators.info import PACKS
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import (
     PLAIN_TYPES,
@@ -51,6 +52,10 @@ _default_dtype = torch.get_default_dtype
 #: its output cannot be made again from metadata.
 _EFFICIENT_ZEROS = "aten._efficientzerotensor"
 _MASKS = (torch.bool, torch.uint8)
+
+
+#: Part of the message of PyTorch's error that a nested tensor cannot be on the meta device.
+_NESTED = "NestedTensorImpl storage must be"
 
 
 class NeedsDataError(Exception):
@@ -140,8 +145,9 @@ class ShapesTracer(Tracer):
 
     def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
         """Answer any operator with any arguments; `answer` has a faster path for the common ones."""
-        if info.is_collective:
-            return self._answer_collective(info, args, kwargs)
+        if info.is_collective or info.name == PACKS:
+            special = self._answer_collective if info.is_collective else self._answer_packing
+            return special(info, args, kwargs)
         positions = self._replace_known_masks(args[1]) if info.name == "aten.index" else None
         if positions is not None:
             output, _ = self._answer(info, (args[0], positions), kwargs)
@@ -169,6 +175,16 @@ class ShapesTracer(Tracer):
         if info.fills or info.is_constant:
             self._remember_constant(output, info, args, kwargs)
         return output, work
+
+    def _answer_packing(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
+        """Answer the packing of sequences, whose lengths decide how many steps of a layer run on how many of them."""
+        padded, lengths, *options = args
+        known = self.known_value(lengths)
+        if known is None:
+            self.require_data(info.name)
+        output = info.operator(to_meta(padded), known, *options, **kwargs)
+        self.known_values.track_on_cpu(output[1])
+        return output, work_of(info, args, kwargs, output)
 
     def _remember_constant(
         self, output: Any, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -273,8 +289,10 @@ class ShapesTracer(Tracer):
         if output is None:
             try:
                 output = to_meta(info.operator(*args, **kwargs))
-            except NotImplementedError:  # the operator has no meta kernel
-                self.require_data(info.name)
+            except (NotImplementedError, RuntimeError) as error:
+                if isinstance(error, NotImplementedError) or _NESTED in str(error):  # there is no meta kernel
+                    self.require_data(info.name)
+                raise
         return output, work_of(info, args, kwargs, output)
 
     @staticmethod
