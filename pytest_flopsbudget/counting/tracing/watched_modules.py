@@ -79,8 +79,9 @@ class WatchedModules(ModuleTracker):
 
     def _register(self, module: torch.nn.Module, prefix: str) -> None:
         super()._register(module, prefix)
-        gradients = (parameter.grad for parameter in module.parameters() if parameter.is_leaf)
-        self.memory.record_gradients(storage_tensors(gradients))  # of earlier steps: this run may free them
+        with without_torch_function():
+            gradients = (parameter.grad for parameter in module.parameters() if parameter.is_leaf)
+            self.memory.record_gradients(storage_tensors(gradients))  # of earlier steps: this run may free them
 
     def called(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
         """Note that a module is about to be called, and return its node."""

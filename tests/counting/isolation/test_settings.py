@@ -43,6 +43,12 @@ CHANGES = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _settings_can_change(monkeypatch):
+    """Allow changes of the flags of backends, which importing `torch.testing._internal` in another test forbids."""
+    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
+
+
 class Changing(nn.Module):
     def __init__(self, change, *, reads):
         super().__init__()
