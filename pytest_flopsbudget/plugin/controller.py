@@ -88,7 +88,7 @@ class Controller:
         """Raise the mistakes that workers found, so that the run ends as without workers."""
         result = yield
         if self._problems:
-            raise pytest.UsageError("\n".join(self._problems))
+            raise pytest.UsageError(_lines(self._problems))
         self._ran_through = True
         return result
 
@@ -139,7 +139,7 @@ class Controller:
         if errors and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not self._config.pluginmanager.has_plugin("terminalreporter"):
-            sys.stderr.writelines(f"ERROR: {error}\n" for error in errors)
+            sys.stderr.writelines(f"{_lines([f'ERROR: {error}'])}\n" for error in errors)
 
     def _look_for_orphans(self, session: pytest.Session) -> None:
         """After a complete run, find baseline entries without a test, and remove them with --flops-budget-prune."""
@@ -197,6 +197,13 @@ class Controller:
             for entry, name in self._explain_plugin.pages(self._run_record):
                 write_page(reporter, entry, name, self._get_session().settings)
         for error in self._unwritten:
-            reporter.write_line(f"ERROR: {error}", red=True)
+            reporter.write_line(_lines([f"ERROR: {error}"]), red=True)
         for command in self._commands:
             reporter.write_line(command)
+
+
+def _lines(messages: Sequence[str]) -> str:
+    """Return the messages, one a line: the names of tests in them are made safe to show."""
+    from pytest_flopsbudget.reports.wording import visible
+
+    return "\n".join(map(visible, messages))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from pytest_flopsbudget.errors import ReportError, UsageError
+from pytest_flopsbudget.reports.wording import visible
 from pytest_flopsbudget.storage.atomic_file import append_to, find_obstacle, write_report
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
             problems.append(f"{flag}={typed}: cannot be written: {why}")
         paths[flag] = path
     if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError("\n".join(map(visible, problems)))
     return paths
 
 

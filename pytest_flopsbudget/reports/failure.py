@@ -15,6 +15,7 @@ from pytest_flopsbudget.reports.wording import (
     mark_estimate,
     pluralize,
     update_command,
+    visible,
 )
 from pytest_flopsbudget.results.diff import metrics_to_show, self_values, shape_change
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
@@ -40,7 +41,7 @@ def explain(nodeid: str, verdicts: Sequence[Verdict]) -> str:
     """Return all reasons why a test's measurements break its budget; empty if they do not."""
     several = len(verdicts) > 1
     blocks = [
-        "\n".join(_explain_one(nodeid, verdict, label=f"{verdict.name}: " if several else ""))
+        "\n".join(map(visible, _explain_one(nodeid, verdict, label=f"{verdict.name}: " if several else "")))
         for verdict in verdicts
         if verdict.fails
     ]
