@@ -166,7 +166,8 @@ class Controller:
 
         config = self._config
         here = config.invocation_params.dir
-        folders = [folder for arg in config.args if (folder := here / arg).is_dir()]
+        # Path.is_dir raises for a name that is too long, as a node id may be.
+        folders = [folder for arg in config.args if os.path.isdir(folder := here / arg)]  # noqa: PTH112
         ignored = [str(here / path) for path in config.getoption("ignore") or ()]
         skipped = [*config.getini("norecursedirs"), *ignored, *(config.getoption("ignore_glob") or ())]
         found = {}

@@ -45,10 +45,12 @@ def load(path: Path) -> Report:
             allowed in a report. The message names the line.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}. Name a report that --flops-budget-json wrote"
-        raise ReportError(f"{path}: {reason}.") from error
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise ReportError(f"{path}: {reason}. Name a report that --flops-budget-json wrote.") from error
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ReportError(f"{path}, line {line}: not UTF-8. {_REMEDY}") from error
