@@ -178,9 +178,10 @@ class Controller:
 
     def _get_run_record(self) -> RunRecord:
         if self._run_record is None:
+            from pytest_flopsbudget.plugin.report_writer import top_of_repository
             from pytest_flopsbudget.storage.run_record import RunRecord
 
-            self._run_record = RunRecord()
+            self._run_record = RunRecord(top_of_repository(self._config.rootpath))
         return self._run_record
 
     def write_summary(self, reporter: pytest.TerminalReporter) -> None:

@@ -150,7 +150,7 @@ def _report(session: pytest.Session, settings: Settings, run_record: RunRecord |
         pytest=pytest.__version__,
         torch=_version("torch"),
         python=python_version(),
-        root=_relative_to(_top_of_repository(root), root),
+        root=_relative_to(top_of_repository(root), root),
         show=settings.show,
         missing_baseline=settings.missing_baseline,
         unknown_operators=settings.unknown_operators,
@@ -177,7 +177,8 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _top_of_repository(folder: Path) -> Path:
+def top_of_repository(folder: Path) -> Path:
+    """Return the folder of the repository that holds ``folder``; ``folder`` itself where there is no repository."""
     return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
 

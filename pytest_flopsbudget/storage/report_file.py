@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.strict_json import JsonPath
 
 
+#: The size of the largest report that is read. Reading takes about 7 times as much memory, see docs/reports.md.
+MAX_BYTES = 256 * 2**20
+
 _REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
 
 #: Maximum number of digits of an amount, which is less than Python's limit on the digits of an integer.
@@ -41,14 +44,21 @@ def load(path: Path) -> Report:
     """Read a report.
 
     Raises:
-        ReportError: the file cannot be read, is no JSON, was written by a newer version, or has content that is not
-            allowed in a report. The message names the line.
+        ReportError: the file cannot be read, is larger than `MAX_BYTES`, is no JSON, was written by a newer version, or
+            has content that is not allowed in a report. The message names the line.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb") as stream:
+            # Pipes have no size, so the bytes are counted while they are read.
+            data = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
         raise ReportError(f"{path}: {reason}. Name a report that --flops-budget-json wrote.") from error
+    if len(data) > MAX_BYTES:
+        raise ReportError(
+            f"{path}: is larger than {MAX_BYTES // 2**20} MiB, the largest report that is read. Run the tests "
+            "in several parts, each with a report, and name these reports one at a time."
+        )
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
