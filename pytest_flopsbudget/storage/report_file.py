@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -29,9 +28,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 256 * 2**20
 
 _REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
-
-#: Maximum number of digits of an amount, which is less than Python's limit on the digits of an integer.
-_MAX_DIGITS = 100
 
 #: Keys whose values are written on several lines.
 _OPENED = frozenset({
@@ -75,8 +71,6 @@ def loads(text: str, path: Path) -> Report:
     """
     try:
         data = strict_json.parse(text)
-        if re.search(rf"\d{{{_MAX_DIGITS}}}", text):
-            json.loads(text, parse_int=_amount)
         return _read(data)
     except strict_json.FaultError as fault:
         line = fault.line or strict_json.line_of(text, fault.place)
@@ -136,12 +130,6 @@ def _json(value: object) -> str:
 
 
 # Reading
-
-
-def _amount(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        raise strict_json.FaultError(f"{digits[:20]}... is no amount", line=1)
-    return int(digits)
 
 
 def _read(data: object) -> Report:

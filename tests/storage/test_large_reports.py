@@ -6,10 +6,11 @@ import os
 import threading
 
 import pytest
-from samples import linear, report, reported_test
+from samples import linear, report, reported_test, write_baseline
 
-from pytest_flopsbudget.errors import ReportError
+from pytest_flopsbudget.errors import BaselineError, ReportError
 from pytest_flopsbudget.storage import report_file
+from pytest_flopsbudget.storage.baseline import load
 
 
 @pytest.fixture
@@ -40,3 +41,20 @@ def test_a_pipe(tmp_path, monkeypatch, text):
     with pytest.raises(ReportError, match="is larger than"):
         report_file.load(pipe)
     writer.join()
+
+
+@pytest.mark.parametrize("digits", [101, 309, 400, 4300])
+def test_an_amount_in_a_baseline(tmp_path, digits):
+    """A baseline and a report with an absurd amount are refused, with the line."""
+    path = write_baseline(tmp_path / "test_a.py", {"t": linear(5)})
+    lines = path.read_text(encoding="utf-8").replace('"flops": 100', f'"flops": 1{"0" * (digits - 1)}')
+    assert "0" * 99 in lines
+    number = next(n for n, line in enumerate(lines.splitlines(), start=1) if "0" * 99 in line)
+    path.write_text(lines, encoding="utf-8")
+    with pytest.raises(BaselineError, match=rf"line {number}: .*10000000000000000000\.\.\. is no amount"):
+        load(path)
+    report_path = tmp_path / "report.json"
+    written = report_file.dumps(report(reported_test("test_a.py::t", linear(5))))
+    report_path.write_text(written.replace('"flops": 100', f'"flops": 1{"0" * (digits - 1)}'), encoding="utf-8")
+    with pytest.raises(ReportError, match=r"line \d\d+: 10000000000000000000\.\.\. is no amount"):
+        report_file.load(report_path)
