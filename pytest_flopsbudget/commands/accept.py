@@ -189,6 +189,8 @@ class _Acceptance:
                 continue
             comparison = compare(old, new, {})
             kind = "new" if old is None else comparison.status if comparison.changes else "changed"
+            if kind == "improved" and measurement.comparison.another_model:
+                kind = "changed"
             self._kinds[kind] += 1
             shown_metrics = metrics_to_show({change.metric for change in comparison.changes})
             flops = f", {format_amount(new.flops, 'flops')}" if not shown_metrics and "flops" in new.metrics else ""

@@ -110,9 +110,9 @@ def _commit(repository: git.Repository, word: str) -> str:
     if commit is None and word == _HEAD:
         raise UsageError("there is no commit in this repository yet")
     if commit is None:
-        raise UsageError(
-            f"{word}: no such file, folder or revision; give a report, a baseline, a folder, a branch or a commit"
-        )
+        reason = f"{word}: no such file, folder or revision; "
+        others = "give a report, a baseline, a folder, a branch or a commit"
+        raise UsageError(reason + (git.HOW_TO_DEEPEN if repository.shallow else others))
     return commit
 
 

@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 _MAX_DIGITS = 4_300
 
 
-def read_document(path: Path) -> Mapping[str, object]:
+def read_document(path: Path, file: str = FILE) -> Mapping[str, object]:
     """Parse the file; return an empty document where it is missing or has no table for this plugin.
+
+    Args:
+        path: the pyproject.
+        file: the name of the pyproject in messages.
 
     Raises:
         UsageError: the file cannot be read, or is not valid TOML.
@@ -31,7 +35,7 @@ def read_document(path: Path) -> Mapping[str, object]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UsageError(f"{path.name}: cannot be read: {error.strerror}") from error
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
     if not names_table(data):
         # A file without a table for this plugin costs no parsing, and its mistakes are not this plugin's to report.
         return {}
@@ -41,10 +45,10 @@ def read_document(path: Path) -> Mapping[str, object]:
         line = _line_of_long_integer(data)
         if line:
             raise UsageError(
-                f"{path.name}, line {line}: an integer of more than {_MAX_DIGITS:,} digits; the largest amount is just "
+                f"{file}, line {line}: an integer of more than {_MAX_DIGITS:,} digits; the largest amount is just "
                 "below 10^100"
             ) from error
-        raise UsageError(f"{path.name}: is not valid TOML: {error}; correct it and run again") from error
+        raise UsageError(f"{file}: is not valid TOML: {error}; correct it and run again") from error
 
 
 def _line_of_long_integer(data: bytes) -> int:
@@ -62,17 +66,17 @@ def _parse_toml(text: str) -> Mapping[str, object]:
     return tomllib.loads(text)
 
 
-def find_table(document: Mapping[str, object], messages: list[str]) -> Mapping[str, object] | None:
+def find_table(document: Mapping[str, object], messages: list[str], file: str = FILE) -> Mapping[str, object] | None:
     """Return the table of this plugin, or None; append a message for each table whose name is misspelled."""
     found = document.get("tool")
     tools = found if isinstance(found, Mapping) else {}
     misspelled = [name for name in document if _resembles_table(name)]
     misspelled += [f"tool.{name}" for name in tools if name != TABLE and _resembles_table(name)]
-    messages += (f"{FILE}: [{name}]: nothing reads this table; rename it to [tool.{TABLE}]" for name in misspelled)
+    messages += (f"{file}: [{name}]: nothing reads this table; rename it to [tool.{TABLE}]" for name in misspelled)
     table = tools.get(TABLE)
     if table is None or isinstance(table, Mapping):
         return table
-    messages.append(f"{FILE}: tool.{TABLE}: must be a table, not {quote_value(table)}; write [tool.{TABLE}]")
+    messages.append(f"{file}: tool.{TABLE}: must be a table, not {quote_value(table)}; write [tool.{TABLE}]")
     return None
 
 

@@ -58,19 +58,26 @@ _KEYS = (
     "latency-run-time",
 )
 
+#: The keys whose settings hold for a whole run, not for single tests.
+_KEYS_OF_RUN = ("show", "github", "junit-properties", "free-operators", "machine")
+
 _T = TypeVar("_T")
 
 
-def load_settings(rootpath: Path) -> Settings:
-    """Return the settings in ``rootpath/pyproject.toml``; the defaults if the file or its table is missing.
+def load_settings(folder: Path, file: str = FILE) -> Settings:
+    """Return the settings in the folder's pyproject; the defaults if the file or its table is missing.
+
+    Args:
+        folder: the folder of the pyproject.
+        file: the name of the pyproject in messages: its path relative to pytest's root folder.
 
     Raises:
         UsageError: the file cannot be read or has mistakes. The message names every mistake, one or two lines each.
     """
-    path = rootpath / FILE
+    path = folder / FILE
     messages: list[str] = []
-    table = find_table(read_document(path), messages)
-    settings = Settings() if table is None else replace(_read_settings(table, messages), path=path)
+    table = find_table(read_document(path, file), messages, file)
+    settings = Settings() if table is None else replace(_read_settings(table, messages, file), path=path)
     _raise(messages)
     return settings
 
@@ -106,9 +113,23 @@ def _raise(messages: Sequence[str]) -> None:
         raise UsageError("\n".join(messages))
 
 
-def _read_settings(table: Mapping[str, object], messages: list[str]) -> Settings:
-    devices = read_devices(table.get("devices", {}), Problems(f"{FILE}: [tool.{TABLE}]", messages))
-    problems = Problems(f"{FILE}: [tool.{TABLE}]", messages, devices=devices)
+def settings_of_test(nearest: Settings, run: Settings) -> Settings:
+    """Return the settings for a test: those of the nearest pyproject, and those of the run that hold for all tests."""
+    return replace(
+        nearest,
+        show=run.show,
+        github=run.github,
+        junit_properties=run.junit_properties,
+        free_operators=run.free_operators,
+        machine=run.machine,
+        devices={**run.devices, **nearest.devices},
+    )
+
+
+def _read_settings(table: Mapping[str, object], messages: list[str], file: str) -> Settings:
+    head = f"{file}: [tool.{TABLE}]"
+    devices = read_devices(table.get("devices", {}), Problems(head, messages, file=file))
+    problems = Problems(head, messages, devices=devices, file=file)
     for key in table:
         if key in METRICS or key in {"modules", "phases"}:
             problems.add(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
@@ -116,6 +137,8 @@ def _read_settings(table: Mapping[str, object], messages: list[str]) -> Settings
             problems.add_unknown_key(key, _KEYS)
     tolerance = _read_tolerance(table, problems)
     return Settings(
+        file=file,
+        keys_of_run=tuple(key for key in table if key in _KEYS_OF_RUN),
         limits=_read_limits(table["limits"], problems) if "limits" in table else None,
         budgets=_read_budgets(table["budgets"], problems) if "budgets" in table else (),
         tolerance={**exact_tolerances(), **tolerance},
@@ -207,11 +230,11 @@ def _read_limits(value: object, problems: Problems) -> Budget | None:
     if not isinstance(value, Mapping):
         problems.add("limits", f"must be a table, not {quote_value(value)}; write {_LIMITS}")
         return None
-    here = problems.for_table(f"{FILE}: {_LIMITS}")
+    here = problems.for_table(f"{problems.file}: {_LIMITS}")
     if "tolerance" in value:
         here.add("tolerance", f"stands one level higher, in [tool.{TABLE}]")
     table = {key: entry for key, entry in value.items() if key != "tolerance"}
-    budget = _read_budget(table, here, f"{FILE}, {_LIMITS}", besides=("modules", "phases"))
+    budget = _read_budget(table, here, f"{problems.file}, {_LIMITS}", besides=("modules", "phases"))
     return budget if budget.limits or budget.modules or budget.phases else None
 
 
@@ -223,7 +246,7 @@ def _read_budgets(value: object, problems: Problems) -> tuple[Budget, ...]:
 
 
 def _read_matching(table: Mapping[str, object], number: int, around: Problems) -> Budget:
-    problems = around.for_table(f"{FILE}: {_BUDGETS} {number}")
+    problems = around.for_table(f"{around.file}: {_BUDGETS} {number}")
     value = table.get("match")
     patterns = [value] if isinstance(value, str) else value
     match: tuple[str, ...] = ()
@@ -236,7 +259,7 @@ def _read_matching(table: Mapping[str, object], number: int, around: Problems) -
         problems.add("match", f'{wrong}; write match = ["tests/test_backbone.py::*"]')
     if set(table) <= {"match"}:
         problems.messages.append(f"{problems.head}: sets neither a limit nor a tolerance; add one, or remove it")
-    source = f"{FILE}, {_BUDGETS} {number}"
+    source = f"{problems.file}, {_BUDGETS} {number}"
     return replace(
         _read_budget(table, problems, source, besides=("match", "modules", "phases", "tolerance")), match=match
     )

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import gc
-import traceback
 import weakref
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
+from pytest_flopsbudget.counting.attempts import (
+    SHAPES_ONLY,
+    WAYS,
+    Attempt,
+    Failure,
+    LeftAttempt,
+    choose_next,
+    describe,
+    needs_data,
+    notes_on,
+)
 from pytest_flopsbudget.counting.cloning.cloner import Cloner
 from pytest_flopsbudget.counting.cloning.lightning import disable_logging
 from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers, note_idle_steps, record_step_counts
@@ -28,6 +39,7 @@ from pytest_flopsbudget.counting.higher_order.control_flow import higher_order_d
 from pytest_flopsbudget.counting.isolation.caches import OutsideCaches
 from pytest_flopsbudget.counting.isolation.global_state import gc_paused, isolated
 from pytest_flopsbudget.counting.isolation.referrers import new_objects_known, remove_references
+from pytest_flopsbudget.counting.lazy_outputs import take_lazy_outputs
 from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
 from pytest_flopsbudget.counting.meta.devices import Devices
@@ -37,6 +49,7 @@ from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError, has_d
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import compiler_is_loaded
 from pytest_flopsbudget.counting.tracing.absent_devices import (
+    absent_cuda_idle,
     absent_devices_named,
     autocast_of_absent_devices,
     is_about_absent_device,
@@ -56,50 +69,15 @@ from pytest_flopsbudget.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pytest_flopsbudget.counting.attempts import Way
     from pytest_flopsbudget.counting.meta.known_values import KnownValues
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity, Execution
 
 
-Way = Literal["shapes", "settings", "integers", "data"]
-#: All ways to run a model, the fastest first.
-WAYS: tuple[Way, ...] = ("shapes", "settings", "integers", "data")
 #: Attributes of a module that hold its parts.
 _PARTS = frozenset(("_parameters", "_buffers", "_modules"))
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """How a model is run once."""
-
-    #: "shapes": on tensors without data. "settings": on tensors without data too, but the values of small tensors that
-    #: the model holds beside its parameters (strides, scales) are known: they belong to the model like its numbers.
-    #: "integers": the values of integer and boolean tensors (masks, lengths, indices) are known too; they are small,
-    #: and operators that need data often need just them.
-    #: "data": on the model's own data.
-    way: Way
-    #: Whether gradients are enabled. A forward pass runs faster without, and few models compute gradients in theirs.
-    gradients: bool
-    #: Whether each clone of a module without hooks has its own dicts for hooks. Without, all clones share one that
-    #: refuses hooks, which is faster.
-    own_hooks: bool
-    #: Whether a run on shapes follows functions that look for a device which the machine may not have.
-    any_device: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class LeftAttempt:
-    """An attempt whose result is not used, and the reason. It holds texts only, so that it keeps no tensor alive."""
-
-    attempt: Attempt
-    #: The attempt that was made instead; None if there was no other.
-    following: Attempt | None
-    why: str
-    #: (operator, path of the module) that first asked for data, if one did.
-    asked_for_data: tuple[str, str] | None = None
-    #: The first tensor of the model or its inputs that holds no data, in words; None if all hold data.
-    without_data: str | None = None
 
 
 class _Trial:
@@ -117,16 +95,13 @@ class _Trial:
         self.clones: list[weakref.ref[Any]] = []
         self._had_compiler = compiler_is_loaded()
 
-    def needs_repetition(self) -> LeftAttempt | None:
-        """Return why the attempt has to be repeated, whether it failed or not; None if it does not have to be."""
+    def repetition(self) -> Attempt | None:
+        """Return the attempt that repeats this one, whether it failed or not; None if it need not be repeated."""
         if self.cloner.lacks_hooks:
-            why, following = "a hook was registered on a module", replace(self.attempt, own_hooks=True)
-        elif not self._had_compiler and compiler_is_loaded():
-            # Only a loaded compiler can be switched off.
-            why, following = "the model loaded PyTorch's compiler", self.attempt
-        else:
-            return None
-        return LeftAttempt(self.attempt, following, why)
+            return replace(self.attempt, own_hooks=True)  # the model registered a hook on a module
+        if not self._had_compiler and compiler_is_loaded():
+            return self.attempt  # the model loaded PyTorch's compiler, and only a loaded one can be switched off
+        return None
 
 
 class Run:
@@ -197,20 +172,34 @@ class Run:
         try:
             complexity = self._run_on_data(trial) if trial.attempt.way == "data" else self._run_on_meta(trial)
         except Exception as error:
-            left = trial.needs_repetition() or self._leave(trial, error, ways)
-            self.left.append(left)
-            if left.following is None:
-                if trial.attempt.way == "data" and is_about_absent_device(error):
-                    raise self._needs_device(left) from error
-                if left.asked_for_data is not None and "data" in ways:
-                    raise self._needs_data(left) from error
+            repeated = trial.repetition()
+            if repeated is not None:
+                self.left.append(LeftAttempt(trial.attempt, repeated))
+                return repeated
+            if isinstance(error, UsageError):
                 raise
-            return left.following
-        repeated = trial.needs_repetition()
-        if repeated is None or repeated.following is None:
-            return complexity
-        self.left.append(repeated)
-        return repeated.following
+            failure = self._failure(trial, error)
+            following = choose_next(
+                trial.attempt,
+                failure,
+                ways,
+                needs_gradients=self._takes_gradients(),
+                may_enable_gradients=torch.is_grad_enabled(),
+            )
+            self.left.append(LeftAttempt(trial.attempt, following, failure))
+            if following is not None:
+                return following
+            if failure.lacks_device and trial.attempt.way == "data":
+                raise self._needs_device(failure) from error
+            if failure.asked_for_data is not None and ("data" in ways or ways == SHAPES_ONLY):
+                raise self._needs_data(failure, failure.asked_for_data, ways) from error
+            raise
+        repeated = trial.repetition()
+        if repeated is None:
+            notes = tuple(sorted({*complexity.notes, *notes_on(self.left, trial.attempt)}))
+            return msgspec.structs.replace(complexity, notes=notes)
+        self.left.append(LeftAttempt(trial.attempt, repeated))
+        return repeated
 
     def _restore_caches(self, trial: _Trial, *, new_objects: bool) -> list[str]:
         """Put caches outside of the model back as they were before the attempt, and drop the clones.
@@ -241,57 +230,44 @@ class Run:
             self._outside.restore(is_from_run)
         return remove_references(is_from_run) if new_objects and is_alive() else []
 
-    def _leave(self, trial: _Trial, error: Exception, ways: Sequence[Way]) -> LeftAttempt:
-        """Return why a failed attempt is left, and which attempt follows."""
-        attempt, why = trial.attempt, "".join(traceback.format_exception_only(error)).strip()
-        asked_for_data = without_data = None
-        if isinstance(error, UsageError):
-            return LeftAttempt(attempt, None, why)
-        if attempt.way != "data":
-            if isinstance(trial.tracer, ShapesTracer):
-                asked_for_data = trial.tracer.asked_for_data
-            if isinstance(error, ReadsMemoryError):
-                asked_for_data = (error.instruction, "")
-                with suppress(NoMetaCloneError):
-                    # The model was refused before its inputs were cloned, and these may be the ones without data.
-                    trial.cloner.clone((self._args, self._kwargs))
-            without_data = find_tensor_without_data(trial.cloner)
-        following: Attempt | None = None
-        if attempt.way != "data" and not attempt.any_device and is_about_absent_device(error):
-            return LeftAttempt(attempt, replace(attempt, any_device=True), why)
-        wants_text = asked_for_data is not None and asked_for_data[0] == TEXT
-        if (asked_for_data is None or wants_text) and not attempt.gradients and torch.is_grad_enabled():
-            # The model may compute gradients in its forward pass. It may want the text for the message of that error.
-            following = replace(attempt, gradients=True)
-        elif (
-            attempt.way == "shapes"
-            and asked_for_data is not None
-            and "settings" in ways
-            and next(find_settings(trial.cloner), None) is not None
-        ):
-            following = replace(attempt, way="settings", gradients=self._takes_gradients())
-        elif attempt.way in ("shapes", "settings") and asked_for_data is not None and "integers" in ways:
-            following = replace(attempt, way="integers", gradients=self._takes_gradients())
-        elif attempt.way != "data" and without_data is None and "data" in ways:
-            following = Attempt("data", gradients=self._takes_gradients(), own_hooks=True)
-        return LeftAttempt(attempt, following, why, asked_for_data, without_data)
-
-    def _needs_data(self, left: LeftAttempt) -> UsageError:
-        operator, path = left.asked_for_data or ("an operator", "")
-        return UsageError(
-            f"{self._name} needs data, and {left.without_data} has none: {operator} in {path or 'the model itself'!r} "
-            "returns sizes or values that depend on it; hand over real inputs (for masks that is often enough), "
-            "or build the model on a real device too"
+    def _failure(self, trial: _Trial, error: Exception) -> Failure:
+        """Return why an attempt failed."""
+        failure = Failure(describe(error), lacks_device=is_about_absent_device(error))
+        if trial.attempt.way == "data":
+            return failure
+        asked = trial.tracer.asked_for_data if isinstance(trial.tracer, ShapesTracer) else None
+        if isinstance(error, ReadsMemoryError):
+            asked = (error.instruction, "")
+            with suppress(NoMetaCloneError):
+                # The model was refused before its inputs were cloned, and these may be the ones without data.
+                trial.cloner.clone((self._args, self._kwargs))
+        return replace(
+            failure,
+            asked_for_data=asked,
+            without_data=find_tensor_without_data(trial.cloner),
+            wants_text=asked is not None and asked[0] == TEXT,
+            has_settings=asked is not None and next(find_settings(trial.cloner), None) is not None,
         )
 
-    def _needs_device(self, left: LeftAttempt) -> UsageError:
-        asked = next((one.asked_for_data for one in reversed(self.left) if one.asked_for_data is not None), None)
-        if asked is None:
-            reason = f"it cannot be counted on shapes ({self.left[0].why})"
-        else:
-            reason = f"{asked[0]} in {asked[1] or 'the model itself'!r} needs data"
+    def _needs_data(self, failure: Failure, asked: tuple[str, str], ways: Sequence[Way]) -> UsageError:
+        if "data" not in ways:
+            return UsageError(
+                f'{self._name} cannot be counted on shapes alone, as shapes = "only" demands: {needs_data(asked)}; '
+                'allow runs on data with shapes = "preferred", or take that part out of what is measured'
+            )
+        operator, path = asked
         return UsageError(
-            f"{self._name} uses a device that this machine does not have ({left.why}); on shapes that would not "
+            f"{self._name} needs data, and {failure.without_data} has none: {operator} in "
+            f"{path or 'the model itself'!r} returns sizes or values that depend on it; hand over real inputs (for "
+            "masks that is often enough), or build the model on a real device too"
+        )
+
+    def _needs_device(self, failure: Failure) -> UsageError:
+        failures = [one.failure for one in self.left if one.failure is not None]
+        asked = next((one.asked_for_data for one in reversed(failures) if one.asked_for_data is not None), None)
+        reason = f"it cannot be counted on shapes ({failures[0].text})" if asked is None else needs_data(asked)
+        return UsageError(
+            f"{self._name} uses a device that this machine does not have ({failure.text}); on shapes that would not "
             f"matter, but {reason}; measure it on a machine that has the device, or without that need for data"
         )
 
@@ -337,11 +313,12 @@ class Run:
                 autocast_of_absent_devices(),
                 answered_past_dispatcher(tracer),
                 absent_devices_named(tracer.devices) if attempt.any_device else nullcontext(),
+                absent_cuda_idle() if attempt.any_device else nullcontext(),
             ):
                 gradients = attempt.gradients or self._steps_optimizer(cloner)
                 self._traced(tracer, model, args, kwargs, gradients=gradients)
             reshard(cloner.modules)
-            record_resident_tensors(tracer.memory, cloner)
+            record_resident_tensors(tracer.tracker, cloner)
         if tracer.asked_for_data is not None:
             # The model caught the exception, and may have taken another path than it takes with data.
             raise NeedsDataError(tracer.asked_for_data[0])
@@ -362,7 +339,7 @@ class Run:
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(cloner.modules)
-                record_resident_tensors(tracer.memory, cloner)
+                record_resident_tensors(tracer.tracker, cloner)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")
@@ -394,7 +371,7 @@ class Run:
             tracer,
             torch.set_grad_enabled(gradients),
         ):
-            output = model(*args, **kwargs)
+            output = take_lazy_outputs(model(*args, **kwargs), tracer.notes, keep=self._backward)
             if has_process_group():
                 wait_for(iterate_tensors(output))
             if self._backward:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_flopsbudget.counting.meta.known_values import fills_storage
+from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tracing.absent_devices import absent_devices_named
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.past_dispatcher import answered_past_dispatcher
@@ -23,6 +25,16 @@ class _Builder(ShapesTracer):
 
     def __init__(self) -> None:
         super().__init__(ModuleTracker(None, "building"))
+
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
+        """Answer like `ShapesTracer`, but faster where a whole tensor is initialized, as constructors do."""
+        if info.returned != (0,) or not (info.fills or info.is_random) or not fills_storage(args[0]):
+            return super().answer(info, args, kwargs)
+        tensor = args[0]
+        self.known_values.forget(tensor)
+        if info.fills and tensor.numel() <= self.known_values.max_elements:
+            self.known_values.remember_filled(tensor, info, args, kwargs)
+        return tensor, NOTHING
 
     def follow(
         self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work

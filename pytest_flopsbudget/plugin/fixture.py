@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
-from pytest_flopsbudget.results.verdict import DEFAULT_NAME
+from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -13,11 +13,6 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import UpdateMode
 
 
-#: The note on a measurement that needed real data.
-RAN_ON_REAL_DATA = (
-    "ran on real data, because shapes alone do not decide its control flow; the count may depend on that data"
-)
-
 #: The beginning of a command in the log of a CI system.
 _COMMAND = re.compile(r"(?<!\S)::|##(?=\[|vso\[)")
 
@@ -69,13 +64,21 @@ def format_growth(delta: Amount, metric: str) -> str:
     return f"{text} {unit.title}" if unit.unit == "count" else text
 
 
-def update_command(nodeid: str | None = None, update_mode: UpdateMode | None = None) -> str:
-    """Return the command that accepts measurements: all, or only the new or improved ones."""
-    return (
-        "pytest --flops-budget-update"
-        + (f"={update_mode}" if update_mode else "")
-        + (f" {shlex.quote(nodeid)}" if nodeid else "")
+def update_command(*paths: str, update_mode: UpdateMode | None = None) -> str:
+    """Return the command that accepts measurements: all, or only the new or improved ones.
+
+    Args:
+        paths: node ids, files and folders to run, as typed in the folder where pytest was started; all tests if empty.
+        update_mode: the measurements to accept; None for all.
+    """
+    return " ".join(
+        ["pytest --flops-budget-update" + (f"={update_mode}" if update_mode else ""), *map(shlex.quote, paths)]
     )
+
+
+def prune_command(*paths: str) -> str:
+    """Return the command that removes baseline entries without a test; for ``paths``, see `update_command`."""
+    return " ".join(["pytest --flops-budget-prune", *map(shlex.quote, paths)])
 
 
 def rename_command(old: str, new: str) -> str:

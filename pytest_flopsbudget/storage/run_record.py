@@ -9,22 +9,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
 from pytest_flopsbudget.results.folding import natural_key
+from pytest_flopsbudget.results.identity import find_neighbours
 from pytest_flopsbudget.results.renames import find_renames
-from pytest_flopsbudget.results.verdict import Verdict, refuse, to_accept
+from pytest_flopsbudget.results.verdict import Verdict, is_accepted, refuse, to_accept, would_pass
 from pytest_flopsbudget.storage.baseline import change, load, refuse_outside, update_entries
 from pytest_flopsbudget.storage.orphans import find_orphans
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from pytest_flopsbudget.results.comparison import Status
+    from pytest_flopsbudget.results.comparison import Comparison, Status
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.verdict import UpdateMode
     from pytest_flopsbudget.storage.baseline import BaselineFile
@@ -57,6 +58,10 @@ class Baselines:
     def entries(self, test_file: Path, nodeid: str) -> Mapping[str, Complexity]:
         """Return name of the measurement → its baseline, for one test."""
         return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
+
+    def neighbours(self, test_file: Path, nodeid: str, name: str) -> Callable[[], Mapping[str, Complexity]] | None:
+        """Return a function that finds the entries to which the id of a measurement may have belonged before."""
+        return find_neighbours(self.file(test_file).tests, split_nodeid(nodeid)[1], name)
 
 
 @dataclass
@@ -102,6 +107,10 @@ class Entry:
     def needs_attention(self) -> bool:
         """Return whether even a quiet summary should mention the test."""
         return bool(self.vanished) or any(verdict.outcome != "ok" for verdict in self.verdicts)
+
+    def would_pass(self, accepts: UpdateMode | Literal[True] = True) -> bool:
+        """Return whether the test would pass in a run that accepts all (True) or some measurements."""
+        return not self.own_failure and would_pass(self.verdicts, accepts)
 
     def fail(self) -> None:
         """Note that the test did not pass: none of its measurements is accepted."""
@@ -191,6 +200,18 @@ class RunRecord:
                     self.written.append(path)
                 self.accepted[path] = _outcomes(entries, update_mode)
 
+    def left_out(self, update_mode: UpdateMode | None = None) -> list[Entry]:
+        """Return the tests whose measurements an update would have written, if the tests had passed."""
+        return [
+            entry
+            for entry in self
+            if not entry.passed
+            and any(
+                _differs(verdict.comparison) and is_accepted(verdict.comparison, update_mode or True)
+                for verdict in entry.verdicts
+            )
+        ]
+
     def find_orphans(
         self, tests: Mapping[Path, tuple[str, Collection[str]]], without_test_file: Mapping[Path, str]
     ) -> None:
@@ -254,6 +275,12 @@ def _with_accepted(file: BaselineFile, entries: Sequence[Entry], update_mode: Up
     return update_entries(file, measured)
 
 
+def _differs(comparison: Comparison) -> bool:
+    """Return whether an update would change the baseline entry."""
+    run = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    return bool(comparison.status != "unchanged" or comparison.parts or comparison.vanished or run)
+
+
 def _without(file: BaselineFile, gone: Collection[str]) -> BaselineFile:
     return replace(file, tests={test_id: names for test_id, names in file.tests.items() if test_id not in gone})
 
@@ -264,6 +291,7 @@ _IN_WORDS: dict[Status, str] = {
     "regressed": "regressed",
     "within": "grown within tolerance",
     "improved": "improved",
+    "changed": "changed",
     "unchanged": "unchanged",
 }
 

@@ -144,7 +144,9 @@ def test_summary(run, screen, verbosity):
     test = written.tests[0]
     packed = pack_verdicts(test.nodeid, Path("a.py"), 0, [verdict], test.vanished)
     entry = Entry.from_builtins(packed, passed=True)
-    for line in summary([entry], screen, Settings(show=written.run.show), verbosity=verbosity, accepts=False):
+    for line in summary(
+        [entry], screen, lambda _: Settings(), show=written.run.show, verbosity=verbosity, accepts=False
+    ):
         check_line(line)
     for line in explain_page(test.nodeid, verdict, [DEVICE], screen):
         check_line(line)

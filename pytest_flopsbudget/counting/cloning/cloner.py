@@ -29,6 +29,7 @@ from pytest_flopsbudget.counting.tensors.objects import (
     is_cloneable,
     slots_of,
 )
+from pytest_flopsbudget.counting.tensors.packed import is_packed_weight
 from pytest_flopsbudget.counting.torch_private import COMPILED_FROM
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ class Cloner(TensorCloner, FunctionCloner):
         self.objects: list[tuple[Any, Any]] = []
         #: The clones of packed sequences.
         self.packed_sequences: list[PackedSequence] = []
+        #: `id` → packed weight. Clones share it with the originals, since no run changes it.
+        self.packed_weights: dict[int, torch.ScriptObject] = {}
 
     def clone(self, value: Any) -> Any:
         """Return the clone of a model, a callable, or a structure of arguments.
@@ -284,10 +287,9 @@ class Cloner(TensorCloner, FunctionCloner):
             self._unfilled_by_key.append((self._set_items, pairs, clone))
 
     def _set_items(self, pairs: Iterable[tuple[Any, Any]], clone: dict[Any, Any]) -> None:
-        kind: Any = container_of(type(clone)) or type(clone)
-        set_item = kind.__setitem__  # that of a subclass may do more
+        container: Any = container_of(type(clone))
         for key, item in pairs:
-            set_item(clone, key if type(key) in _ATOMS else self._clone_key(key), item)
+            container.__setitem__(clone, key if type(key) in _ATOMS else self._clone_key(key), item)
 
     def _clone_defaultdict(self, value: defaultdict[Any, Any]) -> Any:
         clone = self._clone_dict(value)
@@ -371,6 +373,11 @@ class Cloner(TensorCloner, FunctionCloner):
         clone.__setstate__((None if hooks is None else self._clone_value(hooks), number, *others))
         return clone
 
+    def _clone_script_object(self, value: torch.ScriptObject) -> torch.ScriptObject:
+        if is_packed_weight(value):
+            self.packed_weights[id(value)] = value
+        return value
+
     def _clone_generator(self, value: torch.Generator) -> Any:
         clone = torch.Generator(value.device)
         clone.set_state(value.get_state())
@@ -431,6 +438,7 @@ _METHODS: dict[type, Callable[[Cloner, Any], Any]] = {
     functools.partial: Cloner._clone_fixed,
     torch.Generator: Cloner._clone_generator,
     torch.jit.ScriptFunction: Cloner._clone_script_function,
+    torch.ScriptObject: Cloner._clone_script_object,
     weakref.ref: Cloner._clone_reference,
     types.MethodType: Cloner._clone_fixed,
     types.FunctionType: Cloner._clone_closure,

@@ -12,6 +12,7 @@ import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from pytest_flopsbudget.counting.tensors.metadata import is_fake, is_on_meta, make_meta_clone
+from pytest_flopsbudget.counting.torch_private import neg_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -95,13 +96,19 @@ class KnownValues:
             keywords["dtype"] = meta_clone.dtype  # the default dtype may change before the values are computed
         self._keep(meta_clone, lambda: _with_layout(size, stride, self.compute(info, {}, args, keywords)))
 
+    def remember_copied(self, meta_clone: torch.Tensor, source: torch.Tensor) -> None:
+        """Note that ``source`` was copied to the whole of ``meta_clone``, whose values were not known."""
+        value = self.value(source) if self._may_be_known(source) and fills_storage(meta_clone) else None
+        if value is not None and meta_clone.numel() <= self.max_elements:
+            self.remember(meta_clone, value.to(meta_clone.dtype).expand(meta_clone.shape))
+
     def remember_filled(self, meta_clone: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any) -> None:
         """Note that a filling operator (`OperatorInfo.fills`) filled ``meta_clone``, if its number is known.
 
         A tensor that is a part of its storage is not noted: the other parts may hold anything.
         """
         size, stride, dtype = meta_clone.shape, meta_clone.stride(), meta_clone.dtype
-        if (0 in stride and meta_clone.numel() > 1) or meta_clone.nbytes != meta_clone.untyped_storage().nbytes():
+        if not fills_storage(meta_clone):
             return
         number = _filling_number(info.name, args, kwargs)
         if isinstance(number, torch.Tensor):
@@ -143,9 +150,15 @@ class KnownValues:
         if not isinstance(value, torch.Tensor):
             value = value()
             self._values[identity] = value, storage
-        if value.dtype is not tensor.dtype:
-            return None
-        return value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        if value.dtype is tensor.dtype:
+            value = value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        else:  # a view of the same bytes in another dtype
+            value = torch.empty(0, dtype=tensor.dtype, device=_CPU).set_(
+                value.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()
+            )
+        if tensor.is_conj():
+            value = value.conj()
+        return neg_view(value) if tensor.is_neg() else value
 
     def storage(self, storage: torch.UntypedStorage) -> torch.UntypedStorage | None:
         """Return a storage with the values of ``storage``, which is on meta; None if they are not known."""
@@ -218,6 +231,13 @@ class KnownValues:
 
 def _with_layout(size: Sequence[int], stride: Sequence[int], value: torch.Tensor) -> torch.Tensor:
     return torch.empty_strided(size, stride, dtype=value.dtype, device=_CPU).copy_(value)
+
+
+def fills_storage(tensor: torch.Tensor) -> bool:
+    """Return whether the tensor has each element of its storage, and each of them once."""
+    if 0 in tensor.stride() and tensor.numel() > 1:
+        return False
+    return is_on_meta(tensor) and tensor.nbytes == tensor.untyped_storage().nbytes()
 
 
 def _filling_number(name: str, args: tuple[Any, ...], kwargs: Any) -> Any:

@@ -215,9 +215,9 @@ class OperatorInfo:
             return True  # these operators query the device or layout of a tensor, or mark a trace
         if self.facets.free:
             return True
-        if self.name.startswith("aten.") and (not self.takes_tensors or _VIEW_COPY in tags):
-            return True
-        # Of all other operators, only those that return views are certainly free.
+        if self.name.startswith("aten.") and (_VIEW_COPY in tags or not _reads_tensors(schema)):
+            return True  # ``eye`` and the like read no tensor, but may have one to write to: ``out=``
+        # Of all others, only operators that return views are surely free.
         return bool(schema.returns) and all(
             result.alias_info is not None and not result.alias_info.is_write for result in schema.returns
         )
@@ -233,6 +233,10 @@ class OperatorInfo:
     def runs_nested(self, args: Sequence[Any]) -> bool:
         """Return whether a nested argument makes an operator run undecomposed that decomposes for plain tensors."""
         return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
+
+
+def _reads_tensors(schema: torch.FunctionSchema) -> bool:
+    return any("Tensor" in str(argument.type) and not argument.is_out for argument in schema.arguments)
 
 
 def _flop_counter_formula(operator: OpOverload) -> Formula | None:

@@ -8,7 +8,7 @@ sees the call. To follow them costs time in every call of PyTorch, so that it is
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,13 +62,19 @@ def _do_nothing(*_args: Any, **_kwargs: Any) -> Any:
     return None
 
 
-#: Functions and classes of `torch.cuda` → what they are where nothing runs.
-_IDLE: dict[str, Callable[..., Any]] = {
+class _IdleContext(_Idle):
+    """The context in which work goes to a device or to a stream."""
+
+
+#: Functions of `torch.cuda` → what they are where nothing runs.
+_IDLE_FUNCTIONS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("synchronize", "set_device", "set_stream", "reset_peak_memory_stats"), _do_nothing),
-    **dict.fromkeys(("Stream", "Event", "current_stream", "default_stream"), _Idle),
-    **dict.fromkeys(("device", "device_of", "stream"), lambda *_: nullcontext()),
+    **dict.fromkeys(("current_stream", "default_stream"), _Idle),
+    "stream": _IdleContext,
     "current_device": lambda: 0,
 }
+#: Classes of `torch.cuda` → what they are where nothing runs. They stay classes, since annotations name them.
+_IDLE_CLASSES = {"Stream": _Idle, "Event": _Idle, "device": _IdleContext, "device_of": _IdleContext}
 
 
 class _Placing(TorchFunctionMode):
@@ -94,11 +100,22 @@ class _Placing(TorchFunctionMode):
 
 @contextmanager
 def absent_devices_named(devices: Devices) -> Iterator[None]:
-    """Let code on this thread name any device while the context lasts."""
-    with (
-        patched((torch.cuda, name, on_this_thread(idle, getattr(torch.cuda, name))) for name, idle in _IDLE.items()),
-        _Placing(devices),
-    ):
+    """Let code on this thread make tensors on any device while the context lasts."""
+    with _Placing(devices):
+        yield
+
+
+@contextmanager
+def absent_cuda_idle() -> Iterator[None]:
+    """Let code wait for streams and events of CUDA, on a machine without CUDA, while the context lasts."""
+    patches: list[tuple[Any, str, Any]] = []
+    if not torch.cuda.is_available():
+        patches += [(torch.cuda, name, kind) for name, kind in _IDLE_CLASSES.items()]
+        patches += [
+            (torch.cuda, name, on_this_thread(idle, getattr(torch.cuda, name)))
+            for name, idle in _IDLE_FUNCTIONS.items()
+        ]
+    with patched(patches):
         yield
 
 

@@ -47,6 +47,8 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
         ("to", _to),
         ("cpu", _cpu),
         ("cuda", _cuda),
+        ("pin_memory", _pin_memory),
+        ("type", _type),
         ("new_tensor", _new_tensor),
         ("new", _new),
         *((name, _seeing_meta) for name in _OF_MEMORY),
@@ -135,6 +137,33 @@ def _cuda(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     return cuda
 
 
+def _pin_memory(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    to = torch.Tensor.to
+
+    @named_like(original)
+    def pin_memory(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        # Only memory of the CPU can be pinned, and only beside a device.
+        return original(tensor, *args, **kwargs) if asked_tracer(tensor) is None else to(tensor, _META, copy=True)
+
+    return pin_memory
+
+
+def _type(original: Callable[..., Any]) -> Callable[..., Any]:
+    @named_like(original)
+    def name_or_cast(tensor: torch.Tensor, dtype: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
+        tracer = asked_tracer(tensor)
+        if tracer is None or isinstance(dtype, torch.dtype):
+            return original(tensor, dtype, non_blocking, **kwargs)
+        if dtype is None:
+            here = tracer.devices.of_meta(tensor).type
+            return original(tensor).replace("meta.", "" if here == "cpu" else f"{here}.")
+        # Such as "torch.cuda.FloatTensor", or the class of that name.
+        _, *device, kind = (dtype if isinstance(dtype, str) else f"{dtype.__module__}.{dtype.__name__}").split(".")
+        return tensor.to(device[0] if device else "cpu", vars(torch)[kind].dtype, non_blocking)
+
+    return name_or_cast
+
+
 def _new_tensor(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
     @named_like(original)
     def new_tensor(tensor: torch.Tensor, data: Any, **kwargs: Any) -> torch.Tensor:
@@ -192,11 +221,16 @@ def _without_device(
         others = {name: value for name, value in kwargs.items() if name != "other"}
         return first.device, (first.dtype, *args[1:]), others
     if isinstance(first, (str, torch.device)) or type(first) is int:
-        return torch.device(first), args[1:], kwargs
+        return _as_device(first), args[1:], kwargs
     device = kwargs.get("device")
     if device is None:
         return None, args, kwargs
-    return torch.device(device), args, {name: value for name, value in kwargs.items() if name != "device"}
+    return _as_device(device), args, {name: value for name, value in kwargs.items() if name != "device"}
+
+
+def _as_device(device: Any) -> torch.device:
+    """Return the device: if it is one, the same object, by which `_moved` recognizes the answer to a question."""
+    return device if isinstance(device, torch.device) else torch.device(device)
 
 
 def _moved(

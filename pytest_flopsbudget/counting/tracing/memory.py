@@ -66,14 +66,16 @@ class _Token(msgspec.Struct, eq=False, gc=False):
 class Peak:
     """The moment at which the most bytes were alive."""
 
-    __slots__ = ("clock", "node", "operator", "size")
+    __slots__ = ("clock", "module", "node", "operator", "size")
 
     def __init__(self) -> None:
         #: `Memory.current` at the peak; the number of the operator that reached it, 0 for the start of the run.
         self.size = self.clock = 0
-        #: The name of that operator, and the module in which it ran.
+        #: The name of that operator, and the node of the module in which it ran; the node only until `Memory.close`.
         self.operator = ""
         self.node: Node | None = None
+        #: The path of that module, from `Memory.close` on.
+        self.module = ""
 
 
 class Memory:
@@ -101,7 +103,7 @@ class Memory:
         self._alive: dict[Allocation, None] = {}
         #: Allocations that were alive at the peak and have been freed since.
         self._freed_since_peak: list[Allocation] = []
-        self._closed = False
+        self.is_closed = False
         #: `_cdata` of a storage → its allocation and a reference, for memory that existed before the run and was
         #: written to, discovered or announced. It belongs to the caller and gets no token. It counts as alive from the
         #: start of the run until it is freed.
@@ -127,6 +129,10 @@ class Memory:
             elif (identity := holder._cdata) not in known:
                 known.add(identity)
                 size += _size_of(tensor, holder)
+        self.add_resident(kind, size)
+
+    def add_resident(self, kind: str, size: int) -> None:
+        """Count ``size`` bytes of this kind that existed before the run, and that no tensor shows."""
         self._resident_bytes[kind] = self._resident_bytes.get(kind, 0) + size
 
     def record_gradients(self, gradients: Iterable[torch.Tensor], *, share_memory: bool = False) -> None:
@@ -233,6 +239,8 @@ class Memory:
             if known is not None:
                 known.depth = max(known.depth, depth)
                 return
+        while token is not None and token.memory.is_closed:
+            token = token.other
         size = bytes_touched(tensor) if holder is tensor else holder.nbytes()
         allocation = Allocation(size, self._clock, "", phase, depth)
         self._alive[allocation] = None
@@ -313,15 +321,21 @@ class Memory:
     def record_free(self, allocation: Allocation) -> None:
         """Note that an allocation was freed."""
         self._alive.pop(allocation, None)
-        if not self._closed:
+        if not self.is_closed:
             self.current -= allocation.size
             if allocation.created_at <= self.peak.clock:
                 self._freed_since_peak.append(allocation)
 
     def close(self) -> None:
-        """Compute `at_peak`, stop tracking, and release all tensors: the tokens of living tensors refer to this."""
+        """Compute `at_peak`, stop tracking, and release everything. The paths of all modules must be final.
+
+        Tokens refer to this object as long as their storages live. If it referred to a module, the module's gradients
+        would keep it, and itself, alive for ever: the garbage collector cannot look into tokens.
+        """
         self.at_peak = self._kinds_at_peak()
-        self._closed = True
+        node, self.peak.node = self.peak.node, None
+        self.peak.module = "" if node is None else node.path
+        self.is_closed = True
         for kept in (
             self._existing_by_storage,
             self._freed_since_peak,

@@ -7,7 +7,7 @@ import threading
 from bisect import bisect_right
 from contextlib import contextmanager
 from functools import partial, wraps
-from types import FunctionType, MethodType
+from types import FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,8 +17,10 @@ from pytest_flopsbudget.counting.tracing.memory import Memory
 from pytest_flopsbudget.counting.tracing.nodes import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from types import FrameType
+
+    from pytest_flopsbudget.counting.tensors.packed import PackedSize
 
 
 #: The attribute in which `torch.nn.Module.compile` keeps a compiled call.
@@ -34,6 +36,15 @@ def _makes_graph(frame: FrameType | None) -> bool:
     """Return whether the backward pass in this frame was called with ``create_graph=True``."""
     caller = None if frame is None else frame.f_back
     return caller is not None and bool(caller.f_locals.get("create_graph"))
+
+
+class _GeneratorEnd(Exception):  # noqa: N818 -- no error
+    """The end of a generator, which Python shows as an exception that another generator must not raise."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        #: What the generator returns.
+        self.value = value
 
 
 class ModuleTracker:
@@ -71,6 +82,8 @@ class ModuleTracker:
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
         self._elsewhere = threading.local()
+        #: `id` of a packed weight → its size.
+        self.packed_weights: dict[int, PackedSize] = {}
         self.memory = Memory(discovers_inputs=discovers_inputs)
         if root is not None:
             self._register(root, "")
@@ -129,10 +142,9 @@ class ModuleTracker:
 
     def _call(self, module: torch.nn.Module, function: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Any:
         """Credit to ``module`` what runs in ``function``, which is its usual call if it is None."""
-        if function is None:
-            function = module._call_impl
+        run: Any = module._call_impl if function is None else function
         if threading.get_ident() != self._thread:
-            return self._call_on_other_thread(module, function, *args, **kwargs)
+            return self._call_on_other_thread(module, run, *args, **kwargs)
         identity = id(module)
         node = self._first.get(identity)
         if node is None or identity in self._paths:
@@ -146,7 +158,8 @@ class ModuleTracker:
         before, highest = memory.current, memory.max_since_call
         memory.max_since_call = before
         try:
-            return function(*args, **kwargs)
+            output = run(*args, **kwargs)
+            return output if type(output) is not GeneratorType else self._followed(output, node)
         finally:
             del stack[depth:]
             self._note_sequence_number(stack[-1][0])
@@ -154,6 +167,42 @@ class ModuleTracker:
             node.peak_growth = max(node.peak_growth, reached - before)
             if highest > reached:
                 memory.max_since_call = highest
+
+    def _followed(self, generator: Generator[Any, Any, Any], node: Node) -> Generator[Any, Any, Any]:
+        """Do what the generator does, which a module returned, and credit its steps to the node of the module."""
+        sent: Any = None
+        raised: BaseException | None = None
+        while True:
+            try:
+                # In a list, from which it is taken: what was yielded must not stay alive because of this frame.
+                items = [self._step(generator, node, sent, raised)]
+            except _GeneratorEnd as end:
+                return end.value
+            try:
+                sent, raised = (yield items.pop()), None
+            except GeneratorExit:
+                generator.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 -- the generator decides what becomes of it
+                sent, raised = None, error
+
+    def _step(self, generator: Generator[Any, Any, Any], node: Node, sent: Any, raised: BaseException | None) -> Any:
+        depth, memory, before, highest = len(self._stack), self.memory, 0, 0
+        if threading.get_ident() == self._thread:
+            self._stack.append((node, current_autograd_node() is not None))
+            self._note_sequence_number(node)
+            before, highest = memory.current, memory.max_since_call
+            memory.max_since_call = before
+        try:
+            return generator.send(sent) if raised is None else generator.throw(raised)
+        except StopIteration as end:
+            raise _GeneratorEnd(end.value) from None
+        finally:
+            if threading.get_ident() == self._thread:
+                del self._stack[depth:]
+                self._note_sequence_number(self._stack[-1][0])
+                node.peak_growth = max(node.peak_growth, memory.max_since_call - before)
+                memory.max_since_call = max(memory.max_since_call, highest)
 
     def _forward_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Return what takes the place of ``original``, the method ``forward`` of a class."""

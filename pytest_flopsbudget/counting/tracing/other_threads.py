@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -12,34 +13,50 @@ from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import _LOCAL, serves_a_measurement
 from pytest_flopsbudget.counting.operators.accounting import cost_of
 from pytest_flopsbudget.counting.operators.info import operator_info
-from pytest_flopsbudget.counting.torch_private import DispatchMode
+from pytest_flopsbudget.counting.tensors.numbers import run_operator
+from pytest_flopsbudget.counting.torch_private import DispatchMode, OpOverload, is_tracing, keep_uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_flopsbudget.counting.torch_private import OpOverload
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
 class _OtherThreadMode(DispatchMode):
     """Note which module started a thread, or gave work to one, if operators with a cost run on that thread."""
 
+    only_observes = True
+
     def __init__(self, tracker: ModuleTracker, started_by: str) -> None:
         super().__init__()
-        self._tracker = tracker
+        # The thread may last longer than the measurement.
+        self._tracker = weakref.ref(tracker)
         #: The path of that module.
-        self.started_by = started_by
+        self._started_by = started_by
+        self._noted = False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let PyTorch compile functions on the thread."""
+        return True
 
     def __torch_dispatch__(
-        self, func: OpOverload, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        if not self._tracker.is_on_followed_thread():
+        if not isinstance(func, OpOverload):  # an operator that takes functions, whose own operators arrive here
+            with self:
+                return func(*args, **kwargs)
+        output = run_operator(func, args, kwargs)
+        tracker = None if self._noted or is_tracing() else self._tracker()
+        if tracker is not None and not tracker.is_on_followed_thread():
             info = operator_info(func)
             if not info.known or cost_of(info, args, kwargs, output) is not FREE:
-                self._tracker.uncounted_modules.add(self.started_by)
+                self._noted = True
+                tracker.uncounted_modules.add(self._started_by)
         return output
+
+    keep_uncompiled(__torch_dispatch__)
 
 
 #: Thread pools of the standard library: module, function that a worker thread runs, class, methods that take work.

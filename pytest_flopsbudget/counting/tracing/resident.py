@@ -8,6 +8,7 @@ import torch
 
 from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers
 from pytest_flopsbudget.counting.cloning.tensors import storage_tensors
+from pytest_flopsbudget.counting.tensors.packed import packed_size
 from pytest_flopsbudget.counting.tracing.phases import states_of
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.cloning.cloner import Cloner
     from pytest_flopsbudget.counting.tracing.memory import Memory
+    from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
 def record_existing_gradients(memory: Memory, cloner: Cloner, *, share_memory: bool) -> None:
@@ -28,12 +30,14 @@ def record_existing_gradients(memory: Memory, cloner: Cloner, *, share_memory: b
     memory.record_gradients(cloner.release_gradients(), share_memory=share_memory)
 
 
-def record_resident_tensors(memory: Memory, cloner: Cloner) -> None:
-    """Set the kinds of all resident tensors, and close ``memory``.
+def record_resident_tensors(tracker: ModuleTracker, cloner: Cloner) -> None:
+    """Set the kinds of all resident tensors, and close the account of memory.
 
     It is called when the run is over. The clones keep these tensors alive until then, and the run made some of them.
     """
+    memory = tracker.memory
     record_module_tensors(memory, cloner.modules)
+    record_packed_weights(tracker, cloner.packed_weights.values())
     for optimizer in find_optimizers(cloner):
         memory.assign_kind("optimizer_state", storage_tensors(states_of(optimizer)))
     memory.assign_kind(
@@ -49,6 +53,12 @@ def record_module_tensors(memory: Memory, modules: Iterable[torch.nn.Module]) ->
         memory.assign_kind("parameters", storage_tensors(parameters))
         memory.assign_kind("gradients", storage_tensors(parameter.grad for parameter in parameters))
         memory.assign_kind("buffers", storage_tensors(_present(module._buffers)))
+
+
+def record_packed_weights(tracker: ModuleTracker, weights: Iterable[torch.ScriptObject]) -> None:
+    """Note the sizes of packed weights, which are parameters in all but their form."""
+    tracker.packed_weights = {id(weight): packed_size(weight) for weight in weights}
+    tracker.memory.add_resident("parameters", sum(size.stored for size in tracker.packed_weights.values()))
 
 
 def _present(tensors: Mapping[str, Any]) -> list[Any]:

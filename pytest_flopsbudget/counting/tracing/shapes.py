@@ -223,8 +223,6 @@ class ShapesTracer(Tracer):
         if known is not None:
             spec, work = known
             return restore_output(spec), work
-        if info.takes_tensors and next(tensors_in((*args, *kwargs.values())), None) is None and args:
-            raise _OnlyNumbersError
         output, work = self._run(info, args, kwargs)
         if len(_ANSWERS) >= _MAX_ANSWERS:
             _ANSWERS.clear()
@@ -257,7 +255,13 @@ class ShapesTracer(Tracer):
             kwargs["generator"] = None  # a generator works only on its device, which is not meta
 
     def _run(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """Get the output from a shape rule, or else from PyTorch's meta kernel."""
+        """Get the output from a shape rule, or else from PyTorch's meta kernel.
+
+        Raises:
+            _OnlyNumbersError: no argument is a tensor, although the operator takes tensors.
+        """
+        if info.is_plain and info.takes_tensors and next(tensors_in((*args, *kwargs.values())), None) is None and args:
+            raise _OnlyNumbersError
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
         check_dtypes(info, args, kwargs)
@@ -267,7 +271,10 @@ class ShapesTracer(Tracer):
             else shape_rules.infer_corrected_output(info, args, kwargs)
         )
         if output is None:
-            output = to_meta(info.operator(*args, **kwargs))
+            try:
+                output = to_meta(info.operator(*args, **kwargs))
+            except NotImplementedError:  # the operator has no meta kernel
+                self.require_data(info.name)
         return output, work_of(info, args, kwargs, output)
 
     @staticmethod
@@ -298,6 +305,8 @@ class ShapesTracer(Tracer):
         if known is None:
             for tensor in info.writes_to(args, kwargs):
                 self.known_values.forget(tensor)
+            if info.name == "aten.copy_":
+                self.known_values.remember_copied(args[0], args[1])
             return False, None
         if info.behaviour == "alias" and not info.needs_data and is_on_meta(tensors[0]):
             return False, None  # a view on meta shares the storage, and values are known by storage

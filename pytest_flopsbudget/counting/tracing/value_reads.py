@@ -14,7 +14,7 @@ import torch
 from torch.utils import dlpack
 
 from pytest_flopsbudget.counting.isolation.patching import named_like
-from pytest_flopsbudget.counting.meta.asking import asked_tracer
+from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
 from pytest_flopsbudget.counting.torch_private import disable_current_modes
 
 if TYPE_CHECKING:
@@ -22,14 +22,22 @@ if TYPE_CHECKING:
 
 
 #: Methods of tensors that read values. Others (`__str__`, `__format__`, `__array__`) call these.
-_OF_TENSORS = ("numpy", "tolist", "data_ptr", "__repr__", "__dlpack__")
+_OF_TENSORS = ("numpy", "tolist", "data_ptr", "const_data_ptr", "__repr__", "__dlpack__")
+#: Methods that compute in Python, and write to the tensor. They would leave a tensor without data as it is.
+_IN_PLACE = ("apply_", "map_", "map2_")
+#: Functions that read their second argument: (owner, name). In C++ they refuse tensors that are not on the CPU.
+_OF_NUMBERS = ((torch, "tensor_split"), (torch.Tensor, "tensor_split"))
+#: Method → the modules of callers that do not compute with what they read.
+_ONLY_LOOK: dict[str, tuple[str, ...]] = {
+    "data_ptr": ("torch.",),
+    "__repr__": ("torch._ops.", "logging.", "_pytest."),
+}
 #: What asks for data when a tensor is made a text, as `ShapesTracer.asked_for_data` names it.
 TEXT = "torch.Tensor.__repr__"
-#: Methods that read the values of storages. Those of `torch.TypedStorage` call that of `torch.UntypedStorage`, or are
-#: refused before.
+#: Methods that read the values of storages.
 _OF_STORAGES = {
     torch.UntypedStorage: ("data_ptr", "tolist", "__getitem__"),
-    torch.TypedStorage: ("tolist", "__getitem__"),
+    torch.TypedStorage: ("data_ptr", "tolist", "__getitem__"),
 }
 LISTS = (list, tuple)
 #: Functions that make tensors of memory without the dispatcher.
@@ -43,6 +51,10 @@ def value_patches() -> Iterator[tuple[Any, str, Any]]:
     """
     for name in _OF_TENSORS:
         yield torch.Tensor, name, _of_tensor(getattr(torch.Tensor, name))
+    for name in _IN_PLACE:
+        yield torch.Tensor, name, _in_place(getattr(torch.Tensor, name))
+    for owner, name in _OF_NUMBERS:
+        yield owner, name, _of_numbers(name, getattr(owner, name))
     yield dlpack, "to_dlpack", _of_tensor(vars(dlpack)["to_dlpack"])
     for kind, names in _OF_STORAGES.items():
         for name in names:
@@ -58,8 +70,11 @@ def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
     @named_like(original)
     def read(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         tracer = asked_tracer(tensor)
-        if tracer is None or _compares_addresses(original):
+        if tracer is None:
             return original(tensor, *args, **kwargs)
+        if _only_looks(original):
+            with seeing_meta():
+                return original(tensor, *args, **kwargs)
         value = tracer.read_known(tensor)
         if value is None:
             return tracer.require_data(f"torch.Tensor.{original.__name__}")
@@ -71,13 +86,45 @@ def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
     return read
 
 
+def _in_place(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return a method that writes known values to its tensor."""
+
+    @named_like(original)
+    def write(tensor: torch.Tensor, *others: Any) -> torch.Tensor:
+        tracer = asked_tracer(tensor)
+        if tracer is None:
+            return original(tensor, *others)
+        values = [tracer.read_known(item) if isinstance(item, torch.Tensor) else item for item in (tensor, *others)]
+        if any(value is None for value in values):
+            tracer.require_data(f"torch.Tensor.{original.__name__}")
+        with disable_current_modes():
+            original(*values)
+        return tensor
+
+    return write
+
+
+def _of_numbers(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that reads the known values of its second argument."""
+
+    def read(tensor: torch.Tensor, numbers: Any, *args: Any, **kwargs: Any) -> Any:
+        tracer = asked_tracer(numbers) if isinstance(numbers, torch.Tensor) else None
+        if tracer is not None:
+            value = tracer.read_known(numbers)
+            numbers = tracer.require_data(f"torch.{name}") if value is None else tracer.known_values.track_on_cpu(value)
+        return original(tensor, numbers, *args, **kwargs)
+
+    read.__name__ = name
+    return read
+
+
 def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that reads the known values of a storage of this class."""
 
     @named_like(original)
     def read(storage: Any, *args: Any) -> Any:
         tracer = asked_tracer() if storage.device.type == "meta" else None
-        if tracer is None or _compares_addresses(original):
+        if tracer is None or _only_looks(original):
             return original(storage, *args)
         with disable_current_modes():
             typed = isinstance(storage, torch.TypedStorage)
@@ -126,9 +173,11 @@ def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
     return make
 
 
-def _compares_addresses(original: Callable[..., Any]) -> bool:
-    """Return whether PyTorch's own Python code asks for an address. It compares addresses, and reads nothing there."""
-    if original.__name__ != "data_ptr":
-        return False
-    caller = sys._getframe(2)
-    return str(caller.f_globals.get("__name__")).startswith("torch.")
+def _only_looks(original: Callable[..., Any]) -> bool:
+    """Return whether the caller of a replacement does not compute with what it reads.
+
+    PyTorch's Python code compares addresses. Its search for an overload makes texts of arguments, and so do logs and
+    pytest's messages; nobody parses these.
+    """
+    callers = _ONLY_LOOK.get(original.__name__)
+    return callers is not None and f"{sys._getframe(2).f_globals.get('__name__')}.".startswith(callers)

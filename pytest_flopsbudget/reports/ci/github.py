@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.reports import details
-from pytest_flopsbudget.reports.failure import explain
+from pytest_flopsbudget.reports.failure import explain, signature_changes
 from pytest_flopsbudget.reports.wording import pluralize, update_command, use_signs, visible
 from pytest_flopsbudget.results.comparison import tightens
 
@@ -65,7 +65,11 @@ def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, s
     if test.fails:
         failing = [measurement for measurement in test.measurements if measurement.fails]
         words = ", ".join(dict.fromkeys(measurement.outcome for measurement in failing))
-        yield "error", f"flops budget: {words}", _short(explain(test.nodeid, test.measurements), name)
+        yield (
+            "error",
+            f"flops budget: {words}",
+            _short(explain(test.nodeid, test.measurements, own_failure=test.own_failure), name),
+        )
         return
     unknown = sorted({key for one in test.measurements for key in one.complexity.unknown_operators})
     if unknown and report.run.unknown_operators == "warn":
@@ -78,6 +82,8 @@ def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, s
     if gone and report.run.update != "all":
         message = f"{name}\nin the baseline, but no longer measured: {visible(', '.join(gone))}"
         yield "warning", "flops budget: no longer measured", message
+    if not test.would_pass():
+        return
     waiting = [measurement for measurement in test.measurements if not measurement.accepted]
     outcomes = {measurement.outcome for measurement in waiting}
     if "new" in outcomes and report.run.missing_baseline == "warn":
@@ -86,6 +92,10 @@ def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, s
         alike = any(tightens(measurement.comparison) for measurement in waiting)
         message = f"{name}\ntighten the baseline with {update_command(update_mode='improved' if alike else None)}"
         yield "notice", "flops budget: improved", message
+    if "changed" in outcomes:
+        lines = dict.fromkeys(line for one in waiting for line in signature_changes(one.comparison))
+        message = "\n".join([name, *map(visible, lines), f"accept it with {update_command()}"])
+        yield "notice", "flops budget: changed", message
 
 
 def _short(text: str, name: str) -> str:
