@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.config.prescan import FILE
-from pytest_flopsbudget.quantities.parsing import nearest_spelling
+from pytest_flopsbudget.quantities.parsing import nearest_spelling, quote_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,4 +60,4 @@ class Problems:
         near = nearest_spelling(value, words) if isinstance(value, str) else None
         hint = f'; did you mean "{near}"?' if near else ""
         choices = ", ".join(f'"{word}"' for word in words)
-        self.add(key, f"{value!r} is none of {choices}{hint}")
+        self.add(key, f"{quote_value(value)} is none of {choices}{hint}")

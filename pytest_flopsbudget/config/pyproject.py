@@ -10,9 +10,14 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.config.prescan import FILE, TABLE, names_table
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.quantities.parsing import quote_value
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+#: The maximum number of digits of an integer that Python reads.
+_MAX_DIGITS = 4_300
 
 
 def read_document(path: Path, file: str = FILE) -> Mapping[str, object]:
@@ -37,7 +42,19 @@ def read_document(path: Path, file: str = FILE) -> Mapping[str, object]:
     try:
         return _parse_toml(data.decode())
     except ValueError as error:
+        line = _line_of_long_integer(data)
+        if line:
+            raise UsageError(
+                f"{file}, line {line}: an integer of more than {_MAX_DIGITS:,} digits; the largest amount is just "
+                "below 10^100"
+            ) from error
         raise UsageError(f"{file}: is not valid TOML: {error}; correct it and run again") from error
+
+
+def _line_of_long_integer(data: bytes) -> int:
+    """Return the line of the first integer that Python refuses to read; 0 if there is none."""
+    found = re.search(rb"=\s*[+-]?[0-9](?:_?[0-9]){%d}" % _MAX_DIGITS, data)
+    return data.count(b"\n", 0, found.end()) + 1 if found else 0
 
 
 def _parse_toml(text: str) -> Mapping[str, object]:
@@ -59,7 +76,7 @@ def find_table(document: Mapping[str, object], messages: list[str], file: str = 
     table = tools.get(TABLE)
     if table is None or isinstance(table, Mapping):
         return table
-    messages.append(f"{file}: tool.{TABLE}: must be a table, not {table!r}; write [tool.{TABLE}]")
+    messages.append(f"{file}: tool.{TABLE}: must be a table, not {quote_value(table)}; write [tool.{TABLE}]")
     return None
 
 

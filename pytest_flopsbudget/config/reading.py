@@ -23,7 +23,7 @@ from pytest_flopsbudget.config.settings import (
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import OPERATOR
 from pytest_flopsbudget.quantities.metrics import METRICS, base_of, is_key, key_for, name_in
-from pytest_flopsbudget.quantities.parsing import parse_percent, parse_quantity, parse_tolerance
+from pytest_flopsbudget.quantities.parsing import parse_percent, parse_quantity, parse_tolerance, quote_value
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -169,7 +169,9 @@ def _read_machine(value: object, problems: Problems) -> str | None:
         and not set(value) & set("[]")
     ):
         return value
-    problems.add("machine", f'{value!r} is no name of a machine, which has no brackets; write one like "ci-runner"')
+    problems.add(
+        "machine", f'{quote_value(value)} is no name of a machine, which has no brackets; write one like "ci-runner"'
+    )
     return None
 
 
@@ -180,7 +182,7 @@ def _read_run_time(value: object, problems: Problems) -> int:
         problems.add("latency-run-time", error)
         return Settings().latency_run_time
     if not run_time:
-        problems.add("latency-run-time", f'{value!r} is no time to run in; write one like "1 s"')
+        problems.add("latency-run-time", f'{quote_value(value)} is no time to run in; write one like "1 s"')
     return run_time
 
 
@@ -199,7 +201,9 @@ def _read_shown(value: object, problems: Problems) -> str:
     if isinstance(value, str) and is_key(value):
         return key_for(base, device_in(name, problems, "show") or name) if name and per == "device" else value
     if per == "device":
-        problems.add("show", f'{value!r} has a value for each device; name one, like "{key_for(base, "A100")}"')
+        problems.add(
+            "show", f'{quote_value(value)} has a value for each device; name one, like "{key_for(base, "A100")}"'
+        )
         return "flops"
     problems.add_unknown_choice("show", value, METRICS)
     return "flops"
@@ -208,7 +212,7 @@ def _read_shown(value: object, problems: Problems) -> str:
 def _read_operators(value: object, problems: Problems) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(name, str) and OPERATOR.fullmatch(name) for name in value):
         return tuple(value)
-    problems.add("free-operators", f'{value!r} is not a list of operators; write ["mylib::scan"]')
+    problems.add("free-operators", f'{quote_value(value)} is not a list of operators; write ["mylib::scan"]')
     return ()
 
 
@@ -216,13 +220,15 @@ def _read_patterns(value: object, problems: Problems) -> tuple[str, ...]:
     patterns = [value] if isinstance(value, str) else value
     if isinstance(patterns, list) and all(isinstance(pattern, str) and pattern for pattern in patterns):
         return tuple(patterns)
-    problems.add("watch", f'{value!r} is not a pattern of node ids, nor a list of them; write ["tests/models/*"]')
+    problems.add(
+        "watch", f'{quote_value(value)} is not a pattern of node ids, nor a list of them; write ["tests/models/*"]'
+    )
     return ()
 
 
 def _read_limits(value: object, problems: Problems) -> Budget | None:
     if not isinstance(value, Mapping):
-        problems.add("limits", f"must be a table, not {value!r}; write {_LIMITS}")
+        problems.add("limits", f"must be a table, not {quote_value(value)}; write {_LIMITS}")
         return None
     here = problems.for_table(f"{problems.file}: {_LIMITS}")
     if "tolerance" in value:
@@ -247,7 +253,9 @@ def _read_matching(table: Mapping[str, object], number: int, around: Problems) -
     if isinstance(patterns, list) and patterns and all(isinstance(p, str) and p for p in patterns):
         match = tuple(patterns)
     else:
-        wrong = "is missing" if value is None else f"{value!r} is not a pattern of node ids, nor a list of them"
+        wrong = (
+            "is missing" if value is None else f"{quote_value(value)} is not a pattern of node ids, nor a list of them"
+        )
         problems.add("match", f'{wrong}; write match = ["tests/test_backbone.py::*"]')
     if set(table) <= {"match"}:
         problems.messages.append(f"{problems.head}: sets neither a limit nor a tolerance; add one, or remove it")
@@ -299,7 +307,9 @@ def _read_common_tolerance(value: object, problems: Problems) -> Mapping[str, To
     if value == 0 and not isinstance(value, bool):
         return dict.fromkeys(others, Tolerance())
     if not isinstance(value, str) or not value.rstrip().endswith("%"):
-        problems.add("tolerance", f'{value!r} does not fit every metric; write "1%", or {{flops = "1%", params = 0}}')
+        problems.add(
+            "tolerance", f'{quote_value(value)} does not fit every metric; write "1%", or {{flops = "1%", params = 0}}'
+        )
         return {}
     try:
         return dict.fromkeys(others, Tolerance(relative=parse_percent(value)))

@@ -96,7 +96,7 @@ class Controller:
         """Raise the mistakes that workers found, so that the run ends as without workers."""
         result = yield
         if self._problems:
-            raise pytest.UsageError("\n".join(self._problems))
+            raise pytest.UsageError(_lines(self._problems))
         self._ran_through = True
         return result
 
@@ -147,7 +147,7 @@ class Controller:
         if errors and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not self._config.pluginmanager.has_plugin("terminalreporter"):
-            sys.stderr.writelines(f"ERROR: {error}\n" for error in errors)
+            sys.stderr.writelines(f"{_lines([f'ERROR: {error}'])}\n" for error in errors)
 
     def _look_for_orphans(self, session: pytest.Session) -> None:
         """After a complete run, find baseline entries without a test, and remove them with --flops-budget-prune."""
@@ -174,7 +174,8 @@ class Controller:
 
         config = self._config
         here = config.invocation_params.dir
-        folders = [folder for arg in config.args if (folder := here / arg).is_dir()]
+        # Path.is_dir raises for a name that is too long, as a node id may be.
+        folders = [folder for arg in config.args if os.path.isdir(folder := here / arg)]  # noqa: PTH112
         ignored = [str(here / path) for path in config.getoption("ignore") or ()]
         skipped = [*config.getini("norecursedirs"), *ignored, *(config.getoption("ignore_glob") or ())]
         found = {}
@@ -185,9 +186,10 @@ class Controller:
 
     def _get_run_record(self) -> RunRecord:
         if self._run_record is None:
+            from pytest_flopsbudget.plugin.report_writer import top_of_repository
             from pytest_flopsbudget.storage.run_record import RunRecord
 
-            self._run_record = RunRecord()
+            self._run_record = RunRecord(top_of_repository(self._config.rootpath))
         return self._run_record
 
     def _notes(self) -> Iterator[str]:
@@ -215,13 +217,20 @@ class Controller:
             session = self._get_session()
             write_summary(reporter, self._run_record, session.settings_of, session.settings.show, session.accepts)
         for line in self._notes():
-            reporter.write_line(line)
+            reporter.write_line(_lines([line]))
         if self._explain_plugin is not None and self._run_record is not None:
             from pytest_flopsbudget.plugin.summary import write_page
 
             for entry, name in self._explain_plugin.pages(self._run_record):
                 write_page(reporter, entry, name, self._get_session().settings_of(entry.test_file))
         for error in self._unwritten:
-            reporter.write_line(f"ERROR: {error}", red=True)
+            reporter.write_line(_lines([f"ERROR: {error}"]), red=True)
         for command in self._commands:
             reporter.write_line(command)
+
+
+def _lines(messages: Sequence[str]) -> str:
+    """Return the messages, one a line: the names of tests in them are made safe to show."""
+    from pytest_flopsbudget.reports.wording import visible
+
+    return "\n".join(map(visible, messages))

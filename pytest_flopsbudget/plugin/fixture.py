@@ -244,4 +244,6 @@ def _identity(complexity: Complexity) -> tuple[str, int]:
 
 
 def _in_words(complexity: Complexity) -> str:
-    return f"{complexity.model} of {complexity.params:,} parameters"
+    from pytest_flopsbudget.reports.wording import visible
+
+    return f"{visible(complexity.model)} of {complexity.params:,} parameters"

@@ -286,7 +286,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.workeroutput[PROBLEMS] = problems
         items.clear()
         return
-    raise pytest.UsageError("\n".join(problems))
+    from pytest_flopsbudget.reports.wording import visible
+
+    raise pytest.UsageError("\n".join(map(visible, problems)))
 
 
 @pytest.fixture

@@ -242,7 +242,7 @@ class BudgetSession:
             return None, _NOTHING_MEASURED if watched is None else _NOTHING_COMPUTED
         from pytest_flopsbudget.reports.ci.junit import properties
         from pytest_flopsbudget.reports.failure import explain
-        from pytest_flopsbudget.reports.wording import use_signs
+        from pytest_flopsbudget.reports.wording import use_signs, visible
         from pytest_flopsbudget.results.verdict import judge
         from pytest_flopsbudget.storage.run_record import pack_verdicts
 
@@ -251,7 +251,7 @@ class BudgetSession:
         try:
             baseline = self.baselines.entries(item.path, nodeid)
         except BaselineError as error:
-            return None, str(error)
+            return None, visible(str(error))
         verdicts: list[Verdict] = []
         for measurement in measurements:
             accepted = baseline.get(measurement.name)

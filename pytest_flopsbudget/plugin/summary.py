@@ -14,6 +14,7 @@ from pytest_flopsbudget.reports.terminal.baseline_notes import baseline_notes
 from pytest_flopsbudget.reports.terminal.explain import explain_page
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.reports.terminal.summary import summary
+from pytest_flopsbudget.reports.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,9 +64,9 @@ def write_summary(
         shown_nodeid=partial(as_typed, config=config),
         paths=paths,
     ):
-        reporter.write_line(line)
+        reporter.write_line(visible(line))
     for error in run_record.errors:
-        reporter.write_line(f"ERROR: {error}", red=True)
+        reporter.write_line(visible(f"ERROR: {error}"), red=True)
 
 
 def write_page(reporter: pytest.TerminalReporter, entry: Entry, name: str | None, settings: Settings) -> None:

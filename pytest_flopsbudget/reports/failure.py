@@ -15,6 +15,7 @@ from pytest_flopsbudget.reports.wording import (
     mark_estimate,
     pluralize,
     update_command,
+    visible,
 )
 from pytest_flopsbudget.results.diff import metrics_to_show, self_values, shape_change
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
@@ -48,7 +49,7 @@ def explain(nodeid: str, verdicts: Sequence[Verdict], *, own_failure: bool = Fal
     held = _held(verdicts, own_failure=own_failure)
     several = len(verdicts) > 1
     blocks = [
-        "\n".join(_explain_one(nodeid, verdict, held, label=f"{verdict.name}: " if several else ""))
+        "\n".join(map(visible, _explain_one(nodeid, verdict, held, label=f"{verdict.name}: " if several else "")))
         for verdict in verdicts
         if verdict.fails
     ]
@@ -57,7 +58,8 @@ def explain(nodeid: str, verdicts: Sequence[Verdict], *, own_failure: bool = Fal
 
 def explain_one(nodeid: str, verdict: Verdict, verdicts: Sequence[Verdict], *, own_failure: bool) -> str:
     """Return what is wrong with one of the measurements of a test. For the arguments, see `explain`."""
-    return "\n".join(_explain_one(nodeid, verdict, _held(verdicts, own_failure=own_failure), label=""))
+    lines = _explain_one(nodeid, verdict, _held(verdicts, own_failure=own_failure), label="")
+    return "\n".join(map(visible, lines))
 
 
 def _explain_one(nodeid: str, verdict: Verdict, held: str, label: str) -> Iterator[str]:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import UpdateMode
 
 
+#: The beginning of a command in the log of a CI system.
+_COMMAND = re.compile(r"(?<!\S)::|##(?=\[|vso\[)")
+
 _TIMES = re.compile(r"(?<=\d)x(?=\d)")
 
 
@@ -89,5 +92,13 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return ``text`` on one line, its unprintable characters escaped, since they could control the terminal."""
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    """Return ``text`` on one line, safe to show: names of tests and modules may hold any characters.
+
+    Every name passes this function before a terminal, a log or a file for readers shows it. It escapes unprintable
+    characters, which could control the terminal or hide what is written, and the signs by which GitHub Actions and
+    Azure Pipelines find commands in a log: ``::error`` at the beginning of a line, and ``##[error]`` anywhere.
+    A text may be wrapped between words, so that ``::`` is escaped at the beginning of every word.
+    """
+    if not text.isprintable():
+        text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    return _COMMAND.sub(lambda found: f"\\x{ord(found[0][0]):02x}{found[0][1:]}", text)

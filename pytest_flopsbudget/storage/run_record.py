@@ -19,7 +19,7 @@ from pytest_flopsbudget.results.folding import natural_key
 from pytest_flopsbudget.results.identity import find_neighbours
 from pytest_flopsbudget.results.renames import find_renames
 from pytest_flopsbudget.results.verdict import Verdict, is_accepted, refuse, to_accept, would_pass
-from pytest_flopsbudget.storage.baseline import change, load, update_entries
+from pytest_flopsbudget.storage.baseline import change, load, refuse_outside, update_entries
 from pytest_flopsbudget.storage.orphans import find_orphans
 
 if TYPE_CHECKING:
@@ -131,9 +131,14 @@ def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 class RunRecord:
-    """Collect the verdicts of a run. A test that runs again replaces the measurements of its earlier attempt."""
+    """Collect the verdicts of a run. A test that runs again replaces the measurements of its earlier attempt.
 
-    def __init__(self) -> None:
+    Args:
+        root: the folder of the project. Symbolic links in it lead no write out of it. None allows every link.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = root
         self._entries: dict[str, Entry] = {}
         #: Errors while writing, for the summary.
         self.errors: list[str] = []
@@ -190,6 +195,7 @@ class RunRecord:
                 by_file.setdefault(baseline_path(entry.test_file), []).append(entry)
         for path, entries in sorted(by_file.items()):
             with self._errors_gathered():
+                self._refuse_outside(path)
                 if change(path, partial(_with_accepted, entries=entries, update_mode=update_mode)):
                     self.written.append(path)
                 self.accepted[path] = _outcomes(entries, update_mode)
@@ -241,8 +247,14 @@ class RunRecord:
                 by_file.setdefault(orphan.path, []).append(orphan)
         for path, gone in by_file.items():
             with self._errors_gathered():
+                self._refuse_outside(path)
                 change(path, partial(_without, gone={split_nodeid(orphan.nodeid)[1] for orphan in gone}))
                 self.pruned += gone
+
+    def _refuse_outside(self, path: Path) -> None:
+        # A test file outside of the project was named by the user, and has its baseline beside it.
+        if self._root is not None and path.is_relative_to(self._root):
+            refuse_outside(path, self._root)
 
     @contextmanager
     def _errors_gathered(self) -> Iterator[None]:

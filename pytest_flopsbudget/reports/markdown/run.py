@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
@@ -137,7 +138,7 @@ def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
     if not rows:
         return ""
     lines = [
-        f"| | measurement | {title_of(report.run.show)} | change | budget | params | verdict |\n",
+        f"| | measurement | {_head_cell(title_of(report.run.show))} | change | budget | params | verdict |\n",
         "|---|---|---:|---:|---:|---:|---|\n",
     ]
     left = room * _TABLE_SHARE
@@ -153,6 +154,11 @@ def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
     if shown < len(rows):
         lines.append(f"{_left_out(rows[shown:])}\n\n")
     return "".join(lines)
+
+
+def _head_cell(title: str) -> str:
+    """Return the title of a column; one that names a device of the project may hold any characters."""
+    return title if title.isascii() and title.isprintable() and not re.search(r"[^\w .()/[\]-]", title) else code(title)
 
 
 def _cells(report: Report, test: ReportedTest, measurement: Verdict) -> tuple[str, ...]:

@@ -161,7 +161,7 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table
     none = [""] * len(phases)
     parts = [*(module.metrics for _, module in modules), *(phase.metrics for phase in phases.values())]
     columns = [
-        Column("class", [*(module.type for _, module in modules), *none], "left", "crop"),
+        Column("class", [*(visible(module.type) for _, module in modules), *none], "left", "crop"),
         Column("calls", [*(_calls(path, module, screen) for path, module in modules), *none], overflow="crop"),
         Column(title_of(show), [amount(metrics, show) for metrics in parts], overflow="crop"),
         Column("params", [*(_params(module) for _, module in modules), *none], overflow="crop"),
