@@ -87,6 +87,12 @@ def matches_pattern(text: str, pattern: str) -> bool:
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 
+def may_match_below(path: str, pattern: str) -> bool:
+    """Return whether the pattern may match the node id of a test in the file or folder ``path``."""
+    fixed = re.split(r"[*?]", pattern, maxsplit=1)[0]
+    return any(fixed.startswith(start) or start.startswith(fixed) for start in (f"{path}::", f"{path}/"))
+
+
 def baseline_path(test_file: Path) -> Path:
     """Return the path of the baseline: ``tests/__flops__/test_net.json`` for ``tests/test_net.py``."""
     return test_file.parent / FOLDER / f"{test_file.stem}.json"

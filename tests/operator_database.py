@@ -112,7 +112,8 @@ def compare(op, sample, tally, *, backward, without=()):
     try:
         result = run.complexity(ways=("shapes", "integers"))
     except Exception as failure:  # noqa: BLE001 -- the exception of any operator
-        if run.left[-1].attempt.way == "integers" or run.left[-1].asked_for_data is not None:
+        last = run.left[-1]
+        if last.attempt.way == "integers" or (last.failure is not None and last.failure.asked_for_data is not None):
             tally.need_data += 1
         else:
             tally.without_shapes += 1

@@ -87,13 +87,15 @@ def _chosen(report: Report, patterns: Sequence[str]) -> list[ReportedTest]:
 def _root(report: Report, given: str | None) -> Path:
     """Return the folder on this machine to which the report's node ids are relative."""
     if given is not None:
-        if not Path(given).is_dir():
+        if not os.path.isdir(given):  # noqa: PTH112 -- Path.is_dir raises for a name that is too long
             raise UsageError(f"--root {given}: no such folder")
         return Path(given)
     here = Path.cwd()
     around = (here, *here.parents)
     repository = next((folder for folder in around if (folder / ".git").exists()), None)
     candidates = [*([repository / report.run.root] if repository else []), *around]
+    if repository and not _is_below(repository / report.run.root, repository):
+        del candidates[0]
     for folder in candidates:
         if any(_test_file(folder, test) for test in report.tests):
             return _from_here(folder)
@@ -101,6 +103,14 @@ def _root(report: Report, given: str | None) -> Path:
     raise UsageError(
         f"none of the report's test files is here: {', '.join(files[:3])}; run this where they are, or give --root"
     )
+
+
+def _is_below(folder: Path, repository: Path) -> bool:
+    """Return whether a folder is in the repository, with links followed: a report is input from another machine."""
+    try:
+        return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(repository))
+    except (OSError, ValueError):  # a name that no folder can have
+        return False
 
 
 def _from_here(folder: Path) -> Path:
@@ -115,7 +125,8 @@ def _test_file(root: Path, test: ReportedTest) -> Path | None:
     path = PurePosixPath(test.file)
     if path.is_absolute() or PureWindowsPath(test.file).drive or ".." in path.parts:
         return None
-    return root / path if (root / path).is_file() else None
+    # Path.is_file raises for a name that is too long.
+    return root / path if os.path.isfile(root / path) else None  # noqa: PTH113
 
 
 class _Acceptance:
@@ -142,6 +153,11 @@ class _Acceptance:
             return
         test_id = split_nodeid(test.nodeid)[1]
         path = baseline_path(test_file)
+        try:
+            baseline.refuse_outside(path, self._root)
+        except BaselineError as error:
+            self._refused.append(f"{test.nodeid}: {error}")
+            return
         if path not in self._baselines:
             self._baselines[path] = baseline.load(path)
         known = self._baselines[path].tests.get(test_id, {})
@@ -173,6 +189,8 @@ class _Acceptance:
                 continue
             comparison = compare(old, new, {})
             kind = "new" if old is None else comparison.status if comparison.changes else "changed"
+            if kind == "improved" and measurement.comparison.another_model:
+                kind = "changed"
             self._kinds[kind] += 1
             shown_metrics = metrics_to_show({change.metric for change in comparison.changes})
             flops = f", {format_amount(new.flops, 'flops')}" if not shown_metrics and "flops" in new.metrics else ""
@@ -199,6 +217,8 @@ class _Acceptance:
                 output.line(f"baseline not written (--dry-run): {path}")
                 continue
             try:
+                # A link may have been made since the report was read.
+                baseline.refuse_outside(path, self._root)
                 baseline.change(path, partial(baseline.update_entries, measured=measured))
             except BaselineError as error:
                 errors += 1

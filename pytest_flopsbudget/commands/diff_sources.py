@@ -50,7 +50,7 @@ def find_sources(old: str | None, new: str | None) -> tuple[Source, Source]:
     Raises:
         UsageError: an argument names nothing, or what it names cannot be read.
     """
-    if new is None and old is not None and ".." in old and not Path(old).exists():
+    if new is None and old is not None and ".." in old and not _exists(old):
         return _range(old)
     before = _source(old or _HEAD)
     after = _working_tree() if new is None else _source(new)
@@ -68,6 +68,11 @@ def find_sources(old: str | None, new: str | None) -> tuple[Source, Source]:
     return before, after
 
 
+def _exists(word: str) -> bool:
+    # Path.exists raises for a name that is too long, and a revision may be longer than any file name.
+    return os.path.exists(word)  # noqa: PTH110
+
+
 def _range(text: str) -> tuple[Source, Source]:
     """Return the sides of ``A..B``; of ``A...B``, the merge base of A and B, and B."""
     old, dots, new = text.partition("..." if "..." in text else "..")
@@ -83,9 +88,9 @@ def _range(text: str) -> tuple[Source, Source]:
 
 def _source(word: str) -> Source:
     path = Path(word)
-    if path.is_dir():
+    if _exists(word) and path.is_dir():
         return _folder(path)
-    if path.exists():
+    if _exists(word):
         return _file(path)
     repository = None
     try:
@@ -105,9 +110,9 @@ def _commit(repository: git.Repository, word: str) -> str:
     if commit is None and word == _HEAD:
         raise UsageError("there is no commit in this repository yet")
     if commit is None:
-        raise UsageError(
-            f"{word}: no such file, folder or revision; give a report, a baseline, a folder, a branch or a commit"
-        )
+        reason = f"{word}: no such file, folder or revision; "
+        others = "give a report, a baseline, a folder, a branch or a commit"
+        raise UsageError(reason + (git.HOW_TO_DEEPEN if repository.shallow else others))
     return commit
 
 

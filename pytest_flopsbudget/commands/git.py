@@ -31,6 +31,11 @@ _PLAIN = {
     "GIT_LITERAL_PATHSPECS": "0",
     "GIT_NOGLOB_PATHSPECS": "0",
 }
+#: The end of a message on what a shallow clone lacks. A shallow clone has a single branch, so all of them are fetched.
+HOW_TO_DEEPEN = (
+    "this clone is shallow: its history is cut off. In CI, set `fetch-depth: 0` for actions/checkout, or "
+    "`GIT_DEPTH: 0` for GitLab; elsewhere, run: git fetch --unshallow origin '+refs/heads/*:refs/remotes/origin/*'"
+)
 _SETTINGS = ("log.showSignature=false", "log.diffMerges=first-parent", "log.follow=false", "color.ui=false")
 _QUIET = tuple(word for setting in _SETTINGS for word in ("-c", setting))
 
@@ -85,7 +90,8 @@ class Repository:
         try:
             return self._git("merge-base", one, other).decode().split()[0]
         except UsageError as error:
-            raise UsageError(f"{one[:10]} and {other[:10]} have no common ancestor") from error
+            reason = f"{one[:10]} and {other[:10]} have no common ancestor"
+            raise UsageError(f"{reason} here; {HOW_TO_DEEPEN}" if self.shallow else reason) from error
 
     def baselines_of(self, commit: str) -> dict[str, str]:
         """Return the git object of each file in a ``__flops__`` folder at ``commit``, by path."""

@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     series = trace(_steps(repository, here, output))
     chosen = _chosen(series, arguments.pattern)
     if repository.shallow:
-        output.error("the clone is shallow, so the history is incomplete; git fetch --unshallow fetches the rest")
+        output.error(f"the history is incomplete: {git.HOW_TO_DEEPEN}")
     if len(chosen) > _MAX_CHARTS:
         output.lines(shown.overview(chosen, arguments.metric, output.screen))
         return 0

@@ -21,6 +21,9 @@ USAGE = 2
 INTERRUPTED = 130
 READER_GONE = 141
 
+#: Maximum length of an error message, in characters.
+_LONGEST = 2_000
+
 _COMMANDS = {"accept": accept, "merge": merge, "diff": diff, "rename": rename, "history": history}
 
 _EPILOG = """\
@@ -45,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(sys.argv[1:] if argv is None else list(argv))
     except UsageError as error:
-        Output().error(f"error: {error}")
+        Output().error(f"error: {_shortened(str(error))}")
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -53,6 +56,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `... | head` has read enough. Python would complain once more while it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
+    except OSError as error:
+        # The file system refuses a name, for example because it is too long, or a folder that may not be read.
+        name = f"{_shortened(str(error.filename))}: " if error.filename else ""
+        Output().error(f"error: {name}{error.strerror or error}")
+        return USAGE
+
+
+def _shortened(text: str) -> str:
+    """Return a message, its middle cut out if it is too long to read, as when it quotes a name of 5,000 characters."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
 def _run(argv: list[str]) -> int:

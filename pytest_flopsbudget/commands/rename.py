@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import as_path, baseline_path, is_below, near_nodeids
-from pytest_flopsbudget.storage.baseline import change, load
+from pytest_flopsbudget.storage.baseline import change, load, refuse_outside
 
 if TYPE_CHECKING:
     import argparse
-    from pathlib import Path
 
     from pytest_flopsbudget.commands.console import Output
     from pytest_flopsbudget.storage.baseline import BaselineFile
@@ -64,8 +65,10 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     if bool(old.test_id) != bool(new.test_id):
         test, file = (old, new) if old.test_id else (new, old)
         raise UsageError(f"{test.nodeid} is a test and {file.nodeid} a file; give two tests, or two files")
-    if not as_path(new.file).is_file():
+    if not os.path.isfile(as_path(new.file)):  # noqa: PTH113 -- Path.is_file raises for a name that is too long
         raise UsageError(f"{new.file}: no such test file here; node ids begin in the current folder, as pytest's do")
+    for name in (old, new):
+        refuse_outside(name.baseline, _root(name))
     source = load(old.baseline)
     moves = _moves(source, old, new)
     _write(source, new, moves)
@@ -83,6 +86,12 @@ def _name(nodeid: str) -> _Name:
     if not separator and not file.endswith(".py"):
         raise UsageError(f"{nodeid!r} names no test file; write tests/test_model.py::test_name, or the file alone")
     return _Name(nodeid, as_path(file).as_posix(), test_id)
+
+
+def _root(name: _Name) -> Path:
+    """Return the folder in which the baseline may be written: the current one, or the one that ``..`` leads to."""
+    folder = Path(os.path.abspath(name.file)).parent  # noqa: PTH100 -- Path.absolute keeps ".."
+    return Path.cwd() if folder.is_relative_to(Path.cwd()) else folder
 
 
 def _moves(source: BaselineFile, old: _Name, new: _Name) -> dict[str, str]:

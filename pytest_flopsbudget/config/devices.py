@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.hardware.catalog import find_device
 from pytest_flopsbudget.hardware.profile import DTYPES, Device
 from pytest_flopsbudget.quantities.metrics import METRICS, Metric
-from pytest_flopsbudget.quantities.parsing import parse_quantity
+from pytest_flopsbudget.quantities.parsing import parse_quantity, quote_value
 from pytest_flopsbudget.quantities.rates import parse_rate
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
         problems: the place of the table with the key; takes the messages.
     """
     if not isinstance(value, Mapping):
-        problems.add("devices", f"{value!r} is no table of profiles; write {_PROFILE}, and names of devices in time-on")
+        problems.add(
+            "devices",
+            f"{quote_value(value)} is no table of profiles; write {_PROFILE}, and names of devices in time-on",
+        )
         return {}
     here = problems.inside("devices")
     devices: dict[str, Device] = {}
@@ -54,7 +57,9 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
         elif name.casefold() in map(str.casefold, devices):
             here.add(name, "another profile has this name, but for its case; give one of them another")
         elif not isinstance(profile, Mapping):
-            here.add(name, f'{profile!r} is no profile; write {{float32 = "50 GFLOP/s", bandwidth = "17 GB/s"}}')
+            here.add(
+                name, f'{quote_value(profile)} is no profile; write {{float32 = "50 GFLOP/s", bandwidth = "17 GB/s"}}'
+            )
         else:
             device = _read_profile(name, profile, here, devices)
             if device is not None:
@@ -73,7 +78,8 @@ def read_time_on(value: object, devices: Mapping[str, Device], problems: Problem
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         problems.add(
-            "time-on", f'{value!r} is no name of a device, nor a list of them; write ["A100", "raspberry-pi-5"]'
+            "time-on",
+            f'{quote_value(value)} is no name of a device, nor a list of them; write ["A100", "raspberry-pi-5"]',
         )
         return ()
     found = [_find(name, devices, "time-on", problems) for name in names]
@@ -129,14 +135,15 @@ def _read_names(value: object, problems: Problems) -> tuple[str, ...]:
         return tuple(names)
     problems.add(
         "names",
-        f'{value!r} is no name that the system gives the device, nor a list of them; write ["AMD EPYC 7763"]',
+        f"{quote_value(value)} is no name that the system gives the device, nor "
+        'a list of them; write ["AMD EPYC 7763"]',
     )
     return ()
 
 
 def _read_base(value: object, problems: Problems, devices: Mapping[str, Device]) -> Device | None:
     if not isinstance(value, str):
-        problems.add("based-on", f'{value!r} is no name of a device; write based-on = "A100"')
+        problems.add("based-on", f'{quote_value(value)} is no name of a device; write based-on = "A100"')
         return None
     return _find(value, devices, "based-on", problems)
 

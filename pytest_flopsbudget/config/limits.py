@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.hardware.catalog import find_device
 from pytest_flopsbudget.quantities.metrics import METRICS, Amount, Metric, key_for
-from pytest_flopsbudget.quantities.parsing import parse_quantity, parse_ratio
+from pytest_flopsbudget.quantities.parsing import parse_quantity, parse_ratio, quote_value
 
 if TYPE_CHECKING:
     from pytest_flopsbudget.config.problems import Problems
@@ -44,7 +44,7 @@ def _parse_limit(value: object, metric: Metric) -> Amount:
 def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[str, Amount]:
     """Return the limits of the metric ``key``, one for each device."""
     if not isinstance(value, Mapping) or not value:
-        problems.add(key, f'{value!r} is not a table of limits by device; write {{A100 = "3 ms"}}')
+        problems.add(key, f'{quote_value(value)} is not a table of limits by device; write {{A100 = "3 ms"}}')
         return {}
     here = problems.inside(key)
     quantities = {}
@@ -77,7 +77,9 @@ def device_in(written: object, problems: Problems, key: object) -> str | None:
 def read_modules(value: object, problems: Problems) -> Mapping[str, Mapping[str, Amount]]:
     """Return pattern of module paths → metric key → limit, from the value of the key ``modules``."""
     if not isinstance(value, Mapping):
-        problems.add("modules", f'{value!r} is not a table of limits by module; write {{layer4 = {{flops = "1.7G"}}}}')
+        problems.add(
+            "modules", f'{quote_value(value)} is not a table of limits by module; write {{layer4 = {{flops = "1.7G"}}}}'
+        )
         return {}
     here = problems.inside("modules")
     modules = {}
@@ -85,7 +87,7 @@ def read_modules(value: object, problems: Problems) -> Mapping[str, Mapping[str,
         if not isinstance(pattern, str):
             here.add(pattern, 'is not text; write a pattern of module paths, like "layer4*"')
         elif not isinstance(limits, Mapping) or not limits:
-            here.add(pattern, f'{limits!r} is not a table of limits; write {{flops = "1.7G"}}')
+            here.add(pattern, f'{quote_value(limits)} is not a table of limits; write {{flops = "1.7G"}}')
         else:
             modules[pattern] = _read_module(pattern, limits, here)
     return modules
@@ -94,7 +96,9 @@ def read_modules(value: object, problems: Problems) -> Mapping[str, Mapping[str,
 def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, Amount]]:
     """Return phase → metric key → limit, from the value of the key ``phases``."""
     if not isinstance(value, Mapping):
-        problems.add("phases", f'{value!r} is not a table of limits by phase; write {{backward = {{flops = "20G"}}}}')
+        problems.add(
+            "phases", f'{quote_value(value)} is not a table of limits by phase; write {{backward = {{flops = "20G"}}}}'
+        )
         return {}
     here = problems.inside("phases")
     phases = {}
@@ -102,7 +106,7 @@ def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, 
         if phase not in _PHASES:
             here.add_unknown_key(phase, _PHASES)
         elif not isinstance(limits, Mapping) or not limits:
-            here.add(phase, f'{limits!r} is not a table of limits; write {{flops = "20G"}}')
+            here.add(phase, f'{quote_value(limits)} is not a table of limits; write {{flops = "20G"}}')
         else:
             phases[phase] = _read_phase(limits, here.inside(phase))
     return phases

@@ -1,4 +1,4 @@
-"""Look whether a pyproject may have a table for this plugin, without parsing it.
+"""Find the pyprojects that may have a table for this plugin, without parsing them.
 
 Every run of pytest asks, so this file imports the standard library alone. Parsing TOML would take longer than
 everything else that a run without measurements pays.
@@ -6,10 +6,12 @@ everything else that a run without measurements pays.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 FILE = "pyproject.toml"
@@ -35,3 +37,67 @@ def may_have_table(path: Path) -> bool:
 def names_table(data: bytes) -> bool:
     """Return whether the bytes of a pyproject may contain a table for this plugin, spelled right or nearly so."""
     return _TABLE_OR_KEY.search(data) is not None
+
+
+class PyprojectFinder:
+    """The folders in which a run looks for pyprojects.
+
+    This is no dataclass: making one takes longer than everything else that a run without measurements pays.
+
+    Args:
+        rootpath: pytest's root folder.
+        here: the folder where pytest was started.
+        args: the files, folders and tests to collect, as typed in ``here``.
+    """
+
+    def __init__(self, rootpath: Path, here: Path, args: Iterable[str]) -> None:
+        self._rootpath = rootpath
+        self._here = here
+        self._args = args
+        #: Folder → whether its pyproject may have a table.
+        self._may_have: dict[Path, bool] = {}
+        self._last: Path | None = None
+        self._last_may_have = False
+
+    def folders_of_run(self) -> Iterator[Path]:
+        """Yield the folders in which to look for the settings of the whole run: the root folder first.
+
+        A file like ``ci/pytest.ini`` on the command line makes ``ci`` the root folder. Then the search goes on upward,
+        to the folder that contains everything to collect.
+        """
+        paths = [self._here / arg.partition("::")[0] for arg in self._args]
+        # The path "ci/../tests" is not below "ci".
+        paths = [type(path)(os.path.normpath(path)) for path in paths if path.exists()]
+        for folder in (self._rootpath, *self._rootpath.parents):
+            yield folder
+            if all(path.is_relative_to(folder) for path in paths):
+                return
+
+    def folders_of(self, test_file: Path) -> Iterator[Path]:
+        """Yield the folders in which to look for the settings of a test file, the nearest first.
+
+        The last one is the root folder. If the file lies outside of it, the last one contains both.
+        """
+        for folder in test_file.parents:
+            yield folder
+            if self._rootpath.is_relative_to(folder):
+                return
+
+    def may_run_have_table(self) -> bool:
+        """Return whether a pyproject may have settings for the whole run."""
+        return any(map(self._may_have_table_in, self.folders_of_run()))
+
+    def may_have_table(self, test_file: Path) -> bool:
+        """Return whether a pyproject may have settings for the tests of a file."""
+        # The tests of a file share one path, and follow each other.
+        if test_file is not self._last:
+            self._last_may_have = any(map(self._may_have_table_in, self.folders_of(test_file)))
+            self._last_may_have = self._last_may_have or self.may_run_have_table()
+            self._last = test_file
+        return self._last_may_have
+
+    def _may_have_table_in(self, folder: Path) -> bool:
+        found = self._may_have.get(folder)
+        if found is None:
+            found = self._may_have[folder] = may_have_table(folder / FILE)
+        return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.quantities.parsing import nearest_spelling
+from pytest_flopsbudget.config.prescan import FILE
+from pytest_flopsbudget.quantities.parsing import nearest_spelling, quote_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -22,20 +23,23 @@ class Problems:
         messages: list[str],
         parents: tuple[str, ...] = (),
         devices: Mapping[str, Device] | None = None,
+        file: str = FILE,
     ) -> None:
         self.head = head
         self.messages = messages
         self.parents = parents
         #: The project's own profiles, which limits may name in addition to the devices of the catalog.
         self.devices = devices or {}
+        #: The name of the pyproject in messages.
+        self.file = file
 
     def inside(self, key: object) -> Problems:
         """Return the place of the table under ``key``."""
-        return Problems(self.head, self.messages, (*self.parents, str(key)), self.devices)
+        return Problems(self.head, self.messages, (*self.parents, str(key)), self.devices, self.file)
 
     def for_table(self, head: str) -> Problems:
         """Return the place of another table of the file; its messages begin with ``head``."""
-        return Problems(head, self.messages, devices=self.devices)
+        return Problems(head, self.messages, devices=self.devices, file=self.file)
 
     def add(self, key: object, why: object) -> None:
         """Add a message on the value of ``key``."""
@@ -56,4 +60,4 @@ class Problems:
         near = nearest_spelling(value, words) if isinstance(value, str) else None
         hint = f'; did you mean "{near}"?' if near else ""
         choices = ", ".join(f'"{word}"' for word in words)
-        self.add(key, f"{value!r} is none of {choices}{hint}")
+        self.add(key, f"{quote_value(value)} is none of {choices}{hint}")

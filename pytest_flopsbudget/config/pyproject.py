@@ -10,13 +10,22 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.config.prescan import FILE, TABLE, names_table
 from pytest_flopsbudget.errors import UsageError
+from pytest_flopsbudget.quantities.parsing import quote_value
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def read_document(path: Path) -> Mapping[str, object]:
+#: The maximum number of digits of an integer that Python reads.
+_MAX_DIGITS = 4_300
+
+
+def read_document(path: Path, file: str = FILE) -> Mapping[str, object]:
     """Parse the file; return an empty document where it is missing or has no table for this plugin.
+
+    Args:
+        path: the pyproject.
+        file: the name of the pyproject in messages.
 
     Raises:
         UsageError: the file cannot be read, or is not valid TOML.
@@ -26,14 +35,26 @@ def read_document(path: Path) -> Mapping[str, object]:
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise UsageError(f"{path.name}: cannot be read: {error.strerror}") from error
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
     if not names_table(data):
         # A file without a table for this plugin costs no parsing, and its mistakes are not this plugin's to report.
         return {}
     try:
         return _parse_toml(data.decode())
     except ValueError as error:
-        raise UsageError(f"{path.name}: is not valid TOML: {error}; correct it and run again") from error
+        line = _line_of_long_integer(data)
+        if line:
+            raise UsageError(
+                f"{file}, line {line}: an integer of more than {_MAX_DIGITS:,} digits; the largest amount is just "
+                "below 10^100"
+            ) from error
+        raise UsageError(f"{file}: is not valid TOML: {error}; correct it and run again") from error
+
+
+def _line_of_long_integer(data: bytes) -> int:
+    """Return the line of the first integer that Python refuses to read; 0 if there is none."""
+    found = re.search(rb"=\s*[+-]?[0-9](?:_?[0-9]){%d}" % _MAX_DIGITS, data)
+    return data.count(b"\n", 0, found.end()) + 1 if found else 0
 
 
 def _parse_toml(text: str) -> Mapping[str, object]:
@@ -45,17 +66,17 @@ def _parse_toml(text: str) -> Mapping[str, object]:
     return tomllib.loads(text)
 
 
-def find_table(document: Mapping[str, object], messages: list[str]) -> Mapping[str, object] | None:
+def find_table(document: Mapping[str, object], messages: list[str], file: str = FILE) -> Mapping[str, object] | None:
     """Return the table of this plugin, or None; append a message for each table whose name is misspelled."""
     found = document.get("tool")
     tools = found if isinstance(found, Mapping) else {}
     misspelled = [name for name in document if _resembles_table(name)]
     misspelled += [f"tool.{name}" for name in tools if name != TABLE and _resembles_table(name)]
-    messages += (f"{FILE}: [{name}]: nothing reads this table; rename it to [tool.{TABLE}]" for name in misspelled)
+    messages += (f"{file}: [{name}]: nothing reads this table; rename it to [tool.{TABLE}]" for name in misspelled)
     table = tools.get(TABLE)
     if table is None or isinstance(table, Mapping):
         return table
-    messages.append(f"{FILE}: tool.{TABLE}: must be a table, not {table!r}; write [tool.{TABLE}]")
+    messages.append(f"{file}: tool.{TABLE}: must be a table, not {quote_value(table)}; write [tool.{TABLE}]")
     return None
 
 

@@ -23,7 +23,7 @@ from pytest_flopsbudget.config.settings import (
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import OPERATOR
 from pytest_flopsbudget.quantities.metrics import METRICS, base_of, is_key, key_for, name_in
-from pytest_flopsbudget.quantities.parsing import parse_percent, parse_quantity, parse_tolerance
+from pytest_flopsbudget.quantities.parsing import parse_percent, parse_quantity, parse_tolerance, quote_value
 from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 if TYPE_CHECKING:
@@ -58,19 +58,26 @@ _KEYS = (
     "latency-run-time",
 )
 
+#: The keys whose settings hold for a whole run, not for single tests.
+_KEYS_OF_RUN = ("show", "github", "junit-properties", "free-operators", "machine")
+
 _T = TypeVar("_T")
 
 
-def load_settings(rootpath: Path) -> Settings:
-    """Return the settings in ``rootpath/pyproject.toml``; the defaults if the file or its table is missing.
+def load_settings(folder: Path, file: str = FILE) -> Settings:
+    """Return the settings in the folder's pyproject; the defaults if the file or its table is missing.
+
+    Args:
+        folder: the folder of the pyproject.
+        file: the name of the pyproject in messages: its path relative to pytest's root folder.
 
     Raises:
         UsageError: the file cannot be read or has mistakes. The message names every mistake, one or two lines each.
     """
-    path = rootpath / FILE
+    path = folder / FILE
     messages: list[str] = []
-    table = find_table(read_document(path), messages)
-    settings = Settings() if table is None else replace(_read_settings(table, messages), path=path)
+    table = find_table(read_document(path, file), messages, file)
+    settings = Settings() if table is None else replace(_read_settings(table, messages, file), path=path)
     _raise(messages)
     return settings
 
@@ -106,9 +113,23 @@ def _raise(messages: Sequence[str]) -> None:
         raise UsageError("\n".join(messages))
 
 
-def _read_settings(table: Mapping[str, object], messages: list[str]) -> Settings:
-    devices = read_devices(table.get("devices", {}), Problems(f"{FILE}: [tool.{TABLE}]", messages))
-    problems = Problems(f"{FILE}: [tool.{TABLE}]", messages, devices=devices)
+def settings_of_test(nearest: Settings, run: Settings) -> Settings:
+    """Return the settings for a test: those of the nearest pyproject, and those of the run that hold for all tests."""
+    return replace(
+        nearest,
+        show=run.show,
+        github=run.github,
+        junit_properties=run.junit_properties,
+        free_operators=run.free_operators,
+        machine=run.machine,
+        devices={**run.devices, **nearest.devices},
+    )
+
+
+def _read_settings(table: Mapping[str, object], messages: list[str], file: str) -> Settings:
+    head = f"{file}: [tool.{TABLE}]"
+    devices = read_devices(table.get("devices", {}), Problems(head, messages, file=file))
+    problems = Problems(head, messages, devices=devices, file=file)
     for key in table:
         if key in METRICS or key in {"modules", "phases"}:
             problems.add(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
@@ -116,6 +137,8 @@ def _read_settings(table: Mapping[str, object], messages: list[str]) -> Settings
             problems.add_unknown_key(key, _KEYS)
     tolerance = _read_tolerance(table, problems)
     return Settings(
+        file=file,
+        keys_of_run=tuple(key for key in table if key in _KEYS_OF_RUN),
         limits=_read_limits(table["limits"], problems) if "limits" in table else None,
         budgets=_read_budgets(table["budgets"], problems) if "budgets" in table else (),
         tolerance={**exact_tolerances(), **tolerance},
@@ -146,7 +169,9 @@ def _read_machine(value: object, problems: Problems) -> str | None:
         and not set(value) & set("[]")
     ):
         return value
-    problems.add("machine", f'{value!r} is no name of a machine, which has no brackets; write one like "ci-runner"')
+    problems.add(
+        "machine", f'{quote_value(value)} is no name of a machine, which has no brackets; write one like "ci-runner"'
+    )
     return None
 
 
@@ -157,7 +182,7 @@ def _read_run_time(value: object, problems: Problems) -> int:
         problems.add("latency-run-time", error)
         return Settings().latency_run_time
     if not run_time:
-        problems.add("latency-run-time", f'{value!r} is no time to run in; write one like "1 s"')
+        problems.add("latency-run-time", f'{quote_value(value)} is no time to run in; write one like "1 s"')
     return run_time
 
 
@@ -176,7 +201,9 @@ def _read_shown(value: object, problems: Problems) -> str:
     if isinstance(value, str) and is_key(value):
         return key_for(base, device_in(name, problems, "show") or name) if name and per == "device" else value
     if per == "device":
-        problems.add("show", f'{value!r} has a value for each device; name one, like "{key_for(base, "A100")}"')
+        problems.add(
+            "show", f'{quote_value(value)} has a value for each device; name one, like "{key_for(base, "A100")}"'
+        )
         return "flops"
     problems.add_unknown_choice("show", value, METRICS)
     return "flops"
@@ -185,7 +212,7 @@ def _read_shown(value: object, problems: Problems) -> str:
 def _read_operators(value: object, problems: Problems) -> tuple[str, ...]:
     if isinstance(value, list) and all(isinstance(name, str) and OPERATOR.fullmatch(name) for name in value):
         return tuple(value)
-    problems.add("free-operators", f'{value!r} is not a list of operators; write ["mylib::scan"]')
+    problems.add("free-operators", f'{quote_value(value)} is not a list of operators; write ["mylib::scan"]')
     return ()
 
 
@@ -193,19 +220,21 @@ def _read_patterns(value: object, problems: Problems) -> tuple[str, ...]:
     patterns = [value] if isinstance(value, str) else value
     if isinstance(patterns, list) and all(isinstance(pattern, str) and pattern for pattern in patterns):
         return tuple(patterns)
-    problems.add("watch", f'{value!r} is not a pattern of node ids, nor a list of them; write ["tests/models/*"]')
+    problems.add(
+        "watch", f'{quote_value(value)} is not a pattern of node ids, nor a list of them; write ["tests/models/*"]'
+    )
     return ()
 
 
 def _read_limits(value: object, problems: Problems) -> Budget | None:
     if not isinstance(value, Mapping):
-        problems.add("limits", f"must be a table, not {value!r}; write {_LIMITS}")
+        problems.add("limits", f"must be a table, not {quote_value(value)}; write {_LIMITS}")
         return None
-    here = problems.for_table(f"{FILE}: {_LIMITS}")
+    here = problems.for_table(f"{problems.file}: {_LIMITS}")
     if "tolerance" in value:
         here.add("tolerance", f"stands one level higher, in [tool.{TABLE}]")
     table = {key: entry for key, entry in value.items() if key != "tolerance"}
-    budget = _read_budget(table, here, f"{FILE}, {_LIMITS}", besides=("modules", "phases"))
+    budget = _read_budget(table, here, f"{problems.file}, {_LIMITS}", besides=("modules", "phases"))
     return budget if budget.limits or budget.modules or budget.phases else None
 
 
@@ -217,18 +246,20 @@ def _read_budgets(value: object, problems: Problems) -> tuple[Budget, ...]:
 
 
 def _read_matching(table: Mapping[str, object], number: int, around: Problems) -> Budget:
-    problems = around.for_table(f"{FILE}: {_BUDGETS} {number}")
+    problems = around.for_table(f"{around.file}: {_BUDGETS} {number}")
     value = table.get("match")
     patterns = [value] if isinstance(value, str) else value
     match: tuple[str, ...] = ()
     if isinstance(patterns, list) and patterns and all(isinstance(p, str) and p for p in patterns):
         match = tuple(patterns)
     else:
-        wrong = "is missing" if value is None else f"{value!r} is not a pattern of node ids, nor a list of them"
+        wrong = (
+            "is missing" if value is None else f"{quote_value(value)} is not a pattern of node ids, nor a list of them"
+        )
         problems.add("match", f'{wrong}; write match = ["tests/test_backbone.py::*"]')
     if set(table) <= {"match"}:
         problems.messages.append(f"{problems.head}: sets neither a limit nor a tolerance; add one, or remove it")
-    source = f"{FILE}, {_BUDGETS} {number}"
+    source = f"{problems.file}, {_BUDGETS} {number}"
     return replace(
         _read_budget(table, problems, source, besides=("match", "modules", "phases", "tolerance")), match=match
     )
@@ -276,7 +307,9 @@ def _read_common_tolerance(value: object, problems: Problems) -> Mapping[str, To
     if value == 0 and not isinstance(value, bool):
         return dict.fromkeys(others, Tolerance())
     if not isinstance(value, str) or not value.rstrip().endswith("%"):
-        problems.add("tolerance", f'{value!r} does not fit every metric; write "1%", or {{flops = "1%", params = 0}}')
+        problems.add(
+            "tolerance", f'{quote_value(value)} does not fit every metric; write "1%", or {{flops = "1%", params = 0}}'
+        )
         return {}
     try:
         return dict.fromkeys(others, Tolerance(relative=parse_percent(value)))

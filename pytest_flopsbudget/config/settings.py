@@ -58,6 +58,10 @@ class Settings:
 
     #: The file; None if there is none, or if it has no table of this plugin.
     path: Path | None = None
+    #: The name of the file in messages: its path relative to pytest's root folder.
+    file: str = FILE
+    #: Keys of the file's table whose settings hold for a whole run.
+    keys_of_run: tuple[str, ...] = field(default=(), compare=False)
     #: The limits for every measurement.
     limits: Budget | None = None
     #: The limits for tests that match a pattern, in the order of the file.
@@ -124,4 +128,4 @@ def describe(settings: Settings) -> str:
         parts.append(f"watches {', '.join(settings.watch)}")
     if settings.time_on:
         parts.append(f"estimates time on {', '.join(settings.time_on)}")
-    return f"{FILE}: {', '.join(parts)}" if parts else f"no budgets in {FILE}"
+    return f"{settings.file}: {', '.join(parts)}" if parts else f"no budgets in {settings.file}"

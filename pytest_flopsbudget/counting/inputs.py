@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pytest_flopsbudget.counting.cloning.cloner import is_exported_program, unwrap_compiled
+from pytest_flopsbudget.counting.cloning.wrapped import is_exported_program, unwrap_compiled
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:

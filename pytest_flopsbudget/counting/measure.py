@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from pytest_flopsbudget.counting.cloning.cloner import unwrap_program
+from pytest_flopsbudget.counting.attempts import SHAPES_ONLY, WAYS
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_program
 from pytest_flopsbudget.counting.inputs import find_inputs
+from pytest_flopsbudget.counting.isolation.forks import MeasuringLock
 from pytest_flopsbudget.counting.isolation.threads import serves_a_measurement
 from pytest_flopsbudget.counting.run import Run
 from pytest_flopsbudget.errors import UsageError
@@ -18,6 +19,7 @@ from pytest_flopsbudget.hardware.catalog import resolve_devices
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pytest_flopsbudget.counting.attempts import ShapesMode
     from pytest_flopsbudget.counting.inputs import Inputs
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 #: A measurement changes modes and attributes that all threads of the process share.
-_ONE_AT_A_TIME = threading.RLock()
+_ONE_AT_A_TIME = MeasuringLock()
 
 
 def measure(  # noqa: PLR0913 -- the options of a measurement
@@ -35,6 +37,7 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
     *,
     backward: bool = False,
     reuse_answers: bool = True,
+    shapes: ShapesMode = "preferred",
     devices: Sequence[str | Device] = (),
 ) -> Complexity:
     """Run ``model(*args, **kwargs)`` once and return what it costs.
@@ -52,24 +55,27 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
         backward: count the backward pass of the summed outputs too.
         reuse_answers: Remember how operators were answered, use shape rules, and leave gradients out of a forward pass.
             Without it, PyTorch is asked about every call of every operator, which is slow and counts the same.
+        shapes: "only": a model that cannot be counted on shapes alone is an error, instead of a run on data.
         devices: devices for which to estimate the time: names, or profiles (`Device`).
 
     Raises:
-        UsageError: ``model`` cannot be called, it needs data and has none, no output of it can be differentiated, the
-            example that it carries does not fit it, or no device has one of the names.
+        UsageError: ``model`` cannot be called, it needs data and has none or must not use it, no output of it can be
+            differentiated, the example that it carries does not fit it, a cache outside of it cannot be put back, or no
+            device has one of the names.
         Exception: any exception that the model raises.
     """
     known = resolve_devices(devices)
     inputs = find_inputs(model, args, kwargs)
-    return trace_inputs(model, inputs, backward=backward, reuse_answers=reuse_answers, devices=known)[0]
+    return trace_inputs(model, inputs, backward=backward, reuse_answers=reuse_answers, shapes=shapes, devices=known)[0]
 
 
-def trace_inputs(
+def trace_inputs(  # noqa: PLR0913 -- the options of `measure`
     model: Callable[..., Any],
     inputs: Inputs,
     *,
     backward: bool = False,
     reuse_answers: bool = True,
+    shapes: ShapesMode = "preferred",
     devices: Sequence[Device] = (),
 ) -> tuple[Complexity, Tracer]:
     """Measure like `measure`, with inputs that were looked up before, and return the tracer too.
@@ -85,11 +91,11 @@ def trace_inputs(
             f"measure(model, args): the model is a value of type {type(model).__name__}, which cannot be called; "
             "hand over a torch.nn.Module or a function"
         )
-    with nullcontext() if serves_a_measurement() else _ONE_AT_A_TIME:
+    with nullcontext() if serves_a_measurement() else _ONE_AT_A_TIME.held():
         run = Run(
             unwrap_program(model), inputs.args, inputs.kwargs, backward, reuse_answers=reuse_answers, devices=devices
         )
-        complexity = run.complexity()
+        complexity = run.complexity(SHAPES_ONLY if shapes == "only" else WAYS)
     if inputs.note:
         complexity = replace(complexity, notes=(inputs.note, *complexity.notes))
     return complexity, run.tracer

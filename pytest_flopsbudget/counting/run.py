@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import gc
-import traceback
 import weakref
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import replace
 from functools import partial
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import torch
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
-from pytest_flopsbudget.counting.cloning.cloner import Cloner, clone_sharing_data, clone_to_meta, unwrap_compiled
+from pytest_flopsbudget.counting.attempts import (
+    SHAPES_ONLY,
+    WAYS,
+    Attempt,
+    Failure,
+    LeftAttempt,
+    choose_next,
+    describe,
+    needs_data,
+    notes_on,
+)
+from pytest_flopsbudget.counting.cloning.cloner import Cloner
 from pytest_flopsbudget.counting.cloning.lightning import disable_logging
 from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers, note_idle_steps, record_step_counts
+from pytest_flopsbudget.counting.cloning.tensors import clone_sharing_data, clone_to_meta
 from pytest_flopsbudget.counting.cloning.torchscript import ReadsMemoryError
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.data_parallel import reshard
 from pytest_flopsbudget.counting.distributed.dtensor import is_sharded, local_shards_only, wait_for
 from pytest_flopsbudget.counting.distributed.world import has_process_group
@@ -26,64 +39,49 @@ from pytest_flopsbudget.counting.higher_order.control_flow import higher_order_d
 from pytest_flopsbudget.counting.isolation.caches import OutsideCaches
 from pytest_flopsbudget.counting.isolation.global_state import gc_paused, isolated
 from pytest_flopsbudget.counting.isolation.referrers import new_objects_known, remove_references
+from pytest_flopsbudget.counting.lazy_outputs import take_lazy_outputs
 from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
-from pytest_flopsbudget.counting.meta.known_values import MAX_INTEGER_ELEMENTS
+from pytest_flopsbudget.counting.meta.devices import Devices
+from pytest_flopsbudget.counting.meta.known_values import MAX_ELEMENTS, MAX_INTEGER_ELEMENTS
 from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
-from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError, has_data, is_fake
+from pytest_flopsbudget.counting.tensors.metadata import NoMetaCloneError, has_data, is_fake, tensors_in
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
 from pytest_flopsbudget.counting.torch_private import compiler_is_loaded
+from pytest_flopsbudget.counting.tracing.absent_devices import (
+    absent_cuda_idle,
+    absent_devices_named,
+    autocast_of_absent_devices,
+    is_about_absent_device,
+)
 from pytest_flopsbudget.counting.tracing.labels import name_of, signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
+from pytest_flopsbudget.counting.tracing.past_dispatcher import answered_past_dispatcher
 from pytest_flopsbudget.counting.tracing.phases import following_steps
 from pytest_flopsbudget.counting.tracing.real import RealTracer
-from pytest_flopsbudget.counting.tracing.resident import record_resident_tensors
+from pytest_flopsbudget.counting.tracing.resident import record_existing_gradients, record_resident_tensors
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
+from pytest_flopsbudget.counting.tracing.value_reads import TEXT
 from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from pytest_flopsbudget.counting.attempts import Way
     from pytest_flopsbudget.counting.meta.known_values import KnownValues
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity, Execution
 
 
-Way = Literal["shapes", "integers", "data"]
-#: All ways to run a model, the fastest first.
-WAYS: tuple[Way, ...] = ("shapes", "integers", "data")
+#: Attributes of a module that hold its parts.
+_PARTS = frozenset(("_parameters", "_buffers", "_modules"))
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """How a model is run once."""
-
-    #: "shapes": on tensors without data. "integers": on tensors without data too, but the values of integer and boolean
-    #: tensors (masks, lengths, indices) are known; they are small, and operators that need data often need just them.
-    #: "data": on the model's own data.
-    way: Way
-    #: Whether gradients are enabled. A forward pass runs faster without, and few models compute gradients in theirs.
-    gradients: bool
-    #: Whether each clone of a module without hooks has its own dicts for hooks. Without, all clones share one that
-    #: refuses hooks, which is faster.
-    own_hooks: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LeftAttempt:
-    """An attempt whose result is not used, and the reason. It holds texts only, so that it keeps no tensor alive."""
-
-    attempt: Attempt
-    #: The attempt that was made instead; None if there was no other.
-    following: Attempt | None
-    why: str
-    #: (operator, path of the module) that first asked for data, if one did.
-    asked_for_data: tuple[str, str] | None = None
-    #: The first tensor of the model or its inputs that holds no data, in words; None if all hold data.
-    without_data: str | None = None
+#: Part of PyTorch's message where C++ code, of an operator that calls others, reads a tensor on the meta device.
+_UNALLOCATED = "data is not allocated yet"
 
 
 class _Trial:
@@ -101,16 +99,13 @@ class _Trial:
         self.clones: list[weakref.ref[Any]] = []
         self._had_compiler = compiler_is_loaded()
 
-    def needs_repetition(self) -> LeftAttempt | None:
-        """Return why the attempt has to be repeated, whether it failed or not; None if it does not have to be."""
+    def repetition(self) -> Attempt | None:
+        """Return the attempt that repeats this one, whether it failed or not; None if it need not be repeated."""
         if self.cloner.lacks_hooks:
-            why, following = "a hook was registered on a module", replace(self.attempt, own_hooks=True)
-        elif not self._had_compiler and compiler_is_loaded():
-            # Only a loaded compiler can be switched off.
-            why, following = "the model loaded PyTorch's compiler", self.attempt
-        else:
-            return None
-        return LeftAttempt(self.attempt, following, why)
+            return replace(self.attempt, own_hooks=True)  # the model registered a hook on a module
+        if not self._had_compiler and compiler_is_loaded():
+            return self.attempt  # the model loaded PyTorch's compiler, and only a loaded one can be switched off
+        return None
 
 
 class Run:
@@ -181,18 +176,34 @@ class Run:
         try:
             complexity = self._run_on_data(trial) if trial.attempt.way == "data" else self._run_on_meta(trial, ways)
         except Exception as error:
-            left = trial.needs_repetition() or self._leave(trial, error, ways)
-            self.left.append(left)
-            if left.following is None:
-                if left.asked_for_data is not None and "data" in ways:
-                    raise self._needs_data(left) from error
+            repeated = trial.repetition()
+            if repeated is not None:
+                self.left.append(LeftAttempt(trial.attempt, repeated))
+                return repeated
+            if isinstance(error, UsageError):
                 raise
-            return left.following
-        repeated = trial.needs_repetition()
-        if repeated is None or repeated.following is None:
-            return complexity
-        self.left.append(repeated)
-        return repeated.following
+            failure = self._failure(trial, error)
+            following = choose_next(
+                trial.attempt,
+                failure,
+                ways,
+                needs_gradients=self._takes_gradients(),
+                may_enable_gradients=torch.is_grad_enabled(),
+            )
+            self.left.append(LeftAttempt(trial.attempt, following, failure))
+            if following is not None:
+                return following
+            if failure.lacks_device and trial.attempt.way == "data":
+                raise self._needs_device(failure) from error
+            if failure.asked_for_data is not None and ("data" in ways or ways == SHAPES_ONLY):
+                raise self._needs_data(failure, failure.asked_for_data, ways) from error
+            raise
+        repeated = trial.repetition()
+        if repeated is None:
+            notes = tuple(sorted({*complexity.notes, *notes_on(self.left, trial.attempt)}))
+            return msgspec.structs.replace(complexity, notes=notes)
+        self.left.append(LeftAttempt(trial.attempt, repeated))
+        return repeated
 
     def _restore_caches(self, trial: _Trial, *, new_objects: bool) -> list[str]:
         """Put caches outside of the model back as they were before the attempt, and drop the clones.
@@ -223,37 +234,50 @@ class Run:
             self._outside.restore(is_from_run)
         return remove_references(is_from_run) if new_objects and is_alive() else []
 
-    def _leave(self, trial: _Trial, error: Exception, ways: Sequence[Way]) -> LeftAttempt:
-        """Return why a failed attempt is left, and which attempt follows."""
-        attempt, why = trial.attempt, "".join(traceback.format_exception_only(error)).strip()
-        asked_for_data = without_data = None
-        if isinstance(error, UsageError):
-            return LeftAttempt(attempt, None, why)
-        if attempt.way != "data":
-            if isinstance(trial.tracer, ShapesTracer):
-                asked_for_data = trial.tracer.asked_for_data
-            if isinstance(error, ReadsMemoryError):
-                asked_for_data = (error.instruction, "")
-                with suppress(NoMetaCloneError):
-                    # The model was refused before its inputs were cloned, and these may be the ones without data.
-                    trial.cloner.clone((self._args, self._kwargs))
-            without_data = find_tensor_without_data(trial.cloner)
-        following: Attempt | None = None
-        if asked_for_data is None and not attempt.gradients and torch.is_grad_enabled():
-            # The model may compute gradients in its forward pass.
-            following = replace(attempt, gradients=True)
-        elif attempt.way == "shapes" and asked_for_data is not None and "integers" in ways:
-            following = replace(attempt, way="integers", gradients=self._takes_gradients())
-        elif attempt.way != "data" and without_data is None and "data" in ways:
-            following = Attempt("data", gradients=self._takes_gradients(), own_hooks=True)
-        return LeftAttempt(attempt, following, why, asked_for_data, without_data)
+    def _failure(self, trial: _Trial, error: Exception) -> Failure:
+        """Return why an attempt failed."""
+        failure = Failure(describe(error), lacks_device=is_about_absent_device(error))
+        if trial.attempt.way == "data":
+            return failure
+        asked = trial.tracer.asked_for_data if isinstance(trial.tracer, ShapesTracer) else None
+        if asked is None and _UNALLOCATED in str(error):
+            asked = ("C++ code that reads a tensor", "")
+        if isinstance(error, NoMetaCloneError):
+            asked = (str(error), "")
+        if isinstance(error, ReadsMemoryError):
+            asked = (error.instruction, "")
+            with suppress(NoMetaCloneError):
+                # The model was refused before its inputs were cloned, and these may be the ones without data.
+                trial.cloner.clone((self._args, self._kwargs))
+        return replace(
+            failure,
+            asked_for_data=asked,
+            without_data=find_tensor_without_data(trial.cloner),
+            wants_text=asked is not None and asked[0] == TEXT,
+            needs_all_data=isinstance(error, (NoMetaCloneError, ReadsMemoryError)),
+            has_settings=asked is not None and next(find_settings(trial.cloner), None) is not None,
+        )
 
-    def _needs_data(self, left: LeftAttempt) -> UsageError:
-        operator, path = left.asked_for_data or ("an operator", "")
+    def _needs_data(self, failure: Failure, asked: tuple[str, str], ways: Sequence[Way]) -> UsageError:
+        if "data" not in ways:
+            return UsageError(
+                f'{self._name} cannot be counted on shapes alone, as shapes = "only" demands: {needs_data(asked)}; '
+                'allow runs on data with shapes = "preferred", or take that part out of what is measured'
+            )
+        operator, path = asked
         return UsageError(
-            f"{self._name} needs data, and {left.without_data} has none: {operator} in {path or 'the model itself'!r} "
-            "returns sizes or values that depend on it; hand over real inputs (for masks that is often enough), "
-            "or build the model on a real device too"
+            f"{self._name} needs data, and {failure.without_data} has none: {operator} in "
+            f"{path or 'the model itself'!r} returns sizes or values that depend on it; hand over real inputs (for "
+            "masks that is often enough), or build the model on a real device too"
+        )
+
+    def _needs_device(self, failure: Failure) -> UsageError:
+        failures = [one.failure for one in self.left if one.failure is not None]
+        asked = next((one.asked_for_data for one in reversed(failures) if one.asked_for_data is not None), None)
+        reason = f"it cannot be counted on shapes ({failures[0].text})" if asked is None else needs_data(asked)
+        return UsageError(
+            f"{self._name} uses a device that this machine does not have ({failure.text}); on shapes that would not "
+            f"matter, but {reason}; measure it on a machine that has the device, or without that need for data"
         )
 
     def _takes_gradients(self) -> bool:
@@ -277,6 +301,8 @@ class Run:
         with isolated(), flex_attention.countable(on_meta=True):
             model, args, kwargs = self._clone_inputs(trial)
             tracer = trial.tracer = ShapesTracer(_make_tracker(model), reuse_answers=self._reuse_answers)
+            tracer.devices = Devices.of_clones(cloner.originals, cloner.clone_of)
+            record_existing_gradients(tracer.memory, cloner, share_memory=False)
             _record_batch_sizes(tracer.known_values, cloner)
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
@@ -285,17 +311,24 @@ class Run:
                 _record_integers(tracer.known_values, cloner)
             else:
                 _record_block_masks(tracer.known_values, cloner)
+            if attempt.way != "shapes":
+                for setting in find_settings(cloner):
+                    tracer.known_values.remember_original(cloner.clone_of(setting), setting)
             with (
                 recurrent_decomposed(tracer if self._reuse_answers else None),
                 cpu_attention_on_meta(),
                 tracer.tracker.following(cloner.modules),
                 local_shards_only(cloner.modules, tracer, on_meta=True),
-                autocast_on_meta(partial(_original_tensors, cloner)),
+                autocast_on_meta(partial(_original_tensors, cloner), tracer.devices.of_meta),
+                autocast_of_absent_devices(),
+                answered_past_dispatcher(tracer),
+                absent_devices_named(tracer.devices) if attempt.any_device else nullcontext(),
+                absent_cuda_idle() if attempt.any_device else nullcontext(),
             ):
                 gradients = attempt.gradients or self._steps_optimizer(cloner)
                 self._traced(tracer, model, args, kwargs, gradients=gradients)
             reshard(cloner.modules)
-            record_resident_tensors(tracer.memory, cloner)
+            record_resident_tensors(tracer.tracker, cloner)
         if tracer.asked_for_data is not None:
             # The model caught the exception, and may have taken another path than it takes with data.
             raise NeedsDataError(tracer.asked_for_data[0])
@@ -306,6 +339,7 @@ class Run:
         with isolated(), flex_attention.countable(on_meta=False):
             model, args, kwargs = self._clone_inputs(trial)
             tracer = trial.tracer = RealTracer(_make_tracker(model))
+            record_existing_gradients(tracer.memory, cloner, share_memory=True)
             note_idle_steps(tracer, cloner)
             gradients = attempt.gradients or self._steps_optimizer(cloner)
             try:
@@ -315,7 +349,7 @@ class Run:
                 ):
                     self._traced(tracer, model, args, kwargs, gradients=gradients)
                 reshard(cloner.modules)
-                record_resident_tensors(tracer.memory, cloner)
+                record_resident_tensors(tracer.tracker, cloner)
             finally:
                 tracer.restore()
         return self._complexity(tracer, "real")
@@ -347,7 +381,7 @@ class Run:
             tracer,
             torch.set_grad_enabled(gradients),
         ):
-            output = model(*args, **kwargs)
+            output = take_lazy_outputs(model(*args, **kwargs), tracer.notes, keep=self._backward)
             if has_process_group():
                 wait_for(iterate_tensors(output))
             if self._backward:
@@ -424,29 +458,32 @@ def _record_batch_sizes(known_values: KnownValues, cloner: Cloner) -> None:
         known_values.track_on_cpu(packed.batch_sizes)
 
 
+def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
+    """Yield the small tensors of the model that are no parameters: attributes and buffers of its modules."""
+    for module in cloner.originals:
+        if isinstance(module, torch.nn.Module) and not isinstance(module, torch.jit.ScriptModule):
+            held = (*module._buffers.values(), *(value for name, value in vars(module).items() if name not in _PARTS))
+            for tensor in tensors_in([tuple(item.values()) if isinstance(item, dict) else item for item in held]):
+                if type(tensor) is torch.Tensor and tensor.numel() <= MAX_ELEMENTS and cloner.has_clone_of(tensor):
+                    yield tensor
+
+
 def _record_integers(known_values: KnownValues, cloner: Cloner) -> None:
     known_values.max_elements = MAX_INTEGER_ELEMENTS
-    for original, clone in _known_integers(cloner):
-        known_values.remember(clone, original)
+    for original, clone in cloner.clones():
+        if _holds_integers(original):
+            known_values.remember_original(clone, original)
+
+
+def _holds_integers(original: Any) -> bool:
+    return isinstance(original, torch.Tensor) and not (original.is_floating_point() or original.is_complex())
 
 
 def _may_be_known_later(cloner: Cloner, ways: Sequence[Way], tensor: torch.Tensor) -> bool:
     """Return whether one of the following ways to run the model may know the values of the tensor."""
     if tensor.is_floating_point():
         return "data" in ways and find_tensor_without_data(cloner) is None
-    return "integers" in ways and next(_known_integers(cloner), None) is not None
-
-
-def _known_integers(cloner: Cloner) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield (original, clone) for tensors of integers or booleans that hold data."""
-    for original, clone in cloner.clones():
-        if (
-            isinstance(original, torch.Tensor)
-            and not (original.is_floating_point() or original.is_complex())
-            and has_data(original)
-            and original.numel() <= MAX_INTEGER_ELEMENTS
-        ):
-            yield original, clone
+    return "integers" in ways and any(_holds_integers(item) and has_data(item) for item in cloner.originals)
 
 
 def find_tensor_without_data(cloner: Cloner) -> str | None:

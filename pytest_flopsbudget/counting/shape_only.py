@@ -5,7 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from pytest_flopsbudget.counting.meta.known_values import fills_storage
+from pytest_flopsbudget.counting.operators.work import NOTHING
+from pytest_flopsbudget.counting.tracing.absent_devices import absent_devices_named
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
+from pytest_flopsbudget.counting.tracing.past_dispatcher import answered_past_dispatcher
 from pytest_flopsbudget.counting.tracing.shapes import NeedsDataError, ShapesTracer
 from pytest_flopsbudget.errors import UsageError
 
@@ -21,6 +25,16 @@ class _Builder(ShapesTracer):
 
     def __init__(self) -> None:
         super().__init__(ModuleTracker(None, "building"))
+
+    def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
+        """Answer like `ShapesTracer`, but faster where a whole tensor is initialized, as constructors do."""
+        if info.returned != (0,) or not (info.fills or info.is_random) or not fills_storage(args[0]):
+            return super().answer(info, args, kwargs)
+        tensor = args[0]
+        self.known_values.forget(tensor)
+        if info.fills and tensor.numel() <= self.known_values.max_elements:
+            self.known_values.remember_filled(tensor, info, args, kwargs)
+        return tensor, NOTHING
 
     def follow(
         self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any, work: Work
@@ -38,14 +52,18 @@ def shape_only() -> Iterator[None]:
             model = RegNet(...)
 
     No tensor has data, and initializing a weight does nothing, like under ``torch.device("meta")``. In addition, values
-    that follow from Python numbers alone are known: a constructor may call ``torch.linspace`` and read the result.
+    that follow from Python numbers alone are known: a constructor may call ``torch.linspace`` and read the result, and
+    the model may read it when it is measured. Inside the context, a tensor says that it is on the device on which it
+    would be without the context; after it, that it is on ``meta``.
 
     Raises:
         UsageError: a constructor reads a value that is not known, such as a random number.
     """
     try:
-        with _Builder():
+        builder = _Builder()
+        with builder, answered_past_dispatcher(builder), absent_devices_named(builder.devices):
             yield
+        builder.known_values.carry()
     except NeedsDataError as error:
         raise UsageError(
             f"shape_only(): building the model reads values back that only data can give ({error}); build it on a real "

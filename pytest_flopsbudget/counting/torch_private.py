@@ -15,6 +15,7 @@ from __future__ import annotations
 import functools
 import pkgutil
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -23,6 +24,7 @@ from pytest_flopsbudget.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, MutableMapping
+    from contextlib import AbstractContextManager
     from types import CodeType
     from typing import TypeAlias
 
@@ -150,10 +152,26 @@ else:
     TorchDispatchMode = _class("torch.utils._python_dispatch:TorchDispatchMode", "Counting operators")
 
 
+#: The classes of tensors that tracers and compilers use in place of tensors with data.
+TRACED_TENSORS: tuple[type, ...] = (
+    FakeTensor,
+    _optional(
+        "torch._subclasses.functional_tensor:FunctionalTensor",
+        "Checking custom operators while watching",
+        "a functional tensor is taken for a subclass that runs operators itself",
+        FakeTensor,
+    ),
+)
+
+
 class DispatchMode(TorchDispatchMode):
     """Base class of the dispatch modes through which this package sees operators run."""
 
     supports_higher_order_operators = True
+    #: Whether it leaves operators as they are, so that it steps aside for tracers and compilers.
+    only_observes = False
+    #: Whether it steps aside now.
+    steps_aside = False
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -176,6 +194,25 @@ count_dispatch_modes: Callable[[], int] = _optional(
     "Measuring within another dispatch mode",
     "another mode is taken to be active always, which is slower",
     lambda: 1,
+)
+
+push_mode = _function("torch.utils._python_dispatch:_push_mode", "Leaving tracers and compilers alone while watching")
+pop_mode = _function("torch.utils._python_dispatch:_pop_mode", "Leaving tracers and compilers alone while watching")
+
+NAMES["torch.utils._python_dispatch:TorchDispatchMode.ignore_compile_internals"] = PrivateName(
+    "Compiling functions while watching", "compiled functions run eagerly while they are watched; 2.6 does not have it"
+)
+#: Whether PyTorch compiles functions under a dispatch mode that asks for it.
+compiles_under_modes: bool = hasattr(TorchDispatchMode, "ignore_compile_internals")
+
+
+#: Within it, no `__torch_function__` is called, neither that of a tensor's class nor that of a mode. Without the name,
+#: looking at a tensor calls them.
+without_torch_function: Callable[[], AbstractContextManager[None]] = _optional(
+    "torch._C:DisableTorchFunction",
+    "Looking at tensors while watching",
+    "a `__torch_function__` sees some calls that it would not see without a watch",
+    nullcontext,
 )
 
 # Kernels and keys of the dispatcher.
@@ -236,6 +273,30 @@ ATTRIBUTES["Library._destroy"] = PrivateName(
     "Counting scaled_dot_product_attention on shapes", "the kernel is taken back when the library object is freed"
 )
 
+# Autocast.
+
+#: The module in which autocast asks whether CUDA is there, and the function that it asks. Without them, autocast for
+#: CUDA does nothing on a machine without it.
+_autocast_common: Any = _optional(
+    "torch.cuda.amp:common", "Counting a model for CUDA without CUDA", "autocast for CUDA does nothing without CUDA"
+)
+_AUTOCAST_CHECK = "amp_definitely_not_available"
+
+
+def autocast_checks() -> list[tuple[Any, str, Callable[[], bool]]]:
+    """Return (owner, name, answer) for the functions by which autocast asks whether CUDA is there, and what it can.
+
+    The answers are those of a machine that has CUDA.
+    """
+    if not hasattr(_autocast_common, _AUTOCAST_CHECK):
+        return []
+    supported = torch.cuda.is_bf16_supported
+    return [
+        (_autocast_common, _AUTOCAST_CHECK, lambda: False),
+        (torch.cuda, "is_bf16_supported", lambda: not torch.cuda.is_available() or supported()),
+    ]
+
+
 # Autograd.
 
 current_autograd_node: Callable[[], Any] = _function(
@@ -262,6 +323,15 @@ def backward_code() -> CodeType:
 make_subclass: Callable[[type[torch.Tensor], torch.Tensor, bool], torch.Tensor] = _function(
     "torch:Tensor._make_subclass", "Cloning parameters"
 )
+#: Within it, no `__torch_function__` of a subclass is called. Without the name, cloning such a tensor calls it.
+without_subclass_functions: Callable[[], AbstractContextManager[None]] = _optional(
+    "torch._C:DisableTorchFunctionSubclass",
+    "Cloning tensors of subclasses",
+    "the `__torch_function__` of a class is asked for the metadata of its tensors when they are cloned",
+    nullcontext,
+)
+script_type = _attribute("ScriptObject", "_type", "Counting packed weights")
+script_method_exists = _attribute("ScriptObject", "_has_method", "Counting packed weights")
 is_view: Callable[[torch.Tensor], bool] = _function("torch:Tensor._is_view", "Following autocast on shapes")
 indices_of: Callable[[torch.Tensor], torch.Tensor] = _function("torch:Tensor._indices", "Counting sparse tensors")
 values_of: Callable[[torch.Tensor], torch.Tensor] = _function("torch:Tensor._values", "Counting sparse tensors")
@@ -322,6 +392,48 @@ def is_tensor_type(kind: Any) -> bool:
     return bool(kind.kind() == "TensorType" if _TENSOR_TYPE is None else kind.isSubtypeOf(_TENSOR_TYPE))
 
 
+# Tracers.
+
+#: Functions that run a model and record what it does: (owner, name). Those of `torch.jit` are C++ functions, which its
+#: Python code looks up on each call. `make_fx` and `torch.export` use the tracer of `torch.fx`.
+_TRACING = (
+    ("torch._C", "_create_graph_by_tracing"),
+    ("torch._C", "_create_function_from_trace"),
+    ("torch._C", "_create_function_from_trace_with_dict"),
+    ("torch._C:ScriptModule", "_create_method_from_trace"),
+    ("torch._C:ScriptModule", "_create_method_from_trace_with_dict"),
+    ("torch.jit._trace", "_check_trace"),
+    ("torch.fx._symbolic_trace:Tracer", "trace"),
+)
+NAMES.update(
+    (
+        f"{owner}{'.' if ':' in owner else ':'}{name}",
+        PrivateName("Tracing models while watching", "what the tracer runs is counted, and tracing may go wrong"),
+    )
+    for owner, name in _TRACING
+)
+
+
+#: Whether `torch.jit.trace` is recording on this thread, so that even the sizes of tensors are recorded.
+is_tracing: Callable[[], bool] = _optional(
+    "torch._C:_is_tracing",
+    "Noticing work on other threads",
+    "tracing on another thread while a measurement lasts may go wrong",
+    lambda: False,
+)
+
+
+@functools.cache
+def _tracing_owners() -> tuple[tuple[Any, str], ...]:
+    owners = ((_look_up(owner), name) for owner, name in _TRACING)
+    return tuple((owner, name) for owner, name in owners if hasattr(owner, name))
+
+
+def tracing_functions() -> list[tuple[Any, str, Callable[..., Any]]]:
+    """Return (owner, name, function) of the functions of PyTorch that run a model and record what it does."""
+    return [(owner, name, getattr(owner, name)) for owner, name in _tracing_owners()]
+
+
 # `torch.compile`.
 
 #: The module of the compiler, imported on first use only. If it is missing, the compiler counts as not loaded.
@@ -332,6 +444,32 @@ COMPILER_ERRORS = frozenset(("torch._dynamo.exc", "torch._inductor.exc"))
 COMPILED_FROM = "_torchdynamo_orig_callable"
 
 original_module = _attribute("OptimizedModule", "_orig_mod", "Measuring modules compiled by torch.compile")
+
+
+_eval_frame: Any = _optional(
+    "torch._C:_dynamo.eval_frame",
+    "Compiling functions while watching",
+    "the compiler looks at our functions too, which is slow",
+)
+
+
+def keep_uncompiled(function: Any) -> None:
+    """Keep `torch.compile` away from a function of ours that runs within a compiled one, and from all that it calls."""
+    if hasattr(_eval_frame, "set_code_exec_strategy"):
+        skip = _eval_frame._FrameAction.SKIP
+        _eval_frame.set_code_exec_strategy(function.__code__, _eval_frame._FrameExecStrategy(skip, skip))
+
+
+#: Compiles a graph by the default backend, whose kernels do not pass the dispatcher. Without the name, such kernels are
+#: not noted as unknown.
+INDUCTOR: Any = _optional(
+    "torch:_TorchCompileInductorWrapper", "Noting compiled kernels while watching", "such kernels are not noted"
+)
+#: Runs the kernels of such a graph; the module is loaded when the first graph is compiled.
+INDUCTOR_GRAPHS = "torch._inductor.output_code"
+NAMES[f"{INDUCTOR_GRAPHS}:CompiledFxGraph"] = PrivateName(
+    "Noting compiled kernels while watching", "such kernels are not noted"
+)
 
 
 def compiler_is_loaded() -> bool:

@@ -12,16 +12,27 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
-from pytest_flopsbudget.counting.cloning.cloner import unwrap_compiled
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.dtensor import propagation_hidden
 from pytest_flopsbudget.counting.higher_order import flex_attention
+from pytest_flopsbudget.counting.isolation.compiler_import import compiler_imported_undisturbed
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
+from pytest_flopsbudget.counting.isolation.modes import observers_aside
 from pytest_flopsbudget.counting.isolation.patching import patched
+from pytest_flopsbudget.counting.tensors.packed import packed_weights
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
-from pytest_flopsbudget.counting.torch_private import compiler_is_loaded, disable_current_modes
+from pytest_flopsbudget.counting.torch_private import (
+    compiler_is_loaded,
+    compiles_under_modes,
+    keep_uncompiled,
+    without_torch_function,
+)
+from pytest_flopsbudget.counting.tracing.module_calls import CALL, following_call, room_for_counting
+from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
 from pytest_flopsbudget.counting.tracing.phases import following_steps
-from pytest_flopsbudget.counting.tracing.resident import record_module_tensors
-from pytest_flopsbudget.counting.tracing.undispatched import undispatched_noted
+from pytest_flopsbudget.counting.tracing.resident import record_module_tensors, record_packed_weights
+from pytest_flopsbudget.counting.tracing.stepping_aside import tracers_undisturbed
+from pytest_flopsbudget.counting.tracing.undispatched import compiled_kernels_noted, undispatched_noted
 from pytest_flopsbudget.counting.tracing.watched import WatchTracer
 from pytest_flopsbudget.counting.tracing.watched_modules import WatchedModules
 from pytest_flopsbudget.hardware.catalog import resolve_devices
@@ -33,10 +44,6 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.results.complexity import Complexity, Operator
-
-
-#: The method that calls a module while no watch is active.
-_CALL = torch.nn.Module.__call__
 
 
 class Watch:
@@ -63,26 +70,31 @@ class Watch:
         tracker = WatchedModules(self._name)
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
+            stack.enter_context(room_for_counting())
+            stack.enter_context(compiler_imported_undisturbed())
             stack.enter_context(undispatched_noted(tracer))
             stack.enter_context(flex_attention.countable(on_meta=False))
-            if not compiler_is_loaded():
+            if not (compiles_under_modes or compiler_is_loaded()):
                 # Only a loaded compiler can be switched off.
                 stack.enter_context(patched([(torch, "compile", self._compile_of(torch.compile))]))
             stack.enter_context(following_steps(tracer.steps))
+            stack.enter_context(other_threads_tracked(tracker, measuring=False))
             stack.enter_context(tracer.memory.following_resizes())
             stack.enter_context(propagation_hidden())
-            stack.enter_context(patched([(torch.nn.Module, "__call__", self._call_of(tracer))]))
+            stack.enter_context(patched([(torch.nn.Module, "__call__", self._call_following())]))
+            stack.enter_context(compiled_kernels_noted(tracer))
+            stack.enter_context(tracers_undisturbed())
             stack.enter_context(tracer)
             self._stack = stack.pop_all()
-        if compiler_is_loaded():
+        if compiler_is_loaded() and not compiles_under_modes:
             self._keep_compiler_out()
         return self
 
     def _keep_compiler_out(self) -> None:
-        """Let compiled functions run eagerly until the watch ends.
+        """Let compiled functions run eagerly until the watch ends, if PyTorch does not compile under a dispatch mode.
 
-        Under a dispatch mode they run eagerly anyway, and PyTorch would not compile them after the watch either. Its
-        operators for branches and loops would be compiled together with our code that counts them.
+        They run eagerly there anyway, and PyTorch would not compile them after the watch either. Its operators for
+        branches and loops would be compiled together with our code that counts them.
         """
         if not self._out:
             self._out = True
@@ -106,7 +118,8 @@ class Watch:
         self._stack.close()
         tracer, self._tracer = self._tracer, None
         if tracer is not None:
-            self._complexity = _sum_up(tracer, self._devices)
+            with without_torch_function():
+                self._complexity = _sum_up(tracer, self._devices)
 
     @property
     def has_run(self) -> bool:
@@ -125,30 +138,42 @@ class Watch:
             raise RuntimeError("what is watched is counted when the block ends; read it behind the block")
         return self._complexity
 
-    def _call_of(self, tracer: WatchTracer) -> Any:
-        """Return the method that calls a module while the watch is active."""
+    def _call_following(self) -> Callable[..., Any]:
+        """Return the method that calls a module while the watch is active.
+
+        Code that a test imports may keep it. So it holds on to the watch only, and follows nothing after its end.
+        """
         before = torch.nn.Module.__call__
-        follow, depth = tracer.tracker.follow, measurement_depth()
-        #: Class → whether its modules are called in the ordinary way: they are neither compiled nor scripted.
-        plain: dict[type, bool] = {}
+        depth = measurement_depth()
+        #: Class → whether its modules are scripted.
+        scripted: dict[type, bool] = {}
 
-        def __call__(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:  # noqa: N807 -- it is that method
-            __tracebackhide__ = True
+        def enter(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            tracer = self._tracer
+            if tracer is None or tracer.steps_aside or measurement_depth() != depth:
+                return None
             kind = type(module)
-            if kind not in plain:
-                plain[kind] = not (kind.__name__ == "OptimizedModule" or issubclass(kind, torch.jit.ScriptModule))
-            if measurement_depth() != depth:
-                return before(module, *args, **kwargs)
-            if plain[kind] and module._compiled_call_impl is None:
-                return follow(before, module, args, kwargs)
-            if not isinstance(module, torch.jit.ScriptModule):
-                _count_separately(tracer, module, args, kwargs, reuse_answers=self._reuse_answers)
-                return _run_compiled(tracer, before, module, args, kwargs)
-            if _hides_kernels(module):
+            if kind not in scripted:
+                scripted[kind] = issubclass(kind, torch.jit.ScriptModule)
+            if scripted[kind] and _hides_kernels(module):
                 tracer.note_unknown("torch.jit.optimize_for_inference")
-            return follow(before, module, args, kwargs)
+            return tracer.tracker.enter(module, args, kwargs)
 
-        return __call__
+        def leave(entered: Any) -> None:
+            if entered is not None and self._tracer is not None:
+                self._tracer.tracker.leave(entered)
+
+        def run_compiled(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            tracer = self._tracer
+            if tracer is None or tracer.steps_aside or measurement_depth() != depth:
+                return before(module, *args, **kwargs)
+            _count_separately(tracer, module, args, kwargs, reuse_answers=self._reuse_answers)
+            return _run_compiled(tracer, before, module, args, kwargs)
+
+        keep_uncompiled(enter)
+        keep_uncompiled(leave)
+        keep_uncompiled(run_compiled)
+        return following_call(before, enter, leave, run_compiled)
 
 
 def _computes(operator: Operator) -> bool:
@@ -169,7 +194,10 @@ def _sum_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     model = tracker.settle()
     modules = [node.module for node in tracker.nodes.values() if node.module is not None]
     record_module_tensors(tracer.memory, modules)
+    packed = {id(weight): weight for module in modules for weight in packed_weights(module.__dict__.values())}
+    record_packed_weights(tracker, packed.values())
     tracer.memory.close()
+    tracker.uncounted_modules = {tracker.settled(path) for path in tracker.uncounted_modules}
     for tally in tracer.unknown_calls.values():
         tally.paths = {tracker.settled(path) for path in tally.paths}
     return build_complexity(
@@ -182,7 +210,7 @@ def _sum_up(tracer: WatchTracer, devices: Sequence[Device]) -> Complexity:
     )
 
 
-def _hides_kernels(module: torch.jit.ScriptModule) -> bool:
+def _hides_kernels(module: Any) -> bool:
     from pytest_flopsbudget.counting.cloning.frozen_torchscript import hides_kernels  # noqa: PLC0415 -- few models are scripted
 
     return hides_kernels(module)
@@ -211,11 +239,11 @@ def _run_compiled(
     kwargs: dict[str, Any],
 ) -> Any:
     """Run a compiled model unchanged. Its backward pass is compiled too, and is noted as unknown when it runs."""
-    if before is not _CALL:  # an outer watch has replaced the method, and does this
+    if before is not CALL:  # an outer watch, which does this itself
         output = before(module, *args, **kwargs)
     else:
         stance = torch.compiler.set_stance("default")
-        with stance, patched([(torch.nn.Module, "__call__", _CALL)]), disable_current_modes():
+        with stance, patched([(torch.nn.Module, "__call__", CALL)]), observers_aside():
             output = before(module, *args, **kwargs)
     for node in {tensor.grad_fn for tensor in iterate_tensors(output) if tensor.grad_fn is not None}:
         node.register_prehook(lambda _gradients: tracer.note_unknown("torch.compile"))

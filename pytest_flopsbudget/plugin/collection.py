@@ -27,7 +27,7 @@ def prune_refusal(why: str) -> str:
 
 
 class CollectedTests:
-    """The collected tests of those files that have baselines beside them.
+    """The collected tests of files that have baselines beside them, and what else the collection tells.
 
     This is no dataclass: making one takes longer than everything else that a run without measurements pays.
     """
@@ -44,6 +44,12 @@ class CollectedTests:
         self.unfinished = unfinished or set()
         #: Why the collection is incomplete for the files and folders on the command line; "" where it is complete.
         self.partial = partial
+        #: Lines for the summary on patterns and keys in pyprojects that the run leaves unused.
+        self.notes: list[str] = []
+        #: How many tests with a budget the run is to execute.
+        self.budgets = 0
+        #: How many tests with a budget were deselected.
+        self.deselected_budgets = 0
 
     def to_builtins(self) -> dict[str, Any]:
         """Convert to plain builtins, which can be sent to another process."""
@@ -51,13 +57,20 @@ class CollectedTests:
             "files": {str(path): [nodeid, sorted(ids)] for path, (nodeid, ids) in self.files.items()},
             "unfinished": sorted(map(str, self.unfinished)),
             "partial": self.partial,
+            "notes": self.notes,
+            "budgets": self.budgets,
+            "deselected_budgets": self.deselected_budgets,
         }
 
     @classmethod
     def from_builtins(cls, data: Mapping[str, Any]) -> CollectedTests:
         """Convert back what `to_builtins` returned."""
         files = {Path(path): (nodeid, set(ids)) for path, (nodeid, ids) in data["files"].items()}
-        return cls(files, set(map(Path, data["unfinished"])), data["partial"])
+        collected = cls(files, set(map(Path, data["unfinished"])), data["partial"])
+        collected.notes = data["notes"]
+        collected.budgets = data["budgets"]
+        collected.deselected_budgets = data["deselected_budgets"]
+        return collected
 
 
 class CollectionRecorder:
@@ -65,6 +78,10 @@ class CollectionRecorder:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
+        #: Deselected tests, in the order of their deselection.
+        self.deselected: list[pytest.Item] = []
+        #: Files and folders whose collection was skipped.
+        self.skipped: list[Path] = []
         self._beside_baselines: dict[Path, bool] = {}
         self._errors = 0
         self._tests = 0
@@ -77,6 +94,8 @@ class CollectionRecorder:
         """Record a collected file, or that a file could not be collected."""
         report = yield
         self._errors += report.failed
+        if report.skipped:
+            self.skipped.append(collector.path)
         if self._is_beside_baselines(collector.path):
             if not report.passed:
                 self.collected.unfinished.add(collector.path)
@@ -89,11 +108,22 @@ class CollectionRecorder:
         """Return whether something could not be collected."""
         return bool(self._errors)
 
+    @property
+    def collects_all_it_names(self) -> bool:
+        """Return whether the run collects all tests in the files and folders on the command line."""
+        option = self._config.getoption
+        narrowed = option("lf", default=False) or option("ignore") or option("ignore_glob") or option("pyargs")
+        return not (self._errors or narrowed or option("collectonly") or option("--flops-budget-explain"))
+
     def pytest_itemcollected(self, item: pytest.Item) -> None:
         """Record a collected test."""
         self._tests += 1
         if item.path in self.collected.files:
             self.collected.files[item.path][1].add(item_nodeid(item).partition("::")[2])
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Record deselected tests."""
+        self.deselected += items
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Decide whether the collection is complete, and send it to the controlling process."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from pytest_flopsbudget.plugin.collection import CollectedTests, prune_refusal
 from pytest_flopsbudget.plugin.xdist import COLLECTION, ENCODING, PROBLEMS, terminal_encoding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from typing import Literal
 
     from pytest_flopsbudget.plugin.explain import ExplainPlugin
@@ -46,6 +47,8 @@ class Controller:
         #: Annotations for GitHub Actions, written after the summary.
         self._commands: list[str] = []
         self._run_record: RunRecord | None = None
+        #: Tests with a budget that were skipped, or that failed as expected → which of the two.
+        self._skipped: dict[str, str] = {}
         self._problems: list[str] = []
         #: Tests with a part, such as a subtest, that failed in a separate report, before or after the test's report.
         self._failed_in_part: set[str] = set()
@@ -58,6 +61,11 @@ class Controller:
         # Two files outside of the root folder may have tests with one node id.
         key = report.__dict__.get("flops_budget_file", "") + report.nodeid
         payload = report.__dict__.pop("flops_budget", None)
+        skipped = report.__dict__.pop("flops_budget_skipped", "")
+        if skipped:
+            self._skipped[key] = skipped
+        elif report.when == "setup":
+            self._skipped.pop(key, None)
         if payload is not None and report.outcome in {"passed", "failed"}:
             self._get_run_record().record(key, payload, passed=report.passed)
         elif report.when == "setup":
@@ -88,7 +96,7 @@ class Controller:
         """Raise the mistakes that workers found, so that the run ends as without workers."""
         result = yield
         if self._problems:
-            raise pytest.UsageError("\n".join(self._problems))
+            raise pytest.UsageError(_lines(self._problems))
         self._ran_through = True
         return result
 
@@ -139,7 +147,7 @@ class Controller:
         if errors and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not self._config.pluginmanager.has_plugin("terminalreporter"):
-            sys.stderr.writelines(f"ERROR: {error}\n" for error in errors)
+            sys.stderr.writelines(f"{_lines([f'ERROR: {error}'])}\n" for error in errors)
 
     def _look_for_orphans(self, session: pytest.Session) -> None:
         """After a complete run, find baseline entries without a test, and remove them with --flops-budget-prune."""
@@ -166,7 +174,8 @@ class Controller:
 
         config = self._config
         here = config.invocation_params.dir
-        folders = [folder for arg in config.args if (folder := here / arg).is_dir()]
+        # Path.is_dir raises for a name that is too long, as a node id may be.
+        folders = [folder for arg in config.args if os.path.isdir(folder := here / arg)]  # noqa: PTH112
         ignored = [str(here / path) for path in config.getoption("ignore") or ()]
         skipped = [*config.getini("norecursedirs"), *ignored, *(config.getoption("ignore_glob") or ())]
         found = {}
@@ -177,10 +186,26 @@ class Controller:
 
     def _get_run_record(self) -> RunRecord:
         if self._run_record is None:
+            from pytest_flopsbudget.plugin.report_writer import top_of_repository
             from pytest_flopsbudget.storage.run_record import RunRecord
 
-            self._run_record = RunRecord()
+            self._run_record = RunRecord(top_of_repository(self._config.rootpath))
         return self._run_record
+
+    def _notes(self) -> Iterator[str]:
+        """Yield the lines on what the run did not check: unused patterns, and budgets that were left out."""
+        if not self._ran_through:
+            return
+        yield from self._collected.notes
+        deselected = self._collected.deselected_budgets
+        total = self._collected.budgets + deselected
+        if not total or len(self._skipped) + deselected < total or self._explain_plugin is not None:
+            return
+        counts = Counter(self._skipped.values())
+        counts["deselected"] = deselected
+        words = ", ".join(f"{number:,} {word}" for word, number in counts.items() if number)
+        tests = "the one test" if total == 1 else f"the {total:,} tests"
+        yield f"no flops budget was checked: of {tests} with a budget, {words}"
 
     def write_summary(self, reporter: pytest.TerminalReporter) -> None:
         """Write the summary, the page of the explained test, errors, and annotations for GitHub Actions."""
@@ -190,13 +215,22 @@ class Controller:
             from pytest_flopsbudget.plugin.summary import write_summary
 
             session = self._get_session()
-            write_summary(reporter, self._run_record, session.settings, session.accepts)
+            write_summary(reporter, self._run_record, session.settings_of, session.settings.show, session.accepts)
+        for line in self._notes():
+            reporter.write_line(_lines([line]))
         if self._explain_plugin is not None and self._run_record is not None:
             from pytest_flopsbudget.plugin.summary import write_page
 
             for entry, name in self._explain_plugin.pages(self._run_record):
-                write_page(reporter, entry, name, self._get_session().settings)
+                write_page(reporter, entry, name, self._get_session().settings_of(entry.test_file))
         for error in self._unwritten:
-            reporter.write_line(f"ERROR: {error}", red=True)
+            reporter.write_line(_lines([f"ERROR: {error}"]), red=True)
         for command in self._commands:
             reporter.write_line(command)
+
+
+def _lines(messages: Sequence[str]) -> str:
+    """Return the messages, one a line: the names of tests in them are made safe to show."""
+    from pytest_flopsbudget.reports.wording import visible
+
+    return "\n".join(map(visible, messages))

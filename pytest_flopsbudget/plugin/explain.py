@@ -13,6 +13,7 @@ import pytest
 
 from pytest_flopsbudget.identifiers import is_below, near_nodeids
 from pytest_flopsbudget.plugin.items import as_typed, item_nodeid
+from pytest_flopsbudget.reports.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -61,7 +62,7 @@ class ExplainPlugin:
         self._last: pytest.TestReport | None = None
         file, separator, test = self._asked.partition("::")
         if not (file and separator and test):
-            raise pytest.UsageError(f"{FLAG}={self._asked}: names no test; {_HOW}")
+            raise pytest.UsageError(visible(f"{FLAG}={self._asked}: names no test; {_HOW}"))
         self._narrow(file)
 
     def _narrow(self, file: str) -> None:
@@ -70,7 +71,8 @@ class ExplainPlugin:
         here = config.invocation_params.dir
         path = _found(file, here, config.rootpath)
         if path is None:
-            raise pytest.UsageError(f"{FLAG}={self._asked}: there is no file {file}{_near_files(file, here)}; {_HOW}")
+            problem = f"{FLAG}={self._asked}: there is no file {file}{_near_files(file, here)}; {_HOW}"
+            raise pytest.UsageError(visible(problem))
         folders = (_absolute(here, arg) for arg in config.args if "::" not in arg)
         if config.args_source is not pytest.Config.ArgsSource.ARGS or any(
             folder.is_dir() and path.is_relative_to(folder) for folder in folders

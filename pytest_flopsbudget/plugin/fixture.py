@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
-from pytest_flopsbudget.results.verdict import DEFAULT_NAME
+from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -244,4 +244,6 @@ def _identity(complexity: Complexity) -> tuple[str, int]:
 
 
 def _in_words(complexity: Complexity) -> str:
-    return f"{complexity.model} of {complexity.params:,} parameters"
+    from pytest_flopsbudget.reports.wording import visible
+
+    return f"{visible(complexity.model)} of {complexity.params:,} parameters"

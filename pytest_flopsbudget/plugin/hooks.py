@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_flopsbudget.config.prescan import FILE, may_have_table
+from pytest_flopsbudget.config.prescan import PyprojectFinder
 from pytest_flopsbudget.errors import BudgetExceededError, UsageError
 from pytest_flopsbudget.plugin.collection import CollectionRecorder
 from pytest_flopsbudget.plugin.items import is_outside_root
@@ -48,8 +48,7 @@ _REPORTS = {
 }
 
 _SESSION: pytest.StashKey[BudgetSession] = pytest.StashKey()
-#: Whether the pyproject may hold a table for this plugin.
-_HAS_TABLE: pytest.StashKey[bool] = pytest.StashKey()
+_FINDER: pytest.StashKey[PyprojectFinder] = pytest.StashKey()
 _COLLECTION_RECORDER: pytest.StashKey[CollectionRecorder] = pytest.StashKey()
 _CONTROLLER: pytest.StashKey[Controller] = pytest.StashKey()
 _EXPLAIN_PLUGIN: pytest.StashKey[ExplainPlugin] = pytest.StashKey()
@@ -193,17 +192,22 @@ def _get_session(config: pytest.Config) -> BudgetSession:
     if session is None:
         from pytest_flopsbudget.plugin.session import BudgetSession
 
-        session = config.stash[_SESSION] = BudgetSession(config)
+        session = config.stash[_SESSION] = BudgetSession(config, _get_finder(config))
     return session
 
 
-def _may_have_table(config: pytest.Config) -> bool:
-    return may_have_table(config.rootpath / FILE)
+def _get_finder(config: pytest.Config) -> PyprojectFinder:
+    """Return the finder of the pyprojects that hold for this run."""
+    finder = config.stash.get(_FINDER, None)
+    if finder is None:
+        finder = PyprojectFinder(config.rootpath, config.invocation_params.dir, config.args)
+        config.stash[_FINDER] = finder
+    return finder
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say how many budgets the pyproject has; say nothing where it has no table for this plugin."""
-    return _get_session(config).header() if _may_have_table(config) else None
+    return _get_session(config).header() if _get_finder(config).may_run_have_table() else None
 
 
 def _uses_budget(item: pytest.Item) -> bool:
@@ -216,10 +220,7 @@ def _requests_fixture(item: pytest.Item) -> bool:
 
 def _matches_watch(item: pytest.Item) -> bool:
     """Return whether the pyproject has the test watched. `find_problems` reports mistakes in the pyproject."""
-    says = item.config.stash.get(_HAS_TABLE, None)
-    if says is None:
-        says = item.config.stash[_HAS_TABLE] = _may_have_table(item.config)
-    if not says:
+    if not _get_finder(item.config).may_have_table(item.path):
         return False
     with suppress(UsageError):
         return _get_session(item.config).watches(item)
@@ -247,7 +248,7 @@ def _make_budget(item: pytest.Item) -> FlopsBudget:
     session = _get_session(item.config)
     return FlopsBudget(
         prepare=lambda: session.formulas,
-        reuse_answers=session.settings.reuse_answers == "on",
+        reuse_answers=session.settings_of(item.path).reuse_answers == "on",
         test=getattr(item, "originalname", None) or item.name,
         devices=session.devices_for(item),
         latency_policy=session.latency_policy_for(item),
@@ -260,12 +261,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--flops-budget-disable"):
         return
     concerned = [item for item in items if _uses_budget(item)]
-    problems = _get_session(config).find_problems(concerned) if concerned or _may_have_table(config) else []
+    finder, recorder = _get_finder(config), config.stash[_COLLECTION_RECORDER]
+    recorder.collected.budgets = len(concerned)
+    recorder.collected.deselected_budgets = sum(map(_uses_budget, recorder.deselected))
+    test_files = dict.fromkeys(item.path for item in items if finder.may_have_table(item.path))
+    needs_check = concerned or test_files or finder.may_run_have_table()
+    problems = _get_session(config).find_problems(concerned, test_files) if needs_check else []
     if config.getoption("--flops-budget-prune"):
-        problems += filter(None, [config.stash[_COLLECTION_RECORDER].prune_refusal(items)])
+        problems += filter(None, [recorder.prune_refusal(items)])
     if _EXPLAIN_PLUGIN in config.stash:
         problems += config.stash[_EXPLAIN_PLUGIN].mistakes
     if not problems:
+        everything = [*items, *recorder.deselected]
+        held = [item for item in everything if finder.may_have_table(item.path)]
+        if (held or finder.may_run_have_table()) and recorder.collects_all_it_names:
+            from pytest_flopsbudget.plugin.pattern_notes import pattern_notes
+
+            recorder.collected.notes = pattern_notes(config, _get_session(config), held, recorder.skipped)
         return
     if hasattr(config, "workeroutput"):
         # A worker cannot end the run. It sends its problems to the controller, which ends the run, and runs no test.
@@ -274,7 +286,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.workeroutput[PROBLEMS] = problems
         items.clear()
         return
-    raise pytest.UsageError("\n".join(problems))
+    from pytest_flopsbudget.reports.wording import visible
+
+    raise pytest.UsageError("\n".join(map(visible, problems)))
 
 
 @pytest.fixture
@@ -307,7 +321,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
         # A test that fails for another reason is judged too: summary and reports show its numbers. A mistake in its
         # marker or its baseline is reported when the test no longer fails for that reason.
         with suppress(UsageError):
-            _judge(item)
+            _judge(item, own_failure=True)
         raise
     text = _judge(item)
     if text:
@@ -315,12 +329,12 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     return result
 
 
-def _judge(item: pytest.Item) -> str:
+def _judge(item: pytest.Item, *, own_failure: bool = False) -> str:
     """Judge the measurements of a test and keep the verdicts for its report; return why it fails, or ""."""
     budget, watched = item.stash.get(_FIXTURE, None), item.stash.get(_WATCHED, None)
     if budget is None and watched is None and item.get_closest_marker("flops_budget") is None:
         return ""
-    payload, text = _get_session(item.config).judge(item, budget, watched)
+    payload, text = _get_session(item.config).judge(item, budget, watched, own_failure=own_failure)
     if payload is not None:
         item.stash[_PAYLOAD] = payload
         item.stash[_BROKEN] = text
@@ -335,6 +349,8 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "teardown":
         _forget(item)
+    if report.skipped and _uses_budget(item):
+        report.__dict__["flops_budget_skipped"] = "failed as expected" if hasattr(report, "wasxfail") else "skipped"
     if is_outside_root(item):
         report.__dict__["flops_budget_file"] = str(item.path)
     if call.when == "call" and _PAYLOAD in item.stash:

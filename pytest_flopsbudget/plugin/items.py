@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatch
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pytest
+
+
+#: How many paths a suggested command repeats.
+_MAX_PATHS = 5
 
 
 def item_nodeid(item: pytest.Item) -> str:
     """Return the item's node id without the name of a group, which pytest-xdist may append."""
     nodeid = f"{item.parent.nodeid}::{item.name}" if item.parent is not None else item.nodeid
     return nodeid if not is_outside_root(item) else f"{item_file(item)}::{nodeid.partition('::')[2]}"
+
+
+def nodeid_in(folder: Path, item: pytest.Item) -> str:
+    """Return the item's node id as it would be if ``folder`` was pytest's root folder."""
+    nodeid, root = item_nodeid(item), item.config.rootpath
+    if folder == root:
+        return nodeid
+    file, separator, test_id = nodeid.partition("::")
+    return _relative_to(folder, root / file) + separator + test_id
+
+
+@lru_cache
+def _relative_to(folder: Path, file: Path) -> str:
+    try:
+        return Path(os.path.relpath(file, folder)).as_posix()
+    except ValueError:  # on another drive
+        return file.as_posix()
 
 
 def is_outside_root(node: pytest.Item | pytest.Collector) -> bool:
@@ -41,6 +66,31 @@ def as_typed(nodeid: str, config: pytest.Config) -> str:
         return Path(os.path.relpath(config.rootpath / file, here)).as_posix() + separator + test_id
     except ValueError:  # the two paths are on different drives
         return nodeid
+
+
+def typed_paths(config: pytest.Config) -> list[str]:
+    """Return the files, folders and tests on the command line if a suggested command has to repeat them.
+
+    The list is empty if pytest collects all of them without being asked to, or if they are so many that nobody would
+    type them.
+    """
+    if config.args_source.name != "ARGS" or len(config.args) > _MAX_PATHS:
+        return []
+    here, testpaths = config.invocation_params.dir, config.getini("testpaths")
+    roots = [here / path for path in testpaths] if testpaths and here == config.rootpath else [here]
+    return (
+        [] if all(_is_collected(here / arg.partition("::")[0], roots, config) for arg in config.args) else config.args
+    )
+
+
+def _is_collected(path: Path, roots: Iterable[Path], config: pytest.Config) -> bool:
+    """Return whether pytest collects the file or folder without being asked to."""
+    path = Path(os.path.normpath(path))
+    root = next((root for root in roots if path.is_relative_to(root)), None)
+    if root is None or not (path.is_dir() or any(fnmatch(path.name, known) for known in config.getini("python_files"))):
+        return False
+    skipped = config.getini("norecursedirs")
+    return not any(fnmatch(part, pattern) for part in path.relative_to(root).parts for pattern in skipped)
 
 
 def relative_path(path: Path, config: pytest.Config) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from pytest_flopsbudget.errors import ReportError, UsageError
+from pytest_flopsbudget.reports.wording import visible
 from pytest_flopsbudget.storage.atomic_file import append_to, find_obstacle, write_report
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
             problems.append(f"{flag}={typed}: cannot be written: {why}")
         paths[flag] = path
     if problems:
-        raise UsageError("\n".join(problems))
+        raise UsageError("\n".join(map(visible, problems)))
     return paths
 
 
@@ -149,7 +150,7 @@ def _report(session: pytest.Session, settings: Settings, run_record: RunRecord |
         pytest=pytest.__version__,
         torch=_version("torch"),
         python=python_version(),
-        root=_relative_to(_top_of_repository(root), root),
+        root=_relative_to(top_of_repository(root), root),
         show=settings.show,
         missing_baseline=settings.missing_baseline,
         unknown_operators=settings.unknown_operators,
@@ -176,7 +177,8 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _top_of_repository(folder: Path) -> Path:
+def top_of_repository(folder: Path) -> Path:
+    """Return the folder of the repository that holds ``folder``; ``folder`` itself where there is no repository."""
     return next((above for above in (folder, *folder.parents) if (above / ".git").exists()), folder)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_flopsbudget.config.reading import load_settings, marker_budget
+from pytest_flopsbudget.config.prescan import FILE
+from pytest_flopsbudget.config.reading import load_settings, marker_budget, settings_of_test
 from pytest_flopsbudget.config.settings import Budget, Settings, describe
 from pytest_flopsbudget.errors import BaselineError, UsageError
-from pytest_flopsbudget.plugin.items import as_typed, item_nodeid
+from pytest_flopsbudget.plugin.items import as_typed, item_nodeid, nodeid_in
 from pytest_flopsbudget.plugin.latency_policy import LatencyPolicy
 from pytest_flopsbudget.plugin.xdist import ENCODING, terminal_encoding
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     import pytest
     from _pytest.nodes import Node
 
+    from pytest_flopsbudget.config.prescan import PyprojectFinder
     from pytest_flopsbudget.hardware.profile import Device
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
     from pytest_flopsbudget.results.verdict import UpdateMode, Verdict
@@ -27,25 +31,65 @@ if TYPE_CHECKING:
 class BudgetSession:
     """Read settings and baselines once each, and judge every test by them."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, finder: PyprojectFinder) -> None:
         self._config = config
+        self._finder = finder
+        #: Folder → the settings in its pyproject.
+        self._in_folder: dict[Path, Settings] = {}
+        #: Folder of a test file → the settings for its tests.
+        self._of_tests: dict[Path, Settings] = {}
         #: ``id`` of a marker → the marker and its budget. A marker's arguments may not be hashable. The marker is kept
         #: so that no later marker gets the same ``id``.
         self._budgets: dict[int, tuple[pytest.Mark, Budget]] = {}
 
     @cached_property
     def settings(self) -> Settings:
-        """The settings in the pyproject; the defaults if it is wrong and ``--flops-budget-disable`` is given.
+        """The settings of the run, from the pyproject in pytest's root folder.
+
+        With ``--flops-budget-disable``, a pyproject with mistakes counts as empty.
 
         Raises:
             UsageError: the pyproject has mistakes. The message names them all.
         """
+        return self._first_settings(self._finder.folders_of_run()) or Settings()
+
+    def settings_of(self, test_file: Path) -> Settings:
+        """Return the settings for the tests of a file, from the nearest pyproject with a table for this plugin.
+
+        Raises:
+            UsageError: the pyproject has mistakes. The message names them all.
+        """
+        folder = test_file.parent
+        found = self._of_tests.get(folder)
+        if found is None:
+            nearest = self._first_settings(self._finder.folders_of(test_file))
+            run = self.settings
+            found = run if nearest is None or nearest.path == run.path else settings_of_test(nearest, run)
+            self._of_tests[folder] = found
+        return found
+
+    def _first_settings(self, folders: Iterable[Path]) -> Settings | None:
+        """Return the settings in the first pyproject that has a table for this plugin; None if there is none."""
+        for folder in folders:
+            if folder not in self._in_folder:
+                self._in_folder[folder] = self._load(folder)
+            if self._in_folder[folder].path is not None:
+                return self._in_folder[folder]
+        return None
+
+    def _load(self, folder: Path) -> Settings:
         try:
-            return load_settings(self._config.rootpath)
+            return load_settings(folder, self._shown(folder / FILE))
         except UsageError:
             if self._disabled:
                 return Settings()
             raise
+
+    def _shown(self, path: Path) -> str:
+        try:
+            return Path(os.path.relpath(path, self._config.rootpath)).as_posix()
+        except ValueError:  # on another drive
+            return path.as_posix()
 
     @cached_property
     def baselines(self) -> Baselines:
@@ -70,10 +114,17 @@ class BudgetSession:
             return None
         return None if settings.path is None else f"flops-budget: {describe(settings)}"
 
-    def find_problems(self, items: Iterable[pytest.Item]) -> list[str]:
-        """Return every mistake in the pyproject, and in the markers and baselines of ``items``, each one once."""
+    def find_problems(self, items: Iterable[pytest.Item], test_files: Iterable[Path] = ()) -> list[str]:
+        """Return every mistake in the pyprojects, and in the markers and baselines of ``items``, each one once.
+
+        Args:
+            items: the tests that use budgets.
+            test_files: other test files for which a pyproject has settings.
+        """
         items = list(items)
         checks: list[Callable[[], object]] = [lambda: self.settings]
+        files = dict.fromkeys([*test_files, *(item.path for item in items)])
+        checks += [partial(self.settings_of, path) for path in files]
         checks += [partial(self._marker_budget, item, *found) for item in items for found in _markers(item)]
         checks += [partial(self.baselines.file, path) for path in dict.fromkeys(item.path for item in items)]
         # A dict keeps the order and drops repetitions: each parameter set of a test repeats the mistakes of its marker.
@@ -86,13 +137,13 @@ class BudgetSession:
         if id(mark) not in self._budgets:
             place = _marked_as(mark, item) if node is item else node.nodeid
             source = f"@pytest.mark.flops_budget on {place}"
-            budget = marker_budget(mark.args, mark.kwargs, source, self._project_devices())
+            budget = marker_budget(mark.args, mark.kwargs, source, self._project_devices(item))
             self._budgets[id(mark)] = mark, budget
         return self._budgets[id(mark)][1]
 
-    def _project_devices(self) -> Mapping[str, Device]:
+    def _project_devices(self, item: pytest.Item) -> Mapping[str, Device]:
         try:
-            return self.settings.devices
+            return self.settings_of(item.path).devices
         except UsageError:
             # This mistake has its own message. The markers are checked nevertheless.
             return {}
@@ -120,15 +171,16 @@ class BudgetSession:
         from pytest_flopsbudget.quantities.metrics import devices_in
         from pytest_flopsbudget.results.limits import limited_devices
 
-        shown = devices_in([self.settings.show])
-        names = (*self.settings.time_on, *shown, *limited_devices(self._enforced_budgets(item)))
-        return tuple(find_device(self.settings, name) for name in dict.fromkeys(names))
+        settings = self.settings_of(item.path)
+        shown = devices_in([settings.show])
+        names = (*settings.time_on, *shown, *limited_devices(self._enforced_budgets(item)))
+        return tuple(find_device(settings, name) for name in dict.fromkeys(names))
 
     def latency_policy_for(self, item: pytest.Item) -> LatencyPolicy:
         """Return whether and how the item's measurements are timed."""
         from pytest_flopsbudget.results.limits import asks_for_latency, limits_latency
 
-        settings, budgets = self.settings, self._enforced_budgets(item)
+        settings, budgets = self.settings_of(item.path), self._enforced_budgets(item)
         workers: Mapping[str, int] = getattr(self._config, "workerinput", {})
         return LatencyPolicy(
             wanted=not self._disabled and asks_for_latency(budgets),
@@ -149,16 +201,33 @@ class BudgetSession:
 
     def budgets_for(self, item: pytest.Item) -> tuple[Budget, ...]:
         """Return the budgets of the pyproject and of the markers for the item, the closest one last."""
-        return (*self.settings.budgets_for(item_nodeid(item)), *self._marker_budgets(item))
+        settings = self.settings_of(item.path)
+        return (*settings.budgets_for(self.matched_nodeid(item, settings)), *self._marker_budgets(item))
+
+    def matched_nodeid(self, item: pytest.Item, settings: Settings) -> str:
+        """Return the item's node id as patterns in a pyproject write it: relative to the folder of the pyproject."""
+        return item_nodeid(item) if settings.path is None else nodeid_in(settings.path.parent, item)
 
     def watches(self, item: pytest.Item) -> bool:
         """Return whether the setting ``watch`` matches the test, with or without a marker."""
-        return bool(self.settings.watch) and self.settings.watches(item_nodeid(item))
+        settings = self.settings_of(item.path)
+        return bool(settings.watch) and settings.watches(self.matched_nodeid(item, settings))
 
     def judge(
-        self, item: pytest.Item, budget: FlopsBudget | None, watched: FlopsBudget | None = None
+        self,
+        item: pytest.Item,
+        budget: FlopsBudget | None,
+        watched: FlopsBudget | None = None,
+        *,
+        own_failure: bool = False,
     ) -> tuple[dict[str, Any] | None, str]:
         """Judge what a test measured with the fixture, or, if it measured nothing, what was ``watched``.
+
+        Args:
+            item: the test.
+            budget: what the fixture measured; None if the test does not take it.
+            watched: what was watched; None if the test was not.
+            own_failure: whether the test failed for a reason other than its budget.
 
         Returns:
             The payload for the test's report, or None; and the failure's text, or "" if the test is within its budget.
@@ -173,25 +242,32 @@ class BudgetSession:
             return None, _NOTHING_MEASURED if watched is None else _NOTHING_COMPUTED
         from pytest_flopsbudget.reports.ci.junit import properties
         from pytest_flopsbudget.reports.failure import explain
-        from pytest_flopsbudget.reports.wording import use_signs
+        from pytest_flopsbudget.reports.wording import use_signs, visible
         from pytest_flopsbudget.results.verdict import judge
         from pytest_flopsbudget.storage.run_record import pack_verdicts
 
         nodeid = item_nodeid(item)
-        budgets = self.budgets_for(item)
+        settings, budgets = self.settings_of(item.path), self.budgets_for(item)
         try:
             baseline = self.baselines.entries(item.path, nodeid)
         except BaselineError as error:
-            return None, str(error)
+            return None, visible(str(error))
         verdicts: list[Verdict] = []
         for measurement in measurements:
             accepted = baseline.get(measurement.name)
-            verdict = judge(measurement, budgets, self.settings, accepted, accepts=self.accepts)
+            verdict = judge(
+                measurement,
+                budgets,
+                settings,
+                accepted,
+                accepts=self.accepts,
+                neighbours=self.baselines.neighbours(item.path, nodeid, measurement.name),
+            )
             item.ihook.pytest_flopsbudget_judged(item=item, verdict=verdict)
             verdicts.append(verdict)
-        if self.settings.junit_properties == "on":
+        if settings.junit_properties == "on":
             item.user_properties += properties(verdicts)
-        text = explain(as_typed(nodeid, self._config), verdicts)
+        text = explain(as_typed(nodeid, self._config), verdicts, own_failure=own_failure)
         vanished = sorted(baseline.keys() - {verdict.name for verdict in verdicts})
         if not verdicts and not vanished:
             return None, ""

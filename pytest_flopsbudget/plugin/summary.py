@@ -7,15 +7,19 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.config.settings import find_device
-from pytest_flopsbudget.plugin.items import as_typed, relative_path
+from pytest_flopsbudget.plugin.items import as_typed, relative_path, typed_paths
 from pytest_flopsbudget.plugin.xdist import terminal_encoding
 from pytest_flopsbudget.quantities.metrics import devices_in
 from pytest_flopsbudget.reports.terminal.baseline_notes import baseline_notes
 from pytest_flopsbudget.reports.terminal.explain import explain_page
 from pytest_flopsbudget.reports.terminal.screen import Screen
 from pytest_flopsbudget.reports.terminal.summary import summary
+from pytest_flopsbudget.reports.wording import visible
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     import pytest
 
     from pytest_flopsbudget.config.settings import Settings
@@ -25,35 +29,44 @@ if TYPE_CHECKING:
 
 
 def write_summary(
-    reporter: pytest.TerminalReporter, run_record: RunRecord, settings: Settings, accepts: UpdateMode | bool
+    reporter: pytest.TerminalReporter,
+    run_record: RunRecord,
+    settings_of: Callable[[Path], Settings],
+    show: str,
+    accepts: UpdateMode | bool,
 ) -> None:
     """Write what the run measured, and what became of its baselines.
 
     Args:
         reporter: pytest's reporter, which holds the terminal.
         run_record: what the run measured.
-        settings: the project's settings.
+        settings_of: returns the settings for the tests of a file.
+        show: the metric to show.
         accepts: whether the run accepts what it measures as the new baseline, or which part of it.
     """
     config = reporter.config
     screen, verbosity = _screen(config), config.get_verbosity()
+    paths = typed_paths(config)
     # Node ids are shown as pytest shows them; a command is typed in the folder where this run was started.
     entries = [replace(entry, nodeid=as_typed(entry.nodeid, config)) for entry in run_record]
     if verbosity >= 0:
         reporter.write_sep("=", "flops budgets")
     if verbosity >= 0 or any(entry.needs_attention for entry in entries):
-        for line in summary(entries, screen, settings, verbosity=verbosity, accepts=accepts is True):
+        for line in summary(
+            entries, screen, settings_of, show=show, verbosity=verbosity, accepts=accepts is True, paths=paths
+        ):
             reporter.write_line(line)
     for line in baseline_notes(
         run_record,
-        updates=bool(accepts),
+        accepts=accepts,
         verbosity=verbosity,
         shown_path=partial(relative_path, config=config),
         shown_nodeid=partial(as_typed, config=config),
+        paths=paths,
     ):
-        reporter.write_line(line)
+        reporter.write_line(visible(line))
     for error in run_record.errors:
-        reporter.write_line(f"ERROR: {error}", red=True)
+        reporter.write_line(visible(f"ERROR: {error}"), red=True)
 
 
 def write_page(reporter: pytest.TerminalReporter, entry: Entry, name: str | None, settings: Settings) -> None:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _SIGNIFICANT_DIGITS = 4
 #: More decimals of a larger percentage tell a reader nothing, and the numbers of a damaged file may exceed any float.
 _LARGEST_PERCENT = 10**15
+#: A whole number of more digits than this is written with an exponent, "1.000e+400": nobody counts its digits.
+_LONGEST_WHOLE = 40
+#: The digits of one part: an integer of more than 4,300 digits, which Python refuses to write, is written in parts.
+_PART = 3_000
 
 
 def format_value(value: int | Fraction, metric: Metric) -> str:
@@ -30,7 +34,9 @@ def format_value(value: int | Fraction, metric: Metric) -> str:
 def format_exact(value: int | Fraction, metric: Metric) -> str:
     """Format a value exactly: "8,178,368,512 FLOPs"; a ratio is a fraction, "25/3 FLOPs/byte"."""
     number = Fraction(value)
-    text = f"{number.numerator:,}" if number.denominator == 1 else f"{number.numerator:,}/{number.denominator:,}"
+    text = _grouped(number.numerator)
+    if number.denominator != 1:
+        text = f"{text}/{_grouped(number.denominator)}"
     return f"{text} {_notation(metric).unit}".rstrip()
 
 
@@ -81,7 +87,7 @@ def format_percent(old: int | Fraction, new: int | Fraction) -> str:
         return "new"
     percent = Fraction(100 * (new - old), old)
     if abs(percent) > _LARGEST_PERCENT:
-        return f"{'+' if percent > 0 else '-'}{abs(round(percent))}%"
+        return f"{'+' if percent > 0 else '-'}{_whole(abs(round(percent)))}%"
     if abs(percent) >= Fraction(1, 10):
         return f"{float(percent):+.1f}%"
     if abs(percent) >= Fraction(1, 100):
@@ -114,8 +120,37 @@ def _decimals(number: Fraction, digits: int) -> int:
     """Return how many decimals show ``digits`` significant digits of ``number``."""
     if 0 < number < 1:
         # Leading zeros are not significant: 0.08333 FLOPs/byte has four digits.
-        return digits + len(str(math.ceil(1 / number) - 1)) - 1
-    return max(0, digits - len(str(math.floor(number))))
+        return digits + _count_digits(math.ceil(1 / number) - 1) - 1
+    return max(0, digits - _count_digits(math.floor(number)))
+
+
+def _count_digits(number: int) -> int:
+    """Return the number of decimal digits of a whole number of any size; 0 has one."""
+    # The logarithm of 2 gives a lower bound, which is less by one at most for any number that fits into memory.
+    count = max(1, int((number.bit_length() - 1) * math.log10(2)))
+    while number >= 10**count:
+        count += 1
+    return count
+
+
+def _grouped(number: int) -> str:
+    """Write a whole number of any size exactly, its digits in groups of three."""
+    parts = []
+    while number >= 10**_PART:
+        number, part = divmod(number, 10**_PART)
+        # The leading 1 keeps the zeros at the beginning of the part.
+        parts.append(f"{10**_PART + part:,}".removeprefix("1,"))
+    return ",".join([f"{number:,}", *reversed(parts)])
+
+
+def _whole(number: int) -> str:
+    """Write a whole number, one of very many digits with an exponent: "1.235e+400"."""
+    exponent = _count_digits(number) - 1
+    if exponent < _LONGEST_WHOLE:
+        return str(number)
+    # Digits are cut off here, not rounded: the text shows the size of the number.
+    leading = str(number // 10 ** (exponent - _SIGNIFICANT_DIGITS + 1))
+    return f"{leading[0]}.{leading[1:]}e+{exponent}"
 
 
 def _rounded(number: Fraction, digits: int) -> Fraction:
@@ -126,8 +161,8 @@ def _digits(number: Fraction, digits: int, *, exact: bool) -> str:
     """Write a rounded number; an exact one has no trailing zeros."""
     decimals = _decimals(number, digits)
     if number.denominator == 1 and (exact or decimals == 0):
-        return str(math.floor(number))
+        return _whole(math.floor(number))
     # Whole numbers instead of floats, because the numbers of a damaged file may exceed any float.
     whole, rest = divmod(round(number * 10**decimals), 10**decimals)
-    text = f"{whole}.{rest:0{decimals}d}" if decimals else str(whole)
+    text = f"{whole}.{rest:0{decimals}d}" if decimals else _whole(whole)
     return text.rstrip("0") if exact else text

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from pytest_flopsbudget.quantities.metrics import METRICS
 from pytest_flopsbudget.quantities.tolerance import Tolerance
@@ -45,6 +45,8 @@ _NUMBER = (
 _RATE = r"(?P<prefix>(?i:[kMGTPE]?))(?:FLOPS|(?P<word>(?i:flops?|macs?))(?:/|per)s(?:ec(?:ond)?)?)"
 #: Maximum length of a quantity, so that Python's limit on the digits of an integer is never reached.
 _LONGEST_TEXT = 100
+#: The first amount that is refused. Reports hold amounts of up to 100 digits, and floats hold numbers of up to 308.
+TOO_LARGE = 10**100
 
 _EXAMPLES: Mapping[Unit, str] = {
     "FLOPs": '"8.2 GFLOPs" or "4.1 GMACs"',
@@ -101,12 +103,21 @@ def is_ratio(metric: Metric) -> bool:
 
 
 def _parse(value: object, metric: Metric) -> Fraction:
+    number = _parse_any(value, metric)
+    if number >= TOO_LARGE:
+        raise ValueError(f"{quote_value(value)} is too large; the largest amount is just below 10^100")
+    return number
+
+
+def _parse_any(value: object, metric: Metric) -> Fraction:
     if isinstance(value, str):
         return _parse_text(value, metric)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    # math.isfinite converts an integer to a float, which fails beyond 10^308.
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole and not (isinstance(value, float) and math.isfinite(value)):
         raise ValueError(_no_amount(value, metric))
     # repr() gives the digits as written: 0.1 is one tenth, not the nearest float.
-    return _plain(Fraction(repr(value)) if isinstance(value, float) else Fraction(value), value, metric)
+    return _plain(Fraction(repr(value) if isinstance(value, float) else cast("int", value)), value, metric)
 
 
 def parse_percent(value: object) -> Fraction:
@@ -155,7 +166,13 @@ def _folded(word: str) -> str:
 
 def quote_value(value: object) -> str:
     """Return ``value`` for a message: its repr, shortened if it is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        # Python writes no integer of more than 4,300 digits in decimal.
+        text = (
+            hex(value) if isinstance(value, int) else f"a {type(value).__name__} with a number of thousands of digits"
+        )
     return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}..."
 
 

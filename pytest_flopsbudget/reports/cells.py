@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_flopsbudget.quantities.formatting import format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import base_of, measured_value, metric_of
 from pytest_flopsbudget.reports.wording import is_estimate
-from pytest_flopsbudget.results.verdict import DEFAULT_NAME
+from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

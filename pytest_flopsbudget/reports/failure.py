@@ -15,6 +15,7 @@ from pytest_flopsbudget.reports.wording import (
     mark_estimate,
     pluralize,
     update_command,
+    visible,
 )
 from pytest_flopsbudget.results.diff import metrics_to_show, self_values, shape_change
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
@@ -31,23 +32,37 @@ if TYPE_CHECKING:
 #: Maximum number of rows in each list; one further row sums up the rest.
 _MAX_ROWS = 12
 _MAX_MODULES = 5
+_MAX_IDS = 3
 
 #: Names among the unknown operators that are not operators, so that no formula can be registered for them.
 _NO_OPERATORS = ("higher_order.", "threading.")
 
 
-def explain(nodeid: str, verdicts: Sequence[Verdict]) -> str:
-    """Return all reasons why a test's measurements break its budget; empty if they do not."""
+def explain(nodeid: str, verdicts: Sequence[Verdict], *, own_failure: bool = False) -> str:
+    """Return all that is wrong with a test's measurements; empty where nothing is.
+
+    Args:
+        nodeid: the test's node id, as typed in the folder where pytest was started.
+        verdicts: the test's measurements.
+        own_failure: whether the test failed for a reason other than its budget.
+    """
+    held = _held(verdicts, own_failure=own_failure)
     several = len(verdicts) > 1
     blocks = [
-        "\n".join(_explain_one(nodeid, verdict, label=f"{verdict.name}: " if several else ""))
+        "\n".join(map(visible, _explain_one(nodeid, verdict, held, label=f"{verdict.name}: " if several else "")))
         for verdict in verdicts
         if verdict.fails
     ]
     return "\n\n".join(blocks)
 
 
-def _explain_one(nodeid: str, verdict: Verdict, label: str) -> Iterator[str]:
+def explain_one(nodeid: str, verdict: Verdict, verdicts: Sequence[Verdict], *, own_failure: bool) -> str:
+    """Return what is wrong with one of the measurements of a test. For the arguments, see `explain`."""
+    lines = _explain_one(nodeid, verdict, _held(verdicts, own_failure=own_failure), label="")
+    return "\n".join(map(visible, lines))
+
+
+def _explain_one(nodeid: str, verdict: Verdict, held: str, label: str) -> Iterator[str]:
     yield from _limits(verdict, label)
     yield from _reactions(verdict, label)
     yield from run_changes(verdict.comparison)
@@ -62,9 +77,19 @@ def _explain_one(nodeid: str, verdict: Verdict, label: str) -> Iterator[str]:
         for metric in metrics_to_show(broken):
             yield from _largest(verdict.complexity, metric)
     if verdict.failing and verdict.failing != ("unknown operators",):
-        # An update accepts growth, but limits still apply.
-        held = ", once the limits allow it" if verdict.broken or verdict.unmatched else ""
         yield f"to accept{held}: {update_command(nodeid)}"
+
+
+def _held(verdicts: Sequence[Verdict], *, own_failure: bool) -> str:
+    """Return what has to be done before an update accepts the test: it writes only tests that pass."""
+    conditions = []
+    if any(verdict.broken or verdict.unmatched for verdict in verdicts):
+        conditions.append("the limits allow it")
+    if any("unknown operators" in verdict.failing for verdict in verdicts):
+        conditions.append("each operator has a formula")
+    if own_failure:
+        conditions.append("the test passes otherwise")
+    return f", once {' and '.join(conditions)}" if conditions else ""
 
 
 def _limits(verdict: Verdict, label: str) -> Iterator[str]:
@@ -86,9 +111,10 @@ def _reactions(verdict: Verdict, label: str) -> Iterator[str]:
                 yield f"{label}{change.metric} regressed: {format_change(change.old, change.new, change.metric)}"
     if "new" in verdict.failing:
         yield f'{label}no baseline, and missing-baseline = "fail"'
-    if "improved" in verdict.failing:
+    if "improved" in verdict.failing or "changed" in verdict.failing:
         for change in changes:
-            yield f"{label}{change.metric} improved: {format_change(change.old, change.new, change.metric)}"
+            words = format_change(change.old, change.new, change.metric)
+            yield f"{label}{change.metric} {verdict.comparison.status}: {words}"
         yield '    improved-baseline = "fail" asks for the baseline to follow'
     if "unknown operators" in verdict.failing:
         yield f'{label}operators without a formula, and unknown-operators = "fail"'
@@ -146,11 +172,22 @@ def formula_hint(complexities: Iterable[Complexity]) -> Iterator[str]:
     yield "        return 2 * call.first_output.numel()  # FLOPs, 2 per multiply-accumulate"
 
 
-def run_changes(comparison: Comparison) -> Iterator[str]:
-    """Yield other differences from the baseline: the inputs, how the model ran, metrics that are no longer measured."""
+def signature_changes(comparison: Comparison) -> Iterator[str]:
+    """Yield that the baseline is of another input, or of another model, if it is."""
     if comparison.inputs_changed:
         old, new = comparison.inputs_changed
         yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
+    if comparison.equal_to:
+        shown = ", ".join(comparison.equal_to[:_MAX_IDS]) + (", ..." if len(comparison.equal_to) > _MAX_IDS else "")
+        before = "model" if comparison.another_model else "input"
+        yield f"this id held another {before}; what was measured now is in the baseline as {shown}"
+    elif comparison.another_model:
+        yield "this id held another model: the modules in the baseline have other types or sizes"
+
+
+def run_changes(comparison: Comparison) -> Iterator[str]:
+    """Yield other differences to the baseline: the input, the model, how it ran, metrics that are not measured now."""
+    yield from signature_changes(comparison)
     if comparison.execution_changed:
         yield "the baseline was measured {}, this {}".format(*map(_execution, comparison.execution_changed))
     if comparison.backward_changed:

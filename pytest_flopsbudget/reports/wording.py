@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.verdict import UpdateMode
 
 
-#: The note on a measurement that needed real data.
-RAN_ON_REAL_DATA = (
-    "ran on real data, because shapes alone do not decide its control flow; the count may depend on that data"
-)
+#: The beginning of a command in the log of a CI system.
+_COMMAND = re.compile(r"(?<!\S)::|##(?=\[|vso\[)")
 
 _TIMES = re.compile(r"(?<=\d)x(?=\d)")
 
@@ -66,13 +64,21 @@ def format_growth(delta: Amount, metric: str) -> str:
     return f"{text} {unit.title}" if unit.unit == "count" else text
 
 
-def update_command(nodeid: str | None = None, update_mode: UpdateMode | None = None) -> str:
-    """Return the command that accepts measurements: all, or only the new or improved ones."""
-    return (
-        "pytest --flops-budget-update"
-        + (f"={update_mode}" if update_mode else "")
-        + (f" {shlex.quote(nodeid)}" if nodeid else "")
+def update_command(*paths: str, update_mode: UpdateMode | None = None) -> str:
+    """Return the command that accepts measurements: all, or only the new or improved ones.
+
+    Args:
+        paths: node ids, files and folders to run, as typed in the folder where pytest was started; all tests if empty.
+        update_mode: the measurements to accept; None for all.
+    """
+    return " ".join(
+        ["pytest --flops-budget-update" + (f"={update_mode}" if update_mode else ""), *map(shlex.quote, paths)]
     )
+
+
+def prune_command(*paths: str) -> str:
+    """Return the command that removes baseline entries without a test; for ``paths``, see `update_command`."""
+    return " ".join(["pytest --flops-budget-prune", *map(shlex.quote, paths)])
 
 
 def rename_command(old: str, new: str) -> str:
@@ -86,5 +92,13 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return ``text`` on one line, its unprintable characters escaped, since they could control the terminal."""
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    """Return ``text`` on one line, safe to show: names of tests and modules may hold any characters.
+
+    Every name passes this function before a terminal, a log or a file for readers shows it. It escapes unprintable
+    characters, which could control the terminal or hide what is written, and the signs by which GitHub Actions and
+    Azure Pipelines find commands in a log: ``::error`` at the beginning of a line, and ``##[error]`` anywhere.
+    A text may be wrapped between words, so that ``::`` is escaped at the beginning of every word.
+    """
+    if not text.isprintable():
+        text = "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    return _COMMAND.sub(lambda found: f"\\x{ord(found[0][0]):02x}{found[0][1:]}", text)

@@ -11,12 +11,13 @@ from pytest_flopsbudget.results.comparison import Comparison, compare
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.results.diff import Diff, diff, metrics_to_show
 from pytest_flopsbudget.results.folding import natural_key
+from pytest_flopsbudget.results.identity import find_neighbours
 from pytest_flopsbudget.results.renames import find_renames
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-#: In the order in which they are shown. "changed": the costs are equal, but the inputs or the execution differ.
+#: In the order in which they are shown. "changed": no metric grew, but the inputs, the model or the execution differ.
 ChangeKind = Literal["regressed", "improved", "changed", "new", "removed", "renamed", "unchanged"]
 
 
@@ -64,7 +65,13 @@ def changes(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> lis
     }
     before = {now.get(key, key): key for key in old}
     found = [
-        _change(key, before.get(key), old[before[key]] if key in before else None, new.get(key))
+        _change(
+            key,
+            before.get(key),
+            old[before[key]] if key in before else None,
+            new.get(key),
+            find_neighbours(old_tests, before[key].nodeid, before[key].name) if key in before else None,
+        )
         for key in before.keys() | new.keys()
     ]
     return sorted(found, key=lambda change: (KINDS.index(change.kind), natural_key(change.key.nodeid), change.key.name))
@@ -73,11 +80,17 @@ def changes(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> lis
 KINDS: tuple[ChangeKind, ...] = ("regressed", "improved", "changed", "new", "removed", "renamed", "unchanged")
 
 
-def _change(key: Key, old_key: Key | None, old: Complexity | None, new: Complexity | None) -> Change:
+def _change(
+    key: Key,
+    old_key: Key | None,
+    old: Complexity | None,
+    new: Complexity | None,
+    neighbours: Callable[[], Mapping[str, Complexity]] | None,
+) -> Change:
     if old is None or new is None:
         kind: ChangeKind = "new" if old is None else "removed"
         return Change(kind=kind, key=key, old=old, new=new)
-    comparison = compare(old, new, {})
+    comparison = compare(old, new, {}, neighbours)
     kind = _kind(comparison)
     renamed = old_key != key
     shown_metrics = metrics_to_show({change.metric for change in comparison.changes})
@@ -97,6 +110,8 @@ def _kind(comparison: Comparison) -> ChangeKind:
         return "regressed"
     if comparison.status == "improved":
         return "improved"
+    if comparison.status == "changed":
+        return "changed"
     run = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
     return "changed" if run or comparison.vanished else "unchanged"
 

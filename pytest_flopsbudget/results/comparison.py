@@ -17,14 +17,15 @@ from pytest_flopsbudget.quantities.metrics import (
     sort_metrics,
 )
 from pytest_flopsbudget.results.complexity import Complexity, Execution
+from pytest_flopsbudget.results.identity import ids_of_equal_cost, is_another_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pytest_flopsbudget.quantities.tolerance import Tolerance
 
 
-Status = Literal["new", "unchanged", "regressed", "improved", "within"]
+Status = Literal["new", "unchanged", "regressed", "improved", "changed", "within"]
 
 
 class MetricChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -41,7 +42,8 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The comparison of one measurement with its baseline. Plain data, which can be sent to other processes."""
 
     #: "regressed": a metric grew beyond its tolerance. "within": metrics grew, but within their tolerance. "improved":
-    #: no metric grew and some shrank. "new": there is no baseline.
+    #: no metric grew and some shrank. "changed": like "improved", but the baseline is of another input or model. "new":
+    #: there is no baseline.
     status: Status
     #: The metrics that changed, in the order in which tables show them.
     changes: tuple[MetricChange, ...] = ()
@@ -51,6 +53,10 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     steady: tuple[str, ...] = ()
     #: The old and the new input signature if they differ, which changes the costs too.
     inputs_changed: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+    #: Whether the baseline is of another model. This is looked for only where an id may have moved to another model.
+    another_model: bool = False
+    #: Other ids whose baseline has the model, the input and the cost that were measured now.
+    equal_to: tuple[str, ...] = ()
     #: How the model ran, old and new, if that differs.
     execution_changed: tuple[Execution, Execution] | None = None
     #: Whether the backward pass was counted, old and new, if that differs.
@@ -59,7 +65,12 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     vanished: tuple[str, ...] = ()
 
 
-def compare(old: Complexity | None, new: Complexity, tolerance: Mapping[str, Tolerance]) -> Comparison:
+def compare(
+    old: Complexity | None,
+    new: Complexity,
+    tolerance: Mapping[str, Tolerance],
+    neighbours: Callable[[], Mapping[str, Complexity]] | None = None,
+) -> Comparison:
     """Compare a measurement with its baseline.
 
     Args:
@@ -67,6 +78,8 @@ def compare(old: Complexity | None, new: Complexity, tolerance: Mapping[str, Tol
         new: The measurement.
         tolerance: Metric key, without names of devices or machines → the growth that passes. A metric that is
             not listed may not grow; a latency has a default tolerance. The parts of a time use that of `time`.
+        neighbours: returns the baselines of other parameter sets of the test, by id. None if the id of the measurement
+            belongs to one model for ever.
     """
     if old is None:
         return Comparison(status="new")
@@ -76,8 +89,14 @@ def compare(old: Complexity | None, new: Complexity, tolerance: Mapping[str, Tol
     parts = {key for key in both if base_of(key) in _PARTS}
     times = {key_for("time", device) for device in devices_in(parts)}
     changes = tuple(_changes(old.metrics, new.metrics, sort_metrics(both - parts | times), tolerance))
+    equal_to: tuple[str, ...] = ()
+    another_model = False
+    if changes and neighbours is not None:
+        equal_to = ids_of_equal_cost(new, neighbours())
+        another_model = is_another_model(old, new) or (bool(equal_to) and old.inputs == new.inputs)
+    status = _status(changes)
     return Comparison(
-        status=_status(changes),
+        status="changed" if status == "improved" and (another_model or equal_to) else status,
         changes=changes,
         steady=tuple(
             key
@@ -90,6 +109,8 @@ def compare(old: Complexity | None, new: Complexity, tolerance: Mapping[str, Tol
             if old.metrics[key] != new.metrics[key]
         ),
         inputs_changed=(old.inputs, new.inputs) if old.inputs != new.inputs else None,
+        another_model=another_model,
+        equal_to=equal_to,
         execution_changed=(old.execution, new.execution) if old.execution != new.execution else None,
         backward_changed=(old.backward, new.backward) if old.backward != new.backward else None,
         vanished=tuple(key for key in old.metrics if key not in new.metrics and not is_optional(key)),

@@ -12,7 +12,7 @@ import msgspec
 from pytest_flopsbudget.config.settings import Reaction
 from pytest_flopsbudget.results.complexity import Count
 from pytest_flopsbudget.results.folding import natural_key
-from pytest_flopsbudget.results.verdict import Verdict
+from pytest_flopsbudget.results.verdict import UpdateMode, Verdict, would_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,6 +78,11 @@ class ReportedTest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def fails(self) -> bool:
         """Whether the test fails because of its budget."""
         return any(measurement.fails for measurement in self.measurements)
+
+    def would_pass(self, accepts: UpdateMode | Literal[True] = True) -> bool:
+        """Return whether the test would pass in a run that accepts all (True) or some measurements."""
+        failed_otherwise = self.own_failure or (self.outcome == "failed" and not self.fails)
+        return not failed_otherwise and would_pass(self.measurements, accepts)
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,12 +27,12 @@ from pytest_flopsbudget.results.limits import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from pytest_flopsbudget.config.settings import Budget, Settings
 
 
-Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "new", "ok"]
+Outcome = Literal["over limit", "regressed", "unknown operators", "accepted", "improved", "changed", "new", "ok"]
 #: What an update accepts: only measurements without a baseline, or only those that tighten one.
 UpdateMode = Literal["new", "improved"]
 
@@ -83,13 +83,14 @@ class Measurement(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
-def judge(
+def judge(  # noqa: PLR0913 -- what a measurement is judged by
     measurement: Measurement,
     budgets: Sequence[Budget],
     settings: Settings,
     baseline: Complexity | None,
     *,
     accepts: UpdateMode | bool,
+    neighbours: Callable[[], Mapping[str, Complexity]] | None = None,
 ) -> Verdict:
     """Judge one measurement.
 
@@ -99,15 +100,20 @@ def judge(
         settings: the settings of the pyproject.
         baseline: the accepted cost, or None.
         accepts: whether the run accepts measurements as new baselines, or which of them. Limits apply anyway.
+        neighbours: returns the baselines of other parameter sets of the test, by id. None if the id of the measurement
+            belongs to one model for ever.
     """
     complexity = measurement.complexity
     effective = name_machine(merge_budgets(budgets), complexity)
     tolerance = tolerance_for(budgets, settings)
     noisy = find_noisy_latency(complexity, tolerance)
-    comparison = compare(baseline, without_metrics(complexity, _metrics_of(noisy)), tolerance)
+    comparison = compare(baseline, without_metrics(complexity, _metrics_of(noisy)), tolerance, neighbours)
+    if comparison.status == "improved" and comparison.inputs_changed:
+        # A smaller input makes no model cheaper.
+        comparison = replace(comparison, status="changed")
     held = drop_metrics(effective, _metrics_of(noisy))
     everywhere = settings.limits.source if settings.limits is not None else None
-    accepted = _is_accepted(comparison, accepts)
+    accepted = is_accepted(comparison, accepts)
     failing = _failing(complexity, comparison, settings, accepted=accepted)
     # The pyproject's limits for all models: not every model has the phase or the module, and not every run is timed.
     broken = tuple(
@@ -142,6 +148,19 @@ def refuse(verdict: Verdict) -> Verdict:
     return replace(verdict, accepted=False, outcome=outcome)
 
 
+def would_pass(verdicts: Iterable[Verdict], accepts: UpdateMode | Literal[True]) -> bool:
+    """Return whether a test with these verdicts would pass in a run that accepts all (True) or some measurements."""
+    return all(
+        not verdict.fails or (not _fails_anyway(verdict) and is_accepted(verdict.comparison, accepts))
+        for verdict in verdicts
+    )
+
+
+def _fails_anyway(verdict: Verdict) -> bool:
+    """Return whether the measurement fails the test even if it is accepted as the new baseline."""
+    return bool(verdict.broken or verdict.unmatched) or "unknown operators" in verdict.failing
+
+
 def to_accept(verdict: Verdict) -> Complexity:
     """Return what becomes the baseline if the measurement is accepted: all of it but the latencies to be ignored.
 
@@ -159,8 +178,8 @@ def _failing(
             failing.append("regressed")
         if comparison.status == "new" and settings.missing_baseline == "fail":
             failing.append("new")
-        if comparison.status == "improved" and settings.improved_baseline == "fail":
-            failing.append("improved")
+        if comparison.status in {"improved", "changed"} and settings.improved_baseline == "fail":
+            failing.append("improved" if comparison.status == "improved" else "changed")
     if complexity.unknown_operators and settings.unknown_operators == "fail":
         failing.append("unknown operators")
     return tuple(failing)
@@ -173,7 +192,7 @@ def _outcome(comparison: Comparison, failing: Collection[Outcome], *, accepted: 
     match comparison.status:
         case "regressed":
             return "accepted" if accepted else "regressed"
-        case "improved" | "new" as status:
+        case "improved" | "changed" | "new" as status:
             return status
         case _:
             return "ok"
@@ -189,7 +208,8 @@ def _diffs(old: Complexity | None, new: Complexity, comparison: Comparison) -> t
     return tuple(diff(old, new, metric) for metric in metrics_to_show({change.metric for change in comparison.changes}))
 
 
-def _is_accepted(comparison: Comparison, accepts: UpdateMode | bool) -> bool:
+def is_accepted(comparison: Comparison, accepts: UpdateMode | bool) -> bool:
+    """Return whether a run that accepts all (True), none (False) or some measurements accepts this one."""
     match accepts:
         case "new":
             return comparison.status == "new"
@@ -197,7 +217,3 @@ def _is_accepted(comparison: Comparison, accepts: UpdateMode | bool) -> bool:
             return tightens(comparison)
         case _:
             return accepts
-
-
-#: The name of a measurement for which the test gives no name.
-DEFAULT_NAME = "model"

@@ -150,7 +150,7 @@ def write_report(path: Path, data: bytes) -> None:
             raise ReportError(f"{path}: cannot be written: it is read-only; make it writable or name another file")
         else:
             replace_file(target, data)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ReportError(f"{path}: cannot be written: {_reason(error)}; name another file") from error
 
 

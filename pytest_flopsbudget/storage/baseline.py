@@ -78,6 +78,27 @@ def dumps(file: BaselineFile) -> str:
     return baseline_document.write(file.tests, file.texts)
 
 
+def refuse_outside(path: Path, root: Path) -> None:
+    """Refuse a baseline that symbolic links lead out of a folder.
+
+    Args:
+        path: The baseline file; it need not exist.
+        root: The folder in which baselines may be written.
+
+    Raises:
+        BaselineError: the file or its folder is a symbolic link to a place outside of ``root``.
+    """
+    try:
+        target = Path(os.path.realpath(path))
+        inside = target.is_relative_to(os.path.realpath(root))
+    except (OSError, ValueError) as error:
+        raise BaselineError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}.") from error
+    if not inside:
+        raise BaselineError(
+            f"{path}: cannot be written: a symbolic link leads out of {root}, to {target}. Write that file where it is."
+        )
+
+
 def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool:
     """Change a baseline file completely or not at all, while no other process changes it.
 
@@ -160,8 +181,9 @@ def _bytes(path: Path) -> bytes | None:
         return path.read_bytes()
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise BaselineError(f"{path}: cannot be read: {error.strerror}. Make it a file that can be.") from error
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise BaselineError(f"{path}: cannot be read: {reason}. Make it a file that can be.") from error
 
 
 def _read(data: bytes | None, path: Path) -> Content:

@@ -10,7 +10,7 @@ import msgspec
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.results.complexity import Complexity
 from pytest_flopsbudget.storage import baseline_lines
-from pytest_flopsbudget.storage.strict_json import FaultError, convert, line_at, lines_of, parse
+from pytest_flopsbudget.storage.strict_json import LONG_INTEGER, FaultError, convert, line_at, lines_of, parse
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ def read(text: str, path: Path) -> Content:
         BaselineError: the text is no JSON, has conflict markers, was written by a newer version, or has content that is
             not allowed in a baseline. The message names the line.
     """
-    if text.startswith(_HEAD) and text.endswith(f"\n\n{_FOOT}"):
+    if text.startswith(_HEAD) and text.endswith(f"\n\n{_FOOT}") and not LONG_INTEGER.search(text):
         found = baseline_lines.read_blocks(text[len(_HEAD) : -len(_FOOT) - 2].split("\n\n"))
         if found is not None:
             tests: Tests = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.storage.strict_json import JsonPath
 
 
-_REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
+#: The size of the largest report that is read. Reading takes about 7 times as much memory, see docs/reports.md.
+MAX_BYTES = 256 * 2**20
 
-#: Maximum number of digits of an amount, which is less than Python's limit on the digits of an integer.
-_MAX_DIGITS = 100
+_REMEDY = "Take it anew from the run that wrote it, or run the tests again with --flops-budget-json."
 
 #: Keys whose values are written on several lines.
 _OPENED = frozenset({
@@ -41,14 +40,23 @@ def load(path: Path) -> Report:
     """Read a report.
 
     Raises:
-        ReportError: the file cannot be read, is no JSON, was written by a newer version, or has content that is not
-            allowed in a report. The message names the line.
+        ReportError: the file cannot be read, is larger than `MAX_BYTES`, is no JSON, was written by a newer version, or
+            has content that is not allowed in a report. The message names the line.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        reason = f"cannot be read: {error.strerror}. Name a report that --flops-budget-json wrote"
-        raise ReportError(f"{path}: {reason}.") from error
+        with path.open("rb") as stream:
+            # Pipes have no size, so the bytes are counted while they are read.
+            data = stream.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise ReportError(f"{path}: {reason}. Name a report that --flops-budget-json wrote.") from error
+    if len(data) > MAX_BYTES:
+        raise ReportError(
+            f"{path}: is larger than {MAX_BYTES // 2**20} MiB, the largest report that is read. Run the tests "
+            "in several parts, each with a report, and name these reports one at a time."
+        )
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise ReportError(f"{path}, line {line}: not UTF-8. {_REMEDY}") from error
@@ -63,8 +71,6 @@ def loads(text: str, path: Path) -> Report:
     """
     try:
         data = strict_json.parse(text)
-        if re.search(rf"\d{{{_MAX_DIGITS}}}", text):
-            json.loads(text, parse_int=_amount)
         return _read(data)
     except strict_json.FaultError as fault:
         line = fault.line or strict_json.line_of(text, fault.place)
@@ -124,12 +130,6 @@ def _json(value: object) -> str:
 
 
 # Reading
-
-
-def _amount(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
-        raise strict_json.FaultError(f"{digits[:20]}... is no amount", line=1)
-    return int(digits)
 
 
 def _read(data: object) -> Report:

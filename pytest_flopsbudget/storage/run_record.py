@@ -9,22 +9,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from pytest_flopsbudget.errors import BaselineError
 from pytest_flopsbudget.identifiers import baseline_path, split_nodeid
 from pytest_flopsbudget.results.folding import natural_key
+from pytest_flopsbudget.results.identity import find_neighbours
 from pytest_flopsbudget.results.renames import find_renames
-from pytest_flopsbudget.results.verdict import Verdict, refuse, to_accept
-from pytest_flopsbudget.storage.baseline import change, load, update_entries
+from pytest_flopsbudget.results.verdict import Verdict, is_accepted, refuse, to_accept, would_pass
+from pytest_flopsbudget.storage.baseline import change, load, refuse_outside, update_entries
 from pytest_flopsbudget.storage.orphans import find_orphans
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from pytest_flopsbudget.results.comparison import Status
+    from pytest_flopsbudget.results.comparison import Comparison, Status
     from pytest_flopsbudget.results.complexity import Complexity
     from pytest_flopsbudget.results.verdict import UpdateMode
     from pytest_flopsbudget.storage.baseline import BaselineFile
@@ -57,6 +58,10 @@ class Baselines:
     def entries(self, test_file: Path, nodeid: str) -> Mapping[str, Complexity]:
         """Return name of the measurement → its baseline, for one test."""
         return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
+
+    def neighbours(self, test_file: Path, nodeid: str, name: str) -> Callable[[], Mapping[str, Complexity]] | None:
+        """Return a function that finds the entries to which the id of a measurement may have belonged before."""
+        return find_neighbours(self.file(test_file).tests, split_nodeid(nodeid)[1], name)
 
 
 @dataclass
@@ -103,6 +108,10 @@ class Entry:
         """Return whether even a quiet summary should mention the test."""
         return bool(self.vanished) or any(verdict.outcome != "ok" for verdict in self.verdicts)
 
+    def would_pass(self, accepts: UpdateMode | Literal[True] = True) -> bool:
+        """Return whether the test would pass in a run that accepts all (True) or some measurements."""
+        return not self.own_failure and would_pass(self.verdicts, accepts)
+
     def fail(self) -> None:
         """Note that the test did not pass: none of its measurements is accepted."""
         self.passed = False
@@ -122,9 +131,14 @@ def _without_parts(verdict: dict[str, Any]) -> dict[str, Any]:
 
 
 class RunRecord:
-    """Collect the verdicts of a run. A test that runs again replaces the measurements of its earlier attempt."""
+    """Collect the verdicts of a run. A test that runs again replaces the measurements of its earlier attempt.
 
-    def __init__(self) -> None:
+    Args:
+        root: the folder of the project. Symbolic links in it lead no write out of it. None allows every link.
+    """
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._root = root
         self._entries: dict[str, Entry] = {}
         #: Errors while writing, for the summary.
         self.errors: list[str] = []
@@ -181,9 +195,22 @@ class RunRecord:
                 by_file.setdefault(baseline_path(entry.test_file), []).append(entry)
         for path, entries in sorted(by_file.items()):
             with self._errors_gathered():
+                self._refuse_outside(path)
                 if change(path, partial(_with_accepted, entries=entries, update_mode=update_mode)):
                     self.written.append(path)
                 self.accepted[path] = _outcomes(entries, update_mode)
+
+    def left_out(self, update_mode: UpdateMode | None = None) -> list[Entry]:
+        """Return the tests whose measurements an update would have written, if the tests had passed."""
+        return [
+            entry
+            for entry in self
+            if not entry.passed
+            and any(
+                _differs(verdict.comparison) and is_accepted(verdict.comparison, update_mode or True)
+                for verdict in entry.verdicts
+            )
+        ]
 
     def find_orphans(
         self, tests: Mapping[Path, tuple[str, Collection[str]]], without_test_file: Mapping[Path, str]
@@ -220,8 +247,14 @@ class RunRecord:
                 by_file.setdefault(orphan.path, []).append(orphan)
         for path, gone in by_file.items():
             with self._errors_gathered():
+                self._refuse_outside(path)
                 change(path, partial(_without, gone={split_nodeid(orphan.nodeid)[1] for orphan in gone}))
                 self.pruned += gone
+
+    def _refuse_outside(self, path: Path) -> None:
+        # A test file outside of the project was named by the user, and has its baseline beside it.
+        if self._root is not None and path.is_relative_to(self._root):
+            refuse_outside(path, self._root)
 
     @contextmanager
     def _errors_gathered(self) -> Iterator[None]:
@@ -242,6 +275,12 @@ def _with_accepted(file: BaselineFile, entries: Sequence[Entry], update_mode: Up
     return update_entries(file, measured)
 
 
+def _differs(comparison: Comparison) -> bool:
+    """Return whether an update would change the baseline entry."""
+    run = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
+    return bool(comparison.status != "unchanged" or comparison.parts or comparison.vanished or run)
+
+
 def _without(file: BaselineFile, gone: Collection[str]) -> BaselineFile:
     return replace(file, tests={test_id: names for test_id, names in file.tests.items() if test_id not in gone})
 
@@ -252,6 +291,7 @@ _IN_WORDS: dict[Status, str] = {
     "regressed": "regressed",
     "within": "grown within tolerance",
     "improved": "improved",
+    "changed": "changed",
     "unchanged": "unchanged",
 }
 

@@ -6,6 +6,7 @@ import difflib
 import json
 import re
 import types
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
+
+#: An integer that no amount is as large as. Python reads integers of up to 4,300 digits, and floats end at 10^308.
+LONG_INTEGER = re.compile(r"\d{101}")
 
 #: Keys of objects and positions in arrays, from the outermost to the innermost.
 JsonPath = tuple[str | int, ...]
@@ -41,10 +45,11 @@ def parse(text: str) -> object:
     """Return the value of the JSON ``text``.
 
     Raises:
-        FaultError: the text is no JSON, or an object has a key twice.
+        FaultError: the text is no JSON, an object has a key twice, or an integer has more than 100 digits.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        found = LONG_INTEGER.search(text)
+        return json.loads(text, object_pairs_hook=_unique, parse_int=partial(_amount, text) if found else None)
     except json.JSONDecodeError as error:
         raise FaultError(f"no JSON from column {error.colno} on: {error.msg}", line=error.lineno) from error
     except _DuplicateKeyError as error:
@@ -52,6 +57,13 @@ def parse(text: str) -> object:
     except (RecursionError, ValueError) as error:
         # The text has thousands of nested brackets, or an integer of thousands of digits.
         raise FaultError(f"no JSON: {error}", line=1) from error
+
+
+def _amount(text: str, digits: str) -> int:
+    if not LONG_INTEGER.search(digits):
+        return int(digits)
+    found = re.search(rf"[\s:\[,]{digits[:101]}", text)
+    raise FaultError(f"{digits[:20]}... is no amount", line=line_at(text, found.end()) if found else 1)
 
 
 class _DuplicateKeyError(Exception):

@@ -1,4 +1,5 @@
 import io
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -196,6 +197,50 @@ class TestMistakes:
         command("diff", "main...alone")
         assert command.code == 2
         assert "have no common ancestor" in command.errors
+
+
+class TestShallowClone:
+    """What a shallow clone lacks is named, with the setting of the checkout that fetches it."""
+
+    @pytest.fixture
+    def clone(self, project, monkeypatch, tmp_path):
+        """A clone of the newest commit of each branch, as of a pull request whose target has moved on."""
+        project.git("switch", "-q", "main")
+        project.commit("Meanwhile", {"test_b.py": {"u": linear(3)}})
+        project.git("switch", "-q", "branch")
+
+        def clone(*options):
+            project.git("clone", "-q", "--depth", "1", *options, project.path.as_uri(), str(tmp_path / "clone"))
+            monkeypatch.chdir(tmp_path / "clone")
+
+        return clone
+
+    @pytest.mark.parametrize(
+        ("options", "argv", "missing"),
+        [
+            (["--no-single-branch"], "origin/main...HEAD", "have no common ancestor here; "),
+            ([], "origin/main...HEAD", "origin/main: no such file, folder or revision; "),
+            ([], "origin/main", "origin/main: no such file, folder or revision; "),
+            ([], "HEAD~1..HEAD", "HEAD~1: no such file, folder or revision; "),
+        ],
+    )
+    def test_says_how_to_fetch_the_rest(self, clone, command, options, argv, missing):
+        clone(*options)
+        assert command("diff", argv) == []
+        assert f"{missing}this clone is shallow: its history is cut off. " in command.errors
+        assert "`fetch-depth: 0`" in command.errors
+        assert command.errors.count("\n") == 1
+
+    @pytest.mark.parametrize("argv", ["origin/main...HEAD", "HEAD~1..HEAD"])
+    def test_the_advice_works(self, clone, command, argv):
+        clone()
+        command("diff", argv)
+        subprocess.run(shlex.split(command.errors.partition("run: ")[2]), check=True)
+        assert verdicts(command("diff", argv)) == BRANCH
+
+    def test_what_is_there_is_compared(self, clone, command):
+        clone("--no-single-branch")
+        assert verdicts(command("diff", "origin/main..HEAD")) == BRANCH | {"test_b.py::u": "improved"}
 
 
 def test_a_repository_without_commits(command):

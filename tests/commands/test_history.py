@@ -265,9 +265,8 @@ def test_a_shallow_clone_is_told(project, command, monkeypatch, tmp_path):
     project.git("clone", "-q", "--depth", "1", project.path.as_uri(), str(tmp_path / "clone"))
     monkeypatch.chdir(tmp_path / "clone")
     assert len(rows(command("history"))) == 1
-    assert (
-        command.errors == "the clone is shallow, so the history is incomplete; git fetch --unshallow fetches the rest\n"
-    )
+    assert command.errors.startswith("the history is incomplete: this clone is shallow: ")
+    assert "`fetch-depth: 0`" in command.errors
 
 
 class TestMistakes:

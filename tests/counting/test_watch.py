@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 
 import pytest
@@ -290,8 +291,38 @@ class TestCount:
             thread = threading.Thread(target=model, args=(inputs,))
             thread.start()
             thread.join()
-        assert "threading.Thread" in seen.complexity.unknown_operators
+        assert seen.complexity.unknown_operators["threading.Thread"].modules == ("Linear", "ReLU", "Sequential")
         assert seen.has_run
+
+    @pytest.mark.parametrize("work", ["thread", "pool", "older pool"])
+    def test_functions_on_other_threads(self, work):
+        """Work on another thread outside of any module is named too."""
+        value = torch.randn(8, 8)
+
+        def run(pool):
+            if work == "thread":
+                thread = threading.Thread(target=torch.matmul, args=(value, value))
+                thread.start()
+                thread.join()
+            else:
+                pool.submit(torch.matmul, value, value).result()
+
+        with ThreadPoolExecutor(1) as older:
+            older.submit(int).result()
+            with watch() as seen, ThreadPoolExecutor(1) as newer:
+                mlp()(value)
+                run(newer if work == "pool" else older)
+        assert seen.complexity.flops == 8 * MLP_FLOPS
+        assert "threading.Thread" in seen.complexity.unknown_operators
+
+    @pytest.mark.parametrize("work", [int, lambda: torch.ones(2).shape, lambda: torch.ones(2).view(1, 2)])
+    def test_nothing_on_another_thread(self, work):
+        with watch() as seen:
+            mlp()(torch.randn(2, 8))
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join()
+        assert not seen.complexity.unknown_operators
 
     @pytest.mark.filterwarnings("ignore:`torch.jit.trace:DeprecationWarning")
     def test_scripted(self):
@@ -507,7 +538,7 @@ class TestCompiled:
         assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
 
     def test_function(self):
-        """A watched compiled function runs eagerly, as under any dispatch mode, and is compiled after the watch."""
+        """It is compiled as without a watch, and what the compiled code runs is counted."""
         compiled = []
 
         def backend(graph, _inputs):
@@ -519,16 +550,34 @@ class TestCompiled:
         with watch() as seen:
             fast(torch.randn(2, 8))
         assert seen.complexity.flops == 2 * 2 * 8 * 4
-        assert not compiled
+        assert len(compiled) == 1
         fast(torch.randn(2, 8))
         assert len(compiled) == 1
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_kernels(self):
+        """Kernels of the default backend do not pass the dispatcher, and are named; its products are counted."""
+        weight = torch.randn(8, 4)
+        fast = torch.compile(lambda value: (value @ weight).relu().sum())
+        value = torch.randn(2, 8)
+        try:
+            expected = fast(value)
+        except Exception as error:
+            if "compiler" not in str(error).lower():
+                raise
+            pytest.skip("no compiler for C++ here")
+        for _ in range(2):
+            with watch() as seen:
+                assert torch.equal(fast(value), expected)
+            assert seen.complexity.flops == 2 * 2 * 8 * 4
+            assert "torch.compile" in seen.complexity.unknown_operators
 
     def test_branch(self):
         """In a watched run, only the branch that was taken counts."""
         value = torch.ones(2, 8)
         with watch() as seen:
-            torch.cond(value.sum() > 0, lambda one: one @ one.mT, lambda one: one.mT @ one, (value,))
-        assert seen.complexity.flops == 2 * 2 * 2 * 8
+            torch.cond(value.sum() > 0, lambda one: one @ one.sin(), lambda one: one.cos(), (torch.ones(8, 8),))
+        assert seen.complexity.flops == 2 * 8 * 8 * 8
 
     def test_export(self):
         """Exporting a model counts nothing; running the exported program counts."""

@@ -90,7 +90,7 @@ def test_improved_does_not_take_another_input(project):
     project.write(measuring(net=3).replace("IMAGE", "torch.empty(1, 3, 4, 4)"))
     project.run("--flops-budget-update=improved").stdout.fnmatch_lines(
         [
-            "1 test improved, measured otherwise; to accept: pytest --flops-budget-update test_net.py::test_net",
+            "1 test changed: another input or model; to accept: pytest --flops-budget-update test_net.py::test_net",
             "nothing to write",
         ]
     )

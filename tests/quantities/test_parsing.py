@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 
@@ -568,6 +569,59 @@ class TestFormatPercent:
         text = format_percent(old, new)
         assert (text == "0%") is (old == new)
         assert text.strip("+-%") not in {"0.0", "0.00"}
+
+
+class TestLargeNumbers:
+    """Floats end at 10^308, and Python writes and reads no more than 4,300 digits of an integer."""
+
+    @pytest.mark.parametrize("metric", [FLOPS, PARAMS, BYTES, TIME, INTENSITY], ids=lambda metric: metric.key)
+    @pytest.mark.parametrize(
+        "value",
+        [10**100, 10**308, 10**309, 10**4299, 10**4300, 2**100_000, 1e300, "1e99 E", -(10**5000)],
+        ids=lambda value: "text" if isinstance(value, str) else f"{math.log2(abs(value)):.0f} bits",
+    )
+    def test_are_refused(self, value, metric):
+        parse = parse_ratio if is_ratio(metric) else parse_quantity
+        with pytest.raises(ValueError, match=r"too large|negative|no unit of time|unit|powers of 1000") as caught:
+            parse(value, metric)
+        assert len(str(caught.value)) < 400
+
+    def test_the_largest_amount(self):
+        assert parse_quantity(10**100 - 1, FLOPS) == 10**100 - 1
+        with pytest.raises(ValueError, match=r"^10{99}\.\.\. is too large; the largest amount is just below 10\^100$"):
+            parse_quantity(10**100, FLOPS)
+
+    @pytest.mark.parametrize("value", [[10**5000], {"a": 10**5000}, 10**5000], ids=["list", "dict", "int"])
+    def test_are_quoted(self, value):
+        """Python cannot write such a number in decimal."""
+        assert 5 < len(quote_value(value)) < 120
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (10**309, "1.000e+291 EFLOPs"),
+            (123_456 * 10**395, "1.234e+382 EFLOPs"),
+            (10**5000, "1.000e+4982 EFLOPs"),
+            (10**58 - 1, "1.000e+40 EFLOPs"),
+            (12_345 * 10**18, "12345 EFLOPs"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else f"{math.log2(value):.0f} bits",
+    )
+    def test_have_an_exponent(self, value, expected):
+        """E is 10^18, so that 10^309 FLOPs are 10^291 EFLOPs."""
+        assert format_value(value, FLOPS) == expected
+
+    def test_percentages(self):
+        assert format_percent(1, 10**400) == "+9.999e+401%"
+        assert format_percent(10**400, 1) == "-100.0%"
+
+    @given(st.integers(0, 9_000), st.integers(0, 10**6))
+    def test_exact_values_of_any_size(self, zeros, number):
+        """The digits of number * 10^zeros are those of the number, then the zeros."""
+        text = format_exact(number * 10**zeros, PARAMS)
+        digits = f"{number}{'0' * zeros}" if number else "0"
+        assert text.replace(",", "") == digits
+        assert [len(group) for group in text.split(",")[1:]] == [3] * ((len(digits) - 1) // 3)
 
 
 class TestNearestSpelling:

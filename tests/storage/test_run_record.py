@@ -353,3 +353,45 @@ class TestLatencies:
             run_record.update()
             metrics = load(path).tests["test_a"]["model"].metrics
             assert metrics == {"flops": 2500, "params": 15} | {f"latency[{key}]": own for key, own in expected.items()}
+
+
+class TestLinks:
+    """A symbolic link in the project leads no write out of it."""
+
+    def updated(self, root, test_file):
+        run_record = RunRecord(root)
+        verdict = judge(Measurement(name="model", complexity=complexity(8)), [], Settings(), None, accepts=True)
+        nodeid = f"{test_file.name}::test_a"
+        run_record.record(nodeid, pack_verdicts(nodeid, test_file, 0, [verdict], []), passed=True)
+        run_record.update()
+        return run_record
+
+    @pytest.mark.parametrize("link", ["__flops__", "__flops__/test_a.json", "."])
+    def test_a_link_out_of_the_project(self, tmp_path, link):
+        root, outside = tmp_path / "project", tmp_path / "outside"
+        folder = root / "tests"
+        outside.mkdir()
+        root.mkdir()
+        if link == ".":
+            folder.symlink_to(outside)
+        else:
+            (folder / link).parent.mkdir(parents=True)
+            (folder / link).symlink_to(outside if link == "__flops__" else outside / "test_a.json")
+        run_record = self.updated(root, folder / "test_a.py")
+        assert len(run_record.errors) == 1
+        assert "a symbolic link leads out of " in run_record.errors[0]
+        assert not list(outside.iterdir())
+
+    def test_other_links_are_followed(self, tmp_path):
+        """A link within the project, a project that is a link, and a test file outside of the project."""
+        root = tmp_path / "project"
+        (root / "kept").mkdir(parents=True)
+        (root / "tests").mkdir()
+        (root / "tests/__flops__").symlink_to("../kept")
+        (tmp_path / "link").symlink_to(root)
+        (tmp_path / "elsewhere").mkdir()
+        assert not self.updated(root, root / "tests/test_a.py").errors
+        assert (root / "kept/test_a.json").exists()
+        assert not self.updated(tmp_path / "link", tmp_path / "link/test_b.py").errors
+        assert not self.updated(root, tmp_path / "elsewhere/test_c.py").errors
+        assert (tmp_path / "elsewhere/__flops__/test_c.json").exists()

@@ -87,11 +87,20 @@ class TestParse:
             parse(text)
         assert (caught.value.place, line_of(text, caught.value.place)) == (place, line)
 
-    @pytest.mark.parametrize("text", ["", "{", "[1,]", '{"a" 1}', "[" * 100_000, "9" * 5000, '"\x00"', "nope"])
+    @pytest.mark.parametrize("text", ["", "{", "[1,]", '{"a" 1}', "[" * 100_000, '"\x00"', "nope"])
     def test_no_json(self, text):
         with pytest.raises(FaultError, match="no JSON") as caught:
             parse(text)
         assert caught.value.line == 1
+
+    @pytest.mark.parametrize("digits", [101, 309, 4300, 5000])
+    def test_no_amount(self, digits):
+        """An integer of more than 100 digits is refused, with its line; text of as many digits is text."""
+        with pytest.raises(FaultError, match=r"^99999999999999999999\.\.\. is no amount$") as caught:
+            parse('{"a": 1,\n"b": %s}' % ("9" * digits))
+        assert caught.value.line == 2
+        assert parse(f'["{"9" * digits}"]') == ["9" * digits]
+        assert parse("9" * 100) == 10**100 - 1
 
 
 class Inner(msgspec.Struct, forbid_unknown_fields=True):

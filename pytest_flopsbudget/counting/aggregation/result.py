@@ -11,6 +11,7 @@ from pytest_flopsbudget.counting.aggregation.sums import Sums
 from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, stored_bytes
+from pytest_flopsbudget.counting.tensors.packed import packed_weights
 from pytest_flopsbudget.counting.tracing.labels import shape_of
 from pytest_flopsbudget.results.complexity import (
     PHASES,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from pytest_flopsbudget.counting.tensors.packed import PackedSize
     from pytest_flopsbudget.counting.tracing.memory import Memory
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
     from pytest_flopsbudget.counting.tracing.nodes import Node
@@ -45,10 +47,11 @@ _TENSOR_METRICS = ("params", "trainable_params", "param_bytes", "buffer_bytes")
 _WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
-def _self_metrics(node: Node, work: Sequence[int], tensors: list[int]) -> list[int]:
+def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: Mapping[int, PackedSize]) -> list[int]:
     """Return the metrics of a module itself: ``work``, then `_TENSOR_METRICS`.
 
-    The ids of its parameters and buffers are added to ``tensors``.
+    The ids of its parameters, packed weights and buffers are added to ``tensors``. ``packed`` is id → size of all
+    packed weights.
     """
     params = trainable = param_bytes = buffer_bytes = 0
     module = node.module
@@ -69,17 +72,32 @@ def _self_metrics(node: Node, work: Sequence[int], tensors: list[int]) -> list[i
                 if buffer is not None and type(buffer) not in _WITHOUT_SIZE:
                     tensors.append(id(buffer))
                     buffer_bytes += stored_bytes(buffer if type(buffer) in PLAIN_TYPES else local_tensor(buffer))
+        if packed:
+            sizes = _packed_sizes(module, packed)
+            tensors += sizes
+            params += sum(size.elements for size in sizes.values())
+            param_bytes += sum(size.stored for size in sizes.values())
     return [*work, params, trainable, param_bytes, buffer_bytes]
 
 
-def _total_metrics(nodes: Mapping[str, Node], sums: Sums, parents: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
+def _packed_sizes(module: torch.nn.Module, packed: Mapping[int, PackedSize]) -> dict[int, PackedSize]:
+    """Return id → size of the packed weights that the module itself holds and that existed before the run."""
+    held = map(id, packed_weights(module.__dict__.values()))
+    return {identity: packed[identity] for identity in held if identity in packed}
+
+
+def _total_metrics(
+    nodes: Mapping[str, Node], sums: Sums, parents: Sequence[tuple[str, str]], packed: Mapping[int, PackedSize]
+) -> dict[str, list[int]]:
     """Return, for each path, ``sums.keys`` and `_TENSOR_METRICS` of the module and all its submodules."""
     tensors: list[int] = []
-    totals = {path: _self_metrics(node, sums.by_path.get(path, sums.nothing), tensors) for path, node in nodes.items()}
+    totals = {
+        path: _self_metrics(node, sums.by_path.get(path, sums.nothing), tensors, packed) for path, node in nodes.items()
+    }
     for path, parent in parents:
         totals[parent] = list(map(operator.add, totals[parent], totals[path]))
     if len(set(tensors)) < len(tensors):
-        for path, metrics in _tensor_metrics_once(nodes, parents).items():
+        for path, metrics in _tensor_metrics_once(nodes, parents, packed).items():
             totals[path][len(sums.keys) :] = metrics
     return totals
 
@@ -94,7 +112,9 @@ def _parents(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
     return [(path, _parent(path)) for path in paths]
 
 
-def _tensor_metrics_once(nodes: Mapping[str, Node], parents: Sequence[tuple[str, str]]) -> dict[str, list[int]]:
+def _tensor_metrics_once(
+    nodes: Mapping[str, Node], parents: Sequence[tuple[str, str]], packed: Mapping[int, PackedSize]
+) -> dict[str, list[int]]:
     """Return, for each path, `_TENSOR_METRICS` with every shared tensor counted once."""
     sizes: dict[str, dict[int, tuple[int, ...]]] = {}
     for path, node in nodes.items():
@@ -108,6 +128,8 @@ def _tensor_metrics_once(nodes: Mapping[str, Node], parents: Sequence[tuple[str,
             for buffer in node.module._buffers.values():
                 if buffer is not None and _has_size(buffer):
                     of_module[id(buffer)] = (0, 0, 0, stored_bytes(local_tensor(buffer)))
+            for identity, size in _packed_sizes(node.module, packed).items() if packed else ():
+                of_module[identity] = (size.elements, 0, size.stored, 0)
     for path, parent in parents:
         sizes[parent].update(sizes[path])
     nothing = (0,) * len(_TENSOR_METRICS)
@@ -190,9 +212,7 @@ def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
 
 def _memory_at_peak(memory: Memory) -> MemoryAtPeak:
     kinds, peak = memory.at_peak, memory.peak
-    return MemoryAtPeak(
-        total=sum(kinds.values()), operator=peak.operator, module="" if peak.node is None else peak.node.path, **kinds
-    )
+    return MemoryAtPeak(total=sum(kinds.values()), operator=peak.operator, module=peak.module, **kinds)
 
 
 def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace knows
@@ -207,7 +227,7 @@ def build_complexity(  # noqa: PLR0913 -- the fields of a result that no trace k
     """Sum up what ``tracer`` counted, with the estimated time on each of ``devices``."""
     nodes = _complete(tracer.tracker)
     sums, parents, at_peak = Sums(tracer.credits, devices), _parents(nodes), _memory_at_peak(tracer.memory)
-    totals, growths = _total_metrics(nodes, sums, parents), _peak_growths(nodes, parents)
+    totals, growths = _total_metrics(nodes, sums, parents, tracer.tracker.packed_weights), _peak_growths(nodes, parents)
     keys = (*sums.keys, *_TENSOR_METRICS)
     alone = not (has_process_group() or totals[""][keys.index(_COMMUNICATION)])
     modules = {

@@ -7,25 +7,20 @@ import functools
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
-from contextlib import suppress
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.nn.utils.rnn import PackedSequence
 from torch.utils.hooks import RemovableHandle
 
 from pytest_flopsbudget.counting.cloning.frozen_torchscript import expose_kernels, hides_kernels
+from pytest_flopsbudget.counting.cloning.functions import FunctionCloner
+from pytest_flopsbudget.counting.cloning.hooks import EmptyHooks
+from pytest_flopsbudget.counting.cloning.tensors import TensorCloner, clone_to_meta
 from pytest_flopsbudget.counting.cloning.torchscript import copy_scripted, refuse_memory_readers
-from pytest_flopsbudget.counting.distributed import dtensor
-from pytest_flopsbudget.counting.tensors.metadata import (
-    PLAIN_TYPES,
-    has_no_dispatcher,
-    is_wrapper,
-    make_meta_clone,
-    wrapped_tensors,
-)
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
 from pytest_flopsbudget.counting.tensors.objects import (
     attributes_of,
     container_of,
@@ -34,19 +29,16 @@ from pytest_flopsbudget.counting.tensors.objects import (
     is_cloneable,
     slots_of,
 )
-from pytest_flopsbudget.counting.torch_private import COMPILED_FROM, make_subclass, original_module
+from pytest_flopsbudget.counting.tensors.packed import is_packed_weight
+from pytest_flopsbudget.counting.torch_private import COMPILED_FROM
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterator
+    from collections.abc import Callable, Iterable
 
 
 _ATOMS = frozenset((int, float, complex, str, bytes, bool, type(None), type, types.BuiltinFunctionType, torch.Size))
 
 _CONTAINERS = (dict, OrderedDict, set)
-
-#: How many tuples of atoms, such as the settings of layers, are remembered: equal ones repeat.
-_ATOM_TUPLES: set[tuple[Any, ...]] = set()
-_MAX_ATOM_TUPLES = 10_000
 
 #: Classes outside of PyTorch whose instances change when they are used; they are copied.
 _DEEP_COPIED = frozenset(
@@ -69,72 +61,7 @@ _NON_PERSISTENT_BUFFERS = "_non_persistent_buffers_set"
 _RESET_ATTRIBUTES: dict[str, Any] = dict.fromkeys((*_PARTS, _NON_PERSISTENT_BUFFERS, "_compiled_call_impl"))
 
 
-class HooksRequestedError(Exception):
-    """A hook was registered on a clone that shares `EmptyHooks`: the clones have to have their own dicts."""
-
-
-class EmptyHooks(OrderedDict[int, Any]):
-    """Takes the place of the hooks of all clones whose modules have none, instead of ten dicts in each clone."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        #: Whether a hook was to be registered here, even if the exception was caught.
-        self.requested = False
-
-    def __setitem__(self, key: int, value: Any) -> None:
-        self.requested = True
-        raise HooksRequestedError
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> EmptyHooks:
-        return self  # copies of modules can share this empty dict too
-
-    def __reduce__(self) -> Any:
-        self.requested = True
-        raise HooksRequestedError
-
-    def copy(self) -> Any:
-        """Return an empty dict, so that code which copies the hooks sees none."""
-        return OrderedDict()
-
-
-def clone_to_meta(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a clone of the tensor on the meta device."""
-    return make_meta_clone(tensor)
-
-
-def clone_sharing_data(tensor: torch.Tensor) -> torch.Tensor:
-    """Return another tensor over the same memory, which shares no gradient, hooks or autograd graph."""
-    if tensor.is_inference():
-        # An inference tensor cannot take part in a backward pass; a new tensor over its memory can.
-        fresh = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-        return fresh.set_(tensor.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride())
-    return tensor.detach()
-
-
-def unwrap_compiled(value: Any) -> Any:
-    """Return what ``torch.compile`` was called with: compiling changes how a model runs, not its work."""
-    while True:
-        if type(value).__name__ == "OptimizedModule":
-            original = original_module(value)
-        else:
-            original = attributes_of(value).get(COMPILED_FROM)
-        if original is None:
-            return value
-        value = original
-
-
-def is_exported_program(model: Any) -> bool:
-    """Return whether the model is a program from `torch.export`, without importing `torch.export`."""
-    kind = type(model)
-    return kind.__name__ == "ExportedProgram" and kind.__module__.startswith("torch.export.")
-
-
-def unwrap_program(model: Any) -> Any:
-    """Return the module of an exported program; any other model unchanged."""
-    return model.module() if is_exported_program(model) else model
-
-
-class Cloner:
+class Cloner(TensorCloner, FunctionCloner):
     """Clones modules, tensors and the objects that hold them; each has one clone, so that references are kept."""
 
     def __init__(
@@ -144,25 +71,22 @@ class Cloner:
 
         Args:
             clone_plain: makes the clone of a plain tensor.
-            own_hooks: whether each clone of a module without hooks gets separate dicts, so that a run can add hooks.
+            own_hooks: whether each clone of a module without hooks gets dicts of its own, so that a run can add hooks.
             gradients: whether the clone of a tensor with a gradient gets a clone of that gradient.
         """
-        self._clone_plain = clone_plain
-        self._gradients = gradients
+        super().__init__(clone_plain, gradients=gradients)
         self._hooks = EmptyHooks()
         self._shares_hooks = not own_hooks
         self._reset_attributes = (
             _RESET_ATTRIBUTES if own_hooks else _RESET_ATTRIBUTES | dict.fromkeys(_HOOKS, self._hooks)
         )
-        self._clones: dict[int, Any] = {}
-        # Originals are kept alive with their clones, so that their ids stay unique.
-        self._originals: list[Any] = []
         #: The clones of modules, and (original, clone) of other objects.
         self.modules: list[torch.nn.Module] = []
         self.objects: list[tuple[Any, Any]] = []
         #: The clones of packed sequences.
         self.packed_sequences: list[PackedSequence] = []
-        self._namespaces: dict[int, dict[str, Any]] = {}
+        #: `id` → packed weight. Clones share it with the originals, since no run changes it.
+        self.packed_weights: dict[int, torch.ScriptObject] = {}
 
     def clone(self, value: Any) -> Any:
         """Return the clone of a model, a callable, or a structure of arguments.
@@ -170,38 +94,18 @@ class Cloner:
         Raises:
             NoMetaCloneError: it holds a tensor that has no meta clone.
         """
-        original = unwrap_compiled(value)
-        if type(original) is types.FunctionType and not _is_torch_function(original):
-            clone = self._clone_function(original, self._clone_namespace)
-        else:
-            # PyTorch's functions, such as results of `torch.func.vmap`, use the global state of PyTorch.
-            clone = self._clone_value(original)
-        return clone if original is value else self.clone_compiled(value, clone)
+        clone = self._clone_callable(value)
+        self._fill_all()
+        return clone
 
-    def clone_compiled(self, compiled: Any, clone: Any) -> Any:  # noqa: ARG002 -- another kind of double asks for it
-        """Return the clone of ``compiled``, a result of `torch.compile` whose original has this ``clone``.
-
-        Here it is ``clone``: compiling changes how a model runs, not its work. A module's clone may still be empty.
-        """
+    def clone_compiled(self, compiled: Any, clone: Any) -> Any:  # noqa: ARG002 -- a subclass compiles it again
+        """Return ``clone``: compiling changes how a model runs, not its work. A module's clone may still be empty."""
         return clone
 
     @property
     def lacks_hooks(self) -> bool:
         """Return whether a hook could not be registered on a clone; with ``own_hooks`` it can."""
         return self._hooks.requested
-
-    def clones(self) -> Iterator[tuple[Any, Any]]:
-        """Yield (original, clone) for everything that was cloned."""
-        return ((original, self._clones[id(original)]) for original in self._originals)
-
-    def cloned_ids(self) -> Container[int]:
-        """Return the ids of all objects that were cloned."""
-        return self._clones
-
-    def _register(self, original: Any, clone: Any) -> Any:
-        self._clones[id(original)] = clone
-        self._originals.append(original)
-        return clone
 
     def _clone_value(self, value: Any) -> Any:
         kind = type(value)
@@ -218,14 +122,15 @@ class Cloner:
         if isinstance(value, torch.nn.Module):
             return self._clone_module(value)
         if isinstance(value, tuple):
-            return self._clone_named_tuple(value)
+            return self._clone_fixed(value)
         if f"{kind.__module__}.{kind.__qualname__}" in _DEEP_COPIED:
             return self._register(value, copy.deepcopy(value))
         return self._clone_object(value) if is_cloneable(kind) else value
 
+    # Modules.
+
     def _clone_module(self, module: torch.nn.Module) -> Any:
-        # Without recursion, since models may be deep. All parts exist before any is filled, since they may refer to
-        # one another.
+        # All parts exist before any is filled, since they may refer to one another.
         fresh: list[tuple[torch.nn.Module, torch.nn.Module]] = []
         compiled: list[tuple[torch.nn.Module, torch.nn.Module]] = []
         known, waiting = self._clones, [module]
@@ -257,9 +162,9 @@ class Cloner:
             known[id(part)] = self.clone_compiled(part, known[id(original)])
         for part, clone in fresh:
             if _is_ordinary(type(part)):  # type: ignore[arg-type] # mypy takes a class for unhashable
-                self._fill_module(part.__dict__, clone)
+                self._fill_later(self._fill_module, part.__dict__, clone)
             else:
-                self._fill(part, clone)
+                self._fill_later(self._fill, part, clone)
         return known[id(module)]
 
     def _fill_module(self, original: dict[str, Any], clone: torch.nn.Module) -> None:
@@ -320,6 +225,8 @@ class Cloner:
             refuse_memory_readers(function)
         return function
 
+    # Other objects.
+
     def _clone_object(self, original: Any) -> Any:
         try:
             clone = create_blank(type(original))
@@ -327,8 +234,7 @@ class Cloner:
             return original
         self._register(original, clone)
         self.objects.append((original, clone))
-        self._fill(original, clone)
-        return clone
+        return self._fill_later(self._fill, original, clone)
 
     def _fill(self, original: Any, clone: Any) -> None:
         """Give ``clone`` a clone of everything that ``original`` holds."""
@@ -353,12 +259,13 @@ class Cloner:
         if issubclass(container, dict):
             if container is defaultdict:
                 clone.default_factory = original.default_factory
-            for key, item in container.items(original):
-                container.__setitem__(clone, self._clone_key(key), self._clone_value(item))
+            self._fill_items(container.items(original), clone)
         elif container is set:
-            set.update(clone, map(self._clone_key, set.__iter__(original)))
+            self._fill_set(set.__iter__(original), clone)
         else:
             container.extend(clone, map(self._clone_value, container.__iter__(original)))
+
+    # Containers.
 
     def _clone_key(self, key: Any) -> Any:
         """Clone a key that is looked up by identity."""
@@ -368,11 +275,21 @@ class Cloner:
 
     def _clone_dict(self, value: dict[Any, Any]) -> Any:
         if _ATOMS.issuperset(map(type, value.values())) and _ATOMS.issuperset(map(type, value)):
-            return self._register(value, value.copy())  # atoms need no clones
+            return self._register(value, value.copy())  # such as the names of a thousand classes
         clone = self._register(value, type(value)())
-        for key, item in value.items():
-            clone[key if type(key) in _ATOMS else self._clone_key(key)] = self._clone_value(item)
-        return clone
+        return self._fill_later(self._fill_items, value.items(), clone)
+
+    def _fill_items(self, items: Iterable[tuple[Any, Any]], clone: dict[Any, Any]) -> None:
+        pairs = [(key, self._clone_value(item)) for key, item in items]
+        if all(_is_hashed_by_identity(key) for key, _ in pairs):
+            self._set_items(pairs, clone)
+        else:
+            self._unfilled_by_key.append((self._set_items, pairs, clone))
+
+    def _set_items(self, pairs: Iterable[tuple[Any, Any]], clone: dict[Any, Any]) -> None:
+        container: Any = container_of(type(clone))
+        for key, item in pairs:
+            container.__setitem__(clone, key if type(key) in _ATOMS else self._clone_key(key), item)
 
     def _clone_defaultdict(self, value: defaultdict[Any, Any]) -> Any:
         clone = self._clone_dict(value)
@@ -382,35 +299,62 @@ class Cloner:
     def _clone_list(self, value: list[Any]) -> Any:
         if _ATOMS.issuperset(map(type, value)):
             return self._register(value, value.copy())
-        clone = self._register(value, [])
-        clone.extend(map(self._clone_value, value))
-        return clone
-
-    def _clone_tuple(self, value: tuple[Any, ...]) -> Any:
-        with suppress(TypeError):  # a value that cannot be hashed is not remembered
-            if value in _ATOM_TUPLES:
-                return value
-        if _ATOMS.issuperset(map(type, value)):
-            if len(_ATOM_TUPLES) < _MAX_ATOM_TUPLES:
-                _ATOM_TUPLES.add(value)
-            return value
-        return self._register(value, tuple(map(self._clone_value, value)))
-
-    def _clone_named_tuple(self, value: tuple[Any, ...]) -> Any:
-        parts = map(self._clone_value, value)
-        try:
-            clone = tuple.__new__(type(value), parts)  # a subclass's constructor may take other arguments
-        except TypeError:  # a class implemented in C, like those that ``torch.max`` returns
-            clone = type(value)(parts)
-        return self._register(value, clone)
-
-    def _clone_set(self, value: set[Any]) -> Any:
-        return self._register(value, set(map(self._clone_key, value)))
+        return self._fill_later(self._fill_list, value, self._register(value, []))
 
     def _clone_deque(self, value: deque[Any]) -> Any:
-        clone = self._register(value, deque(maxlen=value.maxlen))
-        clone.extend(map(self._clone_value, value))
-        return clone
+        return self._fill_later(self._fill_list, value, self._register(value, deque(maxlen=value.maxlen)))
+
+    def _fill_list(self, original: Iterable[Any], clone: Any) -> None:
+        clone.extend(map(self._clone_value, original))
+
+    def _clone_set(self, value: set[Any]) -> Any:
+        if _ATOMS.issuperset(map(type, value)):
+            return self._register(value, value.copy())
+        return self._fill_later(self._fill_set, value, self._register(value, set()))
+
+    def _fill_set(self, items: Iterable[Any], clone: set[Any]) -> None:
+        keys = list(items)
+        if all(map(_is_hashed_by_identity, keys)):
+            self._add_keys(keys, clone)
+        else:
+            self._unfilled_by_key.append((self._add_keys, keys, clone))
+
+    def _add_keys(self, keys: Iterable[Any], clone: set[Any]) -> None:
+        set.update(clone, map(self._clone_key, keys))
+
+    # Objects that cannot be filled later, because they cannot be changed.
+
+    def _clone_tuple(self, value: tuple[Any, ...]) -> Any:
+        return value if _ATOMS.issuperset(map(type, value)) else self._clone_fixed(value)
+
+    def _clone_fixed(self, value: Any) -> Any:
+        """Clone an object that cannot be changed: its parts are cloned before it, without recursion."""
+        waiting, opened, known = [value], set[int](), self._clones
+        while waiting:
+            top = waiting[-1]
+            if id(top) not in known and id(top) not in opened:
+                opened.add(id(top))
+                waiting.extend(part for part in reversed(_fixed_parts(top)) if id(part) not in known)
+                continue
+            waiting.pop()
+            if id(top) not in known:
+                self._register(top, self._make_fixed(top))
+        return known[id(value)]
+
+    def _make_fixed(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is types.MethodType:
+            return types.MethodType(value.__func__, self._clone_value(value.__self__))
+        if kind is functools.partial:
+            arguments = {name: self._clone_value(argument) for name, argument in value.keywords.items()}
+            return functools.partial(self._clone_callable(value.func), *map(self._clone_value, value.args), **arguments)
+        parts = list(map(self._clone_value, value))
+        if kind is tuple:
+            return tuple(parts)
+        try:
+            return tuple.__new__(kind, parts)  # its constructor may take other arguments
+        except TypeError:  # a class implemented in C, like those that ``torch.max`` returns
+            return kind(parts)
 
     def _clone_packed_sequence(self, value: PackedSequence) -> Any:
         # Batch sizes are read as numbers of steps, so that they keep their data: they belong to the shapes.
@@ -429,11 +373,10 @@ class Cloner:
         clone.__setstate__((None if hooks is None else self._clone_value(hooks), number, *others))
         return clone
 
-    def _clone_partial(self, value: functools.partial[Any]) -> Any:
-        arguments = {name: self._clone_value(argument) for name, argument in value.keywords.items()}
-        return self._register(
-            value, functools.partial(self.clone(value.func), *map(self._clone_value, value.args), **arguments)
-        )
+    def _clone_script_object(self, value: torch.ScriptObject) -> torch.ScriptObject:
+        if is_packed_weight(value):
+            self.packed_weights[id(value)] = value
+        return value
 
     def _clone_generator(self, value: torch.Generator) -> Any:
         clone = torch.Generator(value.device)
@@ -443,105 +386,6 @@ class Cloner:
     def _clone_reference(self, value: weakref.ref[Any]) -> Any:
         target = value()
         return value if target is None else weakref.ref(self._clone_value(target))
-
-    def _clone_method(self, value: types.MethodType) -> Any:
-        return types.MethodType(value.__func__, self._clone_value(value.__self__))
-
-    def _clone_closure(self, function: types.FunctionType) -> Any:
-        original = unwrap_compiled(function)
-        if original is not function:
-            return self._register(function, self.clone_compiled(function, self._clone_value(original)))
-        if not _is_torch_function(function) and _reaches_state(function):
-            return self._clone_function(function, self._clone_namespace)
-        return self._clone_function(function) if function.__closure__ else function
-
-    def _clone_function(
-        self, function: types.FunctionType, namespace: Callable[[types.FunctionType], dict[str, Any]] | None = None
-    ) -> Any:
-        """Return a function whose closure holds clones."""
-        known = self._clones.get(id(function))
-        if known is not None:
-            return known
-        cells = tuple(types.CellType() for _ in function.__closure__ or ())
-        clone = types.FunctionType(
-            function.__code__,
-            function.__globals__ if namespace is None else namespace(function),
-            function.__name__,
-            function.__defaults__,
-            cells or None,
-        )
-        self._register(function, clone)
-        clone.__kwdefaults__ = function.__kwdefaults__
-        clone.__dict__.update(function.__dict__)
-        for cell, original in zip(cells, function.__closure__ or (), strict=True):
-            try:
-                cell.cell_contents = self._clone_value(original.cell_contents)
-            except ValueError:  # noqa: PERF203 -- an empty cell: its variable has no value yet
-                continue
-        return clone
-
-    def _clone_namespace(self, function: types.FunctionType) -> dict[str, Any]:
-        """Return the function's globals, with clones of the models it uses and of objects that may hold models."""
-        originals = function.__globals__
-        namespace = self._namespaces.setdefault(id(originals), dict(originals))
-        for name in _global_names(function.__code__):
-            value = originals.get(name)
-            if _is_state(value):
-                namespace[name] = self._clone_value(value)
-            elif type(value) is types.FunctionType and namespace[name] is value:
-                if unwrap_compiled(value) is not value:
-                    namespace[name] = None  # a function that calls itself is not cloned twice
-                    namespace[name] = self._clone_value(value)
-                elif value.__globals__ is originals:
-                    namespace[name] = None
-                    namespace[name] = self._clone_function(value, self._clone_namespace)
-        return namespace
-
-    def _clone_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
-        kind = type(tensor)
-        if kind is torch.nn.Parameter and not tensor.__dict__:
-            return self._clone_gradient(tensor, self._register(tensor, self._clone_parameter(tensor)))
-        if kind is torch.Tensor and not tensor.requires_grad and not tensor.__dict__:
-            return cast("torch.Tensor", self._register(tensor, self._clone_plain(tensor)))
-        if isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
-            return self._clone_uninitialized(tensor)
-        if dtensor.is_sharded(tensor):
-            clone = dtensor.clone_dtensor(tensor, self._clone_value)
-        elif is_wrapper(tensor):
-            clone = self._clone_wrapper(tensor)
-        else:
-            clone = self._clone_plain(tensor)
-        if kind not in PLAIN_TYPES and has_no_dispatcher(kind):
-            clone = clone.as_subclass(kind)
-        if isinstance(tensor, torch.nn.Parameter):
-            clone = torch.nn.Parameter(clone, requires_grad=tensor.requires_grad)
-        elif tensor.requires_grad:
-            clone.requires_grad_()
-        self._clone_gradient(tensor, self._register(tensor, clone))
-        if tensor.__dict__ and (kind in PLAIN_TYPES or has_no_dispatcher(kind)):  # others hold their parts there
-            clone.__dict__.update((name, self._clone_value(value)) for name, value in tensor.__dict__.items())
-        return clone
-
-    def _clone_wrapper(self, tensor: Any) -> torch.Tensor:
-        """Return a wrapper of the same class around clones, so that it computes like the original."""
-        _, context = tensor.__tensor_flatten__()
-        clones = {name: self._clone_value(part) for name, part in wrapped_tensors(tensor).items()}
-        return cast("torch.Tensor", tensor.__tensor_unflatten__(clones, context, tensor.shape, tensor.stride()))
-
-    def _clone_gradient(self, tensor: torch.Tensor, clone: torch.Tensor) -> torch.Tensor:
-        if self._gradients and tensor.is_leaf and tensor.grad is not None:
-            clone.grad = self._clone_value(tensor.grad)
-        return clone
-
-    def _clone_parameter(self, parameter: torch.Tensor) -> torch.Tensor:
-        # Faster than its constructor, with the same result for a plain tensor.
-        return make_subclass(torch.nn.Parameter, self._clone_plain(parameter), parameter.requires_grad)
-
-    def _clone_uninitialized(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Clone a tensor without a shape, which a lazy module gives it when it is called."""
-        kind: Any = UninitializedParameter if isinstance(tensor, UninitializedParameter) else UninitializedBuffer
-        on = torch.device("meta") if self._clone_plain is clone_to_meta else tensor.device
-        return cast("torch.Tensor", self._register(tensor, kind(tensor.requires_grad, device=on, dtype=tensor.dtype)))
 
 
 #: Types whose instances a clone may share with its original.
@@ -553,6 +397,30 @@ def _is_ordinary(kind: type) -> bool:
     """Return whether instances of a module class hold values in their ``__dict__`` only."""
     special = issubclass(kind, torch.jit.ScriptModule) or kind.__name__ == "OptimizedModule"
     return not special and container_of(kind) is None and not has_slots(kind)
+
+
+def _is_hashed_by_identity(key: Any) -> bool:
+    """Return whether the hash of a key, or of its clone, does not depend on attributes that may still be missing."""
+    return type(key) in _ATOMS or isinstance(key, (torch.Tensor, torch.nn.Module))
+
+
+def _fixed_parts(value: Any) -> list[Any]:
+    """Return the parts of a tuple, a partial function or a method that cannot be filled later either."""
+    if isinstance(value, tuple):
+        parts: Iterable[Any] = value
+    elif type(value) is functools.partial:
+        parts = (value.func, *value.args, *value.keywords.values())
+    else:
+        parts = (value.__self__,)
+    return [part for part in parts if _is_fixed(part)]
+
+
+def _is_fixed(value: Any) -> bool:
+    """Return whether `Cloner._clone_fixed` clones the value."""
+    method = _METHODS.get(type(value))
+    if method is None:
+        return isinstance(value, tuple) and type(value) not in _ATOMS
+    return method is Cloner._clone_fixed or (type(value) is tuple and not _ATOMS.issuperset(map(type, value)))
 
 
 _METHODS: dict[type, Callable[[Cloner, Any], Any]] = {
@@ -567,50 +435,11 @@ _METHODS: dict[type, Callable[[Cloner, Any], Any]] = {
     deque: Cloner._clone_deque,
     PackedSequence: Cloner._clone_packed_sequence,
     RemovableHandle: Cloner._clone_handle,
-    functools.partial: Cloner._clone_partial,
+    functools.partial: Cloner._clone_fixed,
     torch.Generator: Cloner._clone_generator,
     torch.jit.ScriptFunction: Cloner._clone_script_function,
+    torch.ScriptObject: Cloner._clone_script_object,
     weakref.ref: Cloner._clone_reference,
-    types.MethodType: Cloner._clone_method,
+    types.MethodType: Cloner._clone_fixed,
     types.FunctionType: Cloner._clone_closure,
 }
-
-
-def _global_names(code: types.CodeType) -> Iterator[str]:
-    """Yield the global names that code uses, in the functions that it defines too."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _global_names(constant)
-
-
-def _is_state(value: Any) -> bool:
-    """Return whether a value is a model, or an object that may hold one, such as an optimizer or a trainer."""
-    kind = type(value)
-    return issubclass(kind, (torch.nn.Module, torch.Tensor, torch.jit.ScriptFunction)) or is_cloneable(kind)
-
-
-def _reaches_state(function: types.FunctionType) -> bool:
-    """Return whether the function uses a model by a global name, directly or in functions of its file."""
-    names = function.__globals__
-    waiting, seen = [function.__code__], set[types.CodeType]()
-    while waiting:
-        code = waiting.pop()
-        if code in seen:
-            continue
-        seen.add(code)
-        for name in _global_names(code):
-            value = names.get(name)
-            if _is_state(value):
-                return True
-            if type(value) is types.FunctionType:
-                if unwrap_compiled(value) is not value:
-                    return True  # a compiled function may use one
-                if value.__globals__ is names:
-                    waiting.append(value.__code__)
-    return False
-
-
-def _is_torch_function(function: types.FunctionType) -> bool:
-    """Return whether PyTorch's code defines the function, even if the name is that of a function it wraps."""
-    return str(function.__globals__.get("__name__")).startswith("torch.")

@@ -11,6 +11,7 @@ import torch
 from pytest_flopsbudget.counting.torch_private import OpOverload, schema_of
 from pytest_flopsbudget.errors import UsageError
 from pytest_flopsbudget.identifiers import OPERATOR
+from pytest_flopsbudget.quantities.parsing import TOO_LARGE, quote_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -289,7 +290,7 @@ def flops_formula(*operators: str) -> Callable[[OutsideFormula], OutsideFormula]
 
 
 def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < TOO_LARGE
 
 
 def _checked(operator: str, function: OutsideFormula) -> CostFormula:
@@ -307,8 +308,8 @@ def _checked(operator: str, function: OutsideFormula) -> CostFormula:
         flops, other_flops = cost if isinstance(cost, tuple) and len(cost) == 2 else (cost, 0)  # noqa: PLR2004 -- a pair
         if not _is_count(flops) or not _is_count(other_flops):
             raise UsageError(
-                f"the formula {name} for {operator} returned {cost!r}; FLOPs are a whole number, 0 or more, "
-                "or a pair of such: (flops, other_flops)"
+                f"the formula {name} for {operator} returned {quote_value(cost)}; FLOPs are a whole "
+                "number, 0 or more and below 10^100, or a pair of such: (flops, other_flops)"
             )
         return Cost(flops, other_flops)
 

@@ -1,4 +1,4 @@
-"""Run a model and restore the modes and random states of the process afterwards."""
+"""Run a model and restore the modes, settings and random states of the process afterwards."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch.jit import optimized_execution  # type: ignore[attr-defined] # public, by its documentation
 
+from pytest_flopsbudget.counting.isolation.compiler_import import compiler_imported_undisturbed
+from pytest_flopsbudget.counting.isolation.forks import process_changes
+from pytest_flopsbudget.counting.isolation.settings import restore_settings
 from pytest_flopsbudget.counting.torch_private import (
     compiler_is_loaded,
     count_dispatch_modes,
@@ -48,13 +51,13 @@ def measurement_depth() -> int:
 
 @contextmanager
 def state_restored() -> Iterator[None]:
-    """Restore the modes and the random states at the end, and disable dispatch modes that are active around."""
+    """Restore modes, settings and random states at the end, and disable dispatch modes that are active around."""
     require_attributes()
-    with ExitStack() as stack:
+    with process_changes() as changes, compiler_imported_undisturbed(), ExitStack() as stack:
         stack.callback(setattr, _MEASUREMENTS, "depth", _MEASUREMENTS.depth)
         _MEASUREMENTS.depth += 1
-        _keep_random_states(stack)
-        stack.callback(torch.set_default_dtype, torch.get_default_dtype())
+        _keep_random_states(changes)
+        restore_settings(changes)
         grad = torch.is_grad_enabled()
         stack.callback(torch.set_grad_enabled, grad)
         if torch.is_inference_mode_enabled():
@@ -68,8 +71,8 @@ def state_restored() -> Iterator[None]:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Make PyTorch run the same operators in every mode; restore the modes and the random states at the end."""
-    with state_restored(), ExitStack() as stack:
+    """Make PyTorch run the same operators in every mode; restore modes, settings and random states at the end."""
+    with state_restored(), process_changes() as stack:
         if compiler_is_loaded():
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         # TorchScript's optimizer would store our tensors in functions that it caches, compare constants by operators
@@ -92,13 +95,11 @@ def gc_paused() -> Iterator[None]:
     long as counting a model on shapes. That leaves little garbage: nearly all that it makes is freed when it returns,
     before the end of this context, so that no collection is due then either.
     """
-    collects = gc.isenabled()
-    gc.disable()
-    try:
+    with process_changes() as changes:
+        if gc.isenabled():
+            changes.callback(gc.enable)
+        gc.disable()
         yield
-    finally:
-        if collects:
-            gc.enable()
 
 
 def _keep_random_states(stack: ExitStack) -> None:

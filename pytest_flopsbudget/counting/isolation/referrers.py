@@ -10,19 +10,21 @@ from __future__ import annotations
 import gc
 import sys
 import types
+import weakref
 from collections import deque
 from contextlib import contextmanager
 from functools import _lru_cache_wrapper
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from pytest_flopsbudget.counting.tensors.objects import attributes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
 
+_PACKAGE = __name__.partition(".")[0]
 #: The number of references that are followed from a tensor to an object from before the run.
 _MAX_STEPS = 8
 #: Objects that end by themselves, together with what they refer to.
@@ -57,66 +59,88 @@ def remove_references(is_from_run: Callable[[torch.Tensor], bool]) -> list[str]:
     held: list[Any] = [item for item in new if isinstance(item, torch.Tensor) and is_from_run(item)]
     del new
     gc.unfreeze()  # the collector finds no references from frozen objects
-    problems: list[str] = []
-    seen: set[int] = set()
+    problems: set[str] = set()
+    #: The objects that hold a tensor of the run, by `id`, and the tensors themselves.
+    holding: dict[int, Any] = {}
     for _ in range(_MAX_STEPS):
         if not held:
             break
+        holding.update((id(item), item) for item in held)
         referrers = gc.get_referrers(*held)
-        wanted, own = set(map(id, held)), (id(held), id(referrers), id(sys._getframe()))
-        following: list[Any] = []
+        own = {id(held), id(referrers), id(holding), id(sys._getframe())}
+        held = []
         for referrer in referrers:
-            if id(referrer) in seen or id(referrer) in own or isinstance(referrer, _TRANSIENT):
+            if id(referrer) in holding or id(referrer) in own or isinstance(referrer, _TRANSIENT) or _is_ours(referrer):
                 continue
-            seen.add(id(referrer))
             if id(referrer) in made:
-                following.append(referrer)
-            elif (problem := _take_out(referrer, wanted)) is not None:
-                problems.append(problem)
-        held = following
+                held.append(referrer)
+            else:
+                problems.update(_take_out(referrer, holding))
+        del referrers
     gc.freeze()
-    return sorted(set(problems))
+    return sorted(problems)
 
 
-def _take_out(holder: Any, wanted: set[int]) -> str | None:
-    """Remove the objects with these ids from an object; return the name of a value from before that is lost."""
+def _is_ours(value: Any) -> bool:
+    return str(type(value).__module__).startswith(_PACKAGE)
+
+
+def _take_out(holder: Any, holding: Mapping[int, Any]) -> list[str]:
+    """Remove the objects with these ids from an object; return the names of the values from before that are lost."""
     kind = type(holder)
     if kind is _lru_cache_wrapper:
         holder.cache_clear()
-        return None
+        return []
     if isinstance(holder, (list, deque)):
-        kept = [item for item in holder if id(item) not in wanted]
+        kept = [item for item in holder if id(item) not in holding]
         holder.clear()
         holder.extend(kept)
-        return None
+        return []
     if isinstance(holder, set):
-        holder.difference_update([item for item in holder if id(item) in wanted])
-        return None
-    if isinstance(holder, dict):
-        names = [key for key, value in holder.items() if id(value) in wanted or id(key) in wanted]
-        owner = _owner_of(holder)
-        for name in names:
-            dict.__delitem__(holder, name)
-        return None if owner is None else _lost(owner, names)
+        holder.difference_update([item for item in holder if id(item) in holding])
+        return []
     if kind is types.CellType:
+        if _emptied(holder.cell_contents, holding):
+            return []
         del holder.cell_contents
-        return "a variable that a function of the model shares with others"
-    attributes = vars(holder) if isinstance(holder, type) else attributes_of(holder)
-    names = [name for name, value in attributes.items() if id(value) in wanted]
+        return ["a variable that functions share"]
+    if isinstance(holder, dict):
+        owner = _owner_of(holder)
+        if owner is None:
+            _remove_items(holder, holding)
+            return []
+        holder, attributes = owner, holder
+    else:
+        attributes = vars(holder) if isinstance(holder, type) else attributes_of(holder)
+        if id(attributes) in holding:  # the dict of attributes was empty before, so that it looks like a new one
+            _remove_items(cast("dict[Any, Any]", attributes), holding)
+            return []
+    names = [name for name, value in attributes.items() if id(value) in holding and not _emptied(value, holding)]
     for name in names:
         (type if isinstance(holder, type) else object).__delattr__(holder, name)
     return _lost(holder, names)
 
 
-def _lost(owner: Any, names: list[Any]) -> str | None:
-    """Return the first attribute that has no value any more, in words; None if the class has a default for each."""
-    for name in names:
-        if not hasattr(owner, str(name)):
-            where = (
-                owner.__name__ if isinstance(owner, (type, types.ModuleType)) else f"an object {type(owner).__name__}"
-            )
-            return f"{where}, attribute {name!r}"
-    return None
+def _emptied(value: Any, holding: Mapping[int, Any]) -> bool:
+    """Empty a dict of what the run made. An empty dict is not known to the garbage collector, and so looks new."""
+    if not isinstance(value, dict):
+        return False
+    _remove_items(value, holding)
+    return True
+
+
+def _remove_items(holder: dict[Any, Any], holding: Mapping[int, Any]) -> None:
+    for key, value in list(dict.items(holder)):
+        if isinstance(key, weakref.ref) and _emptied(value, holding):
+            continue  # the variables of a thread, in `threading.local`
+        if id(value) in holding or id(key) in holding:
+            dict.__delitem__(holder, key)
+
+
+def _lost(owner: Any, names: list[Any]) -> list[str]:
+    """Return the attributes that have no value any more, in words. Others have a default in their class."""
+    where = owner.__name__ if isinstance(owner, (type, types.ModuleType)) else f"an object {type(owner).__name__}"
+    return [f"{where}, attribute {name!r}" for name in names if not hasattr(owner, str(name))]
 
 
 def _owner_of(attributes: dict[Any, Any]) -> Any:

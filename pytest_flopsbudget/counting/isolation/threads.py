@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pytest_flopsbudget.counting.torch_private import keep_uncompiled
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,6 +18,7 @@ def on_this_thread(replacement: Callable[..., Any], original: Callable[..., Any]
     def either(*args: Any, **kwargs: Any) -> Any:
         return (replacement if threading.get_ident() == thread else original)(*args, **kwargs)
 
+    keep_uncompiled(either)
     return either
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from pytest_flopsbudget.counting.cloning.cloner import unwrap_compiled, unwrap_program
 from pytest_flopsbudget.counting.cloning.lightning import disable_logging
 from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled, unwrap_program
 from pytest_flopsbudget.counting.distributed.world import has_process_group
 from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.inputs import find_inputs
@@ -18,6 +18,7 @@ from pytest_flopsbudget.counting.isolation.global_state import isolated, state_r
 from pytest_flopsbudget.counting.latency.machine import describe_hardware, device_of, machine_name
 from pytest_flopsbudget.counting.latency.timed_copy import TimedCopy
 from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, WriteGuard
+from pytest_flopsbudget.counting.lazy_outputs import take_lazy_outputs
 from pytest_flopsbudget.counting.run import find_tensor_without_data, run_backward
 from pytest_flopsbudget.counting.torch_private import COMPILER_ERRORS
 from pytest_flopsbudget.counting.tracing.labels import name_of
@@ -177,7 +178,7 @@ class _TimedRun:
             ) from None
 
     def run(self) -> None:
-        output = self._model(*self._args, **self._kwargs)
+        output = take_lazy_outputs(self._model(*self._args, **self._kwargs), set(), keep=self._backward)
         if self._backward:
             run_backward(output)
             for leaf in self._leaves:

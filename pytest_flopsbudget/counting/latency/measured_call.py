@@ -10,6 +10,7 @@ from pytest_flopsbudget.counting.measure import trace_inputs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pytest_flopsbudget.counting.attempts import ShapesMode
     from pytest_flopsbudget.counting.inputs import Inputs
     from pytest_flopsbudget.counting.operators.work import Work
     from pytest_flopsbudget.counting.tracing.nodes import Node
@@ -51,12 +52,13 @@ class MeasuredCall:
         return latency if profile is None else add_utilization(latency, self._work, profile)
 
 
-def measure_inputs(
+def measure_inputs(  # noqa: PLR0913 -- the options of `measure`
     model: Callable[..., Any],
     inputs: Inputs,
     *,
     backward: bool = False,
     reuse_answers: bool = True,
+    shapes: ShapesMode = "preferred",
     devices: Sequence[Device] = (),
 ) -> MeasuredCall:
     """Measure like `measure`, with inputs that were looked up before; the returned call can be timed too.
@@ -65,5 +67,7 @@ def measure_inputs(
         UsageError: ``model`` cannot be called, it needs data and has none, or no output of it can be differentiated.
         Exception: any exception that the model raises.
     """
-    complexity, tracer = trace_inputs(model, inputs, backward=backward, reuse_answers=reuse_answers, devices=devices)
+    complexity, tracer = trace_inputs(
+        model, inputs, backward=backward, reuse_answers=reuse_answers, shapes=shapes, devices=devices
+    )
     return MeasuredCall(complexity, model, inputs, backward, tracer.credits)

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pytest_flopsbudget.counting.cloning.cloner import Cloner, unwrap_compiled
+from pytest_flopsbudget.counting.cloning.cloner import Cloner
 from pytest_flopsbudget.counting.cloning.frozen_torchscript import hides_kernels
+from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.tensors.metadata import has_data, has_no_dispatcher
 from pytest_flopsbudget.counting.tensors.objects import attributes_of, create_blank
 from pytest_flopsbudget.counting.torch_private import neg_view

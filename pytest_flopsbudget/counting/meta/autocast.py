@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, tensors_in
+from pytest_flopsbudget.counting.meta.asking import is_really_on_meta, seeing_meta
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, tensors_in, true_device
 from pytest_flopsbudget.counting.torch_private import is_view, kernels_of_key
 
 if TYPE_CHECKING:
@@ -79,9 +80,15 @@ def _name_of(function: Any) -> str:
 class _Casting(TorchFunctionMode):
     """Cast the arguments of functions as autocast would."""
 
-    def __init__(self, devices: Sequence[str], kept: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
+    def __init__(
+        self,
+        devices: Sequence[str],
+        device_of: Callable[[torch.Tensor], torch.device],
+        kept: dict[int, tuple[torch.Tensor, torch.Tensor]],
+    ) -> None:
         super().__init__()
         self._devices = devices
+        self._device_of = device_of
         #: `id` of a weight → the weight and its cast. Autocast casts each weight once.
         self._kept = kept
 
@@ -96,8 +103,8 @@ class _Casting(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _dtype(self, function: Any, values: Sequence[Any]) -> torch.dtype | None:
-        for device in self._devices:
-            if torch.is_autocast_enabled(device):
+        for device in _KEYS:
+            if torch.is_autocast_enabled(device) and (device in self._devices or self._is_used(device, values)):
                 precision = _precision(_name_of(function), device)
                 if precision == "widest":
                     dtypes = {tensor.dtype for value in values for tensor in tensors_in(value)}
@@ -106,10 +113,18 @@ class _Casting(TorchFunctionMode):
                     return torch.get_autocast_dtype(device) if precision == "lower" else torch.float32
         return None
 
+    def _is_used(self, device: str, values: Sequence[Any]) -> bool:
+        """Return whether one of the tensors would be on a device of this type."""
+        return any(
+            is_really_on_meta(tensor) and self._device_of(tensor).type == device
+            for value in values
+            for tensor in tensors_in(value)
+        )
+
     def _cast(self, value: Any, dtype: torch.dtype) -> Any:
         """Return ``value`` with its tensors cast to this dtype."""
         if isinstance(value, torch.Tensor):
-            casts = value.is_meta and value.is_floating_point() and value.dtype not in (torch.float64, dtype)
+            casts = is_really_on_meta(value) and value.is_floating_point() and value.dtype not in (torch.float64, dtype)
             if not casts:
                 return value
             if not _is_kept(value, dtype):
@@ -142,32 +157,36 @@ def _is_overridden(values: Sequence[Any]) -> bool:
 
 
 @contextmanager
-def autocast_on_meta(tensors: Callable[[], Iterable[torch.Tensor]]) -> Iterator[None]:
-    """Apply autocast, entered before or during the run, to meta tensors as it applies to the user's tensors.
+def autocast_on_meta(
+    tensors: Callable[[], Iterable[torch.Tensor]], device_of: Callable[[torch.Tensor], torch.device]
+) -> Iterator[None]:
+    """Let autocast, entered before the run or in it, treat meta tensors like those of the user's model.
 
     Args:
         tensors: returns the user's tensors, of model and inputs; their devices decide which autocast applies. If one
             of them is on meta, autocast of every device applies.
+        device_of: returns the device on which a meta tensor of the run would be; its autocast applies to it too.
     """
     kind = torch.amp.autocast_mode.autocast
     enter, leave = kind.__enter__, kind.__exit__
 
     @cache
     def devices() -> tuple[str, ...]:
-        kinds = {tensor.device.type for tensor in tensors()}
+        with seeing_meta():
+            kinds = {true_device(tensor).type for tensor in tensors()}
         return tuple(device for device in _KEYS if device in kinds or "meta" in kinds)
 
     kept: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
     with ExitStack() as around:
         is_around = any(map(torch.is_autocast_enabled, _KEYS))
         if is_around:
-            around.enter_context(_Casting(devices(), kept))
+            around.enter_context(_Casting(devices(), device_of, kept))
         inside: list[ExitStack] = []
 
         def enter_followed(self: torch.amp.autocast_mode.autocast) -> Any:
             result = enter(self)  # type: ignore[no-untyped-call]
             mode = ExitStack()
-            mode.enter_context(_Casting(devices(), kept))
+            mode.enter_context(_Casting(devices(), device_of, kept))
             inside.append(mode)
             return result
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from pytest_flopsbudget.counting.tensors.metadata import restore_output, spec_of
+from pytest_flopsbudget.counting.tensors.metadata import is_fake, is_on_meta, restore_output, spec_of
+from pytest_flopsbudget.counting.torch_private import neg_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,15 +28,21 @@ MAX_INTEGER_ELEMENTS = 1 << 20
 _CPU = torch.device("cpu")
 
 
+_Values = dict[int, tuple["torch.Tensor | Callable[[], torch.Tensor]", StorageWeakRef]]
+
+#: Values that were known when `shape_only` ended, for models on meta that are measured later; see `KnownValues.carry`.
+_CARRIED: _Values = {}
+
+
 class KnownValues:
     """The values of tensors on the meta device, by storage, so that views and in-place writes stay consistent."""
 
     def __init__(self) -> None:
         #: The number of elements up to which values are kept.
         self.max_elements = MAX_ELEMENTS
-        #: `_cdata` of a storage → its values, or a function that computes them when they are read, because few values
-        #: are ever read. The weak reference keeps another storage from getting the same `_cdata`.
-        self._values: dict[int, tuple[torch.Tensor | Callable[[], torch.Tensor], StorageWeakRef]] = {}
+        #: `_cdata` of a storage → its values, or a function that computes them: few are ever read. The weak reference
+        #: keeps another storage from getting the same `_cdata`.
+        self._values: _Values = {}
         self._sweep_at = 256
         #: `_cdata` of the storages on the CPU that hold values, and that the model may read. A reference to the tensor
         #: would keep its memory alive, and so change the peak.
@@ -46,6 +53,32 @@ class KnownValues:
 
     def __bool__(self) -> bool:
         return bool(self._values or self._on_cpu)
+
+    def carry(self) -> None:
+        """Keep the values of all tensors that are alive, for `remember_original`."""
+        for known in (_CARRIED, self._values):
+            alive = {key: entry for key, entry in known.items() if not entry[1].expired()}
+            if known is _CARRIED:
+                known.clear()
+            _CARRIED.update(alive)
+
+    def remember_original(self, clone: torch.Tensor, original: torch.Tensor) -> None:
+        """Note that ``clone`` has the values of ``original``, if these are there, and if they are not too many.
+
+        A tensor that was made under `shape_only` has the values that it had when that ended.
+        """
+        if original.numel() > self.max_elements or original.layout is not torch.strided or is_fake(original):
+            return
+        if not is_on_meta(original):
+            self.remember(clone, original)
+            return
+        carried = _CARRIED.get(original.untyped_storage()._cdata)
+        if carried is not None and not carried[1].expired():
+            source = KnownValues()
+            source._values[original.untyped_storage()._cdata] = carried
+            value = source.value(original)
+            if value is not None:
+                self.remember(clone, value)
 
     def remember(self, meta_clone: torch.Tensor, value: torch.Tensor) -> None:
         """Note that ``meta_clone`` would hold ``value``."""
@@ -63,6 +96,30 @@ class KnownValues:
         if "dtype" in keywords:
             keywords["dtype"] = meta_clone.dtype  # the default dtype may change before the values are computed
         self._keep(meta_clone, lambda: _with_layout(size, stride, self.compute(info, {}, args, keywords)))
+
+    def remember_copied(self, meta_clone: torch.Tensor, source: torch.Tensor) -> None:
+        """Note that ``source`` was copied to the whole of ``meta_clone``, whose values were not known."""
+        value = self.value(source) if self._may_be_known(source) and fills_storage(meta_clone) else None
+        if value is not None and meta_clone.numel() <= self.max_elements:
+            self.remember(meta_clone, value.to(meta_clone.dtype).expand(meta_clone.shape))
+
+    def remember_filled(self, meta_clone: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any) -> None:
+        """Note that a filling operator (`OperatorInfo.fills`) filled ``meta_clone``, if its number is known.
+
+        A tensor that is a part of its storage is not noted: the other parts may hold anything.
+        """
+        size, stride, dtype = meta_clone.shape, meta_clone.stride(), meta_clone.dtype
+        if not fills_storage(meta_clone):
+            return
+        number = _filling_number(info.name, args, kwargs)
+        if isinstance(number, torch.Tensor):
+            value = self.value(number) if self._may_be_known(number) else None
+            number = None if value is None else value.item()
+        if number is not None:
+            # No argument is kept: a tensor among them would count as alive.
+            self._keep(
+                meta_clone, lambda: _with_layout(size, stride, torch.full(size, number, dtype=dtype, device=_CPU))
+            )
 
     def _keep(self, meta_clone: torch.Tensor, value: torch.Tensor | Callable[[], torch.Tensor]) -> None:
         storage = meta_clone.untyped_storage()
@@ -92,7 +149,7 @@ class KnownValues:
         if tensor.layout is not torch.strided:
             return None
         identity = tensor.untyped_storage()._cdata
-        if not tensor.is_meta:
+        if not is_on_meta(tensor):
             return tensor if identity in self._on_cpu else None
         known = self._values.get(identity)
         if known is None:
@@ -101,9 +158,24 @@ class KnownValues:
         if not isinstance(value, torch.Tensor):
             value = value()
             self._values[identity] = value, storage
-        if value.dtype is not tensor.dtype:
+        if value.dtype is tensor.dtype:
+            value = value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        else:  # a view of the same bytes in another dtype
+            value = torch.empty(0, dtype=tensor.dtype, device=_CPU).set_(
+                value.untyped_storage(), tensor.storage_offset(), tensor.shape, tensor.stride()
+            )
+        if tensor.is_conj():
+            value = value.conj()
+        return neg_view(value) if tensor.is_neg() else value
+
+    def storage(self, storage: torch.UntypedStorage) -> torch.UntypedStorage | None:
+        """Return a storage with the values of ``storage``, which is on meta; None if they are not known."""
+        known = self._values.get(storage._cdata)
+        if known is None:
             return None
-        return value.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+        value = known[0] if isinstance(known[0], torch.Tensor) else known[0]()
+        self._values[storage._cdata] = value, known[1]
+        return value.untyped_storage()
 
     def forget(self, tensor: torch.Tensor) -> None:
         """Note that unknown values were written to ``tensor``, and so to all tensors that share its storage."""
@@ -171,4 +243,21 @@ def _valued(argument: Any, known: Mapping[int, torch.Tensor]) -> Any:
 
 
 def _with_layout(size: Sequence[int], stride: Sequence[int], value: torch.Tensor) -> torch.Tensor:
-    return torch.empty_strided(size, stride, dtype=value.dtype).copy_(value)
+    return torch.empty_strided(size, stride, dtype=value.dtype, device=_CPU).copy_(value)
+
+
+def fills_storage(tensor: torch.Tensor) -> bool:
+    """Return whether the tensor has each element of its storage, and each of them once."""
+    if 0 in tensor.stride() and tensor.numel() > 1:
+        return False
+    return is_on_meta(tensor) and tensor.nbytes == tensor.untyped_storage().nbytes()
+
+
+def _filling_number(name: str, args: tuple[Any, ...], kwargs: Any) -> Any:
+    """Return the number, or the tensor with one, that an operator fills a tensor with; None if it is not there."""
+    if name in ("aten.fill_", "aten.full_like", "aten.new_full"):
+        position, keyword = {"aten.fill_": (1, "value"), "aten.full_like": (1, "fill_value")}.get(
+            name, (2, "fill_value")
+        )
+        return args[position] if position < len(args) else kwargs.get(keyword)
+    return 1 if "ones" in name else 0

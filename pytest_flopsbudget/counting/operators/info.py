@@ -48,6 +48,19 @@ _NO_KERNEL = {f"aten.{name}" for name in _NO_KERNEL_NAMES.split()} | {
 }
 
 
+#: Operators that fill a tensor with one number, which they are given or imply. The memory of "empty" tensors has any
+#: values, and code that reads them before it writes them is wrong everywhere: they count as filled with zeros.
+_FILLING_NAMES = """
+empty empty_like empty_strided new_empty new_empty_strided new_zeros new_ones new_full zeros_like ones_like full_like
+fill_ zero_
+"""
+_FILLING = frozenset(f"aten.{name}" for name in _FILLING_NAMES.split())
+
+
+#: Packs sequences of known lengths. The lengths are always on the CPU.
+PACKS = "aten._pack_padded_sequence"
+
+
 class OperatorInfo:
     """Facts about one operator overload. They are looked up once per process."""
 
@@ -58,6 +71,7 @@ class OperatorInfo:
         "creates_only",
         "decomposes",
         "facets",
+        "fills",
         "formula",
         "has_device",
         "has_nested_kernel",
@@ -114,7 +128,8 @@ class OperatorInfo:
             self.behaviour != "alias"
             and self.known
             and not (self.needs_data or self.is_random or self.is_constant or self.is_collective or self.facets.values)
-            and self.name not in ("aten.index", "aten.lift_fresh")
+            and not (self.fills and self.written)
+            and self.name not in ("aten.index", "aten.lift_fresh", PACKS)
         )
         #: Whether the operator only returns views of its first argument.
         self.is_view = (
@@ -159,7 +174,9 @@ class OperatorInfo:
             and "empty" not in self.name
             and is_tensor_type(schema.returns[0].type)
         )
-        #: Positions of the arguments that the operator writes to.
+        #: Whether it fills a tensor with one number.
+        self.fills = self.name in _FILLING
+        #: Positions of the arguments that it writes to.
         self.written = tuple(
             index
             for index, argument in enumerate(arguments)
@@ -207,9 +224,9 @@ class OperatorInfo:
             return True  # these operators query the device or layout of a tensor, or mark a trace
         if self.facets.free:
             return True
-        if self.name.startswith("aten.") and (not self.takes_tensors or _VIEW_COPY in tags):
-            return True
-        # Of all other operators, only those that return views are certainly free.
+        if self.name.startswith("aten.") and (_VIEW_COPY in tags or not _reads_tensors(schema)):
+            return True  # ``eye`` and the like read no tensor, but may have one to write to: ``out=``
+        # Of all others, only operators that return views are surely free.
         return bool(schema.returns) and all(
             result.alias_info is not None and not result.alias_info.is_write for result in schema.returns
         )
@@ -225,6 +242,10 @@ class OperatorInfo:
     def runs_nested(self, args: Sequence[Any]) -> bool:
         """Return whether a nested argument makes an operator run undecomposed that decomposes for plain tensors."""
         return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
+
+
+def _reads_tensors(schema: torch.FunctionSchema) -> bool:
+    return any("Tensor" in str(argument.type) and not argument.is_out for argument in schema.arguments)
 
 
 def _flop_counter_formula(operator: OpOverload) -> Formula | None:

@@ -9,7 +9,7 @@ import torch
 from pytest_flopsbudget.counting.torch_private import FakeTensor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 #: (shape, strides, dtype) of a tensor.
@@ -17,6 +17,11 @@ TensorSpec = tuple[torch.Size, tuple[int, ...], torch.dtype]
 
 
 _META = torch.device("meta")
+
+#: Whether a tensor is on the meta device, and the device that a tensor is on. A run on shapes replaces these attributes
+#: of `torch.Tensor` (see `device_answers.py`); these two functions always answer as PyTorch does.
+is_on_meta: Callable[[torch.Tensor], bool] = torch.Tensor.is_meta.__get__  # type: ignore[attr-defined] # a descriptor
+true_device: Callable[[torch.Tensor], torch.device] = torch.Tensor.device.__get__
 
 _INTEGERS = frozenset((int,))
 
@@ -79,7 +84,7 @@ def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
 def to_meta(value: Any) -> Any:
     """Return ``value`` with a meta clone in place of each tensor, in lists and tuples too; plain meta tensors stay."""
     if isinstance(value, torch.Tensor):
-        return value if value.is_meta and type(value) in PLAIN_TYPES else make_meta_clone(value)
+        return value if is_on_meta(value) and type(value) in PLAIN_TYPES else make_meta_clone(value)
     if isinstance(value, (list, tuple)) and not _INTEGERS.issuperset(map(type, value)):
         return type(value)(map(to_meta, value))
     return value

@@ -17,20 +17,23 @@ if TYPE_CHECKING:
 
 def iterate_tensors(value: Any) -> Iterator[torch.Tensor]:
     """Yield every tensor in ``value``, in order; a tensor that occurs twice, twice."""
-    return _tensors(value, set())
-
-
-def _tensors(value: Any, within: set[int]) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-        return
-    parts = _parts(value)
-    if parts is None or id(value) in within:
-        return
-    within.add(id(value))
-    for part in parts:
-        yield from _tensors(part, within)
-    within.discard(id(value))
+    # Without recursion, since lists and objects may be nested deeply: (id of a container, its remaining parts).
+    waiting: list[tuple[int, Iterator[Any]]] = [(0, iter((value,)))]
+    within: set[int] = set()
+    while waiting:
+        identity, remaining = waiting[-1]
+        for part in remaining:
+            if isinstance(part, torch.Tensor):
+                yield part
+                continue
+            parts = _parts(part)
+            if parts is not None and id(part) not in within:
+                within.add(id(part))
+                waiting.append((id(part), iter(parts)))
+                break
+        else:
+            waiting.pop()
+            within.discard(identity)
 
 
 def _parts(value: Any) -> Iterable[Any] | None:

@@ -66,14 +66,16 @@ class _Token(msgspec.Struct, eq=False, gc=False):
 class Peak:
     """The moment at which the most bytes were alive."""
 
-    __slots__ = ("clock", "node", "operator", "size")
+    __slots__ = ("clock", "module", "node", "operator", "size")
 
     def __init__(self) -> None:
-        #: Bytes allocated during the run and alive at the peak; the number of the operator that reached it.
+        #: `Memory.current` at the peak; the number of the operator that reached it, 0 for the start of the run.
         self.size = self.clock = 0
-        #: The name of that operator, and the module in which it ran.
+        #: The name of that operator, and the node of the module in which it ran; the node only until `Memory.close`.
         self.operator = ""
         self.node: Node | None = None
+        #: The path of that module, from `Memory.close` on.
+        self.module = ""
 
 
 class Memory:
@@ -85,7 +87,7 @@ class Memory:
     """
 
     def __init__(self, *, discovers_inputs: bool = False) -> None:
-        #: Bytes allocated during the run and alive now.
+        #: Bytes allocated during the run and alive now, less what existed before the run and has been freed since.
         self.current = 0
         #: The maximum of `current` since the innermost running module was called. The module tracker saves it before
         #: a call and restores it afterwards.
@@ -97,13 +99,14 @@ class Memory:
         self.at_peak: dict[str, int] = {}
         self._discovers_inputs = discovers_inputs
         self._clock = 0
+        #: All memory that is alive and that an `Allocation` describes.
         self._alive: dict[Allocation, None] = {}
         #: Allocations that were alive at the peak and have been freed since.
         self._freed_since_peak: list[Allocation] = []
-        self._closed = False
-        #: Memory that existed before the run, and was written to or discovered. It counts as alive all the time.
-        self._existing: list[Allocation] = []
-        #: The storages of that memory, by `_cdata`. They belong to the caller and get no token.
+        self.is_closed = False
+        #: `_cdata` of a storage → its allocation and a reference, for memory that existed before the run and was
+        #: written to, discovered or announced. It belongs to the caller and gets no token. It counts as alive from the
+        #: start of the run until it is freed.
         self._existing_by_storage: dict[int, tuple[Allocation, Any]] = {}
         #: Bytes, by kind, of other memory that existed before the run, and the `_cdata` of its storages.
         self._resident_bytes: dict[str, int] = {}
@@ -126,7 +129,26 @@ class Memory:
             elif (identity := holder._cdata) not in known:
                 known.add(identity)
                 size += _size_of(tensor, holder)
+        self.add_resident(kind, size)
+
+    def add_resident(self, kind: str, size: int) -> None:
+        """Count ``size`` bytes of this kind that existed before the run, and that no tensor shows."""
         self._resident_bytes[kind] = self._resident_bytes.get(kind, 0) + size
+
+    def record_gradients(self, gradients: Iterable[torch.Tensor], *, share_memory: bool = False) -> None:
+        """Note gradients, which count as alive until they are freed, as ``zero_grad`` does.
+
+        Args:
+            gradients: gradients that existed before the run, or were made in it.
+            share_memory: whether they are clones that share memory with the gradients of the caller, so that they end
+                before their memory.
+        """
+        for gradient in gradients:
+            holder = _holder(gradient)
+            allocation = self._find_allocation(holder)
+            if allocation is None:
+                allocation = self._record_existing(holder, gradient, freed_with=gradient if share_memory else holder)
+            allocation.kind = allocation.kind or "gradients"
 
     def record_call(  # noqa: PLR0913, PLR0917 -- a struct of them for every operator would cost time
         self,
@@ -217,6 +239,8 @@ class Memory:
             if known is not None:
                 known.depth = max(known.depth, depth)
                 return
+        while token is not None and token.memory.is_closed:
+            token = token.other
         size = bytes_touched(tensor) if holder is tensor else holder.nbytes()
         allocation = Allocation(size, self._clock, "", phase, depth)
         self._alive[allocation] = None
@@ -267,37 +291,54 @@ class Memory:
         known = self._existing_by_storage.get(holder._cdata)
         return None if known is None else known[0]
 
-    def _record_existing(self, holder: Any, tensor: torch.Tensor) -> Allocation:
-        """Note memory that existed before the run."""
+    def _record_existing(self, holder: Any, tensor: torch.Tensor, freed_with: Any = None) -> Allocation:
+        """Note memory that existed before the run.
+
+        Args:
+            holder: the storage, or what is in its place.
+            tensor: the tensor by which the memory was found.
+            freed_with: the object whose end frees the memory. Without it, the memory stays until the run ends, unless
+                this is a watched run.
+        """
         allocation = Allocation(_size_of(tensor, holder), 0, "", "forward", 0)
         identity = holder._cdata
-        # No other storage gets this `_cdata` while the storage is referred to. In a watched run only a weak reference
-        # is kept, so that watching does not change when the storage is freed.
-        kept = (
-            weakref.ref(holder, lambda _: self._existing_by_storage.pop(identity, None))
-            if self._discovers_inputs
-            else holder
-        )
+        if freed_with is None and self._discovers_inputs:
+            freed_with = holder
+        # No other storage gets this `_cdata` while the storage is referred to. Where it may be freed, only a weak
+        # reference is kept, so that counting does not change when.
+        kept = holder
+        if freed_with is not None:
+
+            def end(_: Any) -> None:
+                if self._existing_by_storage.pop(identity, None) is not None:
+                    self.record_free(allocation)
+
+            kept = weakref.ref(freed_with, end)
         self._existing_by_storage[identity] = allocation, kept
-        self._existing.append(allocation)
+        self._alive[allocation] = None
         return allocation
 
     def record_free(self, allocation: Allocation) -> None:
         """Note that an allocation was freed."""
         self._alive.pop(allocation, None)
-        if not self._closed:
+        if not self.is_closed:
             self.current -= allocation.size
             if allocation.created_at <= self.peak.clock:
                 self._freed_since_peak.append(allocation)
 
     def close(self) -> None:
-        """Compute `at_peak`, stop tracking, and release all tensors: the tokens of living tensors refer to this."""
+        """Compute `at_peak`, stop tracking, and release everything. The paths of all modules must be final.
+
+        Tokens refer to this object as long as their storages live. If it referred to a module, the module's gradients
+        would keep it, and itself, alive for ever: the garbage collector cannot look into tokens.
+        """
         self.at_peak = self._kinds_at_peak()
-        self._closed = True
+        node, self.peak.node = self.peak.node, None
+        self.peak.module = "" if node is None else node.path
+        self.is_closed = True
         for kept in (
             self._existing_by_storage,
             self._freed_since_peak,
-            self._existing,
             self._resident_storages,
         ):
             kept.clear()
@@ -318,7 +359,7 @@ class Memory:
     def _kinds_at_peak(self) -> dict[str, int]:
         clock, kinds = self.peak.clock, dict(self._resident_bytes)
         made = (allocation for allocation in (*self._alive, *self._freed_since_peak) if allocation.created_at <= clock)
-        for allocation in (*self._existing, *made):
+        for allocation in made:
             kind = allocation.kind or _default_kind(allocation)
             kinds[kind] = kinds.get(kind, 0) + allocation.size
         return kinds

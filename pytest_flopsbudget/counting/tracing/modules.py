@@ -6,7 +6,8 @@ import sys
 import threading
 from bisect import bisect_right
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
+from types import FunctionType, GeneratorType, MethodType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,9 +17,14 @@ from pytest_flopsbudget.counting.tracing.memory import Memory
 from pytest_flopsbudget.counting.tracing.nodes import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from types import FrameType
 
+    from pytest_flopsbudget.counting.tensors.packed import PackedSize
+
+
+#: The attribute in which `torch.nn.Module.compile` keeps a compiled call.
+_SLOT = "_compiled_call_impl"
 
 _CHECKPOINTS = "torch.utils.checkpoint"
 
@@ -32,12 +38,24 @@ def _makes_graph(frame: FrameType | None) -> bool:
     return caller is not None and bool(caller.f_locals.get("create_graph"))
 
 
+class _GeneratorEnd(Exception):  # noqa: N818 -- no error
+    """The end of a generator, which Python shows as an exception that another generator must not raise."""
+
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        #: What the generator returns.
+        self.value = value
+
+
 class ModuleTracker:
     """Follow the calls of modules by the attribute in which `torch.nn.Module.compile` keeps a compiled call.
 
     A call of a module looks for that attribute first, which makes this cheap. It is set on clones only, so that the
     user's model never has it. A module that is created during the run is not part of the model: its work is credited to
     the module that calls it.
+
+    Some models call ``part.forward(x)`` in place of ``part(x)``. So the clones have an attribute ``forward`` too, which
+    follows such a call, and does nothing else within a call of the module itself.
 
     A shared module has several paths. It is credited under the path that begins with the calling module's path, or
     else under its first path.
@@ -64,6 +82,8 @@ class ModuleTracker:
         self._makers: list[Node] = []
         self._thread = threading.get_ident()
         self._elsewhere = threading.local()
+        #: `id` of a packed weight → its size.
+        self.packed_weights: dict[int, PackedSize] = {}
         self.memory = Memory(discovers_inputs=discovers_inputs)
         if root is not None:
             self._register(root, "")
@@ -120,9 +140,11 @@ class ModuleTracker:
             numbers.append(number)
             self._makers.append(node)
 
-    def _call(self, module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    def _call(self, module: torch.nn.Module, function: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Any:
+        """Credit to ``module`` what runs in ``function``, which is its usual call if it is None."""
+        run: Any = module._call_impl if function is None else function
         if threading.get_ident() != self._thread:
-            return self._call_on_other_thread(module, *args, **kwargs)
+            return self._call_on_other_thread(module, run, *args, **kwargs)
         identity = id(module)
         node = self._first.get(identity)
         if node is None or identity in self._paths:
@@ -136,7 +158,8 @@ class ModuleTracker:
         before, highest = memory.current, memory.max_since_call
         memory.max_since_call = before
         try:
-            return module._call_impl(*args, **kwargs)
+            output = run(*args, **kwargs)
+            return output if type(output) is not GeneratorType else self._followed(output, node)
         finally:
             del stack[depth:]
             self._note_sequence_number(stack[-1][0])
@@ -145,14 +168,64 @@ class ModuleTracker:
             if highest > reached:
                 memory.max_since_call = highest
 
-    def _call_on_other_thread(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    def _followed(self, generator: Generator[Any, Any, Any], node: Node) -> Generator[Any, Any, Any]:
+        """Do what the generator does, which a module returned, and credit its steps to the node of the module."""
+        sent: Any = None
+        raised: BaseException | None = None
+        while True:
+            try:
+                # In a list, from which it is taken: what was yielded must not stay alive because of this frame.
+                items = [self._step(generator, node, sent, raised)]
+            except _GeneratorEnd as end:
+                return end.value
+            try:
+                sent, raised = (yield items.pop()), None
+            except GeneratorExit:
+                generator.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 -- the generator decides what becomes of it
+                sent, raised = None, error
+
+    def _step(self, generator: Generator[Any, Any, Any], node: Node, sent: Any, raised: BaseException | None) -> Any:
+        depth, memory, before, highest = len(self._stack), self.memory, 0, 0
+        if threading.get_ident() == self._thread:
+            self._stack.append((node, current_autograd_node() is not None))
+            self._note_sequence_number(node)
+            before, highest = memory.current, memory.max_since_call
+            memory.max_since_call = before
+        try:
+            return generator.send(sent) if raised is None else generator.throw(raised)
+        except StopIteration as end:
+            raise _GeneratorEnd(end.value) from None
+        finally:
+            if threading.get_ident() == self._thread:
+                del self._stack[depth:]
+                self._note_sequence_number(self._stack[-1][0])
+                node.peak_growth = max(node.peak_growth, memory.max_since_call - before)
+                memory.max_since_call = max(memory.max_since_call, highest)
+
+    def _forward_of(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what takes the place of ``original``, the method ``forward`` of a class."""
+
+        @wraps(original)  # models read the signature of their ``forward``
+        def forward(module: torch.nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+            # A copy that the run makes of a module takes this method along, and is not followed.
+            if self._stack[-1][0].module is module or module.__dict__.get(_SLOT) is None:
+                return original(module, *args, **kwargs)
+            return self._call(module, MethodType(original, module), *args, **kwargs)
+
+        return forward
+
+    def _call_on_other_thread(
+        self, module: torch.nn.Module, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
         """Call a module on a thread of the model, where nothing is counted."""
         if current_autograd_node() is None:  # autograd's own threads belong to the backward pass
             self.uncounted_modules.update(node.path for node in [self._first.get(id(module))] if node is not None)
         before = self.is_on_followed_thread()
         self._elsewhere.follows = True
         try:
-            return module._call_impl(*args, **kwargs)
+            return function(*args, **kwargs)
         finally:
             self._elsewhere.follows = before
 
@@ -164,15 +237,26 @@ class ModuleTracker:
     def following(self, modules: Sequence[torch.nn.Module]) -> Iterator[None]:
         """Follow the calls of these modules, which must be clones, on this thread while the context lasts."""
         self._note_sequence_number(self._stack[-1][0])
-        call = self._call
+        call, forwards = self._call, dict[type, "Callable[..., Any] | None"]()
         for module in modules:
-            module.__dict__["_compiled_call_impl"] = partial(call, module)
+            attributes, kind = module.__dict__, type(module)
+            attributes[_SLOT] = partial(call, module, None)
+            if kind not in forwards:
+                original = getattr(kind, "forward", None)
+                forwards[kind] = self._forward_of(original) if type(original) is FunctionType else None
+            forward = forwards[kind]
+            if forward is not None and "forward" not in attributes:
+                attributes["forward"] = MethodType(forward, module)
         try:
             yield
         finally:
             # Without this, every module would refer to itself, and only a garbage collection would free it.
             for module in modules:
-                module.__dict__["_compiled_call_impl"] = None
+                attributes = module.__dict__
+                attributes[_SLOT] = None
+                forward = forwards.get(type(module))
+                if forward is not None and getattr(attributes.get("forward"), "__func__", None) is forward:
+                    del attributes["forward"]
 
     @contextmanager
     def credited_to(self, module: torch.nn.Module) -> Iterator[None]:

@@ -1,44 +1,62 @@
-"""Notice work on threads that the model starts: it is not counted, but named as unknown."""
+"""Notice work on threads that a model or a watched test starts: it is not counted, but named as unknown."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import weakref
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pytest_flopsbudget.counting.costs import FREE
 from pytest_flopsbudget.counting.isolation.patching import patched
-from pytest_flopsbudget.counting.isolation.threads import _LOCAL, on_this_thread, serves_a_measurement
+from pytest_flopsbudget.counting.isolation.threads import _LOCAL, serves_a_measurement
 from pytest_flopsbudget.counting.operators.accounting import cost_of
 from pytest_flopsbudget.counting.operators.info import operator_info
-from pytest_flopsbudget.counting.torch_private import DispatchMode
+from pytest_flopsbudget.counting.tensors.numbers import run_operator
+from pytest_flopsbudget.counting.torch_private import DispatchMode, OpOverload, is_tracing, keep_uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_flopsbudget.counting.torch_private import OpOverload
     from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
 class _OtherThreadMode(DispatchMode):
     """Note which module started a thread, or gave work to one, if operators with a cost run on that thread."""
 
-    def __init__(self, tracker: ModuleTracker) -> None:
+    only_observes = True
+
+    def __init__(self, tracker: ModuleTracker, started_by: str) -> None:
         super().__init__()
-        self._tracker = tracker
-        self._started_by = tracker.current().path
+        # The thread may last longer than the measurement.
+        self._tracker = weakref.ref(tracker)
+        #: The path of that module.
+        self._started_by = started_by
+        self._noted = False
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let PyTorch compile functions on the thread."""
+        return True
 
     def __torch_dispatch__(
-        self, func: OpOverload, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        output = func(*args, **kwargs)
-        if not self._tracker.is_on_followed_thread():
+        if not isinstance(func, OpOverload):  # an operator that takes functions, whose own operators arrive here
+            with self:
+                return func(*args, **kwargs)
+        output = run_operator(func, args, kwargs)
+        tracker = None if self._noted or is_tracing() else self._tracker()
+        if tracker is not None and not tracker.is_on_followed_thread():
             info = operator_info(func)
             if not info.known or cost_of(info, args, kwargs, output) is not FREE:
-                self._tracker.uncounted_modules.add(self._started_by)
+                self._noted = True
+                tracker.uncounted_modules.add(self._started_by)
         return output
+
+    keep_uncompiled(__torch_dispatch__)
 
 
 #: Thread pools of the standard library: module, function that a worker thread runs, class, methods that take work.
@@ -48,43 +66,86 @@ _POOLS = (
 )
 
 
+class _TrackedThread(threading.local):
+    """What this thread knows about the work that it was given."""
+
+    #: The path of the module that gave it; None on the thread that counts, and on threads that are not tracked.
+    started_by: str | None = None
+
+
 @contextmanager
-def other_threads_tracked(tracker: ModuleTracker) -> Iterator[None]:
-    """Notice the work of threads that the model starts, and the work that it gives to thread pools."""
+def other_threads_tracked(tracker: ModuleTracker, *, measuring: bool = True) -> Iterator[None]:
+    """Notice the work of threads that this thread and its threads start, and the work that they give to thread pools.
+
+    Args:
+        tracker: what notes the modules that start threads.
+        measuring: whether these threads serve a measurement, which may wait for them, so that a measurement of theirs
+            must not wait for it.
+    """
+    here, current = threading.get_ident(), _TrackedThread()
 
     def tracked(run: Callable[..., Any]) -> Callable[..., Any]:
-        listener = _OtherThreadMode(tracker)
+        started_by = tracker.current().path if current.started_by is None else current.started_by
+        listener = _OtherThreadMode(tracker, started_by)
 
         def run_tracked(*args: Any, **kwargs: Any) -> Any:
-            before = serves_a_measurement()
-            _LOCAL.works = True
+            before = serves_a_measurement(), current.started_by
+            _LOCAL.works, current.started_by = before[0] or measuring, started_by
             try:
                 with listener:
                     return run(*args, **kwargs)
             finally:
-                _LOCAL.works = before
+                _LOCAL.works, current.started_by = before
 
         return run_tracked
+
+    def on_tracked_threads(replacement: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
+        def either(*args: Any, **kwargs: Any) -> Any:
+            is_tracked = threading.get_ident() == here or current.started_by is not None
+            return (replacement if is_tracked else original)(*args, **kwargs)
+
+        return either
+
+    with patched(_patches(tracked, on_tracked_threads)):
+        yield
+
+
+def _patches(
+    tracked: Callable[[Callable[..., Any]], Callable[..., Any]],
+    on_tracked_threads: Callable[[Callable[..., Any], Callable[..., Any]], Callable[..., Any]],
+) -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, attribute, value) for all that starts threads or gives them work.
+
+    Args:
+        tracked: returns a function that does the same and has its work noticed.
+        on_tracked_threads: returns a function that calls its first argument on threads that are tracked, and its second
+            on all others.
+    """
 
     def handing_over(method: Callable[..., Any]) -> Callable[..., Any]:
         def hand_over(pool: Any, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
             return method(pool, tracked(function), *args, **kwargs)
 
-        return on_this_thread(hand_over, method)
+        return on_tracked_threads(hand_over, method)
 
-    start, workers, patches = threading.Thread.start, set(), []
+    start, workers = threading.Thread.start, set()
     for home, worker, pool, methods in _POOLS:
         if home in sys.modules:
             workers.add(getattr(sys.modules[home], worker, None))
             kind = getattr(sys.modules[home], pool)
-            patches += [(kind, name, handing_over(getattr(kind, name))) for name in methods]
+            yield from [(kind, name, handing_over(getattr(kind, name))) for name in methods]
 
     def start_tracked(thread: threading.Thread) -> None:
         # A worker thread of a pool outlives the measurement. Its work is noticed by `handing_over`.
         target = getattr(thread, "_target", None)
         if target is None or target not in workers:
-            thread.run = tracked(thread.run)  # type: ignore[method-assign]
+            run = tracked(thread.run)
+
+            def run_once() -> None:
+                thread.__dict__.pop("run", None)  # the thread is the user's, and stays as it was
+                run()
+
+            thread.run = run_once  # type: ignore[method-assign]
         start(thread)
 
-    with patched([(threading.Thread, "start", on_this_thread(start_tracked, start)), *patches]):
-        yield
+    yield threading.Thread, "start", on_tracked_threads(start_tracked, start)

@@ -13,9 +13,10 @@ from torch.optim.optimizer import (
     register_optimizer_step_pre_hook,
 )
 
+from pytest_flopsbudget.counting.isolation.forks import process_changes
 from pytest_flopsbudget.counting.isolation.global_state import measurement_depth
 from pytest_flopsbudget.counting.tensors.traversal import iterate_tensors
-from pytest_flopsbudget.counting.torch_private import current_autograd_node
+from pytest_flopsbudget.counting.torch_private import current_autograd_node, keep_uncompiled, without_torch_function
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +54,7 @@ class OptimizerSteps:
     def begin(self, optimizer: Optimizer, frame: FrameType) -> None:
         """Note that a step of ``optimizer`` begins in this frame."""
         self._running.append((frame, bool(optimizer.defaults.get("differentiable"))))
-        self._memory.assign_kind("gradients", gradients_of(optimizer))
+        self._memory.record_gradients(gradients_of(optimizer))
 
     def end(self, optimizer: Optimizer, frame: FrameType) -> None:
         """Note that the step of ``optimizer`` in this frame ended."""
@@ -91,21 +92,26 @@ def phase_of(steps: OptimizerSteps) -> PhaseName:
 def following_steps(steps: OptimizerSteps) -> Iterator[None]:
     """Notice the steps of all optimizers while the context lasts.
 
-    A step within another measurement, made meanwhile, belongs to that measurement and is ignored here.
+    A step within another measurement, made meanwhile, belongs to that measurement and is ignored here. PyTorch's
+    compiler follows hooks as part of a compiled step: for it they do nothing.
     """
     depth = measurement_depth()
 
     def begin(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        if measurement_depth() == depth:
-            steps.begin(optimizer, sys._getframe(1))
+        if not torch.compiler.is_compiling() and measurement_depth() == depth:
+            with without_torch_function():
+                steps.begin(optimizer, sys._getframe(1))
 
     def end(optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
-        if measurement_depth() == depth:
-            steps.end(optimizer, sys._getframe(1))
+        if not torch.compiler.is_compiling() and measurement_depth() == depth:
+            with without_torch_function():
+                steps.end(optimizer, sys._getframe(1))
 
-    hooks = [register_optimizer_step_pre_hook(begin), register_optimizer_step_post_hook(end)]
-    try:
+    with process_changes() as changes:
+        for register, hook in (
+            (register_optimizer_step_pre_hook, begin),
+            (register_optimizer_step_post_hook, end),
+        ):
+            keep_uncompiled(hook)
+            changes.callback(register(hook).remove)
         yield
-    finally:
-        for hook in hooks:
-            hook.remove()

@@ -5,30 +5,43 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.cloning.optimizers import find_optimizers
-from pytest_flopsbudget.counting.distributed.dtensor import local_tensor
-from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_wrapper, wrapped_tensors
+from pytest_flopsbudget.counting.cloning.tensors import storage_tensors
+from pytest_flopsbudget.counting.tensors.packed import packed_size
 from pytest_flopsbudget.counting.tracing.phases import states_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from pytest_flopsbudget.counting.cloning.cloner import Cloner
     from pytest_flopsbudget.counting.tracing.memory import Memory
+    from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 
 
-def record_resident_tensors(memory: Memory, cloner: Cloner) -> None:
-    """Set the kinds of all resident tensors, and close ``memory``.
+def record_existing_gradients(memory: Memory, cloner: Cloner, *, share_memory: bool) -> None:
+    """Note the clones of gradients that existed before the run; it is called when everything is cloned.
+
+    Args:
+        memory: what follows them.
+        cloner: what made the clones, and lets go of them.
+        share_memory: whether a clone shares memory with its original.
+    """
+    memory.record_gradients(cloner.release_gradients(), share_memory=share_memory)
+
+
+def record_resident_tensors(tracker: ModuleTracker, cloner: Cloner) -> None:
+    """Set the kinds of all resident tensors, and close the account of memory.
 
     It is called when the run is over. The clones keep these tensors alive until then, and the run made some of them.
     """
+    memory = tracker.memory
     record_module_tensors(memory, cloner.modules)
+    record_packed_weights(tracker, cloner.packed_weights.values())
     for optimizer in find_optimizers(cloner):
-        memory.assign_kind("optimizer_state", _storage_tensors(states_of(optimizer)))
+        memory.assign_kind("optimizer_state", storage_tensors(states_of(optimizer)))
     memory.assign_kind(
-        "inputs", _storage_tensors(clone for _, clone in cloner.clones() if isinstance(clone, torch.Tensor))
+        "inputs", storage_tensors(clone for _, clone in cloner.clones() if isinstance(clone, torch.Tensor))
     )
     memory.close()
 
@@ -37,23 +50,16 @@ def record_module_tensors(memory: Memory, modules: Iterable[torch.nn.Module]) ->
     """Set the kinds of the parameters, gradients and buffers of these modules."""
     for module in modules:
         parameters = _present(module._parameters)
-        memory.assign_kind("parameters", _storage_tensors(parameters))
-        memory.assign_kind("gradients", _storage_tensors(parameter.grad for parameter in parameters))
-        memory.assign_kind("buffers", _storage_tensors(_present(module._buffers)))
+        memory.assign_kind("parameters", storage_tensors(parameters))
+        memory.assign_kind("gradients", storage_tensors(parameter.grad for parameter in parameters))
+        memory.assign_kind("buffers", storage_tensors(_present(module._buffers)))
+
+
+def record_packed_weights(tracker: ModuleTracker, weights: Iterable[torch.ScriptObject]) -> None:
+    """Note the sizes of packed weights, which are parameters in all but their form."""
+    tracker.packed_weights = {id(weight): packed_size(weight) for weight in weights}
+    tracker.memory.add_resident("parameters", sum(size.stored for size in tracker.packed_weights.values()))
 
 
 def _present(tensors: Mapping[str, Any]) -> list[Any]:
     return [tensor for tensor in tensors.values() if tensor is not None]
-
-
-def _storage_tensors(tensors: Iterable[torch.Tensor | None]) -> Iterator[torch.Tensor]:
-    """Yield the tensors that hold the data: the local part of a DTensor, the inner tensors of a wrapper subclass."""
-    for tensor in tensors:
-        if tensor is None or isinstance(tensor, (UninitializedParameter, UninitializedBuffer)):
-            continue
-        if type(tensor) in PLAIN_TYPES:
-            yield tensor
-        elif is_wrapper(part := local_tensor(tensor)):
-            yield from _storage_tensors(wrapped_tensors(part).values())
-        else:
-            yield part

@@ -14,17 +14,22 @@ from pytest_flopsbudget.counting.costs.recurrent import gradients_asked
 from pytest_flopsbudget.counting.distributed.world import answer_in_place, is_in_place
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
+from pytest_flopsbudget.counting.meta.devices import Devices
+from pytest_flopsbudget.counting.meta.dtype_errors import check_dtypes
 from pytest_flopsbudget.counting.meta.known_values import KnownValues
 from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
+from pytest_flopsbudget.counting.operators.info import PACKS
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import (
     PLAIN_TYPES,
     append_key,
+    is_on_meta,
     restore_output,
     spec_of,
     tensors_in,
     to_meta,
 )
+from pytest_flopsbudget.counting.torch_private import disable_current_modes
 from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -49,8 +54,16 @@ _EFFICIENT_ZEROS = "aten._efficientzerotensor"
 _MASKS = (torch.bool, torch.uint8)
 
 
+#: Part of the message of PyTorch's error that a nested tensor cannot be on the meta device.
+_NESTED = "NestedTensorImpl storage must be"
+
+
 class NeedsDataError(Exception):
     """The result of an operator depends on values, and only shapes are known."""
+
+
+class _OnlyNumbersError(Exception):
+    """An operator on tensors was called with Python numbers alone, so that its result is known."""
 
 
 class ShapesTracer(Tracer):
@@ -61,6 +74,8 @@ class ShapesTracer(Tracer):
         #: Whether answers come from the cache and from shape rules, or PyTorch is asked about every call.
         self._reuse_answers = reuse_answers
         self.known_values = KnownValues()
+        #: Where the tensors would be.
+        self.devices = Devices()
         #: Returns whether a following attempt may know the values of a tensor. Then an operator whose cost depends on
         #: these values asks for data, instead of counting an upper bound.
         self.may_be_known_later: Callable[[torch.Tensor], bool] = _never
@@ -70,7 +85,7 @@ class ShapesTracer(Tracer):
 
     def decompose(self, operator: OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run the operators that a composite operator consists of on the CPU."""
-        if operator is ATTENTION and args[0].is_meta:
+        if operator is ATTENTION and is_on_meta(args[0]):
             return attention(*args, **kwargs)
         return super().decompose(operator, args, kwargs)
 
@@ -81,8 +96,8 @@ class ShapesTracer(Tracer):
             NeedsDataError: the result depends on values that are not known.
         """
         if not self._reuse_answers:
-            return self._answer(info, args, dict(kwargs))
-        if info.is_view and args and type(args[0]) in PLAIN_TYPES and args[0].is_meta:
+            return self._answer_anything(info, args, kwargs)
+        if info.is_view and args and type(args[0]) in PLAIN_TYPES and is_on_meta(args[0]):
             return info.operator(*args, **kwargs), NOTHING
         if (
             info.is_plain
@@ -94,21 +109,54 @@ class ShapesTracer(Tracer):
             if kwargs:
                 parts.extend(kwargs)
                 append_key(parts, [], kwargs.values())
-            output, work = self._answer_cached(tuple(parts), info, args, kwargs)
+            try:
+                output, work = self._answer_cached(tuple(parts), info, args, kwargs)
+            except _OnlyNumbersError:
+                return self._answer_numbers(info, args, kwargs)
+            if self.devices.others:
+                self._note_device(info, args, kwargs, output)
             return self._written_arguments(info, args) if info.behaviour == "inplace" else output, work
-        return self._answer(info, args, dict(kwargs))
+        return self._answer_anything(info, args, kwargs)
+
+    def _answer_anything(
+        self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[Any, Work]:
+        """Answer any operator with any arguments, and note where its output would be."""
+        try:
+            output, work = self._answer(info, args, dict(kwargs))
+        except _OnlyNumbersError:
+            return self._answer_numbers(info, args, kwargs)
+        if info.has_device or self.devices.others or info.name == "aten.lift_fresh":
+            self._note_device(info, args, kwargs, output)
+        return output, work
+
+    def _answer_numbers(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
+        """Compute an operator whose arguments are all Python numbers, such as ``torch.div(5, 2)``."""
+        output = self.known_values.with_meta_clones(info.operator(*args, **kwargs))
+        return output, work_of(info, args, kwargs, output)
+
+    def _note_device(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        """Note on which device the output would be: the one asked for, or that of the inputs."""
+        if info.behaviour == "inplace":
+            return
+        wanted = kwargs.get("device") if info.has_device else None
+        if wanted is None:
+            self.devices.inherit((*args, *kwargs.values()), output)
+        elif wanted != _META and (self.devices.others or wanted != self.devices.usual):
+            for tensor in tensors_in(output):
+                self.devices.note(tensor, wanted)
 
     def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
         """Answer any operator with any arguments; `answer` has a faster path for the common ones."""
-        if info.is_collective:
-            return self._answer_collective(info, args, kwargs)
+        if info.is_collective or info.name == PACKS:
+            special = self._answer_collective if info.is_collective else self._answer_packing
+            return special(info, args, kwargs)
         positions = self._replace_known_masks(args[1]) if info.name == "aten.index" else None
         if positions is not None:
             output, _ = self._answer(info, (args[0], positions), kwargs)
-            return output, work_of(info, args, kwargs, output)  # indexing reads its mask
-        wants_cpu = False
+            return output, work_of(info, args, kwargs, output)  # the operator reads the mask
+        wants_cpu = info.name == "aten._to_copy" and kwargs.get("device") == _CPU
         if info.has_device:
-            wants_cpu = kwargs.get("device") == _CPU
             self._redirect_to_meta(info, kwargs)
         parts: list[Any] = [info, _default_dtype()]  # an operator with a new formula has a new info
         tensors: list[torch.Tensor] = []
@@ -122,16 +170,35 @@ class ShapesTracer(Tracer):
                 return output, work_of(info, args, kwargs, output)
         self._refuse_without_data(info, args, kwargs)
         output, work = self._answer_without_data(tuple(parts), info, args, kwargs)
-        if info.is_constant and isinstance(output, torch.Tensor) and output.numel() <= self.known_values.max_elements:
-            self.known_values.remember_computed(output, info, args, kwargs)
         if info.behaviour == "inplace":
             output = self._written_arguments(info, args)
+        if info.fills or info.is_constant:
+            self._remember_constant(output, info, args, kwargs)
         return output, work
+
+    def _answer_packing(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
+        """Answer the packing of sequences, whose lengths decide how many steps of a layer run on how many of them."""
+        padded, lengths, *options = args
+        known = self.known_value(lengths)
+        if known is None:
+            self.require_data(info.name)
+        output = info.operator(to_meta(padded), known, *options, **kwargs)
+        self.known_values.track_on_cpu(output[1])
+        return output, work_of(info, args, kwargs, output)
+
+    def _remember_constant(
+        self, output: Any, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Note the values of an output that follow from Python numbers alone, if it is small."""
+        if not isinstance(output, torch.Tensor) or output.numel() > self.known_values.max_elements:
+            return
+        remember = self.known_values.remember_filled if info.fills else self.known_values.remember_computed
+        remember(output, info, args, kwargs)
 
     def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
         """Answer a collective without any communication. Its output depends on the number of ranks: no cache."""
         written = tuple(info.writes_to(args, kwargs))
-        if not all(tensor.is_meta for tensor in written):
+        if not all(map(is_on_meta, written)):
             self.require_data(info.name)
         for tensor in written:
             self.known_values.forget(tensor)
@@ -167,7 +234,7 @@ class ShapesTracer(Tracer):
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor's values if they are known; else None."""
-        return self.known_values.value(tensor) if tensor.is_meta else tensor
+        return self.known_values.value(tensor) if is_on_meta(tensor) else tensor
 
     def _answer_cached(
         self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -214,16 +281,28 @@ class ShapesTracer(Tracer):
             kwargs["generator"] = None  # a generator works only on its device, which is not meta
 
     def _run(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """Get the output from a shape rule, or else from PyTorch's meta kernel."""
+        """Get the output from a shape rule, or else from PyTorch's meta kernel.
+
+        Raises:
+            _OnlyNumbersError: no argument is a tensor, although the operator takes tensors.
+        """
+        if info.is_plain and info.takes_tensors and next(tensors_in((*args, *kwargs.values())), None) is None and args:
+            raise _OnlyNumbersError
         args = tuple(map(to_meta, args))
         kwargs = {name: to_meta(value) for name, value in kwargs.items()}
+        check_dtypes(info, args, kwargs)
         output = (
             shape_rules.infer_output(info, args, kwargs)
             if self._reuse_answers
             else shape_rules.infer_corrected_output(info, args, kwargs)
         )
         if output is None:
-            output = to_meta(info.operator(*args, **kwargs))
+            try:
+                output = to_meta(info.operator(*args, **kwargs))
+            except (NotImplementedError, RuntimeError) as error:
+                if isinstance(error, NotImplementedError) or _NESTED in str(error):  # there is no meta kernel
+                    self.require_data(info.name)
+                raise
         return output, work_of(info, args, kwargs, output)
 
     @staticmethod
@@ -244,7 +323,7 @@ class ShapesTracer(Tracer):
     ) -> tuple[bool, Any]:
         """Return whether the output follows from known values, and the output."""
         value = args[0] if info.name == "aten.lift_fresh" else None
-        if value is not None and not value.is_meta:
+        if value is not None and not is_on_meta(value):
             follow = value.numel() <= self.known_values.max_elements
             return follow, self.known_values.with_meta_clones(value) if follow else None
         if info.formula is not None or not info.known or info.is_random or (info.written and info.behaviour == "alias"):
@@ -254,15 +333,17 @@ class ShapesTracer(Tracer):
         if known is None:
             for tensor in info.writes_to(args, kwargs):
                 self.known_values.forget(tensor)
+            if info.name == "aten.copy_":
+                self.known_values.remember_copied(args[0], args[1])
             return False, None
-        if info.behaviour == "alias" and not info.needs_data and tensors[0].is_meta:
-            return False, None  # values are known by storage, which views on meta share
+        if info.behaviour == "alias" and not info.needs_data and is_on_meta(tensors[0]):
+            return False, None  # a view on meta shares the storage, and values are known by storage
         output = self.known_values.compute(info, known, args, kwargs)
         if info.behaviour == "inplace":
             return True, self._written_arguments(info, args)
         if info.behaviour == "alias":
-            return True, output  # a view of a tensor with data
-        if wants_cpu or not all(tensor.is_meta for tensor in tensors):
+            return True, output  # a view of real values
+        if wants_cpu or not all(map(is_on_meta, tensors)):
             return True, self.known_values.track_on_cpu(output)
         return True, self.known_values.with_meta_clones(output)
 
@@ -273,8 +354,8 @@ class ShapesTracer(Tracer):
             deciding = deciding_tensors(info, args, kwargs, None)
             refused = any(self.known_value(item) is None and self.may_be_known_later(item) for item in deciding)
         else:
-            # Nothing is computed, so that a write to a real tensor would be lost.
-            refused = bool(info.written) and not all(tensor.is_meta for tensor in info.writes_to(args, kwargs))
+            # Nothing is computed, so that a real tensor would not hold what is written to it.
+            refused = bool(info.written) and not all(map(is_on_meta, info.writes_to(args, kwargs)))
         if refused:
             self.require_data(info.name)
 
@@ -283,6 +364,11 @@ class ShapesTracer(Tracer):
         super().release()
         self.may_be_known_later = _never
         self.known_values = KnownValues()
+
+    def read_known(self, tensor: torch.Tensor) -> torch.Tensor | None:
+        """Return the tensor's values, for code that runs while this tracer is on; None if they are not known."""
+        with disable_current_modes():
+            return self.known_values.value(tensor)
 
     def require_data(self, name: str) -> None:
         """Note which operator needs data, and refuse it.
@@ -307,7 +393,7 @@ def _is_on_meta(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, 
         return False
     for position in info.written:
         written = args[position] if position < len(args) else None
-        if written is not None and not (isinstance(written, torch.Tensor) and written.is_meta):
+        if written is not None and not (isinstance(written, torch.Tensor) and is_on_meta(written)):
             return False
     return True
 

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 _ALL = Fraction(1)
 #: The note about an operator whose cost depends on values that are not known.
 UPPER_BOUND = "{} is counted as an upper bound: the values that decide its work are not known without data"
-_UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
+#: The classes of the parameters and buffers of lazy modules that have not run.
+UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 _PLAIN = frozenset(PLAIN_TYPES)
 
 
@@ -94,7 +95,7 @@ class Tracer(DispatchMode):
         if kwargs is None:
             kwargs = {}
         self.operators_seen += 1
-        if args and type(args[0]) in _UNINITIALIZED:
+        if args and type(args[0]) in UNINITIALIZED:
             return func(*args, **kwargs)  # a lazy module asks on which device its parameter will be
         if type(func) is not OpOverload and isinstance(func, HigherOrderOperator):
             return self._run_higher_order(func, args, kwargs)

@@ -1,22 +1,27 @@
-"""Functions of PyTorch that compute in C++ and bypass the dispatcher: older functions for quantized models.
+"""Work that bypasses the dispatcher: old functions for quantized models, which compute in C++, and compiled kernels.
 
-No tracer sees their work, so each call is noted as an unknown operator. They need data: a run on shapes refuses them.
+No tracer sees this work, so each call is noted as an unknown operator. The functions need data: a run on shapes refuses
+them.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import sys
+import weakref
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pytest_flopsbudget.counting.isolation.patching import patched
 from pytest_flopsbudget.counting.isolation.threads import on_this_thread
+from pytest_flopsbudget.counting.torch_private import INDUCTOR, INDUCTOR_GRAPHS, keep_uncompiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
+    from pytest_flopsbudget.counting.tracing.watched import WatchTracer
 
 
 _UNDISPATCHED = """
@@ -37,9 +42,53 @@ def undispatched_noted(tracer: Tracer) -> Iterator[None]:
 
 
 def _note_and_run(tracer: Tracer, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    # PyTorch's compiler keeps all functions of `torch` in tables, and so this one, if it is used meanwhile.
+    running = weakref.ref(tracer)
+
     def noted(*args: Any, **kwargs: Any) -> Any:
-        tracer.require_data(f"torch.{name}")
-        tracer.note_unknown(f"torch.{name}")
+        tracer = running()
+        if tracer is not None:
+            tracer.require_data(f"torch.{name}")
+            tracer.note_unknown(f"torch.{name}")
         return function(*args, **kwargs)
 
     return on_this_thread(noted, function)
+
+
+@contextmanager
+def compiled_kernels_noted(tracer: WatchTracer) -> Iterator[None]:
+    """Note the kernels that PyTorch's default backend made of compiled functions, while the context lasts.
+
+    Its products are operators, and are counted; its other kernels are not. The class that runs them is loaded when the
+    first graph is compiled, which may be within the context.
+    """
+    with ExitStack() as stack:
+
+        def note_graphs() -> bool:
+            """Note the graphs that run from now on; return false if the class that runs them is not loaded yet."""
+            graphs: Any = getattr(sys.modules.get(INDUCTOR_GRAPHS), "CompiledFxGraph", None)
+            if graphs is None:
+                return False
+            run = graphs.__call__
+
+            def run_noted(graph: object, *args: Any, **kwargs: Any) -> Any:
+                if not tracer.steps_aside:
+                    tracer.note_unknown("torch.compile")
+                return run(graph, *args, **kwargs)
+
+            keep_uncompiled(run_noted)
+            stack.enter_context(patched([(graphs, "__call__", run_noted)]))
+            return True
+
+        noted = note_graphs()
+        if not noted and INDUCTOR is not None:
+            compile_graph = INDUCTOR.__call__
+
+            def compile_noted(backend: object, *args: Any, **kwargs: Any) -> Any:
+                nonlocal noted
+                compiled = compile_graph(backend, *args, **kwargs)
+                noted = noted or note_graphs()
+                return compiled
+
+            stack.enter_context(patched([(INDUCTOR, "__call__", compile_noted)]))
+        yield

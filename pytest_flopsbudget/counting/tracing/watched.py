@@ -14,14 +14,17 @@ from pytest_flopsbudget.counting.operators.accounting import work_of
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work
 from pytest_flopsbudget.counting.tensors.metadata import has_data, has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.numbers import with_tensors
 from pytest_flopsbudget.counting.torch_private import (
-    FakeTensor,
+    TRACED_TENSORS,
     HigherOrderOperator,
     has_kernel,
+    keep_uncompiled,
     run_parts,
     tracking_views,
+    without_torch_function,
 )
-from pytest_flopsbudget.counting.tracing.tracer import Tracer, UnknownCalls
+from pytest_flopsbudget.counting.tracing.tracer import UNINITIALIZED, Tracer, UnknownCalls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -41,7 +44,13 @@ class WatchTracer(Tracer):
     """Count operators and run each of them unchanged."""
 
     has_data = True
+    only_observes = True
     tracker: WatchedModules
+
+    @classmethod
+    def ignore_compile_internals(cls) -> bool:
+        """Let PyTorch compile functions: the mode sees the operators that the compiled code runs."""
+        return True
 
     def __init__(self, tracker: WatchedModules) -> None:
         super().__init__(tracker)
@@ -57,9 +66,11 @@ class WatchTracer(Tracer):
         if kwargs is None:
             kwargs = {}
         if types and not all(map(has_no_dispatcher, types)):
-            # Fake tensors belong to a model that is being traced or exported: nothing is computed.
-            fake = any(issubclass(kind, FakeTensor) for kind in types)
-            return func(*args, **kwargs) if fake else NotImplemented
+            # Fake and functional tensors belong to a model that is being traced or exported: nothing is computed.
+            traced = any(issubclass(kind, TRACED_TENSORS) for kind in types)
+            return func(*args, **kwargs) if traced else NotImplemented
+        if args and type(args[0]) in UNINITIALIZED:
+            return func(*args, **kwargs)  # the parameter of a lazy module has neither shape nor storage
         self.operators_seen += 1
         info = self._infos.get(func) or self._info(func)
         if info is None:
@@ -67,10 +78,19 @@ class WatchTracer(Tracer):
         if info.decomposes and info.registered is None and self._decomposes(info) and not info.runs_nested(args):
             with tracking_views(), self:
                 return run_parts(func, *args, **kwargs)  # the same C++ code as without a tracer
-        output = func(*args, **kwargs)
+        try:
+            output = func(*args, **kwargs)
+        except RuntimeError:
+            tensors = with_tensors(func, args)
+            if tensors is None:
+                raise
+            output = func(*tensors, **kwargs)
         if not info.is_view:
-            self.follow(info, args, kwargs, output, self._work(info, args, kwargs, output))
+            with without_torch_function():
+                self.follow(info, args, kwargs, output, self._work(info, args, kwargs, output))
         return output
+
+    keep_uncompiled(__torch_dispatch__)
 
     def _info(self, func: Any) -> OperatorInfo | None:
         """Return the info of an operator that is seen for the first time; None for one that takes functions."""

@@ -5,16 +5,21 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+from pytest_flopsbudget.counting.cloning.tensors import storage_tensors
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES
-from pytest_flopsbudget.counting.torch_private import current_autograd_node
+from pytest_flopsbudget.counting.torch_private import current_autograd_node, without_torch_function
 from pytest_flopsbudget.counting.tracing.labels import signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.nodes import Node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from typing import TypeAlias
 
     import torch
+
+    #: (node, position in the stack of running modules, bytes alive before the call, maximum of the caller so far); on
+    #: another thread, whether a module was running there before the call.
+    _Entered: TypeAlias = tuple[Node, int, int, int] | bool
 
 
 class WatchedModules(ModuleTracker):
@@ -37,16 +42,19 @@ class WatchedModules(ModuleTracker):
         #: Path during the run → final path.
         self._renamed: dict[str, str] = {}
 
-    def follow(
-        self, call: Callable[..., Any], module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Call a module, and credit the operators of the call to it."""
-        __tracebackhide__ = True
+    def enter(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entered:
+        """Note that a module is about to be called; credit operators to it until `leave` is called.
+
+        Returns:
+            What `leave` takes. On another thread, where nothing is counted, the call's modules are only named.
+        """
         if threading.get_ident() != self._thread:
             if current_autograd_node() is None:  # autograd's own threads belong to the backward pass
                 node = self._first.get(id(module))
                 self.uncounted_modules.add(type(module).__name__ if node is None else node.path)
-            return call(module, *args, **kwargs)
+            before_on_thread = self.is_on_followed_thread()
+            self._elsewhere.follows = True
+            return before_on_thread
         node = self.called(module, args, kwargs)
         stack = self._stack
         depth = len(stack)
@@ -55,13 +63,25 @@ class WatchedModules(ModuleTracker):
         memory = self.memory
         before, highest = memory.current, memory.max_since_call
         memory.max_since_call = before
-        try:
-            return call(module, *args, **kwargs)
-        finally:
-            del stack[depth:]
-            self._note_sequence_number(stack[-1][0])
-            node.peak_growth = max(node.peak_growth, memory.max_since_call - before)
-            memory.max_since_call = max(memory.max_since_call, highest)
+        return node, depth, before, highest
+
+    def leave(self, entered: _Entered) -> None:
+        """Note that the call for which `enter` returned ``entered`` has ended."""
+        if isinstance(entered, bool):
+            self._elsewhere.follows = entered
+            return
+        node, depth, before, highest = entered
+        memory = self.memory
+        del self._stack[depth:]
+        self._note_sequence_number(self._stack[-1][0])
+        node.peak_growth = max(node.peak_growth, memory.max_since_call - before)
+        memory.max_since_call = max(memory.max_since_call, highest)
+
+    def _register(self, module: torch.nn.Module, prefix: str) -> None:
+        super()._register(module, prefix)
+        with without_torch_function():
+            gradients = (parameter.grad for parameter in module.parameters() if parameter.is_leaf)
+            self.memory.record_gradients(storage_tensors(gradients))  # of earlier steps: this run may free them
 
     def called(self, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Node:
         """Note that a module is about to be called, and return its node."""
@@ -74,19 +94,21 @@ class WatchedModules(ModuleTracker):
         else:
             node = self._node(module)
             self._called.setdefault(node.path, module)
-            looks: Any = (
-                node.path,
-                *((type(each), each.shape, each.dtype) for each in args if type(each) in PLAIN_TYPES),
-            )
-            if kwargs or len(looks) != len(args) + 1 or looks not in self._signatures:
-                signature = (node.path, signature_of(args, kwargs))
-                if len(looks) == len(args) + 1 and not kwargs:
-                    self._signatures[looks] = signature
-            else:
-                signature = self._signatures[looks]
+            with without_torch_function():
+                signature = self._signature(node.path, args, kwargs)
             self._calls[signature] = self._calls.get(signature, 0) + 1
         node.calls += 1
         return node
+
+    def _signature(self, path: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+        """Return the key for `_calls` of a call of the module with this path."""
+        looks: Any = (path, *((type(each), each.shape, each.dtype) for each in args if type(each) in PLAIN_TYPES))
+        if kwargs or len(looks) != len(args) + 1:
+            return path, signature_of(args, kwargs)
+        signature = self._signatures.get(looks)
+        if signature is None:
+            signature = self._signatures[looks] = path, signature_of(args, kwargs)
+        return signature
 
     def place(self, above: Node, path: str, type_name: str) -> Node:
         """Return the node of ``path`` below the node ``above``; it is made if it does not exist."""

@@ -43,7 +43,7 @@ def text(report: Report) -> str:
     writer = csv.writer(stream, lineterminator="\n")
     keys = (*_ALWAYS, *_named(report))
     columns = (*_TEST, *_RUN, *(f"{key}{part}" for key in keys for part in _parts(key)))
-    writer.writerow(columns)
+    writer.writerow(map(_as_text, columns))
     for test in report.tests:
         for measurement in test.measurements:
             complexity = measurement.complexity

@@ -6,11 +6,12 @@ The commands, and the characters to escape in them, follow ``actions/toolkit``, 
 from __future__ import annotations
 
 import posixpath
+import re
 from typing import TYPE_CHECKING, Literal
 
 from pytest_flopsbudget.reports import details
-from pytest_flopsbudget.reports.failure import explain
-from pytest_flopsbudget.reports.wording import pluralize, update_command, use_signs
+from pytest_flopsbudget.reports.failure import explain, signature_changes
+from pytest_flopsbudget.reports.wording import pluralize, update_command, use_signs, visible
 from pytest_flopsbudget.results.comparison import tightens
 
 if TYPE_CHECKING:
@@ -45,34 +46,44 @@ def commands(report: Report, folder: str) -> list[str]:
 def _of_level(level: Level, items: Sequence[tuple[ReportedTest, str, str]], folder: str) -> Iterator[str]:
     shown = items if len(items) <= MAX_ANNOTATIONS else items[: MAX_ANNOTATIONS - 1]
     for test, title, message in shown:
-        place = {"file": posixpath.normpath(posixpath.join(folder, test.file)), "line": str(test.line), "title": title}
+        place = {
+            "file": posixpath.normpath(posixpath.join(folder, _visible_lines(test.file))),
+            "line": str(test.line),
+            "title": title,
+        }
         yield f"::{level} {','.join(f'{key}={_property(value)}' for key, value in place.items())}::{_data(message)}"
     rest = items[len(shown) :]
     if rest:
-        names = "\n".join(test.nodeid for test, *_ in rest[:_MAX_LINES])
+        names = "\n".join(_visible_lines(test.nodeid) for test, *_ in rest[:_MAX_LINES])
         title = f"flops budget: {pluralize(len(rest), 'more test')} like these"
         yield f"::{level} title={_property(title)}::{_data(names)}"
 
 
 def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, str]]:
     """Yield the annotations of a test: level, title and text."""
-    name = test.nodeid
+    name = _visible_lines(test.nodeid)
     if test.fails:
         failing = [measurement for measurement in test.measurements if measurement.fails]
         words = ", ".join(dict.fromkeys(measurement.outcome for measurement in failing))
-        yield "error", f"flops budget: {words}", _short(explain(test.nodeid, test.measurements), name)
+        yield (
+            "error",
+            f"flops budget: {words}",
+            _short(explain(test.nodeid, test.measurements, own_failure=test.own_failure), name),
+        )
         return
     unknown = sorted({key for one in test.measurements for key in one.complexity.unknown_operators})
     if unknown and report.run.unknown_operators == "warn":
-        message = f"{name}\noperators without a formula, missing from the count: {', '.join(unknown)}"
+        message = f"{name}\noperators without a formula, missing from the count: {visible(', '.join(unknown))}"
         yield "warning", "flops budget: unknown operators", message
     uneven = [line for one in test.measurements for line in details.noisy_latency_lines(one)]
     if uneven:
         yield "warning", "flops budget: latency not judged", "\n".join([name, *uneven])
     gone = [*test.vanished, *(key for one in test.measurements for key in one.comparison.vanished)]
     if gone and report.run.update != "all":
-        message = f"{name}\nin the baseline, but no longer measured: {', '.join(gone)}"
+        message = f"{name}\nin the baseline, but no longer measured: {visible(', '.join(gone))}"
         yield "warning", "flops budget: no longer measured", message
+    if not test.would_pass():
+        return
     waiting = [measurement for measurement in test.measurements if not measurement.accepted]
     outcomes = {measurement.outcome for measurement in waiting}
     if "new" in outcomes and report.run.missing_baseline == "warn":
@@ -81,12 +92,21 @@ def _of_test(test: ReportedTest, report: Report) -> Iterator[tuple[Level, str, s
         alike = any(tightens(measurement.comparison) for measurement in waiting)
         message = f"{name}\ntighten the baseline with {update_command(update_mode='improved' if alike else None)}"
         yield "notice", "flops budget: improved", message
+    if "changed" in outcomes:
+        lines = dict.fromkeys(line for one in waiting for line in signature_changes(one.comparison))
+        message = "\n".join([name, *map(visible, lines), f"accept it with {update_command()}"])
+        yield "notice", "flops budget: changed", message
 
 
 def _short(text: str, name: str) -> str:
     lines = use_signs(text).splitlines()
     more = [f"and {pluralize(len(lines) - _MAX_LINES, 'more line')} in the log"] if len(lines) > _MAX_LINES else []
     return "\n".join([name, *(line[:_LONGEST_LINE] for line in lines[:_MAX_LINES]), *more])
+
+
+def _visible_lines(text: str) -> str:
+    """Return a name, made safe to show. Line breaks are kept, since GitHub's commands have escapes for them."""
+    return "".join(part if part in {"\r", "\n"} else visible(part) for part in re.split(r"([\r\n])", text))
 
 
 def _data(text: str) -> str:

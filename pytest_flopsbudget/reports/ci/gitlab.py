@@ -8,9 +8,11 @@ https://prometheus.io/docs/specs/om/open_metrics_spec/.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.metrics import devices_in, key_for, metric_of, name_in, sort_metrics, value_of
+from pytest_flopsbudget.reports.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,4 +57,5 @@ def _judged(measurement: Verdict) -> dict[str, int]:
 
 
 def _escaped(label: str) -> str:
-    return label.translate(_ESCAPES)
+    # The format has escapes for line breaks, which are kept.
+    return "\n".join(map(visible, re.split(r"\r\n|\r|\n", label))).translate(_ESCAPES)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_flopsbudget.quantities.metrics import Amount, devices_in, key_for, metric_of, sort_metrics, value_of
 from pytest_flopsbudget.reports.wording import visible
-from pytest_flopsbudget.results.verdict import DEFAULT_NAME
+from pytest_flopsbudget.results.identity import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -23,22 +23,26 @@ def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
     The values are each stored metric that was measured, its baseline if it differs, the limits, and the verdict.
     """
     for verdict in verdicts:
-        prefix = PREFIX if verdict.name == DEFAULT_NAME else f"{PREFIX}{visible(verdict.name)}."
-        before = {change.metric: change.old for change in verdict.comparison.changes}
-        metrics = verdict.complexity.metrics
-        told = {*metrics, *(key_for("time", device) for device in devices_in(metrics))}
-        for key in sort_metrics({*told, *before, *verdict.limits}):
-            value = value_of(metrics, key)
-            # A derived metric is reported if it has a limit.
-            if value is not None and (key in told or metric_of(key).over):
-                yield f"{prefix}{key}", _number(value)
-            if key in before:
-                yield f"{prefix}{key}.baseline", before[key]
-            if key in verdict.limits:
-                yield f"{prefix}{key}.limit", _number(verdict.limits[key].bound)
-        for uneven in verdict.unjudged:
-            yield f"{prefix}{uneven.metric}.judged", "false"
-        yield f"{prefix}verdict", verdict.outcome
+        yield from ((visible(name), value) for name, value in _properties(verdict))
+
+
+def _properties(verdict: Verdict) -> Iterator[tuple[str, int | str]]:
+    prefix = PREFIX if verdict.name == DEFAULT_NAME else f"{PREFIX}{verdict.name}."
+    before = {change.metric: change.old for change in verdict.comparison.changes}
+    metrics = verdict.complexity.metrics
+    told = {*metrics, *(key_for("time", device) for device in devices_in(metrics))}
+    for key in sort_metrics({*told, *before, *verdict.limits}):
+        value = value_of(metrics, key)
+        # A derived metric is reported if it has a limit.
+        if value is not None and (key in told or metric_of(key).over):
+            yield f"{prefix}{key}", _number(value)
+        if key in before:
+            yield f"{prefix}{key}.baseline", before[key]
+        if key in verdict.limits:
+            yield f"{prefix}{key}.limit", _number(verdict.limits[key].bound)
+    for uneven in verdict.unjudged:
+        yield f"{prefix}{uneven.metric}.judged", "false"
+    yield f"{prefix}verdict", verdict.outcome
 
 
 def _number(value: Amount) -> int | str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, get_args
 
@@ -9,9 +10,9 @@ from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, count_of, metric_of, title_of
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
-from pytest_flopsbudget.reports.failure import explain, formula_hint, run_changes, unknown_operators, what_grew
+from pytest_flopsbudget.reports.failure import explain_one, formula_hint, run_changes, unknown_operators, what_grew
 from pytest_flopsbudget.reports.markdown.markup import COMMENT, LONGEST_LINE, code, folded, size
-from pytest_flopsbudget.reports.wording import RAN_ON_REAL_DATA, format_change, pluralize, update_command
+from pytest_flopsbudget.reports.wording import format_change, pluralize, update_command
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.verdict import Outcome
 
@@ -35,6 +36,7 @@ _SIGNS: dict[Outcome, str] = {
     "unknown operators": "❌",
     "accepted": "✏️",
     "improved": "⬇️",
+    "changed": "🔄",
     "new": "🆕",
     "ok": "✅",
 }
@@ -108,15 +110,21 @@ def _foot(report: Report, rows: Iterable[_Row]) -> Iterator[str]:
     hint = list(formula_hint(complexities)) if report.run.unknown_operators == "warn" else []
     if hint:
         yield from folded("operators without a formula: how to count them", hint)
-    waiting = [measurement for _, measurement in rows if not measurement.accepted]
-    improved = [measurement for measurement in waiting if measurement.outcome == "improved"]
+    # A command is shown only if it writes the baseline: an update writes only tests that pass.
+    waiting = [(test, measurement) for test, measurement in rows if not measurement.accepted and test.would_pass()]
+    improved = [measurement for _, measurement in waiting if measurement.outcome == "improved"]
     if improved:
         # A measurement under other conditions than its baseline, for example with another input, tightens nothing.
         alike = all(tightens(measurement.comparison) for measurement in improved)
         command = update_command(update_mode="improved" if alike else None)
         yield f"{pluralize(len(improved), 'measurement')} improved; tighten the baseline: `{command}`"
         yield ""
-    new = [measurement for measurement in waiting if measurement.outcome == "new"]
+    changed = [measurement for _, measurement in waiting if measurement.outcome == "changed"]
+    if changed:
+        words = f"{pluralize(len(changed), 'measurement')} changed: another input or model"
+        yield f"{words}; to accept: `{update_command()}`"
+        yield ""
+    new = [one for test, one in waiting if one.outcome == "new" and test.would_pass("new")]
     if new and report.run.missing_baseline != "ignore":
         command = update_command(update_mode="new")
         yield f"{pluralize(len(new), 'measurement')} without a baseline; write it: `{command}`"
@@ -130,7 +138,7 @@ def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
     if not rows:
         return ""
     lines = [
-        f"| | measurement | {title_of(report.run.show)} | change | budget | params | verdict |\n",
+        f"| | measurement | {_head_cell(title_of(report.run.show))} | change | budget | params | verdict |\n",
         "|---|---|---:|---:|---:|---:|---|\n",
     ]
     left = room * _TABLE_SHARE
@@ -146,6 +154,11 @@ def _table(report: Report, rows: Sequence[_Row], room: int) -> str:
     if shown < len(rows):
         lines.append(f"{_left_out(rows[shown:])}\n\n")
     return "".join(lines)
+
+
+def _head_cell(title: str) -> str:
+    """Return the title of a column; one that names a device of the project may hold any characters."""
+    return title if title.isascii() and title.isprintable() and not re.search(r"[^\w .()/[\]-]", title) else code(title)
 
 
 def _cells(report: Report, test: ReportedTest, measurement: Verdict) -> tuple[str, ...]:
@@ -198,7 +211,7 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
     """Yield title and lines for each measurement with details, then for tests that no longer measure anything."""
     described = set()
     for test, measurement in rows:
-        lines = list(_verdict_lines(report, measurement, test.nodeid))
+        lines = list(_verdict_lines(report, measurement, test))
         if test.nodeid not in described:
             lines += _of_test(report, test)
         described.add(test.nodeid)
@@ -213,18 +226,16 @@ def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[st
             yield _end_of(test.nodeid), lines
 
 
-def _verdict_lines(report: Report, measurement: Verdict, nodeid: str) -> Iterator[str]:
+def _verdict_lines(report: Report, measurement: Verdict, test: ReportedTest) -> Iterator[str]:
     """Yield why a measurement fails or how it changed, and its notes."""
     complexity = measurement.complexity
     if measurement.fails:
-        yield from explain(nodeid, [measurement]).split("\n")
+        yield from explain_one(test.nodeid, measurement, test.measurements, own_failure=test.own_failure).split("\n")
     else:
         for one in measurement.comparison.changes:
             yield f"{one.metric}: {format_change(one.old, one.new, one.metric)}"
         yield from run_changes(measurement.comparison)
         yield from what_grew(measurement.diffs)
-    if complexity.execution == "real":
-        yield RAN_ON_REAL_DATA
     yield from complexity.notes
     if not measurement.fails:
         yield from details.noisy_latency_lines(measurement)

@@ -6,41 +6,46 @@ from collections import Counter
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from pytest_flopsbudget.reports.wording import pluralize, rename_command
+from pytest_flopsbudget.reports.wording import pluralize, prune_command, rename_command
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from pytest_flopsbudget.storage.run_record import RunRecord
+    from pytest_flopsbudget.results.verdict import UpdateMode
+    from pytest_flopsbudget.storage.run_record import Entry, RunRecord
 
 
 #: Maximum number of entries that are named, unless the user asks for more with -v.
 _MAX_NAMES = 10
 
 
-def baseline_notes(
+def baseline_notes(  # noqa: PLR0913 -- what was measured, and how it is shown
     run_record: RunRecord,
     *,
-    updates: bool,
+    accepts: UpdateMode | bool,
     verbosity: int,
     shown_path: Callable[[Path], str],
     shown_nodeid: Callable[[str], str],
+    paths: Sequence[str] = (),
 ) -> Iterator[str]:
     """Yield the lines.
 
     Args:
         run_record: what the run measured and wrote.
-        updates: whether the run was to write baselines.
-        verbosity: pytest's verbosity: below 0, remaining work is counted and not named; above 0, all of it is named.
-        shown_path: returns the text for a file.
-        shown_nodeid: returns the text for a node id, as the user types it in the folder where pytest was started.
+        accepts: which measurements the run accepts: all (True), none (False), or some.
+        verbosity: pytest's: below 0 what is left to do is counted and not named, above 0 all of it is named.
+        shown_path: how a file is shown.
+        shown_nodeid: how a node id is shown, which is how it is typed in the folder where pytest was started.
+        paths: the files and folders on the command line, which commands repeat.
     """
     for path in run_record.written:
         yield f"baseline written: {shown_path(path)}: {_in_words(run_record.accepted[path])}"
-    if updates and not run_record.written and not run_record.errors:
+    if accepts and not run_record.written and not run_record.errors:
         untouched = sum(run_record.accepted.values(), Counter())
         yield f"nothing to write: {_in_words(untouched)}" if untouched else "nothing to write"
+    if accepts:
+        yield from _left_out(run_record.left_out(None if accepts is True else accepts), verbosity, shown_nodeid)
     for path, gone in groupby(run_record.pruned, key=lambda orphan: orphan.path):
         yield f"baseline pruned: {shown_path(path)}: {', '.join(shown_nodeid(orphan.nodeid) for orphan in gone)}"
     renames = run_record.renames()
@@ -50,13 +55,27 @@ def baseline_notes(
     ]
     if left:
         entries = "1 baseline entry" if len(left) == 1 else f"{len(left):,} baseline entries"
-        yield f"{entries} without a test; to remove: pytest --flops-budget-prune"
+        yield f"{entries} without a test; to remove: {prune_command(*paths)}"
         yield from _named(map(shown_nodeid, left), verbosity)
     if renames:
         shown = f"{pluralize(len(renames), 'test')} likely renamed, at the same cost"
         yield f"{shown}; to move the baseline:" if verbosity >= 0 else shown
         commands = (rename_command(shown_nodeid(old), shown_nodeid(new)) for old, new in renames.items())
         yield from _named(commands, verbosity)
+
+
+def _left_out(entries: Sequence[Entry], verbosity: int, shown_nodeid: Callable[[str], str]) -> Iterator[str]:
+    """Yield the tests that the update left out, because they did not pass."""
+    if entries:
+        yield f"not written, because {'it' if len(entries) == 1 else 'they'} failed: {pluralize(len(entries), 'test')}"
+        yield from _named((f"{shown_nodeid(entry.nodeid)}: {_why(entry)}" for entry in entries), verbosity)
+
+
+def _why(entry: Entry) -> str:
+    """Return why a test failed."""
+    outcomes = [verdict.outcome for verdict in entry.verdicts if verdict.fails]
+    reasons = ["failed for a reason of its own"] if entry.own_failure or not outcomes else []
+    return ", ".join(dict.fromkeys([*outcomes, *reasons]))
 
 
 def _in_words(counts: Counter[str]) -> str:

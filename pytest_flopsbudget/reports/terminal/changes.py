@@ -10,7 +10,7 @@ from rich.text import Text
 from pytest_flopsbudget.quantities.formatting import format_percent, format_value
 from pytest_flopsbudget.quantities.metrics import METRICS
 from pytest_flopsbudget.reports import cells
-from pytest_flopsbudget.reports.failure import what_grew
+from pytest_flopsbudget.reports.failure import signature_changes, what_grew
 from pytest_flopsbudget.reports.terminal.screen import end_of
 from pytest_flopsbudget.reports.terminal.table import Column, ElasticColumn, build_table
 from pytest_flopsbudget.reports.wording import format_change, pluralize, visible
@@ -76,9 +76,7 @@ def detail_lines(change: Change) -> Iterator[str]:
     comparison = change.comparison
     if comparison is None:
         return
-    if comparison.inputs_changed:
-        old, new = comparison.inputs_changed
-        yield f"the input changed: {', '.join(old)} -> {', '.join(new)}"
+    yield from signature_changes(comparison)
     if comparison.execution_changed:
         yield "ran {}, then {}".format(*(_RAN[execution] for execution in comparison.execution_changed))
     if comparison.backward_changed:

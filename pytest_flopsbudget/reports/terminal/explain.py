@@ -20,8 +20,8 @@ from pytest_flopsbudget.reports.terminal.explain_tables import modules, operator
 from pytest_flopsbudget.reports.terminal.summary import STYLES
 from pytest_flopsbudget.reports.terminal.table import empty_table
 from pytest_flopsbudget.reports.wording import format_amount, pluralize
+from pytest_flopsbudget.results.identity import DEFAULT_NAME
 from pytest_flopsbudget.results.module_tree import build_module_tree, rank_groups, share_of_total
-from pytest_flopsbudget.results.verdict import DEFAULT_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 
+#: A line that begins with "::", because a word longer than a line was cut there. GitHub Actions would read a command.
+_WORD_CUT = re.compile(r"^( *)::")
 #: From this width on, there is more space between columns.
 _WIDE = 100
 
@@ -42,16 +45,22 @@ class Screen:
             legacy_windows=False,
         )
         console.print(*parts, sep="\n")
-        return [line.rstrip() for line in stream.getvalue().strip("\n").splitlines()]
+        return [_WORD_CUT.sub(_marked, line.rstrip()) for line in stream.getvalue().strip("\n").splitlines()]
 
     def text(self, text: str) -> str:
-        """Return ``text`` with signs beyond ASCII if the terminal can show them."""
+        """Return ``text`` on one line, made safe to show, with signs beyond ASCII if the terminal can show them."""
+        text = visible(text)
         return use_signs(text) if self.unicode else text
 
     def safe(self, text: str) -> str:
-        """Return ``text`` from an untrusted source on one line, in characters that the terminal can show."""
+        """Return ``text`` on one line, made safe to show, in characters that the terminal's encoding has."""
         text = visible(text)
         return use_signs(text) if self.unicode else text.encode("ascii", "backslashreplace").decode("ascii")
+
+
+def _marked(found: re.Match[str]) -> str:
+    """Return the beginning of a line with a backslash before the "::", in place of a blank where there is one."""
+    return f"{found[1][1:]}\\::"
 
 
 def end_of(text: str, room: int, screen: Screen) -> str:

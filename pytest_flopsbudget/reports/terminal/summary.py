@@ -13,7 +13,7 @@ from pytest_flopsbudget.quantities.formatting import format_value
 from pytest_flopsbudget.quantities.metrics import METRICS, devices_in, measured_value, metric_of, title_of
 from pytest_flopsbudget.reports import details
 from pytest_flopsbudget.reports.cells import amount, change, label, used
-from pytest_flopsbudget.reports.failure import formula_hint, unknown_operators
+from pytest_flopsbudget.reports.failure import formula_hint, signature_changes, unknown_operators
 from pytest_flopsbudget.reports.terminal.screen import end_of
 from pytest_flopsbudget.reports.terminal.table import (
     MIN_ROOM,
@@ -22,17 +22,19 @@ from pytest_flopsbudget.reports.terminal.table import (
     build_table,
     room_beside,
 )
-from pytest_flopsbudget.reports.wording import RAN_ON_REAL_DATA, pluralize, update_command, visible
+from pytest_flopsbudget.reports.wording import pluralize, update_command, visible
 from pytest_flopsbudget.results.comparison import tightens
 from pytest_flopsbudget.results.folding import fold, unfold, without_peaks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from rich.table import Table
 
     from pytest_flopsbudget.config.settings import Settings
     from pytest_flopsbudget.reports.terminal.screen import Screen
+    from pytest_flopsbudget.results.comparison import Status
     from pytest_flopsbudget.results.complexity import Complexity, Module
     from pytest_flopsbudget.results.verdict import Outcome, UpdateMode, Verdict
     from pytest_flopsbudget.storage.run_record import Entry
@@ -49,32 +51,42 @@ STYLES: dict[Outcome, str] = {
     "unknown operators": "red",
     "accepted": "yellow",
     "improved": "green",
+    "changed": "yellow",
     "new": "cyan",
     "ok": "",
 }
 
 
-def summary(
-    entries: Sequence[Entry], screen: Screen, settings: Settings, *, verbosity: int, accepts: bool
+def summary(  # noqa: PLR0913 -- what was measured, where it is shown, and what is left out
+    entries: Sequence[Entry],
+    screen: Screen,
+    settings_of: Callable[[Path], Settings],
+    *,
+    show: str,
+    verbosity: int,
+    accepts: bool,
+    paths: Sequence[str] = (),
 ) -> list[str]:
     """Return the lines of the summary's body.
 
     Args:
         entries: the tests that measured something.
         screen: the terminal that will show the lines.
-        settings: the settings of the pyproject: the metric to show and the notes to leave out.
+        settings_of: returns the settings for the tests of a file, which say what notes to leave out.
+        show: the metric to show.
         verbosity: pytest's verbosity: below 0 no table, above 0 the modules too.
         accepts: whether this run accepts everything that it measures; then no command is suggested.
+        paths: the files and folders on the command line, which commands repeat.
     """
     lines: list[str] = []
     if not any(entry.verdicts for entry in entries):
-        return [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]
+        return [screen.text(line) for line in _closing(entries, settings_of, paths, accepts=accepts)]
     if verbosity >= 0:
-        lines += screen.lines(_table(entries, screen, settings.show))
+        lines += screen.lines(_table(entries, screen, show))
     if verbosity > 0:
         for entry in entries:
             for verdict in entry.unpack_verdicts():
-                lines += ["", *screen.lines(_modules(entry, verdict, screen, settings.show))]
+                lines += ["", *screen.lines(_modules(entry, verdict, screen, show))]
                 lines += [screen.text(line) for line in _collectives(verdict.complexity)]
                 for line in details.detail_lines(verdict.complexity):
                     lines += wrap(
@@ -87,7 +99,7 @@ def summary(
                     )
     if verbosity >= 0:
         lines.append("")
-    lines += [screen.text(line) for line in _closing(entries, settings, accepts=accepts)]
+    lines += [screen.text(line) for line in _closing(entries, settings_of, paths, accepts=accepts)]
     return lines
 
 
@@ -149,7 +161,7 @@ def _modules(entry: Entry, verdict: Verdict, screen: Screen, show: str) -> Table
     none = [""] * len(phases)
     parts = [*(module.metrics for _, module in modules), *(phase.metrics for phase in phases.values())]
     columns = [
-        Column("class", [*(module.type for _, module in modules), *none], "left", "crop"),
+        Column("class", [*(visible(module.type) for _, module in modules), *none], "left", "crop"),
         Column("calls", [*(_calls(path, module, screen) for path, module in modules), *none], overflow="crop"),
         Column(title_of(show), [amount(metrics, show) for metrics in parts], overflow="crop"),
         Column("params", [*(_params(module) for _, module in modules), *none], overflow="crop"),
@@ -196,7 +208,9 @@ def _params(module: Module) -> str:
     return format_value(module.params, METRICS["params"])
 
 
-def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> Iterator[str]:
+def _closing(
+    entries: Sequence[Entry], settings_of: Callable[[Path], Settings], paths: Sequence[str], *, accepts: bool
+) -> Iterator[str]:
     verdicts = [verdict for entry in entries for verdict in entry.verdicts]
     total = sum(verdict.complexity.flops for verdict in verdicts)
     seconds = sum(entry.seconds for entry in entries)
@@ -209,43 +223,67 @@ def _closing(entries: Sequence[Entry], settings: Settings, *, accepts: bool) -> 
         )
     for entry in entries:
         for verdict in entry.verdicts:
-            yield from _notes(entry, verdict, settings)
+            yield from _notes(entry, verdict, settings_of(entry.test_file))
         if entry.vanished and not accepts:
             yield f"{entry.nodeid}: in the baseline, but no longer measured: {', '.join(entry.vanished)}"
-    if settings.unknown_operators == "warn":
-        yield from formula_hint(verdict.complexity for verdict in verdicts)
-    if accepts:
-        return
-    waiting = {entry.nodeid: [v for v in entry.verdicts if not v.accepted] for entry in entries}
-    tighter = [nodeid for nodeid, left in waiting.items() if any(tightens(v.comparison) for v in left)]
+    yield from formula_hint(
+        verdict.complexity
+        for entry in entries
+        if settings_of(entry.test_file).unknown_operators == "warn"
+        for verdict in entry.verdicts
+    )
+    if not accepts:
+        yield from _suggestions(entries, settings_of, paths)
+
+
+def _suggestions(
+    entries: Sequence[Entry], settings_of: Callable[[Path], Settings], paths: Sequence[str]
+) -> Iterator[str]:
+    """Yield the commands that write what the run measured to the baselines."""
+
+    def command(concerned: Sequence[Entry], update_mode: UpdateMode | None = None) -> str:
+        return update_command(*([concerned[0].nodeid] if len(concerned) == 1 else paths), update_mode=update_mode)
+
+    # A command is shown only if it writes the baseline: an update writes only tests that pass.
+    improved = [entry for entry in entries if entry.would_pass() and _has(entry, "improved")]
+    tighter = [entry for entry in improved if entry.would_pass("improved") and any(map(_tightens, _waiting(entry)))]
+    other = [entry for entry in improved if not any(map(_tightens, _waiting(entry)))]
+    changed = [entry for entry in entries if entry.would_pass() and _has(entry, "changed")]
+    new = [
+        entry
+        for entry in entries
+        if settings_of(entry.test_file).missing_baseline != "ignore" and entry.would_pass("new") and _has(entry, "new")
+    ]
     if tighter:
-        yield f"{pluralize(len(tighter), 'test')} improved; tighten the baseline: {_command(tighter, 'improved')}"
-    other = [nodeid for nodeid, left in waiting.items() if any(_is_otherwise_improved(v) for v in left)]
+        yield f"{pluralize(len(tighter), 'test')} improved; tighten the baseline: {command(tighter, 'improved')}"
     if other:
-        yield f"{pluralize(len(other), 'test')} improved, measured otherwise; to accept: {_command(other)}"
-    new = [nodeid for nodeid, left in waiting.items() if any(v.comparison.status == "new" for v in left)]
-    if new and settings.missing_baseline != "ignore":
-        yield f"{pluralize(len(new), 'test')} without a baseline; write it: {_command(new, 'new')}"
+        yield f"{pluralize(len(other), 'test')} improved, measured otherwise; to accept: {command(other)}"
+    if changed:
+        yield f"{pluralize(len(changed), 'test')} changed: another input or model; to accept: {command(changed)}"
+    if new:
+        yield f"{pluralize(len(new), 'test')} without a baseline; write it: {command(new, 'new')}"
 
 
-def _is_otherwise_improved(verdict: Verdict) -> bool:
-    return verdict.outcome == "improved" and not tightens(verdict.comparison)
+def _waiting(entry: Entry) -> list[Verdict]:
+    return [verdict for verdict in entry.verdicts if not verdict.accepted]
+
+
+def _has(entry: Entry, status: Status) -> bool:
+    return any(verdict.comparison.status == status for verdict in _waiting(entry))
+
+
+def _tightens(verdict: Verdict) -> bool:
+    return tightens(verdict.comparison)
 
 
 def _notes(entry: Entry, verdict: Verdict, settings: Settings) -> Iterator[str]:
-    if verdict.complexity.execution == "real":
-        yield f"{entry.nodeid}: {RAN_ON_REAL_DATA}"
     for note in (*verdict.complexity.notes, *details.noisy_latency_lines(verdict)):
         yield f"{entry.nodeid}: {note}"
     if verdict.complexity.unknown_operators and settings.unknown_operators != "ignore":
         yield f"{entry.nodeid}: operators without a formula, missing from the count:"
         yield from unknown_operators(verdict.complexity)
-    if verdict.comparison.inputs_changed and not verdict.fails:
-        old, new = verdict.comparison.inputs_changed
-        yield f"{entry.nodeid}: the input changed: {', '.join(old)} -> {', '.join(new)}"
+    if not verdict.fails:
+        for line in signature_changes(verdict.comparison):
+            yield f"{entry.nodeid}: {line}"
     if verdict.comparison.vanished:
         yield f"{entry.nodeid}: in the baseline, but no longer measured: {', '.join(verdict.comparison.vanished)}"
-
-
-def _command(nodeids: Sequence[str], update_mode: UpdateMode | None = None) -> str:
-    return update_command(nodeids[0] if len(nodeids) == 1 else None, update_mode)

@@ -9,6 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from pytest_flopsbudget.reports.wording import visible
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -78,12 +80,15 @@ def drop_columns(columns: Sequence[Column], room: int, screen: Screen) -> list[C
 
 def build_table(elastic: ElasticColumn, columns: Sequence[Column], screen: Screen) -> Table:
     """Return a table of one elastic column and ``columns``, laid out for ``screen``."""
+    # Cells name tests, modules and devices. They are escaped before their width is known.
+    columns = [column._replace(head=visible(column.head), cells=_safe(column.cells)) for column in columns]
+    elastic_head, elastic_cells = visible(elastic.head), _safe(elastic.cells)
     room = room_beside(columns, screen)
     if elastic.shrinks:
-        room = min(room, max(map(len, (elastic.head, *elastic.cells))))
+        room = min(room, max(map(len, (elastic_head, *elastic_cells))))
     first = Column(
-        elastic.cut(elastic.head, room, screen),
-        [elastic.cut_cell(cell, room, screen) for cell in elastic.cells],
+        elastic.cut(elastic_head, room, screen),
+        [elastic.cut_cell(cell, room, screen) for cell in elastic_cells],
         "left",
         elastic.overflow,
     )
@@ -95,6 +100,10 @@ def build_table(elastic: ElasticColumn, columns: Sequence[Column], screen: Scree
     for cells in zip(*(column.cells for column, _ in laid_out), strict=True):
         table.add_row(*cells)
     return table
+
+
+def _safe(cells: Iterable[str | Text]) -> list[str | Text]:
+    return [Text(visible(cell.plain), style=cell.style) if isinstance(cell, Text) else visible(cell) for cell in cells]
 
 
 def empty_table(screen: Screen) -> Table:

@@ -98,7 +98,9 @@ class TestDecorator:
     )
     def test_wrong_results(self, result):
         flops_formula("flopsbudget_tests::scan")(lambda _: result)
-        expected = re.escape(f"returned {result!r}; FLOPs are a whole number, 0 or more, or a pair of such")
+        expected = re.escape(
+            f"returned {result!r}; FLOPs are a whole number, 0 or more and below 10^100, or a pair of such"
+        )
         with pytest.raises(UsageError, match=f"for flopsbudget_tests::scan {expected}"):
             measure(scan, IMAGE)
 

@@ -187,6 +187,102 @@ class TestPasses:
         assert kinds(measure(step, X))["optimizer_state"] == 2 * W + 4
 
 
+def watched(step, x):
+    with watch() as seen:
+        step(x)
+    return seen.complexity
+
+
+@pytest.mark.parametrize("way", [on_shapes, for_real, watched])
+class TestExistingGradients:
+    """Gradients of an earlier step are alive until the step that is measured frees them, however it is measured."""
+
+    @staticmethod
+    def trained(step):
+        for _ in range(2):
+            step(X)
+
+    @pytest.mark.parametrize("set_to_none", [True, False])
+    def test_cleared_first(self, way, set_to_none):
+        """The old gradients are gone before the new ones are there; if they are only filled with zeros, they stay."""
+        model = Stack(1)
+        optimizer = torch.optim.AdamW(model.parameters(), foreach=False)
+
+        def step(x):
+            optimizer.zero_grad(set_to_none=set_to_none)
+            model(x).sum().backward()
+            optimizer.step()
+
+        self.trained(step)
+        found, gradient = way(step, X), model.layers[0].weight.grad
+        # The square root of the second moment, and its quotient.
+        expected = {"parameters": W, "gradients": W, "optimizer_state": 2 * W + 4, "temporaries": 2 * W, "inputs": T}
+        assert kinds(found) == expected
+        assert gradient is not None
+        if way is not watched:  # a watched step makes the gradient
+            assert not hasattr(gradient.untyped_storage(), "_flopsbudget")
+
+    def test_cleared_after_the_forward_pass(self, way):
+        """Until then, the old gradients are alive beside the activations."""
+        model = Stack(1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+        wide = torch.randn(400, 16)
+
+        def step(x):
+            loss = model(x).sum()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+        step(wide)
+        rows = wide.nbytes
+        # The product and its relu, at the end of the forward pass. The backward pass has the relu and its gradient, no
+        # old gradient, and not yet a new one.
+        expected = {"parameters": W, "gradients": W, "inputs": rows, "activations": 2 * rows}
+        assert kinds(way(step, wide)) == expected
+
+    def test_cleared_in_two_steps(self, way):
+        """The gradients that exist before two steps, and those between the steps, are alive one after the other."""
+        model = Stack(1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
+
+        def steps(x):
+            for _ in range(2):
+                optimizer.step()
+                optimizer.zero_grad()
+                model(x).sum().backward()
+
+        self.trained(steps)
+        assert kinds(way(steps, X))["gradients"] == W
+
+    def test_accumulated(self, way):
+        """Gradients that a step adds to are alive all the time, beside what it adds."""
+        model = Stack(1)
+
+        def step(x):
+            model(x).sum().backward()
+
+        self.trained(step)
+        found = kinds(way(step, X))
+        assert found["gradients"] == W
+        assert found["temporaries"] >= W
+
+    def test_held_elsewhere(self, way):
+        """A gradient that the test keeps stays alive when it is cleared."""
+        model = Stack(1)
+        model(X).sum().backward()
+        kept = [model.layers[0].weight.grad]
+
+        def step(x):
+            model.zero_grad()
+            model(x).sum().backward()
+            kept[0].add_(1)
+
+        found = way(step, X)
+        assert found.peak_memory >= 3 * W + T
+        assert model.layers[0].weight.grad is not None
+
+
 class TestPlaces:
     def test_operator_and_module(self):
         """The peak is reported with the operator and the module that ran at that moment."""

@@ -33,9 +33,9 @@ def measure(run_record, nodeid, flops, *, accepts=False):
     run_record.record(nodeid, pack_verdicts(nodeid, Path("test_net.py"), 0, [verdict], []), passed=True)
 
 
-def lines(run_record, *, updates=False, verbosity=0):
+def lines(run_record, *, accepts=False, verbosity=0):
     shown = baseline_notes(
-        run_record, updates=updates, verbosity=verbosity, shown_path=str, shown_nodeid=lambda nodeid: f"../{nodeid}"
+        run_record, accepts=accepts, verbosity=verbosity, shown_path=str, shown_nodeid=lambda nodeid: f"../{nodeid}"
     )
     return list(shown)
 
@@ -49,7 +49,7 @@ def test_written():
     run_record = RunRecord()
     run_record.written = [Path("a.json"), Path("b.json")]
     run_record.accepted = {Path("a.json"): Counter(new=1, improved=2), Path("b.json"): Counter(unchanged=1200)}
-    assert lines(run_record, updates=True) == [
+    assert lines(run_record, accepts=True) == [
         "baseline written: a.json: 1 new, 2 improved",
         "baseline written: b.json: 1,200 unchanged",
     ]
@@ -57,15 +57,15 @@ def test_written():
 
 def test_nothing_to_write():
     run_record = RunRecord()
-    assert lines(run_record, updates=True) == ["nothing to write"]
+    assert lines(run_record, accepts=True) == ["nothing to write"]
     run_record.accepted = {Path("a.json"): Counter(unchanged=1), Path("b.json"): Counter(unchanged=2)}
-    assert lines(run_record, updates=True) == ["nothing to write: 3 unchanged"]
+    assert lines(run_record, accepts=True) == ["nothing to write: 3 unchanged"]
 
 
 def test_what_could_not_be_written_is_told_elsewhere():
     run_record = RunRecord()
     run_record.errors = ["a.json: cannot be written"]
-    assert lines(run_record, updates=True) == []
+    assert lines(run_record, accepts=True) == []
 
 
 def test_orphans():

@@ -36,7 +36,8 @@ def entry(new=None, old=None, *budgets, nodeid="test_net.py::test_a", name="mode
 
 def lines(*entries, width=80, encoding="utf-8", colour=False, settings=None, verbosity=0, accepts=False):
     screen = Screen(width=width, colour=colour, encoding=encoding)
-    return summary(entries, screen, settings or Settings(), verbosity=verbosity, accepts=accepts)
+    settings = settings or Settings()
+    return summary(entries, screen, lambda _: settings, show=settings.show, verbosity=verbosity, accepts=accepts)
 
 
 def rows(*entries, **screen):

@@ -1,0 +1,138 @@
+"""The attempts of a measurement: how a model may be run, which attempt follows a failed one, and the notes on it."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+Way = Literal["shapes", "settings", "integers", "data"]
+#: All ways to run a model, the fastest first.
+WAYS: tuple[Way, ...] = ("shapes", "settings", "integers", "data")
+#: Whether a model may run on data if it needs to.
+ShapesMode = Literal["preferred", "only"]
+#: The ways that ``shapes="only"`` allows: their counts depend on no data.
+SHAPES_ONLY: tuple[Way, ...] = ("shapes", "settings")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """How a model is run once."""
+
+    #: "shapes": on tensors without data. "settings": on tensors without data too, but the values of small tensors that
+    #: the model holds beside its parameters (strides, scales) are known: they belong to the model like its numbers.
+    #: "integers": the values of integer and boolean tensors (masks, lengths, indices) are known too; they are small,
+    #: and operators that need data often need just them.
+    #: "data": on the model's own data.
+    way: Way
+    #: Whether gradients are enabled. A forward pass runs faster without, and few models compute gradients in theirs.
+    gradients: bool
+    #: Whether each clone of a module without hooks has its own dicts for hooks. Without, all clones share one that
+    #: refuses hooks, which is faster.
+    own_hooks: bool
+    #: Whether a run on shapes follows functions that look for a device which the machine may not have.
+    any_device: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt gave no result. It holds texts only, so that it keeps no tensor alive."""
+
+    #: The exception and the place that raised it: "ZeroDivisionError in shape_rules.py:118: division by zero".
+    text: str
+    #: (operator, path of the module) that first asked for data, if one did.
+    asked_for_data: tuple[str, str] | None = None
+    #: The first tensor of the model or its inputs that holds no data, in words; None if all hold data.
+    without_data: str | None = None
+    #: Whether the attempt failed before the model ran, so that knowing some values would not help.
+    needs_all_data: bool = False
+    #: Whether the exception is about the text of a tensor, which a model may want for the message of an error.
+    wants_text: bool = False
+    #: Whether the exception is about a device that this machine does not have.
+    lacks_device: bool = False
+    #: Whether the model holds small tensors as settings, whose values a further run on shapes could use.
+    has_settings: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAttempt:
+    """An attempt whose result is not used, and the reason."""
+
+    attempt: Attempt
+    #: The attempt that was made instead; None if there was no other.
+    following: Attempt | None
+    #: Why it failed; None if it is repeated for another reason.
+    failure: Failure | None = None
+
+
+def describe(error: Exception) -> str:
+    """Return the exception with the file and line that raised it, in one line."""
+    text = "".join(traceback.format_exception_only(error)).strip().split("\n", 1)[0]
+    kind, _, message = text.partition(": ")
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" in {PurePath(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{kind.rpartition('.')[2]}{where}" + (f": {message}" if message else "")
+
+
+def choose_next(
+    attempt: Attempt, failure: Failure, ways: Sequence[Way], *, needs_gradients: bool, may_enable_gradients: bool
+) -> Attempt | None:
+    """Return the attempt that follows a failed one; None if there is none.
+
+    Args:
+        attempt: the attempt that failed.
+        failure: why it failed.
+        ways: the ways that are allowed.
+        needs_gradients: whether gradients are enabled in every attempt.
+        may_enable_gradients: whether the caller has gradients enabled, so that the model may compute some.
+    """
+    if attempt.way != "data" and failure.lacks_device and not attempt.any_device:
+        return replace(attempt, any_device=True)
+    asked = failure.asked_for_data is not None
+    if (not asked or failure.wants_text) and not attempt.gradients and may_enable_gradients:
+        return replace(attempt, gradients=True)  # the model may compute gradients in its forward pass
+    if attempt.way == "data":
+        return None
+    following: Way | None = None
+    if failure.needs_all_data:
+        pass
+    elif asked and attempt.way == "shapes" and failure.has_settings and "settings" in ways:
+        following = "settings"
+    elif asked and attempt.way != "integers" and "integers" in ways:
+        following = "integers"
+    if following is not None:
+        return replace(attempt, way=following, gradients=needs_gradients)
+    if failure.without_data is None and "data" in ways:
+        return Attempt("data", gradients=needs_gradients, own_hooks=True)
+    return None
+
+
+def notes_on(left: Sequence[LeftAttempt], last: Attempt) -> Iterator[str]:
+    """Yield what a reader of the result has to know about the attempts before the last one, which succeeded."""
+    failures = [one.failure for one in left if one.failure is not None and one.attempt.way != "data"]
+    asked = next((failure.asked_for_data for failure in failures if failure.asked_for_data is not None), None)
+    if last.way == "integers" and asked is not None:
+        yield f"the values of integer inputs were used, because {needs_data(asked)}; the count may depend on them"
+    elif last.way == "data" and asked is not None:
+        yield f"ran on real data, because {needs_data(asked)}; the count may depend on that data"
+    elif last.way == "data" and failures:
+        yield unexpected_failure(failures[-1])
+
+
+def needs_data(asked: tuple[str, str]) -> str:
+    """Return which operator needs data, in which module, in words."""
+    operator, path = asked
+    return f"{operator} in {path or 'the model itself'!r} needs data"
+
+
+def unexpected_failure(failure: Failure) -> str:
+    """Return the note on a model that fails on shapes, and neither on data nor because it needs data."""
+    return (
+        f"could not be counted on shapes ({failure.text}), please report it; ran on real data instead, "
+        "and the count may depend on that data"
+    )

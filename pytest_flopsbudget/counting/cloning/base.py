@@ -1,0 +1,68 @@
+"""The base of `Cloner`: which clone belongs to which original, and which clones are still to be filled."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterator
+
+
+class BaseCloner:
+    """Keeps one clone for each original, so that references between objects are the same among the clones.
+
+    A clone is registered before it is filled, and filled after the object that refers to it. So objects may refer to
+    each other in a circle, and chains of them may be longer than Python's recursion limit.
+    """
+
+    def __init__(self) -> None:
+        self._clones: dict[int, Any] = {}
+        # Originals are kept alive with their clones, so that their ids stay unique.
+        self.originals: list[Any] = []
+        #: (function, original, clone): the function gives the clone what the original holds.
+        self._unfilled: deque[tuple[Callable[[Any, Any], None], Any, Any]] = deque()
+        #: (function, items, clone) for sets and dicts whose keys may be clones with a ``__hash__`` of their class. The
+        #: hash may depend on attributes, so that all other clones are filled first.
+        self._unfilled_by_key: deque[tuple[Callable[[Any, Any], None], Any, Any]] = deque()
+
+    def clones(self) -> Iterator[tuple[Any, Any]]:
+        """Yield (original, clone) for everything that was cloned."""
+        return ((original, self._clones[id(original)]) for original in self.originals)
+
+    def has_clone_of(self, original: Any) -> bool:
+        """Return whether this object was cloned."""
+        return id(original) in self._clones
+
+    def clone_of(self, original: Any) -> Any:
+        """Return the clone of an object that was cloned."""
+        return self._clones[id(original)]
+
+    def cloned_ids(self) -> Container[int]:
+        """Return the ids of all objects that were cloned."""
+        return self._clones
+
+    def _register(self, original: Any, clone: Any) -> Any:
+        self._clones[id(original)] = clone
+        self.originals.append(original)
+        return clone
+
+    def _fill_later(self, fill: Callable[[Any, Any], None], original: Any, clone: Any) -> Any:
+        """Return ``clone``; `_fill_all` will call ``fill(original, clone)``."""
+        self._unfilled.append((fill, original, clone))
+        return clone
+
+    def _fill_all(self) -> None:
+        """Fill all clones that are registered, and those that are made meanwhile."""
+        unfilled, by_key = self._unfilled, self._unfilled_by_key
+        try:
+            while unfilled or by_key:
+                fill, original, clone = (unfilled or by_key).popleft()
+                fill(original, clone)
+        finally:
+            unfilled.clear()
+            by_key.clear()
+
+    def _clone_value(self, value: Any) -> Any:
+        """Return the clone of any value; the value itself if it may be shared with the clones."""
+        raise NotImplementedError

@@ -1,0 +1,31 @@
+"""What compiled models and exported programs were made from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pytest_flopsbudget.counting.tensors.objects import attributes_of
+from pytest_flopsbudget.counting.torch_private import COMPILED_FROM, original_module
+
+
+def unwrap_compiled(value: Any) -> Any:
+    """Return what ``torch.compile`` was called with: compiling changes how a model runs, not its work."""
+    while True:
+        if type(value).__name__ == "OptimizedModule":
+            original = original_module(value)
+        else:
+            original = attributes_of(value).get(COMPILED_FROM)
+        if original is None:
+            return value
+        value = original
+
+
+def is_exported_program(model: Any) -> bool:
+    """Return whether the model is a program from `torch.export`, without importing that."""
+    kind = type(model)
+    return kind.__name__ == "ExportedProgram" and kind.__module__.startswith("torch.export.")
+
+
+def unwrap_program(model: Any) -> Any:
+    """Return the module of an exported program; any other model unchanged."""
+    return model.module() if is_exported_program(model) else model

@@ -1,0 +1,85 @@
+"""Remember on which devices the tensors of a run on shapes would be, although all of them are on the meta device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+
+from pytest_flopsbudget.counting.tensors.metadata import is_on_meta, tensors_in, true_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+
+_CPU, _META = torch.device("cpu"), torch.device("meta")
+
+
+class Devices:
+    """The device of each tensor of a run: one device for nearly all, and a list of the tensors on other devices."""
+
+    def __init__(self, usual: torch.device = _CPU) -> None:
+        #: The device of every tensor that is not listed.
+        self.usual = usual
+        #: `_cdata` of a storage → its device. The weak reference keeps another storage from getting the same `_cdata`.
+        self.others: dict[int, tuple[torch.device, StorageWeakRef]] = {}
+        self._sweep_at = 256
+
+    @classmethod
+    def of_clones(cls, originals: Iterable[Any], clone_of: Callable[[Any], Any]) -> Devices:
+        """Return the devices of the originals, noted for their clones.
+
+        An original on the meta device is taken to be where the others are; if all are on meta, on the CPU.
+
+        Args:
+            originals: tensors, and any other objects.
+            clone_of: returns the clone of an original.
+        """
+        tensors = [original for original in originals if isinstance(original, torch.Tensor)]
+        found = {tensor.device for tensor in tensors}
+        found.discard(_META)
+        if len(found) <= 1:
+            return cls(*found)
+        devices = cls(next(tensor.device for tensor in tensors if tensor.device != _META))
+        for tensor in tensors:
+            if tensor.device != _META:
+                devices.note(clone_of(tensor), tensor.device)
+        return devices
+
+    def of(self, tensor: torch.Tensor) -> torch.device:
+        """Return the device on which the tensor would be outside of a run on shapes."""
+        return self.of_meta(tensor) if is_on_meta(tensor) else true_device(tensor)
+
+    def of_meta(self, tensor: torch.Tensor) -> torch.device:
+        """Return the device on which a tensor would be that is on meta in a run on shapes."""
+        if not self.others or tensor.layout is not torch.strided:
+            return self.usual
+        known = self.others.get(tensor.untyped_storage()._cdata)
+        return self.usual if known is None else known[0]
+
+    def note(self, tensor: torch.Tensor, device: torch.device) -> None:
+        """Note that the tensor, and each view of it, would be on ``device``."""
+        if tensor.layout is not torch.strided:
+            return
+        storage = tensor.untyped_storage()
+        if is_same_device(device, self.usual):
+            self.others.pop(storage._cdata, None)
+            return
+        self.others[storage._cdata] = (device, StorageWeakRef(storage))
+        if len(self.others) >= self._sweep_at:
+            self.others = {key: known for key, known in self.others.items() if not known[1].expired()}
+            self._sweep_at = max(256, 2 * len(self.others))
+
+    def inherit(self, inputs: Iterable[Any], output: Any) -> None:
+        """Note that an operator's output is on the device of its inputs, of which numbers on the CPU do not count."""
+        devices = [self.of(tensor) for value in inputs for tensor in tensors_in(value) if tensor.ndim]
+        devices += [self.of(tensor) for value in inputs for tensor in tensors_in(value) if not tensor.ndim]
+        if devices:
+            for tensor in tensors_in(output):
+                self.note(tensor, devices[0])
+
+
+def is_same_device(one: torch.device, other: torch.device) -> bool:
+    """Return whether both name one device; a device without an index is the first of its kind."""
+    return one.type == other.type and (one.index or 0) == (other.index or 0)

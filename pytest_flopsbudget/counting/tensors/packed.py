@@ -1,0 +1,80 @@
+"""Packed weights: PyTorch keeps the weights of its quantized layers in C++ objects, where they are no parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import torch
+
+from pytest_flopsbudget.counting.torch_private import script_method_exists, script_type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+#: The classes of such objects begin with one of these.
+_CLASSES = tuple(f"__torch__.torch.classes.{name}." for name in ("quantized", "rnn", "sparse", "xnnpack", "mkldnn"))
+#: The class for linear layers. It unpacks half-precision weights as single-precision ones.
+_LINEAR = "__torch__.torch.classes.quantized.LinearPackedParamsBase"
+
+
+class PackedSize(NamedTuple):
+    """How much a packed weight holds: weights and biases, without scales and padding."""
+
+    elements: int
+    #: Bytes of the elements in the dtypes in which they are packed.
+    stored: int
+
+
+def packed_weights(values: Iterable[Any]) -> Iterator[torch.ScriptObject]:
+    """Yield the packed weights among the values, and in lists, tuples and dicts that are among them."""
+    for value in values:
+        kind = type(value)
+        if kind is torch.ScriptObject:
+            if is_packed_weight(value):
+                yield value
+        elif kind is list or kind is tuple:
+            yield from (item for item in value if type(item) is torch.ScriptObject and is_packed_weight(item))
+        elif kind is dict:
+            yield from (item for item in value.values() if type(item) is torch.ScriptObject and is_packed_weight(item))
+
+
+def is_packed_weight(value: torch.ScriptObject) -> bool:
+    """Return whether a C++ object is a packed weight of PyTorch."""
+    return _name(value).startswith(_CLASSES)
+
+
+def packed_size(weight: torch.ScriptObject) -> PackedSize:
+    """Return how much a packed weight holds."""
+    elements = stored = 0
+    seen = set[tuple[int, torch.Size]]()  # a recurrent layer holds its biases twice
+    for tensor, itemsize in _tensors(weight):
+        identity = (tensor.data_ptr() if tensor.layout is torch.strided else id(tensor), tensor.shape)
+        if identity not in seen:
+            seen.add(identity)
+            elements += tensor.numel()
+            stored += tensor.numel() * itemsize
+    return PackedSize(elements, stored)
+
+
+def _tensors(weight: torch.ScriptObject) -> Iterator[tuple[torch.Tensor, int]]:
+    """Yield the tensors that a packed weight consists of, each with the bytes of one of its elements when packed."""
+    waiting: list[Any] = [weight]
+    kept = []  # the addresses of tensors are unique while all of them are alive
+    while waiting:
+        value: Any = waiting.pop()
+        if type(value) is torch.ScriptObject:
+            parts: Any = cast("Any", value).unpack() if script_method_exists(value)("unpack") else value.__getstate__()
+            kept.append(parts)
+            if _name(value) == _LINEAR and parts[0].dtype is torch.float32:
+                yield parts[0], torch.float16.itemsize
+                parts = parts[1:]
+            waiting.append(parts)
+        elif isinstance(value, (list, tuple)):
+            waiting.extend(value)
+        elif isinstance(value, torch.Tensor):
+            yield value, value.element_size()
+
+
+def _name(value: torch.ScriptObject) -> str:
+    return str(script_type(value)().qualified_name())

@@ -1,0 +1,128 @@
+"""Let a run on shapes name devices that the machine does not have: nothing is allocated on them.
+
+`torch.Tensor.to` and `torch.Tensor.cuda` work in every run on shapes (see `device_answers.py`). Functions that make
+tensors, as ``torch.zeros(3, device="cuda")``, and functions of `torch.cuda` look for the device before the dispatcher
+sees the call. To follow them costs time in every call of PyTorch, so that it is done only after a run failed there.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from pytest_flopsbudget.counting.isolation.patching import patched
+from pytest_flopsbudget.counting.isolation.threads import on_this_thread
+from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+from pytest_flopsbudget.counting.torch_private import autocast_checks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from typing_extensions import Self
+
+    from pytest_flopsbudget.counting.meta.devices import Devices
+
+
+_CPU = torch.device("cpu")
+_PRESENT = ("cpu", "meta")
+
+#: What PyTorch says where a device is not there, or where it was built without support for it.
+_REFUSALS = re.compile(
+    r"not compiled with \w+ enabled|no NVIDIA driver|No \w+ GPUs are available|not linked with support for \w+ devices"
+    r"|from the '\w+' backend"
+)
+
+
+def is_about_absent_device(error: BaseException) -> bool:
+    """Return whether PyTorch raised this error because the machine does not have a device."""
+    return isinstance(error, (AssertionError, RuntimeError)) and bool(_REFUSALS.search(str(error)))
+
+
+class _Idle:
+    """A stream or an event of a device on which nothing runs."""
+
+    def __init__(self, *_args: Any, **_kwargs: Any) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> Any:
+        return _do_nothing
+
+
+def _do_nothing(*_args: Any, **_kwargs: Any) -> Any:
+    return None
+
+
+class _IdleContext(_Idle):
+    """The context in which work goes to a device or to a stream."""
+
+
+#: Functions of `torch.cuda` → what they are where nothing runs.
+_IDLE_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    **dict.fromkeys(("synchronize", "set_device", "set_stream", "reset_peak_memory_stats"), _do_nothing),
+    **dict.fromkeys(("current_stream", "default_stream"), _Idle),
+    "stream": _IdleContext,
+    "current_device": lambda: 0,
+}
+#: Classes of `torch.cuda` → what they are where nothing runs. They stay classes, since annotations name them.
+_IDLE_CLASSES = {"Stream": _Idle, "Event": _Idle, "device": _IdleContext, "device_of": _IdleContext}
+
+
+class _Placing(TorchFunctionMode):
+    """Make tensors without their device, and note on which device they would be."""
+
+    def __init__(self, devices: Devices) -> None:
+        super().__init__()
+        self._devices = devices
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if not kwargs or kwargs.get("device") is None:
+            return func(*args, **(kwargs or {}))
+        device = torch.device(kwargs["device"])
+        if device.type in _PRESENT:
+            return func(*args, **kwargs)
+        output = func(*args, **{**kwargs, "device": _CPU})
+        for tensor in tensors_in(output):
+            self._devices.note(tensor, device)
+        return output
+
+
+@contextmanager
+def absent_devices_named(devices: Devices) -> Iterator[None]:
+    """Let code on this thread make tensors on any device while the context lasts."""
+    with _Placing(devices):
+        yield
+
+
+@contextmanager
+def absent_cuda_idle() -> Iterator[None]:
+    """Let code wait for streams and events of CUDA, on a machine without CUDA, while the context lasts."""
+    patches: list[tuple[Any, str, Any]] = []
+    if not torch.cuda.is_available():
+        patches += [(torch.cuda, name, kind) for name, kind in _IDLE_CLASSES.items()]
+        patches += [
+            (torch.cuda, name, on_this_thread(idle, getattr(torch.cuda, name)))
+            for name, idle in _IDLE_FUNCTIONS.items()
+        ]
+    with patched(patches):
+        yield
+
+
+@contextmanager
+def autocast_of_absent_devices() -> Iterator[None]:
+    """Let code on this thread enable autocast for CUDA on a machine without CUDA, which otherwise ignores that."""
+    with patched(
+        (owner, name, on_this_thread(answer, getattr(owner, name))) for owner, name, answer in autocast_checks()
+    ):
+        yield

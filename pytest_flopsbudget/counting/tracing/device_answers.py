@@ -1,0 +1,277 @@
+"""Let tensors of a run on shapes answer with the device on which they would be outside of it.
+
+Models ask where a tensor is (``x.device.type == "cpu"``, ``x.is_cuda``), and take another branch for another device. In
+a run on shapes every tensor is on the meta device. So while the model runs, the attributes and methods of
+`torch.Tensor` that tell or change the device are replaced. Code that runs inside the answer to an operator, such as
+PyTorch's meta kernels, sees the meta device.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.overrides import handle_torch_function, has_torch_function
+
+from pytest_flopsbudget.counting.isolation.patching import named_like
+from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
+from pytest_flopsbudget.counting.meta.devices import is_same_device
+from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_on_meta, true_device
+from pytest_flopsbudget.counting.tracing.value_reads import LISTS, with_values
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pytest_flopsbudget.counting.meta.asking import Asked
+
+
+_CPU, _META = torch.device("cpu"), torch.device("meta")
+
+#: Modules of PyTorch's meta kernels. Forward-mode derivatives run them outside of the answer to an operator, to find
+#: the shape of a product with zeros.
+_META_KERNELS = ("torch._refs", "torch._prims", "torch._meta_registrations", "torch._decomp")
+#: Attributes that say whether a tensor is on a device of one type.
+_TYPES = {"is_cpu": "cpu", "is_cuda": "cuda", "is_xpu": "xpu", "is_mps": "mps"}
+#: Methods that copy or store a tensor, in ways that depend on where its memory is.
+_OF_MEMORY = ("__deepcopy__", "__reduce_ex__")
+#: Functions that return a tensor which is on the wanted device already.
+_CONVERTERS = ("as_tensor", "asarray")
+
+
+def device_patches() -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, attribute, replacement) for all that tells or changes the device of a tensor."""
+    kind = torch.Tensor
+    yield kind, "device", property(_device)
+    yield kind, "is_meta", property(_is_meta)
+    for name, of in _TYPES.items():
+        yield kind, name, property(_has_type(name, of))
+    replacements: tuple[tuple[str, Callable[[Any], Callable[..., Any]]], ...] = (
+        ("get_device", _get_device),
+        ("to", _to),
+        ("cpu", _cpu),
+        ("cuda", _cuda),
+        ("pin_memory", _pin_memory),
+        ("type", _type),
+        ("new_tensor", _new_tensor),
+        ("new", _new),
+        *((name, _seeing_meta) for name in _OF_MEMORY),
+    )
+    for name, replace in replacements:
+        yield kind, name, replace(getattr(kind, name))
+    for name in _CONVERTERS:
+        yield torch, name, _converter(getattr(torch, name))
+
+
+def _asked_by_model(tensor: torch.Tensor) -> Asked | None:
+    """Return the tracer if the code that reads an attribute belongs to the model, and not to a meta kernel."""
+    tracer = asked_tracer(tensor)
+    if tracer is None:
+        return None
+    caller = str(sys._getframe(2).f_globals.get("__name__"))
+    return None if caller.startswith(_META_KERNELS) else tracer
+
+
+def _device(tensor: torch.Tensor) -> torch.device:
+    tracer = _asked_by_model(tensor)
+    return true_device(tensor) if tracer is None else tracer.devices.of_meta(tensor)
+
+
+def _is_meta(tensor: torch.Tensor) -> bool:
+    return is_on_meta(tensor) and _asked_by_model(tensor) is None
+
+
+def _has_type(name: str, kind: str) -> Callable[[torch.Tensor], bool]:
+    original = getattr(torch.Tensor, name).__get__
+
+    def has_type(tensor: torch.Tensor) -> bool:
+        tracer = _asked_by_model(tensor)
+        return bool(original(tensor) if tracer is None else tracer.devices.of_meta(tensor).type == kind)
+
+    return has_type
+
+
+def _get_device(original: Callable[..., int]) -> Callable[..., int]:
+    @named_like(original)
+    def get_device(tensor: torch.Tensor) -> int:
+        tracer = asked_tracer(tensor)
+        if tracer is None:
+            return original(tensor)
+        device = tracer.devices.of_meta(tensor)
+        return -1 if device.type == "cpu" else device.index or 0
+
+    return get_device
+
+
+def _to(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @named_like(original)
+    def to(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if _is_overridden(tensor):
+            return handle_torch_function(original, (tensor,), tensor, *args, **kwargs)
+        tracer = asked_tracer(tensor)
+        if tracer is None:
+            return original(tensor, *args, **kwargs)
+        device, args, kwargs = _without_device(args, kwargs)
+        if device is None:
+            return original(tensor, *args, **kwargs)
+        return _moved(tracer, tensor, device, lambda it, on, **more: original(it, on, *args, **kwargs, **more))
+
+    return to
+
+
+def _cpu(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    to = torch.Tensor.to
+
+    @named_like(original)
+    def cpu(tensor: torch.Tensor, **kwargs: Any) -> Any:
+        if _is_overridden(tensor):
+            return handle_torch_function(original, (tensor,), tensor, **kwargs)
+        tracer = asked_tracer(tensor)
+        if tracer is None:
+            return original(tensor, **kwargs)
+        return _moved(tracer, tensor, _CPU, lambda it, on, **more: to(it, on, **kwargs, **more))
+
+    return cpu
+
+
+def _cuda(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    to = torch.Tensor.to
+
+    @named_like(original)
+    def cuda(tensor: torch.Tensor, device: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
+        if _is_overridden(tensor):
+            return handle_torch_function(original, (tensor,), tensor, device, non_blocking, **kwargs)
+        tracer = asked_tracer(tensor)
+        if tracer is None:
+            return original(tensor, device, non_blocking, **kwargs)
+        target = torch.device("cuda", device) if isinstance(device, int) else torch.device(device or "cuda")
+        return _moved(tracer, tensor, target, lambda it, on, **more: to(it, on, **kwargs, **more))
+
+    return cuda
+
+
+def _pin_memory(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    to = torch.Tensor.to
+
+    @named_like(original)
+    def pin_memory(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        # Only memory of the CPU can be pinned, and only beside a device.
+        return original(tensor, *args, **kwargs) if asked_tracer(tensor) is None else to(tensor, _META, copy=True)
+
+    return pin_memory
+
+
+def _type(original: Callable[..., Any]) -> Callable[..., Any]:
+    @named_like(original)
+    def name_or_cast(tensor: torch.Tensor, dtype: Any = None, non_blocking: bool = False, **kwargs: Any) -> Any:
+        tracer = asked_tracer(tensor)
+        if tracer is None or isinstance(dtype, torch.dtype):
+            return original(tensor, dtype, non_blocking, **kwargs)
+        if dtype is None:
+            here = tracer.devices.of_meta(tensor).type
+            return original(tensor).replace("meta.", "" if here == "cpu" else f"{here}.")
+        # Such as "torch.cuda.FloatTensor", or the class of that name.
+        _, *device, kind = (dtype if isinstance(dtype, str) else f"{dtype.__module__}.{dtype.__name__}").split(".")
+        return tensor.to(device[0] if device else "cpu", vars(torch)[kind].dtype, non_blocking)
+
+    return name_or_cast
+
+
+def _new_tensor(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    @named_like(original)
+    def new_tensor(tensor: torch.Tensor, data: Any, **kwargs: Any) -> torch.Tensor:
+        tracer = asked_tracer(tensor)
+        data = with_values(data) if type(data) in LISTS else data
+        if tracer is None or type(tensor) not in PLAIN_TYPES or kwargs.get("device") is not None:
+            return original(tensor, data, **kwargs)
+        # The dispatcher sees the values of a new tensor only on the CPU.
+        made = original(tensor, data, **{**kwargs, "device": _CPU})
+        tracer.devices.note(made, tracer.devices.of_meta(tensor))
+        return made
+
+    return new_tensor
+
+
+def _new(original: Callable[..., Any]) -> Callable[..., Any]:
+    new_tensor: Any = _new_tensor(torch.Tensor.new_tensor)
+
+    @named_like(original)
+    def new(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if len(args) == 1 and type(args[0]) in (list, tuple) and not kwargs:
+            return new_tensor(tensor, args[0], dtype=tensor.dtype)
+        return original(tensor, *args, **kwargs)
+
+    return new
+
+
+def _converter(original: Callable[..., Any]) -> Callable[..., Any]:
+    @named_like(original)
+    def converted(data: Any, *args: Any, **kwargs: Any) -> Any:
+        device = kwargs.get("device")
+        if device is not None and type(data) in PLAIN_TYPES and asked_tracer(data) is not None:
+            others = {name: value for name, value in kwargs.items() if name != "device"}
+            return original(data.to(device), *args, **others)
+        return original(with_values(data) if type(data) in LISTS else data, *args, **kwargs)
+
+    return converted
+
+
+def _seeing_meta(original: Callable[..., Any]) -> Callable[..., Any]:
+    @named_like(original)
+    def seeing(*args: Any, **kwargs: Any) -> Any:
+        with seeing_meta():
+            return original(*args, **kwargs)
+
+    return seeing
+
+
+def _without_device(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.device | None, tuple[Any, ...], dict[str, Any]]:
+    """Return the device among the arguments of `torch.Tensor.to`, and the other arguments."""
+    first = args[0] if args else kwargs.get("other")
+    if isinstance(first, torch.Tensor):
+        others = {name: value for name, value in kwargs.items() if name != "other"}
+        return first.device, (first.dtype, *args[1:]), others
+    if isinstance(first, (str, torch.device)) or type(first) is int:
+        return _as_device(first), args[1:], kwargs
+    device = kwargs.get("device")
+    if device is None:
+        return None, args, kwargs
+    return _as_device(device), args, {name: value for name, value in kwargs.items() if name != "device"}
+
+
+def _as_device(device: Any) -> torch.device:
+    """Return the device: if it is one, the same object, by which `_moved` recognizes the answer to a question."""
+    return device if isinstance(device, torch.device) else torch.device(device)
+
+
+def _moved(
+    tracer: Asked, tensor: torch.Tensor, target: torch.device, move: Callable[..., torch.Tensor]
+) -> torch.Tensor:
+    """Return the tensor on the device ``target``: the tensor itself if it is there, or a copy, which is counted.
+
+    Args:
+        tracer: the tracer of the run.
+        tensor: the tensor, without data.
+        target: the device that the model names.
+        move: calls PyTorch's method with a tensor, a device, and more arguments.
+    """
+    here = tracer.devices.of_meta(tensor)
+    if target.type == "meta":
+        return move(tensor, _META)
+    if not is_same_device(target, here):
+        moved = move(tensor, _CPU) if target.type == "cpu" else move(tensor, _META, copy=True)
+        tracer.devices.note(moved, target)
+        return moved
+    if target.type == "cpu" and target is not here:
+        # The model says "cpu" itself, as for functions that read numbers there. It does not say `x.device`.
+        value = tracer.read_known(tensor)
+        if value is not None:
+            return move(tracer.known_values.track_on_cpu(value), _CPU)
+    return move(tensor, _META)
+
+
+def _is_overridden(tensor: torch.Tensor) -> bool:
+    """Return whether a subclass answers the call itself. It compares functions with those it knows."""
+    return type(tensor) not in PLAIN_TYPES and has_torch_function((tensor,))

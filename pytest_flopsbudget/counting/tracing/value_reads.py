@@ -1,0 +1,183 @@
+"""Answer code that reads values past the dispatcher: `numpy`, `tolist`, `data_ptr`, text, and memory of storages.
+
+The dispatcher does not see these reads. On the meta device some of them raise errors of PyTorch's, and others return
+values that mean nothing. So while a model runs on shapes, they get the values that are known, and ask for data
+otherwise, like `torch.Tensor.item`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils import dlpack
+
+from pytest_flopsbudget.counting.isolation.patching import named_like
+from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
+from pytest_flopsbudget.counting.torch_private import disable_current_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+#: Methods of tensors that read values. Others (`__str__`, `__format__`, `__array__`) call these.
+_OF_TENSORS = ("numpy", "tolist", "data_ptr", "const_data_ptr", "__repr__", "__dlpack__")
+#: Methods that compute in Python, and write to the tensor. They would leave a tensor without data as it is.
+_IN_PLACE = ("apply_", "map_", "map2_")
+#: Functions that read their second argument: (owner, name). In C++ they refuse tensors that are not on the CPU.
+_OF_NUMBERS = ((torch, "tensor_split"), (torch.Tensor, "tensor_split"))
+#: Method → the modules of callers that do not compute with what they read.
+_ONLY_LOOK: dict[str, tuple[str, ...]] = {
+    "data_ptr": ("torch.",),
+    "__repr__": ("torch._ops.", "logging.", "_pytest."),
+}
+#: What asks for data when a tensor is made a text, as `ShapesTracer.asked_for_data` names it.
+TEXT = "torch.Tensor.__repr__"
+#: Methods that read the values of storages.
+_OF_STORAGES = {
+    torch.UntypedStorage: ("data_ptr", "tolist", "__getitem__"),
+    torch.TypedStorage: ("data_ptr", "tolist", "__getitem__"),
+}
+LISTS = (list, tuple)
+#: Functions that make tensors of memory without the dispatcher.
+_MAKERS = ("from_dlpack", "frombuffer")
+
+
+def value_patches() -> Iterator[tuple[Any, str, Any]]:
+    """Yield (owner, attribute, replacement) for all that reads values past the dispatcher.
+
+    The replacements raise NeedsDataError in the model, where it reads a value that is not known.
+    """
+    for name in _OF_TENSORS:
+        yield torch.Tensor, name, _of_tensor(getattr(torch.Tensor, name))
+    for name in _IN_PLACE:
+        yield torch.Tensor, name, _in_place(getattr(torch.Tensor, name))
+    for owner, name in _OF_NUMBERS:
+        yield owner, name, _of_numbers(name, getattr(owner, name))
+    yield dlpack, "to_dlpack", _of_tensor(vars(dlpack)["to_dlpack"])
+    for kind, names in _OF_STORAGES.items():
+        for name in names:
+            yield kind, name, _of_storage(kind, getattr(kind, name))
+    yield torch, "tensor", _of_list(torch.tensor)
+    for name in _MAKERS:
+        yield torch, name, _maker(getattr(torch, name))
+
+
+def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that reads the known values of its first argument."""
+
+    @named_like(original)
+    def read(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        tracer = asked_tracer(tensor)
+        if tracer is None:
+            return original(tensor, *args, **kwargs)
+        if _only_looks(original):
+            with seeing_meta():
+                return original(tensor, *args, **kwargs)
+        value = tracer.read_known(tensor)
+        if value is None:
+            return tracer.require_data(f"torch.Tensor.{original.__name__}")
+        if tensor.requires_grad:
+            value = value.detach().requires_grad_()  # PyTorch reads such a tensor in fewer ways
+        with disable_current_modes():
+            return original(value, *args, **kwargs)
+
+    return read
+
+
+def _in_place(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return a method that writes known values to its tensor."""
+
+    @named_like(original)
+    def write(tensor: torch.Tensor, *others: Any) -> torch.Tensor:
+        tracer = asked_tracer(tensor)
+        if tracer is None:
+            return original(tensor, *others)
+        values = [tracer.read_known(item) if isinstance(item, torch.Tensor) else item for item in (tensor, *others)]
+        if any(value is None for value in values):
+            tracer.require_data(f"torch.Tensor.{original.__name__}")
+        with disable_current_modes():
+            original(*values)
+        return tensor
+
+    return write
+
+
+def _of_numbers(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that reads the known values of its second argument."""
+
+    def read(tensor: torch.Tensor, numbers: Any, *args: Any, **kwargs: Any) -> Any:
+        tracer = asked_tracer(numbers) if isinstance(numbers, torch.Tensor) else None
+        if tracer is not None:
+            value = tracer.read_known(numbers)
+            numbers = tracer.require_data(f"torch.{name}") if value is None else tracer.known_values.track_on_cpu(value)
+        return original(tensor, numbers, *args, **kwargs)
+
+    read.__name__ = name
+    return read
+
+
+def _of_storage(kind: type, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that reads the known values of a storage of this class."""
+
+    @named_like(original)
+    def read(storage: Any, *args: Any) -> Any:
+        tracer = asked_tracer() if storage.device.type == "meta" else None
+        if tracer is None or _only_looks(original):
+            return original(storage, *args)
+        with disable_current_modes():
+            typed = isinstance(storage, torch.TypedStorage)
+            value: Any = tracer.known_values.storage(storage.untyped() if typed else storage)
+            if value is not None:
+                return original(torch.TypedStorage(wrap_storage=value, dtype=storage.dtype) if typed else value, *args)
+        return tracer.require_data(f"torch.{kind.__name__}.{original.__name__}")
+
+    return read
+
+
+def _of_list(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return a function that makes a tensor of a list, in which tensors may have known values."""
+
+    @named_like(original)
+    def make(data: Any, **kwargs: Any) -> torch.Tensor:
+        return original(with_values(data) if type(data) in LISTS else data, **kwargs)
+
+    return make
+
+
+def with_values(value: Any) -> Any:
+    """Return a list, or what it holds, with known values in place of tensors without data; other values unchanged.
+
+    PyTorch makes a tensor of a list without the dispatcher, and reads the values of tensors in it.
+    """
+    if isinstance(value, torch.Tensor):
+        tracer = asked_tracer(value)
+        if tracer is None:
+            return value
+        known = tracer.read_known(value)
+        return tracer.require_data("torch.tensor") if known is None else known
+    if type(value) in LISTS and any(isinstance(item, (torch.Tensor, *LISTS)) for item in value):
+        return [with_values(item) for item in value]
+    return value
+
+
+def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """Return a function that makes a tensor of memory, whose values are known."""
+
+    @named_like(original)
+    def make(*args: Any, **kwargs: Any) -> Any:
+        made, tracer = original(*args, **kwargs), asked_tracer()
+        return made if tracer is None else tracer.known_values.track_on_cpu(made)
+
+    return make
+
+
+def _only_looks(original: Callable[..., Any]) -> bool:
+    """Return whether the caller of a replacement does not compute with what it reads.
+
+    PyTorch's Python code compares addresses. Its search for an overload makes texts of arguments, and so do logs and
+    pytest's messages; nobody parses these.
+    """
+    callers = _ONLY_LOOK.get(original.__name__)
+    return callers is not None and f"{sys._getframe(2).f_globals.get('__name__')}.".startswith(callers)

@@ -1,0 +1,150 @@
+"""Subclasses of `torch.nn.Parameter`, as libraries for quantized weights define them: they keep their class."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from pytest_flopsbudget.counting.measure import measure
+from pytest_flopsbudget.counting.run import Run
+
+X = torch.randn(2, 8)
+#: FLOPs of the product of `X` and a weight of 8x8.
+SQUARE = 2 * 2 * 8 * 8
+
+
+class Tagged(nn.Parameter):
+    """Adds nothing, and inherits a ``detach`` that returns a plain tensor."""
+
+
+class State:
+    """What a quantized weight carries beside its data."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+
+class Quantized(nn.Parameter):
+    """Resembles the 4-bit parameters of bitsandbytes: other arguments, and a state that holds tensors."""
+
+    def __new__(cls, data, *, state, requires_grad=False):
+        self = torch.Tensor._make_subclass(cls, data, requires_grad)
+        self.state = state
+        return self
+
+    def __deepcopy__(self, memo):
+        raise AssertionError("not copied")
+
+    def dequantized(self):
+        return self.to(torch.float32) * self.state.scale
+
+
+class Typed(nn.Parameter):
+    """Resembles the parameters of GGUF files: each operator gives its result the type of the weight."""
+
+    def __new__(cls, data, requires_grad=False, quant_type=None):
+        self = torch.Tensor._make_subclass(cls, data, requires_grad)
+        self.quant_type = quant_type
+        return self
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        result = super().__torch_function__(func, types, args, kwargs or {})
+        if isinstance(result, torch.Tensor):
+            kinds = {arg.quant_type for arg in args if isinstance(arg, Typed)}
+            return cls(result, quant_type=kinds.pop())
+        return result
+
+
+class Slotted(nn.Parameter):
+    """Holds a tensor in a slot."""
+
+    __slots__ = ("scale",)
+
+
+class Weighted(nn.Module):
+    """Multiplies its input by a weight of any class."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = weight
+        self.kinds = []
+
+    def forward(self, x):
+        self.kinds.append(type(self.weight))
+        weight = self.weight
+        if isinstance(weight, Quantized):
+            return x @ weight.dequantized()
+        if isinstance(weight, Slotted):
+            return x @ (weight * weight.scale)
+        if isinstance(weight, Typed):
+            assert weight.quant_type == "Q8"
+            return x @ weight.as_subclass(torch.Tensor)
+        return x @ weight
+
+
+def slotted():
+    weight = Slotted(torch.ones(8, 8))
+    weight.scale = torch.ones(8)
+    return weight
+
+
+WEIGHTS = {
+    "subclass": lambda: Tagged(torch.ones(8, 8)),
+    "subclass without a gradient": lambda: Tagged(torch.ones(8, 8), requires_grad=False),
+    "state": lambda: Quantized(torch.ones(8, 8, dtype=torch.uint8), state=State(torch.ones(8))),
+    "functions": lambda: Typed(torch.ones(8, 8), quant_type="Q8"),
+    "slot": slotted,
+    "attribute": lambda: setattr(weight := nn.Parameter(torch.ones(8, 8)), "owner", weight) or weight,
+}
+
+
+@pytest.mark.parametrize("way", ["shapes", "integers", "data"])
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_counted(name, way):
+    """The product counts, the parameters are there, and neither the weight nor what it carries is another one."""
+    model = Weighted(WEIGHTS[name]())
+    weight, held = model.weight, dict(model.weight.__dict__)
+    before = weight.as_subclass(torch.Tensor).detach().clone()
+    counted = Run(model, (X,), {}, backward=False).complexity([way])
+    assert counted.flops == SQUARE
+    assert counted.params == 64
+    assert counted.trainable_params == (64 if weight.requires_grad else 0)
+    assert counted.param_bytes == 64 * before.element_size()
+    assert not counted.unknown_operators
+    assert model.weight is weight
+    assert model.kinds == []  # the list of the clone has the entry
+    assert weight.__dict__.keys() == held.keys()
+    assert all(weight.__dict__[key] is value for key, value in held.items())
+    assert torch.equal(weight.as_subclass(torch.Tensor), before)
+
+
+@pytest.mark.parametrize("kind", [Tagged, nn.Parameter])
+def test_class_within_the_run(kind):
+    """Within the run the weight has its class, and is a leaf that takes gradients."""
+    seen = []
+
+    class Looks(Weighted):
+        def forward(self, x):
+            seen.append((type(self.weight), self.weight.is_leaf, self.weight.requires_grad))
+            return super().forward(x)
+
+    counted = measure(Looks(kind(torch.ones(8, 8))), X, backward=True)
+    assert set(seen) == {(kind, True, True)}
+    assert counted.flops == 2 * SQUARE  # the input takes no gradient
+
+
+def test_gradients_that_exist():
+    """A training step continues from the gradient of a subclass, and leaves the original as it was."""
+    model = Weighted(Tagged(torch.ones(8, 8)))
+    model.weight.grad = torch.ones(8, 8)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+
+    def step(x):
+        model(x).sum().backward()
+        optimizer.step()
+
+    assert measure(step, X).flops == 2 * SQUARE
+    assert torch.equal(model.weight.grad, torch.ones(8, 8))
+    assert torch.equal(model.weight.as_subclass(torch.Tensor), torch.ones(8, 8))

@@ -1,0 +1,136 @@
+"""Packed weights of PyTorch's quantized layers: they are parameters, with the bytes that they are stored in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.ao.nn import quantized
+from torch.ao.quantization import quantize_dynamic
+
+from pytest_flopsbudget.counting.measure import measure
+from pytest_flopsbudget.counting.watch import watch
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning"),
+    pytest.mark.skipif("fbgemm" not in torch.backends.quantized.supported_engines, reason="no engine"),
+]
+
+
+def watched(model, x):
+    with torch.no_grad(), watch() as seen:
+        model(x)
+    return seen.complexity
+
+
+def dynamic(model, dtype=torch.qint8):
+    return quantize_dynamic(model.eval(), {nn.Linear, nn.LSTM, nn.GRU, nn.LSTMCell}, dtype=dtype)
+
+
+class Own(nn.Module):
+    """Packs its weights itself, one for itself and several in a list."""
+
+    def __init__(self):
+        super().__init__()
+        packed = [
+            torch.ops.quantized.linear_prepack(torch.quantize_per_tensor(torch.randn(8, 8), 0.1, 0, torch.qint8), None)
+            for _ in range(3)
+        ]
+        self.first, self.others = packed[0], packed[1:]
+
+    def forward(self, x):
+        for packed in (self.first, *self.others):
+            x = torch.ops.quantized.linear_dynamic(x, packed, reduce_range=True)
+        return x
+
+
+def embedding():
+    layer = quantized.Embedding(10, 12)
+    layer.eval()
+    return layer
+
+
+def static_convolution():
+    return nn.Sequential(quantized.Quantize(0.1, 0, torch.quint8), quantized.Conv2d(3, 4, 3))
+
+
+#: Name → (model, input, weights, biases, bytes of a weight's element). Biases are stored in single precision.
+CASES = {
+    "linear": (
+        lambda: dynamic(nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8))),
+        lambda: torch.randn(2, 64),
+        64 * 32 + 32 * 8,
+        32 + 8,
+        1,
+    ),
+    "half precision": (
+        lambda: dynamic(nn.Sequential(nn.Linear(64, 32)), torch.float16),
+        lambda: torch.randn(2, 64),
+        64 * 32,
+        32,
+        2,
+    ),
+    "no bias": (
+        lambda: dynamic(nn.Sequential(nn.Linear(64, 32, bias=False))),
+        lambda: torch.randn(2, 64),
+        64 * 32,
+        0,
+        1,
+    ),
+    # Four gates, each with the weights and biases of the input and of the hidden state.
+    "LSTM": (
+        lambda: dynamic(nn.Sequential(nn.LSTM(16, 32, num_layers=2))),
+        lambda: torch.randn(5, 2, 16),
+        4 * 32 * (16 + 32) + 4 * 32 * (32 + 32),
+        2 * 2 * 4 * 32,
+        1,
+    ),
+    "GRU": (
+        lambda: dynamic(nn.Sequential(nn.GRU(16, 32, bidirectional=True))),
+        lambda: torch.randn(5, 2, 16),
+        2 * 3 * 32 * (16 + 32),
+        2 * 2 * 3 * 32,
+        1,
+    ),
+    "embedding": (embedding, lambda: torch.tensor([1, 2]), 10 * 12, 0, 1),
+    "convolution": (static_convolution, lambda: torch.randn(1, 3, 8, 8), 3 * 4 * 9, 4, 1),
+    "packed by the model": (Own, lambda: torch.randn(2, 8), 3 * 8 * 8, 0, 1),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("way", [measure, watched])
+def test_parameters(name, way):
+    """They count as parameters that take no gradients, at their bytes, and are alive all the time."""
+    make, make_input, weights, biases, size = CASES[name]
+    model, x = make(), make_input()
+    counted = way(model, x)
+    assert counted.params == weights + biases
+    assert counted.trainable_params == 0
+    assert counted.param_bytes == weights * size + biases * 4
+    assert counted.memory_at_peak.parameters == counted.param_bytes
+    assert counted.peak_memory >= counted.param_bytes + x.nbytes
+
+
+def test_where_they_are():
+    """The module that holds a packed weight has it, and so have those around it; a shared one counts once."""
+    layer = nn.Linear(8, 8)
+    counted = measure(dynamic(nn.Sequential(layer, nn.Linear(8, 4))), torch.randn(1, 8))
+    assert {path: module.params for path, module in counted.modules.items()} == {
+        "": 72 + 36,
+        "0": 72,
+        "0._packed_params": 72,
+        "1": 36,
+        "1._packed_params": 36,
+    }
+    packed = dynamic(nn.Sequential(layer))[0]
+    assert measure(nn.Sequential(packed, nn.Sequential(packed)), torch.randn(1, 8)).params == 72
+
+
+def test_unchanged():
+    """A measurement leaves packed weights and their results as they were."""
+    model, x = dynamic(nn.Sequential(nn.Linear(8, 8))), torch.randn(2, 8)
+    before, held = model(x), model[0]._packed_params._packed_params
+    measure(model, x)
+    assert model[0]._packed_params._packed_params is held
+    assert torch.equal(model(x), before)

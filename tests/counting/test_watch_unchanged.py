@@ -1,0 +1,562 @@
+"""What tracers, compilers, warnings and tensor subclasses see in a watched test is what they see in any test."""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+import traceback
+import warnings
+from contextlib import nullcontext
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.overrides import TorchFunctionMode
+
+from pytest_flopsbudget.counting.watch import watch
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:`isinstance:FutureWarning"),
+]
+
+
+def both(function):
+    """(what ``function`` returns without a watch, what it returns in a watched block, what the watch counted)."""
+    torch._dynamo.reset()
+    plain = function()
+    torch._dynamo.reset()
+    with watch() as seen:
+        watched = function()
+    return plain, watched, seen.complexity
+
+
+def mlp():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)).requires_grad_(False)
+
+
+#: Of one row: two products.
+MLP_FLOPS = 2 * (4 * 6 + 6 * 2)
+X, Y = torch.ones(3, 4), torch.arange(8.0).reshape(2, 4)
+
+
+def rows_dependent(value):
+    """The view's sizes come from the input, so that a trace has to record the reading of a size."""
+    return value.view(value.shape[0] * 2, -1) @ torch.ones(2, 3)
+
+
+class Branching(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = mlp()
+
+    def forward(self, value):
+        return self.inner(value) if value.shape[0] > 1 else value
+
+
+def text(graph):
+    """A graph without the numbers that PyTorch gives to its values and classes."""
+    return re.sub(r"%[\w.]+|___torch_mangle_\d+\.|forward at 0x\w+", "", str(graph))
+
+
+def trace_module():
+    traced = torch.jit.trace(mlp(), X)
+    return traced(Y), text(traced.inlined_graph), traced.code
+
+
+def trace_nested_module():
+    traced = torch.jit.trace(nested(mlp(), 2), X)
+    return traced(Y), text(traced.inlined_graph)
+
+
+def trace_method():
+    traced = torch.jit.trace_module(mlp(), {"forward": X})
+    return traced(Y), text(traced.inlined_graph)
+
+
+def trace_unchecked():
+    traced = torch.jit.trace(mlp(), X, check_trace=False)
+    return traced(Y), text(traced.inlined_graph)
+
+
+def trace_example_kwargs():
+    traced = torch.jit.trace(mlp(), example_kwarg_inputs={"input": X})
+    return (traced(input=Y),)
+
+
+def symbolic_trace():
+    traced = torch.fx.symbolic_trace(mlp())
+    return traced(Y), traced.code
+
+
+def symbolic_trace_nested():
+    class Leaves(torch.fx.Tracer):
+        def is_leaf_module(self, module, qualified_name):
+            return False
+
+    model = mlp()
+    graph = Leaves().trace(model)
+    return torch.fx.GraphModule(model, graph)(Y), str(graph)
+
+
+def made_by_make_fx():
+    traced = make_fx(mlp())(X)
+    return traced(Y[:1].expand(3, 4)), traced.code
+
+
+def exported(*, strict):
+    def export():
+        program = torch.export.export(mlp(), (X,), strict=strict)
+        return program.module()(X * 2), str(program.graph)
+
+    return export
+
+
+def explained():
+    found = torch._dynamo.explain(Branching())(X)
+    return found.graph_count, found.graph_break_count, found.op_count
+
+
+def explained_function():
+    found = torch._dynamo.explain(lambda value: rows_dependent(value).relu())(X)
+    return found.graph_count, found.graph_break_count, found.op_count
+
+
+def compiled(model, **options):
+    def run():
+        graphs = []
+
+        def backend(graph, _inputs):
+            graphs.append(graph.code)
+            return graph.forward
+
+        return torch.compile(model(), backend=backend, **options)(Y), graphs
+
+    return run
+
+
+def compiled_in_place():
+    model = Branching()
+    model.compile(backend="eager", fullgraph=True)
+    return (model(Y),)
+
+
+#: Name → (function, FLOPs of running what it made). The tracing itself counts nothing.
+MAKERS = {
+    "jit.trace": (trace_module, 2 * MLP_FLOPS),
+    "jit.trace, nested": (trace_nested_module, 2 * MLP_FLOPS),
+    "jit.trace_module": (trace_method, 2 * MLP_FLOPS),
+    "jit.trace, unchecked": (trace_unchecked, 2 * MLP_FLOPS),
+    "jit.trace, keywords": (trace_example_kwargs, 2 * MLP_FLOPS),
+    "fx.symbolic_trace": (symbolic_trace, 2 * MLP_FLOPS),
+    "fx.Tracer": (symbolic_trace_nested, 2 * MLP_FLOPS),
+    "make_fx": (made_by_make_fx, 3 * MLP_FLOPS),
+    "export, strict": (exported(strict=True), 3 * MLP_FLOPS),
+    "export": (exported(strict=False), 3 * MLP_FLOPS),
+    # It runs what it compiled.
+    "explain": (explained, 3 * MLP_FLOPS),
+    "explain, function": (explained_function, 2 * 6 * 2 * 3),
+    "compile, module": (compiled(mlp), 2 * MLP_FLOPS),
+    "compile, whole graph": (compiled(Branching, fullgraph=True), 2 * MLP_FLOPS),
+    "compile, function": (compiled(lambda: rows_dependent, fullgraph=True), 2 * 4 * 2 * 3),
+    "compile, method": (compiled(lambda: mlp().forward, fullgraph=True), 2 * MLP_FLOPS),
+    "Module.compile": (compiled_in_place, 2 * MLP_FLOPS),
+}
+
+
+def same(left, right):
+    return torch.equal(left, right) if isinstance(left, torch.Tensor) else left == right
+
+
+class TestTracers:
+    @pytest.mark.parametrize("name", MAKERS)
+    def test_makes_what_it_makes(self, name):
+        """The model that a tracer or compiler makes in a watched block is the one that it makes without a watch."""
+        function, flops = MAKERS[name]
+        plain, watched, counted = both(function)
+        assert len(plain) == len(watched)
+        assert all(map(same, plain, watched))
+        assert counted.flops == flops
+        assert isinstance(counted.flops, int)
+
+    def test_traced_sizes_are_recorded(self):
+        """A traced function works for another number of rows, and its graph can be printed."""
+        with watch() as seen:
+            traced = torch.jit.trace(rows_dependent, X)
+            assert traced(Y).shape == (4, 3)
+            assert "aten::size" in str(traced.graph)
+        assert seen.complexity.flops == 2 * 4 * 2 * 3
+
+    def test_within_another_mode(self):
+        """Only the watch steps aside for a tracer; a dispatch mode of the test still sees operators."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        def run():
+            with FlopCounterMode(display=False) as counter:
+                torch.jit.trace(mlp(), X, check_trace=False)
+            return counter.get_total_flops()
+
+        plain, watched, counted = both(run)
+        assert plain == watched == 3 * MLP_FLOPS
+        assert counted.flops == 0
+
+    def test_error_within_a_trace(self):
+        """After a tracer failed, the watch counts again."""
+
+        def failing(value):
+            raise ArithmeticError
+
+        with watch() as seen:
+            with pytest.raises(ArithmeticError):
+                torch.jit.trace(failing, X)
+            mlp()(X)
+        assert seen.complexity.flops == 3 * MLP_FLOPS
+
+    def test_on_another_thread(self):
+        """A tracer on a thread of a watched test records what it records; the run of its model is named."""
+        made = []
+        with watch() as seen:
+            thread = threading.Thread(target=lambda: made.append(torch.jit.trace(rows_dependent, X)(Y)))
+            thread.start()
+            thread.join()
+        assert torch.equal(made[0], rows_dependent(Y))
+        assert "threading.Thread" in seen.complexity.unknown_operators
+
+    def test_method_that_was_kept(self):
+        """Code that is imported in a watched block may keep the method that calls modules; it works afterwards."""
+        with watch() as seen:
+            kept = nn.Module.__call__
+        model = mlp()
+        assert torch.equal(kept(model, X), model(X))
+        assert seen.complexity.flops == 0
+
+
+class TestCompiledFunctions:
+    def test_compiled_once(self):
+        """A function is compiled once, whether a watch is active or not."""
+        graphs = []
+
+        def backend(graph, _inputs):
+            graphs.append(graph)
+            return graph.forward
+
+        layer = nn.Linear(4, 2)
+        function = torch.compile(lambda value: layer(value).sum(), backend=backend, fullgraph=True)
+        function(X)
+        for _ in range(2):
+            with watch() as seen:
+                function(X)
+            assert seen.complexity.flops == 2 * 3 * 4 * 2
+        function(X)
+        assert len(graphs) == 1
+
+    def test_graph_break(self):
+        """Code between two graphs runs as usual, and counts."""
+        layer = nn.Linear(4, 4).requires_grad_(False)
+
+        def broken(value):
+            value = layer(value)
+            torch._dynamo.graph_break()
+            return layer(value)
+
+        with watch() as seen:
+            torch.compile(broken, backend="eager")(X)
+        assert seen.complexity.flops == 2 * (2 * 3 * 4 * 4)
+
+    @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+    def test_training(self, backend):
+        """Both passes of a compiled function count."""
+        layer = nn.Linear(4, 2)
+        function = torch.compile(lambda value: layer(value).sum(), backend=backend)
+        with watch() as seen:
+            function(X).backward()
+        product = 2 * 3 * 4 * 2
+        assert seen.complexity.phases["forward"].flops == product
+        assert seen.complexity.phases["backward"].flops == product
+        assert layer.weight.grad is not None
+
+    @pytest.mark.filterwarnings("ignore::UserWarning")
+    def test_optimizer(self):
+        """A compiled step of an optimizer runs, and its graph is that of an unwatched step."""
+
+        def step():
+            torch.manual_seed(0)
+            layer = nn.Linear(4, 2)
+            layer(X).sum().backward()
+            optimizer = torch.optim.AdamW(layer.parameters())
+            torch.compile(optimizer.step, backend="eager")()
+            return layer.weight.detach()
+
+        plain, watched, _ = both(step)
+        assert torch.equal(plain, watched)
+
+
+class Warns(nn.Module):
+    def __init__(self, level):
+        super().__init__()
+        self.level = level
+
+    def forward(self, value):
+        warnings.warn("here", stacklevel=self.level)
+        return value
+
+
+def nested(inner, depth):
+    for _ in range(depth):
+        inner = nn.Sequential(inner)
+    return inner
+
+
+def hooked(level):
+    module = Warns(level)
+    module.register_forward_pre_hook(lambda _module, _args: None)
+    return module
+
+
+#: Modules that warn: called directly, by another module, by three, and with a hook.
+WARNING = {
+    "direct": Warns,
+    "nested": lambda level: nested(Warns(level), 1),
+    "deep": lambda level: nested(Warns(level), 3),
+    "hooked": hooked,
+}
+
+
+class TestFrames:
+    @pytest.mark.parametrize("level", range(1, 10))
+    @pytest.mark.parametrize("name", WARNING)
+    @pytest.mark.parametrize("watches", [1, 2])
+    def test_stacklevel(self, name, level, watches):
+        """A warning names the file and the line that it names without a watch."""
+        module, places = WARNING[name](level), []
+        for number in (0, watches):
+            with (
+                warnings.catch_warnings(record=True) as caught,
+                watch() if number else nullcontext(),
+                watch() if number == 2 else nullcontext(),
+            ):
+                warnings.simplefilter("always")
+                module(X)
+            places.append([(warning.filename, warning.lineno) for warning in caught])
+        assert places[0] == places[1]
+        assert len(places[0]) == 1
+
+    def test_filter_by_module(self):
+        """A filter for warnings that PyTorch's module class issues, by its name, applies."""
+        with watch(), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            warnings.filterwarnings("ignore", module=r"torch\.nn\.modules\.module")
+            Warns(3)(X)
+
+    def test_traceback(self):
+        """The traceback of an error in a model has no line of ours."""
+
+        class Failing(nn.Module):
+            def forward(self, value):
+                raise ArithmeticError
+
+        traces = []
+        for watched in (False, True):
+            with watch() if watched else nullcontext(), pytest.raises(ArithmeticError) as raised:
+                nested(Failing(), 2)(X)
+            traces.append([(frame.filename, frame.lineno, frame.name) for frame in traceback.extract_tb(raised.tb)])
+        assert traces[0] == traces[1]
+
+    @pytest.mark.parametrize("watches", [1, 2, 3])
+    @pytest.mark.parametrize("kind", [nn.Linear, nn.GRU, lambda *sizes: nn.LazyLinear(sizes[1])])
+    def test_depth(self, kind, watches):
+        """The deepest model that runs without a watch runs in any number of them."""
+
+        def runs(depth):
+            model = nested(nn.Sequential(), depth)
+            try:
+                model(X)
+            except RecursionError:
+                return False
+            return True
+
+        depth = 100
+        while runs(depth + 1):
+            depth += 1
+        limit = sys.getrecursionlimit()
+        # Three frames a module; the layer and PyTorch's own functions below it take some too.
+        model = nested(kind(4, 4), depth - 12)
+        model(X)
+        with watch(), watch() if watches > 1 else nullcontext(), watch() if watches > 2 else nullcontext():
+            model(X)
+        assert sys.getrecursionlimit() == limit
+
+    def test_endless_recursion(self):
+        class Endless(nn.Module):
+            def forward(self, value):
+                return self(value)
+
+        with watch(), pytest.raises(RecursionError):
+            Endless()(X)
+
+
+class Recording(torch.Tensor):
+    calls: ClassVar[list] = []
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        cls.calls.append(func)
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+class RecordingMode(TorchFunctionMode):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        Recording.calls.append(func)
+        return func(*args, **(kwargs or {}))
+
+
+def pass_subclass():
+    mlp()(X.as_subclass(Recording)).sum()
+
+
+def pass_subclass_by_name():
+    mlp()(input=X.as_subclass(Recording))
+
+
+def pass_subclasses_in_lists():
+    class Sum(nn.Module):
+        def forward(self, values):
+            return values[0] @ values[1]["key"].mT
+
+    Sum()([X.as_subclass(Recording), {"key": X.as_subclass(Recording)}])
+
+
+def train_subclass():
+    layer = nn.Linear(4, 2)
+    layer(X.as_subclass(Recording)).square().sum().backward()
+
+
+def mode_around_training():
+    layer = nn.Linear(4, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    with RecordingMode():
+        torch.autograd.backward(layer(X).sum())
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+class TestTorchFunction:
+    @pytest.mark.parametrize(
+        "run", [pass_subclass, pass_subclass_by_name, pass_subclasses_in_lists, train_subclass, mode_around_training]
+    )
+    def test_calls(self, run):
+        """Tensor subclasses and modes with `__torch_function__` see the calls that they see without a watch."""
+        seen = []
+        for watched in (False, True):
+            Recording.calls.clear()
+            with watch() if watched else nullcontext():
+                run()
+            seen.append(list(map(str, Recording.calls)))
+        assert seen[0] == seen[1]
+        assert seen[0]
+
+
+class TestLazyModules:
+    @pytest.mark.parametrize(
+        "make",
+        [lambda: nn.LazyLinear(4), lambda: nn.LazyConv1d(4, 1), nn.LazyBatchNorm1d],
+        ids=["linear", "conv", "norm"],
+    )
+    def test_state(self, make):
+        """The state of a module that has no shapes yet goes into another one, which then runs."""
+        with watch():
+            first, second = make(), make()
+            second.load_state_dict(first.state_dict())
+            second.to(torch.float64).double().float()
+            second(torch.ones(2, 4, 4) if isinstance(first, nn.LazyConv1d) else X)
+            first.load_state_dict(second.state_dict())
+        for name, value in second.state_dict().items():
+            assert torch.equal(first.state_dict()[name], value)
+
+
+@torch.library.custom_op("flopsbudget_watch::thrice", mutates_args=())
+def thrice(value: torch.Tensor) -> torch.Tensor:
+    return 3 * value
+
+
+@thrice.register_fake
+def _(value):
+    return torch.empty_like(value)
+
+
+thrice.register_autograd(lambda _context, gradient: 3 * gradient)
+
+
+@torch.library.custom_op("flopsbudget_watch::double_in_place", mutates_args={"value"})
+def double_in_place(value: torch.Tensor) -> None:
+    value.mul_(2)
+
+
+class TestOperators:
+    @pytest.mark.parametrize(
+        ("operator", "args"),
+        [
+            (thrice, (torch.ones(2, requires_grad=True),)),
+            (double_in_place, (torch.ones(2),)),
+            (torch.ops.aten.mm.default, (torch.ones(2, 2), torch.ones(2, 2))),
+        ],
+        ids=["functional", "in place", "aten"],
+    )
+    def test_opcheck(self, operator, args):
+        plain, watched, _ = both(lambda: torch.library.opcheck(operator, args))
+        assert plain == watched
+        assert set(plain.values()) == {"SUCCESS"}
+
+    @pytest.mark.parametrize(
+        "create",
+        [
+            lambda out: torch.eye(4, out=out),
+            lambda out: torch.eye(2, 3, out=out),
+            lambda out: torch.zeros(3, out=out),
+            lambda out: torch.arange(4.0, out=out),
+            lambda out: torch.linspace(0, 1, 5, out=out),
+            lambda out: torch.full((2,), 7.0, out=out),
+        ],
+        ids=["eye", "eye, wide", "zeros", "arange", "linspace", "full"],
+    )
+    def test_created_in_a_given_tensor(self, create):
+        """To fill a given tensor from numbers costs no FLOPs, writes its bytes, and is known."""
+        plain, watched, counted = both(lambda: create(torch.empty(0)).clone())
+        assert torch.equal(plain, watched)
+        assert (counted.total_flops, counted.unknown_operators) == (0, {})
+        # Written once by the operator; read and written by the copy.
+        assert counted.memory_traffic == 3 * plain.nbytes
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("change", "read", "restore"),
+        [
+            (lambda: torch.set_num_threads(3), torch.get_num_threads, torch.set_num_threads),
+            (
+                lambda: torch.use_deterministic_algorithms(mode=True),
+                torch.are_deterministic_algorithms_enabled,
+                torch.use_deterministic_algorithms,
+            ),
+            (
+                lambda: torch.set_float32_matmul_precision("medium"),
+                torch.get_float32_matmul_precision,
+                torch.set_float32_matmul_precision,
+            ),
+        ],
+        ids=["threads", "deterministic", "precision"],
+    )
+    def test_stays(self, change, read, restore):
+        """What a watched test sets stays set, as without a watch."""
+        before = read()
+        try:
+            with watch():
+                change()
+                during = read()
+            assert read() == during != before
+        finally:
+            restore(before)

@@ -1,0 +1,147 @@
+"""Tensors of a run on shapes answer with the device of the original."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from pytest_flopsbudget import measure, shape_only
+from tests.rows import ONES, TakesRows, rows_taken
+from tests.zoo import both
+
+ON_META = torch.empty(10, 8, device="meta")
+
+#: Questions to which a model on the CPU gets the answer "yes".
+ON_THE_CPU = {
+    "device type": lambda m, x: x.device.type == "cpu",
+    "device": lambda m, x: x.device == torch.device("cpu"),
+    "text": lambda m, x: str(x.device) == "cpu",
+    "is_cpu": lambda m, x: x.is_cpu,
+    "is_meta": lambda m, x: not x.is_meta,
+    "is_cuda": lambda m, x: not (x.is_cuda or x.is_xpu or x.is_mps),
+    "get_device": lambda m, x: x.get_device() == -1,
+    "weight": lambda m, x: m.layer.weight.device == x.device and m.layer.weight.is_cpu,
+    "view": lambda m, x: x[0].T.is_cpu,
+    "output": lambda m, x: (x + 1)[0].sum().device.type == "cpu",
+    "factory": lambda m, x: torch.zeros(2, device=x.device).is_cpu and x.new_ones(2).device == x.device,
+    "gradient": lambda m, x: next(m.parameters()).device.type == "cpu",
+    "type": lambda m, x: x.type() == "torch.FloatTensor" and x.type("torch.DoubleTensor").dtype is torch.float64,
+    "class": lambda m, x: x.type(torch.LongTensor).is_cpu and x.type(torch.int32).type() == "torch.IntTensor",
+    "same tensor": lambda m, x: x.to("cpu") is x and x.cpu() is x and x.to(x.device) is x and x.to(m.layer.bias) is x,
+    "as_tensor": lambda m, x: torch.as_tensor(x, device=x.device) is x,
+    "under autocast": lambda m, x: asked_under_autocast(x),
+    "under a default device": lambda m, x: asked_under_default(x),
+}
+
+
+def asked_under_autocast(x):
+    with torch.autocast("cpu"):
+        return x.is_cpu and not x.is_meta and x.device.type == "cpu"
+
+
+def asked_under_default(x):
+    with torch.device("cpu"):
+        return x.is_cpu and torch.zeros(2).is_cpu and not x.is_meta
+
+
+@pytest.mark.parametrize("x", [ONES, ON_META], ids=["data", "meta"])
+@pytest.mark.parametrize("name", ON_THE_CPU)
+def test_on_the_cpu(name, x):
+    question = ON_THE_CPU[name]
+    assert rows_taken(lambda model, x: 3 if question(model, x) else 4, x) == (3, "shapes")
+
+
+@pytest.mark.parametrize("name", ON_THE_CPU)
+def test_while_building(name):
+    """A constructor gets the answers that it gets without `shape_only`."""
+    with shape_only():
+        assert ON_THE_CPU[name](TakesRows(None), torch.rand(10, 8))
+
+
+class RotaryTable(nn.Module):
+    """A table that is made in the constructor, unless that runs on meta, and then in each call."""
+
+    def __init__(self, device=None):
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        frequencies = 1 / 10 ** (torch.arange(0, 8, 2, device=device).float() / 8)
+        self.is_made = not frequencies.is_meta
+        if self.is_made:
+            scaled = [frequency / 2 if frequency > 0.3 else frequency for frequency in frequencies]
+            self.register_buffer("table", torch.tensor(scaled, device=frequencies.device), persistent=False)
+
+    def forward(self, x):
+        return self.layer(x) if self.is_made else self.layer(self.layer(x))
+
+
+@pytest.mark.parametrize("device", [None, "cpu", torch.device("cpu")])
+def test_rotary_tables(device):
+    with shape_only():
+        model = RotaryTable(device)
+    assert model.table.is_meta
+    assert model.table.shape == RotaryTable().table.shape
+    assert measure(model, ONES).flops == 2 * 10 * 64
+
+
+@pytest.mark.parametrize("options", [{"enabled": False}, {}, {"dtype": torch.bfloat16}])
+@pytest.mark.parametrize("x", [ONES, ON_META], ids=["data", "meta"])
+def test_autocast_for_the_device_of_the_input(options, x):
+    def forward(model, x):
+        with torch.autocast(x.device.type, **options):
+            lower = model.layer(x).dtype is torch.bfloat16
+        return 3 if lower == (options != {"enabled": False}) else 4
+
+    with shape_only():
+        model = TakesRows(forward)
+    result = measure(model, x)
+    assert (result.flops, result.execution) == ((10 + 3) * 2 * 64, "shapes")
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda x: x.to(x.device).cpu(),
+        lambda x: torch.zeros(10, 8).to(x.device) + x,
+        lambda x: x.to("cpu", torch.float64).to(x),
+        lambda x: x.new_tensor([1.0, 2.0]).to(device=x.device, dtype=torch.float32) + x[:, :2],
+        lambda x: torch.as_tensor([1.0, 2.0], device=x.device) + x[:, :2],
+        lambda x: torch.arange(8, device=x.device).to(x.dtype) + x,
+        lambda x: x.to(torch.device("cpu"), copy=True),
+    ],
+)
+def test_moves_cost_what_they_cost_for_real(move):
+    """Nothing where a tensor is there already."""
+    both(lambda x: move(x) * 2, ONES, without=("memory_traffic", "peak_memory"))
+
+
+def test_other_threads():
+    """A thread sees where its tensors are while another builds a model."""
+    seen = []
+    with shape_only():
+        tensor = torch.ones(2)
+        thread = threading.Thread(target=lambda: seen.append((tensor.is_meta, torch.ones(2).tolist())))
+        thread.start()
+        thread.join()
+    assert seen == [(True, [1, 1])]
+
+
+def test_threads_that_end_crosswise():
+    """Of two that build at a time, the one that began first ends first."""
+    before = dict(vars(torch.Tensor))
+    began, ended = threading.Event(), threading.Event()
+
+    def second():
+        with shape_only():
+            began.set()
+            ended.wait(10)
+
+    thread = threading.Thread(target=second)
+    with shape_only():
+        thread.start()
+        began.wait(10)
+    ended.set()
+    thread.join()
+    assert dict(vars(torch.Tensor)) == before

@@ -1,0 +1,211 @@
+"""Modules whose ``forward`` is called directly, as in ``part.forward(x)``: they have their calls and their work."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import pickle
+import threading
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+from zoo import both
+
+from pytest_flopsbudget.counting.measure import measure
+
+X = torch.randn(3, 4)
+#: FLOPs of a square linear layer on `X`.
+SQUARE = 2 * 3 * 4 * 4
+
+
+def square():
+    return nn.Linear(4, 4, bias=False)
+
+
+def flops_of(counted):
+    return {path: module.flops for path, module in counted.modules.items()}
+
+
+def calls_of(counted):
+    return {path: module.calls for path, module in counted.modules.items()}
+
+
+class Calls(nn.Module):
+    """Runs a function on its two layers, of which the second is nested."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.first, self.second = square(), nn.Sequential(square())
+        self.function = [function]
+
+    def forward(self, x):
+        return self.function[0](self, x)
+
+
+def run_by_a_helper(part, x):
+    return part.forward(x)
+
+
+def in_steps(self, x):
+    """Both ways of calling, one after the other."""
+    return self.second.forward(self.first(self.first.forward(x)))
+
+
+BOTH = {"first": SQUARE, "second": SQUARE, "second.0": SQUARE, "": 2 * SQUARE}
+DIRECT = {
+    "both": (lambda self, x: self.second.forward(self.first.forward(x)), BOTH),
+    "a helper": (lambda self, x: run_by_a_helper(self.second, run_by_a_helper(self.first, x)), BOTH),
+    "keyword": (lambda self, x: self.second.forward(input=self.first.forward(input=x)), BOTH),
+    "kept method": (lambda self, x: [self.second(x), method := self.first.forward, method(x)][-1], BOTH),
+    "partial": (lambda self, x: functools.partial(self.first.forward, self.second(x))(), BOTH),
+    "a checkpoint": (lambda self, x: checkpoint(self.first.forward, self.second(x), use_reentrant=False), BOTH),
+    "twice": (in_steps, BOTH | {"first": 2 * SQUARE, "": 3 * SQUARE}),
+}
+
+
+#: What `test_what_a_model_sees` saw. A run has a clone of a list that a closure holds.
+SEEN = []
+
+
+@pytest.mark.parametrize("name", DIRECT)
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_credited(name):
+    """Work and calls are those of the module, on shapes and for real."""
+    function, expected = DIRECT[name]
+    counted = both(Calls(function), X)
+    assert flops_of(counted) == expected
+    calls = {
+        path: flops // (2 * SQUARE if not path and name != "twice" else SQUARE) for path, flops in expected.items()
+    }
+    assert calls_of(counted) == calls | {"": 1}
+
+
+def test_memory():
+    """The peak of a module that is called directly is that of its call."""
+    ordinary = both(Calls(lambda self, x: self.second(self.first(x))), X)
+    direct = both(Calls(lambda self, x: self.second.forward(self.first.forward(x))), X)
+    assert {path: module.peak_memory for path, module in direct.modules.items()} == {
+        path: module.peak_memory for path, module in ordinary.modules.items()
+    }
+
+
+def test_backward():
+    """The gradients are credited like the forward pass: of the input's layer those of the weight alone."""
+    counted = both(Calls(lambda self, x: self.second.forward(self.first.forward(x))), X, backward=True)
+    assert flops_of(counted) == {"": 5 * SQUARE, "first": 2 * SQUARE, "second": 3 * SQUARE, "second.0": 3 * SQUARE}
+
+
+def test_recomputed():
+    """What a checkpoint computes again, up to the last value that is missing, belongs to the module called directly."""
+
+    def within(self, x):
+        return checkpoint(lambda x: self.first.forward(self.second.forward(x)), x, use_reentrant=False)
+
+    counted = measure(Calls(within), X, backward=True)
+    assert counted["first"].metrics["recomputed_flops"] == 0
+    assert counted["second"].metrics["recomputed_flops"] == SQUARE
+
+
+def test_super():
+    """A class that extends ``forward`` is called once."""
+
+    class Extended(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    class Again(Extended):
+        def __call__(self, x):
+            return self.forward(x)
+
+    counted = both(nn.Sequential(Extended(4, 4, bias=False), Again(4, 4, bias=False)), X)
+    assert flops_of(counted) == {"": 2 * SQUARE, "0": SQUARE, "1": SQUARE}
+    assert calls_of(counted) == {"": 1, "0": 1, "1": 1}
+
+
+def test_recursion():
+    """A ``forward`` that calls itself is one call of the module."""
+
+    class Recursive(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = square()
+
+        def forward(self, x, depth=3):
+            return self.forward(self.layer(x), depth - 1) if depth else x
+
+    counted = both(Recursive(), X)
+    assert calls_of(counted) == {"": 1, "layer": 3}
+
+
+def test_shared():
+    """A shared module is credited under the path of the module that calls it directly."""
+    shared = square()
+
+    class Direct(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.part = shared
+
+        def forward(self, x):
+            return self.part.forward(x)
+
+    counted = both(nn.Sequential(Direct(), Direct()), X)
+    assert {path: flops for path, flops in flops_of(counted).items() if path} == dict.fromkeys(
+        ("0", "0.part", "1", "1.part"), SQUARE
+    )
+
+
+def test_functions():
+    """In a measured function, a model whose ``forward`` is called is a part of it."""
+    model = nn.Sequential(square(), square())
+    counted = both(lambda x: model.forward(x), (X,))  # noqa: PLW0108 -- the function is the case
+    assert counted.flops == 2 * SQUARE
+    assert calls_of(counted) == {"": 1, "Sequential": 1, "Sequential.0": 1, "Sequential.1": 1}
+    assert flops_of(measure(model.forward, X)) == {"": 2 * SQUARE, "0": SQUARE, "1": SQUARE}
+
+
+def test_a_forward_of_an_instance():
+    """A ``forward`` that a library set on the instance is called as before."""
+    model = Calls(lambda self, x: self.second(self.first(x)))
+    model.first.forward = functools.partial(lambda layer, x: nn.Linear.forward(layer, x) * 2, model.first)
+    before = model.first.forward
+    counted = both(model, X)
+    assert flops_of(counted) == BOTH
+    assert model.first.forward is before
+
+
+def test_what_a_model_sees():
+    """Signature, name and documentation of ``forward`` are those of the class; copies and pickles work."""
+
+    def look(self, x):
+        method = self.first.forward
+        SEEN.append((str(inspect.signature(method)), method.__name__, method.__doc__, method.__self__ is self.first))
+        copied = copy.deepcopy(self.first)
+        restored = pickle.loads(pickle.dumps(self.first))  # noqa: S301
+        assert restored.weight.shape == copied.weight.shape
+        return self.second(copied.forward(copied(x)))
+
+    model = Calls(look)
+    counted = measure(model, X)
+    method = model.first.forward
+    assert set(SEEN) == {(str(inspect.signature(method)), method.__name__, method.__doc__, True)}
+    assert counted.flops == 3 * SQUARE
+    assert counted["first"].flops == 0  # copies belong to the module that makes them
+    assert "forward" not in model.first.__dict__
+
+
+def test_other_threads():
+    """A module whose ``forward`` runs on a thread is named."""
+
+    def on_a_thread(self, x):
+        thread = threading.Thread(target=self.first.forward, args=(x,))
+        thread.start()
+        thread.join()
+        return self.second(x)
+
+    counted = measure(Calls(on_a_thread), X)
+    assert counted.unknown_operators["threading.Thread"].modules == ("first",)
+    assert counted.flops == SQUARE

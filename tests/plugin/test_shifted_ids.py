@@ -1,0 +1,158 @@
+"""If a parameter set is removed from a list, later ids move to other models: a run says so, and none is improved."""
+
+from __future__ import annotations
+
+import pytest
+
+#: How a parameter set becomes a model and its input, and parameter sets that are cheaper from left to right.
+WAYS = {
+    "width": ("model = nn.Linear(config['w'], 4); x = torch.ones(1, config['w'])", [{"w": w} for w in (32, 16, 8, 4)]),
+    "hidden": (
+        "h = config['h']; model = nn.Sequential(nn.Linear(8, h), nn.Linear(h, 4)); x = torch.ones(1, 8)",
+        [{"h": h} for h in (64, 32, 16, 8)],
+    ),
+    # Neither the parameters nor the input differ.
+    "stride": (
+        "model = nn.Conv2d(3, 4, 1, stride=config['s']); x = torch.ones(1, 3, 16, 16)",
+        [{"s": s} for s in (1, 2, 4, 8)],
+    ),
+    "steps": (
+        "layer = nn.Linear(8, 8); model = nn.Sequential(*[layer] * config['n']); x = torch.ones(1, 8)",
+        [{"n": n} for n in (8, 6, 4, 2)],
+    ),
+    "batch": ("model = nn.Linear(8, 4); x = torch.ones(config['b'], 8)", [{"b": b} for b in (8, 6, 4, 2)]),
+    "kernel": (
+        "k = config['k']; model = nn.Conv2d(3, 4, k, padding=k // 2); x = torch.ones(1, 3, 16, 16)",
+        [{"k": k} for k in (7, 5, 3, 1)],
+    ),
+}
+
+
+@pytest.fixture
+def write(project):
+    def write(body, configs, parametrize=""):
+        parametrize = parametrize or "@pytest.mark.parametrize('config', CONFIGS)"
+        project.pytester.makepyfile(
+            test_net=f"import torch, pytest\nfrom torch import nn\n\nCONFIGS = {configs!r}\n\n"
+            f"{parametrize}\ndef test_net(flops_budget, config):\n    {body}\n    flops_budget(model, x)\n"
+        )
+        return project
+
+    return write
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_cheaper_neighbours(write, way):
+    """The ids of cheaper models do not read as improved."""
+    body, configs = WAYS[way]
+    write(body, configs).run("--flops-budget-update").assert_outcomes(passed=4)
+    result = write(body, [configs[0], *configs[2:]]).run()
+    result.assert_outcomes(passed=3)
+    result.stdout.no_fnmatch_line("*improved*")
+    what = "input" if way == "batch" else "model"
+    for moved, before in ((1, 2), (2, 3)):
+        now = f"what was measured now is in the baseline as test_net[[]config{before}]"
+        line = f"test_net.py::test_net[[]config{moved}]: this id held another {what}; {now}"
+        result.stdout.fnmatch_lines([line])
+    command = "2 tests changed: another input or model; to accept: pytest --flops-budget-update"
+    result.stdout.fnmatch_lines(["3 measurements: 2 changed, 1 ok; *", command])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_more_expensive_neighbours(write, way):
+    """The ids of more expensive models regress, and the failure says why."""
+    body, configs = WAYS[way]
+    configs = configs[::-1]
+    write(body, configs).run("--flops-budget-update").assert_outcomes(passed=4)
+    result = write(body, [configs[0], *configs[2:]]).run()
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["this id held another *; what was measured now is in the baseline as test_net*"])
+
+
+def test_input(write):
+    """Another input is named."""
+    body, configs = WAYS["batch"]
+    write(body, configs).run("--flops-budget-update")
+    result = write(body, configs[1:]).run()
+    result.stdout.fnmatch_lines(["*[[]config0]: the input changed: float32[[]8, 8] * float32[[]6, 8]"])
+
+
+@pytest.mark.parametrize(
+    "parametrize",
+    [
+        "@pytest.mark.parametrize('config', CONFIGS, ids=list('abcd')[: len(CONFIGS)])",
+        "@pytest.fixture(params=CONFIGS)\ndef config(request):\n    return request.param\n",
+    ],
+)
+def test_other_ways_to_parametrize(write, parametrize):
+    """Ids that the user writes, and parameters of fixtures, move too."""
+    body, configs = WAYS["hidden"]
+    write(body, configs, parametrize).run("--flops-budget-update").assert_outcomes(passed=4)
+    result = write(body, configs[2:], parametrize).run()
+    result.stdout.no_fnmatch_line("*improved*")
+    result.stdout.fnmatch_lines(["*this id held another model; *"])
+
+
+def test_names(project):
+    """Numbered names of measurements move like ids of parameter sets."""
+
+    def write(widths):
+        project.write(
+            f"def test_net(flops_budget):\n    for i, w in enumerate({widths}):\n"
+            "        flops_budget(torch.nn.Linear(8, w), torch.ones(1, 8), name=f'net{i}')\n"
+        )
+
+    write([64, 32, 16])
+    project.run("--flops-budget-update")
+    write([64, 16])
+    result = project.run()
+    result.stdout.no_fnmatch_line("*improved*")
+    result.stdout.fnmatch_lines(["*this id held another model; what was measured now is in the baseline as *:net2"])
+
+
+def test_new_neighbour(write):
+    """A model that was nowhere in the baselines is recognized by its modules."""
+    body, configs = WAYS["hidden"]
+    write(body, configs).run("--flops-budget-update")
+    result = write(body, [configs[0], {"h": 31}, *configs[2:]]).run()
+    result.stdout.no_fnmatch_line("*improved*")
+    line = "*[[]config1]: this id held another model: the modules in the baseline have other types or sizes"
+    result.stdout.fnmatch_lines([line])
+    # Nothing that shifted is tightened silently.
+    result = write(body, [configs[0], {"h": 31}, *configs[2:]]).run("--flops-budget-update=improved")
+    result.stdout.fnmatch_lines(["nothing to write"])
+
+
+def test_less_work_in_the_same_modules(write):
+    """The same modules with fewer FLOPs are an improvement."""
+    body = "model = nn.Linear(8, 8); x = torch.ones(1, 8)"
+    write(body, [{"a": 0}]).run("--flops-budget-update")
+    baseline = write(body, [{"a": 0}]).baseline
+    baseline.write_text(baseline.read_text().replace('"flops": 128', '"flops": 129'))
+    result = write(body, [{"a": 0}]).run()
+    result.stdout.fnmatch_lines(["1 measurement: 1 improved; *"])
+    result.stdout.no_fnmatch_line("*another model*")
+
+
+def test_without_parameters(project):
+    """The id of a test without parameters does not move: its smaller model is an improvement."""
+    project.write("def test_net(flops_budget):\n    flops_budget(Net(5), IMAGE)\n")
+    project.run("--flops-budget-update")
+    project.write("def test_net(flops_budget):\n    flops_budget(Net(3), IMAGE)\n")
+    result = project.run()
+    result.stdout.fnmatch_lines(["1 measurement: 1 improved; *"])
+    result.stdout.no_fnmatch_line("*another model*")
+
+
+@pytest.mark.parametrize("workers", [(), ("-n1",)])
+def test_strict_improvements(write, workers):
+    """With improved-baseline = "fail", a moved id fails too, since its baseline has to follow."""
+    body, configs = WAYS["hidden"]
+    write(body, configs).run("--flops-budget-update")
+    project = write(body, [configs[0], *configs[2:]])
+    project.settings('[tool.pytest-flopsbudget]\nimproved-baseline = "fail"\n')
+    result = project.run(*workers)
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["flops changed: *", "this id held another model; *", "to accept: pytest --flops-*"])
+    project.run("--flops-budget-update", *workers).assert_outcomes(passed=3)
+    project.run(*workers).assert_outcomes(passed=3)

@@ -1,0 +1,33 @@
+"""A model whose work depends on one value: it tells in its FLOPs what it read."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pytest_flopsbudget import measure
+
+#: The input of `TakesRows`: ten rows of ones.
+ONES = torch.ones(10, 8)
+#: FLOPs of a linear layer from 8 to 8, for each row.
+A_ROW = 2 * 8 * 8
+
+
+class TakesRows(nn.Module):
+    """A linear layer over the first rows of the input, as many as ``read`` returns."""
+
+    def __init__(self, read, **attributes):
+        super().__init__()
+        self.layer = nn.Linear(8, 8)
+        self.read = read
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    def forward(self, x):
+        return self.layer(x[: int(self.read(self, x))])
+
+
+def rows_taken(read, x=ONES, **attributes):
+    """Measure `TakesRows`, and return (rows that it took, execution)."""
+    result = measure(TakesRows(read, **attributes), x)
+    return result.flops // A_ROW, result.execution
