@@ -18,6 +18,7 @@ from pytest_flopsbudget.counting.isolation.patching import named_like
 from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
 from pytest_flopsbudget.counting.meta.devices import is_same_device
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_on_meta, true_device
+from pytest_flopsbudget.counting.torch_private import META_KERNELS
 from pytest_flopsbudget.counting.tracing.value_reads import LISTS, with_values
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
 
-#: Modules of PyTorch's meta kernels. Forward-mode derivatives run them outside of the answer to an operator, to find
-#: the shape of a product with zeros.
-_META_KERNELS = ("torch._refs", "torch._prims", "torch._meta_registrations", "torch._decomp")
 #: Attributes that say whether a tensor is on a device of one type.
 _TYPES = {"is_cpu": "cpu", "is_cuda": "cuda", "is_xpu": "xpu", "is_mps": "mps"}
 #: Methods that copy or store a tensor, in ways that depend on where its memory is.
@@ -69,7 +67,7 @@ def _asked_by_model(tensor: torch.Tensor) -> Asked | None:
     if tracer is None:
         return None
     caller = str(sys._getframe(2).f_globals.get("__name__"))
-    return None if caller.startswith(_META_KERNELS) else tracer
+    return None if caller.startswith(META_KERNELS) else tracer
 
 
 def _device(tensor: torch.Tensor) -> torch.device:
