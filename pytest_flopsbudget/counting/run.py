@@ -174,7 +174,7 @@ class Run:
     def _try(self, trial: _Trial, ways: Sequence[Way]) -> Complexity | Attempt:
         """Return the complexity, or the attempt to make next. What the attempt made is freed before the next one."""
         try:
-            complexity = self._run_on_data(trial) if trial.attempt.way == "data" else self._run_on_meta(trial)
+            complexity = self._run_on_data(trial) if trial.attempt.way == "data" else self._run_on_meta(trial, ways)
         except Exception as error:
             repeated = trial.repetition()
             if repeated is not None:
@@ -296,7 +296,7 @@ class Run:
         """Return whether an optimizer may step in the run. Its step does nothing without gradients."""
         return torch.is_grad_enabled() and bool(find_optimizers(cloner))
 
-    def _run_on_meta(self, trial: _Trial) -> Complexity:
+    def _run_on_meta(self, trial: _Trial, ways: Sequence[Way]) -> Complexity:
         attempt, cloner = trial.attempt, trial.cloner
         with isolated(), flex_attention.countable(on_meta=True):
             model, args, kwargs = self._clone_inputs(trial)
@@ -306,6 +306,7 @@ class Run:
             _record_batch_sizes(tracer.known_values, cloner)
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
+            tracer.may_be_known_later = partial(_may_be_known_later, cloner, ways[ways.index(attempt.way) + 1 :])
             if attempt.way == "integers":
                 _record_integers(tracer.known_values, cloner)
             else:
@@ -469,9 +470,27 @@ def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
 
 def _record_integers(known_values: KnownValues, cloner: Cloner) -> None:
     known_values.max_elements = MAX_INTEGER_ELEMENTS
+    for original, clone in _known_integers(cloner):
+        known_values.remember_original(clone, original)
+
+
+def _may_be_known_later(cloner: Cloner, ways: Sequence[Way], tensor: torch.Tensor) -> bool:
+    """Return whether one of the following ways to run the model may know the values of the tensor."""
+    if tensor.is_floating_point():
+        return "data" in ways and find_tensor_without_data(cloner) is None
+    return "integers" in ways and next(_known_integers(cloner), None) is not None
+
+
+def _known_integers(cloner: Cloner) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Yield (original, clone) for tensors of integers or booleans that hold data."""
     for original, clone in cloner.clones():
-        if isinstance(original, torch.Tensor) and not (original.is_floating_point() or original.is_complex()):
-            known_values.remember_original(clone, original)
+        if (
+            isinstance(original, torch.Tensor)
+            and not (original.is_floating_point() or original.is_complex())
+            and has_data(original)
+            and original.numel() <= MAX_INTEGER_ELEMENTS
+        ):
+            yield original, clone
 
 
 def find_tensor_without_data(cloner: Cloner) -> str | None:

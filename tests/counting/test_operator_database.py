@@ -36,11 +36,15 @@ NEED_DATA = {
     "unique_consecutive": "as many elements as differ",
 }
 
-#: Operators with other bytes on shapes: name → (metrics that differ, reason).
+#: Operators whose bytes, launches or depth differ on shapes: name → (metrics that differ, reason).
 BYTES = {
     "as_strided.partial_views": (
         ("memory_traffic", "peak_memory"),
         "its gradient is as large as the memory that the input is a view of, of which shapes have as much as they see",
+    ),
+    "nn.functional.one_hot": (
+        ("memory_traffic", "peak_memory", "launches", "depth"),
+        "without data PyTorch compares the classes with a range; with data it checks their values and scatters ones",
     ),
 }
 

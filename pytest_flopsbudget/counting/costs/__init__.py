@@ -22,12 +22,14 @@ from pytest_flopsbudget.counting.costs import (
     packing,
     pooling,
     prepacked,
+    prims,
     products,
     quantized,
     quantized_arithmetic,
     recurrent,
     reductions,
     softmax,
+    vision,
 )
 from pytest_flopsbudget.counting.costs.elementary import elementary, reduction
 from pytest_flopsbudget.counting.costs.registry import FREE, REGISTRY, Call, Cost, flops_formula
@@ -60,6 +62,7 @@ __all__ = [
     "packing",
     "pooling",
     "prepacked",
+    "prims",
     "products",
     "quantized",
     "quantized_arithmetic",
@@ -67,4 +70,5 @@ __all__ = [
     "reduction",
     "reductions",
     "softmax",
+    "vision",
 ]

@@ -13,10 +13,13 @@ import itertools
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
+
 from pytest_flopsbudget.counting.costs.registry import operator, per_mac
+from pytest_flopsbudget.counting.tensors.metadata import has_data
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Iterator
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
@@ -65,32 +68,60 @@ def _attention_backward(call: Call) -> int:
     return per_mac(query) * _scores(query, call.tensor("key")) * width
 
 
+class _Packed(NamedTuple):
+    """The sizes of attention over a batch (B, L, H, D), or over packed sequences (tokens, H, D) with offsets."""
+
+    #: The number of queries, without heads.
+    queries: int
+    #: The number of keys, without heads.
+    keys: int
+    #: The number of pairs of a query and a key in the same sequence, over all query heads.
+    scores: int
+
+
+def _values(tensor: torch.Tensor | None) -> list[int] | None:
+    """Return the values of a tensor of integers; None if there is no such tensor, or if its values are not known."""
+    return None if tensor is None or not has_data(tensor) else [int(value) for value in tensor.tolist()]
+
+
 def _lengths(offsets: torch.Tensor | None) -> list[int] | None:
     """Return the lengths of the sequences in a packed batch; None if the values of the offsets are not known."""
-    if offsets is None or offsets.is_meta:
-        return None
-    return [int(stop - start) for start, stop in itertools.pairwise(offsets.tolist())]
+    values = _values(offsets)
+    return None if values is None else [stop - start for start, stop in itertools.pairwise(values)]
 
 
-def _pairs(call: Call) -> int:
-    """Return the number of pairs of a query and a key, over all heads.
+_QUERY_OFFSETS = ("cum_seq_q", "cu_seqlens_q", "cu_seq_q")
+_KEY_OFFSETS = ("cum_seq_k", "cu_seqlens_k", "cu_seq_k")
+#: Numbers of keys that are used of each sequence, where its memory holds more: a cache of keys, or pages of one.
+_USED_KEYS = ("seqused_k", "seqlen_k")
 
-    The query is (B, Lq, H, Dqk), or all tokens of a packed batch (tokens, H, Dqk) with the offsets of its sequences.
-    If the values of the offsets are not known, each query is paired with as many keys as the longest sequence has.
+
+def _packed(call: Call) -> _Packed:
+    """Return the sizes of one call.
+
+    If the lengths of the sequences are not known, the sizes are upper bounds: each query is paired with as many keys as
+    the longest sequence has.
     """
     query, key = call.tensor("query"), call.tensor("key")
-    query_offsets = _argument(call, "cum_seq_q", "cu_seqlens_q")
+    heads, queries, keys = query.shape[-2], query.shape[:-2].numel(), key.shape[:-2].numel()
+    query_offsets = _argument(call, *_QUERY_OFFSETS)
     if query_offsets is None:
-        return query.shape[:-1].numel() * key.shape[-3]
-    query_lengths, key_lengths = _lengths(query_offsets), _lengths(_argument(call, "cum_seq_k", "cu_seqlens_k"))
+        return _Packed(queries, keys, query.shape[:-1].numel() * key.shape[-3])
+    query_lengths = _lengths(query_offsets)
+    used = _argument(call, *_USED_KEYS)
+    key_lengths = _lengths(_argument(call, *_KEY_OFFSETS)) if used is None else _values(used)
     if query_lengths is None or key_lengths is None:
-        return query.shape[:-1].numel() * int(_argument(call, "max_k", "max_seqlen_k"))
-    return query.shape[-2] * sum(q * k for q, k in zip(query_lengths, key_lengths, strict=True))
+        longest = _argument(call, "max_k", "max_seqlen_k")
+        longest = keys if longest is None else int(longest)
+        sequences = query_offsets.shape[0] - 1
+        return _Packed(queries, min(keys, sequences * longest), heads * queries * longest)
+    pairs = sum(q * k for q, k in zip(query_lengths, key_lengths, strict=True))
+    return _Packed(sum(query_lengths), sum(key_lengths), heads * pairs)
 
 
 def _packed_attention(call: Call) -> int:
     query, value = call.tensor("query"), call.tensor("value")
-    return per_mac(query) * _pairs(call) * (query.shape[-1] + value.shape[-1])
+    return per_mac(query) * _packed(call).scores * (query.shape[-1] + value.shape[-1])
 
 
 def _packed_attention_backward(call: Call) -> int:
@@ -153,20 +184,34 @@ def _around_backward(call: Call) -> int:
     return scales + requested.scores * (4 + dropped) * _scores(query, key) + sums
 
 
-def _around_packed(call: Call) -> int:
+def _scaled_packed(call: Call, sizes: _Packed) -> int:
     query, key = call.tensor("query"), call.tensor("key")
-    is_masked = bool(_argument(call, "is_causal", "custom_mask_type")) or _argument(call, "bias") is not None
+    return query.shape[-2] * (sizes.queries * query.shape[-1] + sizes.keys * key.shape[-1])
+
+
+def _is_causal(call: Call) -> bool:
+    """Return whether the unfused form adds a mask: a causal one, or one that limits each query to a window of keys."""
+    window = _argument(call, "window_size") or (-1,)
+    windows = window if isinstance(window, (list, tuple)) else (window,)
+    windows = (*windows, _argument(call, "window_size_left"), _argument(call, "window_size_right"))
+    limited = any(size is not None and size >= 0 for size in windows)
+    return limited or bool(_argument(call, "is_causal", "custom_mask_type"))
+
+
+def _around_packed(call: Call) -> int:
+    sizes = _packed(call)
+    is_masked = _is_causal(call) or _argument(call, "bias", "attn_bias") is not None
     dropped = 2 if _argument(call, "dropout_p") else 0
-    shared = query.shape[-2] // key.shape[-2]
-    return query.numel() + shared * key.numel() + (5 + is_masked + dropped) * _pairs(call)
+    return _scaled_packed(call, sizes) + (5 + is_masked + dropped) * sizes.scores
 
 
 def _around_packed_backward(call: Call) -> int:
-    query, key = call.tensor("query"), call.tensor("key")
+    sizes = _packed(call)
+    query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
     dropped = 1 if _argument(call, "dropout_p") else 0
     shared = query.shape[-2] // key.shape[-2]
-    sums = (shared - 1) * (key.numel() + call.tensor("value").numel())
-    return query.numel() + shared * key.numel() + (4 + dropped) * _pairs(call) + sums
+    sums = (shared - 1) * sizes.keys * key.shape[-2] * (key.shape[-1] + value.shape[-1])
+    return _scaled_packed(call, sizes) + (4 + dropped) * sizes.scores + sums
 
 
 def _around_multi_head(query: torch.Tensor, key: torch.Tensor, heads: int, *, masked: bool) -> int:
@@ -195,6 +240,11 @@ def _around_encoder_layer(call: Call) -> int:
     return attention + (2 + 2 * 7 + 1) * source.numel() + (1 + activation) * inner
 
 
+def _is_packed(call: Call) -> bool:
+    """Return whether cuDNN's operands are packed sequences (tokens, H, D), not a batch (B, H, L, D)."""
+    return call.tensor("query").ndim == 3  # noqa: PLR2004 -- tokens, heads, width
+
+
 # Activations: the elements in the outputs of products.
 
 
@@ -206,8 +256,8 @@ def _outputs(call: Call) -> int:
 
 def _packed_outputs(call: Call) -> int:
     """Count scores and weighted sums of query (…, Lq, H, Dqk); a packed sequence has scores with itself only."""
-    query, value = call.tensor("query"), call.tensor("value")
-    return _pairs(call) + query.shape[:-1].numel() * value.shape[-1]
+    sizes = _packed(call)
+    return sizes.scores + sizes.queries * call.tensor("query").shape[-2] * call.tensor("value").shape[-1]
 
 
 def _multi_head_outputs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> int:
@@ -252,18 +302,47 @@ operator(
     other=_around_backward,
     by_gradients=True,
 )
+
+
+def _lengths_given(call: Call) -> Iterator[torch.Tensor]:
+    """Yield the tensors that hold the lengths of packed sequences."""
+    for name in (*_QUERY_OFFSETS, *_KEY_OFFSETS, *_USED_KEYS):
+        if isinstance(tensor := _argument(call, name), torch.Tensor):
+            yield tensor
+
+
 operator(
     "aten._flash_attention_forward",
+    "aten._flash_attention_forward_no_dropout_inplace",
     "aten._efficient_attention_forward",
+    "torch_attn._varlen_attn",
+    "torch_attn._varlen_attn_out",
     flops=_packed_attention,
     other=_around_packed,
     activations=_packed_outputs,
+    values=_lengths_given,
 )
 operator(
     "aten._flash_attention_backward",
     "aten._efficient_attention_backward",
+    "torch_attn._varlen_attn_backward",
     flops=_packed_attention_backward,
     other=_around_packed_backward,
+    values=_lengths_given,
+)
+operator(
+    "aten._cudnn_attention_forward",
+    flops=lambda call: (_packed_attention if _is_packed(call) else _attention)(call),
+    other=lambda call: (_around_packed if _is_packed(call) else _around)(call),
+    activations=lambda call: (_packed_outputs if _is_packed(call) else _outputs)(call),
+    values=_lengths_given,
+)
+operator(
+    "aten._cudnn_attention_backward",
+    flops=lambda call: (_packed_attention_backward if _is_packed(call) else _attention_backward)(call),
+    other=lambda call: (_around_packed_backward if _is_packed(call) else _around_backward)(call),
+    values=_lengths_given,
+    by_gradients=True,
 )
 operator(
     "aten._native_multi_head_attention",

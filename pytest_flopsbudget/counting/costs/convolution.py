@@ -64,7 +64,17 @@ def _convolution_backward(call: Call) -> int:
     The gradient of the bias is a sum, which `_bias_backward` counts.
     """
     positions = call.tensor("input", "self") if _is_transposed(call) else call.tensor("grad_output")
-    return sum(map(bool, call["output_mask"][:2])) * _products(positions, call.tensor("weight"))
+    return sum(_requested(call)[:2]) * _products(positions, call.tensor("weight"))
+
+
+def _requested(call: Call) -> list[bool]:
+    """Return which of the gradients of input, weight and bias are requested; some kernels do not compute the last.
+
+    They are requested by a mask, or by the tensors that the gradients are written to.
+    """
+    if "output_mask" in call.names:
+        return [bool(requested) for requested in call["output_mask"]]
+    return [call[name] is not None for name in ("grad_input", "grad_weight", "grad_bias")]
 
 
 @other_formula(*_FORWARD_NAMES, "aten.conv_tbc")
@@ -78,11 +88,15 @@ def _bias(call: Call) -> int:
     return (2 if call.first_output.is_complex() else 1) * operations * call.first_output.numel()
 
 
-@other_formula("aten.convolution_backward", "aten.convolution_backward_overrideable")
+@other_formula(
+    "aten.convolution_backward",
+    "aten.convolution_backward_overrideable",
+    "aten._slow_conv2d_backward",
+    "aten.mps_convolution_backward",
+)
 def _bias_backward(call: Call) -> int:
     """Count n - 1 sums per channel: the bias's gradient is the sum of the n gradients of the channel's outputs."""
     gradient = call.tensor("grad_output")
     parts = 2 if gradient.is_complex() else 1
-    requested = len(call["output_mask"]) > 2 and call["output_mask"][2]  # noqa: PLR2004 -- the bias comes third
     channels = gradient.shape[1] if gradient.ndim > 1 else 1
-    return parts * max(gradient.numel() - channels, 0) if requested else 0
+    return parts * max(gradient.numel() - channels, 0) if any(_requested(call)[2:]) else 0

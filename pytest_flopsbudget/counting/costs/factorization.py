@@ -166,10 +166,12 @@ def _symmetric_eigen(call: Call) -> int:
     return _matrices(matrix) * _eigen(matrix.shape[-1], vectors=call["compute_v"])
 
 
-@other_formula("aten._linalg_svd")
+@other_formula("aten._linalg_svd", "prims.svd")
 def _singular_values(call: Call) -> int:
+    """Count the singular values, and the vectors if they are requested; the primitive always computes both."""
     matrix = call.tensor("A")
-    return _matrices(matrix) * _svd(*_tall(matrix), vectors=call["compute_uv"], square=call["full_matrices"])
+    vectors = "compute_uv" not in call.names or bool(call["compute_uv"])
+    return _matrices(matrix) * _svd(*_tall(matrix), vectors=vectors, square=call["full_matrices"])
 
 
 @other_formula("aten.linalg_pinv")

@@ -29,18 +29,18 @@ def _transforms(signal: torch.Tensor, dims: list[int], per_point: float) -> int:
     return signal.numel() // points * round(per_point * points * math.log2(points))
 
 
-@other_formula("aten._fft_c2c")
+@other_formula("aten._fft_c2c", "prims.fft_c2c")
 def _complex_to_complex(call: Call) -> int:
     return _transforms(call.tensor("self"), call["dim"], _COMPLEX)
 
 
-@other_formula("aten._fft_r2c")
+@other_formula("aten._fft_r2c", "prims.fft_r2c")
 def _real_to_complex(call: Call) -> int:
     """Count the points of the input, since the output may have only half of them."""
     return _transforms(call.tensor("self"), call["dim"], _REAL)
 
 
-@other_formula("aten._fft_c2r")
+@other_formula("aten._fft_c2r", "prims.fft_c2r")
 def _complex_to_real(call: Call) -> int:
     """Count the points of the output, since the input may have only half of them."""
     return _transforms(call.first_output, call["dim"], _REAL)

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
-_LINEAR, _BILINEAR, _TRILINEAR, _BICUBIC = 3, 9, 21, 35
+_LINEAR, BILINEAR, _TRILINEAR, _BICUBIC = 3, 9, 21, 35
 #: Operator without "_backward" → operations per element of the output.
 _PER_ELEMENT = {
     **{f"aten.{name}{dims}d": 0 for name in ("upsample_nearest", "_upsample_nearest_exact") for dims in (1, 2, 3)},
     "aten.upsample_linear1d": _LINEAR,
-    "aten.upsample_bilinear2d": _BILINEAR,
+    "aten.upsample_bilinear2d": BILINEAR,
     "aten.upsample_trilinear3d": _TRILINEAR,
     "aten.upsample_bicubic2d": _BICUBIC,
 }
@@ -97,12 +97,14 @@ _TO_PIXELS = 4
 _FROM_PIXELS = 1
 #: Number of dimensions → mode of `torch.nn.functional.grid_sample` → operations per element of the output.
 #: The modes are 0 (linear), 1 (nearest) and 2 (bicubic).
-_SAMPLES = {2: {0: _BILINEAR, 1: 0, 2: _BICUBIC}, 3: {0: _TRILINEAR, 1: 0}}
+_SAMPLES = {2: {0: BILINEAR, 1: 0, 2: _BICUBIC}, 3: {0: _TRILINEAR, 1: 0}}
+#: Operations for both slopes of a bilinear sample: for each, two differences, their interpolation, a product and a sum.
+BILINEAR_SLOPES = 2 * (2 + _LINEAR + 2)
 #: Operations per element of the output for its slopes along all coordinates, by dimensions and mode as above. Bilinear:
 #: two differences and their interpolation (3). Trilinear: four differences and their interpolation (9). Bicubic: an
 #: interpolation with the kernel's derivative (35). Each slope is multiplied by the output's gradient and summed over
 #: channels (2).
-_SLOPES = {2: {0: 2 * (2 + _LINEAR + 2), 1: 0, 2: 2 * (_BICUBIC + 2)}, 3: {0: 3 * (4 + _BILINEAR + 2), 1: 0}}
+_SLOPES = {2: {0: BILINEAR_SLOPES, 1: 0, 2: 2 * (_BICUBIC + 2)}, 3: {0: 3 * (4 + BILINEAR + 2), 1: 0}}
 
 
 @other_formula(

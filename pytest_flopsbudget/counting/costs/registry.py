@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     Formula = Callable[["Call"], int]
+    Deciding = Callable[["Call"], Iterable[torch.Tensor]]
     CostFormula = Callable[["Call"], "Cost"]
     OutsideFormula = Callable[["Call"], int | tuple[int, int]]
     #: Takes the arguments, with tensors on the meta device, and returns the output; None if the rule does not apply.
@@ -48,7 +49,8 @@ def _signature(operator: OpOverload) -> tuple[str, tuple[str, ...], dict[str, An
 class Call:
     """One call of an operator: its arguments by the names in its schema, and its output.
 
-    Formulas read metadata only (shape, dtype, layout), never values, so that they also work on the meta device.
+    Formulas read metadata only (shape, dtype, layout), so that they also work on the meta device. The arguments whose
+    values a formula may read are registered as its ``values``.
     """
 
     __slots__ = ("_arguments", "args", "kwargs", "name", "output")
@@ -122,6 +124,11 @@ class Facets(NamedTuple):
     message: Formula | None = None
     #: Number of steps that run one after another within one call, as in a recurrent layer.
     chain: Formula | None = None
+    #: Returns the arguments whose values decide the cost of a call, not only their shapes: offsets of packed sequences.
+    #: Where a run does not know the values, the formula gets these arguments without data and returns an upper bound.
+    values: Deciding | None = None
+    #: Whether the size of its output depends on values, where PyTorch's tags do not say so.
+    needs_data: bool = False
     #: Whether its cost or its output depends on which gradients are requested.
     by_gradients: bool = False
     #: Whether it communicates with other processes, so that its output depends on their number.
@@ -211,6 +218,8 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     corrected_shape: ShapeRule | None = None,
     message: Formula | None = None,
     chain: Formula | None = None,
+    values: Deciding | None = None,
+    needs_data: bool = False,
     by_gradients: bool = False,
     collective: bool = False,
     free: bool = False,
@@ -221,7 +230,8 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
         ValueError: an operator has one of the facets already.
     """
     facets = Facets(
-        flops, other, activations, traffic, shape, corrected_shape, message, chain, by_gradients, collective, free
+        *(flops, other, activations, traffic, shape, corrected_shape, message, chain, values),
+        *(needs_data, by_gradients, collective, free),
     )
     REGISTRY.add(names, facets)
 

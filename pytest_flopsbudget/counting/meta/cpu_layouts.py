@@ -6,6 +6,7 @@ operators (a contiguous tensor is viewed, another one is copied) and the bytes t
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -275,6 +276,42 @@ operator(
 )
 
 
+def _with_room(elements: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """Return a contiguous output in a storage that has room for more elements than the output has."""
+    count = math.prod(shape)
+    return empty((max(elements, count),), dtype)[:count].view(*shape)
+
+
+# The kernels of unfolding and folding allocate an output as large as the input, and resize it. A storage never shrinks.
+
+
+def _unfolded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the columns (N, C · kernel size, positions) of images (N, C, height, width); N may be absent."""
+    images, *options = args
+    kernel, dilation, padding, stride = options
+    if kwargs or any(len(option) != 2 for option in options):
+        return None
+    sizes = zip(images.shape[-2:], kernel, dilation, padding, stride, strict=True)
+    positions = [(size + 2 * pad - gap * (k - 1) - 1) // step + 1 for size, k, gap, pad, step in sizes]
+    if not images.numel() or any(position <= 0 for position in positions):
+        return None
+    shape = (*images.shape[:-3], images.shape[-3] * math.prod(kernel), math.prod(positions))
+    return _with_room(images.numel(), shape, images.dtype)
+
+
+def _folded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Return the images (N, C, height, width) of columns (N, C · kernel size, positions); N may be absent."""
+    columns, size, kernel = args[:3]
+    if kwargs or len(size) != 2 or len(kernel) != 2 or not columns.numel() or columns.shape[-2] % math.prod(kernel):
+        return None
+    shape = (*columns.shape[:-2], columns.shape[-2] // math.prod(kernel), *size)
+    return _with_room(columns.numel(), shape, columns.dtype)
+
+
+operator("aten.im2col", corrected_shape=_unfolded)
+operator("aten.col2im", corrected_shape=_folded)
+
+
 #: PyTorch's numbers of the ways in which a bag combines its embeddings; a mean is 1.
 _SUM, _MAXIMUM = 0, 2
 
@@ -282,7 +319,8 @@ _SUM, _MAXIMUM = 0, 2
 def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return one row per bag, and three tensors for the backward pass: the bag of each index, bag sizes, and maxima.
 
-    Sums by the fast kernel leave the first of these three empty.
+    Sums by the fast kernel leave the first of these three empty. Otherwise its storage has room for one more. That of
+    the bag sizes has room for all offsets, of which the last one may only mark the end.
     """
     weight, indices, offsets = args[:3]
     defaults = (False, _SUM, False, None, False, -1)
@@ -297,10 +335,13 @@ def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         and padding < 0
         and (scales is None or scales.stride(0) == 1)
     )
-    of_indices = (0,) if mode == _SUM and is_fast else indices.shape[:1]
-    maxima = (bags, width) if mode == _MAXIMUM else (bags,)
-    shapes = (of_indices, (bags,), maxima)
-    return empty((bags, width), weight.dtype), *(empty(shape, offsets.dtype) for shape in shapes)
+    count, dtype = indices.shape[0], offsets.dtype
+    return (
+        empty((bags, width), weight.dtype),
+        empty((0,), dtype) if mode == _SUM and is_fast else _with_room(count + 1, (count,), dtype),
+        _with_room(offsets.shape[0], (bags,), dtype),
+        empty((bags, width) if mode == _MAXIMUM else (bags,), dtype),
+    )
 
 
 def _bags_forward_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from pytest_flopsbudget.counting.tensors.metadata import is_fake, is_on_meta, make_meta_clone
+from pytest_flopsbudget.counting.tensors.metadata import is_fake, is_on_meta, restore_output, spec_of
 from pytest_flopsbudget.counting.torch_private import neg_view
 
 if TYPE_CHECKING:
@@ -44,8 +44,9 @@ class KnownValues:
         #: keeps another storage from getting the same `_cdata`.
         self._values: _Values = {}
         self._sweep_at = 256
-        #: `_cdata` of a storage → a tensor on the CPU that holds values, and that the model may read.
-        self._on_cpu: dict[int, torch.Tensor] = {}
+        #: `_cdata` of the storages on the CPU that hold values, and that the model may read. A reference to the tensor
+        #: would keep its memory alive, and so change the peak.
+        self._on_cpu: dict[int, StorageWeakRef] = {}
 
     def __len__(self) -> int:
         return len(self._values) + len(self._on_cpu)
@@ -123,14 +124,21 @@ class KnownValues:
     def _keep(self, meta_clone: torch.Tensor, value: torch.Tensor | Callable[[], torch.Tensor]) -> None:
         storage = meta_clone.untyped_storage()
         self._values[storage._cdata] = (value, StorageWeakRef(storage))
-        if len(self._values) >= self._sweep_at:
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Forget values whose storages ended, if there may be many."""
+        if len(self) >= self._sweep_at:
             self._values = {key: known for key, known in self._values.items() if not known[1].expired()}
-            self._sweep_at = max(256, 2 * len(self._values))
+            self._on_cpu = {key: storage for key, storage in self._on_cpu.items() if not storage.expired()}
+            self._sweep_at = max(256, 2 * len(self))
 
     def track_on_cpu(self, output: Any) -> Any:
         """Note that ``output`` is on the CPU with real values, which operators may go on to use; return it."""
         if isinstance(output, torch.Tensor):
-            self._on_cpu[output.untyped_storage()._cdata] = output
+            storage = output.untyped_storage()
+            self._on_cpu[storage._cdata] = StorageWeakRef(storage)
+            self._sweep()
         elif isinstance(output, (list, tuple)):
             for item in output:
                 self.track_on_cpu(item)
@@ -205,28 +213,33 @@ class KnownValues:
         info: OperatorInfo, known: Mapping[int, torch.Tensor], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """Run an operator on known values, on the CPU."""
-
-        def valued(argument: Any) -> Any:
-            if isinstance(argument, torch.Tensor):
-                return known[id(argument)]
-            if isinstance(argument, (list, tuple)):
-                return type(argument)(map(valued, argument))
-            return argument
-
-        keywords = {name: valued(value) for name, value in kwargs.items()}
+        keywords = {name: _valued(value, known) for name, value in kwargs.items()}
         if info.has_device and keywords.get("device") is not None:
             keywords["device"] = _CPU
-        return info.operator(*map(valued, args), **keywords)
+        return info.operator(*(_valued(value, known) for value in args), **keywords)
 
     def with_meta_clones(self, output: Any) -> Any:
         """Return ``output`` with meta clones in place of its tensors, whose values are kept."""
         if isinstance(output, torch.Tensor):
-            meta_clone = make_meta_clone(output)
+            # An operator may shrink its output in place, and its storage stays as large as it was.
+            meta_clone = restore_output(spec_of(output))
             self.remember(meta_clone, output)
             return meta_clone
         if isinstance(output, (list, tuple)):
             return type(output)(map(self.with_meta_clones, output))
         return output
+
+
+def _valued(argument: Any, known: Mapping[int, torch.Tensor]) -> Any:
+    """Return ``argument`` with the known value in place of each tensor.
+
+    A nested function that calls itself would be a cycle, and keep the values alive until the garbage collector runs.
+    """
+    if isinstance(argument, torch.Tensor):
+        return known[id(argument)]
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(_valued(item, known) for item in argument)
+    return argument
 
 
 def _with_layout(size: Sequence[int], stride: Sequence[int], value: torch.Tensor) -> torch.Tensor:

@@ -20,7 +20,7 @@ from pytest_flopsbudget.counting.operators.work import NOTHING, Work, dtype_of, 
 from pytest_flopsbudget.counting.tensors.metadata import tensors_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
 
@@ -44,6 +44,15 @@ def work_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], 
         steps=None if chain is None else chain(Call(info.operator, args, kwargs, output)),
         dtype=precision_of(info.name, dtype_of(args, kwargs.values(), output)),
     )
+
+
+def deciding_tensors(
+    info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
+) -> Iterable[torch.Tensor]:
+    """Return the arguments whose values decide the cost of one call; none if a user's formula counts it."""
+    if info.facets.values is None or info.registered is not None:
+        return ()
+    return info.facets.values(Call(info.operator, args, kwargs, output))
 
 
 def cost_of(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Cost:

@@ -77,6 +77,7 @@ class OperatorInfo:
         "has_nested_kernel",
         "is_collective",
         "is_constant",
+        "is_convolution",
         "is_plain",
         "is_pointwise",
         "is_random",
@@ -126,7 +127,7 @@ class OperatorInfo:
         self.is_plain = (
             self.behaviour != "alias"
             and self.known
-            and not (self.needs_data or self.is_random or self.is_constant or self.is_collective)
+            and not (self.needs_data or self.is_random or self.is_constant or self.is_collective or self.facets.values)
             and not (self.fills and self.written)
             and self.name not in ("aten.index", "aten.lift_fresh", PACKS)
         )
@@ -153,10 +154,14 @@ class OperatorInfo:
         self.decomposes = has_kernel(self.operator.name(), "CompositeImplicitAutograd")
         self.has_nested_kernel = self.decomposes and has_kernel(self.operator.name(), "NestedTensorCPU")
         #: Whether the sizes or values of its outputs depend on data.
-        self.needs_data = bool({torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags)
+        self.needs_data = self.facets.needs_data or bool(
+            {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & tags
+        )
         self.has_device = any(argument.name == "device" for argument in arguments)
         self.takes_tensors = any("Tensor" in str(argument.type) for argument in arguments)
         self.is_pointwise = torch.Tag.pointwise in tags
+        #: Whether it is a convolution, or the backward pass of one, which may be a part of one of complex numbers.
+        self.is_convolution = self.name in ("aten.convolution", "aten.convolution_backward")
         self.outputs = len(schema.returns)
         self.is_random = torch.Tag.nondeterministic_seeded in tags
         #: Whether its values follow from arguments that are no tensors: true for ``arange`` and ``zeros``, false for

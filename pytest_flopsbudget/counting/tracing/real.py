@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.operators.accounting import work_of
-from pytest_flopsbudget.counting.tensors.metadata import tensors_in
+from pytest_flopsbudget.counting.tensors.metadata import has_data, tensors_in
 from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
@@ -39,11 +39,12 @@ class RealTracer(Tracer):
             for tensor in tensors_in(output):
                 if _has_storage(tensor):
                     self._made.add(tensor.untyped_storage()._cdata)
-        return output, work_of(info, args, kwargs, output)
+        work_of_call = self.work_by_values if info.facets.values else work_of
+        return output, work_of_call(info, args, kwargs, output)
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor itself; None if it holds no data."""
-        return None if tensor.is_meta else tensor
+        return tensor if has_data(tensor) else None
 
     def _back_up(self, tensor: torch.Tensor) -> None:
         if not _has_storage(tensor):

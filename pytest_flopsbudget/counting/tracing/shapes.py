@@ -17,7 +17,7 @@ from pytest_flopsbudget.counting.meta.attention import ATTENTION, attention
 from pytest_flopsbudget.counting.meta.devices import Devices
 from pytest_flopsbudget.counting.meta.dtype_errors import check_dtypes
 from pytest_flopsbudget.counting.meta.known_values import KnownValues
-from pytest_flopsbudget.counting.operators.accounting import work_of
+from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
 from pytest_flopsbudget.counting.operators.info import PACKS
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import (
@@ -33,7 +33,7 @@ from pytest_flopsbudget.counting.torch_private import disable_current_modes
 from pytest_flopsbudget.counting.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_flopsbudget.counting.operators.info import OperatorInfo
     from pytest_flopsbudget.counting.operators.work import Work
@@ -76,6 +76,9 @@ class ShapesTracer(Tracer):
         self.known_values = KnownValues()
         #: Where the tensors would be.
         self.devices = Devices()
+        #: Returns whether a following attempt may know the values of a tensor. Then an operator whose cost depends on
+        #: these values asks for data, instead of counting an upper bound.
+        self.may_be_known_later: Callable[[torch.Tensor], bool] = _never
         #: The first operator that needed data, and the path of its module. It is kept because the model may catch the
         #: exception and then take another path than it takes with data.
         self.asked_for_data: tuple[str, str] | None = None
@@ -166,10 +169,7 @@ class ShapesTracer(Tracer):
             if found:
                 return output, work_of(info, args, kwargs, output)
         self._refuse_without_data(info, args, kwargs)
-        if info.behaviour == "alias" or not info.known or not self._reuse_answers or info.name == _EFFICIENT_ZEROS:
-            output, work = self._run(info, args, kwargs)
-        else:
-            output, work = self._answer_cached(tuple(parts), info, args, kwargs)
+        output, work = self._answer_without_data(tuple(parts), info, args, kwargs)
         if info.behaviour == "inplace":
             output = self._written_arguments(info, args)
         if info.fills or info.is_constant:
@@ -209,6 +209,16 @@ class ShapesTracer(Tracer):
             ) if info.behaviour == "inplace" and info.returned else output, work
         output = answer_in_place(info.operator, args)
         return output, work_of(info, args, kwargs, output)
+
+    def _answer_without_data(
+        self, key: tuple[Any, ...], info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Any, Work]:
+        if info.facets.values:  # the cost is not remembered by shapes
+            output, _ = self._run(info, args, kwargs)
+            return output, self.work_by_values(info, args, kwargs, output)
+        if info.behaviour == "alias" or not info.known or not self._reuse_answers or info.name == _EFFICIENT_ZEROS:
+            return self._run(info, args, kwargs)
+        return self._answer_cached(key, info, args, kwargs)
 
     def _may_be_known(self, info: OperatorInfo, args: tuple[Any, ...]) -> bool:
         """Return whether the output's values may be known, or whether the call may overwrite known values."""
@@ -340,6 +350,9 @@ class ShapesTracer(Tracer):
     def _refuse_without_data(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         if info.needs_data:
             refused = _depends_on_values(info, args, kwargs)
+        elif info.facets.values:
+            deciding = deciding_tensors(info, args, kwargs, None)
+            refused = any(self.known_value(item) is None and self.may_be_known_later(item) for item in deciding)
         else:
             # Nothing is computed, so that a real tensor would not hold what is written to it.
             refused = bool(info.written) and not all(map(is_on_meta, info.writes_to(args, kwargs)))
@@ -349,6 +362,7 @@ class ShapesTracer(Tracer):
     def release(self) -> None:
         """Let go of all modules and tensors, and of all known values."""
         super().release()
+        self.may_be_known_later = _never
         self.known_values = KnownValues()
 
     def read_known(self, tensor: torch.Tensor) -> torch.Tensor | None:
@@ -365,6 +379,10 @@ class ShapesTracer(Tracer):
         if self.asked_for_data is None:
             self.asked_for_data = (name, self.tracker.current().path)
         raise NeedsDataError(f"{name} needs data")
+
+
+def _never(_: torch.Tensor) -> bool:
+    return False
 
 
 def _is_on_meta(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from pytest_flopsbudget.counting.higher_order.control_flow import RULES, body_of
+from pytest_flopsbudget.counting.operators.accounting import deciding_tensors, work_of
 from pytest_flopsbudget.counting.operators.info import OperatorInfo, operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, has_no_dispatcher
 from pytest_flopsbudget.counting.torch_private import DispatchMode, FakeTensor, HigherOrderOperator, OpOverload
+from pytest_flopsbudget.counting.tracing.complex_convolutions import ComplexConvolutions
 from pytest_flopsbudget.counting.tracing.phases import OptimizerSteps, phase_of
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 _ALL = Fraction(1)
 #: The classes of the parameters and buffers of lazy modules that have not run.
 UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
+#: The note about an operator whose cost depends on values that are not known.
+UPPER_BOUND = "{} is counted as an upper bound: the values that decide its work are not known without data"
 _PLAIN = frozenset(PLAIN_TYPES)
 
 
@@ -72,6 +76,7 @@ class Tracer(DispatchMode):
         self.phase: PhaseName | None = None
         #: The optimizers' steps that are running.
         self.steps = OptimizerSteps(self.memory)
+        self._complex_convolutions = ComplexConvolutions()
         #: Notes for the reader of the result.
         self.notes: set[str] = set()
         #: The part of each operator's work that counts: less than 1 where a mask leaves blocks out.
@@ -111,6 +116,8 @@ class Tracer(DispatchMode):
         """Count a call, and note the memory that it allocated."""
         if not info.known:
             self.note_unknown(info.name)
+        if info.is_convolution and info.registered is None:
+            work = self._complex_convolutions.counted(info, args, work, self.operators_seen)
         node, phase = self.credit(work)
         self.memory.record_call(info, args, kwargs, output, node, phase, work.steps * self._times)
 
@@ -195,6 +202,22 @@ class Tracer(DispatchMode):
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
         """Return the output of one operator, and its work."""
         raise NotImplementedError
+
+    def work_by_values(self, info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any], output: Any) -> Work:
+        """Return the work of a call whose formula reads the values of arguments (`Facets.values`).
+
+        If the values of one of them are not known, the formula returns an upper bound, and a note says so.
+        """
+        values = {id(tensor): self.known_value(tensor) for tensor in deciding_tensors(info, args, kwargs, output)}
+        if any(value is None for value in values.values()):
+            self.notes.add(UPPER_BOUND.format(info.name))
+
+        def valued(argument: Any) -> Any:
+            known = values.get(id(argument))
+            return argument if known is None else known
+
+        keywords = {name: valued(value) for name, value in kwargs.items()}
+        return work_of(info, tuple(map(valued, args)), keywords, output)
 
     def credit(self, work: Work) -> tuple[Node, PhaseName]:
         """Credit a call to the current module and phase, and return these two."""

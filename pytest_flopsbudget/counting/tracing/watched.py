@@ -13,7 +13,7 @@ from pytest_flopsbudget.counting.higher_order.control_flow import EAGER_BODIES
 from pytest_flopsbudget.counting.operators.accounting import work_of
 from pytest_flopsbudget.counting.operators.info import operator_info
 from pytest_flopsbudget.counting.operators.work import NOTHING, Work
-from pytest_flopsbudget.counting.tensors.metadata import has_no_dispatcher
+from pytest_flopsbudget.counting.tensors.metadata import has_data, has_no_dispatcher
 from pytest_flopsbudget.counting.tensors.numbers import with_tensors
 from pytest_flopsbudget.counting.torch_private import (
     TRACED_TENSORS,
@@ -124,6 +124,8 @@ class WatchTracer(Tracer):
     def _work(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Work:
         if info.moves_nothing:
             return NOTHING
+        if info.facets.values:
+            return self.work_by_values(info, args, kwargs, output)
         if info.needs_data or info.is_collective or info.facets.by_gradients or not info.known:
             return work_of(info, args, kwargs, output)
         parts: list[Any] = [info]
@@ -167,7 +169,7 @@ class WatchTracer(Tracer):
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor itself; None if it holds no data."""
-        return None if tensor.is_meta else tensor
+        return tensor if has_data(tensor) else None
 
 
 def _append_sizes(parts: list[Any], values: Any) -> bool:

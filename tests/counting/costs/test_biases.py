@@ -163,6 +163,41 @@ class TestConvolutions:
         assert work(sum_and_relu, image, weight, outputs, None, bias, *rest) == 3 * 96
         assert work(sum_and_relu, image, weight, outputs, 0.5, bias, *rest) == 4 * 96
 
+    @pytest.mark.parametrize("mask", [(True, True, True), (True, False, True), (False, True, False)])
+    def test_gradients_asked_by_a_mask(self, mask):
+        """Each gradient of input or weight is 4·4·4 outputs times 3·3·2 products, for two images."""
+
+        def backward(gradient, image, weight):
+            operator = torch.ops.aten._slow_conv2d_backward.output_mask
+            return operator(gradient, image, weight, (3, 2), (1, 1), (0, 0), mask)
+
+        result = for_real(backward, (torch.ones(2, 4, 4, 4), torch.ones(2, 3, 6, 5), torch.ones(4, 3, 3, 2)))
+        assert result.flops == sum(mask[:2]) * 2 * (2 * 4 * 4 * 4) * (3 * 3 * 2)
+        assert result.other_flops == (2 * 4 * 4 * 4 - 4 if mask[2] else 0)
+
+    def test_gradients_written_to_tensors(self):
+        """Without a mask, the tensors that are passed say which gradients are asked for."""
+
+        def backward(gradient, image, weight, *gradients):
+            operator = torch.ops.aten._slow_conv2d_backward.grad_input
+            names = dict(zip(("grad_input", "grad_weight", "grad_bias"), gradients, strict=True))
+            return operator(gradient, image, weight, (3, 2), (1, 1), (0, 0), **names)
+
+        gradient, image, weight = torch.ones(2, 4, 4, 4), torch.ones(2, 3, 6, 5), torch.ones(4, 3, 3, 2)
+        written = torch.empty_like(image), torch.empty_like(weight), torch.empty(4)
+        result = for_real(backward, (gradient, image, weight, *written))
+        assert result.flops == 2 * 2 * (2 * 4 * 4 * 4) * (3 * 3 * 2)
+        assert result.other_flops == 2 * 4 * 4 * 4 - 4
+
+    def test_gradients_on_a_mac(self):
+        """The kernel of MPS for the backward pass takes a mask, too."""
+        gradient, image, weight = (torch.ones(s, device="meta") for s in ((2, 4, 4, 4), (2, 3, 6, 5), (4, 3, 3, 2)))
+        for mask in ((True, True, True), (False, True, False)):
+            args = (image, gradient, weight, (0, 0), (1, 1), (1, 1), 1, mask)
+            found = cost(torch.ops.aten.mps_convolution_backward.default, args, (image, weight, weight[:, 0, 0, 0]))
+            assert found.flops == sum(mask[:2]) * 2 * 128 * 18
+            assert found.other_flops == (128 - 4 if mask[2] else 0)
+
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 class TestQuantized:

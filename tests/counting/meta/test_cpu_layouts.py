@@ -11,6 +11,7 @@ from zoo import both, metadata, on_shapes
 
 from pytest_flopsbudget.counting.meta import shape_rules
 from pytest_flopsbudget.counting.operators.info import operator_info
+from pytest_flopsbudget.counting.run import Run
 from pytest_flopsbudget.counting.tensors.metadata import to_meta
 
 
@@ -222,3 +223,71 @@ def test_channels_stay_innermost(reuse_answers):
         return output
 
     on_shapes(model, channels_last(torch.randn(2, 4, 8, 8)), reuse_answers=reuse_answers)
+
+
+def storages(output):
+    return [item.untyped_storage().nbytes() for item in (output if isinstance(output, tuple) else (output,))]
+
+
+UNFOLDED = [
+    # shape, kernel, dilation, padding, stride
+    ((2, 3, 5, 5), (2, 2), (1, 1), (0, 0), (2, 2)),
+    ((3, 5, 7), (2, 2), (1, 1), (0, 0), (4, 4)),
+    ((2, 3, 5, 5), (3, 3), (1, 1), (1, 1), (1, 1)),
+    ((1, 2, 9, 8), (3, 2), (2, 3), (1, 0), (3, 2)),
+]
+
+
+class TestRoomInStorages:
+    """A kernel that shrinks its output leaves the storage as it was, and these bytes are alive."""
+
+    @staticmethod
+    def check(operator, *args):
+        expected = operator(*args)
+        found = shape_rules.infer_corrected_output(operator_info(operator), to_meta(args), {})
+        assert storages(found) == storages(expected)
+        assert metadata(found) == metadata(expected)
+
+    @pytest.mark.parametrize("case", UNFOLDED, ids=str)
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
+    def test_unfold(self, case, dtype):
+        shape, *options = case
+        self.check(torch.ops.aten.im2col.default, torch.ones(shape, dtype=dtype), *options)
+
+    @pytest.mark.parametrize("case", UNFOLDED, ids=str)
+    def test_fold(self, case):
+        shape, *options = case
+        columns = torch.ops.aten.im2col(torch.ones(shape), *options)
+        self.check(torch.ops.aten.col2im.default, columns.clone(), shape[-2:], *options)
+
+    @pytest.mark.parametrize("mode", [0, 1, 2])
+    @pytest.mark.parametrize("padding", [-1, 0])
+    @pytest.mark.parametrize("ends", [True, False])
+    def test_bags(self, mode, padding, ends):
+        offsets = torch.tensor([0, 3, 6] if ends else [0, 3])
+        args = (torch.ones(5, 5), torch.zeros(6, dtype=torch.int64), offsets, False, mode, False, None, ends, padding)
+        for operator in (torch.ops.aten._embedding_bag, torch.ops.aten._embedding_bag_forward_only):
+            self.check(operator.default, *args)
+
+    @pytest.mark.parametrize(
+        "function",
+        [torch.unique_consecutive, lambda x: torch.unique(x, dim=0), lambda x: torch.unique(x, sorted=False)],
+    )
+    def test_distinct_values(self, function):
+        """The values of integers are known, so that the operator runs without the model's data."""
+        values = torch.tensor([3, 3, 3, 1, 1, 2])
+        run = Run(function, (values,), {}, False)
+        peaks = {run.complexity((way,)).peak_memory for way in ("integers", "data")}
+        assert len(peaks) == 1
+
+
+def test_known_values_do_not_keep_memory_alive():
+    """Each value in a chain ends where it ends with data, although it is known."""
+
+    def chain():
+        values = torch.linspace(0, 1, 100, device="cpu")
+        for _ in range(20):
+            values = values * 2 + 1
+        return values
+
+    assert both(chain).peak_memory == 3 * 100 * 4

@@ -1,0 +1,108 @@
+"""Primitives cost what the operators of ATen with the same definition cost; forward-mode derivatives run them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.autograd import forward_ad
+from zoo import both
+
+from pytest_flopsbudget.counting.operators.accounting import cost_of
+from pytest_flopsbudget.counting.operators.info import operator_info
+
+prims = torch.ops.prims
+
+REAL, COMPLEX, WHOLE = torch.ones(4, 5), torch.ones(4, 5, dtype=torch.complex64), torch.ones(4, 5, dtype=torch.int64)
+
+
+def other_flops(function, *args):
+    return both(function, args).other_flops
+
+
+class TestOperators:
+    @pytest.mark.parametrize("operator", [prims.add, prims.sub, prims.mul, prims.div, prims.maximum, prims.atan2])
+    def test_two_tensors(self, operator):
+        assert other_flops(operator, REAL, REAL) == 20
+
+    @pytest.mark.parametrize("operator", [prims.exp, prims.tanh, prims.erf, prims.neg, prims.sqrt, prims.lgamma])
+    def test_one_tensor(self, operator):
+        assert other_flops(operator, REAL) == 20
+
+    @pytest.mark.parametrize(
+        ("operator", "each"), [(prims.add, 2), (prims.sub, 2), (prims.mul, 6), (prims.div, 11), (prims.pow, 6 + 6 + 5)]
+    )
+    def test_complex_numbers(self, operator, each):
+        """A product is 4 products and 2 sums; a power is exp(b · log a)."""
+        assert other_flops(operator, COMPLEX, COMPLEX) == each * 20
+
+    @pytest.mark.parametrize("operator", [prims.add, prims.mul, prims.gcd, prims.bitwise_and, prims.eq])
+    def test_whole_numbers(self, operator):
+        assert other_flops(operator, WHOLE, WHOLE) == 0
+
+    @pytest.mark.parametrize(("operator", "count"), [(prims.sum, 16), (prims.amax, 16), (prims.prod, 16)])
+    def test_reductions(self, operator, count):
+        """Each of 4 rows has 5 values: n - 1 operations."""
+        assert other_flops(lambda x: operator(x, [1]), REAL) == count
+
+    def test_variance(self):
+        """The mean, the differences, their squares, and the mean of the squares."""
+        assert other_flops(lambda x: prims.var(x, [1], 1), REAL) == 4 * 20
+
+    def test_fourier_transform(self):
+        assert other_flops(lambda x: prims.fft_c2c(x, dim=[1], forward=True), COMPLEX[:, :4]) == 4 * 5 * 4 * 2
+
+    def test_singular_values(self):
+        """The primitive costs as much as the operator of ATen with vectors."""
+        parts, wide = tuple(torch.ones(s) for s in ((4, 4), (4,), (4, 5))), {"full_matrices": False}
+        found = cost_of(operator_info(prims.svd.default), (REAL,), wide, parts)
+        assert found == cost_of(operator_info(torch.ops.aten._linalg_svd.default), (REAL, False, True), {}, parts)
+        assert found.other_flops > 0
+
+    def test_free(self):
+        condition = REAL > 0
+        assert other_flops(prims.where, condition, REAL, REAL) == 0
+        assert other_flops(lambda x: prims.convert_element_type(x, torch.float64), REAL) == 0
+        assert other_flops(lambda x: prims.cat([x, x], 0), REAL) == 0
+
+
+#: The derivative of a number is a tensor of zeros without memory. PyTorch works out the shape of its product on the
+#: meta device, and moves tensors there if they are not there already: the metrics of the operators that run differ.
+OF_OPERATORS = ("memory_traffic", "launches", "peak_memory", "depth", "arithmetic_intensity", "average_parallelism")
+
+
+class TestForwardMode:
+    """Operators and their derivatives have the textbook's operations: those of a product are two products and a sum."""
+
+    @pytest.mark.parametrize(
+        ("function", "each"),
+        [
+            (lambda x: x * x, 1 + 3),
+            (lambda x: 2 * x, 1 + 3),
+            (lambda x: x * x + 2 * x, 4 + 4 + 2),
+            (lambda x: torch.exp(3 * x), 1 + 3 + 2),  # e^y, and its product with the derivative
+        ],
+    )
+    def test_transform(self, function, each):
+        def derivative(x):
+            return torch.func.jvp(function, (x,), (torch.ones_like(x),))
+
+        result = both(derivative, (REAL,), without=OF_OPERATORS)
+        assert result.other_flops == each * REAL.numel()
+
+    def test_dual_tensors(self):
+        def derivative(x):
+            with forward_ad.dual_level():
+                return forward_ad.unpack_dual(3 * forward_ad.make_dual(x, torch.ones_like(x))).tangent
+
+        assert both(derivative, (REAL,), without=OF_OPERATORS).other_flops == (1 + 3) * REAL.numel()
+
+    def test_products(self):
+        """The derivative of x · W is dx · W + x · dW; PyTorch computes the second product also for a constant W."""
+        weight = torch.ones(5, 3)
+
+        def derivative(x):
+            return torch.func.jvp(lambda y: 2 * (y @ weight), (x,), (torch.ones_like(x),))
+
+        assert both(derivative, (REAL,), without=OF_OPERATORS).flops == 3 * 2 * math.prod((4, 5, 3))
