@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class FlopsBudget:
     """Measure models for one test. After the test's body, the plugin judges what was measured."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- the settings of a test
         self,
         prepare: Callable[[], object] = lambda: None,
         *,
