@@ -17,6 +17,7 @@ from pytest_flopsbudget.config.settings import (
     OnGitHub,
     Reaction,
     Settings,
+    ShapesMode,
     Switch,
     exact_tolerances,
 )
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 _REACTIONS: tuple[Reaction, ...] = ("fail", "warn", "ignore")
 _IMPROVEMENTS: tuple[Improvement, ...] = ("pass", "fail")
 _SWITCHES: tuple[Switch, ...] = get_args(Switch)
+_SHAPES: tuple[ShapesMode, ...] = get_args(ShapesMode)
 _ON_GITHUB: tuple[OnGitHub, ...] = get_args(OnGitHub)
 
 _LIMITS = f"[tool.{TABLE}.limits]"
@@ -49,6 +51,7 @@ _KEYS = (
     "github",
     "junit-properties",
     "reuse-answers",
+    "shapes",
     "limits",
     "budgets",
     "watch",
@@ -152,6 +155,7 @@ def _read_settings(table: Mapping[str, object], messages: list[str], file: str) 
         github=_read_choice(table, "github", _ON_GITHUB, Settings().github, problems),
         junit_properties=_read_choice(table, "junit-properties", _SWITCHES, Settings().junit_properties, problems),
         reuse_answers=_read_choice(table, "reuse-answers", _SWITCHES, Settings().reuse_answers, problems),
+        shapes=_read_choice(table, "shapes", _SHAPES, Settings().shapes, problems),
         watch=_read_patterns(table.get("watch", []), problems),
         time_on=read_time_on(table.get("time-on", []), devices, problems),
         devices=devices,

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 Reaction = Literal["fail", "warn", "ignore"]
 Improvement = Literal["pass", "fail"]
 Switch = Literal["on", "off"]
+ShapesMode = Literal["preferred", "only"]
 OnGitHub = Literal["auto", "off"]
 
 #: The default tolerance of latency, because no two runs take exactly the same time.
@@ -82,6 +83,8 @@ class Settings:
     github: OnGitHub = "off"
     #: Whether measurements become properties of the tests in JUnit reports.
     junit_properties: Switch = "on"
+    #: Whether a model that cannot be counted on shapes alone runs on data, or is an error.
+    shapes: ShapesMode = "preferred"
     #: Whether counting reuses PyTorch's answers about operators, or asks anew each time: for bug reports.
     reuse_answers: Switch = "on"
     #: Patterns of the node ids of tests that are watched, with or without a marker.

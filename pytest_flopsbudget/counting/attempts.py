@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 Way = Literal["shapes", "settings", "integers", "data"]
 #: All ways to run a model, the fastest first.
 WAYS: tuple[Way, ...] = ("shapes", "settings", "integers", "data")
-#: Whether a model may run on data if it needs to.
-ShapesMode = Literal["preferred", "only"]
 #: The ways that ``shapes="only"`` allows: their counts depend on no data.
 SHAPES_ONLY: tuple[Way, ...] = ("shapes", "settings")
 

@@ -19,7 +19,7 @@ from pytest_flopsbudget.hardware.catalog import resolve_devices
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_flopsbudget.counting.attempts import ShapesMode
+    from pytest_flopsbudget.config.settings import ShapesMode
     from pytest_flopsbudget.counting.inputs import Inputs
     from pytest_flopsbudget.counting.tracing.tracer import Tracer
     from pytest_flopsbudget.hardware.profile import Device

@@ -54,6 +54,7 @@ from pytest_flopsbudget.counting.tracing.absent_devices import (
     autocast_of_absent_devices,
     is_about_absent_device,
 )
+from pytest_flopsbudget.counting.tracing.canary import canary_notes
 from pytest_flopsbudget.counting.tracing.labels import name_of, signature_of
 from pytest_flopsbudget.counting.tracing.modules import ModuleTracker
 from pytest_flopsbudget.counting.tracing.other_threads import other_threads_tracked
@@ -389,6 +390,7 @@ class Run:
 
     def _complexity(self, tracer: Tracer, execution: Execution) -> Complexity:
         self.tracer = tracer
+        tracer.notes.update(canary_notes())
         return build_complexity(
             tracer,
             model=self._name,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from pytest_flopsbudget.config.settings import ShapesMode
     from pytest_flopsbudget.counting.inputs import Inputs
     from pytest_flopsbudget.counting.watch import Watch
     from pytest_flopsbudget.hardware.profile import Device
@@ -26,16 +27,18 @@ if TYPE_CHECKING:
 class FlopsBudget:
     """Measure models for one test. After the test's body, the plugin judges what was measured."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 -- the settings of a test
         self,
         prepare: Callable[[], object] = lambda: None,
         *,
         reuse_answers: bool = True,
+        shapes: ShapesMode = "preferred",
         test: str = "test",
         devices: Sequence[Device] = (),
         latency_policy: LatencyPolicy | None = None,
     ) -> None:
         self._reuse_answers = reuse_answers
+        self._shapes = shapes
         self._latency_policy = latency_policy or LatencyPolicy()
         # The devices on which the time is estimated.
         self._devices = devices
@@ -85,7 +88,12 @@ class FlopsBudget:
         self._prepare()
         start = time.perf_counter()
         measured = measure_inputs(
-            model, inputs, backward=backward, reuse_answers=self._reuse_answers, devices=self._devices
+            model,
+            inputs,
+            backward=backward,
+            reuse_answers=self._reuse_answers,
+            shapes=self._shapes,
+            devices=self._devices,
         )
         complexity = measured.complexity
         if latency or (self._latency_policy.wanted and self._would_keep(name, complexity)):

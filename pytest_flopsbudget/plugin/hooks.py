@@ -246,9 +246,11 @@ def _make_budget(item: pytest.Item) -> FlopsBudget:
     from pytest_flopsbudget.plugin.fixture import FlopsBudget
 
     session = _get_session(item.config)
+    settings = session.settings_of(item.path)
     return FlopsBudget(
         prepare=lambda: session.formulas,
-        reuse_answers=session.settings_of(item.path).reuse_answers == "on",
+        reuse_answers=settings.reuse_answers == "on",
+        shapes=settings.shapes,
         test=getattr(item, "originalname", None) or item.name,
         devices=session.devices_for(item),
         latency_policy=session.latency_policy_for(item),

@@ -10,7 +10,7 @@ from pytest_flopsbudget.counting.measure import trace_inputs
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from pytest_flopsbudget.counting.attempts import ShapesMode
+    from pytest_flopsbudget.config.settings import ShapesMode
     from pytest_flopsbudget.counting.inputs import Inputs
     from pytest_flopsbudget.counting.operators.work import Work
     from pytest_flopsbudget.counting.tracing.nodes import Node

@@ -175,14 +175,13 @@ class TestClosing:
     def test_what_else_is_worth_a_word(self):
         """Notes: real data, unknown operators, a changed input, metrics that are no longer measured."""
         unknown = {"mine.op": UnknownOperator(calls=2, modules=("a",))}
-        new = complexity(inputs=("float32[2]",), execution="real", unknown_operators=unknown)
+        new = complexity(
+            inputs=("float32[2]",), execution="real", notes=("ran on real data",), unknown_operators=unknown
+        )
         table = lines(entry(new, complexity(), vanished=("student",)))
         notes = [line for line in table if line.startswith(("test_net.py::", "    mine.op: "))]
         assert notes == [
-            (
-                "test_net.py::test_a: ran on real data, because shapes alone do not decide its control flow; "
-                "the count may depend on that data"
-            ),
+            "test_net.py::test_a: ran on real data",
             "test_net.py::test_a: operators without a formula, missing from the count:",
             "    mine.op: 2 calls in a",
             "test_net.py::test_a: the input changed: float32[1] \u2192 float32[2]",

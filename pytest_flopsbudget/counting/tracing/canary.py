@@ -1,0 +1,56 @@
+"""Check once per process that PyTorch still calls modules and recurrent layers in the ways that counting relies on.
+
+A release of PyTorch that changed one of them would otherwise be noticed by wrong counts only.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any, NoReturn
+
+import torch
+
+from pytest_flopsbudget.counting.isolation.global_state import state_restored
+from pytest_flopsbudget.counting.isolation.patching import patched
+from pytest_flopsbudget.counting.torch_private import recurrent_functions
+
+
+@lru_cache(maxsize=1)
+def canary_notes() -> tuple[str, ...]:
+    """Return a note for each way that this version of PyTorch has left. The first call takes a quarter millisecond."""
+    notes = []
+    report = f"PyTorch {torch.__version__} is newer than this version of pytest-flopsbudget knows, please report it: "
+    if not calls_go_through_the_slot():
+        # The clones' method `forward` follows them too.
+        notes.append(report + "modules are called in a new way, and the work of hooks counts for the calling module")
+    if recurrent_functions is not None and not recurrent_layers_go_through_functions():
+        notes.append(report + "recurrent layers are called in a new way, and their bytes and launches may be wrong")
+    return tuple(notes)
+
+
+def calls_go_through_the_slot() -> bool:
+    """Return whether a call of a module calls the attribute in which `torch.nn.Module.compile` keeps a function."""
+    parent, seen = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Identity()), list[None]()
+    for child in parent.children():
+        child.__dict__["_compiled_call_impl"] = seen.append
+    parent(None)
+    return len(seen) == len(parent)
+
+
+class _SeenError(Exception):
+    """The function of a recurrent layer was called."""
+
+
+def recurrent_layers_go_through_functions() -> bool:
+    """Return whether `torch.nn.LSTM` calls the function that a run on shapes replaces."""
+
+    def seen(*_args: Any) -> NoReturn:
+        raise _SeenError
+
+    with state_restored(), torch.device("meta"), patched([(recurrent_functions, "lstm", seen)]):
+        layer = torch.nn.LSTM(1, 1)
+        try:
+            layer(torch.empty(1, 1, 1))
+        except _SeenError:
+            return True
+    return False

@@ -1,0 +1,111 @@
+"""Why a measurement left shapes: a note says it, and ``shapes="only"`` makes it an error."""
+
+import pytest
+import torch
+from torch import nn
+
+from pytest_flopsbudget import UsageError, measure
+from pytest_flopsbudget.counting.meta import shape_rules
+
+
+class Keeps(nn.Module):
+    """Keeps the rows whose first output is positive: their number depends on data."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = self.layer(x)
+        return y[y[:, 0] > 0]
+
+
+class Picks(nn.Module):
+    """Takes as many rows as an integer input says."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x, count):
+        return self.layer(x[: int(count)])
+
+
+class Broken(nn.Module):
+    """A model that fails on shapes for a reason of its own."""
+
+    def forward(self, x):
+        if x.untyped_storage().device.type == "meta":
+            raise LookupError("not on meta")
+        return x @ x.mT
+
+
+def test_who_asked_for_data():
+    result = measure(nn.Sequential(nn.Identity(), Keeps()), torch.ones(3, 4))
+    assert result.execution == "real"
+    assert result.notes == (
+        "ran on real data, because aten.index in '1' needs data; the count may depend on that data",
+    )
+
+
+def test_values_of_integers():
+    """Of 10 rows, 3 are taken: 2·3·4·4 FLOPs."""
+    result = measure(Picks(), (torch.ones(10, 4), torch.tensor(3)))
+    assert result.flops == 2 * 3 * 4 * 4
+    (note,) = result.notes
+    assert note == (
+        "the values of integer inputs were used, because aten._local_scalar_dense in 'the model itself' needs data; "
+        "the count may depend on them"
+    )
+
+
+@pytest.mark.fails_on_shapes
+def test_an_error_in_a_shape_rule(monkeypatch):
+    """A fault of the counter itself is no silent fall-back: the note names the exception, the file and the line."""
+
+    def divide(*_args):
+        return 1 / 0
+
+    monkeypatch.setattr(shape_rules, "infer_output", divide)
+    result = measure(nn.Linear(5, 7), torch.ones(11, 5))
+    assert (result.flops, result.execution) == (2 * 11 * 5 * 7, "real")
+    (note,) = result.notes
+    assert note.startswith("could not be counted on shapes (ZeroDivisionError in test_attempts.py:")
+    assert "division by zero), please report it; ran on real data instead" in note
+
+
+@pytest.mark.fails_on_shapes
+def test_a_model_that_fails_on_meta():
+    (note,) = measure(Broken(), torch.ones(2, 4)).notes
+    assert note.startswith("could not be counted on shapes (LookupError in test_attempts.py:")
+    assert "test_attempts.py:39: not on meta), please report it" in note
+
+
+def test_no_note_on_shapes():
+    assert measure(nn.Linear(4, 4), torch.ones(3, 4), shapes="only").notes == ()
+
+
+def test_gradients_in_the_forward_pass_are_no_failure():
+    """Computing gradients in a forward pass needs a second attempt, which is on shapes too."""
+
+    def forward(x):
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad((x @ x.mT).sum(), x)[0]
+
+    result = measure(forward, torch.ones(3, 4))
+    assert (result.execution, result.notes) == ("shapes", ())
+
+
+def test_shapes_only():
+    with pytest.raises(UsageError, match=r'shapes = "only" demands: aten.index in .the model itself. needs data'):
+        measure(Keeps(), torch.ones(3, 4), shapes="only")
+    with pytest.raises(UsageError, match=r"aten._local_scalar_dense"):
+        measure(Picks(), (torch.ones(10, 4), torch.tensor(3)), shapes="only")
+    with pytest.raises(LookupError, match="not on meta"):
+        measure(Broken(), torch.ones(2, 4), shapes="only")
+
+
+def test_error_of_the_model_itself():
+    """A model that fails in every way gives its own error."""
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        measure(nn.Linear(4, 4), torch.ones(3, 5))
