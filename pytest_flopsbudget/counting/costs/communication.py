@@ -73,7 +73,7 @@ operator(
 
 
 def _scattered_product(call: Call) -> int:
-    """Count the product of one process over all of its rows. Of the sum, it keeps only one part."""
+    """Count the product over all rows of one process, although the process keeps only a part of the sum."""
     return 2 * call.tensor("A").numel() * call.tensor("B").shape[-1]
 
 

@@ -75,7 +75,7 @@ def _convolution_backward(call: Call) -> int:
 def _requested(call: Call) -> list[bool]:
     """Return which of the gradients of input, weight and bias are requested.
 
-    Some kernels do not compute the last one.
+    If the kernel has no gradient of the bias, the list has only two entries.
 
     The caller requests them with a mask, or by passing the tensors that the gradients are written to.
     """

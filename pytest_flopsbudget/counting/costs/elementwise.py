@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Operations per output element, for operators whose cost depends on no argument. An operator without entry costs 1.
+#: Operations per output element, for operators whose cost depends on no argument. Each comment gives the definition
+#: whose operations are counted. An operator without entry costs 1.
 _OPERATIONS: Mapping[str, int] = {
     "abs": 1,
     "copysign": 1,
@@ -210,7 +211,7 @@ def _is_complex(operand: Any) -> bool:
 
 @other_formula("aten.mul", "aten.div", "aten.true_divide", "aten.floor_divide")
 def _product_or_quotient(call: Call) -> int:
-    """Count a · b or a / b, and a rounding if the call requests one."""
+    """Count the operations in a · b or in a / b, and a rounding if the call requests one."""
     if not computes_on_floats(call):
         return 0
     name = "mul" if _name(call) == "mul" else "div"
@@ -225,7 +226,7 @@ def _power(call: Call) -> int:
 
 @other_formula("aten.add", "aten.sub", "aten.rsub")
 def _sum(call: Call) -> int:
-    """Count a + alpha · b."""
+    """Count the operations in a + alpha · b."""
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -240,7 +241,7 @@ def _sum_and_relu(call: Call) -> int:
 
 @other_formula("aten.addr")
 def _sum_with_outer_product(call: Call) -> int:
-    """Count beta · m + alpha · a · b. If beta is 0, count only the product."""
+    """Count the operations in beta · m + alpha · a · b. If beta is 0, count only the product."""
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -252,7 +253,7 @@ def _sum_with_outer_product(call: Call) -> int:
 
 @other_formula("aten.lerp")
 def _interpolation(call: Call) -> int:
-    """Count a + w · (b - a)."""
+    """Count the operations in a + w · (b - a)."""
     if not is_complex(call):
         return _for_each(call, 3)
     return (4 + (_COMPLEX["mul"] if _is_complex(call["weight"]) else 2)) * call.first_output.numel()
@@ -260,7 +261,7 @@ def _interpolation(call: Call) -> int:
 
 @other_formula("aten.addcmul", "aten.addcdiv")
 def _sum_with_product(call: Call) -> int:
-    """Count a + value · b · c, or a + value · b / c."""
+    """Count the operations in a + value · b · c, or in a + value · b / c."""
     if not computes_on_floats(call):
         return 0
     complex_numbers = is_complex(call)
@@ -271,7 +272,7 @@ def _sum_with_product(call: Call) -> int:
 
 @other_formula("aten.clamp", "aten.clip")
 def _clamp(call: Call) -> int:
-    """Count a minimum, a maximum, or both."""
+    """Count a minimum, a maximum, or both, one operation each."""
     return _for_each(call, (call["min"] is not None) + (call["max"] is not None))
 
 
@@ -283,7 +284,7 @@ def _round(call: Call) -> int:
 
 @other_formula("aten.elu")
 def _elu(call: Call) -> int:
-    """Count the test x > 0, and scale · alpha · (exp(input_scale · x) - 1)."""
+    """Count the test x > 0, and the operations in scale · alpha · (exp(input_scale · x) - 1)."""
     factors = sum(_scaled(call[name]) for name in ("alpha", "scale", "input_scale"))
     return _for_each(call, 3 + factors)
 
@@ -303,25 +304,25 @@ def _elu_backward(call: Call) -> int:
 
 @other_formula("aten.rrelu_with_noise_backward")
 def _rrelu_backward(call: Call) -> int:
-    """Count g · noise in training. Otherwise, count the gradient of leaky ReLU."""
+    """Count one operation, g · noise, in training. Otherwise, count the gradient of leaky ReLU."""
     return _for_each(call, 1 if call["training"] else 2)
 
 
 @other_formula("aten.celu")
 def _celu(call: Call) -> int:
-    """Count the test x > 0, and alpha · (exp(x / alpha) - 1)."""
+    """Count the test x > 0, and the operations in alpha · (exp(x / alpha) - 1)."""
     return _for_each(call, 3 + 2 * _scaled(call["alpha"]))
 
 
 @other_formula("aten.selu")
 def _selu(call: Call) -> int:
-    """Count the test x > 0, and scale · alpha · (exp(x) - 1)."""
+    """Count the test x > 0, and the operations in scale · alpha · (exp(x) - 1)."""
     return _for_each(call, 5)
 
 
 @other_formula("aten.gelu")
 def _gelu(call: Call) -> int:
-    """Count x · (1 + erf(x / √2)) / 2, or x · (1 + tanh(√(2/π) · (x + c · x³))) / 2.
+    """Count the operations in x · (1 + erf(x / √2)) / 2, or in x · (1 + tanh(√(2/π) · (x + c · x³))) / 2.
 
     Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, §2.
     """
@@ -340,13 +341,13 @@ def _gelu_backward(call: Call) -> int:
 
 @other_formula("aten.softplus")
 def _softplus(call: Call) -> int:
-    """Count log(1 + exp(beta · x)) / beta."""
+    """Count the operations in log(1 + exp(beta · x)) / beta."""
     return _for_each(call, 3 + 2 * _scaled(call["beta"]))
 
 
 @other_formula("aten.softplus_backward")
 def _softplus_backward(call: Call) -> int:
-    """Count g · e / (1 + e) with e = exp(beta · x)."""
+    """Count the operations in g · e / (1 + e) with e = exp(beta · x)."""
     return _for_each(call, 4 + _scaled(call["beta"]))
 
 

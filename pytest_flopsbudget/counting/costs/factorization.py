@@ -82,7 +82,7 @@ def _eigen(n: int, *, vectors: bool) -> int:
 
 @other_formula("aten._linalg_det", "aten._linalg_slogdet", "aten.linalg_lu", "aten.linalg_lu_factor_ex")
 def _lu_factorization(call: Call) -> int:
-    """Count LU. A determinant needs n products more, which are not a leading term."""
+    """Count an LU factorization. A determinant also needs n products, which are not a leading term."""
     matrix = call.tensor("A")
     return _matrices(matrix) * _lu(*_tall(matrix))
 

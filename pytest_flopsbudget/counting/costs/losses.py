@@ -19,7 +19,7 @@ from pytest_flopsbudget.counting.costs.registry import other_formula
 if TYPE_CHECKING:
     from pytest_flopsbudget.counting.costs.registry import Call
 
-#: Name of a loss → operations per element, for input x and target y.
+#: Name of a loss → operations per element, for input x and target y. Each comment lists the counted operations.
 _FORWARD = {
     # d = x - y, its square.
     "aten.mse_loss": 2,
@@ -40,7 +40,8 @@ _FORWARD = {
 #: difference, a product and a sum; then there is the product with log s(x).
 _POSITIVE_WEIGHT = 4
 
-#: Name of the gradient of a loss → operations per element. g is the gradient of the loss.
+#: Name of the gradient of a loss → operations per element. g is the gradient of the loss. Each comment lists the
+#: operations that are counted.
 _BACKWARD = {
     # d = x - y, times 2g.
     "aten.mse_loss_backward": 2,

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def bytes_touched(tensor: torch.Tensor) -> int:
-    """Return the bytes of the tensor's elements; elements that share their memory count once."""
+    """Return the bytes of the tensor's elements. Elements that share their memory count once."""
     if tensor.is_nested:
         return tensor.numel() * tensor.element_size()
     if tensor.layout is not torch.strided:

@@ -77,7 +77,7 @@ def _mkldnn_layer_backward(call: Call) -> int:
 
 
 def _stack(call: Call) -> int:
-    """Count all layers and directions.
+    """Count the products of all layers and directions.
 
     The inputs of every layer have as many steps as the inputs of the first layer.
     """
@@ -203,7 +203,7 @@ def _around_mkldnn_layer_backward(call: Call) -> int:
 
 
 def _around_stack(call: Call) -> int:
-    """Count all layers and directions. The biases are the vectors among the weights."""
+    """Count all arithmetic except the products. The biases are the vectors among the weights."""
     cell = CELLS[call["mode"]]
     layers = int(call["num_layers"]) * (2 if call["bidirectional"] else 1)
     biases = 2 * cell.gates if any(weight.ndim == 1 for weight in call["weight"]) else 0
@@ -211,7 +211,7 @@ def _around_stack(call: Call) -> int:
 
 
 def _around_stack_backward(call: Call) -> int:
-    """Count all layers and directions.
+    """Count all arithmetic of the backward pass except the products, for all layers and directions.
 
     If two directions read one input, the sum of the two gradients of this input is counted too.
     """

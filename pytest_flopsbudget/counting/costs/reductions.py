@@ -166,7 +166,7 @@ def _logsumexp(call: Call) -> int:
 
 @other_formula("aten._logcumsumexp", "aten.logcumsumexp")
 def _logcumsumexp(call: Call) -> int:
-    """Count log(exp(a) + exp(b)) for every step, which is 4 operations."""
+    """Count 4 operations for every step, which computes log(exp(a) + exp(b))."""
     return 4 * real_parts(_inputs(call)) * _steps(call)
 
 
@@ -230,7 +230,7 @@ def _neighbours(inputs: torch.Tensor, size: int) -> int:
 
 @other_formula("aten.topk")
 def _topk(call: Call) -> int:
-    """Count n · log2 k comparisons, by a heap of k values.
+    """Count n · log2 k comparisons, which a heap of k values needs.
 
     For k = 1, count one comparison per value; for k = 0, nothing.
     """

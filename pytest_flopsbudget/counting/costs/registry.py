@@ -176,7 +176,10 @@ class Registry:
         self.version += 1
 
     def facets(self, name: str) -> Facets:
-        """Return the facets of an operator; "aten.add_" also has some of the facets of "aten.add"."""
+        """Return the facets of an operator.
+
+        An in-place form such as "aten.add_" also has some of the facets of its base form "aten.add".
+        """
         facets = self._facets.get(name, _NO_FACETS)
         base = self._facets.get(name.rstrip("_"), _NO_FACETS)
         if base is facets:
@@ -190,7 +193,7 @@ class Registry:
         return self._facets.items()
 
     def add_user_formula(self, name: str, formula: CostFormula) -> None:
-        """Register a user's formula; it replaces an earlier formula for this operator."""
+        """Register a user's formula. It replaces any earlier formula of a user for this operator."""
         self._users[name] = formula
         self.version += 1
 
@@ -229,7 +232,7 @@ def operator(  # noqa: PLR0913 -- one keyword a facet
     collective: bool = False,
     free: bool = False,
 ) -> None:
-    """Register facets for operators; `Facets` describes each keyword.
+    """Register facets for operators. The class `Facets` describes each keyword.
 
     Raises:
         ValueError: an operator has one of the facets already.

@@ -22,7 +22,7 @@ class Devices:
     def __init__(self, usual: torch.device = _CPU) -> None:
         #: The device of every tensor that is not in ``others``.
         self.usual = usual
-        #: `_cdata` of a storage → its device. The weak reference prevents that another storage gets the same `_cdata`.
+        #: `_cdata` of a storage → its device. The weak reference keeps other storages from getting this `_cdata`.
         self.others: dict[int, tuple[torch.device, StorageWeakRef]] = {}
         self._sweep_at = 256
 

@@ -1,4 +1,4 @@
-"""Raise the errors that PyTorch raises for operands of different dtypes, which its meta kernels do not check.
+"""Raise PyTorch's errors for operands of different dtypes, because the meta kernels do not check dtypes.
 
 For example, a layer whose weights are float32 cannot process a float64 input. On the meta device such a call succeeds.
 Without this check, a model that cannot run would be counted.

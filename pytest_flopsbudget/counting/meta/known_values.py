@@ -46,7 +46,7 @@ class KnownValues:
         #: Values are kept for tensors with at most this many elements.
         self.max_elements = MAX_ELEMENTS
         #: `_cdata` of a storage → its values, or a function that computes them, because only few values are ever read.
-        #: The weak reference prevents that another storage gets the same `_cdata`.
+        #: The weak reference keeps other storages from getting this `_cdata`.
         self._values: _Values = {}
         self._sweep_at = 256
         #: `_cdata` of each storage on the CPU that holds values and that the model may read. A reference to the tensor

@@ -91,7 +91,7 @@ def test_average_pool(pool):
 def test_gradients(pool):
     """The backward pass of an average pool costs k FLOPs for each gradient.
 
-    That of a maximum pool costs one addition.
+    The backward pass of a maximum pool costs one addition for each gradient.
     """
     dimensions, sizes, arguments = pool
     inputs = random(1, 2, *sizes, grad=True)

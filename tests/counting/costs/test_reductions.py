@@ -306,7 +306,7 @@ def comparisons_of_a_heap(depth_of, count):
 
 
 def comparisons_of_a_search(count):
-    """Return the largest number of halvings until no value is left between the two ends."""
+    """Return the largest number of comparisons in a binary search among ``count`` values."""
     low, high, comparisons = 0, count, 0
     while low < high:
         comparisons += 1
@@ -365,7 +365,7 @@ class TestOrder:
     @few
     @given(size=st.integers(1, 20), data=st.data())
     def test_largest(self, size, data):
-        """The k largest of ``size`` values are found with a heap of k values."""
+        """Finding the k largest of ``size`` values costs the comparisons of a heap of k values."""
         k = data.draw(st.integers(0, size))
         expected = 3 * comparisons_of_a_heap(k, size) if k else 0
         assert both(lambda x: torch.topk(x, k), torch.ones(3, size)).other_flops == expected
@@ -373,7 +373,7 @@ class TestOrder:
     @few
     @given(count=st.integers(0, 20), size=st.integers(0, 20))
     def test_search(self, count, size):
-        """Each value is searched among ``size`` boundaries by halving."""
+        """Each value costs a binary search among ``size`` boundaries."""
         values, boundaries = torch.ones(count), torch.arange(float(size))
         expected = count * comparisons_of_a_search(size)
         assert both(torch.searchsorted, (boundaries, values)).other_flops == expected
@@ -383,14 +383,14 @@ class TestOrder:
     @few
     @given(several=st.integers(1, 20), wanted=st.integers(1, 20))
     def test_membership(self, several, wanted):
-        """The wanted values are sorted. Then each value of the tensor is searched among them."""
+        """The cost is sorting the wanted values, and a binary search among them for each value of the tensor."""
         expected = comparisons_of_merges(wanted) + several * comparisons_of_a_search(wanted)
         assert both(torch.isin, (torch.ones(several), torch.ones(wanted))).other_flops == expected
 
     @few
     @given(size=st.integers(1, 20))
     def test_different_values(self, size):
-        """The values are sorted. Then each value is compared with the one before it."""
+        """The cost is sorting the values, and comparing each value with the one before it."""
         values = torch.arange(float(size)) % 3
         expected = comparisons_of_merges(size) + size - 1
         assert for_real(torch.unique, (values,)).other_flops == expected
