@@ -35,10 +35,7 @@ class _Double(nn.Sequential):
 
 
 class UNet(nn.Module):
-    """The U-Net of O. Ronneberger, P. Fischer, T.
-
-    Brox, "U-Net", 2015, with padding and batch norms, as is common today.
-    """
+    """A U-Net (O. Ronneberger, P. Fischer, T. Brox, 2015) with padding and batch norms, as is common today."""
 
     def __init__(self, width=32):
         super().__init__()
