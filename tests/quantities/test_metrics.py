@@ -150,7 +150,7 @@ class TestValues:
         assert value_of({"flops": 10, "other_flops": 4}, "average_parallelism") is None
 
     def test_latency_is_that_of_the_machine_which_measured(self):
-        """"latency" means the latency of the machine that measured, whatever its name is."""
+        """The key "latency" means the latency of the machine that measured, whatever its name is."""
         assert measured_key({"flops": 1, "latency[box]": 9}, "latency") == "latency[box]"
         assert measured_value({"latency[box]": 9}, "latency") == 9
         assert measured_value({"latency[box]": 9}, "latency[other]") is None
