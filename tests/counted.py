@@ -1,4 +1,4 @@
-"""Run the definition of an operator in loops over single numbers that count the operations on them.
+"""Numbers that count the operations on them, for definitions that loop over single numbers.
 
 Some work is not counted by convention, such as work that is done once per row or channel. It uses plain floats:
 ``number.value``.

@@ -247,7 +247,7 @@ def test_a_damaged_baseline_is_told_and_kept(command):
 
 
 def test_a_baseline_in_place_of_a_report(command):
-    """If the file is a baseline and not a report, the error says this. It does not say that the format is too new."""
+    """If the file is a baseline and not a report, the error says so. It does not call the format too new."""
     write_baseline(FILE, {"t": linear(4)})
     assert command("accept", PATH) == []
     assert command.code == 2

@@ -21,7 +21,7 @@ def project(command, tmp_path):
 
 
 def verdicts(lines):
-    """Return, for the first cell of each row of the table, the row's last cell."""
+    """Return {first cell: last cell} for the rows of the table."""
     found = {}
     for line in lines[4:]:
         if not line:

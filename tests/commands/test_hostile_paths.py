@@ -69,7 +69,7 @@ def test_a_file_that_may_not_be_read(command, argv):
 
 
 class TestLinks:
-    """Commands do not follow a link out of the project; here, it leads to a folder beside the project."""
+    """Commands do not follow a link that leads out of the project, here to a folder beside it."""
 
     @pytest.fixture
     def outside(self):

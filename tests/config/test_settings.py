@@ -344,7 +344,7 @@ class TestLatency:
 
     @pytest.mark.parametrize("tolerance", ['"5%"', '{flops = "5%"}', '{latency = "10%"}', "0"])
     def test_a_tolerance_of_its_own(self, load, tolerance):
-        """Only a tolerance for the latency itself changes it; a tolerance for all metrics does not."""
+        """A tolerance for all metrics, or for another one, does not change the tolerance of the latency."""
         settings = load(f"[tool.pytest-flopsbudget]\ntolerance = {tolerance}")
         assert settings.tolerance["latency"] == LATENCY_TOLERANCE
 
@@ -468,7 +468,10 @@ class TestDescribe:
 
 
 def test_needs_neither_torch_nor_msgspec():
-    """Importing the reader of the settings loads neither torch nor msgspec, because every run of pytest imports it."""
+    """Importing the code that reads settings loads neither torch nor msgspec.
+
+    Every run of pytest imports this code.
+    """
     import subprocess
     import sys
 

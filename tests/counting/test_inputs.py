@@ -72,7 +72,7 @@ KINDS = {
 
 @pytest.mark.parametrize(("args", "kwargs", "read"), KINDS.values(), ids=KINDS)
 def test_kinds(args, kwargs, read):
-    """A tensor in any kind of argument is used, and shapes, data and the fixture give the same count."""
+    """Tensors are found in any kind of argument. The counts on shapes, on data and by the fixture are equal."""
     model = Reads(read)
     assert both(model, args, dict(kwargs)).flops == LINEAR
     assert both(model, args, dict(kwargs), backward=True).flops == 2 * LINEAR

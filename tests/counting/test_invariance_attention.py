@@ -72,7 +72,7 @@ def test_wider_values():
     ids=["flash", "flash for CPU", "efficient", "cudnn", "overrideable"],
 )
 def test_kernels_of_other_devices(kernel, more):
-    """On shapes, the attention kernel of each device costs the same."""
+    """On shapes, the attention kernels of all devices cost the same."""
     operands = tuple(item.bfloat16() for item in (QUERY, KEY, VALUE))
     for mode in MODES:
         with mode():
@@ -127,7 +127,10 @@ def plus_its_first(x: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_scripted_function_stays_usable():
-    """A scripted function computes the right values after a measurement: its optimized graph holds nothing of ours."""
+    """A scripted function computes the right values after a measurement.
+
+    TorchScript keeps the graph that it optimized, which must not contain anything of the measurement.
+    """
     function, square = torch.jit.script(plus_ones), torch.eye(2)
     assert measure(function, square).flops == 2 * 2 * 2 * 2
     assert torch.equal(function(square), square + 1)
@@ -138,10 +141,7 @@ def test_a_scripted_function_stays_usable():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("source", [scaled_by_its_size, plus_its_first])
 def test_scripted_code_that_reaches_memory(source):
-    """Scripted code that reads a tensor's memory is run on data.
-
-    If there is no data, it is refused and does not crash.
-    """
+    """Scripted code that reads a tensor's memory is run on data. Without data it is refused, and does not crash."""
     function = torch.jit.script(source)
     for model in (function, lambda x: function(x)):  # noqa: PLW0108
         counted = measure(model, torch.eye(2))

@@ -200,7 +200,7 @@ def test_compiled_modules(backend):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_scripted_modules():
-    """A scripted model is counted right after PyTorch has optimized it in three runs."""
+    """A scripted model has the right count after PyTorch has optimized it, in three runs."""
     model = torch.jit.script(nn.Sequential(nn.Linear(16, 8), nn.Linear(8, 4)))
     for _ in range(3):
         model(TOKENS)

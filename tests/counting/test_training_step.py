@@ -1,4 +1,4 @@
-"""A training step as one function costs three times the products of forward, and the update of the optimizer."""
+"""A function that runs a whole training step costs its products, forward and backward, and the update."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class TestImages:
 class TestText:
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     def test_llama_3_1_8b(self, attention):
-        """Llama 3.1 8B on 2,048 tokens: grouped-query attention, gated feed-forward layers, logits for each token."""
+        """Llama 3.1 8B costs what a formula says for 2,048 tokens, with both implementations of attention."""
         layers, width, inner, vocabulary, tokens = 32, 4096, 14336, 128256, 2048
         config = transformers.LlamaConfig(
             vocab_size=vocabulary,
@@ -83,7 +83,7 @@ class TestText:
 
     @pytest.mark.parametrize("weights", ["real", "meta"])
     def test_bert(self, weights):
-        """BERT with a padding mask: two encoder layers, and a pooler on the first token of each text."""
+        """BERT costs what a formula says: two encoder layers and a pooler. A padding mask changes nothing."""
         config = transformers.BertConfig(
             vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
         )
@@ -98,7 +98,7 @@ class TestText:
         assert not counted.unknown_operators
 
     def test_gpt_2(self):
-        """GPT-2 with a loss: the backward pass costs twice the forward pass. The output is a dataclass."""
+        """The backward pass of GPT-2 with a loss costs twice the forward pass."""
         config = transformers.GPT2Config(
             vocab_size=50, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
         )
@@ -156,7 +156,7 @@ class TestText:
         assert not counted.unknown_operators
 
     def test_mamba(self):
-        """Mamba: projections, a depthwise convolution, and a scan over the states."""
+        """Mamba costs what a formula says: projections, a depthwise convolution, and a scan over the states."""
         config = transformers.MambaConfig(
             vocab_size=50, hidden_size=32, state_size=8, num_hidden_layers=2, expand=2, conv_kernel=4, time_step_rank=3
         )

@@ -1,4 +1,4 @@
-"""docs/performance: its formulas are right, its conclusions from times too, and its page shows the results."""
+"""docs/performance: its formulas and its conclusions from times are right, and its page shows the results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TestModels:
     def test_published_numbers(self):
         """The formulas agree with published GMACs.
 
-        Torchvision's table of models; Sandler et al., 2018, table 4; Liu et al., 2021 and 2022, table 1.
+        Sources: torchvision's table of models; Sandler et al., 2018, table 4; Liu et al., 2021 and 2022, table 1.
         """
         macs = {name: model.case.flops / 2e9 for name, model in MODELS.items()}
         assert macs["ResNet-18"] == pytest.approx(1.814, abs=0.0005)
@@ -92,7 +92,7 @@ def pairs(**seconds):
 
 class TestTargets:
     def test_the_fastest_right_peer(self):
-        """The fastest right peer is another counter that counts and is right; a counter without a time is left out."""
+        """The fastest right peer is another counter that is right. Runs that count nothing or fail are left out."""
         found = pairs(ours=1, forward=2, fvcore=3, thop=5, torchinfo=7)
         found["fvcore"].verdict = "×0.96 (w)"  # noqa: RUF001 -- as in the table
         found["torchinfo"].first = []
@@ -109,10 +109,7 @@ class TestTargets:
 
     @pytest.mark.parametrize(("thop", "holds"), [(2.9, [False, False]), (5.0, [False, True]), (9.0, [True, True])])
     def test_the_median_and_the_least(self, thop, holds):
-        """Targets: 8 times as fast in the median, 3 times at least.
-
-        With one model, its factor is compared with both.
-        """
+        """The targets are 8 times as fast in the median, and 3 times at least. One model is compared with both."""
         found = targets(Results(models={"a": pairs(ours=1, thop=thop)}))
         assert [target.holds for target in found] == holds
 

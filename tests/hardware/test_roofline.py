@@ -44,7 +44,7 @@ class TestTimes:
         assert expected == times(SMALL, 1_000, 0, 0, "float32", launches=launches).launch
 
     def test_of_a_convolution_on_an_a100(self):
-        """ResNet-50's first convolution on an A100 takes its FLOPs in FP32, but its bytes in TF32 and BF16."""
+        """ResNet-50's first convolution on an A100 is compute-bound in FP32, and memory-bound in TF32 and BF16."""
         flops = 2 * 112 * 112 * 7 * 7 * 3 * 64
         bytes_moved = 4 * (3 * 224 * 224 + 64 * 3 * 7 * 7 + 64 * 112 * 112)
         # FP32: 236,027,904 / 19.5e12 = 12.104 us; bytes: 3,850,752 / 1.555e12 = 2.476 us

@@ -94,7 +94,7 @@ def test_other_ways_to_parametrize(write, parametrize):
 
 
 def test_names(project):
-    """Numbered names of measurements move in the way of ids."""
+    """Names of measurements with a number can move to other models, as ids can."""
 
     def write(widths):
         project.write(

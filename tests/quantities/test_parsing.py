@@ -194,7 +194,7 @@ class TestParseQuantity:
         ["", " ", "GFLOPs", "8,2 GFLOPs", "1..2", "0x10", "1__0", "nan", "inf", "9" * 5000, True, None, [1], {}],
     )
     def test_refuses_what_is_no_amount(self, value):
-        """A text that is not an amount, from its first to its last character, is refused."""
+        """The whole text must be an amount. Other texts and values are refused."""
         with pytest.raises(ValueError, match=r"write \"8\.2 GFLOPs\" or \"4\.1 GMACs\""):
             parse_quantity(value, FLOPS)
 
@@ -398,7 +398,7 @@ class TestTolerance:
         ],
     )
     def test_allows_the_larger_of_the_two(self, tolerance, new, passes):
-        """The larger of the two allowances counts, from a baseline of 1,000. A smaller value always passes."""
+        """From 1,000 on, a value may grow by the larger of the two allowances. A smaller value always passes."""
         assert tolerance.allows(1_000, new) is passes
 
     def test_is_exact_beyond_floats(self):
@@ -578,7 +578,7 @@ class TestFormatPercent:
 
 
 class TestLargeNumbers:
-    """Numbers beyond 10^308, which floats cannot hold, or beyond 4,300 digits, which Python does not write."""
+    """Numbers beyond 10^308 (the limit of floats) or 4,300 digits (Python's limit) are refused or shown in short."""
 
     @pytest.mark.parametrize("metric", [FLOPS, PARAMS, BYTES, TIME, INTENSITY], ids=lambda metric: metric.key)
     @pytest.mark.parametrize(

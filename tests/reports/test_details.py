@@ -75,7 +75,7 @@ class TestLatency:
         assert line.endswith("quartiles 3 ms and 3 ms")
 
     def test_not_judged(self):
-        """The spread (140 of 1,000 ns) is wider than the tolerance (10%), so a line says that it is not judged."""
+        """If the spread (140 of 1,000 ns) is wider than the tolerance, a line says that the latency is not judged."""
         verdict = judge(Measurement(name="model", complexity=timed(1000, 140)), [], Settings(), None, accepts=False)
         (line,) = details.noisy_latency_lines(verdict)
         assert line.startswith("latency not judged: its spread, 14.0%, is wider than its tolerance, 10.0%: ")

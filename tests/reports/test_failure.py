@@ -197,7 +197,7 @@ class TestReactions:
     def test_unknown_operators(self):
         """An unknown operator is shown with the first modules that called it.
 
-        No update is suggested, which would not help.
+        No update is suggested, because a baseline would not contain its cost.
         """
         unknown = {
             "mine.op": UnknownOperator(calls=1, modules=("",)),

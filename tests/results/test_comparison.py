@@ -48,7 +48,7 @@ class TestCompare:
         assert [change.metric for change in compare(old, new, {}).changes] == ["flops", "params", "buffer_bytes"]
 
     def test_circumstances(self):
-        """A comparison names changed inputs, a changed execution and direction, and metrics that are missing now."""
+        """A comparison names changed inputs, execution and backward, and metrics that are missing now."""
         old = small(metrics={"flops": 1, "params": 7})
         new = small(inputs=("float32[2]",), execution="real", backward=True)
         assert compare(old, new, {}) == Comparison(

@@ -89,7 +89,7 @@ class TestChanged:
         assert [change.path for change in module_changes(old, new)] == ["c", "b9", "b10", "a"]
 
     def test_parent_without_module(self):
-        """If the parent of a module is missing, its nearest existing ancestor takes its place."""
+        """If the parent of a module is missing, the module counts in its nearest existing ancestor."""
         assert module_changes({"a": 1, "a.b.c": 2}, {"a": 1, "a.b.c": 5}) == [changed("a.b.c", 2, 5)]
 
 
@@ -194,7 +194,7 @@ class TestMetrics:
         assert result.modules == (changed("a", 2, 5),)
 
     def test_shared_parameters(self):
-        """If two children share a parameter, it counts once in the parent, which is not listed."""
+        """If a parameter that two children share grew, the children are listed, and the parent is not."""
 
         def tied(size):
             values = {"": size, "a": size, "b": size}

@@ -67,7 +67,7 @@ class TestAnotherModel:
 
 
 class TestComparison:
-    """The comparison with an entry if the id may have moved."""
+    """How a measurement is compared with its entry if ids may have moved."""
 
     def compared(self, old, new, **neighbours):
         return compare(old, new, {}, lambda: neighbours)

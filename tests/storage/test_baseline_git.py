@@ -145,14 +145,14 @@ class TestContradiction:
             load(repository.baseline)
 
     def test_a_measurement_mends_it(self, repository, ours, theirs):
-        """An update that measures this test replaces its entry, and keeps all other entries."""
+        """An update that measures the torn entry's test replaces the entry, and keeps all other entries."""
         repository.merge(BASE, ours, theirs)
         (test_id,) = ours
         assert change(repository.baseline, lambda file: update_entries(file, {test_id: {"model": net(4)}}))
         assert repository.widths == BASE | {test_id: 4}
 
     def test_another_update_keeps_it(self, repository, ours, theirs):
-        """An update that does not measure this test is refused, and the file does not change."""
+        """An update that does not measure the torn entry's test is refused, and the file does not change."""
         repository.merge(BASE, ours, theirs)
         before = repository.baseline.read_bytes()
         with pytest.raises(BaselineError, match="a merge "):

@@ -61,7 +61,7 @@ class TestWithoutTestFile:
         assert self.found(tree, "") == ["a/__flops__/test_gone.json", "a/b/__flops__/test_gone.json"]
 
     def test_below_the_folders_that_were_asked_for(self, tree):
-        """Only these folders are searched, and each baseline is found once, even if one folder contains another."""
+        """Only the given folders are searched. Each baseline is found once, even if one folder contains another."""
         assert self.found(tree, "a/b") == ["a/b/__flops__/test_gone.json"]
         assert self.found(tree, "a/b", "a") == ["a/b/__flops__/test_gone.json", "a/__flops__/test_gone.json"]
 

@@ -169,7 +169,10 @@ def test_a_circle_of_objects():
 
 
 def test_keys_are_found():
-    """In the clone of a dict or set with such keys, each key is found, and the dict keeps its order."""
+    """If the hash of a key depends on its attributes, the clones of dicts and sets still find the key.
+
+    The clone of a dict has the order of the dict.
+    """
     keys = [Named(None, name) for name in "bca"]
 
     class Model(nn.Module):

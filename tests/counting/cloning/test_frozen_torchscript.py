@@ -93,7 +93,7 @@ def test_the_same_values(optimized, image):
 
 
 def test_branches(image):
-    """An optimized model with a condition is counted right in both branches."""
+    """An optimized model with a condition has the right count in both branches."""
 
     class Branches(Net):
         def forward(self, image, twice: bool):

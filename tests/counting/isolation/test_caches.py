@@ -299,7 +299,7 @@ def table(size):
 
 
 def test_a_hook_gathers_no_tensor_of_the_measurement() -> None:
-    """A hook that appends activations to a list of the test adds no tensor of the measurement to it."""
+    """A hook that appends activations to a list of the test does not add tensors of the measurement."""
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU())
     seen: list[Tensor] = [torch.ones(1)]
     keep = seen.append
@@ -419,7 +419,7 @@ SHUFFLED = """
 
 @pytest.mark.parametrize("arguments", ["", "-n2", "-k class-1"])
 def test_a_suite_counts_the_same_in_any_order_and_process(pytester: pytest.Pytester, arguments: str) -> None:
-    """A baseline is written by tests in order. It holds if the tests run shuffled, in two processes, or one alone."""
+    """In any order of the tests, the counts equal the baseline: shuffled, in two processes, or one test alone."""
     pytester.makepyprojecttoml("[tool.pytest-flopsbudget]\n")
     pytester.makepyfile(SUITE)
     pytester.runpytest("-q", "-p", "no:asyncio", "--flops-budget-update").assert_outcomes(passed=9)

@@ -1,4 +1,7 @@
-"""A process that is forked while another thread measures is able to measure, and has none of the temporary changes."""
+"""If a process is forked while another thread measures, the new process can measure too.
+
+It has none of the patches and settings of the other measurement.
+"""
 
 from __future__ import annotations
 

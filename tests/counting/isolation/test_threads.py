@@ -1,4 +1,4 @@
-"""Several threads measure, other threads compute meanwhile, and models use threads themselves."""
+"""Counts are right if several threads measure, if other threads compute, and if a model starts threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The clone that is timed computes the same values, shares what the original shares, and is compiled if it is."""
+"""The clone that is timed: it computes the same values, shares the same tensors, and is compiled like its original."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class TestCompiled:
         assert len(compiler.graphs) == 2
 
     def test_settings_that_cannot_be_found(self):
-        """If the settings of a compiled function cannot be found, it is refused and not timed without compilation."""
+        """If the settings of a compiled function cannot be found, timing is refused. It is not timed uncompiled."""
 
         class Odd(nn.Module):
             pass
@@ -196,13 +196,13 @@ class TestScripted:
 
     @pytest.mark.filterwarnings("ignore:`torch.jit")
     def test_optimized_for_inference(self):
-        """A model that is optimized for inference is not cloned. It holds only constants, so it can be timed itself."""
+        """A model that is optimized for inference is timed without a clone, because it holds only constants."""
         model = torch.jit.optimize_for_inference(torch.jit.script(nn.Conv2d(3, 4, 3).eval()))
         assert clone_of(model) is model
 
 
 def test_lazy_modules():
-    """Lazy modules in the clone get their shapes in its first run and work in the second. The original stays lazy."""
+    """Lazy modules in the clone get their shapes in the first run and work in the second. The original stays lazy."""
     model = nn.Sequential(nn.LazyLinear(5), nn.LazyBatchNorm1d())
     clone = clone_of(model)
     assert [clone(X).shape for _ in range(2)] == [(3, 5), (3, 5)]

@@ -184,7 +184,7 @@ class TestHeld:
         assert list(both(model, X).modules) == ["", "0", "0.0", "0.1", "1"]
 
     def test_shapes(self):
-        """The text on a module's shape has the sizes that decide its cost, in ASCII."""
+        """The shape of a module is a text in ASCII with the sizes that decide its cost."""
         model = nn.Sequential(
             nn.Conv2d(4, 8, (1, 3), stride=2, dilation=(1, 2), padding=2, groups=2),
             nn.Flatten(),

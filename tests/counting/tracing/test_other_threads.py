@@ -109,7 +109,7 @@ def threads_of(counted):
 @pytest.mark.parametrize("way", WAYS)
 class TestNamed:
     def test_watched_outside_of_modules(self, way):
-        """If the test itself runs work on a thread, this is named as unknown, and work on its own thread is counted."""
+        """Work that a test runs on another thread is named as unknown. Work on the test's own thread is counted."""
         with watch() as seen:
             nn.Linear(4, 4)(X)
             way(multiply)
@@ -117,7 +117,7 @@ class TestNamed:
         assert threads_of(seen.complexity) == ("",)
 
     def test_watched_alone(self, way):
-        """A watch that sees only work on another thread has run, and names it as unknown."""
+        """If all work is on another thread, the watch names it as unknown, and its `has_run` is true."""
         with watch() as seen:
             way(multiply)
         assert threads_of(seen.complexity) == ("",)

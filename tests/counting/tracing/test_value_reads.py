@@ -89,7 +89,7 @@ OF_DATA = {
 @pytest.mark.filterwarnings("ignore:TypedStorage")
 @pytest.mark.parametrize("name", OF_DATA)
 def test_data(name):
-    """If such code reads the input, the model runs on its data and gets the right value."""
+    """If a model reads the values of its input, it runs on its data and gets the right values."""
     read, value = OF_DATA[name]
     assert rows_taken(read) == (value, "real")
 
@@ -97,7 +97,7 @@ def test_data(name):
 @pytest.mark.filterwarnings("ignore:TypedStorage")
 @pytest.mark.parametrize("name", OF_DATA)
 def test_data_that_is_not_there(name):
-    """If such code needs data on meta, an error says which tensor has none."""
+    """If a model reads values and its weights have no data, an error names a tensor that has none."""
     with shape_only():
         model = TakesRows(OF_DATA[name][0])
     with pytest.raises(UsageError, match=r"TakesRows needs data, and .* \(on the meta device\) has none: "):
@@ -115,7 +115,7 @@ def test_data_that_is_not_there(name):
     ],
 )
 def test_integer_inputs(read):
-    """If such code reads only an integer input that has data, a model without data in its weights can be counted."""
+    """If a model reads only an integer input that has data, it can be counted although its weights have none."""
     with shape_only():
         model = Split(read)
     result = measure(model, (ONES, torch.tensor([[2, 3], [2, 2]])))
