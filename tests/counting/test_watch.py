@@ -538,6 +538,22 @@ class TestCompiled:
         assert not seen.complexity.unknown_operators
         assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
 
+    def test_model_that_cannot_be_counted(self, monkeypatch):
+        """If the model behind a compiled one cannot be counted beside the run, a note says why."""
+
+        def fails(*_args, **_kwargs):
+            raise ArithmeticError("no count")
+
+        fast = torch.compile(mlp(), backend=lambda graph, _inputs: graph.forward)
+        fast(torch.randn(2, 8))
+        monkeypatch.setattr("pytest_flopsbudget.counting.measure.trace_inputs", fails)
+        with watch() as seen:
+            fast(torch.randn(2, 8))
+        assert "torch.compile" in seen.complexity.unknown_operators
+        (note,) = seen.complexity.notes
+        assert "could not be counted on shapes beside its run (ArithmeticError in test_watch.py:" in note
+        assert "no count" in note
+
     def test_function(self):
         """A compiled function is compiled once, in the watched block or after it, and its work is counted."""
         compiled = []

@@ -64,7 +64,7 @@ class _Requested(NamedTuple):
 
 def _requested(call: Call) -> _Requested:
     """Return the requested gradients; all of them in compiled code, where no operand requires a gradient."""
-    found = [call.tensor(name).requires_grad for name in _Requested._fields]
+    found = [call.tensor(name).requires_grad for name in ("input", "weight", "offset", "mask", "bias")]
     requested = _Requested(*found) if any(found) else _Requested(*(True for _ in found))
     return requested._replace(mask=requested.mask and bool(call["use_mask"]))
 

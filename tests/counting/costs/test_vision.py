@@ -265,7 +265,8 @@ class TestUnknownRegions:
         """Where the model has data, the values are used."""
         result = measure(lambda x, r: ops.roi_align(x, r, 1.0, *BINS, 0, True), (IMAGES, regions(REGIONS[1])))
         assert result.other_flops == 8 * (9 + 1) * sampled(REGIONS[1], 1.0, 0, aligned=True)
-        assert (result.execution, result.notes) == ("real", ())
+        assert result.execution == "real"
+        assert not any("upper bound" in note for note in result.notes)
 
     @pytest.mark.parametrize("operator", [ops.roi_pool, ops.ps_roi_pool])
     @pytest.mark.parametrize("rows", REGIONS[:2], ids=str)

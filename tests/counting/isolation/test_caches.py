@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import subprocess
 import sys
 import threading
 import types
@@ -427,3 +428,20 @@ def test_a_suite_counts_the_same_in_any_order_and_process(pytester: pytest.Pytes
     done = pytester.runpytest("-q", "-p", "no:asyncio", *arguments.split())
     assert done.ret == 0
     assert done.parseoutcomes()["passed"] == (1 if "class-1" in arguments else 9)
+
+
+def test_pytorch_keeps_its_own_tensors() -> None:
+    """A nested tensor that a model makes first leaves a tensor in PyTorch's own module, which needs it later."""
+    lines = """
+import torch
+from pytest_flopsbudget import measure
+
+def forward(x):
+    parts = torch.nested.nested_tensor([x, x[:1]], layout=torch.jagged)
+    return (parts @ torch.ones(4, 2)).values()
+
+print([measure(forward, torch.ones(3, 4)).flops for _ in range(2)])
+print(forward(torch.ones(3, 4)).shape)
+"""
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", lines], capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == [str([2 * 4 * 4 * 2] * 2), "torch.Size([4, 2])"], done.stderr
