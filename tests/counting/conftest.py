@@ -7,7 +7,10 @@ from pytest_flopsbudget.counting import attempts
 
 @pytest.fixture(autouse=True)
 def _failures_on_shapes_are_errors(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail the test if an unexpected exception stops the run on shapes, except in tests marked ``fails_on_shapes``."""
+    """Fail the test if an unexpected exception stops the run on shapes.
+
+    Tests that are marked ``fails_on_shapes`` are excluded.
+    """
     if request.node.get_closest_marker("fails_on_shapes") is None:
 
         def refuse(failure: attempts.Failure) -> str:

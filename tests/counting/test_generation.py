@@ -14,7 +14,7 @@ from pytest_flopsbudget.errors import UsageError
 transformers = pytest.importorskip("transformers")
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # packages that transformers loads warn
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised by packages that transformers loads
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 

@@ -17,7 +17,7 @@ from pytest_flopsbudget import FlopsBudget, UsageError
 from pytest_flopsbudget.counting.measure import measure
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # packages that transformers loads warn
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised by packages that transformers loads
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 

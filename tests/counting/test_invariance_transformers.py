@@ -18,7 +18,7 @@ from ways_to_run import (
 from pytest_flopsbudget.counting.measure import measure
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # packages that transformers loads warn
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised by packages that transformers loads
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pytest_flopsbudget.counting.measure import measure
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # loading PyTorch's compiler warns
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # raised when PyTorch's compiler is loaded
 
 TOKENS = torch.randn(2, 10, 16)
 

@@ -12,7 +12,7 @@ from zoo import both
 from pytest_flopsbudget.counting.measure import measure
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # packages that peft loads warn
+    warnings.simplefilter("ignore")  # raised by packages that peft loads
     import peft
     import transformers
 

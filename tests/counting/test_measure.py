@@ -20,8 +20,8 @@ from pytest_flopsbudget.counting.measure import measure
 from pytest_flopsbudget.errors import UsageError
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:`torch.jit.script",  # loading PyTorch's compiler warns
-    "ignore:Accessing the data pointer of FakeTensor",  # copying a fake layer warns
+    "ignore:`torch.jit.script",  # raised when PyTorch's compiler is loaded
+    "ignore:Accessing the data pointer of FakeTensor",  # raised by copying a fake layer
 )
 
 X = torch.randn(3, 4)
@@ -692,7 +692,7 @@ class TestAutograd:
         assert counted["layer"].flops == counted.flops == (4 if reentrant else 3) * LINEAR
 
     def test_grad_inside(self):
-        """If a model computes a gradient in its forward pass, this is forward work."""
+        """A gradient that a model computes in its forward pass is counted as forward work."""
 
         def forward(layer, x):
             x = x.detach().requires_grad_()

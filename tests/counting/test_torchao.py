@@ -13,7 +13,7 @@ from zoo import LAUNCHES, both
 from pytest_flopsbudget.counting.measure import measure
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # packages that torchao loads warn
+    warnings.simplefilter("ignore")  # raised by packages that torchao loads
     from torchao.quantization import Int8DynamicActivationInt8WeightConfig, Int8WeightOnlyConfig, quantize_
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")

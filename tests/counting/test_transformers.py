@@ -10,7 +10,7 @@ from pytest_flopsbudget.counting.measure import measure
 transformers = pytest.importorskip("transformers")
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # packages that transformers loads warn
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # raised by packages that transformers loads
     pytest.mark.filterwarnings("ignore::FutureWarning"),
 ]
 

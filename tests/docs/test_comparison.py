@@ -23,7 +23,7 @@ PAGE = (DOCS / "comparison.md").read_text()
 EXACT, ROUGH = CASES["`torch.mv`"], CASES["LSTM on the CPU"]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's TorchScript compiler warns
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised by TorchScript's compiler
 @pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
 def test_the_closed_form_is_what_is_counted_here(case):
     """The formula of each case equals our count exactly. (Whole models are on meta, which is faster.)"""

@@ -17,7 +17,7 @@ import explain_page
 PAGE = explain_page.PATH.read_text(encoding="utf-8")
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # transformers warns on import
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 def test_the_page_is_what_a_run_shows():
     """The page equals the output of a run. If this fails, run `make explain-page`."""
     assert explain_page.page(PAGE) == PAGE

@@ -55,7 +55,7 @@ def test_its_examples_are_read(tmp_path):
     assert (half.rates, half.bandwidth) == (DEVICES["A100"].rates, 777 * 10**9)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # transformers warns on import
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 def test_what_it_says_of_optimizers():
     """The page's numbers on AdamW are right: 10 launches for each of 161 parameters, 900 ns each."""
     with torch.device("meta"):

@@ -27,7 +27,7 @@ def test_names_tests_that_exist(row):
     check_named(row[3])
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # transformers warns on import
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.partition("(")[0].removeprefix("def "))
 def test_examples(example):
     """Each example passes as a test, and its measurements run on shapes."""

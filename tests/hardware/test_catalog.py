@@ -38,7 +38,7 @@ PUBLISHED = {
 
 
 def test_every_device_has_published_figures():
-    """The table above has figures for every device of the catalog."""
+    """`PUBLISHED` has figures for every device of the catalog."""
     assert PUBLISHED.keys() == DEVICES.keys()
 
 

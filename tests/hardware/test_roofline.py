@@ -73,7 +73,7 @@ class TestTimes:
 
     @given(device=devices, work=st.tuples(amounts, amounts, amounts), more=st.tuples(amounts, amounts, amounts))
     def test_one_operator_takes_no_more_than_two(self, device, work, more):
-        """One operator never takes longer than two operators with the same work in sum, except for rounding."""
+        """One operator never takes longer than two operators that share its work, except for rounding."""
         both = (a + b for a, b in zip(work, more, strict=True))
         apart = sum(times(device, *work, "float16")) + sum(times(device, *more, "float16"))
         assert sum(times(device, *both, "float16")) <= apart + 1

@@ -85,7 +85,7 @@ class TestPage:
         assert pages(result) == ["test_net.py::test_two:teacher"]
 
     def test_devices(self, tests):
-        """The page has the devices of the pyproject in their order, and then those that only limits name."""
+        """The page shows the devices of the pyproject in their order, then the devices that only limits name."""
         tests.settings(
             '[tool.pytest-flopsbudget]\ntime-on = ["V100", "A100"]\n'
             '[tool.pytest-flopsbudget.limits]\ntime = {A100 = "1 s", T4 = "1 s"}\n'

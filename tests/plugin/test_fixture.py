@@ -94,7 +94,7 @@ class TestSameNameAgain:
         ids=["size", "class"],
     )
     def test_another_model_is_refused(self, other, told):
-        """If another model is measured under the same name, this is an error, and the first measurement is kept."""
+        """A second model under the same name is an error, and the first measurement is kept."""
         budget = FlopsBudget()
         budget(nn.Linear(3, 5), WIDE)
         with pytest.raises(UsageError) as caught:
@@ -126,7 +126,7 @@ class TestRefusedCalls:
         assert "; " in str(caught.value)
 
     def test_no_tensor_among_many(self):
-        """The message is short, even if there are many arguments."""
+        """The error for a call without tensors is short, even if the call has many arguments."""
         with pytest.raises(UsageError) as caught:
             FlopsBudget()(nn.Linear(3, 5), list(range(10_000)))
         assert len(str(caught.value)) < 300

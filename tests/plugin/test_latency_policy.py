@@ -1,4 +1,4 @@
-"""A measurement is timed in the way that the settings request."""
+"""The settings decide whether and how a measurement is timed."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ class TestOneFile:
         assert (kept(orphaned), kept(orphaned, "test_other")) == (["test_a"], ["test_b"])
 
     def test_that_is_gone(self, orphaned):
-        """If a test file was removed, a run of its folder names its baseline, and prunes it on request."""
+        """If a test file was removed, a run of its folder names its baseline, and --flops-budget-prune removes it."""
         orphaned.path.joinpath("test_other.py").unlink()
         assert "test_b" not in orphaned.run("test_net.py").stdout.str()
         orphaned.run().stdout.fnmatch_lines(

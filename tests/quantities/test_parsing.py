@@ -303,7 +303,7 @@ class TestParseRatio:
 
     @pytest.mark.parametrize(("value", "expected"), [("1.2k FLOPs/step", 1_200), ("3M", 3_000_000), (7, 7)])
     def test_reads_flops_a_step(self, value, expected):
-        """FLOPs per step are read in the way of FLOPs per byte."""
+        """FLOPs per step are read like FLOPs per byte."""
         assert parse_ratio(value, PARALLELISM) == expected
 
     @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ class TestParseRatio:
         ],
     )
     def test_refuses_anything_else(self, value, metric):
-        """Any other value is refused, with an error that says what to write."""
+        """A value that is not a ratio is refused, with an error that says what to write."""
         with pytest.raises(ValueError, match=r"write|did you mean"):
             parse_ratio(value, metric)
 
@@ -344,7 +344,7 @@ class TestParsePercent:
 
     @pytest.mark.parametrize("value", ["-1%", "%", "1", "1,000%", "1%%", "1% more", 1, None, "1" * 5000 + "%"])
     def test_refuses_anything_else(self, value):
-        """Any other value is refused, with an error that shows the form of a percentage."""
+        """A value that is not a percentage is refused, with an error that shows the form of a percentage."""
         with pytest.raises(ValueError, match='write it like "1%"'):
             parse_percent(value)
 
@@ -370,7 +370,7 @@ class TestParseTolerance:
 
     @pytest.mark.parametrize("value", [0.01, -1, True, None, "much", "25 MB"])
     def test_refuses_what_is_neither(self, value):
-        """Any other value is refused, with an error that shows both forms."""
+        """A value that is neither an amount nor a percentage is refused, with an error that shows both forms."""
         with pytest.raises(ValueError, match='or a share like "1%"'):
             parse_tolerance(value, FLOPS)
 
@@ -492,20 +492,20 @@ class TestFormatExact:
 
 class TestFormatPair:
     def test_is_short_where_that_tells_apart(self):
-        """If the short forms of two values differ, a pair has the short forms."""
+        """`format_pair` returns the short forms if they differ."""
         assert format_pair(1_000_000, 2_000_000, FLOPS) == ("1 MFLOPs", "2 MFLOPs")
 
     def test_is_exact_where_short_forms_agree(self):
-        """If the short forms of two values are equal, a pair has the exact forms."""
+        """`format_pair` returns the exact forms if the short forms are equal."""
         assert format_pair(8_178_368_512, 8_178_368_513, FLOPS) == ("8,178,368,512 FLOPs", "8,178,368,513 FLOPs")
 
     def test_differ_in_zeros_only(self):
-        """If the short forms differ only in trailing zeros, a pair has the exact forms."""
+        """`format_pair` returns the exact forms if the short forms differ only in trailing zeros."""
         assert format_pair(8_200_000_001, 8_200_000_000, FLOPS) == ("8,200,000,001 FLOPs", "8,200,000,000 FLOPs")
         assert format_pair(10_000_001, 10_000_000, FLOPS) == ("10,000,001 FLOPs", "10,000,000 FLOPs")
 
     def test_ratios_have_as_many_digits_as_it_takes(self):
-        """If the short forms of two ratios are equal, a pair has more digits, until they differ."""
+        """`format_pair` adds digits to two ratios until their texts differ."""
         below = Fraction(9_999_999, 1_000_000)
         assert format_pair(below, Fraction(10), INTENSITY) == ("9.999999 FLOPs/byte", "10 FLOPs/byte")
         third = Fraction(1, 3)
@@ -513,12 +513,12 @@ class TestFormatPair:
 
     @given(a=ratios, b=ratios, metric=ratio_metrics)
     def test_never_prints_different_ratios_alike(self, a, b, metric):
-        """In a pair, the texts of two ratios are equal if and only if the ratios are equal."""
+        """`format_pair` returns equal texts for two ratios if and only if the ratios are equal."""
         first, second = format_pair(a, b, metric)
         assert (first == second) is (a == b)
 
     def test_times_are_exact_where_short_forms_agree(self):
-        """If the short forms of two times are equal, a pair has nanoseconds."""
+        """`format_pair` returns nanoseconds if the short forms of two times are equal."""
         assert format_pair(3_214_159, 3_214_160, TIME) == ("3,214,159 ns", "3,214,160 ns")
 
     def test_equal_values_stay_short(self):
@@ -526,7 +526,7 @@ class TestFormatPair:
 
     @given(a=amounts, b=amounts, metric=metrics)
     def test_never_prints_different_values_alike(self, a, b, metric):
-        """In a pair, the texts of two values are equal if and only if the values are equal."""
+        """`format_pair` returns equal texts for two values if and only if the values are equal."""
         first, second = format_pair(a, b, metric)
         assert (first == second) is (a == b)
 
@@ -717,6 +717,6 @@ def test_dashes_count_least():
 
 
 def test_a_pair_of_ratios_has_no_more_digits_than_tell_them_apart():
-    """A pair of ratios has only as many digits as show the difference: 1.23411 and 1.23421 need five."""
+    """`format_pair` adds only as many digits as show the difference: 1.23411 and 1.23421 need five."""
     pair = format_pair(Fraction(123_411, 100_000), Fraction(123_421, 100_000), METRICS["arithmetic_intensity"])
     assert pair == ("1.2341 FLOPs/byte", "1.2342 FLOPs/byte")

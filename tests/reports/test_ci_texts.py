@@ -163,7 +163,7 @@ class TestJunit:
 
 
 def unescaped(command):
-    """Return level, properties and message of a command, in the way of GitHub's runner."""
+    """Return level, properties and message of a command, as GitHub's runner reads them."""
     level, _, rest = command.removeprefix("::").partition(" ")
     given, _, message = rest.partition("::")
 

@@ -161,7 +161,7 @@ class TestBaseline:
         ]
 
     def test_what_differs_in_how_it_ran(self):
-        """If the input, the execution or the backward pass differ, this is shown before the list of modules."""
+        """A change of the input, the execution or the backward pass is shown before the list of modules."""
         new = complexity(GROWN, inputs=("float32[2]",), execution="real", backward=True)
         old = complexity(metrics=complexity().metrics | {"param_bytes": 100})
         lines = text(case(new, old))

@@ -128,7 +128,7 @@ class TestLatency:
         assert comparison.steady == (("latency[box]",) if status == "unchanged" else ())
 
     def test_its_own_tolerance(self):
-        """Only the tolerance of latency applies to a latency, not that of FLOPs."""
+        """A tolerance of FLOPs does not apply to a latency; a tolerance of latency does."""
         tolerance = {"latency": Tolerance(absolute=1), "flops": Tolerance(absolute=99)}
         assert compare(timed(100), timed(102), tolerance).changes == (
             MetricChange("latency[box]", 100, 102, allowed=False),

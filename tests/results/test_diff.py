@@ -109,7 +109,7 @@ class TestAddedAndRemoved:
 
 class TestRenamed:
     def test_moved_subtree(self):
-        """If a subtree was removed in one place and an equal one was added in another, this is one line."""
+        """A subtree that was removed in one place and added unchanged in another is one line: renamed."""
         assert module_changes({"a": 1, "a.b": 2}, {"z": 1, "z.b": 2}) == [renamed("a", "z", 3)]
 
     def test_changed_on_the_way(self):
@@ -146,7 +146,7 @@ class TestRenamed:
         ]
 
     def test_all_layers(self):
-        """If many layers were renamed in the same way, this is one line."""
+        """An equal renaming of many layers is one line."""
         old = {f"l.{i}.attn": 5 for i in range(12)}
         new = {f"l.{i}.self_attn": 5 for i in range(12)}
         assert module_changes(old, new) == [renamed("l.{0-11}.attn", "l.{0-11}.self_attn", 5, count=12)]
@@ -154,7 +154,7 @@ class TestRenamed:
 
 class TestFolding:
     def test_all_layers_are_told_once(self):
-        """If all layers changed in the same way, this is one line with their number and sum."""
+        """An equal change of all layers is one line with their number and sum."""
         old = {f"layers.{i}.{part}": 4 for i in range(32) for part in ("attn", "mlp")}
         new = {path: 7 if path.endswith("mlp") else 4 for path in old}
         assert module_changes(old, new) == [changed("layers.{0-31}.mlp", 4, 7, count=32)]

@@ -57,7 +57,7 @@ class TestKept:
         assert keep_latencies(net({"flops": 1}), timed(9)).metrics == {"flops": 1, "latency[box]": 9}
 
     def test_times_of_devices_that_nobody_asks_for_any_more_go(self):
-        """Estimated times that the run does not have are removed; only latencies are kept."""
+        """If a baseline has estimated times that a run does not have, they are removed. Latencies are kept."""
         old = net({"flops": 1, "compute_time[T4]": 3})
         assert keep_latencies(net({"flops": 1}), old).metrics == {"flops": 1}
 

@@ -165,7 +165,7 @@ class TestCheck:
         assert [one.module for one in check_limits(measured, limited_modules(**{"": 20}))] == [""]
 
     def test_what_was_not_measured_is_told(self):
-        """If a limited metric was not measured, this is reported."""
+        """A limit on a metric that was not measured is reported."""
         found = check_limits(complexity(), limited(buffer_bytes=1))
         assert found == [Unmeasured(metric="buffer_bytes", module=None, source="here")]
 
@@ -269,7 +269,7 @@ class TestLatency:
         assert check_limits(timed(1000), held) == []
 
     def test_where_none_was_measured(self):
-        """If latency has a limit and was not measured, this is reported."""
+        """A limit on latency is reported if latency was not measured."""
         assert check_limits(complexity(), name_machine(self.LIMITS, complexity())) == [
             Unmeasured(metric="latency", module=None, source="here")
         ]

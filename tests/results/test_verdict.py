@@ -52,7 +52,7 @@ class TestLimits:
         assert (verdict.fails, verdict.outcome) == (True, "over limit")
 
     def test_the_share_that_is_used(self):
-        """The share is that of the limit which is used most: 10 of 20 parameters, not 100 of 400 FLOPs."""
+        """The share belongs to the limit that is used most: 10 of 20 parameters, not 100 of 400 FLOPs."""
         share = judged(budgets=[Budget("here", {"flops": 400, "params": 20})]).share
         assert (share.metric, share.used) == ("params", 0.5)
 

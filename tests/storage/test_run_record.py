@@ -242,7 +242,10 @@ class TestUpdateOnly:
         ],
     )
     def test_name_by_name(self, record, tmp_path, update_mode, counts, names):
-        """With =new or =improved, only such measurements of a test are written. The others keep their entries."""
+        """With =new or =improved, an update writes only the new or improved measurements.
+
+        The others keep their entries.
+        """
         file = tmp_path / "tests/test_net.py"
         before = {name: complexity(3) for name in ("cheaper", "same", "gone")}
         save(BaselineFile(baseline_path(file), {"test_a": before}))

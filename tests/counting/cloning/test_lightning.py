@@ -107,7 +107,7 @@ def test_whole_step():
     assert (counted.flops, counted.other_flops) == (STEP, loop.other_flops + UPDATE)
 
 
-@pytest.mark.filterwarnings("ignore")  # the Trainer warns
+@pytest.mark.filterwarnings("ignore")  # raised by the Trainer
 def test_after_a_fit():
     """After a fit, a training step that logs values can be counted, although no training loop receives the values."""
     model = fitted(Classifier())

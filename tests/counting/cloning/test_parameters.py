@@ -103,7 +103,7 @@ WEIGHTS = {
 @pytest.mark.parametrize("way", ["shapes", "integers", "data"])
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_counted(name, way):
-    """Product and parameters are counted, and the weight and the objects that it holds are the same ones afterwards."""
+    """Product and parameters are counted. Afterwards the model has the same weight, and the weight the same objects."""
     model = Weighted(WEIGHTS[name]())
     weight, held = model.weight, dict(model.weight.__dict__)
     before = weight.as_subclass(torch.Tensor).detach().clone()

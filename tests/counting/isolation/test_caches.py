@@ -431,7 +431,7 @@ def test_a_suite_counts_the_same_in_any_order_and_process(pytester: pytest.Pytes
 
 
 def test_pytorch_keeps_its_own_tensors() -> None:
-    """A nested tensor that a model makes first leaves a tensor in PyTorch's own module, which needs it later."""
+    """PyTorch stores a tensor in its own module for the first nested tensor. A measurement keeps this tensor there."""
     lines = """
 import torch
 from pytest_flopsbudget import measure

@@ -10,7 +10,7 @@ from pytest_flopsbudget.counting.latency import benchmark
 from pytest_flopsbudget.counting.latency.benchmark import Blocks, choose_clock, run_in_blocks, time_model
 from pytest_flopsbudget.errors import UsageError
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # loading PyTorch's compiler warns
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # raised when PyTorch's compiler is loaded
 
 X = torch.randn(3, 4)
 CPU = torch.device("cpu")

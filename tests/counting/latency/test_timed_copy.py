@@ -11,7 +11,7 @@ from torch import nn
 from pytest_flopsbudget.counting.latency.timed_copy import TimedCopy
 from pytest_flopsbudget.errors import UsageError
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # loading PyTorch's compiler warns
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script")  # raised when PyTorch's compiler is loaded
 
 X = torch.randn(3, 4)
 
