@@ -1,4 +1,4 @@
-"""The setting ``shapes``: whether a model that needs data runs on data."""
+"""The setting ``shapes`` decides whether a model that needs data runs on data."""
 
 import pytest
 
@@ -28,7 +28,10 @@ def test_net(flops_budget):
     ("setting", "passes"), [("", True), ('shapes = "preferred"', True), ('shapes = "only"', False)], ids=repr
 )
 def test_a_model_that_needs_data(pytester: pytest.Pytester, setting: str, passes: bool) -> None:
-    """By default the model runs on data and a note names the operator; with "only", the test fails and names it."""
+    """By default, a model that needs data runs on it, and a note names the operator.
+
+    With shapes = "only", the test fails, and the message names the operator.
+    """
     pytester.makepyprojecttoml(f"[tool.pytest-flopsbudget]\n{setting}\n")
     pytester.makepyfile(TEST)
     done = pytester.runpytest("-q", "-p", "no:asyncio")
@@ -38,7 +41,7 @@ def test_a_model_that_needs_data(pytester: pytest.Pytester, setting: str, passes
 
 
 def test_a_typing_mistake(pytester: pytest.Pytester) -> None:
-    """A value that does not exist is a usage error that names those that do."""
+    """If the setting has a value that does not exist, a usage error names the allowed values."""
     pytester.makepyprojecttoml('[tool.pytest-flopsbudget]\nshapes = "always"\n')
     pytester.makepyfile(TEST)
     done = pytester.runpytest("-q", "-p", "no:asyncio")
