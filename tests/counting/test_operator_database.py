@@ -11,10 +11,7 @@ import pytest
 #: Operators that PyTorch cannot run on shapes: name → (start of the error, reason). With data, they are measured for
 #: real. Without data, they cannot be counted.
 EXCEPTIONS = {
-    "sparse.mm.reduce": ("NoMetaCloneError", "how many elements a sparse input stores is data"),
-    "sparse.sampled_addmm": ("NoMetaCloneError", "how many elements a sparse input stores is data"),
     "tensor_split": ("RuntimeError: tensor_split expected", "splits at places that a tensor holds, read on the CPU"),
-    "to_sparse": ("NotImplementedError: aten::_to_sparse", "how many elements the output stores is data"),
 }
 
 #: Operators with sizes or branches that depend on data: name → reason. They are measured for real.
@@ -32,6 +29,9 @@ NEED_DATA = {
     "nn.functional.ctc_loss": "lengths of the targets",
     "nn.functional.gaussian_nll_loss": "looks whether a variance is negative",
     "nonzero": "as many rows as there are elements other than zero",
+    "sparse.mm.reduce": "how many elements a sparse input stores is data",
+    "sparse.sampled_addmm": "how many elements a sparse input stores is data",
+    "to_sparse": "how many elements the output stores is data",
     "unique": "as many elements as differ",
     "unique_consecutive": "as many elements as differ",
 }

@@ -46,7 +46,7 @@ CHANGES = {
 @pytest.fixture(autouse=True)
 def _settings_can_change(monkeypatch):
     """Allow changes of backend flags: if another test imports `torch.testing._internal`, they are forbidden."""
-    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", True)
+    monkeypatch.setitem(torch.backends.ContextProp.__set__.__globals__, "__allow_nonbracketed_mutation_flag", True)
 
 
 class Changing(nn.Module):
