@@ -1,4 +1,4 @@
-"""Optimizers in a measured function: known values for their clones, and notes on steps that do nothing."""
+"""Optimizers in a measured function: known values for their clones, and notes on steps without gradients."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def find_optimizers(cloner: Cloner) -> list[torch.optim.Optimizer]:
 
 
 def record_step_counts(known_values: KnownValues, cloner: Cloner) -> None:
-    """Register how many steps each optimizer has made as a known value: Adam reads it for its bias correction."""
+    """Register each optimizer's number of steps as a known value. Adam reads the number for its bias correction."""
     for original, clone in cloner.objects:
         if isinstance(original, torch.optim.Optimizer):
             for step, its_clone in zip(_steps(original), _steps(clone), strict=True):

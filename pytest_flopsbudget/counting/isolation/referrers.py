@@ -1,8 +1,8 @@
-"""Find the objects from before a run that refer to a tensor of the run, wherever they are, and take the tensor out.
+"""Find objects that existed before a run and now refer to a tensor of the run, and remove the tensor from them.
 
-`OutsideCaches` knows the places that a model's code can reach by name. Other places are rare: a local list in which a
-test's hook gathers activations, a cache in a library. The garbage collector finds them. That takes some tenths of a
-second, and happens only if a tensor of the run is still alive after it.
+`OutsideCaches` knows the places that a model's code can reach by name. Tensors in other places are rare: a local list
+in which a test's hook gathers activations, or a cache in a library. Here the garbage collector finds these places. The
+search takes some tenths of a second, and is done only if a tensor of the run is still alive after the run.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 
 
 _PACKAGE = __name__.partition(".")[0]
-#: The number of references that are followed from a tensor to an object from before the run.
+#: The maximum number of references from a tensor of the run to an object that existed before the run.
 _MAX_STEPS = 8
-#: Objects that end by themselves, together with what they refer to.
+#: Objects that end soon without our help. Their references to other objects end with them.
 _TRANSIENT = (types.FrameType, types.TracebackType, types.CoroutineType, types.GeneratorType, BaseException)
 
 
 @contextmanager
 def new_objects_known() -> Iterator[bool]:
-    """Make the garbage collector list and collect only the objects that are made within the context.
+    """Let the garbage collector list and collect only the objects that are made while the context lasts.
 
     Yields:
-        Whether it does. It does not within another such context, or if the program has frozen objects itself.
+        Whether this works. It does not work inside another such context, or if the program itself called `gc.freeze`.
     """
     if gc.get_freeze_count():
         yield False
@@ -49,18 +49,20 @@ def new_objects_known() -> Iterator[bool]:
 
 
 def remove_references(is_from_run: Callable[[torch.Tensor], bool]) -> list[str]:
-    """Take the living tensors of the run out of all objects from before the run. Call it in `new_objects_known`.
+    """Remove the living tensors of the run from all objects that existed before the run.
+
+    Call this function inside of the context `new_objects_known`.
 
     Returns:
-        The attributes and variables whose values from before the run are not known, in words. They are deleted.
+        Descriptions of the attributes and variables that were deleted, because their old values are not known.
     """
     new = gc.get_objects()
     made = set(map(id, new))
     held: list[Any] = [item for item in new if isinstance(item, torch.Tensor) and is_from_run(item)]
     del new
-    gc.unfreeze()  # the collector finds no references from frozen objects
+    gc.unfreeze()  # the garbage collector finds no references from frozen objects
     problems: set[str] = set()
-    #: The objects that hold a tensor of the run, by `id`, and the tensors themselves.
+    #: `id` → object, for all objects that hold a tensor of the run, and for the tensors themselves.
     holding: dict[int, Any] = {}
     for _ in range(_MAX_STEPS):
         if not held:
@@ -86,7 +88,7 @@ def _is_ours(value: Any) -> bool:
 
 
 def _take_out(holder: Any, holding: Mapping[int, Any]) -> list[str]:
-    """Remove the objects with these ids from an object; return the names of the values from before that are lost."""
+    """Remove the objects with these ids from ``holder``, and describe the values that cannot be restored."""
     kind = type(holder)
     if kind is _lru_cache_wrapper:
         holder.cache_clear()
@@ -112,7 +114,7 @@ def _take_out(holder: Any, holding: Mapping[int, Any]) -> list[str]:
         holder, attributes = owner, holder
     else:
         attributes = vars(holder) if isinstance(holder, type) else attributes_of(holder)
-        if id(attributes) in holding:  # the dict of attributes was empty before, so that it looks like a new one
+        if id(attributes) in holding:  # an empty dict of attributes looks like an object that the run made
             _remove_items(cast("dict[Any, Any]", attributes), holding)
             return []
     names = [name for name, value in attributes.items() if id(value) in holding and not _emptied(value, holding)]
@@ -122,7 +124,11 @@ def _take_out(holder: Any, holding: Mapping[int, Any]) -> list[str]:
 
 
 def _emptied(value: Any, holding: Mapping[int, Any]) -> bool:
-    """Empty a dict of what the run made. An empty dict is not known to the garbage collector, and so looks new."""
+    """If the value is a dict, remove the objects with these ids from it. Return whether the value is a dict.
+
+    The garbage collector does not list an empty dict. So a dict that was empty before the run looks like an object that
+    the run made.
+    """
     if not isinstance(value, dict):
         return False
     _remove_items(value, holding)
@@ -132,19 +138,19 @@ def _emptied(value: Any, holding: Mapping[int, Any]) -> bool:
 def _remove_items(holder: dict[Any, Any], holding: Mapping[int, Any]) -> None:
     for key, value in list(dict.items(holder)):
         if isinstance(key, weakref.ref) and _emptied(value, holding):
-            continue  # the variables of a thread, in `threading.local`
+            continue  # the dict held the variables of a thread in `threading.local`
         if id(value) in holding or id(key) in holding:
             dict.__delitem__(holder, key)
 
 
 def _lost(owner: Any, names: list[Any]) -> list[str]:
-    """Return the attributes that have no value any more, in words. Others have a default in their class."""
+    """Describe the deleted attributes that now have no value. A default in the class is a value."""
     where = owner.__name__ if isinstance(owner, (type, types.ModuleType)) else f"an object {type(owner).__name__}"
     return [f"{where}, attribute {name!r}" for name in names if not hasattr(owner, str(name))]
 
 
 def _owner_of(attributes: dict[Any, Any]) -> Any:
-    """Return the module or object whose attributes are in this dict; None if it is a dict of its own."""
+    """Return the module or object whose attributes are in this dict; None if the dict holds no attributes."""
     for owner in gc.get_referrers(attributes):
         if isinstance(owner, types.ModuleType):
             if vars(owner) is attributes:
