@@ -199,7 +199,7 @@ class ShapesTracer(Tracer):
         remember(output, info, args, kwargs)
 
     def _answer_collective(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """Return a collective's output without communication. The cache is not used: outputs depend on the world size."""
+        """Return a collective's output without communication. Outputs depend on the world size: no cache is used."""
         written = tuple(info.writes_to(args, kwargs))
         if not all(map(is_on_meta, written)):
             self.require_data(info.name)
