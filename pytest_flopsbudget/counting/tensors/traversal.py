@@ -1,5 +1,4 @@
-"""Find the tensors in a model's arguments and outputs: in lists, dicts, named tuples, dataclasses, other objects.
-"""
+"""Find the tensors in a model's arguments and outputs: in lists, dicts, named tuples, dataclasses, other objects."""
 
 from __future__ import annotations
 
