@@ -21,7 +21,8 @@ def read_quantities(
 ) -> Mapping[str, Amount]:
     """Return metric key → limit. The table may have the keys ``besides`` in addition to metrics.
 
-    A time has one limit for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]". Mistakes go to ``problems``.
+    A time has one limit for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]". Messages on mistakes are
+    added to ``problems``.
     """
     quantities: dict[str, Amount] = {}
     for key, value in table.items():
@@ -63,7 +64,7 @@ def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[
 
 
 def device_in(written: object, problems: Problems, key: object) -> str | None:
-    """Return the device's name as its profile spells it, or None and add a message if there is no such device."""
+    """Return the device's name as its profile spells it. If there is no such device, add a message and return None."""
     if not isinstance(written, str) or not written or "]" in written:
         problems.add(key, 'is no name of a device; write one like "A100"')
         return None
@@ -113,7 +114,7 @@ def read_phases(value: object, problems: Problems) -> Mapping[str, Mapping[str, 
 
 
 def _read_phase(limits: Mapping[str, object], problems: Problems) -> Mapping[str, Amount]:
-    """Return the limits of a phase, which only metrics of work can have: a phase has no parameters."""
+    """Return the limits of a phase. Only metrics of work have such limits: a phase has no parameters."""
     of_work = [key for key, metric in METRICS.items() if metric.aggregation in {"sum", "ratio"}]
     for key in limits:
         if key in METRICS and key not in of_work:

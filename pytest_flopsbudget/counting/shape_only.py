@@ -49,7 +49,7 @@ def shape_only() -> Iterator[None]:
     ::
 
         with shape_only():
-        model = RegNet(...)
+            model = RegNet(...)
 
     No tensor has data, and initializing a weight does nothing, like under ``torch.device("meta")``. In addition, values
     that follow from Python numbers alone are known: a constructor may call ``torch.linspace`` and read the result, and
