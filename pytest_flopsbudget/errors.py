@@ -18,11 +18,11 @@ class UsageError(Exception):
 
 
 class BaselineError(UsageError):
-    """A baseline file that cannot be read or written. The file is unchanged."""
+    """A baseline file cannot be read or written. The file is unchanged."""
 
 
 class ReportError(UsageError):
-    """A report that cannot be read or written. An existing file is unchanged."""
+    """A report cannot be read or written. An existing file is unchanged."""
 
 
 class BudgetExceededError(AssertionError):

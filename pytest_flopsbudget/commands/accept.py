@@ -231,7 +231,7 @@ class _Acceptance:
 def _own_reason(test: ReportedTest) -> str:
     """Return why --flops-budget-update would refuse the test too; empty if it would accept the test."""
     if test.own_failure or (test.outcome == "failed" and not test.fails):
-        return "it failed for a reason of its own"
+        return "it failed for a reason other than its budget"
     for measurement in test.measurements:
         if measurement.broken:
             metrics = dict.fromkeys(

@@ -52,7 +52,7 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
         if not name or name != name.strip() or set(name) & set("[]"):
             here.add(
                 name,
-                "is no name of a device: it has a character or more, and no brackets, which stand around it in reports",
+                "is no name of a device: write at least one character, no blanks around it, and no brackets",
             )
         elif name.casefold() in map(str.casefold, devices):
             here.add(name, "another profile has this name, but for its case; give one of them another")

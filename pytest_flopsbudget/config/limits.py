@@ -118,7 +118,7 @@ def _read_phase(limits: Mapping[str, object], problems: Problems) -> Mapping[str
     of_work = [key for key, metric in METRICS.items() if metric.aggregation in {"sum", "ratio"}]
     for key in limits:
         if key in METRICS and key not in of_work:
-            problems.add(key, f"is no work, which a phase is limited in; there are {', '.join(of_work)}")
+            problems.add(key, f"measures no work, and a phase has limits on work only; there are {', '.join(of_work)}")
     rest = {key: value for key, value in limits.items() if key not in METRICS or key in of_work}
     return read_quantities(rest, problems)
 
@@ -129,7 +129,7 @@ def _read_module(pattern: str, limits: Mapping[str, object], problems: Problems)
         here = problems.inside(pattern)
         of_whole = [key for key in limits if key in METRICS and METRICS[key].aggregation == "whole"]
         for key in of_whole:
-            here.add(key, "is of the model as a whole, and no module has it; limit it beside modules")
+            here.add(key, "belongs to the whole model; write its limit outside of modules")
         return read_quantities({key: value for key, value in limits.items() if key not in of_whole}, here)
     # TOML reads layer4.0.flops as three nested tables.
     problems.inside(pattern).add(nested, f'is a table; a module path needs quotes, like "{pattern}.{nested}"')

@@ -42,7 +42,7 @@ class Problems:
         return Problems(head, self.messages, devices=self.devices, file=self.file)
 
     def add(self, key: object, why: object) -> None:
-        """Add a message on the value of ``key``."""
+        """Add a message about the value of ``key``."""
         keys = (*self.parents, str(key))
         path = ".".join(key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{key}"' for key in keys)
         self.messages.append(f"{self.head} {path}: {why}")

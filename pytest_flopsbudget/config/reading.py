@@ -135,7 +135,7 @@ def _read_settings(table: Mapping[str, object], messages: list[str], file: str) 
     problems = Problems(head, messages, devices=devices, file=file)
     for key in table:
         if key in METRICS or key in {"modules", "phases"}:
-            problems.add(key, f"limits for every test stand in {_LIMITS}, those for some in {_BUDGETS}")
+            problems.add(key, f"write limits for every test in {_LIMITS}, and limits for some tests in {_BUDGETS}")
         elif key not in _KEYS:
             problems.add_unknown_key(key, _KEYS)
     tolerance = _read_tolerance(table, problems)
@@ -236,7 +236,7 @@ def _read_limits(value: object, problems: Problems) -> Budget | None:
         return None
     here = problems.for_table(f"{problems.file}: {_LIMITS}")
     if "tolerance" in value:
-        here.add("tolerance", f"stands one level higher, in [tool.{TABLE}]")
+        here.add("tolerance", f"belongs one level higher, in [tool.{TABLE}]")
     table = {key: entry for key, entry in value.items() if key != "tolerance"}
     budget = _read_budget(table, here, f"{problems.file}, {_LIMITS}", besides=("modules", "phases"))
     return budget if budget.limits or budget.modules or budget.phases else None
@@ -290,11 +290,11 @@ def _read_tolerance(table: Mapping[str, object], problems: Problems) -> Mapping[
         if key not in METRICS:
             here.add_unknown_key(key, METRICS)
         elif METRICS[key].over:
-            here.add(key, "is a ratio, which is held to limits only; give what it follows from a tolerance")
+            here.add(key, "is a ratio, which has no tolerance; give a tolerance to the metrics behind it")
         elif key in METRICS["time"].derived:
-            here.add(key, "is a part of time, which is judged as a whole; give that a tolerance")
+            here.add(key, "is a part of time, and only the sum is judged; give a tolerance to time")
         elif len(METRICS[key].derived) > 1 and METRICS[key].per is None:
-            here.add(key, f"is the sum of {' and '.join(METRICS[key].derived)}; give those a tolerance")
+            here.add(key, f"is the sum of {' and '.join(METRICS[key].derived)}; give these a tolerance")
         elif key in tolerances:
             here.add(key, "is one quantity with another key of this table; give one of the two")
         else:

@@ -66,6 +66,6 @@ def shape_only() -> Iterator[None]:
         builder.known_values.carry()
     except NeedsDataError as error:
         raise UsageError(
-            f"shape_only(): building the model reads values back that only data can give ({error}); build it on a real "
-            "device"
+            f"shape_only(): building the model reads values that are not known without data ({error}); build it on a "
+            "real device"
         ) from error

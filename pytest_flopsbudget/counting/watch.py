@@ -67,7 +67,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         if self._tracer is not None or self._complexity is not None:
-            raise RuntimeError("a watch is entered once")
+            raise RuntimeError("a watch can be entered only once")
         tracker = WatchedModules(self._name)
         self._tracer = tracer = WatchTracer(tracker)
         with ExitStack() as stack:
@@ -137,7 +137,7 @@ class Watch:
             RuntimeError: the watch has not ended.
         """
         if self._complexity is None:
-            raise RuntimeError("what is watched is counted when the block ends; read it behind the block")
+            raise RuntimeError("a watch sums up its counts when the block ends; read the complexity after the block")
         return self._complexity
 
     def _call_following(self) -> Callable[..., Any]:

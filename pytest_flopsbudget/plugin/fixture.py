@@ -77,8 +77,8 @@ class FlopsBudget:
             The measurement, to assert on or to compare: ``m.flops``, ``m["layer4"].params``.
 
         Raises:
-            UsageError: the model cannot be called or needs arguments, two models have one name, or the test's body has
-                ended. If the latency is measured: the model has no data.
+            UsageError: the model cannot be called, it needs arguments and none of them is a tensor, two models have one
+                name, or the test's body has ended. If the latency is measured: the model has no data.
             Exception: any exception that the model raises.
         """
         # Imported here, because a run without measurements should not import PyTorch.
@@ -169,8 +169,8 @@ class FlopsBudget:
     def _check_open(self, what: str) -> None:
         if self._closed:
             raise UsageError(
-                f"{what} was called after the test's body, where nothing holds it to the budget any more; "
-                "measure in the test, or in the part of a fixture before its yield"
+                f"{what} was called after the test's body, when the budget is no longer checked; "
+                "measure in the test, or in a fixture before its yield"
             )
 
     def _check(self, name: object, model: object, args: object, kwargs: object) -> Inputs:
@@ -193,9 +193,7 @@ class FlopsBudget:
         given = inputs.args or inputs.kwargs
         if (given or required_arguments(model)) and next(iterate_tensors((inputs.args, inputs.kwargs)), None) is None:
             shown = reprlib.repr(args) + (f", {reprlib.repr(kwargs)}" if kwargs else "")
-            carried = (
-                "" if given else ", and the model carries no example of its own (dummy_inputs, example_input_array)"
-            )
+            carried = "" if given else ", and the model holds no example inputs (dummy_inputs, example_input_array)"
             raise UsageError(
                 f"flops_budget(model, args): there is no tensor among the arguments, which are {shown}{carried}; hand "
                 "over the model's input, as in flops_budget(model, torch.empty(1, 3, 224, 224)); where it takes none, "
@@ -209,7 +207,7 @@ class FlopsBudget:
             return complexity
         from msgspec.structs import replace
 
-        note = "what is watched is not timed, so that no latency limit holds: call flops_budget(model, inputs)"
+        note = "a watched model is not timed, so its latency limit is not checked: call flops_budget(model, inputs)"
         return replace(complexity, notes=(*complexity.notes, note))
 
     def _would_keep(self, name: str, complexity: Complexity) -> bool:

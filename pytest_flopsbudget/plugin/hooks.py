@@ -296,7 +296,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture
 def flops_budget(request: pytest.FixtureRequest) -> FlopsBudget:
-    """Measure models and hold them to the test's budget; call it with a model and its inputs."""
+    """Measure models, and check them against the test's budget. Call the fixture with a model and its inputs."""
     budget = request.node.stash[_FIXTURE] = _make_budget(request.node)
     return budget
 

@@ -112,4 +112,4 @@ def _near(pattern: str, tests: Collection[str]) -> str:
         asked, known = file, [nodeid.partition("::")[0] for nodeid in tests]
     names = sorted(set(known))
     near = difflib.get_close_matches(asked.replace("*", ""), names, n=_MAX_NEAR, cutoff=0.5) or names[:_MAX_NEAR]
-    return f"near names: {', '.join(near)}" if near else "this pyproject holds for no test of the run"
+    return f"near names: {', '.join(near)}" if near else "this pyproject applies to no test of the run"

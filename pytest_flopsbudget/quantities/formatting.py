@@ -97,7 +97,7 @@ def format_percent(old: int | Fraction, new: int | Fraction) -> str:
 
 
 class _Notation(NamedTuple):
-    """How values of a metric are printed."""
+    """The way in which values of a metric are written."""
 
     prefixes: tuple[str, ...]
     #: The factor between one prefix and the next.
@@ -139,7 +139,7 @@ def _grouped(number: int) -> str:
     parts = []
     while number >= 10**_PART:
         number, part = divmod(number, 10**_PART)
-        # The leading 1 keeps the zeros at the beginning of the part.
+        # The leading 1, which is cut off, keeps the zeros at the beginning of the part.
         parts.append(f"{10**_PART + part:,}".removeprefix("1,"))
     return ",".join([f"{number:,}", *reversed(parts)])
 

@@ -34,7 +34,7 @@ _FLOAT32_BYTES = 4
 #: The output layer over a vocabulary has more outputs than both of these: 10,000, and 4 times its inputs. Layers inside
 #: of a model have at most 4 times as many outputs as inputs.
 _WIDENING, _VOCABULARY = 4, 10_000
-#: Two rates count as equal unless one is at least 1.25 times the other: data sheets round.
+#: Two rates count as equal unless one is at least 1.25 times the other, because data sheets round their figures.
 _FASTER = Fraction(5, 4)
 #: The tolerance for a rate that is computed from times. Times are rounded down for each operator.
 _ROUNDING = Fraction(1, 100)

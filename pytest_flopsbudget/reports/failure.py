@@ -135,7 +135,7 @@ def _reasons(verdict: Verdict) -> Iterator[str]:
 def _broken(item: Violation | Unmeasured) -> str:
     module = f" of {item.module}" if item.module else f" of the {item.phase} phase" if item.phase else ""
     if isinstance(item, Unmeasured) and base_of(item.metric) == "latency":
-        return "latency has a limit, but what is watched is not timed: call flops_budget(model, inputs) of the fixture"
+        return "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
     if isinstance(item, Unmeasured):
         return f"{item.metric}{module} has a limit, but was not measured"
     row = metric_of(item.metric)

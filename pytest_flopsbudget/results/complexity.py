@@ -133,7 +133,7 @@ class _Parametrized(_Measured, frozen=True, kw_only=True):
 class Module(_Parametrized, frozen=True, kw_only=True):
     """One module of the tree. Its metrics include all modules below it."""
 
-    #: The class's name: "Conv2d".
+    #: The name of the class: "Conv2d".
     type: str
     #: The settings that determine the module's size, in ASCII: "512->512, 3x3, stride 2x2"; empty if unknown.
     shape: str = ""
@@ -247,7 +247,7 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
     memory_at_peak: MemoryAtPeak | None = None
     #: The measured time; null if it was not requested. Files call it "latency".
     timing: Latency | None = msgspec.field(name="latency", default=None)
-    #: Further notes on the numbers, one sentence each.
+    #: Notes on the measurement for the user, one sentence each.
     notes: tuple[str, ...] = ()
 
     @property
@@ -286,7 +286,7 @@ class Complexity(_Parametrized, frozen=True, kw_only=True):
         """Return the module at ``path``, a key of ``dict(model.named_modules())``.
 
         Raises:
-            KeyError: no such module; the message lists near names.
+            KeyError: there is no such module. The message lists similar names.
         """
         try:
             return self.modules[path]

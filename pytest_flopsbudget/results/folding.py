@@ -113,7 +113,7 @@ def natural_key(path: str) -> tuple[object, ...]:
 
 
 def is_number(name: str) -> bool:
-    """Return whether siblings with such names may share a segment."""
+    """Return whether the name is a number. Siblings whose names are numbers may share a segment."""
     return _NUMBER.fullmatch(name) is not None
 
 

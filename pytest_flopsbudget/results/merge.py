@@ -26,7 +26,7 @@ _NO_TESTS, _PASSED = 5, 0
 def merge_reports(reports: Mapping[str, Report]) -> Report:
     """Merge the reports of the parts of one run.
 
-    If several reports contain a test, the one in which it failed is used.
+    If several reports contain a test, the report in which the test failed is used.
 
     Args:
         reports: Name for messages → report; at least one.
@@ -74,8 +74,8 @@ def _one_of(known_name: str, known: ReportedTest, name: str, test: ReportedTest)
     """Choose between the records of one test in two reports, and return the record to keep."""
     if known.measurements and test.measurements and _measured(known) != _measured(test):
         raise ReportError(
-            f"{test.nodeid} was measured differently in {known_name} and in {name}; a report that holds it once says "
-            "which is right, and a count that hangs on the machine is a bug: please report it"
+            f"{test.nodeid} was measured differently in {known_name} and in {name}; run the test once more to see "
+            "which one is right; if a count depends on the machine, this is a bug: please report it"
         )
     return max(known, test, key=_severity)
 

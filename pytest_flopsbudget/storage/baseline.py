@@ -126,8 +126,9 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
 
     Args:
         file: The entries so far.
-        measured: Test id → name → measurement, for the tests that ran and passed. Each of these tests loses the names
-            that it did not measure; all other tests keep their entries. An entry keeps latencies of other machines.
+        measured: Test id → name → measurement, for the tests that ran and passed. Their entries
+            under other names are removed. All other tests keep their entries. An entry keeps latencies of other
+            machines.
     """
     tests = file.tests | {
         test_id: {name: as_stored(entry, file.tests.get(test_id, {}).get(name)) for name, entry in entries.items()}
@@ -183,7 +184,7 @@ def _bytes(path: Path) -> bytes | None:
         return None
     except (OSError, ValueError) as error:  # ValueError: no file can have this name
         reason = getattr(error, "strerror", None) or error
-        raise BaselineError(f"{path}: cannot be read: {reason}. Make it a file that can be.") from error
+        raise BaselineError(f"{path}: cannot be read: {reason}. Make it a readable file.") from error
 
 
 def _read(data: bytes | None, path: Path) -> Content:

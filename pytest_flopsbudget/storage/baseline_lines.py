@@ -340,7 +340,7 @@ def _read_block(block: str, key: Key) -> Complexity | None:
         entries, torn = read(lines) if isinstance(lines, list) else ({}, {})
     except FaultError:
         return None
-    # `write_entry` writes no line twice.
+    # A correct entry has no line twice, because `write_entry` writes none twice.
     as_written = isinstance(lines, list) and len(lines) == block.count("\n") + 1 == len({*block.split("\n")})
     return entries[key] if not torn and [*entries] == [key] and as_written else None
 

@@ -203,7 +203,7 @@ class TestNothingChanges:
 
     def test_entered_once(self):
         seen = watch()
-        with seen, pytest.raises(RuntimeError, match="entered once"):
+        with seen, pytest.raises(RuntimeError, match="entered only once"):
             seen.__enter__()
 
     def test_read_too_early(self):

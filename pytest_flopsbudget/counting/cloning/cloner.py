@@ -86,7 +86,7 @@ class Cloner(TensorCloner, FunctionCloner):
         self.objects: list[tuple[Any, Any]] = []
         #: The clones of packed sequences.
         self.packed_sequences: list[PackedSequence] = []
-        #: `id` → packed weight. Clones share it with the originals, since no run changes it.
+        #: `id` → packed weight. Clones and originals share packed weights, because no run changes them.
         self.packed_weights: dict[int, torch.ScriptObject] = {}
 
     def clone(self, value: Any) -> Any:

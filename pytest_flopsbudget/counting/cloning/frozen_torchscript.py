@@ -107,6 +107,6 @@ def _inserted(graph: Any, kind: str, *inputs: Any) -> Any:
 
 def _not_counted(what: str) -> UsageError:
     return UsageError(
-        f"the model went through torch.jit.optimize_for_inference and holds {what}, whose work cannot be seen; "
-        "measure it as it was before"
+        f"the model went through torch.jit.optimize_for_inference and holds {what}, whose work cannot be counted; "
+        "measure the model as it was before this call"
     )

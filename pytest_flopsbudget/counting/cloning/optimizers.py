@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def find_optimizers(cloner: Cloner) -> list[torch.optim.Optimizer]:
-    """Return the clones of optimizers."""
+    """Return the clones of the optimizers that were cloned."""
     return [clone for _, clone in cloner.objects if isinstance(clone, torch.optim.Optimizer)]
 
 
@@ -39,11 +39,11 @@ def note_idle_steps(tracer: Counter, cloner: Cloner) -> None:
     """Add a note for each optimizer whose step finds no gradients and therefore costs nothing."""
 
     def idle(optimizer: torch.optim.Optimizer, _args: Any, _kwargs: Any) -> None:
-        # Checked after the step, because the step may call a function that computes the gradients.
+        # This is checked after the step, because the step may call a function that computes the gradients.
         if all(parameter.grad is None for group in optimizer.param_groups for parameter in group["params"]):
             tracer.notes.add(
                 f"a step of {type(optimizer).__name__} found no gradients and cost nothing: "
-                "let a backward pass come before it in what is measured"
+                "call backward before it in the measured function"
             )
 
     for optimizer in find_optimizers(cloner):

@@ -71,8 +71,8 @@ def copy_scripted(module: torch.nn.Module, device: str | None = None) -> torch.n
         raise ReadsMemoryError("aten::equal") from error
     except RuntimeError as error:
         raise UsageError(
-            "TorchScript cannot copy this scripted model, as happens after torch.jit.optimize_for_inference, whose "
-            "operators are out of sight; measure the model that it was made from"
+            "TorchScript cannot copy this scripted model, for example after torch.jit.optimize_for_inference; "
+            "measure the model from before that call"
         ) from error
     for part in copy.modules():
         # Fused inference paths cannot be switched off in a scripted model. Only the path with nested tensors changes

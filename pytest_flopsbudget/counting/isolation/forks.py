@@ -53,7 +53,7 @@ def note_change(undo: Callable[[], object]) -> tuple[int, Callable[[], object]]:
 
 
 def forget_change(change: tuple[int, Callable[[], object]]) -> None:
-    """Note that a change is undone."""
+    """Note that a change was undone."""
     _CHANGES.remove(change)
 
 

@@ -175,8 +175,8 @@ class _TimedRun:
                 self.run()
         except ForeignTensorError:
             raise UsageError(
-                f"{self._name} cannot be timed: it changes a model or a tensor that it neither holds nor was handed, "
-                "such as one in another file's global names; hand that over as an argument"
+                f"{self._name} cannot be timed: it changes a model or a tensor that is neither a part of it nor an "
+                "argument, such as a global name of another file; pass it as an argument"
             ) from None
 
     def run(self) -> None:
@@ -258,8 +258,8 @@ def _refuse_uncompilable(error: Exception, name: str) -> None:
     # The first line of the message names the backend that failed, and the second line gives the reason.
     reason = " ".join(str(error).split("\n", 2)[:2]).strip()
     raise UsageError(
-        f"{name} cannot be timed: it is compiled, and compiling its double failed: {reason}; on the CPU PyTorch needs "
-        "a C++ compiler for it; install one, or time the model before it is compiled"
+        f"{name} cannot be timed: it is compiled, and compiling its copy failed: {reason}; on the CPU, PyTorch needs "
+        "a C++ compiler for this; install one, or time the model before it is compiled"
     ) from error
 
 

@@ -153,7 +153,7 @@ def _settings_of(compiled: Any) -> Callable[[Any], Any]:
     if not callable(settings):
         name = getattr(unwrap_compiled(compiled), "__name__", type(compiled).__name__)
         raise UsageError(
-            f"{name} cannot be timed: it is compiled, and this version of PyTorch does not tell by which settings; "
+            f"{name} cannot be timed: it is compiled, and this version of PyTorch does not show with which settings; "
             "time it before it is compiled"
         )
     return functools.partial(settings)

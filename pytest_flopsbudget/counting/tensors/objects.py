@@ -44,7 +44,7 @@ _HEAP_TYPE = 1 << 9
 
 
 def container_of(kind: type) -> type | None:
-    """Return the built-in container that ``kind`` derives from, if any."""
+    """Return the built-in container that ``kind`` derives from; None if there is none."""
     return _container_of(kind)
 
 
@@ -54,7 +54,7 @@ def _container_of(kind: type) -> type | None:
 
 
 def create_blank(kind: type) -> Any:
-    """Return an instance without attributes and items; ``__init__`` does not run.
+    """Return an instance without attributes and items. Its ``__init__`` is not called.
 
     Raises:
         TypeError: the class derives from a built-in class that is not a container.

@@ -58,5 +58,5 @@ def _judged(measurement: Verdict) -> dict[str, int]:
 
 
 def _escaped(label: str) -> str:
-    # The format has escapes for line breaks, which are kept.
+    # Line breaks are kept, because the format has escapes for them.
     return "\n".join(map(visible, re.split(r"\r\n|\r|\n", label))).translate(_ESCAPES)

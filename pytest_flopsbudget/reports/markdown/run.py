@@ -88,7 +88,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
         yield f"{pluralize(len(rows), 'measurement')}: {words}{_counted(report, rows)}."
     own = sum(test.own_failure for test in report.tests)
     if own:
-        yield f"{pluralize(own, 'test')} failed for a reason of {'its' if own == 1 else 'their'} own."
+        yield f"{pluralize(own, 'test')} failed for a reason other than {'its' if own == 1 else 'their'} budget."
     if report.run.stopped:
         yield "⚠️ The run stopped before all of its tests ran."
     for error in report.run.errors[:_MAX_ERRORS]:
@@ -248,6 +248,6 @@ def _verdict_lines(report: Report, measurement: Verdict, test: ReportedTest) -> 
 
 def _of_test(report: Report, test: ReportedTest) -> Iterator[str]:
     if test.own_failure:
-        yield "the test failed for a reason of its own, so its numbers may not be the real ones"
+        yield "the test failed for another reason than its budget, so its numbers may be incomplete"
     if test.vanished and report.run.update != "all":
         yield f"in the baseline, but no longer measured: {', '.join(test.vanished)}"

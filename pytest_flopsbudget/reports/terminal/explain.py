@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 
 #: The maximum number of modules that the page names.
 MAX_GROUPS = 10
-#: The dtypes for which the page shows a device's balance, if the device has a rate for them.
+#: The dtypes for which the page shows from which intensity on products are compute-bound, if the device has a rate.
 _BALANCES = ("float32", "tfloat32", "bfloat16")
 #: If the terminal is at least this wide, totals are in two columns.
 _WIDE = 72
 _EXECUTIONS = {
     "shapes": "on shapes, without data",
-    "real": "for real, on data on which the count may hang",
+    "real": "for real, on data; the count may depend on that data",
     "watched": "watched, as the test ran it",
 }
 _HOW_TO_ASK = (
