@@ -207,7 +207,7 @@ class TestNothingChanges:
             seen.__enter__()
 
     def test_read_too_early(self):
-        with watch() as seen, pytest.raises(RuntimeError, match="behind the block"):
+        with watch() as seen, pytest.raises(RuntimeError, match="after the block"):
             _ = seen.complexity
 
 
