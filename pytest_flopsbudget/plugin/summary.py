@@ -76,7 +76,7 @@ def write_page(reporter: pytest.TerminalReporter, entry: Entry, name: str | None
         if name is None or verdict.name == name:
             reporter.write_sep("=", "flops budget explained")
             if entry.own_failure:
-                reporter.write_line("the test failed for another reason than its budget; it measured before")
+                reporter.write_line("the test failed for another reason than its budget; these are its measurements")
             for line in explain_page(nodeid, verdict, _estimated_devices(verdict, settings), _screen(reporter.config)):
                 reporter.write_line(line)
 
