@@ -1,8 +1,7 @@
-"""Run one model with its inputs until an attempt gives its complexity: on shapes, with integers, or on data."""
+"""Run one model in several ways until an attempt succeeds: on shapes, with known values, or on data."""
 
 from __future__ import annotations
 
-import gc
 import weakref
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import replace
@@ -38,7 +37,7 @@ from pytest_flopsbudget.counting.higher_order import flex_attention
 from pytest_flopsbudget.counting.higher_order.control_flow import higher_order_decomposed
 from pytest_flopsbudget.counting.isolation.caches import OutsideCaches
 from pytest_flopsbudget.counting.isolation.global_state import gc_paused, isolated
-from pytest_flopsbudget.counting.isolation.referrers import new_objects_known, remove_references
+from pytest_flopsbudget.counting.isolation.referrers import NewObjects
 from pytest_flopsbudget.counting.lazy_outputs import take_lazy_outputs
 from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
@@ -77,16 +76,16 @@ if TYPE_CHECKING:
     from pytest_flopsbudget.results.complexity import Complexity, Execution
 
 
-#: Attributes of a module that hold its parts.
+#: Attributes in which a module holds its parameters, buffers and submodules.
 _PARTS = frozenset(("_parameters", "_buffers", "_modules"))
 
 
-#: Part of PyTorch's message where C++ code, of an operator that calls others, reads a tensor on the meta device.
+#: Part of PyTorch's error message if C++ code of an operator that calls other operators reads a tensor on meta.
 _UNALLOCATED = "data is not allocated yet"
 
 
 class _Trial:
-    """An attempt under way, with the objects that are made for it."""
+    """One attempt while it runs, with the objects that are made for it."""
 
     def __init__(self, attempt: Attempt, *, existing_gradients: bool) -> None:
         self.attempt = attempt
@@ -96,21 +95,22 @@ class _Trial:
             gradients=existing_gradients,
         )
         self.tracer: Tracer | None = None
-        #: Clones of which one is alive if anything outside of the run refers to the clone of the model or of an input.
+        #: Weak references to clones. If other objects keep the clone of the model or of an input, one of them is still
+        #: alive.
         self.clones: list[weakref.ref[Any]] = []
         self._had_compiler = compiler_is_loaded()
 
     def repetition(self) -> Attempt | None:
-        """Return the attempt that repeats this one, whether it failed or not; None if it need not be repeated."""
+        """Return the attempt if this attempt must be repeated, also after success; None if it need not be repeated."""
         if self.cloner.lacks_hooks:
             return replace(self.attempt, own_hooks=True)  # the model registered a hook on a module
         if not self._had_compiler and compiler_is_loaded():
-            return self.attempt  # the model loaded PyTorch's compiler, and only a loaded one can be switched off
+            return self.attempt  # the model loaded PyTorch's compiler, and only a loaded compiler can be switched off
         return None
 
 
 class Run:
-    """One model with its inputs, which is run in one way after another until one of them gives its complexity."""
+    """One model with its inputs. It is run in one way after another until one attempt succeeds."""
 
     def __init__(  # noqa: PLR0913 -- the parameters of `measure`
         self,
@@ -126,21 +126,21 @@ class Run:
         self._model: Callable[..., Any] = unwrap_compiled(model)
         self._args, self._kwargs, self._backward = args, kwargs, backward
         self._name = name_of(self._model)
-        #: The tracer of the attempt that succeeded; set when one has.
+        #: The tracer of the attempt that succeeded. It is set after this attempt.
         self.tracer: Tracer
         #: The attempts whose results are not used, in order.
         self.left: list[LeftAttempt] = []
-        #: The caches outside of the model, as they were before the first attempt.
+        #: The caches outside of the model, with their content before the first attempt.
         self._outside: OutsideCaches | None = None
 
     def complexity(self, ways: Sequence[Way] = WAYS) -> Complexity:
         """Return the complexity from the first attempt that succeeds.
 
         Args:
-            ways: the ways that are allowed, of which the first is tried first.
+            ways: the allowed ways to run the model. The first one is tried first.
 
         Raises:
-            UsageError: no attempt without data succeeded, and the model or its inputs hold none.
+            UsageError: no attempt without data succeeded, and a tensor of the model or its inputs holds no data.
             Exception: the exception of the last attempt.
         """
         attempt = Attempt(
@@ -148,32 +148,31 @@ class Run:
             gradients=self._takes_gradients(),
             own_hooks=ways[0] == "data" or not self._reuse_answers,
         )
-        with ExitStack() as stack:
-            new_objects = stack.enter_context(new_objects_known())
-            paused = stack.enter_context(ExitStack())
+        with ExitStack() as paused:
             paused.enter_context(gc_paused())
             while True:
                 if attempt.way == "data":
                     paused.close()  # a run on data may leave much garbage
-                trial = _Trial(attempt, existing_gradients=self._uses_existing_gradients())
-                try:
-                    outcome = self._try(trial, ways)
-                except Exception:
-                    self._restore_caches(trial, new_objects=new_objects)
-                    raise
-                kept = self._restore_caches(trial, new_objects=new_objects)
+                with NewObjects() as new_objects:
+                    trial = _Trial(attempt, existing_gradients=self._uses_existing_gradients())
+                    try:
+                        outcome = self._try(trial, ways)
+                    except Exception:
+                        self._restore_caches(trial, new_objects)
+                        raise
+                    kept = self._restore_caches(trial, new_objects)
                 if kept:
                     raise UsageError(
-                        f"{self._name}: its run left a tensor of the measurement in {kept[0]}, and the value from "
-                        "before is not known; it is deleted; keep such a tensor in a buffer of the model, in a dict or "
-                        "in functools.lru_cache"
+                        f"{self._name}: its run left a tensor of the measurement in {kept[0]}; the tensor was "
+                        "deleted, but the value from before the run is not known; keep such a tensor in a buffer of "
+                        "the model, in a dict or in functools.lru_cache"
                     )
                 if not isinstance(outcome, Attempt):
                     return outcome
                 attempt = outcome
 
     def _try(self, trial: _Trial, ways: Sequence[Way]) -> Complexity | Attempt:
-        """Return the complexity, or the attempt to make next. What the attempt made is freed before the next one."""
+        """Return the complexity, or the next attempt. The objects of this attempt are freed before the next attempt."""
         try:
             complexity = self._run_on_data(trial) if trial.attempt.way == "data" else self._run_on_meta(trial, ways)
         except Exception as error:
@@ -206,15 +205,15 @@ class Run:
         self.left.append(LeftAttempt(trial.attempt, repeated))
         return repeated
 
-    def _restore_caches(self, trial: _Trial, *, new_objects: bool) -> list[str]:
-        """Put caches outside of the model back as they were before the attempt, and drop the clones.
+    def _restore_caches(self, trial: _Trial, new_objects: NewObjects) -> list[str]:
+        """Restore the caches outside of the model to their content before the attempt, and drop the clones.
 
         Args:
             trial: the attempt, which is over.
-            new_objects: whether the garbage collector knows the objects that the run made.
+            new_objects: knows the objects that the run made.
 
         Returns:
-            The places, in words, that kept a tensor of the run, and whose values from before are not known.
+            Descriptions of the places that kept a tensor of the run and whose old values are not known.
         """
         tracer, clones, on_meta = trial.tracer, trial.clones, trial.attempt.way != "data"
         del trial.cloner
@@ -229,14 +228,14 @@ class Run:
         def is_alive() -> bool:
             return memory.has_living() or any(clone() is not None for clone in clones)
 
-        if new_objects and is_alive():
-            gc.collect()
+        if new_objects.known and is_alive():
+            new_objects.collect()
         if is_alive():
             self._outside.restore(is_from_run)
-        return remove_references(is_from_run) if new_objects and is_alive() else []
+        return new_objects.remove_references(is_from_run) if new_objects.known and is_alive() else []
 
     def _failure(self, trial: _Trial, error: Exception) -> Failure:
-        """Return why an attempt failed."""
+        """Return why the attempt failed."""
         failure = Failure(describe(error), lacks_device=is_about_absent_device(error))
         if trial.attempt.way == "data":
             return failure
@@ -248,7 +247,7 @@ class Run:
         if isinstance(error, ReadsMemoryError):
             asked = (error.instruction, "")
             with suppress(NoMetaCloneError):
-                # The model was refused before its inputs were cloned, and these may be the ones without data.
+                # The model was refused before its inputs were cloned. The inputs may be the tensors without data.
                 trial.cloner.clone((self._args, self._kwargs))
         return replace(
             failure,
@@ -285,16 +284,16 @@ class Run:
         return self._backward or (not self._reuse_answers and torch.is_grad_enabled())
 
     def _uses_existing_gradients(self) -> bool:
-        """Return whether the run uses gradients that existed before it.
+        """Return whether the run uses gradients that existed before the run.
 
-        A training step may accumulate into them. A module alone does not, and a backward pass that `measure` adds has
-        to count the same, no matter what was run before.
+        A training step may accumulate into them. A call of a module alone does not use them. A backward pass that
+        `measure` adds must have an equal count after any earlier run, so it does not use them either.
         """
         return not (self._backward or isinstance(self._model, torch.nn.Module))
 
     @staticmethod
     def _steps_optimizer(cloner: Cloner) -> bool:
-        """Return whether an optimizer may step in the run. Its step does nothing without gradients."""
+        """Return whether an optimizer may step during the run. Without gradients, an optimizer's step does nothing."""
         return torch.is_grad_enabled() and bool(find_optimizers(cloner))
 
     def _run_on_meta(self, trial: _Trial, ways: Sequence[Way]) -> Complexity:
@@ -331,7 +330,7 @@ class Run:
             reshard(cloner.modules)
             record_resident_tensors(tracer.tracker, cloner)
         if tracer.asked_for_data is not None:
-            # The model caught the exception, and may have taken another path than it takes with data.
+            # The model caught the exception. It may then have taken another path than with data.
             raise NeedsDataError(tracer.asked_for_data[0])
         return self._complexity(tracer, "real" if attempt.way == "integers" else "shapes")
 
@@ -417,7 +416,7 @@ def run_backward(outputs: Any) -> None:
             "backward=True, but no output of the model requires a gradient; check requires_grad of its parameters, "
             "or measure without backward"
         )
-    # The gradient of a sum is one for each of its terms.
+    # The gradient of a sum with respect to each of its terms is one.
     seeds = [
         torch.ones_like(item)
         if item.is_nested or is_sharded(item)
@@ -437,7 +436,7 @@ def _make_tracker(model: Callable[..., Any]) -> ModuleTracker:
 
 
 def _find_module(model: Callable[..., Any]) -> torch.nn.Module | None:
-    """Return the module that ``model`` is, or whose method it is."""
+    """Return ``model`` if it is a module, or the module whose method it is; else None."""
     if isinstance(model, torch.nn.Module):
         return model
     owner = getattr(getattr(model, "func", model), "__self__", None)
@@ -445,7 +444,7 @@ def _find_module(model: Callable[..., Any]) -> torch.nn.Module | None:
 
 
 def _record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
-    """Register which blocks FlexAttention's masks skip: it is a setting of the model, although tensors hold it."""
+    """Register which blocks FlexAttention's masks skip: this is a setting of the model, although tensors hold it."""
     for original, clone in cloner.objects:
         for count, its_clone in zip(
             flex_attention.block_counts(original), flex_attention.block_counts(clone), strict=True
@@ -455,13 +454,13 @@ def _record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
 
 
 def _record_batch_sizes(known_values: KnownValues, cloner: Cloner) -> None:
-    """Register the batch sizes of packed sequences as known values: recurrent layers read them as numbers."""
+    """Register the batch sizes of packed sequences as known values, because recurrent layers read them as numbers."""
     for packed in cloner.packed_sequences:
         known_values.track_on_cpu(packed.batch_sizes)
 
 
 def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
-    """Yield the small tensors of the model that are no parameters: attributes and buffers of its modules."""
+    """Yield the small tensors in attributes and buffers of the model's modules. Parameters are not included."""
     for module in cloner.originals:
         if isinstance(module, torch.nn.Module) and not isinstance(module, torch.jit.ScriptModule):
             held = (*module._buffers.values(), *(value for name, value in vars(module).items() if name not in _PARTS))
@@ -482,14 +481,14 @@ def _holds_integers(original: Any) -> bool:
 
 
 def _may_be_known_later(cloner: Cloner, ways: Sequence[Way], tensor: torch.Tensor) -> bool:
-    """Return whether one of the following ways to run the model may know the values of the tensor."""
+    """Return whether one of the ways that are left may know the values of the tensor."""
     if tensor.is_floating_point():
         return "data" in ways and find_tensor_without_data(cloner) is None
     return "integers" in ways and any(_holds_integers(item) and has_data(item) for item in cloner.originals)
 
 
 def find_tensor_without_data(cloner: Cloner) -> str | None:
-    """Return the first cloned tensor that holds no data, in words; None if all of them hold data."""
+    """Return a description of the first cloned tensor without data; None if all cloned tensors hold data."""
     names: dict[int, str] = {}
     tensors: list[torch.Tensor] = []
     for original, _ in cloner.clones():
@@ -498,7 +497,7 @@ def find_tensor_without_data(cloner: Cloner) -> str | None:
             for name, tensor in held:
                 names.setdefault(id(tensor), name)
             if isinstance(original, torch.jit.ScriptModule):
-                tensors.extend(tensor for _, tensor in held)  # a scripted module is cloned as a whole
+                tensors.extend(tensor for _, tensor in held)  # they are cloned together with the module
         elif isinstance(original, torch.Tensor):
             tensors.append(original)
     empty = next((tensor for tensor in tensors if not has_data(tensor)), None)
@@ -508,7 +507,7 @@ def find_tensor_without_data(cloner: Cloner) -> str | None:
 
 
 def _caches_outside(model: Any, cloner: Cloner) -> OutsideCaches:
-    """Return the caches that the code of the model may use, as they are now."""
+    """Return the caches that the code of the model may use, with their present content."""
     functions = [original for original, _ in cloner.clones() if type(original) is FunctionType]
     while isinstance(model, (partial, MethodType)):
         model = model.func if isinstance(model, partial) else model.__func__

@@ -131,8 +131,8 @@ class TestWhatIsNot:
                 measured("t", linear(5), linear(4), flops_limit=99),
                 "over its limit, which has to be raised first: flops",
             ),
-            (measured("t", linear(5), linear(4), own_failure=True), "it failed for a reason of its own"),
-            (replace(measured("t", linear(5)), outcome="failed"), "it failed for a reason of its own"),
+            (measured("t", linear(5), linear(4), own_failure=True), "it failed for a reason other than its budget"),
+            (replace(measured("t", linear(5)), outcome="failed"), "it failed for a reason other than its budget"),
             (
                 measured("t", UNKNOWN, settings=Settings(unknown_operators="fail")),
                 "operators without a formula: mylib.op",

@@ -221,9 +221,9 @@ class TestProfiles:
         [
             ("[tool.pytest-flopsbudget]\ndevices = 'A100'", " devices: 'A100' is no table of profiles; write [tool."),
             ("[tool.pytest-flopsbudget.devices]\ncamera = 5", " devices.camera: 5 is no profile; write {float32 = "),
-            ("[tool.pytest-flopsbudget.devices.'a[b]']", ' devices."a[b]": is no name of a device: '),
-            ("[tool.pytest-flopsbudget.devices.'']", ' devices."": is no name of a device: '),
-            ("[tool.pytest-flopsbudget.devices.' a']", ' devices." a": is no name of a device: '),
+            ("[tool.pytest-flopsbudget.devices.'a[b]']", ' devices."a[b]": is no name of a device: write at least'),
+            ("[tool.pytest-flopsbudget.devices.'']", ' devices."": is no name of a device: write at least'),
+            ("[tool.pytest-flopsbudget.devices.' a']", ' devices." a": is no name of a device: write at least'),
         ],
     )
     def test_tells_what_is_no_profile(self, problems, text, start):

@@ -86,14 +86,14 @@ class TestWhatPartsHave:
     @pytest.mark.parametrize("metric", ["depth", "latency", "average_parallelism"])
     def test_no_module_has_what_the_whole_has(self, metric):
         assert problems(modules={"a": {metric: 1, "flops": 1}}) == [
-            f"marker: modules.a.{metric}: is of the model as a whole, and no module has it; limit it beside modules"
+            f"marker: modules.a.{metric}: belongs to the whole model; write its limit outside of modules"
         ]
 
     @pytest.mark.parametrize("metric", ["depth", "latency", "average_parallelism", "peak_memory", "params"])
     def test_phases_are_work(self, metric):
         (told,) = problems(phases={"forward": {metric: 1}})
         assert told.startswith(
-            f"marker: phases.forward.{metric}: is no work, which a phase is limited in; there are flops"
+            f"marker: phases.forward.{metric}: measures no work, and a phase has limits on work only; there are flops"
         )
 
 

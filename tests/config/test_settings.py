@@ -156,7 +156,7 @@ class TestLoadSettings:
             match = "*"
             tolerance = {total_flops = 1}
         """)
-        assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give those a tolerance")
+        assert line.endswith("tolerance.total_flops: is the sum of flops and other_flops; give these a tolerance")
 
     def test_tells_every_mistake_at_once(self, problems):
         """One message lists all mistakes, each with its table, key and value."""
@@ -190,7 +190,7 @@ class TestLoadSettings:
             ("tolerence = 0", "] tolerence", "did you mean tolerance?"),
             ("limit = 0", "] limit", "did you mean limits?"),
             ("zzzz = 0", "] zzzz", "There are tolerance, missing-baseline, "),
-            ("flops = 1", "] flops", "stand in [tool.pytest-flopsbudget.limits]"),
+            ("flops = 1", "] flops", "write limits for every test in [tool.pytest-flopsbudget.limits]"),
             ('tolerance = "-1%"', "] tolerance", 'write it like "1%"'),
             ("tolerance = 0.01", "] tolerance", 'write "1%", or {flops = "1%", params = 0}'),
             ("tolerance = false", "] tolerance", "False does not fit every metric"),
@@ -200,7 +200,7 @@ class TestLoadSettings:
             (
                 'tolerance = {total_flops = "1%"}',
                 "] tolerance.total_flops",
-                "is the sum of flops and other_flops; give those a tolerance",
+                "is the sum of flops and other_flops; give these a tolerance",
             ),
             ('missing-baseline = "Fail"', "] missing-baseline", 'did you mean "fail"?'),
             ("show = 1", "] show", '1 is none of "flops", "macs"'),

@@ -174,8 +174,8 @@ class TestNoInputs:
         with pytest.raises(UsageError) as caught:
             FlopsBudget()(nn.Linear(4, 5))
         assert str(caught.value) == (
-            "flops_budget(model, args): there is no tensor among the arguments, which are (), and the model carries no "
-            "example of its own (dummy_inputs, example_input_array); hand over the model's input, as in "
+            "flops_budget(model, args): there is no tensor among the arguments, which are (), and the model holds no "
+            "example inputs (dummy_inputs, example_input_array); hand over the model's input, as in "
             "flops_budget(model, torch.empty(1, 3, 224, 224)); where it takes none, flops_budget(lambda: model(...))"
         )
 

@@ -147,7 +147,7 @@ def test_a_step_that_finds_no_gradients_is_named():
     counted = measure(lambda: optimizer.step())  # noqa: PLW0108
     assert counted.total_flops == 0
     assert counted.notes == (
-        "a step of SGD found no gradients and cost nothing: let a backward pass come before it in what is measured",
+        "a step of SGD found no gradients and cost nothing: call backward before it in the measured function",
     )
 
 

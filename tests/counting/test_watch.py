@@ -203,11 +203,11 @@ class TestNothingChanges:
 
     def test_entered_once(self):
         seen = watch()
-        with seen, pytest.raises(RuntimeError, match="entered once"):
+        with seen, pytest.raises(RuntimeError, match="entered only once"):
             seen.__enter__()
 
     def test_read_too_early(self):
-        with watch() as seen, pytest.raises(RuntimeError, match="behind the block"):
+        with watch() as seen, pytest.raises(RuntimeError, match="after the block"):
             _ = seen.complexity
 
 

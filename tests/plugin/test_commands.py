@@ -71,7 +71,7 @@ def test_accepting_a_report_writes_what_an_update_writes(grown, capsys):
     assert main(["accept", "report.json"]) == 1
     out = capsys.readouterr().out
     assert "not accepted: test_net.py::test_limited: over its limit, which has to be raised first: params" in out
-    assert "not accepted: test_net.py::test_breaks: it failed for a reason of its own" in out
+    assert "not accepted: test_net.py::test_breaks: it failed for a reason other than its budget" in out
     accepted = grown.baseline.read_bytes()
     grown.baseline.write_bytes(before)
     grown.run("--flops-budget-update").assert_outcomes(passed=4, failed=2)

@@ -113,7 +113,7 @@ class TestPage:
     def test_a_reason_of_its_own(self, tests):
         result = explain(tests, "test_net.py::test_own")
         assert result.ret == pytest.ExitCode.TESTS_FAILED
-        assert pages(result) == ["the test failed for a reason of its own; this is what it measured before"]
+        assert pages(result) == ["the test failed for another reason than its budget; these are its measurements"]
         result.stdout.fnmatch_lines(["*a reason of its own*", "test_net.py::test_own", "totals"])
 
     def test_a_watched_test(self, tests):

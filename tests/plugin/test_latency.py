@@ -224,7 +224,7 @@ class TestWatched:
         result.assert_outcomes(failed=1)
         assert clock.asked == 0
         assert (
-            "latency has a limit, but what is watched is not timed: call flops_budget(model, inputs) of the fixture"
+            "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
             in result.stdout.lines
         )
 
@@ -235,7 +235,7 @@ class TestWatched:
         result = project.run()
         result.assert_outcomes(passed=1)
         assert clock.asked == 0
-        result.stdout.fnmatch_lines(["test_net.py::test_net: what is watched is not timed, so that no latency limit*"])
+        result.stdout.fnmatch_lines(["test_net.py::test_net: a watched model is not timed, so its latency limit*"])
 
     def test_a_part_of_a_test(self, project, clock):
         """A block that the fixture watches is not timed, so a limit on latency fails the test."""
@@ -247,7 +247,7 @@ class TestWatched:
         result = project.run()
         result.assert_outcomes(failed=1)
         assert clock.asked == 0
-        result.stdout.fnmatch_lines(["latency has a limit, but what is watched is not timed: *"])
+        result.stdout.fnmatch_lines(["latency has a limit, but a watched model is not timed: *"])
 
 
 def test_within_a_watched_block(project, clock):

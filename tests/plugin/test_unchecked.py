@@ -59,7 +59,7 @@ class TestPatterns:
     def test_no_tests(self, project):
         """If there are no tests at all, the message says this instead of similar names."""
         project.settings(BUDGET.format("test_ent.py::*"))
-        project.run().stdout.fnmatch_lines(["*matches no test; this pyproject holds for no test of the run"])
+        project.run().stdout.fnmatch_lines(["*matches no test; this pyproject applies to no test of the run"])
 
     @pytest.mark.parametrize("pattern", ["*", "test_net.py::*", "test_*", "*::test_wide"])
     def test_matching(self, two, pattern):

@@ -278,10 +278,10 @@ class TestPyproject:
                 "[tool.pytest-flopsbudget.limits.phases.bakward]\nflops = 1",
                 "phases.bakward: no such key; *backward?*",
             ),
-            ("[tool.pytest-flopsbudget.limits.phases.forward]\nparams = 1", "phases.forward.params: is no work*"),
+            ("[tool.pytest-flopsbudget.limits.phases.forward]\nparams = 1", "phases.forward.params: measures no work*"),
             ("[tool.pytest-flopsbudget.limits.phases]\nforward = 1", "phases.forward: 1 is not a table of limits*"),
             ("[tool.pytest-flopsbudget.limits]\nphases = 1", "phases: 1 is not a table of limits by phase*"),
-            ("[tool.pytest-flopsbudget.phases]", "phases: limits for every test stand in*"),
+            ("[tool.pytest-flopsbudget.phases]", "phases: write limits for every test in*"),
         ],
     )
     def test_mistakes(self, project, text, message):

@@ -286,7 +286,7 @@ class TestBeyondWork:
     def test_a_latency_that_was_not_measured(self):
         """If a watched test has a limit on latency, the failure says how to have the latency measured."""
         assert (
-            "latency has a limit, but what is watched is not timed: call flops_budget(model, inputs) of the fixture"
+            "latency has a limit, but a watched model is not timed: call flops_budget(model, inputs) of the fixture"
             in text(case(complexity(), None, Budget("here", {"latency": 1})))
         )
 

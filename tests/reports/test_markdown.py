@@ -89,7 +89,7 @@ class TestVerdict:
     def test_what_else_happened(self):
         run = replace(RUN, stopped=True, errors=("a.json: cannot be written: it is read-only",))
         found = text(report(a_test(measurement(), own_failure=True, outcome="failed"), run=run))
-        assert "1 test failed for a reason of its own." in found
+        assert "1 test failed for a reason other than its budget." in found
         assert "The run stopped before all of its tests ran." in found
         assert "`a.json: cannot be written: it is read-only`" in found
 
@@ -162,7 +162,9 @@ class TestDetails:
 
     def test_a_test_that_failed_by_itself(self):
         found = page(a_test(measurement(complexity(), complexity()), own_failure=True, outcome="failed"))
-        assert found.behind == ["the test failed for a reason of its own, so its numbers may not be the real ones\n"]
+        assert found.behind == [
+            "the test failed for another reason than its budget, so its numbers may be incomplete\n"
+        ]
 
 
 class TestAdvice:

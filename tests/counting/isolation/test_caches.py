@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pytest_flopsbudget import UsageError, measure
-from pytest_flopsbudget.counting.isolation.referrers import new_objects_known
+from pytest_flopsbudget.counting.isolation.referrers import NewObjects
 
 
 def table(size: int) -> Tensor:
@@ -358,8 +358,8 @@ def test_objects_of_a_program_that_froze_its_own_stay_frozen() -> None:
     gc.freeze()
     try:
         frozen = gc.get_freeze_count()
-        with new_objects_known() as known:
-            assert not known
+        with NewObjects() as new_objects:
+            assert not new_objects.known
         measure(Model("in_dict"), torch.ones(3, 4))
         assert gc.get_freeze_count() >= frozen - 100  # a few objects were freed
         assert not DICT

@@ -275,7 +275,7 @@ class TestRefused:
         model, run = elsewhere["model"], elsewhere["run"]
         before = {name: value.clone() for name, value in model.state_dict().items()}
         hidden = Hidden(run)
-        with pytest.raises(UsageError, match=r"cannot be timed: it changes a model or a tensor that it neither holds"):
+        with pytest.raises(UsageError, match=r"cannot be timed: it changes a model or a tensor that is neither a part"):
             time_model(hidden.__call__, X)
         model.eval()
         with pytest.raises(UsageError, match=r"cannot be timed: it changes"):
@@ -324,7 +324,7 @@ class TestRefused:
             raise InvalidCxxCompiler
 
         with pytest.raises(
-            UsageError, match=r"^Linear cannot be timed: it is compiled, and compiling its double failed: .*"
+            UsageError, match=r"^Linear cannot be timed: it is compiled, and compiling its copy failed: .*"
         ) as caught:
             time_model(torch.compile(nn.Linear(4, 5), backend=backend), X)
         assert "No working C++ compiler found" in str(caught.value)
