@@ -473,27 +473,20 @@ def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
 
 def _record_integers(known_values: KnownValues, cloner: Cloner) -> None:
     known_values.max_elements = MAX_INTEGER_ELEMENTS
-    for original, clone in _known_integers(cloner):
-        known_values.remember_original(clone, original)
+    for original, clone in cloner.clones():
+        if _holds_integers(original):
+            known_values.remember_original(clone, original)
+
+
+def _holds_integers(original: Any) -> bool:
+    return isinstance(original, torch.Tensor) and not (original.is_floating_point() or original.is_complex())
 
 
 def _may_be_known_later(cloner: Cloner, ways: Sequence[Way], tensor: torch.Tensor) -> bool:
     """Return whether one of the ways that are left may know the values of the tensor."""
     if tensor.is_floating_point():
         return "data" in ways and find_tensor_without_data(cloner) is None
-    return "integers" in ways and next(_known_integers(cloner), None) is not None
-
-
-def _known_integers(cloner: Cloner) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yield (original, clone) for each tensor of integers or booleans that holds data."""
-    for original, clone in cloner.clones():
-        if (
-            isinstance(original, torch.Tensor)
-            and not (original.is_floating_point() or original.is_complex())
-            and has_data(original)
-            and original.numel() <= MAX_INTEGER_ELEMENTS
-        ):
-            yield original, clone
+    return "integers" in ways and any(_holds_integers(item) and has_data(item) for item in cloner.originals)
 
 
 def find_tensor_without_data(cloner: Cloner) -> str | None:

@@ -601,3 +601,8 @@ def require_attributes() -> None:
     """
     if _MISSING:
         raise missing(*_MISSING[0])
+
+
+#: Modules of PyTorch's meta kernels. Forward-mode derivatives run them outside of the answer to an operator, to find
+#: the shape of a product with zeros.
+META_KERNELS = ("torch._refs", "torch._prims", "torch._meta_registrations", "torch._decomp")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.aggregation.result import build_complexity
+from pytest_flopsbudget.counting.attempts import describe
 from pytest_flopsbudget.counting.cloning.wrapped import unwrap_compiled
 from pytest_flopsbudget.counting.distributed.dtensor import propagation_hidden
 from pytest_flopsbudget.counting.higher_order import flex_attention
@@ -228,8 +229,9 @@ def _count_separately(
 
     try:
         _, counted = trace_inputs(module, Inputs(args, kwargs), reuse_answers=reuse_answers)
-    except Exception:  # noqa: BLE001 -- the run itself shows what is wrong with the call
+    except Exception as error:  # noqa: BLE001 -- if the call is wrong, the run itself raises
         tracer.note_unknown("torch.compile")
+        tracer.notes.add(f"a compiled model could not be counted on shapes beside its run ({describe(error)})")
     else:
         tracer.take_over(unwrap_compiled(module), counted, args, kwargs)
 

@@ -236,4 +236,4 @@ def _lines(messages: Sequence[str]) -> str:
     """Return the messages, one per line. The names of tests in them are made safe to show."""
     from pytest_flopsbudget.reports.wording import visible
 
-    return "\n".join(map(visible, messages))
+    return "\n".join(visible(line) for message in messages for line in message.split("\n"))

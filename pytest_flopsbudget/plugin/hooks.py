@@ -291,7 +291,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     from pytest_flopsbudget.reports.wording import visible
 
-    raise pytest.UsageError("\n".join(map(visible, problems)))
+    raise pytest.UsageError("\n".join(visible(line) for problem in problems for line in problem.split("\n")))
 
 
 @pytest.fixture

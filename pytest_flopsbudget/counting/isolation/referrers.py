@@ -108,19 +108,31 @@ def _take_out(holder: Any, holding: Mapping[int, Any]) -> list[str]:
         return ["a variable that functions share"]
     if isinstance(holder, dict):
         owner = _owner_of(holder)
-        if owner is None:
-            _remove_items(holder, holding)
-            return []
-        holder, attributes = owner, holder
-    else:
-        attributes = vars(holder) if isinstance(holder, type) else attributes_of(holder)
-        if id(attributes) in holding:  # an empty dict of attributes looks like an object that the run made
-            _remove_items(cast("dict[Any, Any]", attributes), holding)
-            return []
+        if owner is not None:
+            return _delete_attributes(owner, holder, holding)
+        _remove_items(holder, holding)
+        return []
+    attributes = vars(holder) if isinstance(holder, type) else attributes_of(holder)
+    if id(attributes) in holding:  # an empty dict of attributes looks like an object that the run made
+        _remove_items(cast("dict[Any, Any]", attributes), holding)
+        return []
+    return _delete_attributes(holder, attributes, holding)
+
+
+def _delete_attributes(owner: Any, attributes: Mapping[Any, Any], holding: Mapping[int, Any]) -> list[str]:
+    """Delete the attributes that hold objects with these ids. Describe the values that cannot be restored."""
+    if _is_torchs(owner):
+        return []
     names = [name for name, value in attributes.items() if id(value) in holding and not _emptied(value, holding)]
     for name in names:
-        (type if isinstance(holder, type) else object).__delattr__(holder, name)
-    return _lost(holder, names)
+        (type if isinstance(owner, type) else object).__delattr__(owner, name)
+    return _lost(owner, names)
+
+
+def _is_torchs(owner: Any) -> bool:
+    """Return whether the object is a module or class of PyTorch. PyTorch makes its own caches on the right device."""
+    home = owner.__name__ if isinstance(owner, types.ModuleType) else getattr(owner, "__module__", "")
+    return isinstance(owner, (types.ModuleType, type)) and str(home).partition(".")[0] == "torch"
 
 
 def _emptied(value: Any, holding: Mapping[int, Any]) -> bool:

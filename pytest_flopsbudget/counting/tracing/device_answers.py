@@ -8,6 +8,7 @@ example in a meta kernel, its code sees the meta device.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from pytest_flopsbudget.counting.isolation.patching import named_like
 from pytest_flopsbudget.counting.meta.asking import asked_tracer, seeing_meta
 from pytest_flopsbudget.counting.meta.devices import is_same_device
 from pytest_flopsbudget.counting.tensors.metadata import PLAIN_TYPES, is_on_meta, true_device
+from pytest_flopsbudget.counting.torch_private import META_KERNELS
 from pytest_flopsbudget.counting.tracing.value_reads import LISTS, with_values
 
 if TYPE_CHECKING:
@@ -59,20 +61,29 @@ def device_patches() -> Iterator[tuple[Any, str, Any]]:
         yield torch, name, _converter(getattr(torch, name))
 
 
-def _device(tensor: torch.Tensor) -> torch.device:
+def _asked_by_model(tensor: torch.Tensor) -> Asked | None:
+    """Return the tracer if the code that reads an attribute belongs to the model, and not to a meta kernel."""
     tracer = asked_tracer(tensor)
+    if tracer is None:
+        return None
+    caller = str(sys._getframe(2).f_globals.get("__name__"))
+    return None if caller.startswith(META_KERNELS) else tracer
+
+
+def _device(tensor: torch.Tensor) -> torch.device:
+    tracer = _asked_by_model(tensor)
     return true_device(tensor) if tracer is None else tracer.devices.of_meta(tensor)
 
 
 def _is_meta(tensor: torch.Tensor) -> bool:
-    return is_on_meta(tensor) and asked_tracer(tensor) is None
+    return is_on_meta(tensor) and _asked_by_model(tensor) is None
 
 
 def _has_type(name: str, kind: str) -> Callable[[torch.Tensor], bool]:
     original = getattr(torch.Tensor, name).__get__
 
     def has_type(tensor: torch.Tensor) -> bool:
-        tracer = asked_tracer(tensor)
+        tracer = _asked_by_model(tensor)
         return bool(original(tensor) if tracer is None else tracer.devices.of_meta(tensor).type == kind)
 
     return has_type

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
 
 _ALL = Fraction(1)
-#: The classes of uninitialized parameters and buffers. Lazy modules have them until their first call.
-UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 #: A note about an operator whose cost depends on values that are not known.
 UPPER_BOUND = "{} is counted as an upper bound: the values that decide its work are not known without data"
+#: The classes of uninitialized parameters and buffers. Lazy modules have them until their first call.
+UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 _PLAIN = frozenset(PLAIN_TYPES)
 
 
