@@ -603,6 +603,6 @@ def require_attributes() -> None:
         raise missing(*_MISSING[0])
 
 
-#: Modules of PyTorch's meta kernels. Forward-mode derivatives run them outside of the answer to an operator, to find
+#: Modules of PyTorch's meta kernels. Forward-mode derivatives run a meta kernel without an operator, in order to find
 #: the shape of a product with zeros.
 META_KERNELS = ("torch._refs", "torch._prims", "torch._meta_registrations", "torch._decomp")

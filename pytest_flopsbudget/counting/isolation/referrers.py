@@ -22,6 +22,8 @@ from pytest_flopsbudget.counting.tensors.objects import attributes_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from typing_extensions import Self
+
 
 _PACKAGE = __name__.partition(".")[0]
 #: The maximum number of references from a tensor of the run to an object that existed before the run.
@@ -134,14 +136,14 @@ def _take_out(holder: Any, holding: Mapping[int, Any]) -> list[str]:
         _remove_items(holder, holding)
         return []
     attributes = vars(holder) if isinstance(holder, type) else attributes_of(holder)
-    if id(attributes) in holding:  # the dict of attributes was empty before, so that it looks like a new one
+    if id(attributes) in holding:  # an empty dict of attributes looks like an object that the run made
         _remove_items(cast("dict[Any, Any]", attributes), holding)
         return []
     return _delete_attributes(holder, attributes, holding)
 
 
 def _delete_attributes(owner: Any, attributes: Mapping[Any, Any], holding: Mapping[int, Any]) -> list[str]:
-    """Delete the attributes that hold these objects; return those whose values from before are lost, in words."""
+    """Delete the attributes that hold objects with these ids. Describe the values that cannot be restored."""
     if _is_torchs(owner):
         return []
     names = [name for name, value in attributes.items() if id(value) in holding and not _emptied(value, holding)]
@@ -151,7 +153,7 @@ def _delete_attributes(owner: Any, attributes: Mapping[Any, Any], holding: Mappi
 
 
 def _is_torchs(owner: Any) -> bool:
-    """Return whether a module or class is PyTorch's: what it keeps for itself is made on the device that it needs."""
+    """Return whether the object is a module or class of PyTorch. PyTorch makes its own caches on the right device."""
     home = owner.__name__ if isinstance(owner, types.ModuleType) else getattr(owner, "__module__", "")
     return isinstance(owner, (types.ModuleType, type)) and str(home).partition(".")[0] == "torch"
 

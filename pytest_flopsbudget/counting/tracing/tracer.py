@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 
 _ALL = Fraction(1)
-#: The note about an operator whose cost depends on values that are not known.
+#: A note about an operator whose cost depends on values that are not known.
 UPPER_BOUND = "{} is counted as an upper bound: the values that decide its work are not known without data"
-#: The classes of the parameters and buffers of lazy modules that have not run.
+#: The classes of uninitialized parameters and buffers. Lazy modules have them until their first call.
 UNINITIALIZED = (UninitializedParameter, UninitializedBuffer)
 _PLAIN = frozenset(PLAIN_TYPES)
 
