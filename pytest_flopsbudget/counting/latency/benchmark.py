@@ -19,7 +19,8 @@ from pytest_flopsbudget.counting.latency.machine import describe_hardware, devic
 from pytest_flopsbudget.counting.latency.timed_copy import TimedCopy
 from pytest_flopsbudget.counting.latency.write_guard import ForeignTensorError, WriteGuard
 from pytest_flopsbudget.counting.lazy_outputs import take_lazy_outputs
-from pytest_flopsbudget.counting.run import find_tensor_without_data, run_backward
+from pytest_flopsbudget.counting.original_values import find_tensor_without_data
+from pytest_flopsbudget.counting.run import run_backward
 from pytest_flopsbudget.counting.torch_private import COMPILER_ERRORS
 from pytest_flopsbudget.counting.tracing.labels import name_of
 from pytest_flopsbudget.errors import UsageError
