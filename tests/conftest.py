@@ -101,7 +101,7 @@ class Project:
         return self._run_apart(*without_torch.ARGUMENTS, *args)
 
     def run_apart_with_torch(self, *args: str) -> pytest.RunResult:
-        """Run pytest in another process, in which PyTorch is imported to count."""
+        """Run pytest in another process, which imports PyTorch and counts the models itself."""
         return self._run_apart(*args)
 
     def _run_apart(self, *args: str) -> pytest.RunResult:

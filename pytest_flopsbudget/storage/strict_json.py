@@ -191,9 +191,9 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\],:]|[^\s{}\[\],:"]+')
 
 
 def _places(text: str) -> Iterator[tuple[JsonPath, int]]:
-    """Yield all keys and all members of arrays in JSON. Each comes with the place that contains it, and its offset.
+    """Yield (path, offset in the text) of each key and of each member of an array in the JSON.
 
-    If the JSON has a fault, the places end at the fault or before it.
+    The path ends with the key or the index. If the JSON has a fault, the paths end at the fault or before it.
     """
     above: list[str | int] = []
     opened: list[str] = []

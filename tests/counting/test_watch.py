@@ -539,7 +539,7 @@ class TestCompiled:
         assert seen.complexity["0"].flops == 2 * 2 * 8 * 16
 
     def test_model_that_cannot_be_counted(self, monkeypatch):
-        """If a compiled model cannot be counted on shapes beside its watched run, a note says why."""
+        """A watch counts a compiled model in an additional run on shapes. If that run fails, a note says why."""
 
         def fails(*_args, **_kwargs):
             raise ArithmeticError("no count")

@@ -165,6 +165,9 @@ class TestNothingChecked:
         ],
     )
     def test_silent(self, project, body, arguments):
-        """The line is missing if no test has a budget, if one was checked or failed, and if the run checks nothing."""
+        """The line "no flops budget was checked" is not printed in these runs.
+
+        No test has a budget, a test with a budget was checked or failed, or checks are off.
+        """
         project.write(body)
         project.run(*arguments).stdout.no_fnmatch_line("*no flops budget was checked*")

@@ -1,7 +1,6 @@
-"""Operators that PyTorch's compiler inserts in place of other operators.
+"""The costs of operators that PyTorch's compiler inserts in place of other operators.
 
-Some of these operators are in code that PyTorch generates for the compiler. The formulas for products use the
-definition in `products.py`, where its source is given. A sum of two tensors costs one operation for each element.
+Products cost what `products.py` defines; that file names the source of the definition. A sum of two tensors costs one operation for each element.
 """
 
 from __future__ import annotations

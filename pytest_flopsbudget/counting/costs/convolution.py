@@ -75,9 +75,8 @@ def _convolution_backward(call: Call) -> int:
 def _requested(call: Call) -> list[bool]:
     """Return which of the gradients of input, weight and bias are requested.
 
-    If the kernel has no gradient of the bias, the list has only two entries.
-
-    The caller requests them with a mask, or by passing the tensors that the gradients are written to.
+    The caller requests gradients with a mask, or by passing the tensors that they are written to. If the kernel has no
+    gradient of the bias, the mask and the result have only two entries.
     """
     if "output_mask" in call.names:
         return [bool(requested) for requested in call["output_mask"]]

@@ -104,9 +104,10 @@ def _loss(call: Call) -> int:
 
 @other_formula(*_BACKWARD)
 def _gradient(call: Call) -> int:
-    """Count the gradient.
+    """Count the operations of the gradient.
 
-    For a mean squared error without a reduction, the product of 2 and g is one more per element.
+    A mean squared error without a reduction costs one operation more per element: the product of 2 and the gradient of the
+    output. With a reduction, this product is a single number and is not counted.
     """
     per_element = _BACKWARD[call.name] + _is_given(call, "weight")
     if call.name == "aten.mse_loss_backward":

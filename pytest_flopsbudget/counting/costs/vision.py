@@ -156,8 +156,9 @@ def _aligned(call: Call) -> int:
 def _inputs_in_bins(call: Call, extra: int) -> tuple[int, int]:
     """Return the number of inputs in all bins of all regions, and the number of bins that have inputs, for one channel.
 
-    A region of n rows has m bins along its height. Bin i reaches from floor(i·n/m) to ceil((i + 1)·n/m). The edge of
-    the image cuts it. The width is treated in the same way.
+    A region of n rows has m bins along its height. Bin i has the region's rows from floor(i·n/m) to
+    ceil((i + 1)·n/m), without rows outside of the image. The width is treated in the same way. If the regions have no
+    data, both numbers are upper bounds.
 
     Args:
         call: the call of the operator.

@@ -71,7 +71,11 @@ def state_restored() -> Iterator[None]:
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Make PyTorch run equal operators in every mode. Modes, settings and random states are restored at the end."""
+    """Make PyTorch run the same operators in all modes and settings that the caller may have.
+
+    Nothing is compiled, TorchScript is not optimized, and attention is not fused. Modes, settings and random states are
+    restored at the end.
+    """
     with state_restored(), process_changes() as stack:
         if compiler_is_loaded():
             stack.enter_context(torch.compiler.set_stance("force_eager"))

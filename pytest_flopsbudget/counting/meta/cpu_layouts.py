@@ -354,7 +354,10 @@ def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _bags_forward_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the outputs of `_bags`. For sums, bag sizes and maxima are as large as the offsets."""
+    """Return the outputs of `_bags`.
+
+    If the mode is a sum, the tensors of bag sizes and of maxima have the shape of the offsets.
+    """
     output = _bags(args, kwargs)
     mode = args[4] if len(args) > 4 else _SUM
     if output is None or mode != _SUM:

@@ -1,4 +1,7 @@
-"""Make the method that calls modules while a watch lasts. Python and the compiler see it like PyTorch's own method."""
+"""Create the method that replaces `torch.nn.Module.__call__` while a watch lasts.
+
+It adds no Python frame. Warnings, tracebacks and the compiler treat it as PyTorch's own method.
+"""
 
 from __future__ import annotations
 

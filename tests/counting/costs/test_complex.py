@@ -102,7 +102,10 @@ class TestComplex:
 
     @pytest.mark.parametrize("case", BINARY)
     def test_binary(self, case):
-        """With broadcasting, each element of the result costs the operations of the whole definition."""
+        """With broadcasting, all operations of the definition are counted for each element of the result.
+
+        This includes operations that need only the broadcast operand.
+        """
         operator, definition = self.BINARY[case]
         tally = Tally()
         parts = (self.REAL, self.IMAGINARY, self.OTHER_REAL.expand(3, 5), self.OTHER_IMAGINARY.expand(3, 5))

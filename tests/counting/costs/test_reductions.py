@@ -30,7 +30,10 @@ def reduced(draw, *, one=False):
 
 
 def rows(x, dims):
-    """Yield the slices that are reduced. Each slice has one element for every output."""
+    """Yield one slice of ``x`` for each index along ``dims``.
+
+    Each slice has the shape of the output. Combining all slices element by element gives the reduction.
+    """
     positive = [dim % len(x.shape) for dim in dims]
     for index in itertools.product(*(range(x.shape[dim]) for dim in positive)):
         place = [slice(None)] * len(x.shape)

@@ -116,9 +116,9 @@ def test_part_of_a_storage():
 
 
 class Strides(nn.Module):
-    """Settings like the strides of a detector: in an attribute, a list, a dict and a buffer.
+    """A module that holds small tensors as settings, like the strides of a detector: in an attribute, a list, a dict and a buffer.
 
-    Here they are numbers of rows.
+    ``forward`` computes from them how many rows of the input it uses.
     """
 
     def __init__(self):

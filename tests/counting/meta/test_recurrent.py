@@ -57,7 +57,7 @@ class TestEveryPath:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_initial_states(self, kind):
-        """If initial states require gradients, shapes and data still agree."""
+        """If initial states require gradients, a measurement on shapes and one on data still have the same results."""
         model = KINDS[kind](INPUT, HIDDEN)
         states = tuple(torch.randn(1, BATCH, HIDDEN, requires_grad=True) for _ in range(2))
         given = (inputs(), states if kind == "lstm" else states[0])
