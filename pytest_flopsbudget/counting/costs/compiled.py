@@ -1,6 +1,7 @@
 """The costs of operators that PyTorch's compiler inserts in place of other operators.
 
-Products cost what `products.py` defines; that file names the source of the definition. A sum of two tensors costs one operation for each element.
+Products cost what `products.py` defines; that file names the source of the definition. A sum of two tensors costs one
+operation for each element.
 """
 
 from __future__ import annotations

@@ -106,8 +106,8 @@ def _loss(call: Call) -> int:
 def _gradient(call: Call) -> int:
     """Count the operations of the gradient.
 
-    A mean squared error without a reduction costs one operation more per element: the product of 2 and the gradient of the
-    output. With a reduction, this product is a single number and is not counted.
+    A mean squared error without a reduction costs one operation more per element: the product of 2 and the gradient of
+    the output. With a reduction, this product is a single number and is not counted.
     """
     per_element = _BACKWARD[call.name] + _is_given(call, "weight")
     if call.name == "aten.mse_loss_backward":

@@ -116,7 +116,7 @@ def test_part_of_a_storage():
 
 
 class Strides(nn.Module):
-    """A module that holds small tensors as settings, like the strides of a detector: in an attribute, a list, a dict and a buffer.
+    """A module that holds small tensors as settings, in an attribute, a list, a dict and a buffer.
 
     ``forward`` computes from them how many rows of the input it uses.
     """
