@@ -193,7 +193,7 @@ class TestRoot:
         assert widths() == {"t": 5}
 
     def test_of_two_packages_in_a_repository_the_reports_own(self, command, monkeypatch):
-        """If two packages have a test file of the same name, `accept` writes to the package that the report names."""
+        """If two packages have a test file with equal names, `accept` writes to the package that the report names."""
         Path(".git").mkdir()
         for package in ("one", "two"):
             Path(package).mkdir()
@@ -275,7 +275,7 @@ def test_patterns_are_not_asked_for(command):
 
 
 class TestLatencies:
-    """`accept` writes a latency only if it differs from the baseline by more than its tolerance."""
+    """`accept` writes a latency only if the change from the baseline is larger than the tolerance of the latency."""
 
     def test_of_another_machine_stays(self, command):
         write_baseline(FILE, {"t": timed(7, machine="other")})
@@ -285,7 +285,7 @@ class TestLatencies:
         assert (found["latency[other]"], found["latency[box]"]) == (7, 9)
 
     def test_as_long_as_before(self, command):
-        """A difference of a tenth or less is no change of a latency, so `accept` writes nothing."""
+        """If a latency changed by a tenth or less, `accept` reports no change and does not write the baseline."""
         path = write_baseline(FILE, {"t": timed(100)})
         before = path.read_bytes()
         write(measured("t", timed(109), timed(100)))
@@ -305,7 +305,10 @@ class TestLatencies:
 
 
 def test_a_time_is_told_once(command):
-    """`accept` prints one line for a time, and writes the changed part of the time to the baseline."""
+    """If only the memory part of an estimated time grew, `accept` prints one line for the whole time.
+
+    It writes the new memory part to the baseline.
+    """
     write_baseline(FILE, {"t": estimated()})
     write(measured("t", estimated(memory=500), estimated()))
     lines = command("accept", "report.json")

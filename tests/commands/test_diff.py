@@ -21,7 +21,7 @@ def project(command, tmp_path):
 
 
 def verdicts(lines):
-    """Return {first cell: last cell} for the rows of the table."""
+    """Return {first cell: last cell} for the rows of the table in these lines of output."""
     found = {}
     for line in lines[4:]:
         if not line:
@@ -109,7 +109,7 @@ class TestFiles:
         assert verdicts(lines) == {"a.py::t": "regressed", "a.py::u": "new", "a.py::gone": "removed"}
 
     def test_a_run_against_a_revision(self, project, command):
-        """Tests that the report does not contain are not shown as removed; the last line has their number."""
+        """`diff` does not show tests as removed if the report does not contain them. The last line has their number."""
         save(report(reported_test("tests/test_a.py::t", linear(6))), Path("report.json"))
         lines = command("diff", "main", "report.json")
         assert verdicts(lines) == {"tests/test_a.py::t": "regressed"}

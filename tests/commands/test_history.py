@@ -74,7 +74,7 @@ def test_a_change_of_the_parameters_alone(project, command):
 
 
 def test_a_time(project, command):
-    """The title says that a time is an estimate, and the sign ">=" shows that it is a lower bound."""
+    """`history` marks a time as an estimate in the title, and as a lower bound with the sign ">="."""
     for number, memory in enumerate((300, 500), 1):
         project.commit(
             f"{memory}", {"tests/test_a.py": {"test_x": estimated(memory=memory)}}, date=f"2026-01-0{number}"

@@ -48,7 +48,10 @@ def project(command):
     ],
 )
 def test_a_name_that_no_file_can_have(command, argv, name):
-    """The command ends with exit code 2 and one line of readable length. It makes no file."""
+    """If the user gives a path that no file can have, the command ends with code 2 and one short line of error.
+
+    The command creates no file.
+    """
     before = [path for path in sorted(Path().rglob("*")) if path.is_file()]
     command(*(word.replace("NAME", name) for word in argv))
     assert command.code == 2
@@ -69,7 +72,7 @@ def test_a_file_that_may_not_be_read(command, argv):
 
 
 class TestLinks:
-    """Commands do not follow a link that leads out of the project, here to a folder beside it."""
+    """Commands do not follow a link that leads out of the project. In these tests, it leads to the folder "outside"."""
 
     @pytest.fixture
     def outside(self):
@@ -78,7 +81,10 @@ class TestLinks:
         return folder
 
     def make_link(self, link, outside):
-        """Replace one part of the baseline's path by a link to the folder outside of the project."""
+        """Replace one part of the baseline's path by a symbolic link to the folder ``outside``.
+
+        ``link`` names the part, such as the file or its folder.
+        """
         baseline = Path("tests/__flops__/test_a.json")
         content = baseline.read_bytes()
         if link == "file":

@@ -81,7 +81,7 @@ def test_a_class(command):
 
 @pytest.mark.parametrize("name", ["tests/test_a.py", "tests/../tests/test_a.py"])
 def test_a_new_name_that_is_another_ones_old_name(command, name):
-    """If a new name is the old name of another entry, all entries are renamed in one step and none is lost."""
+    """If a new name is the old name of another entry, `rename` moves all entries in one step and loses none."""
     write_baseline(FILE, {"TestA::test_x": linear(1), "TestA::TestA::test_x": linear(2)})
     command("rename", f"{FILE}::TestA", f"{name}::TestA::TestA")
     assert entries() == {"TestA::TestA::test_x": 1, "TestA::TestA::TestA::test_x": 2}
