@@ -78,7 +78,10 @@ class TestTimeOn:
         ],
     )
     def test_refuses_anything_else(self, problems, value, message):
-        """The error names the key, suggests similar names, and says what to write."""
+        """If `time-on` has a wrong value, the error names this key and says what to write.
+
+        For an unknown name, the error suggests a similar name.
+        """
         (line,) = problems(f"[tool.pytest-flopsbudget]\ntime-on = {value}")
         start, _, end = message.partition("*")
         assert line.startswith(f"pyproject.toml: [tool.pytest-flopsbudget] time-on: {start}")
@@ -92,7 +95,7 @@ class TestTimeOn:
 
 class TestProfiles:
     def test_reads_every_figure(self, load):
-        """Each figure is converted to the profile's unit: FLOPs, operations or bytes per second, bytes, nanoseconds."""
+        """Each figure of a profile is converted: to FLOPs, operations or bytes per second, bytes, or nanoseconds."""
         settings = load(
             profile("""
                 float64 = "1 GFLOP/s"
@@ -210,7 +213,7 @@ class TestProfiles:
         ],
     )
     def test_tells_every_mistake(self, problems, text, lines):
-        """Each error names the file and the key, and says what is wrong."""
+        """For each mistake in a profile, an error names the file and the key, and says what is wrong."""
         found = problems(profile(text))
         assert len(lines) == len(found)
         for line, start in zip(found, lines, strict=True):
@@ -243,7 +246,7 @@ class TestDeviceNamed:
         assert find_device(settings, "h100") is DEVICES["H100"]
 
     def test_tells_what_is_near(self):
-        """The error lists similar names."""
+        """If no device has the given name, the error suggests a similar name."""
         with pytest.raises(ValueError, match="no device is named 'H10'; did you mean H100"):
             find_device(Settings(), "H10")
 

@@ -25,7 +25,7 @@ def problems(**kwargs):
 
 class TestTimes:
     def test_by_device(self):
-        """Times are converted to nanoseconds. The key spells the device's name as its profile does."""
+        """Limits on times are converted to nanoseconds. "a100" in a marker becomes the name of the profile, "A100"."""
         budget = marked(time={"a100": "3 ms", "our-board": "1.5 s"}, memory_time={"A100": "1 us"})
         assert budget.limits == {"time[A100]": 3_000_000, "time[our-board]": 1_500_000_000, "memory_time[A100]": 1000}
 
@@ -38,7 +38,10 @@ class TestTimes:
         assert budget.phases == {"backward": {"time[A100]": 2_000_000, "arithmetic_intensity": 3}}
 
     def test_an_unknown_device(self):
-        """The error suggests similar names and lists all names, including the project's own devices."""
+        """If a marker names an unknown device, the error suggests similar names.
+
+        The error lists the names of all devices, including the project's own ones.
+        """
         (told,) = problems(time={"A10O": "3 ms"})
         assert told.startswith("marker: time.A10O: no device is named 'A10O'; did you mean A100")
         assert "our-board" in told

@@ -344,7 +344,7 @@ class TestLatency:
 
     @pytest.mark.parametrize("tolerance", ['"5%"', '{flops = "5%"}', '{latency = "10%"}', "0"])
     def test_a_tolerance_of_its_own(self, load, tolerance):
-        """A tolerance for all metrics, or for another one, does not change the tolerance of the latency."""
+        """A tolerance for all metrics, or for a metric other than latency, does not change the tolerance of latency."""
         settings = load(f"[tool.pytest-flopsbudget]\ntolerance = {tolerance}")
         assert settings.tolerance["latency"] == LATENCY_TOLERANCE
 
@@ -361,7 +361,10 @@ class TestBudgetsFor:
     RESNET = Budget("resnet", limits={"params": 4}, match=("*::test_b[resnet*]",))
 
     def test_is_farthest_first(self):
-        """The general limits come first, then the budgets in the order of the file."""
+        """Of the budgets that apply to a test, the limits for all tests come first.
+
+        The budgets with patterns follow in the order of the file.
+        """
         settings = Settings(limits=self.LIMITS, budgets=(self.EVERY, self.A, self.RESNET))
         assert settings.budgets_for("tests/test_a.py::test_x") == (self.LIMITS, self.EVERY, self.A)
 
