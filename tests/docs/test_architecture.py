@@ -24,7 +24,7 @@ def folders():
 
 
 def named():
-    """Return, for each folder, the names of the files that the page lists for it."""
+    """Return, for each folder, the names of the files that docs/architecture.md lists for it."""
     found = {".": set()}
     place, inner = ".", "."
     for line in TREE.splitlines():
@@ -42,9 +42,9 @@ def named():
 
 @pytest.mark.parametrize("folder", sorted(folders()))
 def test_every_file_is_named(folder):
-    """The page lists each file under its folder, and lists no file that does not exist.
+    """docs/architecture.md lists each file under its folder, and lists no file that does not exist.
 
-    In costs/, one file is enough.
+    For the folder costs/, the page may leave files out.
     """
     files = folders()[folder]
     page = named()[folder] - {"conftest.py"}  # the page also shows a user's project, which has a conftest.py

@@ -19,7 +19,7 @@ PAGE = explain_page.PATH.read_text(encoding="utf-8")
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 def test_the_page_is_what_a_run_shows():
-    """The page equals the output of a run. If this fails, run `make explain-page`."""
+    """docs/explain.md equals the output of a run now. If this fails, run `make explain-page`."""
     assert explain_page.page(PAGE) == PAGE
 
 
@@ -31,7 +31,7 @@ def test_by_hand():
 
 
 def test_every_rule_has_a_row():
-    """The page has a row for each rule, and two rows for the rule on attention."""
+    """docs/explain.md has a row for each rule of advice, and two rows for the rule on attention."""
     rows = re.findall(r"^\| (?!advice|---).* \| .* \|$", PAGE, re.MULTILINE)
     assert len(rows) == len(advice._RULES) + 1
 

@@ -22,7 +22,7 @@ PAGE = hardware_table.PATH.read_text(encoding="utf-8")
 
 
 def test_the_page_shows_the_profiles():
-    """The page shows the current profiles. If this fails, run `make hardware-page`."""
+    """docs/hardware.md shows the current device profiles. If this fails, run `make hardware-page`."""
     assert hardware_table.page(PAGE) == PAGE
 
 
@@ -34,7 +34,7 @@ def test_every_device_has_a_row_and_sources():
 
 
 def test_a_row_by_hand():
-    """The row of the A100 has its published figures, in the units of the page."""
+    """The row of the A100 in docs/hardware.md has its published figures, in the units of the page."""
     row = "| A100 | 19.5 | 19.5 | 156 | 312 | 312 |  | 624 | 19.5, 78 | 1,555 | 40 | 0.9 |"
     assert row in PAGE
 
@@ -45,7 +45,10 @@ def test_a_page_without_its_markers():
 
 
 def test_its_examples_are_read(tmp_path):
-    """The examples of settings are valid: they request times on two devices, and define two profiles."""
+    """The examples of settings in docs/hardware.md are valid.
+
+    They request times on two devices, and define two profiles.
+    """
     examples = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text("\n".join(examples), encoding="utf-8")
     settings = load_settings(tmp_path)
@@ -57,7 +60,10 @@ def test_its_examples_are_read(tmp_path):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")  # raised by transformers
 def test_what_it_says_of_optimizers():
-    """The page's numbers on AdamW are right: 10 launches for each of 161 parameters, 900 ns each."""
+    """The numbers on AdamW in docs/hardware.md are right.
+
+    AdamW has 10 launches for each of 161 parameters, and each launch takes 900 ns.
+    """
     with torch.device("meta"):
         model = hf.ResNetForImageClassification(hf.ResNetConfig(num_labels=1000))
         images = {batch: torch.empty(batch, 3, 224, 224) for batch in (1, 32)}

@@ -46,19 +46,19 @@ FIGURES = {
 
 
 def test_the_page_shows_what_is_counted():
-    """The page shows the current counts. If this fails, run `make inversion-page`."""
+    """docs/beyond-flops.md shows the current counts. If this fails, run `make inversion-page`."""
     assert page.page(PAGE) == PAGE
 
 
 def test_the_picture_shows_what_is_counted():
-    """The chart shows the current counts. If this fails, run `make inversion-page`."""
+    """The chart in docs/beyond-flops.md shows the current counts. If this fails, run `make inversion-page`."""
     assert chart.svg() == page.CHART.read_text(encoding="utf-8")
 
 
 def convolution(place: Place, inputs: int, outputs: int, kernel: int, groups: int = 1) -> tuple[int, int, int]:
     """Return (elements moved, FLOPs of products, other FLOPs) of a convolution.
 
-    It reads an image and the weights, and writes an image.
+    A convolution reads an image and the weights, and writes an image.
     """
     positions = BATCH * place.side**2
     weights = kernel**2 * inputs * outputs // groups
@@ -66,9 +66,9 @@ def convolution(place: Place, inputs: int, outputs: int, kernel: int, groups: in
 
 
 def batch_norm(place: Place, channels: int) -> tuple[int, int, int]:
-    """Return the cost of a batch norm, in the same form as `convolution`.
+    """Return (elements moved, FLOPs of products, other FLOPs) of a batch norm.
 
-    It reads four numbers per channel, and computes a product and a sum for each element.
+    A batch norm reads four numbers per channel, and computes a product and a sum for each element.
     """
     elements = BATCH * place.side**2 * channels
     return 2 * elements + 4 * channels, 0, 2 * elements
@@ -129,7 +129,10 @@ CASES = [
     ("build", "place"), CASES, ids=[f"{build.__name__}-{place.channels}" for build, place in CASES]
 )
 def test_by_hand(build, place, dtype):
-    """Bytes, FLOPs and launches of each block equal formulas, and its time is the sum of its operators' rooflines."""
+    """Bytes, FLOPs and launches of each block equal those computed by hand.
+
+    The time of a block is the sum of the rooflines of its operators.
+    """
     block, parts = counted(build, place, dtype), by_hand(build, place)
     assert block.memory_traffic == sum(elements for elements, _, _ in parts) * DTYPES[dtype]
     assert block.flops == sum(flops for _, flops, _ in parts)
@@ -148,7 +151,10 @@ def test_by_hand(build, place, dtype):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("big", "small"), [(dense, separable), (dense_alone, separable_alone)])
 def test_fewer_flops_take_longer(big, small, dtype):
-    """The separable block has an eighth of the FLOPs and twice the bytes. On an A100, it still takes longer."""
+    """The separable block has an eighth of the FLOPs and twice the bytes of the dense block.
+
+    It takes longer on an A100, and less time on a Raspberry Pi.
+    """
     many, few = counted(big, EARLY, dtype), counted(small, EARLY, dtype)
     assert 7.5 < many.flops / few.flops < 8
     assert few.memory_traffic / many.memory_traffic == pytest.approx(2, rel=0.01)
@@ -157,7 +163,10 @@ def test_fewer_flops_take_longer(big, small, dtype):
 
 
 def test_as_the_text_says():
-    """The text's numbers are right: 1.75 times the time; compute-bound from 100 (A100) and 9 (Pi) FLOPs per byte."""
+    """The numbers in the text of docs/beyond-flops.md are right.
+
+    The separable block takes 1.75 times as long. A block is compute-bound from 100 (A100) or 9 (Pi) FLOPs per byte on.
+    """
     many, few = counted(dense, EARLY, torch.float32), counted(separable, EARLY, torch.float32)
     assert few.time(A100) / many.time(A100) == pytest.approx(1.75, abs=0.01)
     assert few.value("memory_time[A100]") > 0.99 * (few.time(A100) - few.value("launch_time[A100]"))
@@ -185,7 +194,7 @@ def test_the_stages_of_efficientnet():
 
 
 def test_no_text_lies_over_another():
-    """The texts of the chart do not overlap, even in a wide font. (Rotated texts are not checked.)"""
+    """The texts of the chart do not overlap, even in a wide font. (This test does not check rotated texts.)"""
     texts = [text for text in ET.fromstring(chart.svg()).iter() if text.tag.endswith("text")]  # noqa: S314 -- we made this file
     boxes = [box(text) for text in texts if "transform" not in text.attrib]
     assert len(boxes) > 30
@@ -210,7 +219,7 @@ def test_a_page_without_its_markers():
 
 
 def test_its_pyproject_is_read(tmp_path):
-    """The settings on the page are valid."""
+    """The settings in docs/beyond-flops.md are valid."""
     (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (tmp_path / "pyproject.toml").write_text(example, encoding="utf-8")
     settings = load_settings(tmp_path)
@@ -219,7 +228,7 @@ def test_its_pyproject_is_read(tmp_path):
 
 
 def test_its_marker_holds(pytester):
-    """The page's example passes. If its limits are tighter, the test fails on each of them."""
+    """The example marker in docs/beyond-flops.md passes. If its limits are tighter, the test fails on each of them."""
     (example,) = re.findall(r"```python\n(import pytest\n.*?)```", PAGE, re.DOTALL)
     pytester.makepyfile(example)
     pytester.runpytest_inprocess("-p", "no:asyncio").assert_outcomes(passed=1)
@@ -255,7 +264,7 @@ def test_the_readme_says_the_same(pytester):
 
 
 def test_its_first_example_runs(capsys):
-    """The page's first example prints the numbers of the page's table."""
+    """The first example in docs/beyond-flops.md prints the numbers of the table on this page."""
     (example,) = re.findall(r"```python\n(import torch\n.*?)```", PAGE, re.DOTALL)
     exec(example, {})  # noqa: S102 -- from our documentation
     flops, traffic, intensity, time = capsys.readouterr().out.split()

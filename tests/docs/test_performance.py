@@ -1,4 +1,4 @@
-"""docs/performance: its formulas and its conclusions from times are right, and its page shows the results."""
+"""Tests of docs/performance: the formulas and the conclusions from times are right, and the page shows the results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TestModels:
         assert measure(model.eval(), args, backward=case.backward).flops == case.flops
 
     def test_published_numbers(self):
-        """The formulas agree with published GMACs.
+        """The formulas give the published GMACs.
 
         Sources: torchvision's table of models; Sandler et al., 2018, table 4; Liu et al., 2021 and 2022, table 1.
         """
@@ -92,7 +92,10 @@ def pairs(**seconds):
 
 class TestTargets:
     def test_the_fastest_right_peer(self):
-        """The fastest right peer is another counter that is right. Runs that count nothing or fail are left out."""
+        """`fastest_right` returns the fastest of the other counters whose result is right.
+
+        It leaves out runners that only run the model, and runners that failed.
+        """
         found = pairs(ours=1, forward=2, fvcore=3, thop=5, torchinfo=7)
         found["fvcore"].verdict = "×0.96 (w)"  # noqa: RUF001 -- as in the table
         found["torchinfo"].first = []
@@ -109,7 +112,11 @@ class TestTargets:
 
     @pytest.mark.parametrize(("thop", "holds"), [(2.9, [False, False]), (5.0, [False, True]), (9.0, [True, True])])
     def test_the_median_and_the_least(self, thop, holds):
-        """The targets are 8 times as fast in the median, and 3 times at least. One model is compared with both."""
+        """Two targets compare this plugin with the fastest right counter.
+
+        The targets are 8 times as fast in the median, and 3 times as fast for each model. Here, one model is compared
+        with both targets.
+        """
         found = targets(Results(models={"a": pairs(ours=1, thop=thop)}))
         assert [target.holds for target in found] == holds
 
@@ -128,7 +135,7 @@ class TestTargets:
 
 class TestConstantAnswers:
     def test_are_like_the_first_time(self):
-        """Remembered answers have the recorded shapes, strides and dtypes, also for in-place operators."""
+        """A second run with remembered answers returns the shape, strides and dtype of the first run."""
         model = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(inplace=True)).to("meta")
         inputs = torch.empty(3, 4, device="meta")
         remembering = Remembering()
@@ -150,7 +157,7 @@ class TestConstantAnswers:
 
 @pytest.mark.parametrize("name", alone._LEFT_OUT)
 def test_what_is_left_out_exists(name):
-    """Each function that the benchmark of FLOPs alone replaces by name exists."""
+    """The benchmark of FLOPs alone replaces functions by name. Each of these functions exists."""
     assert callable(pkgutil.resolve_name(name))
 
 
@@ -231,7 +238,7 @@ class TestSchedule:
 
 class TestPage:
     def test_shows_what_was_measured(self):
-        """The page and the chart show the results on file. If this fails, run ``make bench-page``."""
+        """The page and the chart of the benchmark show the stored results. If this fails, run ``make bench-page``."""
         results = load(FILE)
         assert PAGE.read_text() == between_markers(PAGE.read_text(), page.measured(results))
         assert CHART.read_text() == chart.svg(results)
@@ -254,7 +261,7 @@ class TestPage:
         assert ET.fromstring(chart.svg(Results())).tag.endswith("svg")  # noqa: S314 -- we made this file
 
     def test_bars_grow_with_the_logarithm(self):
-        """The bar of 10 ms has no width, and the bar of 100 ms has half the width of the bar of 1 s."""
+        """The lengths of bars are logarithmic: 10 ms has length 0, and 100 ms has half the length of 1 s."""
         results = Results(models={"ResNet-50": pairs(ours=0.01, thop=0.1, forward=1.0)})
         drawn = ET.fromstring(chart.svg(results))  # noqa: S314 -- we made this file
         ours, peer, forward = [float(bar.get("width")) for bar in drawn.iter() if bar.get("height") == "10"]
