@@ -44,7 +44,7 @@ def test_every_device_has_published_figures():
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_figures_are_those_published(name):
-    """The catalog's figures are within one percent of the published ones, because data sheets round."""
+    """Each figure in the catalog differs from the published one by at most 1%, because data sheets round."""
     *rates, bandwidth, memory = PUBLISHED[name]
     device = DEVICES[name]
     published = {dtype: rate * TERA for dtype, rate in zip(DTYPES, rates, strict=True) if rate is not None}
@@ -56,7 +56,7 @@ def test_figures_are_those_published(name):
 
 
 def test_vector_rates_are_those_published():
-    """Vector rates are those of NVIDIA's white papers on A100 (with V100) and H100, without tensor cores."""
+    """The vector rates of V100, A100 and H100 are those of NVIDIA's white papers, without tensor cores."""
     published = {
         "V100": {"float64": 7.8, "float32": 15.7, "float16": 31.4},
         "A100": {"float64": 9.7, "float32": 19.5, "bfloat16": 39, "float16": 78},
