@@ -76,7 +76,10 @@ def test_deselected_tests_keep_their_entries(written, selection):
     ids=["fails", "skips", "xfails", "interrupted"],
 )
 def test_only_tests_that_passed(written, line):
-    """An update does not write a test that measures but does not pass. The other test is written if it runs."""
+    """If a test measures but does not pass, an update does not write its entry.
+
+    The entry of the other test is written if this test runs.
+    """
     project = written
     project.write(
         TWO_TESTS.replace("Net()", "Net(kernel=5)").replace("IMAGE)\n\ndef test_b", f"IMAGE)\n{line}\ndef test_b")

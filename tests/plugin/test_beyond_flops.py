@@ -1,4 +1,4 @@
-"""Budgets on metrics other than work, in runs of pytest."""
+"""Budgets on metrics other than FLOPs, in runs of pytest."""
 
 from __future__ import annotations
 

@@ -41,7 +41,10 @@ def grown(project, monkeypatch):
 
 
 def test_shards_merge_to_the_report_of_a_single_run(grown, capsys):
-    """The report that is merged from two shards equals the report of the whole run, byte for byte, and fails too."""
+    """A report that is merged from two shards equals the report of the whole run, byte for byte.
+
+    The run failed, so `merge` has exit code 1 too.
+    """
     whole = grown.run("--flops-budget-json=whole.json")
     whole.assert_outcomes(passed=3, failed=3)
     grown.run("--flops-budget-json=first.json", "-k", "grows or breaks")

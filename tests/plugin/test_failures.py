@@ -20,7 +20,10 @@ class TestNet(unittest.TestCase):
 
 
 def test_the_broken_budget_is_told_after_it(project):
-    """If a test fails and also breaks its budget, it fails for its own reason. The budget has a section below."""
+    """If a test raises an exception and also breaks its budget, pytest reports the exception.
+
+    A section below the traceback shows the broken limit.
+    """
     project.write(BROKEN + MEASURING + "    assert 1 == 2\n")
     result = project.run()
     result.assert_outcomes(failed=1)
@@ -47,7 +50,10 @@ def test_nothing_was_measured_yet(project):
 
 
 def test_a_wrong_marker_added_while_it_runs(project):
-    """If a test adds a wrong marker while it runs, it fails with the usual message. Its own failure has priority."""
+    """If a test adds a wrong marker while it runs, it fails with the usual message on the marker.
+
+    If the test also raises an exception, pytest reports the exception instead.
+    """
     marked = MEASURING.replace("(flops_budget)", "(flops_budget, request)")
     marked += "    request.node.add_marker(pytest.mark.flops_budget(flop=1))\n"
     project.write(marked)
@@ -95,7 +101,7 @@ def test_a_fixture_that_measures(project):
 
 
 def test_a_fixture_that_measures_too_late(project):
-    """A measurement after the test's body is an error, because it could not be judged."""
+    """If a fixture measures after the test's body, an error says so, because limits were checked before."""
     project.write(
         "@pytest.fixture\ndef net(flops_budget):\n    yield\n    flops_budget(Net(), IMAGE)\n\n"
         "def test_net(net):\n    pass\n"

@@ -49,7 +49,10 @@ class TestMeasuring:
         assert (measured.flops, measured.inputs) == (120, ("input=float32[4, 3]",))
 
     def test_backward(self):
-        """With ``backward=True``, the weight's gradient costs as much as forward. The input needs no gradient."""
+        """With ``backward=True``, the gradient of the weight adds as many FLOPs as forward.
+
+        The input needs no gradient, so it adds no FLOPs.
+        """
         measured = FlopsBudget()(nn.Linear(3, 5), WIDE, backward=True)
         assert (measured.flops, measured.backward) == (240, True)
 
@@ -146,7 +149,7 @@ class TestRefusedCalls:
 class TestTensorsAreFound:
     @pytest.mark.parametrize("batch", [Batch(WIDE), UserDict(image=WIDE), {"images": [(WIDE,)]}], ids=type)
     def test_inside(self, batch):
-        """Tensors are found in dataclasses, in user dicts, and in nested dicts, lists and tuples."""
+        """The fixture finds tensors in dataclasses, in a `UserDict`, and in nested dicts, lists and tuples."""
 
         def model(batch):
             match batch:

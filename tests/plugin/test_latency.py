@@ -23,7 +23,7 @@ def marked(**limits):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replace timing: each timing gives the milliseconds that the test chooses. Count the timings."""
+    """Replace timing: each timing returns the milliseconds that the test chooses. Count the timings."""
 
     class Script:
         asked = 0
@@ -109,7 +109,10 @@ class TestOptIn:
         assert clock.asked == 0
 
     def test_only_what_counts_is_timed(self, project, clock):
-        """If one name is measured several times, only the first and larger measurements are timed."""
+        """If one name is measured several times, the first measurement is timed.
+
+        A later measurement is timed only if it is larger than the earlier ones.
+        """
         calls = "[flops_budget(Net(), image) for image in (IMAGE, IMAGE[:, :, :4], IMAGE, IMAGE.repeat(2, 1, 1, 1))]"
         project.write(measuring("@pytest.mark.flops_budget(latency='10 ms')", calls))
         project.run("--flops-budget-json=report.json").assert_outcomes(passed=1)
@@ -238,7 +241,7 @@ class TestWatched:
         result.stdout.fnmatch_lines(["test_net.py::test_net: a watched model is not timed, so its latency limit*"])
 
     def test_a_part_of_a_test(self, project, clock):
-        """A block that the fixture watches is not timed, so a limit on latency fails the test."""
+        """If a test has a limit on latency and measures only with a watched block, it fails: blocks are not timed."""
         project.write(
             "@pytest.mark.flops_budget(latency='1 s')\n"
             "def test_net(flops_budget):\n"
@@ -276,7 +279,7 @@ def test_workers(project):
 
 
 def test_own_profiles(project, clock):
-    """If the project has a profile of the machine, the summary shows the utilization."""
+    """If the project has a profile of the machine, the summary shows the share of its roofline and peak FLOP/s."""
     project.settings(
         f'{MACHINE}[tool.pytest-flopsbudget.devices.box]\nfloat32 = "1 GFLOP/s"\nvector-float32 = "1000 TFLOP/s"\n'
         'bandwidth = "1000 TB/s"\n'

@@ -1,4 +1,4 @@
-"""For each test file, the table in the nearest pyproject applies."""
+"""For each test file, the plugin's table in the nearest pyproject applies."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def limit(metric, value):
 
 
 class TestNearest:
-    """The first table on the way up from the test file applies."""
+    """Of the folders above a test file, the nearest one that has a pyproject with the plugin's table applies."""
 
     def test_package(self, repository):
         """A package's table applies to the tests of this package, and the root's table to all others."""
@@ -149,7 +149,7 @@ class TestMistakes:
 
     @pytest.mark.parametrize("workers", [(), ("-n1",)])
     def test_keys_of_the_run(self, repository, workers):
-        """If a nested table has keys that hold for the whole run, a line names them as not used."""
+        """If a nested table has keys that can have only one value in a run, a line says that they are not used."""
         result = repository(
             a__pyproject_toml=f'{TABLE}github = "auto"\nmachine = "box"\ntolerance = "1%"\n', a__test_a_py=TEST
         ).run(*workers)
@@ -158,6 +158,6 @@ class TestMistakes:
         )
 
     def test_root_keys(self, repository):
-        """Keys of the root's table are not named as unused."""
+        """If the root's table has keys that can have only one value in a run, no line says that they are not used."""
         result = repository(pyproject_toml=f'{TABLE}show = "params"\n', a__test_a_py=TEST).run()
         result.stdout.no_fnmatch_line("*not used*")

@@ -1,4 +1,4 @@
-"""If a test is gone, a complete run names its entry as an orphan. Only --flops-budget-prune removes it."""
+"""If a test is gone, a complete run names its entry as an orphan. Only --flops-budget-prune removes the entry."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class TestPartial:
 
 
 def test_refuses_with_workers(orphaned):
-    """With workers, the refusal is printed once."""
+    """If pruning is refused in a run with workers, the error is printed once."""
     result = orphaned.run_apart("--flops-budget-prune", "-n2", "-k", "test_a")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.stderr.str().count("--flops-budget-prune: 1 of 2 tests were deselected") == 1
@@ -250,7 +250,7 @@ class TestRenames:
     def test_pruning_leaves_them(self, orphaned):
         """Pruning keeps the entry of a test that was probably renamed.
 
-        It removes the entry if the new test gets its own.
+        If an update writes an entry for the new test, pruning removes the old entry.
         """
         orphaned.write(measuring("a", new=5))
         orphaned.run("--flops-budget-prune").stdout.fnmatch_lines(["1 test likely renamed*"])
@@ -285,7 +285,10 @@ def test_not_named_where_baselines_hold_nothing(orphaned):
 
 
 def test_settings_that_leave_tests_out(orphaned):
-    """If settings leave tests out, the refusal shows how to override them, and then pruning works."""
+    """If pytest's settings leave tests out, pruning is refused, and the error shows how to override the settings.
+
+    With the override, pruning works.
+    """
     orphaned.write("@pytest.mark.slow\n" + measuring("b"), name="test_other")
     orphaned.pytester.makeini(
         "[pytest]\nasyncio_default_fixture_loop_scope = function\nmarkers = slow: takes long\naddopts = -m 'not slow'\n"

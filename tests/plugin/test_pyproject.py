@@ -1,4 +1,7 @@
-"""A run without measurements reports mistakes in the settings. Without settings, it imports nothing."""
+"""In a run without measurements, mistakes in the settings are reported.
+
+If the pyproject has no table for the plugin, the plugin's session is not imported.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ NOTHING = "def test_nothing(): pass\n"
     ],
 )
 def test_a_mistake_is_told_though_nothing_is_measured(project, text):
-    """A mistake is reported for each spelling of the table's name."""
+    """A mistake is reported for each way to write the head of the plugin's table."""
     project.settings(text + "\n")
     project.write(NOTHING)
     result = project.run()

@@ -312,7 +312,10 @@ class TestGithub:
 
     @pytest.mark.parametrize("flags", [[], ["-p", "no:terminal"], ["-n1"]], ids=["terminal", "no terminal", "worker"])
     def test_summary_and_annotations(self, project, actions, flags):
-        """The summary is added to the text of earlier commands. Annotations have paths in the repository."""
+        """The job summary keeps the text of earlier commands, and gets the text of this run after it.
+
+        Annotations have paths in the repository.
+        """
         actions.write_text("before\n", encoding="utf-8")
         result = (project.run_apart if "-n1" in flags else project.run)(*flags)
         assert result.ret == pytest.ExitCode.TESTS_FAILED

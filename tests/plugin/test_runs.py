@@ -98,7 +98,7 @@ def test_pytest_ini_outranks_the_pyproject(grown):
 
 
 def test_a_worker_that_dies(project):
-    """If a worker dies, the run fails, and only the running test loses its measurements."""
+    """If a worker dies, the run fails. Only the test that was running loses its measurements."""
     project.write(
         GROWN.replace("kernel=5", "")
         + "\ndef test_c(flops_budget):\n    flops_budget(Net(), IMAGE)\n    import os\n    os._exit(3)\n"
@@ -112,7 +112,7 @@ def test_a_worker_that_dies(project):
 
 
 def test_strict_markers_without_the_plugin(project):
-    """Without the plugin, --strict-markers refuses the marker; with the line from the README, it is accepted."""
+    """Without the plugin, --strict-markers refuses `flops_budget`. With the line from the README, it does not."""
     arguments = ["-p", "no:flopsbudget", "--strict-markers"]
     project.pytester.makepyfile("import pytest\n\n@pytest.mark.flops_budget(flops=1)\ndef test_none(): pass\n")
     assert project.run_apart(*arguments).ret == pytest.ExitCode.INTERRUPTED

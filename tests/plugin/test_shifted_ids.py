@@ -1,4 +1,7 @@
-"""If a parameter set is removed, the ids after it move to other models. A run says so and calls none improved."""
+"""If a parameter set is removed, the ids after it get other models.
+
+A run says that these ids have other models. It does not report the tests as improved.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ def test_input(write):
     ],
 )
 def test_other_ways_to_parametrize(write, parametrize):
-    """Ids also move if the user writes them, or if a fixture has the parameters."""
+    """Ids get other models in the same way if the user writes the ids, or if a fixture has the parameters."""
     body, configs = WAYS["hidden"]
     write(body, configs, parametrize).run("--flops-budget-update").assert_outcomes(passed=4)
     result = write(body, configs[2:], parametrize).run()
@@ -94,7 +97,7 @@ def test_other_ways_to_parametrize(write, parametrize):
 
 
 def test_names(project):
-    """Names of measurements with a number can move to other models, as ids can."""
+    """If the name of a measurement has a number, the name can get another model, as an id can."""
 
     def write(widths):
         project.write(
@@ -111,7 +114,7 @@ def test_names(project):
 
 
 def test_new_neighbour(write):
-    """If an id moves to a model that is in no baseline, its modules show that the model is another one."""
+    """If an id moves to a model that no baseline has, the types and sizes of its modules show another model."""
     body, configs = WAYS["hidden"]
     write(body, configs).run("--flops-budget-update")
     result = write(body, [configs[0], {"h": 31}, *configs[2:]]).run()

@@ -1,4 +1,4 @@
-"""A command that a run suggests does what the run promises. After an update, a run names what it left out."""
+"""The commands that a run suggests have the promised effect. After an update, a run names tests that it left out."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class TestCommands:
             project.write(NEW.replace("Net()", f"Net({new})"))
 
     def test_conditions(self, project):
-        """If a command will only work later, the summary says after what."""
+        """If a command works only after a failure is fixed, the summary says this before the command."""
         project.settings('[tool.pytest-flopsbudget]\nmissing-baseline = "fail"\n')
         project.write(f"{OVER}\n{FAILS}\n{TWO_NAMES}    flops_budget(Net(5), IMAGE, name='a')\n")
         result = project.run()
@@ -113,7 +113,10 @@ class TestCommands:
         ]
 
     def test_other_measurement_over_its_limit(self, project):
-        """If one measurement is over its limit, the command for each measurement of this test has a condition."""
+        """If one measurement of a test is over its limit, each command for this test says so.
+
+        The command works only after the limit is raised.
+        """
         project.settings(
             '[tool.pytest-flopsbudget]\nmissing-baseline = "fail"\n[tool.pytest-flopsbudget.limits]\nparams = 1\n'
         )

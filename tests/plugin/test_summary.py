@@ -94,7 +94,10 @@ def test_colour(narrow):
 
 
 def test_header(narrow):
-    """The header has the number of budgets in the pyproject. Without a table for the plugin, the line is missing."""
+    """The header has a line with the number of budgets in the pyproject.
+
+    If the pyproject has no table for the plugin, the header has no such line.
+    """
     assert "flops-budget:" not in narrow.run().stdout.str()
     narrow.settings("[tool.pytest-flopsbudget]\n[[tool.pytest-flopsbudget.budgets]]\nmatch = '*'\nparams = '1k'\n")
     narrow.run().stdout.fnmatch_lines(["flops-budget: pyproject.toml: 1 budget"])

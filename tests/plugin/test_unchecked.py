@@ -35,7 +35,7 @@ class TestPatterns:
         ],
     )
     def test_near_names(self, two, pattern, near):
-        """The message has the pattern, its place in the pyproject, and similar names."""
+        """If a pattern matches no test, the message has the pattern, its place in the pyproject, and similar names."""
         two.settings(BUDGET.format(pattern))
         result = two.run()
         (line,) = [line for line in result.outlines if "matches no test" in line]
@@ -45,7 +45,7 @@ class TestPatterns:
         result.assert_outcomes(passed=2)
 
     def test_workers(self, two):
-        """With workers, the message appears once."""
+        """With workers, the message on a pattern that matches no test appears once."""
         two.settings(BUDGET.format("test_ent.py::*"))
         lines = [line for line in two.run("-n2").outlines if "matches no test" in line]
         assert len(lines) == 1
@@ -57,7 +57,7 @@ class TestPatterns:
         assert lines == ['pyproject.toml: watch "test_else.py::*" matches no test; near names: test_net.py']
 
     def test_no_tests(self, project):
-        """If there are no tests at all, the message says this instead of similar names."""
+        """If a run has no tests at all, the message on a pattern says this instead of similar names."""
         project.settings(BUDGET.format("test_ent.py::*"))
         project.run().stdout.fnmatch_lines(["*matches no test; this pyproject applies to no test of the run"])
 
@@ -84,9 +84,9 @@ class TestPatterns:
         two.run(*arguments).stdout.no_fnmatch_line(NOT_MEASURED)
 
     def test_part_of_a_file(self, two):
-        """If the command line has a whole file, patterns for this file are checked.
+        """If the command line names a whole file, the run checks patterns for this file.
 
-        If it has one test, they are not.
+        If the command line names one test of the file, the run does not check them.
         """
         two.settings(BUDGET.format("test_net.py::test_wyde"))
         two.run("test_net.py").stdout.fnmatch_lines([NOT_MEASURED])
@@ -128,7 +128,7 @@ class TestNothingChecked:
 
     @pytest.mark.parametrize("workers", [(), ("-n1",)])
     def test_skipped(self, project, workers):
-        """The line counts skipped tests and tests that failed as expected."""
+        """The line "no flops budget was checked" counts skipped tests and tests that failed as expected."""
         project.write(
             "@pytest.mark.skip\n@pytest.mark.flops_budget\ndef test_a(): pass\n\n"
             "def test_b(flops_budget):\n    pytest.skip('no GPU')\n\n"
@@ -140,14 +140,14 @@ class TestNothingChecked:
         result.stdout.fnmatch_lines([line])
 
     def test_deselected(self, two):
-        """The line counts tests that -k or --deselect left out."""
+        """The line "no flops budget was checked" counts tests that -k or --deselect left out."""
         two.write("def test_other(): pass\n", "test_other")
         line = "no flops budget was checked: of the 2 tests with a budget, 2 deselected"
         two.run("-k", "other").stdout.fnmatch_lines([line])
         two.run("--deselect=test_net.py").stdout.fnmatch_lines([line])
 
     def test_one(self, project):
-        """The line also counts tests that the pyproject watches."""
+        """The line "no flops budget was checked" also counts tests that the pyproject watches."""
         project.settings('[tool.pytest-flopsbudget]\nwatch = "*"\n')
         project.write("@pytest.mark.skipif(True, reason='no GPU')\ndef test_a(): pass\n")
         line = "no flops budget was checked: of the one test with a budget, 1 skipped"
@@ -165,9 +165,9 @@ class TestNothingChecked:
         ],
     )
     def test_silent(self, project, body, arguments):
-        """The line "no flops budget was checked" is not printed in these runs.
+        """A run does not print "no flops budget was checked" in three cases.
 
-        No test has a budget, a test with a budget was checked or failed, or checks are off.
+        No test has a budget; a test with a budget was checked or failed; or checks are off.
         """
         project.write(body)
         project.run(*arguments).stdout.no_fnmatch_line("*no flops budget was checked*")

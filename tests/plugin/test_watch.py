@@ -1,4 +1,4 @@
-"""Watched tests: by a marker, by the pyproject, and in blocks."""
+"""Watched tests (by a marker or by the pyproject), and watched blocks in a test."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ class TestMarker:
         assert found == {"test_net": {"model": 2 * ROW}}
 
     def test_own_ways_to_end(self, measured):
-        """If a watched test fails, skips, or fails as expected, it does so as without the watch."""
+        """If a watched test fails, skips, or fails as expected, its outcome is the same as without the watch."""
         found = measured(
             "pytestmark = pytest.mark.flops_budget(flops=1)\n\n"
             "def test_fails():\n"
