@@ -244,7 +244,7 @@ class TestParseQuantity:
 
     @pytest.mark.parametrize("text", ["2 min", "2 h", "2 Ms", "2 MS", "2 sec", "2 ks", "2 m"])
     def test_refuses_other_units_of_time(self, text):
-        """Other units of time are refused, and so are units in the wrong case."""
+        """Units of time other than the known ones are refused. Known units in the wrong case are refused too."""
         with pytest.raises(ValueError, match=f"'{text}': unknown unit .*Allowed: s, ms, us, ns"):
             parse_quantity(text, TIME)
 
@@ -260,9 +260,9 @@ class TestParseQuantity:
 
     @given(value=amounts, metric=metrics)
     def test_reads_back_the_short_form(self, value, metric):
-        """Text that `format_value` writes differs by at most 0.05%.
+        """A value that `format_value` writes and `parse_quantity` reads changes by at most 0.05%.
 
-        Bytes may differ by one more, as they are rounded down.
+        Bytes may change by one more, because `parse_quantity` rounds them down.
         """
         read = parse_quantity(format_value(value, metric), metric)
         assert abs(read - value) <= Fraction(value, 2000) + (1 if metric.unit == "bytes" else 0)
@@ -398,7 +398,7 @@ class TestTolerance:
         ],
     )
     def test_allows_the_larger_of_the_two(self, tolerance, new, passes):
-        """From 1,000 on, a value may grow by the larger of the two allowances. A smaller value always passes."""
+        """A value of 1,000 may grow by the larger one of the two parts of a tolerance. It may always shrink."""
         assert tolerance.allows(1_000, new) is passes
 
     def test_is_exact_beyond_floats(self):
@@ -677,7 +677,7 @@ class TestWholeMessages:
         assert str(refused.value) == message
 
     def test_a_prefix_alone_for_bytes(self):
-        """The suggested amounts have no comma, because a comma would be refused."""
+        """If "1,024 K" is refused for bytes, the error suggests amounts without a comma, which are valid."""
         with pytest.raises(ValueError, match="powers") as refused:
             parse_quantity("1,024 K", METRICS["param_bytes"])
         assert str(refused.value) == '\'1,024 K\' may be powers of 1000 or of 1024; write "1024 KB" or "1024 KiB"'
