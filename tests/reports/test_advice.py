@@ -94,7 +94,7 @@ class TestAttention:
         assert "plain form" not in of(self.MODULE, operators)
 
     def test_another_product(self):
-        """If the products near a softmax are only a small part of all products, there is no advice on attention."""
+        """If the products next to a softmax are a small part of all products, there is no advice on attention."""
         assert "softmax" not in of(self.MODULE, self.operators(bmm_flops=100_000))
 
     def test_no_softmax(self):
@@ -105,7 +105,7 @@ class TestAttention:
         assert "softmax" not in of(module, self.operators())
 
     def test_weights_of_its_own(self):
-        """If a module has its own parameters and products, there is no advice on attention."""
+        """If a module itself has parameters and products, there is no advice on attention."""
         module = leaf("Router", flops=400, other=60, traffic=500, params=10, times=MEMORY)
         assert "scaled_dot_product" not in of(module, self.operators())
 
@@ -115,7 +115,7 @@ class TestAttention:
         assert "need_weights" not in of(module, self.operators("_safe_softmax"))
 
     def test_below_others(self):
-        """The rule on attention looks at the module itself, without its children."""
+        """If only a child of a module has parameters, the module still gets the advice on attention."""
         own, linear = metrics(flops=400, other=60, launches=5, times=MEMORY), metrics(params=9, times=MEMORY)
         module = Module(type="Attention", calls=1, metrics=added(own, linear))
         layer = Module(type="Linear", shape="3->3", calls=1, metrics=linear)
@@ -137,11 +137,11 @@ class TestHead:
         assert "rows" not in of(self.head(rows, outputs))
 
     def test_a_layer_between_others(self):
-        """If the outputs of a layer are only four times its inputs, there is no advice on rows."""
+        """If a layer has only four times as many outputs as inputs, there is no advice to compute fewer rows."""
         assert "rows" not in of(self.head(128, outputs=40_000, inputs=10_000))
 
     def test_training(self):
-        """In training, there is no advice on rows, because a loss needs all of them."""
+        """In training, there is no advice to compute fewer rows, because a loss needs all rows."""
         assert "rows" not in of(self.head(128), backward=True)
 
     def test_several(self):
@@ -162,9 +162,10 @@ class TestDepthwise:
 
 class TestWeights:
     def test_one_row(self):
-        """The weights are 80 of 116 bytes, and there is one row of inputs.
+        """For a linear layer, the advice has the share of the weights in all bytes, and the number of input rows.
 
-        20 weights, 4 inputs and 5 outputs have 4 bytes each; one row takes 2·4·5 FLOPs.
+        20 weights, 4 inputs and 5 outputs have 4 bytes each: the weights have 80 of 116 bytes. One row takes 2·4·5
+        FLOPs.
         """
         layer = leaf("Linear", "4->5", flops=40, traffic=116, params=20, times=MEMORY)
         assert of(layer) == (
@@ -177,7 +178,7 @@ class TestWeights:
         assert "80% of its bytes are weights, read for 2 rows of inputs a call" in of(layer)
 
     def test_a_convolution(self):
-        """For a convolution, the advice does not have the number of rows."""
+        """For a convolution, the advice on weights does not have the number of input rows."""
         layer = leaf("Conv2d", "4->5, 1x1", flops=40, traffic=116, params=20, times=MEMORY)
         assert of(layer).startswith("68% of its bytes are weights: ")
 
@@ -185,11 +186,14 @@ class TestWeights:
         assert "weights" not in of(leaf("Linear", "4->5", flops=400, traffic=1000, params=20, times=MEMORY))
 
     def test_weights_that_were_not_read(self):
-        """If the weights have more bytes than were moved, there is no advice on weights, because not all were read."""
+        """If the weights have more bytes than the module moved, some weights were not read.
+
+        Then there is no advice on weights.
+        """
         assert "weights" not in of(leaf("Experts", flops=40, traffic=60, params=20, times=MEMORY))
 
     def test_an_embedding(self):
-        """For an embedding, there is no advice, because it reads only some rows of its weights."""
+        """An embedding gets no advice on weights, because it reads only some rows of its weights."""
         assert of(leaf("Embedding", "4->5", traffic=116, params=20, times=MEMORY)) == ""
 
 
@@ -253,7 +257,7 @@ class TestLaunches:
 
 class TestFasterProducts:
     def test_four_times(self):
-        """500 FLOPs in 50 ns are the rate of FP32, 10 FLOPs per ns. BF16 has 40, so it is 4 times as fast."""
+        """FP32 has 10 FLOPs per ns, so 500 FLOPs take 50 ns. BF16 has 40, so the advice says 4 times as fast."""
         layer = leaf("Linear", "4->5", flops=500, traffic=10, params=20, times=COMPUTE)
         assert of(layer) == "its products run in float32; chip multiplies faster in others: bfloat16 4x"
 

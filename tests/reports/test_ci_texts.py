@@ -96,9 +96,9 @@ def columns_of_every_report():
 
 
 def read_as_gitlab(text):
-    """Parse like GitLab's ``Gitlab::Ci::Parsers::Metrics::Generic``.
+    """Parse the text as GitLab's ``Gitlab::Ci::Parsers::Metrics::Generic`` does.
 
-    It drops everything from "#" on, and splits a line like a shell.
+    The parser drops everything from "#" on, and splits a line as a shell does.
     """
     words = (shlex.split(re.sub("#.*$", "", line)) for line in text.split("\n"))
     return {name: values[0] for name, *values in filter(None, words)}
@@ -127,7 +127,7 @@ class TestGitlab:
 
     @pytest.mark.parametrize("name", ["a b", "a#b", 'a"b', "a\\b", "a\\", "a\nb", "a'b", "$a `b`", "{}", "a,b=c", "é"])
     def test_both_read_it(self, name):
-        """GitLab's parser and the library of the format read the same values, whatever the name is."""
+        """GitLab's parser and a parser of the metrics format read the same values, for each name of a measurement."""
         made = gitlab.text(report(a_test(measurement(name=name))))
         assert list(read_as_gitlab(made).values()) == ["2000", "20"]
         flops, params = text_string_to_metric_families(made)
@@ -251,7 +251,7 @@ class TestGithub:
 
 
 class TestBeyondWork:
-    """Reports of metrics that have the name of a device or machine in their keys."""
+    """Reports of metrics whose keys contain the name of a device or machine."""
 
     @property
     def test(self):

@@ -146,7 +146,7 @@ class TestDetails:
 
     @pytest.mark.parametrize(("reaction", "told"), [("warn", 2), ("ignore", 0)])
     def test_unknown_operators(self, reaction, told):
-        """With "warn", unknown operators are listed at their test, and the page explains once how to count them."""
+        """With "warn", the page lists an unknown operator at its test, and explains once how to count it."""
         unknown = {"mine.op": UnknownOperator(calls=2, modules=("stem",))}
         one = measurement(complexity(unknown_operators=unknown), complexity())
         found = page(a_test(one), run=replace(RUN, unknown_operators=reaction))

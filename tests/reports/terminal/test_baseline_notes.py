@@ -79,7 +79,7 @@ def test_orphans():
 
 @pytest.mark.parametrize(("verbosity", "named"), [(-1, 0), (0, 10), (1, 12)])
 def test_many_orphans(verbosity, named):
-    """Of twelve orphans, the notes name ten; with -v all, and with -q none."""
+    """If there are twelve orphans, the notes name ten of them. With -v, they name all; with -q, none."""
     run_record = RunRecord()
     run_record.orphans = [orphan(f"test_{number}") for number in range(12)]
     told = lines(run_record, verbosity=verbosity)

@@ -94,9 +94,9 @@ class TestHead:
 
 class TestTotals:
     def test_all_that_is_something(self):
-        """FLOPs and parameters are always shown.
+        """The page always shows FLOPs and parameters.
 
-        Other metrics are shown if they are not 0 and not equal to one above.
+        The page shows another metric if it is not 0 and does not equal a metric in a row above.
         """
         values = {
             **metrics(flops=2000, traffic=500, params=7),
@@ -138,7 +138,7 @@ class TestTotals:
 
 class TestBounds:
     def test_a_device(self):
-        """The page shows the parts of the 1,780 ns: compute 2·20, memory 2·120 + 1,000, launches 5·100 ns."""
+        """The page shows the parts of the time, 1,780 ns in all: compute 2·20, memory 2·120 + 1,000, launches 5·100."""
         assert section(of(blocks(), DEVICE), "bounds") == [
             "  chip: at least 1.78 us (estimate), memory-bound",
             "    compute 40 ns (2.2%), memory 1.24 us (69.7%), launches 500 ns (28.1%)",

@@ -176,7 +176,7 @@ class TestClosing:
         assert not any("--flops-budget-update" in line for line in table)
 
     def test_what_else_is_worth_a_word(self):
-        """Notes name real data, unknown operators, a changed input, and measurements that are missing."""
+        """Notes name models that ran on data, unknown operators, changed inputs, and missing measurements."""
         unknown = {"mine.op": UnknownOperator(calls=2, modules=("a",))}
         new = complexity(
             inputs=("float32[2]",), execution="real", notes=("ran on real data",), unknown_operators=unknown
