@@ -60,7 +60,7 @@ class TestCompare:
         )
 
     def test_new_metric(self):
-        """A metric that the baseline does not have is not a growth."""
+        """A metric that only the new measurement has does not count as growth."""
         assert compare(small(1), small(metrics={"flops": 1, "params": 9}), {}).status == "unchanged"
 
     def test_travels(self):

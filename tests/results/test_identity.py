@@ -95,6 +95,6 @@ class TestComparison:
         assert (comparison.status, comparison.another_model, comparison.equal_to) == ("unchanged", False, ())
 
     def test_ids_of_equal_cost(self):
-        """An id of equal cost has the same input, the same model and an equal value in each metric."""
+        """`ids_of_equal_cost` returns only ids with the same input, the same model and equal values of all metrics."""
         found = ids_of_equal_cost(linear(4), {"a": linear(4), "b": linear(4, extra=1), "c": linear(4, model="Other")})
         assert found == ("a",)

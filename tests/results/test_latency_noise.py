@@ -31,7 +31,7 @@ class TestUnjudged:
         ],
     )
     def test_the_tolerance_is_that_of_latency(self, tolerance, allowed):
-        """Only the tolerance of latency decides what is noisy. If it has two allowances, the larger one does."""
+        """Only the tolerance of latency decides which spread is noisy. If it has two parts, the larger part decides."""
         (found,) = find_noisy_latency(timed(1000, 60), {"latency": tolerance, "flops": Tolerance(absolute=99)})
         assert found.allowed_ns == allowed
 

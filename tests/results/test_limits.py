@@ -206,7 +206,7 @@ class TestUnmatched:
 
 class TestShare:
     def test_is_the_tightest(self):
-        """The share with the largest value is returned: 100/200 and not 1000/4000."""
+        """Of several limits, the largest share of a limit is returned: 100/200 and not 1000/4000."""
         found = largest_share(complexity(flops=1_000, params=100), limited(flops=4_000, params=200))
         assert found == Share(metric="params", measured=100, limit=200, source="here")
         assert found.used == 0.5
@@ -218,7 +218,7 @@ class TestShare:
 
     @pytest.mark.parametrize(("params", "expected"), [(0, 1.0), (1, math.inf)])
     def test_of_a_limit_of_zero(self, params, expected):
-        """Of the limit 0, the value 0 uses all, and any other value uses infinitely much."""
+        """If the limit is 0, the value 0 uses a share of 1, and any other value uses a share of infinity."""
         assert largest_share(complexity(params=params), limited(params=0)).used == expected
 
     def test_the_first_metric_wins_a_tie(self):

@@ -26,7 +26,10 @@ class TestTree:
         assert found["layers.{0-1}.linear"].total_metrics["flops"] == 2 * 200
 
     def test_what_it_does_itself(self):
-        """A block's self values do not include its children: it adds 10 numbers. The list of blocks does nothing."""
+        """The self values of a block do not include its children: each block itself only adds 10 numbers.
+
+        The self values of the list of blocks and of the whole model are 0.
+        """
         found = by_path(build_module_tree(blocks()))
         assert found["layers.{0-1}"].self_metrics["flops"] == 0
         assert found["layers.{0-1}"].self_metrics["other_flops"] == 2 * 10
