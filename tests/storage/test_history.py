@@ -93,7 +93,7 @@ class TestTrace:
         )
     )
     def test_every_value_of_every_revision_is_in_one_series(self, history):
-        """Each value of each revision is in exactly one series. The living series are those of the last revision."""
+        """Each value of each revision is in exactly one series. A series lives if its test exists at the end."""
         steps = [step(number, **files) for number, files in enumerate(history)]
         found = trace(steps)
         points = [

@@ -112,14 +112,14 @@ class TestLikelyRenames:
         assert find_renames({"a.py::test_old": entries(1)}, {"a.py::test_new": other}) == {}
 
     def test_each_once(self):
-        """If two tests have the cost of one other test, only one of them is paired with it."""
+        """Each test is paired with at most one other test, even if two tests have equal costs."""
         new = {"a.py::test_net_of_mine": entries(1), "a.py::test_other": entries(1)}
         assert find_renames({"a.py::test_net": entries(1)}, new) == {"a.py::test_net": "a.py::test_net_of_mine"}
         gone = {"a.py::test_xyz": entries(1), "a.py::test_othr": entries(1)}
         assert find_renames(gone, {"a.py::test_other": entries(1)}) == {"a.py::test_othr": "a.py::test_other"}
 
     def test_parameters_tell_apart(self):
-        """If a function with parameters was renamed, each parameter set is paired with itself."""
+        """If a function with parameters was renamed, each old id is paired with the new id of equal parameters."""
         sizes = ["small", "medium", "large"]
         gone = {f"a.py::test_net[{size}]": entries(1) for size in sizes}
         new = {f"a.py::test_resnet[{size}]": entries(1) for size in reversed(sizes)}
@@ -133,7 +133,7 @@ class TestLikelyRenames:
         assert find_renames(gone, new) == dict(zip(gone, new, strict=True))
 
     def test_thousands_of_one_cost(self):
-        """Among thousands of tests of one cost, only tests with equal ids in another file are paired."""
+        """Thousands of tests with equal costs are only paired if their ids in both files are equal."""
         gone = {f"a.py::test[{number}]": entries(1) for number in range(2000)} | {"a.py::test_x": entries(1)}
         new = {f"b.py::test[{number}]": entries(1) for number in range(2000)} | {"b.py::test_y": entries(1)}
         renames = find_renames(gone, new)

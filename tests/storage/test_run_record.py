@@ -244,7 +244,7 @@ class TestUpdateOnly:
     def test_name_by_name(self, record, tmp_path, update_mode, counts, names):
         """With =new or =improved, an update writes only the new or improved measurements.
 
-        The others keep their entries.
+        The other measurements keep their entries.
         """
         file = tmp_path / "tests/test_net.py"
         before = {name: complexity(3) for name in ("cheaper", "same", "gone")}
