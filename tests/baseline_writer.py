@@ -1,4 +1,7 @@
-"""Write baselines in a process of its own, which a test starts or kills. The first argument is the action."""
+"""A script that writes baselines, for tests that start it as a process or kill it.
+
+The first argument of the command line names the function that the script runs.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,10 @@ def back_and_forth(path, count):
 
 
 def add(path, who, count):
-    """Wait for the parent's signal, then add ``count`` tests to the baseline, one after the other."""
+    """Wait for a line on stdin, then add ``count`` tests to the baseline, one after the other.
+
+    ``who`` becomes a part of the names of the tests.
+    """
     ready()
     sys.stdin.readline()
     for number in range(count):
@@ -39,7 +45,7 @@ def add(path, who, count):
 
 
 def hold(path):
-    """Hold the lock that protects ``path``, until the parent process ends this one."""
+    """Hold the lock that protects ``path``, until the parent process writes a line to stdin."""
     with atomic_file.locked(path.parent, 10):
         ready()
         sys.stdin.readline()

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def complexity(metrics: dict[str, int], modules: Mapping[str, Module] | None = None, **fields: Any) -> Complexity:
-    """Build a measurement with these totals.
+    """Build a measurement whose totals are ``metrics``.
 
-    If ``modules`` does not contain the root module "", the root gets the totals. ``fields`` sets other fields of the
-    measurement; a field that is not given gets a simple default.
+    If ``modules`` does not contain the root module "", the root module gets the same totals. ``fields`` sets other
+    fields of the measurement; a field that is not given gets a simple default.
     """
     root = Module(type="Net", calls=1, metrics=metrics)
     simplest: dict[str, Any] = {"model": "Net", "inputs": ("float32[1]",), "execution": "shapes"}
@@ -29,7 +29,7 @@ def net(flops: int = 2000, params: int = 20, modules: Mapping[str, Module] | Non
 def small(flops: int = 1, metrics: dict[str, int] | None = None, **fields: Any) -> Complexity:
     """Build a measurement whose root module has only FLOPs.
 
-    ``metrics`` are the totals, if they differ from the root's.
+    ``metrics`` are the totals of the measurement. By default, they are the FLOPs of the root module.
     """
     root = {"": Module(type="Net", calls=1, metrics={"flops": flops})}
     return complexity(metrics or {"flops": flops}, fields.pop("modules", root), **fields)

@@ -1,7 +1,7 @@
 """Numbers that count the operations on them, for definitions that loop over single numbers.
 
-Some work is not counted by convention, such as work that is done once per row or channel. It uses plain floats:
-``number.value``.
+By convention, some work is not counted, such as work that is done once per row or channel. Definitions do this work
+with plain floats: ``number.value``.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ def cost_of(operator, args, output):
 
 
 def real_flops(function, *inputs, backward=False):
-    """Run the function on data and return its `other_flops`. No operator may be unknown.
+    """Run the function on data and return its `other_flops`. If an operator is unknown, fail.
 
-    This is for operators that PyTorch cannot run on shapes.
+    Use this for operators that PyTorch cannot run without data.
     """
     result = for_real(function, inputs, backward=backward)
     assert not result.unknown_operators

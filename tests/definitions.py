@@ -20,18 +20,19 @@ class Tally:
         return Counted(values, self)
 
     def leaves_out(self, factor):
-        """Return whether a multiplication by this factor is free.
+        """Return True if ``factor`` is the plain number 1: a multiplication by this number costs nothing.
 
-        Formulas write the number 1 if nothing is multiplied.
+        A definition has the factor 1 where the operator does not multiply.
         """
         return not isinstance(factor, (Counted, torch.Tensor)) and factor == 1
 
 
 class Counted:
-    """A tensor of real numbers, or one float, that counts operations on it: one for each element of a result.
+    """A tensor of real numbers, or one float, that counts the operations on it.
 
-    Factors, divisors and exponents that `leaves_out` accepts cost nothing. Selecting, stacking and moving are free.
-    Loops over single numbers use floats, which are much faster than tensors of one element.
+    Each operation adds the number of elements of its result. Factors, divisors and exponents that `leaves_out` accepts
+    cost nothing. Selecting, stacking and moving are free. Loops over single numbers use floats, which are much faster
+    than tensors of one element.
     """
 
     __slots__ = ("tally", "value")
@@ -140,7 +141,7 @@ def elementary(function, *operands):
 
 
 def named(function):
-    """Return a counted elementary function that computes the same values as this function of PyTorch."""
+    """Return a function that computes the same values as PyTorch's ``function`` and counts its operations."""
     return lambda *operands: elementary(lambda *values: function(*map(_tensor, values)), *operands)
 
 

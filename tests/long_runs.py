@@ -1,4 +1,4 @@
-"""How many examples a test runs, if it could run for hours."""
+"""The number of examples in tests that could run for hours."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ LONG = bool(os.environ.get("FLOPSBUDGET_TORTURE"))
 
 
 def examples(few: int, *, of_many: int) -> int:
-    """Return ``few`` in an ordinary run, and ``of_many`` in `make torture`."""
+    """Return ``few`` in an ordinary run, and ``of_many`` if `make torture` runs the tests."""
     return of_many if LONG else few

@@ -1,8 +1,8 @@
 """A project with many tests, for tests of ways to run pytest. Its models return fixed costs.
 
 The project does not import PyTorch, so that a run takes only a second. `without_torch` replaces the counter; the rest
-of the plugin is real. With ``AGE=old``, the models have the costs for the baseline. With ``AGE=new``, they have the
-costs for the run that follows.
+of the plugin is real. The environment variable ``AGE`` selects the costs of the models. With ``AGE=old``, the models
+have the costs for the first baselines. With ``AGE=new``, some models have other costs, as in a later run.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class ManyTests:
         )
 
     def restore(self, baselines: Mapping[str, bytes]) -> None:
-        """Replace all baselines by these earlier ones."""
+        """Remove all baselines of the project, and write ``baselines``: {path in the project: content}."""
         for path in self.path.rglob("__flops__/*.json"):
             path.unlink()
         for name, data in baselines.items():

@@ -1,4 +1,4 @@
-"""Count the samples of PyTorch's own operator database on shapes and for real."""
+"""Measure the samples of PyTorch's own operator database on shapes and on data, and compare the results."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def samples_of(op, dtype, *, backward):
 
 
 def runs(op, sample, *, backward):
-    """Return whether PyTorch itself can run this sample here."""
+    """Return whether PyTorch itself can run this sample on this machine."""
     try:
         output = op.op(sample.input, *sample.args, **sample.kwargs)
         if backward:
@@ -93,7 +93,10 @@ def work(result):
 
 
 def compare(op, sample, tally, *, backward, without=()):
-    """Count one sample in each way, and add the result to ``tally``. All metrics except ``without`` must be equal."""
+    """Measure one sample on shapes and on data, and add the result to ``tally``.
+
+    All metrics except ``without`` must be equal.
+    """
 
     def model(*args, **kwargs):
         return op.op(*args, **kwargs)

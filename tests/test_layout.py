@@ -1,4 +1,7 @@
-"""The import graph of the package: no circles, no import from a higher floor, no forbidden libraries."""
+"""The import graph of the package: no circles, and no import of a forbidden library or from a higher floor.
+
+A floor is a row of the table in docs/architecture.md.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ def imports_of(path: Path, known: dict[str, Path]) -> set[str]:
 
 
 def room_of(path: Path) -> str:
-    """Return the file itself if the page lists it, as it does for files directly in the package, or else its folder."""
+    """Return the name under which docs/architecture.md lists a file in its table of floors.
+
+    It is the file itself for files directly in the package, and the folder for other files.
+    """
     own = path.relative_to(PACKAGE).with_suffix("").as_posix()
     return own if own in FLOOR_OF else path.parent.relative_to(PACKAGE).as_posix()
 
@@ -63,7 +69,10 @@ GRAPH = {name: imports_of(path, FILES) for name, path in FILES.items()}
 
 
 def test_the_graph_is_seen():
-    """All three kinds of imports are found. Otherwise the tests below would check nothing."""
+    """The graph has imports at the top of a file, under TYPE_CHECKING and in functions.
+
+    Otherwise the other tests of this file would check nothing.
+    """
     assert len(FILES) > 150
     assert "pytest_flopsbudget.quantities.metrics" in GRAPH["pytest_flopsbudget.results.complexity"]
     assert "pytest_flopsbudget.counting.measure" in GRAPH["pytest_flopsbudget"]  # under TYPE_CHECKING
@@ -79,13 +88,13 @@ def test_no_circles():
 
 
 def test_every_room_has_its_floor():
-    """Each folder with files is on exactly one floor."""
+    """The table in docs/architecture.md has each folder with files on exactly one floor."""
     assert {room_of(path) for path in FILES.values() if path.read_text(encoding="utf-8").strip()} == FLOOR_OF.keys()
     assert len(FLOOR_OF) == sum(map(len, FLOORS))
 
 
 def test_nothing_imports_upward():
-    """A file imports only from its own folder and from lower floors."""
+    """A file imports only from its own folder and from folders on lower floors of docs/architecture.md."""
     upward = [
         f"{name} -> {other}"
         for name, others in GRAPH.items()

@@ -13,7 +13,10 @@ def times(compute, memory, launch, device="A100"):
 
 
 def net(stem=None, head=None, **metrics):
-    """Build a model with two layers. It has the sums of their metrics, and ``metrics`` in addition."""
+    """Build the measurement of a model with two layers, whose metrics are ``stem`` and ``head``.
+
+    The totals are the sums of both layers. ``metrics`` adds or replaces totals.
+    """
     keys = dict.fromkeys((*(stem or {}), *(head or {})), 0)
     stem, head = keys | (stem or {}), keys | (head or {})
     total = {key: stem.get(key, 0) + head.get(key, 0) for key in (*stem, *head)} | metrics

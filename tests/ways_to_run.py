@@ -1,4 +1,4 @@
-"""Check that a model counts the same, however PyTorch runs it."""
+"""Check that a model has the same counts in each way to run it in PyTorch."""
 
 from __future__ import annotations
 
@@ -87,7 +87,10 @@ def graph_with_inputs(exported: torch.export.ExportedProgram, case: Case) -> tup
 
 
 def in_modes(modes: Any, model: Any, args: Any, kwargs: Any, *, shapes: bool) -> Iterator[Any]:
-    """Yield measurements in each grad mode: on shapes (or as `measure` chooses), and for real."""
+    """Yield two measurements for each grad mode, of which the second is on data.
+
+    The first is on shapes if ``shapes`` is true. Otherwise `measure` decides how it runs the model.
+    """
     for mode in modes:
         with mode():
             yield on_shapes(model, args, kwargs) if shapes else measure(model, args, kwargs)

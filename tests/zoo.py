@@ -1,4 +1,4 @@
-"""Helpers that measure on shapes, for real, in both ways (which must agree), or with a clock."""
+"""Helpers that measure on shapes, on data, in both ways (with a check for equal results), or with a clock."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def timed(model, args=(), kwargs=None, *, backward=False):
 
 
 def both(model, args=(), kwargs=None, *, backward=False, without=()):
-    """Measure on shapes and for real, and check that the results agree for each module.
+    """Measure on shapes and on data, and check that both results are equal for each module.
 
-    No operator may be unknown. The run on shapes is done with and without reused answers. Metrics in ``without`` are
-    not compared.
+    If an operator is unknown, fail. The measurement on shapes is done with and without reused answers. Metrics in
+    ``without`` are not compared.
     """
     shapes = on_shapes(model, args, kwargs, backward=backward)
     slow, gradients = _slowly(model, args, kwargs, backward=backward)
