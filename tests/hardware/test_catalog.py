@@ -102,14 +102,14 @@ class TestDeviceNamed:
         ("name", "near"), [("A10", "A100"), ("rasberry-pi-5", "raspberry-pi-5"), ("h_100", "H100")]
     )
     def test_an_unknown_one_is_told_with_what_is_near(self, name, near):
-        """The error for an unknown name suggests a similar name and lists all names."""
+        """If no device has the given name, the error suggests a similar name and lists all names of devices."""
         with pytest.raises(
             ValueError, match=f"no device is named '{name}'; did you mean {near}\\? There are V100, T4, "
         ):
             find_device(name)
 
     def test_nothing_near(self):
-        """If no name is similar, the error only lists all names."""
+        """If no device has a name like the given one, the error only lists all names of devices."""
         with pytest.raises(ValueError, match=r"no device is named 'qqqqqq'\. There are V100, "):
             find_device("qqqqqq")
 
