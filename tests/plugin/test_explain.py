@@ -49,7 +49,7 @@ def explain(project, nodeid, *args, run=None):
 
 
 def pages(result):
-    """Return the first line of each page, which names the measurement."""
+    """Return the first line of each page of explanation in the output. This line names the measurement."""
     lines = result.stdout.lines
     return [lines[i + 1] for i, line in enumerate(lines) if TITLE.fullmatch(line)]
 
@@ -67,7 +67,7 @@ def refused(result, *words):
 
 class TestPage:
     def test_one_test_is_run(self, tests):
-        """The other tests of the file are deselected, and other files are not imported."""
+        """`--flops-budget-explain` runs one test: other tests are deselected, and other files are not imported."""
         result = explain(tests, "test_net.py::test_net[5]")
         assert result.ret == pytest.ExitCode.OK
         result.assert_outcomes(passed=1, deselected=7)
@@ -85,7 +85,10 @@ class TestPage:
         assert pages(result) == ["test_net.py::test_two:teacher"]
 
     def test_devices(self, tests):
-        """The page shows the devices of the pyproject in their order, then the devices that only limits name."""
+        """The page of `--flops-budget-explain` shows the devices of the pyproject in their order.
+
+        Devices that only limits name follow.
+        """
         tests.settings(
             '[tool.pytest-flopsbudget]\ntime-on = ["V100", "A100"]\n'
             '[tool.pytest-flopsbudget.limits]\ntime = {A100 = "1 s", T4 = "1 s"}\n'
@@ -121,7 +124,7 @@ class TestPage:
         assert pages(explain(tests, "test_net.py::test_run")) == ["test_net.py::test_run"]
 
     def test_quiet(self, tests):
-        """With -q, the page is still shown."""
+        """With -q, a run with `--flops-budget-explain` still prints the page."""
         assert pages(explain(tests, "test_net.py::test_two:student", "-q")) == ["test_net.py::test_two:student"]
 
     def test_workers(self, tests):
@@ -130,7 +133,10 @@ class TestPage:
         assert pages(result) == ["test_net.py::test_net[5]"]
 
     def test_in_a_group(self, tests):
-        """A test in a group of pytest-xdist, which appends the group to node ids, is found."""
+        """pytest-xdist appends the name of a group to node ids.
+
+        `--flops-budget-explain` finds the test by its node id without the group.
+        """
         tests.write("@pytest.mark.xdist_group('gpu')\ndef test_run(flops_budget):\n    flops_budget(Net(), IMAGE)\n")
         result = explain(tests, "test_net.py::test_run", "-n1", "--dist", "loadgroup", run=tests.run_apart)
         assert pages(result) == ["test_net.py::test_run"]
@@ -157,13 +163,13 @@ class TestPage:
         assert not pages(result)
 
     def test_with_an_update(self, tests):
-        """With an update, only the baseline of the explained test is written."""
+        """If a run explains a test and also updates baselines, it only writes the baseline of the explained test."""
         explain(tests, "test_net.py::test_two", "--flops-budget-update")
         assert "test_two" in tests.baseline.read_text(encoding="utf-8")
         assert "test_net" not in tests.baseline.read_text(encoding="utf-8").replace("test_net.json", "")
 
     def test_nothing_more_is_sent(self, tests):
-        """A run with the flag has the same report as a run without it."""
+        """A run with `--flops-budget-explain` writes the same report as a run without this flag."""
         reports = []
         for args in (["test_net.py::test_two"], [f"{FLAG}=test_net.py::test_two"]):
             tests.run(*args, "--flops-budget-json=run.json")
@@ -183,13 +189,13 @@ class TestWhere:
 
     @pytest.mark.parametrize("given", [[], ["tests"], ["."], ["tests/test_net.py"], ["tests/test_net.py::test_two"]])
     def test_what_was_asked_for(self, below, given):
-        """Whatever the command line names (folders, the file, the test), only the explained test runs."""
+        """Only the explained test runs, even if the command line also names folders or files."""
         assert pages(explain(below, "tests/test_net.py::test_two:student", *given)) == [
             "tests/test_net.py::test_two:student"
         ]
 
     def test_from_another_folder(self, below, monkeypatch):
-        """The node id may be relative to the current folder or to the root folder."""
+        """The node id in `--flops-budget-explain` may be relative to the current folder or to the root folder."""
         monkeypatch.chdir(below.path / "tests")
         below.pytester.chdir = lambda: None
         for nodeid in ("test_net.py::test_two:student", "tests/test_net.py::test_two:student"):
@@ -227,7 +233,7 @@ class TestMistakes:
         refused(explain(tests, "test_net.py::test_tow", "-p", "no:terminal", run=tests.run_apart), "near ones")
 
     def test_together_with_others(self, tests):
-        """A mistake in the node id is reported together with mistakes in the settings."""
+        """A run reports a mistake in the node id of `--flops-budget-explain` together with mistakes in the settings."""
         tests.settings('[tool.pytest-flopsbudget]\ntolerence = "1%"\n')
         result = explain(tests, "test_net.py::test_tow")
         refused(result, "near ones")
@@ -237,7 +243,10 @@ class TestMistakes:
         refused(explain(tests, "test_net.py::test_two", "--flops-budget-disable"), "contradict each other")
 
     def test_a_file_that_cannot_be_collected(self, tests):
-        """If the file of the test cannot be collected, the output has its error, and no message of this plugin."""
+        """If the file of the explained test cannot be imported, the output has the error of the file.
+
+        It has no message of this plugin.
+        """
         result = explain(tests, "test_broken.py::test_a")
         assert result.ret == pytest.ExitCode.INTERRUPTED
         result.stdout.fnmatch_lines(["*this file was imported*"])

@@ -64,7 +64,7 @@ class TestNearest:
         result.stdout.fnmatch_lines(["*limit set by a/pyproject.toml, *"])
 
     def test_workers(self, repository):
-        """With workers of pytest-xdist, the same tables apply."""
+        """With workers of pytest-xdist too, the table in the nearest pyproject applies."""
         result = repository(a__pyproject_toml=limit("flops", 1), a__test_a_py=TEST, b__test_b_py=TEST).run("-n1")
         result.assert_outcomes(passed=1, failed=1)
         result.stdout.fnmatch_lines(["*limit set by a/pyproject.toml, *"])

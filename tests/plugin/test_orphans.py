@@ -172,7 +172,7 @@ def test_tests_that_are_there_keep_their_entries(orphaned, body):
 
 class TestOneFile:
     def test_of_several(self, orphaned):
-        """If the command line names files, only their orphans are named and removed."""
+        """If the command line names test files, a run only names and removes orphans of these files."""
         orphaned.write(measuring("c"), name="test_other")
         result = orphaned.run("test_other.py", "--flops-budget-prune")
         result.stdout.fnmatch_lines(["1 test likely renamed*"])
@@ -233,7 +233,10 @@ class TestRenames:
         )
 
     def test_the_command_moves_the_baseline(self, orphaned):
-        """The command in the summary moves the entry. Then there is neither an orphan nor a new test."""
+        """The command that the summary suggests moves the entry to the new name of a test.
+
+        After this, a run names neither an orphan nor a new test.
+        """
         orphaned.write(measuring("a", new=5))
         shown = next(line for line in orphaned.run().stdout.lines if " rename " in line)
         moved = orphaned.pytester.run(sys.executable, *shlex.split(shown)[1:])
@@ -259,7 +262,7 @@ class TestRenames:
         assert kept(orphaned) == ["test_a", "test_new"]
 
     def test_typed_in_another_folder(self, orphaned, monkeypatch):
-        """The command in the summary works in the folder in which pytest was started."""
+        """The rename command in the summary works in the folder in which pytest was started."""
         orphaned.write(measuring("a", new=5))
         folder = orphaned.path / "elsewhere"
         folder.mkdir()
@@ -300,7 +303,7 @@ def test_settings_that_leave_tests_out(orphaned):
 
 
 def test_a_damaged_baseline_without_a_test_file(orphaned):
-    """If a baseline without a test file is damaged, pruning names it, keeps it and fails."""
+    """If a baseline without a test file is damaged, pruning names and keeps this baseline, and the run fails."""
     path = orphaned.path / "__flops__" / "test_damaged.json"
     path.write_text("{", encoding="utf-8")
     result = orphaned.run("--flops-budget-prune")
@@ -311,7 +314,10 @@ def test_a_damaged_baseline_without_a_test_file(orphaned):
 
 
 def test_groups_of_workers(orphaned):
-    """pytest-xdist appends the group to node ids; pruning still finds the entries of these tests."""
+    """pytest-xdist appends the name of a group to node ids.
+
+    Pruning does not remove the entries of tests in a group.
+    """
     orphaned.write("@pytest.mark.xdist_group('gpu')\n" + measuring("a"))
     orphaned.run_apart("-n1", "--dist", "loadgroup", "--flops-budget-prune")
     assert kept(orphaned) == ["test_a"]

@@ -1,4 +1,4 @@
-"""``--flops-budget-update`` for all measurements, for new ones only, and for improved ones only."""
+"""``--flops-budget-update`` writes all measurements, or only new ones, or only improved ones."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FLOPS = {kernel: 2 * 8 * 8 * 4 * 3 * kernel * kernel + 80 for kernel in (1, 3, 5
 
 
 def measuring(**kernels):
-    """Return the source of a test function for each name; each measures a model with the given kernel size."""
+    """Return the source code of tests. ``kernels`` is {name of a test: kernel size of its model}."""
     return "\n".join(
         f"def test_{name}(flops_budget):\n    flops_budget(Net(kernel={kernel}), IMAGE)\n"
         for name, kernel in kernels.items()
@@ -19,7 +19,7 @@ def measuring(**kernels):
 
 
 def accepted(project):
-    """Return, for each test in the baseline, the kernel size of its model."""
+    """Return {name of a test: kernel size of its model} for the tests in the baseline."""
     kernels = {flops: kernel for kernel, flops in FLOPS.items()}
     tests = load(project.baseline).tests
     return {test.removeprefix("test_"): kernels[names["model"].flops] for test, names in tests.items()}
@@ -83,7 +83,7 @@ def test_strict_settings_hold_for_what_is_not_accepted(changed, word, failed):
 
 
 def test_improved_does_not_take_another_input(project):
-    """With a smaller batch there is less work, but this is no improvement, so =improved does not write it."""
+    """A smaller batch has fewer FLOPs, but this is not an improvement. So =improved does not write the test."""
     project.write(measuring(net=3))
     project.run("--flops-budget-update")
     before = project.baseline.read_bytes()
@@ -127,7 +127,7 @@ def test_names_that_are_no_longer_measured(project, word, names):
 class TestCommandLine:
     @pytest.mark.parametrize("flag", ["--flops-budget-update", "--flops-budget-update=new"])
     def test_a_path_behind_it(self, project, flag):
-        """A path after the flag is a path, even if its folder has the name of a mode."""
+        """If a path follows the flag, pytest reads it as a path, even if the folder has the name of a mode."""
         for folder in ("new", "other"):
             project.path.joinpath(folder).mkdir()
             project.write(measuring(net=3), name=f"{folder}/test_{folder}")

@@ -48,7 +48,7 @@ def many(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(many):
-    """Run the project with =new and no other argument. The other runs are compared with this one."""
+    """Return the results of a run with =new and no other argument, with which tests compare other runs."""
     many.restore(many.before)
     return many.run(NEW)
 
@@ -61,7 +61,7 @@ def run(many):
 
 
 def test_the_reference(reference):
-    """The run that the others are compared with has the expected failures, rows, totals and baselines."""
+    """The run without other arguments has the expected failures, rows, totals and baselines."""
     assert reference.status == pytest.ExitCode.TESTS_FAILED
     assert reference.flops == BEFORE | ADDED
     assert re.findall(r"^FAILED (\S+)", reference.text, re.MULTILINE) == [
@@ -107,7 +107,7 @@ WAYS = [
 
 @pytest.mark.parametrize("arguments", WAYS, ids=" ".join)
 def test_ways(run, reference, arguments):
-    """With workers, random order, repetitions or another import mode, the run has the same result."""
+    """A run with workers, random order, repetitions or another import mode has the same result as a plain run."""
     outcome = run(NEW, *arguments)
     assert outcome.status == reference.status
     assert outcome.summary == reference.summary
@@ -130,7 +130,7 @@ def test_without_a_terminal(run, reference):
 
 
 def test_without_autoload(run, reference):
-    """If plugins are not loaded automatically, a run with ``-p`` for this plugin has the same result."""
+    """If plugins are not loaded automatically, a run with ``-p`` for this plugin has the result of a plain run."""
     environment = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     outcome = run(NEW, "-p", "pytest_flopsbudget.plugin.hooks", environment=environment)
     assert outcome.status == reference.status
@@ -156,7 +156,10 @@ def test_another_working_directory(run, many, reference, place):
 
 @pytest.mark.parametrize("kind", ["none", "conftest", "pyproject", "pytest.ini and pyproject"])
 def test_configuration(run, many, reference, kind):
-    """Wherever pytest's settings are, the run has the same result."""
+    """The place of pytest's settings changes neither the exit status of a run nor the baselines.
+
+    The summary does not change either, unless the pyproject asks for MACs.
+    """
     ini, pyproject = many.path / "pytest.ini", many.path / "pyproject.toml"
     conftest = many.path / "conftest.py"
     text = conftest.read_text(encoding="utf-8")
@@ -220,7 +223,7 @@ class TestAPart:
 
 
 def test_twice(run, reference):
-    """A second update has nothing to write."""
+    """If an update ran before, a second update has nothing to write."""
     run(NEW)
     outcome = run(NEW)
     assert "nothing to write" in outcome.summary
