@@ -186,9 +186,9 @@ class TestTables:
         assert not [line for line in of(blocks()) if line.startswith("by phase")]
 
     def test_modules(self):
-        """Modules are sorted by time.
+        """The page sorts modules by time.
 
-        The head has 1,100 of 1,780 ns; the blocks have 680, of which 440 are their self times.
+        The head has 1,100 of 1,780 ns. The blocks have 680 ns, of which 440 ns are their self times.
         """
         assert table(of(blocks(), DEVICE), "modules, by least time on chip (estimate)") == [
             ["(model)", "Net", "100%", "100%", "100%", "100%"],
@@ -207,7 +207,10 @@ class TestTables:
         ]
 
     def test_a_deep_tree(self):
-        """In a deep tree, the most expensive modules are opened first, and the number of rows is limited."""
+        """For a deep model, the page shows the children of the most expensive modules first.
+
+        The number of rows is limited.
+        """
         modules = {"": leaf("Net", flops=4**6)}
         for depth in range(1, 6):
             for i in range(2**depth):
@@ -218,7 +221,7 @@ class TestTables:
         assert rows[1][0] == "b1"
 
     def test_operators(self):
-        """Without times, operators are sorted by FLOPs or bytes."""
+        """If no time was estimated, the page sorts operators by FLOPs or bytes."""
         assert table(of(blocks()), "operators, by FLOPs or bytes, whichever is the larger share") == [
             ["aten.mm", "3", "500", "1.562", "KiB", "0.3125"],
             ["aten.add", "2", "20", "240", "B", "0.08333"],
@@ -250,7 +253,10 @@ class TestTables:
 
 class TestPlaces:
     def test_order(self):
-        """Places are numbered, from the most expensive one on. Each has its class, its shares and advice."""
+        """The page numbers expensive modules, beginning with the most expensive one.
+
+        Each module has its class, its shares and advice.
+        """
         found = section(of(blocks(), DEVICE), "most promising places, by least time on chip (estimate)")
         assert found[:2] == [
             "  1. head",
@@ -278,7 +284,7 @@ class TestPlaces:
         assert section(of(complexity({"": leaf("sum", flops=5)})), "most promising")[0] == "  1. (model)"
 
     def test_a_long_path(self):
-        """A long path is broken after one of its dots."""
+        """If the path of a module is too long for a line, the page breaks the path after a dot."""
         path = ".".join(["a_rather_long_name"] * 6)
         found = section(of(complexity({"": leaf("Net", flops=5), path: leaf("Linear", flops=5)})), "most promising")
         broken = [line.strip() for line in found if "long_name" in line]
