@@ -135,7 +135,7 @@ class TestDumps:
         assert [line["operator"] for line in lines if "operator" in line] == ["aten.bmm", "aten.mm"] * 3
 
     def test_invisible_characters_are_numbered(self, path):
-        """Line separators and text direction marks are written as escapes, and letters are not."""
+        """In a baseline, line separators and text direction marks become escapes. Letters do not."""
         text = dumps(BaselineFile(path, {"test[\u2028\u202e]": {"größe": small()}}))
         assert '"test": "test[\\u2028\\u202e]"' in text
         assert "\u2028" not in text
@@ -378,7 +378,7 @@ class TestSave:
 
     @pytest.mark.skipif(os.name == "nt", reason="POSIX modes")
     def test_new_file_follows_the_umask(self, path):
-        """The mode of a new file follows the umask."""
+        """A new baseline file has the permissions that the umask allows."""
         old = os.umask(0o027)
         try:
             save(BaselineFile(path, {}))
