@@ -150,7 +150,7 @@ def _tensor_metrics_once(
 
 
 def _has_size(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor has a size. Before its first call, a lazy module has parameters without a size."""
+    """Return whether the tensor has a size. Before the first call of a lazy module, its parameters have no size."""
     return type(tensor) not in _WITHOUT_SIZE
 
 

@@ -124,7 +124,7 @@ class _Cell:
 
 
 class _LruCache:
-    """A place that may hold tensors: a function with `functools.lru_cache`. A restore removes all its entries."""
+    """A place that may hold tensors: a function with `functools.lru_cache`. Restoring it removes all its entries."""
 
     __slots__ = ("cache", "misses")
 

@@ -100,7 +100,7 @@ def gc_paused() -> Iterator[None]:
     """Pause the garbage collector while the context lasts.
 
     A collection looks at all objects that PyTorch's libraries made when they were imported. A collection takes many
-    times as long as counting a model on shapes. Counting leaves little garbage: nearly all objects that it makes are
+    times as long as counting a model on shapes. Counting leaves little garbage: nearly all objects of a run are
     freed before this context ends. So the end of this context causes no collection either.
     """
     with process_changes() as changes:

@@ -57,7 +57,7 @@ def named_like(original: Callable[..., Any]) -> Callable[[_Function], _Function]
 
 
 class SharedPatches:
-    """Patches that several threads may need at once. They last from the first context to the end of the last context.
+    """Patches that several threads may need at once. The patches end when the last context ends.
 
     If each thread had separate patches, a thread that ends early would restore values while another thread still needs
     its patches.

@@ -83,7 +83,7 @@ def time_model(  # noqa: PLR0913 -- as `measure` is called
         backward: whether the backward pass of the summed outputs is timed too.
         run_time: the minimum number of seconds for which runs are timed. A model that takes longer is run a few times.
         machine: the name of the machine. None means the name of the first accelerator that holds one of the model's
-            tensors. If there is none, it means the name of the processor with the number of threads.
+            tensors. If no accelerator holds one, None means the name of the processor with the number of threads.
 
     Raises:
         UsageError: a tensor holds no data, the model cannot be compiled here, this process is one of several in a

@@ -1,4 +1,4 @@
-"""Measure peak memory, and the depth of the operator graph. Both follow storages, not tensors.
+"""Measure peak memory, and the depth of the operator graph. For both, storages are followed, and not tensors.
 
 A storage lives as long as anything refers to it: a view, an attribute, a local variable, or autograd for the backward
 pass. Each storage that an operator allocates is given a token, which Python frees together with the storage. The code
@@ -383,10 +383,7 @@ def _default_kind(allocation: Allocation) -> str:
 
 
 def _size_of(tensor: torch.Tensor, holder: Any) -> int:
-    """Return the bytes of ``tensor``, which existed before the run.
-
-    A view of a larger storage counts only the bytes that the view covers.
-    """
+    """Return the bytes of ``tensor``. For a view of a larger storage, return only the bytes that the view covers."""
     if holder is tensor:
         return bytes_touched(tensor)
     covered: int = tensor.nbytes

@@ -98,7 +98,7 @@ def following_call(
     Args:
         before: the method that the new method replaces. If another watch made it, the new method calls the functions of
             that watch, since a call of ``before`` would add a frame. If another library made it, the new method calls
-            it in place of ``_call_impl``.
+            ``before`` in place of PyTorch's ``_call_impl``.
         enter: called before a module is called. Its return value is passed to ``leave``.
         leave: called after a module returned or raised.
         run_compiled: called in place of a module that `torch.compile` or `torch.nn.Module.compile` compiled.

@@ -77,8 +77,8 @@ class _TrackedThread(threading.local):
 def other_threads_tracked(tracker: ModuleTracker, *, measuring: bool = True) -> Iterator[None]:
     """Notice the work on other threads while the context lasts: on new threads, and in thread pools.
 
-    This includes threads that this thread starts, threads that those threads start, and work that any of them pass to
-    thread pools.
+    This includes threads that this thread starts, threads that those threads start, and work that any of
+    these threads passes to thread pools.
 
     Args:
         tracker: records the modules that start threads.

@@ -1,7 +1,7 @@
 """Name work that bypasses the dispatcher: old functions for quantized models (in C++), and compiled kernels.
 
 No tracer sees this work, so each call is noted as an unknown operator. The old functions need data, so a run on shapes
-refuses them.
+fails when the model calls such a function.
 """
 
 from __future__ import annotations

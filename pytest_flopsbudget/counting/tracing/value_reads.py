@@ -1,6 +1,6 @@
 """Handle code that reads values without the dispatcher: `numpy`, `tolist`, `data_ptr`, text, and memory of storages.
 
-The dispatcher does not see these reads. On the meta device some of them raise errors of PyTorch, and others return
+The dispatcher does not see these reads. On the meta device, some reads raise errors of PyTorch, and others return
 values that mean nothing. So while a model runs on shapes, these functions are replaced. If the values are known, the
 replacement returns the values. If not, the replacement asks for data, as `torch.Tensor.item` does.
 """
