@@ -112,7 +112,7 @@ def choose_next(
 
 
 def notes_on(left: Sequence[LeftAttempt], last: Attempt) -> Iterator[str]:
-    """Yield notes for the user on the failed attempts, given the last attempt, which succeeded."""
+    """Yield notes for the user on the failed attempts in ``left``. ``last`` is the attempt that succeeded."""
     failures = [one.failure for one in left if one.failure is not None and one.attempt.way != "data"]
     asked = next((failure.asked_for_data for failure in failures if failure.asked_for_data is not None), None)
     if last.way == "integers" and asked is not None:
@@ -130,7 +130,10 @@ def needs_data(asked: tuple[str, str]) -> str:
 
 
 def unexpected_failure(failure: Failure) -> str:
-    """Return the note on a model that failed on shapes although it did not need data, and then succeeded on data."""
+    """Return the note on a model whose run on shapes failed although no operator needed data.
+
+    A later run on data succeeded.
+    """
     return (
         f"could not be counted on shapes ({failure.text}), please report it; ran on real data instead, "
         "and the count may depend on that data"

@@ -71,7 +71,14 @@ def _find_example(model: Any) -> Inputs | None:
 
 
 def _refuse_misfit(module: torch.nn.Module, name: str, example: Mapping[str, Any]) -> None:
-    """Refuse token ids as the example of a model for images or sounds: transformers sets them in every model."""
+    """Refuse example inputs without the main input of the model.
+
+    The class `PreTrainedModel` of transformers gives every model token ids as example inputs. A model for images or
+    sounds cannot use token ids.
+
+    Raises:
+        UsageError: the main input of the model is not among the example inputs.
+    """
     main = getattr(module, "main_input_name", None)
     if isinstance(main, str) and main not in example:
         raise UsageError(

@@ -18,15 +18,17 @@ _LAZY = (GeneratorType, map, filter, zip, enumerate)
 
 
 def take_lazy_outputs(output: Any, notes: set[str], *, keep: bool) -> Any:
-    """Take all items of a lazy output, or await it, so that its work is done and counted.
+    """Take the items of iterators, and run coroutines to their end, so that their work is done and counted.
+
+    At most `MAX_ITEMS` items of an iterator are taken.
 
     Args:
-        output: the value that a model returned. Lazy outputs in a list, a tuple or a dict are used too.
+        output: the value that a model returned. It may be a list, a tuple or a dict with iterators and coroutines.
         notes: a set to which notes for the user are added.
         keep: whether the items are returned. If not, each item is freed before the next one is made, as in a loop.
 
     Returns:
-        The output, with a list of items in place of each iterator.
+        The output, with a list of items in place of each iterator, and a result in place of each coroutine.
     """
     kind = type(output)
     if (kind is list or kind is tuple) and any(map(_may_be_lazy, output)):
@@ -69,7 +71,11 @@ def _take(items: Iterator[Any], notes: set[str], *, keep: bool) -> list[Any]:
 
 
 def _await(awaitable: Awaitable[Any], notes: set[str]) -> Any:
-    """Run a coroutine that waits for other coroutines only. If it waits for anything else, add a note and stop it."""
+    """Run a coroutine to its end, and return its result.
+
+    The coroutine may wait for other coroutines. If it waits for anything else, add a note, stop the coroutine, and
+    return None.
+    """
     steps = awaitable.__await__()
     try:
         while (waits_for := next(steps)) is None:  # None means that the coroutine only lets other tasks run

@@ -48,21 +48,26 @@ def measure(  # noqa: PLR0913 -- the options of a measurement
 
     Args:
         model: a module, a method of a module, or a function that calls modules.
-        args: the positional arguments. A single tensor is the only argument. If there are neither positional nor
-            keyword arguments, the example inputs that the model holds are used and named in the notes:
-            ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
+        args: the positional arguments. A value that is neither a list nor a tuple is the only argument. If there are
+            neither positional nor keyword arguments, the example inputs that the model holds are used and named in the
+            notes: ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
         kwargs: the keyword arguments.
         backward: whether the backward pass of the summed outputs is counted too.
         reuse_answers: whether the metadata of earlier calls is used again, shape rules are used, and a forward pass
-            runs without gradients. If false, PyTorch computes the metadata of every call. This is slow and gives equal
-            counts.
+            runs without gradients. If false, PyTorch computes the metadata of every call. This is slow, and the counts
+            are the same.
         shapes: "only" raises an error if a model cannot be counted on shapes alone, instead of a run on data.
         devices: devices for which to estimate the time: names, or profiles (`Device`).
 
     Raises:
-        UsageError: ``model`` cannot be called, it needs data and has none or must not use it, no output of it can be
-            differentiated, its example inputs do not fit it, a cache outside of it cannot be restored, or a device name
-            is unknown.
+        UsageError: one of these:
+
+            - ``model`` cannot be called.
+            - The model needs data, but a tensor has no data, or ``shapes`` is "only".
+            - No output of the model can be differentiated, but ``backward`` is true.
+            - The example inputs that the model holds do not fit the model.
+            - The run left a tensor in a place outside of the model, and the old value of the place is not known.
+            - A device name is unknown.
         Exception: any exception that the model raises.
     """
     known = resolve_devices(devices)
@@ -79,12 +84,12 @@ def trace_inputs(  # noqa: PLR0913 -- the options of `measure`
     shapes: ShapesMode = "preferred",
     devices: Sequence[Device] = (),
 ) -> tuple[Complexity, Tracer]:
-    """Measure like `measure`, with inputs that were found before, and return the tracer too.
+    """Measure a model like `measure`, with the arguments in ``inputs``, and return the tracer too.
 
-    Other parts of `counting` need the tracer for the operators that it counted.
+    Other parts of `counting` need the operators that the tracer counted.
 
     Raises:
-        UsageError: ``model`` cannot be called, it needs data and has none, or no output of it can be differentiated.
+        UsageError: ``model`` cannot be called, it needs data and a tensor has none, or no output can be differentiated.
         Exception: any exception that the model raises.
     """
     if not callable(model):

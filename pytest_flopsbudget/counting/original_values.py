@@ -23,7 +23,10 @@ _PARTS = frozenset(("_parameters", "_buffers", "_modules"))
 
 
 def record_block_masks(known_values: KnownValues, cloner: Cloner) -> None:
-    """Register which blocks FlexAttention's masks skip: this is a setting of the model, although tensors hold it."""
+    """Register as known values the numbers of blocks that FlexAttention's masks keep.
+
+    These numbers are settings of the model, although tensors hold them.
+    """
     for original, clone in cloner.objects:
         for count, its_clone in zip(
             flex_attention.block_counts(original), flex_attention.block_counts(clone), strict=True
@@ -49,7 +52,7 @@ def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
 
 
 def record_integers(known_values: KnownValues, cloner: Cloner) -> None:
-    """Register the values of the model's and the inputs' integers and booleans as known values."""
+    """Register as known values the values of the integer and boolean tensors of the model and its inputs."""
     known_values.max_elements = MAX_INTEGER_ELEMENTS
     for original, clone in cloner.clones():
         if _holds_integers(original):
@@ -61,7 +64,13 @@ def _holds_integers(original: Any) -> bool:
 
 
 def may_be_known_later(cloner: Cloner, ways: Sequence[Way], tensor: torch.Tensor) -> bool:
-    """Return whether one of the ways that are left may know the values of the tensor."""
+    """Return whether a later attempt may know the values of the tensor.
+
+    Args:
+        cloner: the cloner that cloned the model and its inputs.
+        ways: the ways of the attempts that may follow.
+        tensor: a tensor of the present run.
+    """
     if tensor.is_floating_point():
         return "data" in ways and find_tensor_without_data(cloner) is None
     return "integers" in ways and any(_holds_integers(item) and has_data(item) for item in cloner.originals)

@@ -86,7 +86,7 @@ _UNALLOCATED = "data is not allocated yet"
 
 
 class Run:
-    """One model with its inputs. It is run in one way after another until one attempt succeeds."""
+    """One model with its inputs. The model is run in one way after another until an attempt succeeds."""
 
     def __init__(  # noqa: PLR0913 -- the parameters of `measure`
         self,
@@ -148,7 +148,10 @@ class Run:
                 attempt = outcome
 
     def _try(self, trial: Trial, ways: Sequence[Way]) -> Complexity | Attempt:
-        """Return the complexity, or the next attempt. The objects of this attempt are freed before the next attempt."""
+        """Make one attempt. Return the complexity, or the next attempt if this attempt gives no result.
+
+        After this method has returned, nothing keeps the objects of this attempt alive during the next attempt.
+        """
         try:
             complexity = self._run_on_data(trial) if trial.attempt.way == "data" else self._run_on_meta(trial, ways)
         except Exception as error:
@@ -233,8 +236,9 @@ class Run:
     def _uses_existing_gradients(self) -> bool:
         """Return whether the run uses gradients that existed before the run.
 
-        A training step may accumulate into them. A call of a module alone does not use them. A backward pass that
-        `measure` adds must have an equal count after any earlier run, so it does not use them either.
+        A measured function may do so, for example a training step that accumulates gradients. A call of a module alone
+        uses no gradients. A backward pass that `measure` adds does not use existing gradients either, because its count
+        must not depend on earlier runs.
         """
         return not (self._backward or isinstance(self._model, torch.nn.Module))
 
@@ -383,7 +387,7 @@ def _make_tracker(model: Callable[..., Any]) -> ModuleTracker:
 
 
 def _find_module(model: Callable[..., Any]) -> torch.nn.Module | None:
-    """Return ``model`` if it is a module, or the module whose method it is; else None."""
+    """Return ``model`` if it is a module, or the module that ``model`` is a method of. Otherwise, return None."""
     if isinstance(model, torch.nn.Module):
         return model
     owner = getattr(getattr(model, "func", model), "__self__", None)

@@ -27,7 +27,7 @@ class _Builder(ShapesTracer):
         super().__init__(ModuleTracker(None, "building"))
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
-        """Return the output like `ShapesTracer`, but faster for operators that initialize a whole tensor."""
+        """Return the same output as `ShapesTracer`, but faster for operators that initialize a whole tensor."""
         if info.returned != (0,) or not (info.fills or info.is_random) or not fills_storage(args[0]):
             return super().answer(info, args, kwargs)
         tensor = args[0]

@@ -74,14 +74,14 @@ def _refusing(feature: str, name: str) -> Callable[..., Any]:
 
 
 def _function(name: str, feature: str) -> Any:
-    """Return the function with this name. If it does not exist, return a function that raises a `UsageError`."""
+    """Return the function ``name``. If the name does not exist, return a function that raises a `UsageError`."""
     NAMES[name] = PrivateName(feature, _REFUSED)
     found = _look_up(name)
     return _refusing(feature, name) if found is _ABSENT else found
 
 
 def _class(name: str, feature: str) -> Any:
-    """Return the class with this name. If it does not exist, return a class that has no instances."""
+    """Return the class ``name``. If the name does not exist, return a class whose constructor raises a `UsageError`."""
     NAMES[name] = PrivateName(feature, _REFUSED)
     found = _look_up(name)
     if found is _ABSENT:
@@ -90,14 +90,17 @@ def _class(name: str, feature: str) -> Any:
 
 
 def _optional(name: str, feature: str, without: str, default: Any = None) -> Any:
-    """Return the value with this name. If it does not exist, return ``default``."""
+    """Return the value with this name. If the name does not exist, return ``default``."""
     NAMES[name] = PrivateName(feature, without)
     found = _look_up(name)
     return default if found is _ABSENT else found
 
 
 def _imported_later(name: str, feature: str) -> Callable[[], Any]:
-    """Return a function that imports the module and returns the value. The import is slow and rarely needed."""
+    """Return a function that imports the module in ``name`` and returns the value with this name.
+
+    The import is slow, and most measurements do not need the value.
+    """
     NAMES[name] = PrivateName(feature, _REFUSED)
 
     @functools.cache
@@ -111,7 +114,7 @@ def _imported_later(name: str, feature: str) -> Callable[[], Any]:
 
 
 def _attribute(owner: str, name: str, feature: str) -> Callable[[Any], Any]:
-    """Return a function that takes an instance and returns this attribute, or this bound method."""
+    """Return a function that takes an instance of the class ``owner`` and returns its attribute ``name``."""
     ATTRIBUTES[f"{owner}.{name}"] = PrivateName(feature, _REFUSED)
 
     def get(instance: Any) -> Any:
@@ -237,16 +240,17 @@ _force_keys = _function("torch._C:_ForceDispatchKeyGuard", "Watching under infer
 
 
 def run_parts(operator: OpOverload, *args: Any, **kwargs: Any) -> Any:
-    """Run in C++ the operators that the composite operator consists of."""
+    """Run the operators that a composite operator consists of. C++ code of PyTorch calls these operators."""
     if _COMPOSITE_IMPLICIT is _ABSENT:
         raise missing("Watching operators that consist of others", "torch._C.DispatchKey.CompositeImplicitAutograd")
     return _run_for_key(operator)(_COMPOSITE_IMPLICIT, *args, **kwargs)
 
 
 def tracking_views() -> Any:
-    """Return a context in which PyTorch tracks views in the way it does before a dispatch mode sees the operator.
+    """Return a context in which PyTorch tracks views, although a dispatch mode handles an operator.
 
-    PyTorch's matrix product checks whether a view of a weight requires gradients. If not, it computes in another way.
+    PyTorch's matrix product checks whether a view of a weight requires gradients. If the view does not, the matrix
+    product computes in another way. So views must be tracked in the same way as without a dispatch mode.
     """
     if _VIEWS is _ABSENT:
         raise missing("Watching under inference mode", "torch._C.DispatchKey.ADInplaceOrView")
@@ -455,7 +459,7 @@ _eval_frame: Any = _optional(
 
 
 def keep_uncompiled(function: Any) -> None:
-    """Keep `torch.compile` from compiling this function of ours and the functions that it calls."""
+    """Keep `torch.compile` from compiling ``function`` and the functions that ``function`` calls."""
     if hasattr(_eval_frame, "set_code_exec_strategy"):
         skip = _eval_frame._FrameAction.SKIP
         _eval_frame.set_code_exec_strategy(function.__code__, _eval_frame._FrameExecStrategy(skip, skip))
@@ -540,7 +544,9 @@ ATTRIBUTES.update((f"DistributedDataParallel.{name}", PrivateName(_DDP, _REFUSED
 
 
 def reduce_in_python(module: Any, before_forward: Callable[..., Any]) -> None:
-    """Make a `DistributedDataParallel` reduce gradients by hooks in Python, and call ``before_forward`` first.
+    """Make a `DistributedDataParallel` reduce gradients by hooks in Python.
+
+    It also calls ``before_forward`` before each forward pass.
 
     The attributes are set without `torch.nn.Module.__setattr__`, because that method would refuse some of them.
     """

@@ -1,4 +1,4 @@
-"""One attempt to run a model, while it runs: the clones, the tracer, and what has to be put back afterwards."""
+"""One attempt to run a model, while it runs: the clones, the tracer, and what must be restored after the attempt."""
 
 from __future__ import annotations
 
@@ -39,7 +39,10 @@ class Trial:
         self._had_compiler = compiler_is_loaded()
 
     def repetition(self) -> Attempt | None:
-        """Return the attempt if this attempt must be repeated, also after success; None if it need not be repeated."""
+        """Return the attempt that repeats this attempt; None if this attempt need not be repeated.
+
+        An attempt that succeeded may have to be repeated too.
+        """
         if self.cloner.lacks_hooks:
             return replace(self.attempt, own_hooks=True)  # the model registered a hook on a module
         if not self._had_compiler and compiler_is_loaded():

@@ -95,9 +95,9 @@ class Watch:
     def _keep_compiler_out(self) -> None:
         """Make compiled functions run eagerly until the watch ends, if PyTorch does not compile under a dispatch mode.
 
-        In such versions, compiled functions run eagerly under a dispatch mode anyway, and are not compiled after the
-        watch either. But the compiler's operators for branches and loops would be compiled, together with our code that
-        counts them.
+        Versions of PyTorch that do not compile under a dispatch mode run compiled functions eagerly there anyway, and
+        do not compile these functions after the watch either. But such versions would compile the compiler's operators
+        for branches and loops, together with this package's code that counts these operators.
         """
         if not self._out:
             self._out = True
@@ -185,7 +185,7 @@ def _computes(operator: Operator) -> bool:
 
 
 def watch(name: str = "watch", *, reuse_answers: bool = True, devices: Sequence[str | Device] = ()) -> Watch:
-    """Count all operators in a ``with`` block; see `Watch`.
+    """Return a `Watch`, which counts all operators inside a ``with`` block.
 
     Raises:
         UsageError: a device name is unknown.
@@ -223,7 +223,10 @@ def _hides_kernels(module: Any) -> bool:
 def _count_separately(
     tracer: WatchTracer, module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], *, reuse_answers: bool
 ) -> None:
-    """Count the original of a compiled model on shapes, because no tracer sees the operators in compiled kernels."""
+    """Count the model from which a compiled model was made, in a separate run on shapes.
+
+    No tracer sees the operators in compiled kernels.
+    """
     from pytest_flopsbudget.counting.inputs import Inputs  # noqa: PLC0415 -- few models are compiled
     from pytest_flopsbudget.counting.measure import trace_inputs  # noqa: PLC0415
 
@@ -243,7 +246,10 @@ def _run_compiled(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
 ) -> Any:
-    """Run a compiled model unchanged. Its backward pass is compiled too. When it runs, it is noted as unknown."""
+    """Run a compiled model unchanged.
+
+    The backward pass of the model is compiled too. When the backward pass runs, it is noted as an unknown operator.
+    """
     if before is not CALL:  # an outer watch does the steps below
         output = before(module, *args, **kwargs)
     else:

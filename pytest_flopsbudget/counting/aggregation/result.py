@@ -48,13 +48,13 @@ _WITHOUT_SIZE: tuple[type, ...] = (UninitializedParameter, UninitializedBuffer)
 
 
 def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: Mapping[int, PackedSize]) -> list[int]:
-    """Return the metrics of a module without its submodules: ``work``, then `_TENSOR_METRICS`.
+    """Return the metrics of a module without its submodules: ``work``, then the values of `_TENSOR_METRICS`.
 
     Args:
         node: the node of the module.
         work: the sums over the operators of the module.
         tensors: a list to which the ids of the module's parameters, packed weights and buffers are added.
-        packed: id → size of all packed weights.
+        packed: id → size, for the packed weights of the whole model.
     """
     params = trainable = param_bytes = buffer_bytes = 0
     module = node.module
@@ -84,7 +84,11 @@ def _self_metrics(node: Node, work: Sequence[int], tensors: list[int], packed: M
 
 
 def _packed_sizes(module: torch.nn.Module, packed: Mapping[int, PackedSize]) -> dict[int, PackedSize]:
-    """Return id → size of the module's packed weights. Packed weights of submodules or made by the run are left out."""
+    """Return id → size for the packed weights that the module itself holds and that ``packed`` lists.
+
+    Packed weights of submodules are left out. Packed weights that the run made are left out too: ``packed`` does not
+    list them.
+    """
     held = map(id, packed_weights(module.__dict__.values()))
     return {identity: packed[identity] for identity in held if identity in packed}
 
@@ -92,7 +96,10 @@ def _packed_sizes(module: torch.nn.Module, packed: Mapping[int, PackedSize]) -> 
 def _total_metrics(
     nodes: Mapping[str, Node], sums: Sums, parents: Sequence[tuple[str, str]], packed: Mapping[int, PackedSize]
 ) -> dict[str, list[int]]:
-    """Return path → metrics of the module with all its submodules: ``sums.keys``, then `_TENSOR_METRICS`."""
+    """Return path → metrics of the module with all its submodules.
+
+    The metrics are the values of ``sums.keys``, then the values of `_TENSOR_METRICS`.
+    """
     tensors: list[int] = []
     totals = {
         path: _self_metrics(node, sums.by_path.get(path, sums.nothing), tensors, packed) for path, node in nodes.items()
@@ -118,7 +125,7 @@ def _parents(nodes: Mapping[str, Node]) -> list[tuple[str, str]]:
 def _tensor_metrics_once(
     nodes: Mapping[str, Node], parents: Sequence[tuple[str, str]], packed: Mapping[int, PackedSize]
 ) -> dict[str, list[int]]:
-    """Return path → `_TENSOR_METRICS`. Every shared tensor is counted once."""
+    """Return path → values of `_TENSOR_METRICS`. A tensor that several submodules share counts once."""
     sizes: dict[str, dict[int, tuple[int, ...]]] = {}
     for path, node in nodes.items():
         of_module = sizes[path] = {}
@@ -143,7 +150,7 @@ def _tensor_metrics_once(
 
 
 def _has_size(tensor: torch.Tensor) -> bool:
-    """Return whether the tensor has a size. Before its first call, a lazy module has parameters without a size."""
+    """Return whether the tensor has a size. Before the first call of a lazy module, its parameters have no size."""
     return type(tensor) not in _WITHOUT_SIZE
 
 
@@ -202,7 +209,7 @@ def _operators(tracer: Tracer, sums: Sums) -> dict[str, Operator]:
 
 
 def _phases(sums: Sums, *, alone: bool) -> dict[PhaseName, Phase]:
-    """Return the work by phase. If there is only a forward pass, return an empty dict: its work is the total."""
+    """Return the work by phase. If only a forward pass ran, return an empty dict: all work is then in one phase."""
     if not sums.by_phase.keys() - {"forward"}:
         return {}
     phases = {}

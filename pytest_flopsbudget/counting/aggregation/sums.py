@@ -80,7 +80,7 @@ def _metrics_of(work: Work, when: WorkPhase, count: int) -> list[int]:
 
 
 def _estimate_times(work: Work, devices: Iterable[Device]) -> list[int]:
-    """Return the three estimated times of one call for each device, as one list."""
+    """Return the three estimated times (`_TIME_METRICS`) of one call on each device, all in one list."""
     return [
         part
         for device in devices

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 class BaseCloner:
     """Keeps one clone for each original. If two objects refer to one original, their clones refer to one clone.
 
-    A clone is registered first and filled later. The object that refers to it is filled before it. So objects may refer
-    to each other in a circle, and chains of them may be longer than Python's recursion limit.
+    A clone is registered first, while it is still empty, and is filled later. So objects may refer to each other in a
+    circle. Clones are filled in a loop and not by recursion. So a chain of objects may be longer than Python's
+    recursion limit.
     """
 
     def __init__(self) -> None:
@@ -31,11 +32,11 @@ class BaseCloner:
         return ((original, self._clones[id(original)]) for original in self.originals)
 
     def has_clone_of(self, original: Any) -> bool:
-        """Return whether this object was cloned."""
+        """Return whether ``original`` was cloned."""
         return id(original) in self._clones
 
     def clone_of(self, original: Any) -> Any:
-        """Return the clone of an object that was cloned."""
+        """Return the clone of ``original``, an object that was cloned."""
         return self._clones[id(original)]
 
     def cloned_ids(self) -> Container[int]:

@@ -62,7 +62,7 @@ _RESET_ATTRIBUTES: dict[str, Any] = dict.fromkeys((*_PARTS, _NON_PERSISTENT_BUFF
 
 
 class Cloner(TensorCloner, FunctionCloner):
-    """Clones modules, tensors and the objects that hold them. Each original has one clone."""
+    """Clones modules and tensors, and the objects that hold modules or tensors. Each original has one clone."""
 
     def __init__(
         self, clone_plain: Callable[[torch.Tensor], torch.Tensor], *, own_hooks: bool = True, gradients: bool = False
@@ -100,12 +100,15 @@ class Cloner(TensorCloner, FunctionCloner):
         return clone
 
     def clone_compiled(self, compiled: Any, clone: Any) -> Any:  # noqa: ARG002 -- a subclass compiles it again
-        """Return ``clone``: compiling changes how a model runs, not its work. The clone may still be empty."""
+        """Return ``clone`` itself as the clone of ``compiled``: compiling changes how a model runs, not its work.
+
+        ``clone`` is the clone of the model that was compiled. It may still be empty.
+        """
         return clone
 
     @property
     def lacks_hooks(self) -> bool:
-        """Return whether registering a hook on a clone failed. With ``own_hooks`` it never fails."""
+        """Return whether registering a hook on a clone failed. With ``own_hooks``, every registration succeeds."""
         return self._hooks.requested
 
     def _clone_value(self, value: Any) -> Any:
@@ -169,7 +172,10 @@ class Cloner(TensorCloner, FunctionCloner):
         return known[id(module)]
 
     def _fill_module(self, original: dict[str, Any], clone: torch.nn.Module) -> None:
-        """Do the same as `_fill`, but faster. The module must have no ``__slots__`` and must not be a container."""
+        """Do the same as `_fill`, but faster, for a module without ``__slots__`` that is not a container.
+
+        ``original`` is the ``__dict__`` of the original module.
+        """
         attributes = {**original, **self._reset_attributes}
         object.__setattr__(clone, "__dict__", attributes)
         if not _SHARED_TYPES.issuperset(map(type, attributes.values())):
@@ -269,7 +275,11 @@ class Cloner(TensorCloner, FunctionCloner):
     # Containers.
 
     def _clone_key(self, key: Any) -> Any:
-        """Clone a key whose hash is its identity."""
+        """Return the clone of a dict's key or a set's item.
+
+        Tensors and modules are cloned. For any other key, return the clone that was made before, or else the key
+        itself.
+        """
         if isinstance(key, (torch.Tensor, torch.nn.Module)):
             return self._clone_value(key)
         return self._clones.get(id(key), key)
@@ -401,12 +411,15 @@ def _is_ordinary(kind: type) -> bool:
 
 
 def _is_hashed_by_identity(key: Any) -> bool:
-    """Return whether the hash of a key and of its clone can be computed before their attributes exist."""
+    """Return whether the clone of a key can be hashed before the clone has attributes."""
     return type(key) in _ATOMS or isinstance(key, (torch.Tensor, torch.nn.Module))
 
 
 def _fixed_parts(value: Any) -> list[Any]:
-    """Return those parts of a tuple, a partial function or a method that cannot be filled later either."""
+    """Return the parts of ``value`` that cannot change. The clones of these parts cannot be filled later.
+
+    ``value`` is a tuple, a partial function or a method.
+    """
     if isinstance(value, tuple):
         parts: Iterable[Any] = value
     elif type(value) is functools.partial:

@@ -1,8 +1,8 @@
 """Copy models that `torch.jit.optimize_for_inference` prepared for oneDNN, so that their kernels can be counted.
 
 `optimize_for_inference` replaces operators in a frozen graph by operators of TorchScript that run without the
-dispatcher. It also adds constants that cannot be saved. In a copy of the graph, operators of ATen with the same work
-replace them.
+dispatcher. It also adds constants that cannot be saved. So the model is not saved: its graph is copied. In the copy,
+each operator of TorchScript is replaced by operators of ATen that do the same work.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Frozen(torch.nn.Module):
 
 
 def _hidden(block: Any) -> Iterator[Any]:
-    """Yield the nodes that run without the dispatcher, also nodes inside of branches and loops."""
+    """Yield the nodes of a graph that run without the dispatcher. Nodes inside of branches and loops are included."""
     for node in block.nodes():
         if node.kind().startswith(_HIDDEN):
             yield node
@@ -101,7 +101,7 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _inserted(graph: Any, kind: str, *inputs: Any) -> Any:
-    """Insert a node into the graph, and return the output of the node, a tensor."""
+    """Insert a node for the operator ``kind`` into the graph, and return the output of the node, a tensor."""
     return graph.insertNode(graph.create(kind, list(inputs), 1)).output()
 
 

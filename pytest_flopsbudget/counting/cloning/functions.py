@@ -23,11 +23,17 @@ class FunctionCloner(BaseCloner):
         self._namespaces: dict[int, dict[str, Any]] = {}
 
     def clone_compiled(self, compiled: Any, clone: Any) -> Any:
-        """Return the clone of ``compiled``, a result of `torch.compile`. ``clone`` is the clone of its original."""
+        """Return the clone of ``compiled``, a result of `torch.compile`.
+
+        ``clone`` is the clone of the function or module that was compiled.
+        """
         raise NotImplementedError
 
     def _clone_callable(self, value: Any) -> Any:
-        """Return the clone of a measured callable or of a partial's function. Both may use models by global names."""
+        """Return the clone of a measured callable, or of the function in a `functools.partial`.
+
+        Such a function may use models by global names.
+        """
         original = unwrap_compiled(value)
         if type(original) is types.FunctionType and not _is_torch_function(original):
             clone = self._clone_function(original, with_globals=True)
@@ -78,7 +84,10 @@ class FunctionCloner(BaseCloner):
                 continue
 
     def _fill_namespace(self, function: types.FunctionType, namespace: dict[str, Any]) -> None:
-        """Put clones of models, and of objects with models, that the function uses into the globals of its clone."""
+        """Put clones into ``namespace``, the globals of the clone of ``function``.
+
+        Cloned are the models that the function uses by global names, and objects that may hold a model.
+        """
         originals = function.__globals__
         for name in _global_names(function.__code__):
             value = originals.get(name)
@@ -93,7 +102,7 @@ class FunctionCloner(BaseCloner):
 
 
 def _global_names(code: types.CodeType) -> Iterator[str]:
-    """Yield the global names that this code uses. The code of functions that it defines is included."""
+    """Yield the global names in ``code``, and in the functions that are defined inside of ``code``."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -101,7 +110,7 @@ def _global_names(code: types.CodeType) -> Iterator[str]:
 
 
 def _is_state(value: Any) -> bool:
-    """Return whether a value is a model, or an object that may hold one, such as an optimizer or a trainer."""
+    """Return whether a value is a model or a tensor, or an object that may hold a model, such as an optimizer."""
     kind = type(value)
     return issubclass(kind, (torch.nn.Module, torch.Tensor, torch.jit.ScriptFunction)) or is_cloneable(kind)
 
@@ -128,5 +137,9 @@ def _reaches_state(function: types.FunctionType) -> bool:
 
 
 def _is_torch_function(function: types.FunctionType) -> bool:
-    """Return whether PyTorch's code defines the function. The name may be that of a function which it wraps."""
+    """Return whether PyTorch's code defines the function.
+
+    The globals of the function show this. Its name does not: a function of PyTorch that wraps another function may have
+    the name of the wrapped function.
+    """
     return str(function.__globals__.get("__name__")).startswith("torch.")

@@ -7,11 +7,14 @@ from typing import Any
 
 
 class HooksRequestedError(Exception):
-    """A hook was registered on a clone that shares `EmptyHooks`. The clones have to be made with separate dicts."""
+    """Code registered a hook on a clone that shares `EmptyHooks`.
+
+    The model has to be cloned again, so that each clone has separate dicts of hooks.
+    """
 
 
 class EmptyHooks(OrderedDict[int, Any]):
-    """One empty dict that all clones without hooks share. Separate dicts would be ten for each clone."""
+    """One empty dict that all clones without hooks share. Otherwise, each clone would need ten empty dicts."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -15,7 +15,10 @@ _PACKAGES = ("lightning", "pytorch_lightning")
 
 
 def disable_logging(clones: Iterable[torch.nn.Module]) -> None:
-    """Make ``self.log`` do nothing. It warns if there is no Trainer, and fails if the Trainer is not in a loop."""
+    """Make ``self.log`` do nothing in the clones of Lightning's modules.
+
+    Lightning's own ``self.log`` warns if there is no Trainer, and fails if the Trainer is not in a loop.
+    """
     if not any(package in sys.modules for package in _PACKAGES):
         return
     for module in clones:

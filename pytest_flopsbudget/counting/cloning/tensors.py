@@ -29,7 +29,10 @@ def clone_to_meta(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def clone_sharing_data(tensor: torch.Tensor) -> torch.Tensor:
-    """Return another tensor over the same memory. It has no gradient, no hooks and no autograd graph."""
+    """Return a new tensor over the memory of ``tensor``.
+
+    The new tensor has no gradient, no hooks and no autograd graph.
+    """
     if tensor.is_inference():
         # An inference tensor cannot take part in a backward pass. A new tensor over the same memory can.
         fresh = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
@@ -48,9 +51,9 @@ class TensorCloner(BaseCloner):
         self._cloned_gradients: list[torch.Tensor] = []
 
     def release_gradients(self) -> list[torch.Tensor]:
-        """Return the clones of all gradients, and drop our references to them, so that a run can free them.
+        """Return the clones of all gradients, and drop the cloner's references to them.
 
-        A DTensor or a wrapper tensor is returned as the tensors that hold its data.
+        A run can then free the clones. For a DTensor or a wrapper tensor, the tensors that hold its data are returned.
         """
         originals, self._cloned_gradients = self._cloned_gradients, []
         if not originals:
@@ -120,7 +123,7 @@ class TensorCloner(BaseCloner):
         return cast("torch.Tensor", self._register(tensor, kind(tensor.requires_grad, device=on, dtype=tensor.dtype)))
 
     def _fill_tensor(self, tensor: torch.Tensor, clone: torch.Tensor) -> None:
-        """Give the clone the attributes of the tensor beside its data, such as the state of a quantized weight."""
+        """Give ``clone`` clones of all Python attributes of ``tensor``, such as the state of a quantized weight."""
         attributes = attributes_of(clone)
         for name, value in attributes_of(tensor).items():
             attributes[name] = self._clone_value(value)

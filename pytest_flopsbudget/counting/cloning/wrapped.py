@@ -9,7 +9,10 @@ from pytest_flopsbudget.counting.torch_private import COMPILED_FROM, original_mo
 
 
 def unwrap_compiled(value: Any) -> Any:
-    """Return the argument of ``torch.compile``: compiling changes how a model runs, not its work."""
+    """Return the model or function that was passed to ``torch.compile``. Return a value that is not compiled unchanged.
+
+    Compiling changes how a model runs, not its work.
+    """
     while True:
         if type(value).__name__ == "OptimizedModule":
             original = original_module(value)

@@ -124,7 +124,7 @@ class _Cell:
 
 
 class _LruCache:
-    """A place that may hold tensors: a function with `functools.lru_cache`. Its entries are removed all at once."""
+    """A place that may hold tensors: a function with `functools.lru_cache`. Restoring it removes all its entries."""
 
     __slots__ = ("cache", "misses")
 
@@ -144,7 +144,7 @@ class _LruCache:
 
 
 class OutsideCaches:
-    """The places outside of a model in which its code may keep tensors, with their content before a run."""
+    """The places outside of a model in which the model's code may keep tensors, with the content before a run."""
 
     def __init__(
         self, kinds: Iterable[type], functions: Iterable[types.FunctionType], cloned: Container[int] = ()
@@ -334,7 +334,7 @@ def _reachable_modules(names: Iterable[str]) -> list[types.ModuleType]:
 
 
 def _holds(value: Any, is_from_run: IsFromRun, depth: int = 0) -> bool:
-    """Return whether a value is a tensor of the run, or holds one."""
+    """Return whether a value is a tensor of the run, or contains a tensor of the run."""
     if isinstance(value, torch.Tensor):
         return is_from_run(value)
     kind = type(value)

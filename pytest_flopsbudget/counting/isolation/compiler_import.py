@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class _Finder:
-    """An import finder that finds PyTorch's compiler and makes its import run without our modes and patches."""
+    """An import finder that finds PyTorch's compiler. The import then runs without this package's modes and patches."""
 
     def __init__(self) -> None:
         self._finds = True
@@ -57,7 +57,7 @@ def _import_undisturbed(loader: Any) -> None:
 
 @contextmanager
 def compiler_imported_undisturbed() -> Iterator[None]:
-    """If PyTorch's compiler is imported while the context lasts, import it without our modes and patches."""
+    """Make an import of PyTorch's compiler run without this package's modes and patches, while the context lasts."""
     if compiler_is_loaded():
         yield
         return

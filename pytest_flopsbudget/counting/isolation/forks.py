@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 class MeasuringLock:
-    """A lock that a thread holds while it measures. A forked process gets it free, unless the measuring thread forked.
+    """A lock that a thread holds while it measures. One thread can take the lock several times.
 
-    One thread can take the lock several times.
+    If a thread forks the process while another thread holds the lock, the lock is free in the new process.
     """
 
     def __init__(self) -> None:
@@ -27,12 +27,15 @@ class MeasuringLock:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Wait until no other thread holds the lock, and hold it."""
+        """Wait until no other thread holds the lock, and hold the lock while the context lasts."""
         with self._lock:  # a fork may replace `self._lock`, but this thread releases the lock that it took
             yield
 
     def renew(self) -> None:
-        """Replace the lock, because threads of the parent process may hold it. They do not exist in this process."""
+        """Replace the lock in a forked process by a free lock.
+
+        A thread of the parent process may have held the old lock. That thread does not exist in the forked process.
+        """
         self._lock = threading.RLock()
 
 
@@ -42,7 +45,9 @@ _CHANGES: list[tuple[int, Callable[[], object]]] = []
 
 
 def note_change(undo: Callable[[], object]) -> tuple[int, Callable[[], object]]:
-    """Note that this thread changed the process. If another thread forks, the new process calls ``undo`` at its start.
+    """Note that this thread changed the process.
+
+    If another thread forks the process, the new process calls ``undo`` when it begins.
 
     Returns:
         The change, for `forget_change`. Call `forget_change` when the change is undone.

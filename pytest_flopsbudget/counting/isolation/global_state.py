@@ -51,7 +51,10 @@ def measurement_depth() -> int:
 
 @contextmanager
 def state_restored() -> Iterator[None]:
-    """Restore modes, settings and random states at the end. Disable the dispatch modes of the caller meanwhile."""
+    """Disable the dispatch modes of the caller while the context lasts.
+
+    At the end, restore all modes, settings and random states.
+    """
     require_attributes()
     with process_changes() as changes, compiler_imported_undisturbed(), ExitStack() as stack:
         stack.callback(setattr, _MEASUREMENTS, "depth", _MEASUREMENTS.depth)
@@ -96,9 +99,9 @@ def isolated() -> Iterator[None]:
 def gc_paused() -> Iterator[None]:
     """Pause the garbage collector while the context lasts.
 
-    A collection looks at all objects that PyTorch's libraries made when they were imported. It takes many times as long
-    as counting a model on shapes. Counting leaves little garbage: nearly all its objects are freed when it returns,
-    before this context ends. So no collection is due at that time either.
+    A collection looks at all objects that PyTorch's libraries made when they were imported. A collection takes many
+    times as long as counting a model on shapes. Counting leaves little garbage: nearly all objects of a run are
+    freed before this context ends. So the end of this context causes no collection either.
     """
     with process_changes() as changes:
         if gc.isenabled():

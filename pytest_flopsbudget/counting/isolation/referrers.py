@@ -35,9 +35,12 @@ _TRANSIENT = (types.FrameType, types.TracebackType, types.CoroutineType, types.G
 class NewObjects:
     """Knows the objects that a run made, from the garbage collector's generations.
 
-    While the collector is paused, new objects stay in its youngest generation. While it works, as in a run on data, all
-    older objects are frozen: the collector then lists and collects the others only. Freezing moves all objects into the
-    oldest generation, which is rarely collected, so that it is not done for every run.
+    If the collector is paused, new objects stay in its youngest generation. If the collector works, as in a run on
+    data, all objects that exist before the run are frozen. The collector then lists and collects only the objects that
+    are not frozen.
+
+    Freezing moves objects into the oldest generation, which is rarely collected. So nothing is frozen if the collector
+    is paused.
     """
 
     def __init__(self) -> None:
@@ -60,7 +63,7 @@ class NewObjects:
             gc.unfreeze()
 
     def collect(self) -> None:
-        """Free the garbage of the run, and remember which objects are left of it."""
+        """Free the garbage of the run, and remember which objects of the run are left."""
         if self._freezes:
             gc.collect()
             self._made = set(map(id, gc.get_objects()))
@@ -69,7 +72,7 @@ class NewObjects:
             gc.collect(0)
 
     def remove_references(self, is_from_run: Callable[[torch.Tensor], bool]) -> list[str]:
-        """Remove the living tensors of the run from all objects that existed before it. Call `collect` first.
+        """Remove the living tensors of the run from all objects that existed before the run. Call `collect` first.
 
         Returns:
             Descriptions of the attributes and variables that were deleted, because their old values are not known.
@@ -111,7 +114,11 @@ def _is_ours(value: Any) -> bool:
 
 
 def _take_out(holder: Any, holding: Mapping[int, Any]) -> list[str]:
-    """Remove the objects with these ids from ``holder``, and describe the values that cannot be restored."""
+    """Remove the objects in ``holding`` (id → object) from ``holder``.
+
+    Returns:
+        Descriptions of the values that cannot be restored.
+    """
     kind = type(holder)
     if kind is _lru_cache_wrapper:
         holder.cache_clear()
@@ -143,7 +150,11 @@ def _take_out(holder: Any, holding: Mapping[int, Any]) -> list[str]:
 
 
 def _delete_attributes(owner: Any, attributes: Mapping[Any, Any], holding: Mapping[int, Any]) -> list[str]:
-    """Delete the attributes that hold objects with these ids. Describe the values that cannot be restored."""
+    """Delete the attributes of ``owner`` whose values are in ``holding`` (id → object).
+
+    Returns:
+        Descriptions of the values that cannot be restored.
+    """
     if _is_torchs(owner):
         return []
     names = [name for name, value in attributes.items() if id(value) in holding and not _emptied(value, holding)]
@@ -153,13 +164,17 @@ def _delete_attributes(owner: Any, attributes: Mapping[Any, Any], holding: Mappi
 
 
 def _is_torchs(owner: Any) -> bool:
-    """Return whether the object is a module or class of PyTorch. PyTorch makes its own caches on the right device."""
+    """Return whether the object is a module or class of PyTorch.
+
+    PyTorch keeps its own caches in such objects. It makes these caches on the right device, so they need not be
+    emptied.
+    """
     home = owner.__name__ if isinstance(owner, types.ModuleType) else getattr(owner, "__module__", "")
     return isinstance(owner, (types.ModuleType, type)) and str(home).partition(".")[0] == "torch"
 
 
 def _emptied(value: Any, holding: Mapping[int, Any]) -> bool:
-    """If the value is a dict, remove the objects with these ids from it. Return whether the value is a dict.
+    """If ``value`` is a dict, remove the objects in ``holding`` (id → object) from it. Return whether it is a dict.
 
     The garbage collector does not list an empty dict. So a dict that was empty before the run looks like an object that
     the run made.
@@ -179,13 +194,16 @@ def _remove_items(holder: dict[Any, Any], holding: Mapping[int, Any]) -> None:
 
 
 def _lost(owner: Any, names: list[Any]) -> list[str]:
-    """Describe the deleted attributes that now have no value. A default in the class is a value."""
+    """Return descriptions of the deleted attributes of ``owner`` that now have no value.
+
+    An attribute that has a default in the class still has a value.
+    """
     where = owner.__name__ if isinstance(owner, (type, types.ModuleType)) else f"an object {type(owner).__name__}"
     return [f"{where}, attribute {name!r}" for name in names if not hasattr(owner, str(name))]
 
 
 def _owner_of(attributes: dict[Any, Any]) -> Any:
-    """Return the module or object whose attributes are in this dict; None if the dict holds no attributes."""
+    """Return the module or object whose ``__dict__`` is ``attributes``; None if there is no such module or object."""
     for owner in gc.get_referrers(attributes):
         if isinstance(owner, types.ModuleType):
             if vars(owner) is attributes:

@@ -53,7 +53,10 @@ _ATTRIBUTES: tuple[tuple[Any, str], ...] = (
 
 
 def restore_settings(stack: ExitStack) -> None:
-    """Make ``stack`` restore all settings to their present values. It sets only settings that changed."""
+    """Make ``stack`` restore the present values of all settings when it closes.
+
+    Settings that have not changed until then are not set again.
+    """
     before = [get() for get, _ in _FUNCTIONS], [getattr(owner, name) for owner, name in _ATTRIBUTES]
     stack.callback(_restore, *before)
 

@@ -78,15 +78,15 @@ def time_model(  # noqa: PLR0913 -- as `measure` is called
 
     Args:
         model: a module, a method of a module, or a function that calls modules.
-        args: the positional arguments. A single tensor is the only argument.
+        args: the positional arguments. A value that is neither a list nor a tuple is the only argument.
         kwargs: the keyword arguments.
         backward: whether the backward pass of the summed outputs is timed too.
         run_time: the minimum number of seconds for which runs are timed. A model that takes longer is run a few times.
         machine: the name of the machine. None means the name of the first accelerator that holds one of the model's
-            tensors. If there is none, it means the name of the processor with the number of threads.
+            tensors. If no accelerator holds one, None means the name of the processor with the number of threads.
 
     Raises:
-        UsageError: a tensor holds no data, the model cannot be compiled here, this is one of several processes of a
+        UsageError: a tensor holds no data, the model cannot be compiled here, this process is one of several in a
             group, or the model changes a tensor that is neither part of the model nor an argument.
         Exception: any exception that the model raises.
     """
@@ -102,7 +102,7 @@ def time_inputs(
     run_time: float = RUN_TIME,
     machine: str | None = None,
 ) -> TimedModel:
-    """Time like `time_model`, with inputs that were found before.
+    """Time a model like `time_model`, with the arguments in ``inputs``.
 
     Raises:
         UsageError: see `time_model`.
@@ -161,7 +161,7 @@ class _TimedRun:
         self.device = device_of(tensors)
 
     def run_guarded(self) -> None:
-        """Run once under a `WriteGuard`, to check that the run changes only its own tensors.
+        """Run the clone once under a `WriteGuard`, to check that the run changes no tensor that was not cloned.
 
         Raises:
             UsageError: the run would change a tensor that was not cloned.
@@ -248,7 +248,7 @@ def _warm_up(run: Callable[[], None], clock: Callable[[], float], run_time: floa
 
 
 def _refuse_uncompilable(error: Exception, name: str) -> None:
-    """If the error comes from PyTorch's compiler, replace it by a short message.
+    """If ``error`` comes from PyTorch's compiler, raise an error with a short message in place of ``error``.
 
     Raises:
         UsageError: ``error`` comes from PyTorch's compiler.

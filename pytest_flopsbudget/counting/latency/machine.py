@@ -32,7 +32,7 @@ def describe_hardware(device: torch.device) -> str:
 
 
 def machine_name(device: torch.device, threads: int) -> str:
-    """Return the hardware's name, for a CPU with the number of threads. Machines of equal speed have equal names.
+    """Return the name of the hardware. The name of a CPU is followed by the number of threads.
 
     The name is used as the bracketed part of a key, so it contains no square brackets.
     """

@@ -30,7 +30,7 @@ class MeasuredCall:
     _work: Mapping[tuple[Node, Work, WorkPhase], int]
 
     def time(self, run_time: float, machine: str | None, find_profile: Callable[[str], Device | None]) -> Latency:
-        """Return the latency of the call on this machine, with its utilization of the machine.
+        """Return the latency of the call on this machine, and its utilization of the machine.
 
         Args:
             run_time: the minimum number of seconds for which the model is run again and again.
@@ -61,10 +61,10 @@ def measure_inputs(  # noqa: PLR0913 -- the options of `measure`
     shapes: ShapesMode = "preferred",
     devices: Sequence[Device] = (),
 ) -> MeasuredCall:
-    """Measure like `measure`, with inputs that were found before. The returned call can be timed too.
+    """Measure a model like `measure`, with the arguments in ``inputs``. The returned call can be timed too.
 
     Raises:
-        UsageError: ``model`` cannot be called, it needs data and has none, or no output of it can be differentiated.
+        UsageError: ``model`` cannot be called, it needs data and a tensor has none, or no output can be differentiated.
         Exception: any exception that the model raises.
     """
     complexity, tracer = trace_inputs(

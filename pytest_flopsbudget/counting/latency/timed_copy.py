@@ -23,10 +23,10 @@ _COMPILED_CALL = "_compiled_call_impl"
 
 
 class TimedCopy(Cloner):
-    """Makes clones that compute the same as the originals at equal speed, and share no memory with them.
+    """Makes clones that compute the same as the originals at equal speed, and share no memory with the originals.
 
-    The clone of a model from `torch.compile` is compiled with the settings of the original. Otherwise, its latency
-    would be different.
+    If a model is a result of `torch.compile`, its clone is compiled with the settings of the model. Otherwise, the
+    latency of the clone would be different.
     """
 
     def __init__(self, *, gradients: bool) -> None:
@@ -47,9 +47,10 @@ class TimedCopy(Cloner):
         return clone
 
     def clone_compiled(self, compiled: Any, clone: Any) -> Any:
-        """Return a callable or module that becomes a compiled ``clone`` with the settings of ``compiled``.
+        """Return the clone of ``compiled``. It is a callable or a module that cannot be called yet.
 
-        It is compiled when all clones are complete.
+        When all clones are complete, ``clone`` is compiled with the settings of ``compiled``. After that, a call of the
+        returned object runs the compiled ``clone``.
         """
         known = self._compiled.get(id(compiled))
         if known is not None:
@@ -99,7 +100,11 @@ class TimedCopy(Cloner):
 
 
 class _DeferredCall:
-    """A callable in place of a compiled function, which is compiled when all clones that it uses are complete."""
+    """A callable that takes the place of a compiled function in the clones.
+
+    The function is compiled when all clones that it uses are complete. After that, a call of this object calls the
+    compiled function.
+    """
 
     def __init__(self) -> None:
         self._function: Callable[..., Any] | None = None

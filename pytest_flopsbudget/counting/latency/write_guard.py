@@ -24,14 +24,19 @@ class ForeignTensorError(Exception):
 
 
 class WriteGuard(DispatchMode):
-    """Runs operators, but refuses those that write to a tensor that the run does not own, or give it a gradient."""
+    """Runs operators. Refuses operators that change a foreign tensor.
+
+    A foreign tensor is a tensor that the run neither owns nor makes. An operator also changes a foreign tensor if a
+    backward pass would write a gradient to the foreign tensor.
+    """
 
     def __init__(self, owned: Iterable[torch.Tensor], *, gradients: bool) -> None:
         """Allow writes to ``owned``, and to tensors that the run makes.
 
         Args:
             owned: the tensors that belong to the run.
-            gradients: whether a backward pass may run. It writes gradients to all leaves that require gradients.
+            gradients: whether a backward pass may run. A backward pass writes gradients to all leaves that require
+                gradients.
         """
         super().__init__()
         self._known = {identity for tensor in owned for identity in _storages(tensor)}
@@ -73,7 +78,7 @@ class WriteGuard(DispatchMode):
 
 
 def _only_reads_statistics(func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether the call is a batch norm in evaluation, which only reads its running statistics."""
+    """Return whether the call is a batch norm in evaluation mode. Such a call does not write its running statistics."""
     if "batch_norm" not in func.name():
         return False
     names = [argument.name for argument in schema_of(func).arguments]

@@ -67,7 +67,7 @@ def stored_bytes(tensor: torch.Tensor) -> int:
 
 
 class NoMetaCloneError(Exception):
-    """A tensor has no meta clone: it is sparse, nested or quantized, or its subclass has separate rules."""
+    """A tensor has no meta clone: it is sparse, nested or quantized."""
 
 
 def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
@@ -82,7 +82,7 @@ def make_meta_clone(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def to_meta(value: Any) -> Any:
-    """Replace each tensor in ``value``, also in lists and tuples, by a meta clone. Plain meta tensors are kept."""
+    """Return ``value`` with a meta clone in place of each tensor, also in lists and tuples. Keep plain meta tensors."""
     if isinstance(value, torch.Tensor):
         return value if is_on_meta(value) and type(value) in PLAIN_TYPES else make_meta_clone(value)
     if isinstance(value, (list, tuple)) and not _INTEGERS.issuperset(map(type, value)):
@@ -100,9 +100,14 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
 
 
 def append_key(parts: list[Any], tensors: list[torch.Tensor], values: Any) -> None:
-    """Append to ``parts`` all properties of these arguments that may change the metadata of the output.
+    """Append to ``parts`` all properties of the arguments that may change the metadata of an operator's output.
 
-    1, 1.0 and True are equal in Python but not for an operator, so the types of scalars belong to the key.
+    1, 1.0 and True are equal in Python but not for an operator. So the type of a number belongs to the key.
+
+    Args:
+        parts: a list to which the properties are added.
+        tensors: a list to which the tensors among the arguments are added.
+        values: the arguments of the operator.
     """
     for value in values:
         kind = type(value)

@@ -1,4 +1,4 @@
-"""Packed weights: PyTorch keeps the weights of its quantized layers in C++ objects. They are not parameters."""
+"""Packed weights: PyTorch keeps the weights of its quantized layers in C++ objects, which are no parameters."""
 
 from __future__ import annotations
 

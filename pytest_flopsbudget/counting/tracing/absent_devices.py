@@ -64,7 +64,10 @@ def _do_nothing(*_args: Any, **_kwargs: Any) -> Any:
 
 
 class _IdleContext(_Idle):
-    """A context manager in place of those that select a CUDA device or a stream."""
+    """A context manager that does nothing.
+
+    It replaces the context managers of `torch.cuda` that select a device or a stream.
+    """
 
 
 #: Name of a function of `torch.cuda` → its replacement on a machine without CUDA.
@@ -80,7 +83,11 @@ _IDLE_CLASSES = {"Stream": _Idle, "Event": _Idle, "device": _IdleContext, "devic
 
 
 class _Placing(TorchFunctionMode):
-    """Makes tensors without allocating on the device that the code names, and notes that device for each tensor."""
+    """Makes tensors without using the absent device that the code names.
+
+    The CPU takes the place of the absent device in the call. The absent device is noted for each tensor that the call
+    returns.
+    """
 
     def __init__(self, devices: Devices) -> None:
         super().__init__()
@@ -123,7 +130,10 @@ def absent_cuda_idle() -> Iterator[None]:
 
 @contextmanager
 def autocast_of_absent_devices() -> Iterator[None]:
-    """Let code on this thread enable autocast for CUDA on a machine without CUDA, where PyTorch would ignore it."""
+    """Let code on this thread enable autocast for CUDA on a machine without CUDA.
+
+    Without this context, PyTorch would not enable autocast there.
+    """
     with patched(
         (owner, name, on_this_thread(answer, getattr(owner, name))) for owner, name, answer in autocast_checks()
     ):

@@ -41,7 +41,7 @@ def calls_go_through_the_slot() -> bool:
 
 
 class _SeenError(Exception):
-    """Raised to show that a recurrent layer called the function."""
+    """A replaced function was called. The replacement raises this error, so the check sees the call."""
 
 
 def recurrent_layers_go_through_functions() -> bool:

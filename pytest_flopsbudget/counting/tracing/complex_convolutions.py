@@ -4,7 +4,7 @@ PyTorch uses Gauss's trick: it computes (a + bi)(c + di) from ac, bd and (a + b)
 4. The trick is PyTorch's own choice. By definition a complex MAC counts 8 FLOPs, as in all other products: 2 each for
 ac and bd, and 4 for ad + bc. The third product gives ad + bc, so the third convolution counts twice, in the forward and
 in the backward pass. The output of the third convolution counts as the output of the complex convolution. The outputs
-of the other two are no activations.
+of the other two convolutions are no activations.
 
 PyTorch runs the three real convolutions below autograd's composite operators, where no dispatch mode sees the complex
 convolution. So they are recognized by their operands: the first convolution takes the real parts of two tensors, and
@@ -54,7 +54,7 @@ def _may_be_part(tensor: torch.Tensor) -> bool:
 
 
 class ComplexConvolutions:
-    """Follows the convolutions of one run, and counts the third one of each complex convolution twice."""
+    """Follows the convolutions of one run, and counts the third convolution of each complex convolution twice."""
 
     def __init__(self) -> None:
         #: (number of the latest convolution's operator, its input, its weight, whether both were imaginary parts).
@@ -103,7 +103,7 @@ class ComplexConvolutions:
         return work
 
     def _twice(self, work: Work, activations: int = 0) -> Work:
-        """Return the work with twice the FLOPs of its products."""
+        """Return the work with twice the FLOPs in ``work.flops``, and with ``activations`` as its activations."""
         known = self._doubled.get(work)
         if known is None:
             known = self._doubled[work] = Work(

@@ -1,4 +1,4 @@
-"""Describe models, modules and inputs in ASCII text. Equal runs give equal texts."""
+"""Describe models, modules and inputs in ASCII text. Every run of a model with equal inputs gives the same texts."""
 
 from __future__ import annotations
 

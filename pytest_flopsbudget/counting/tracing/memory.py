@@ -1,4 +1,4 @@
-"""Measure peak memory, and the depth of the operator graph. Both follow storages, not tensors.
+"""Measure peak memory, and the depth of the operator graph. For both, storages are followed, and not tensors.
 
 A storage lives as long as anything refers to it: a view, an attribute, a local variable, or autograd for the backward
 pass. Each storage that an operator allocates is given a token, which Python frees together with the storage. The code
@@ -196,7 +196,10 @@ class Memory:
             self._update_peak(info, node)
 
     def _update_peak(self, info: OperatorInfo, node: Node) -> None:
-        """Record a new maximum since the running module was called. It may also be the peak of the run."""
+        """Record that more bytes are alive now than before since the running module was called.
+
+        If more bytes are alive than before since the run began, this moment is also the new peak of the run.
+        """
         current = self.max_since_call = self.current
         peak = self.peak
         if current > peak.size:
@@ -204,7 +207,10 @@ class Memory:
             self._freed_since_peak.clear()
 
     def _max_depth(self, values: Iterable[Any], depth: int) -> int:
-        """Return the maximum of ``depth`` and the length of the longest chain that produced one of the tensors."""
+        """Return ``depth``, or the length of the longest chain of operators that made a tensor in ``values``.
+
+        The greater of the two numbers is returned.
+        """
         for value in values:
             if isinstance(value, _Tensor):
                 try:
@@ -260,7 +266,7 @@ class Memory:
             self._record_resize(holder)
 
     def _record_resize(self, storage: torch.UntypedStorage) -> None:
-        """Record that a storage may have been resized. If its size changed, it counts as a new allocation."""
+        """Record that a storage may have been resized. A storage with a new size counts as a new allocation."""
         token: _Token | None = getattr(storage, _TOKEN, None)
         while token is not None and token.memory is not self:
             token = token.other
@@ -334,8 +340,8 @@ class Memory:
         """Compute `at_peak`, stop tracking, and drop all references. The paths of all modules must be final.
 
         Tokens refer to this object as long as their storages live, and the garbage collector cannot look into tokens.
-        If this object referred to a module, the module's gradients would keep this object and so themselves alive for
-        ever.
+        If this object referred to a module, the module, its gradients, their tokens and this object would keep each
+        other alive for ever.
         """
         self.at_peak = self._kinds_at_peak()
         node, self.peak.node = self.peak.node, None
@@ -377,7 +383,7 @@ def _default_kind(allocation: Allocation) -> str:
 
 
 def _size_of(tensor: torch.Tensor, holder: Any) -> int:
-    """Return the bytes of the caller's tensor. A view of a larger storage counts only the bytes that it covers."""
+    """Return the bytes of ``tensor``. For a view of a larger storage, return only the bytes that the view covers."""
     if holder is tensor:
         return bytes_touched(tensor)
     covered: int = tensor.nbytes

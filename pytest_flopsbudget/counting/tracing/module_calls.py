@@ -1,6 +1,6 @@
 """Create the method that replaces `torch.nn.Module.__call__` while a watch lasts.
 
-It adds no Python frame. Warnings, tracebacks and the compiler treat it as PyTorch's own method.
+The method adds no Python frame. Warnings, tracebacks and the compiler treat it as PyTorch's own method.
 """
 
 from __future__ import annotations
@@ -54,7 +54,10 @@ _ROOM = 100
 
 @contextmanager
 def room_for_counting() -> Iterator[None]:
-    """Raise Python's limit of recursion by the frames that counting takes. Deeply nested models then still run."""
+    """Raise Python's recursion limit by the number of frames that counting needs.
+
+    Deeply nested models then still run.
+    """
     before = sys.getrecursionlimit()
     sys.setrecursionlimit(before + _ROOM)
     try:
@@ -69,8 +72,8 @@ def _compiled(call: str) -> Callable[..., FunctionType]:
     """Compile `_SOURCE` and return its function ``bind``. The expression ``call`` in the source calls the module.
 
     Warnings and tracebacks show the file, the lines and the globals of a method. So the compiled method has the file
-    and globals of PyTorch's method. Each of its lines has the number of that line of PyTorch's method which calls a
-    module that is not compiled: the last line.
+    and globals of PyTorch's method. All lines of the compiled method have one number: that of the last line of
+    PyTorch's method, which calls modules that are not compiled.
     """
     original: CodeType = CALL.__code__
     line = max(line for _, _, line in original.co_lines() if line is not None)
@@ -95,7 +98,7 @@ def following_call(
     Args:
         before: the method that the new method replaces. If another watch made it, the new method calls the functions of
             that watch, since a call of ``before`` would add a frame. If another library made it, the new method calls
-            it in place of ``_call_impl``.
+            ``before`` in place of PyTorch's ``_call_impl``.
         enter: called before a module is called. Its return value is passed to ``leave``.
         leave: called after a module returned or raised.
         run_compiled: called in place of a module that `torch.compile` or `torch.nn.Module.compile` compiled.

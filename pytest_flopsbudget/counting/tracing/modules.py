@@ -33,7 +33,7 @@ _NO_SEQUENCE_NUMBER = 2**64 - 1
 
 
 def _makes_graph(frame: FrameType | None) -> bool:
-    """Return whether the backward pass in this frame was called with ``create_graph=True``."""
+    """Return whether the backward pass that runs in this frame was called with ``create_graph=True``."""
     caller = None if frame is None else frame.f_back
     return caller is not None and bool(caller.f_locals.get("create_graph"))
 
@@ -55,8 +55,7 @@ class ModuleTracker:
     credited to the module that calls it.
 
     Some models call ``part.forward(x)`` in place of ``part(x)``. So the clones have an attribute ``forward`` too, which
-    follows such a call. If the module itself was called, this attribute does nothing else than call the original
-    ``forward``.
+    follows such a call. If the module itself was called, this attribute only calls the original ``forward``.
 
     A shared module has several paths. Its work is credited to the path that begins with the path of the calling module.
     If there is no such path, its work is credited to its first path.
@@ -143,7 +142,10 @@ class ModuleTracker:
             self._makers.append(node)
 
     def _call(self, module: torch.nn.Module, function: Callable[..., Any] | None, /, *args: Any, **kwargs: Any) -> Any:
-        """Call ``function``, or the module's usual call if it is None, and credit its operators to ``module``."""
+        """Run a call of ``module``, and credit the operators of the call to ``module``.
+
+        If ``function`` is None, the usual call of the module runs. Otherwise, ``function`` runs in its place.
+        """
         run: Any = module._call_impl if function is None else function
         if threading.get_ident() != self._thread:
             return self._call_on_other_thread(module, run, *args, **kwargs)

@@ -67,7 +67,7 @@ _POOLS = (
 
 
 class _TrackedThread(threading.local):
-    """The data of one thread about the work that it runs."""
+    """Which module passed the work that a thread runs. Each thread has a separate value."""
 
     #: The path of the module that passed the work; None on the counting thread and on threads that are not tracked.
     started_by: str | None = None
@@ -77,13 +77,13 @@ class _TrackedThread(threading.local):
 def other_threads_tracked(tracker: ModuleTracker, *, measuring: bool = True) -> Iterator[None]:
     """Notice the work on other threads while the context lasts: on new threads, and in thread pools.
 
-    This includes threads that this thread starts, threads that those threads start, and work that any of them pass to
-    thread pools.
+    This includes threads that this thread starts, threads that those threads start, and work that any of
+    these threads passes to thread pools.
 
     Args:
         tracker: records the modules that start threads.
-        measuring: whether these threads serve a measurement. It may wait for such a thread. So a measurement on the
-            thread does not wait for the first measurement.
+        measuring: whether these threads serve a measurement. A measurement may wait for a thread that serves it. So if
+            such a thread measures too, this second measurement does not wait for the first measurement.
     """
     here, current = threading.get_ident(), _TrackedThread()
 

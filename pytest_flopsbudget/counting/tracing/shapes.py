@@ -150,7 +150,10 @@ class ShapesTracer(Tracer):
                 self.devices.note(tensor, wanted)
 
     def _answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Work]:
-        """Return the output and the work of any call. `answer` is a faster way for common operators."""
+        """Return the output and the work of any call.
+
+        For calls of common operators, `answer` does not need this method, and is faster.
+        """
         if info.is_collective or info.name == PACKS:
             special = self._answer_collective if info.is_collective else self._answer_packing
             return special(info, args, kwargs)
@@ -260,7 +263,11 @@ class ShapesTracer(Tracer):
         return output, work
 
     def _replace_known_masks(self, indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None] | None:
-        """Return the indices. Each known mask is replaced by its positions. Return None if no mask is known."""
+        """Replace each mask whose values are known by the positions that the mask selects.
+
+        Returns:
+            The indices, with positions in place of known masks; None if the values of no mask are known.
+        """
         found: list[torch.Tensor | None] = []
         knows = False
         for index in indices:
@@ -403,7 +410,10 @@ def _is_on_meta(info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, 
 
 
 def _depends_on_values(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether the size of this call's output depends on values. Some calls of these operators give the size."""
+    """Return whether the size of this call's output depends on values.
+
+    ``info`` is an operator that needs data in some calls only. For example, an argument may give the output's size.
+    """
     if info.name == "aten.index":
         return any(index is not None and index.dtype in _MASKS for index in args[1])
     return kwargs.get("output_size") is None  # the argument ``output_size`` of ``repeat_interleave`` gives the size

@@ -154,7 +154,10 @@ class Tracer(DispatchMode):
 
     @contextmanager
     def counting(self, share: Fraction) -> Iterator[None]:
-        """Count the operators that run while this tracer replaces another operator; ``share`` of their work counts."""
+        """Count the operators that run in place of another operator, while the context lasts.
+
+        Only the part ``share`` of the work of these operators counts.
+        """
         before = self._share
         self._share = before * share
         try:

@@ -1,7 +1,7 @@
 """Name work that bypasses the dispatcher: old functions for quantized models (in C++), and compiled kernels.
 
 No tracer sees this work, so each call is noted as an unknown operator. The old functions need data, so a run on shapes
-refuses them.
+fails when the model calls such a function.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def _note_and_run(tracer: Tracer, name: str, function: Callable[..., Any]) -> Ca
 
 @contextmanager
 def compiled_kernels_noted(tracer: WatchTracer) -> Iterator[None]:
-    """While the context lasts, name as unknown the kernels that PyTorch's default compiler backend generates.
+    """Note as unknown operators the kernels of PyTorch's default compiler backend, while the context lasts.
 
     Matrix products in compiled code are operators, and are counted. The generated kernels are not counted. The class
     that runs compiled graphs is loaded when the first graph is compiled, perhaps while this context lasts.

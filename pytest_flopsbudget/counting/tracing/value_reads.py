@@ -1,8 +1,8 @@
 """Handle code that reads values without the dispatcher: `numpy`, `tolist`, `data_ptr`, text, and memory of storages.
 
-The dispatcher does not see these reads. On the meta device some of them raise errors of PyTorch, and others return
-values that mean nothing. So while a model runs on shapes, these functions are replaced. If the values are known, a
-replacement returns them. If not, it asks for data, like `torch.Tensor.item`.
+The dispatcher does not see these reads. On the meta device, some reads raise errors of PyTorch, and others return
+values that mean nothing. So while a model runs on shapes, these functions are replaced. If the values are known, the
+replacement returns the values. If not, the replacement asks for data, as `torch.Tensor.item` does.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
 
 
 def _only_looks(original: Callable[..., Any]) -> bool:
-    """Return whether the caller of a replacement does not compute with the value that it reads.
+    """Return whether the code that reads a value by ``original`` does not compute with this value.
 
     PyTorch's Python code compares addresses. PyTorch's search for an overload, logs and pytest's messages convert
     arguments to text, and no code parses this text.

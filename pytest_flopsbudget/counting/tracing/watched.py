@@ -109,7 +109,10 @@ class WatchTracer(Tracer):
             return body(*args, **kwargs)
 
     def _decomposes(self, info: OperatorInfo) -> bool:
-        """Return whether a composite operator has no kernel for a device. PyTorch then runs the operator's parts."""
+        """Return whether a composite operator has neither a kernel for the CPU nor a kernel for CUDA.
+
+        PyTorch then runs the operators that the composite operator consists of.
+        """
         known = self._runs_parts.get(info)
         if known is None:
             name = info.operator.name()
@@ -150,7 +153,10 @@ class WatchTracer(Tracer):
     def take_over(
         self, module: torch.nn.Module, counted: Tracer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """Credit to ``module`` what another tracer counted when it measured this call."""
+        """Credit to ``module`` the work that another tracer counted when it measured this call of the module.
+
+        ``counted`` is the other tracer.
+        """
         top = self.tracker.called(module, args, kwargs)
         top.calls -= 1  # the other tracer counted this call too
         nodes = {path: self.tracker.place(top, path, node.type) for path, node in counted.tracker.nodes.items()}

@@ -120,7 +120,10 @@ class WatchedModules(ModuleTracker):
         return self.nodes.get(path) or self.nodes.setdefault(path, Node(path, type_name, None))
 
     def settle(self) -> str:
-        """Give the modules the paths that they have at the end, and return the name of the model."""
+        """Give each module its final path, the path inside of the model, and return the name of the model.
+
+        If no module contains all others, keep the paths, and return the name of the watch.
+        """
         model = self._model()
         if model is None:
             self.root.type, self.root.calls = "function", 1
@@ -139,7 +142,10 @@ class WatchedModules(ModuleTracker):
         return self.root.type
 
     def _model(self) -> torch.nn.Module | None:
-        """Return the module that contains all other modules; None if there is no such module."""
+        """Return the called module that contains all other called modules; None if there is no such module.
+
+        Modules without parameters, such as losses, are ignored if a module with parameters was called.
+        """
         called = {id(module): module for module in self._called.values()}
         # Losses and activations are called outside of models. They have no parameters.
         with_parameters = [module for module in called.values() if next(module.parameters(), None) is not None]
@@ -158,11 +164,14 @@ class WatchedModules(ModuleTracker):
         return ".".join(filter(None, (moved[top], below)))
 
     def settled(self, path: str) -> str:
-        """Return the path at the end of the module that had this path during the run."""
+        """Return the final path of the module that had the path ``path`` during the run."""
         return self._renamed.get(path, path)
 
     def inputs(self) -> tuple[str, ...]:
-        """Return a description of the models' inputs. Equal calls are listed once: "float32[8, 16] x3"."""
+        """Return descriptions of the models' inputs. Calls with equal inputs have one common description.
+
+        This description ends with the number of calls: "float32[8, 16] x3".
+        """
         with_parameters = {path for path, module in self._called.items() if next(module.parameters(), None) is not None}
         models = with_parameters or set(self._called)
         return tuple(
