@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @other_formula("aten.index_add", "aten.index_reduce", "aten.scatter_add", "aten.scatter_reduce")
 def _from_source(call: Call) -> int:
-    """Count one operation for each value, a product with alpha if there is one, and the divisions of a mean.
+    """Count the operations that combine source values with the output, for example one sum for each value.
 
-    A mean costs one division per output element.
+    Each value costs one operation, and one product if ``alpha`` scales it. A mean adds one division per output element.
     """
     source = call.tensor("source", "src")
     if not is_float(source):
@@ -34,7 +34,10 @@ def _from_source(call: Call) -> int:
 
 @other_formula("aten.scatter")
 def _scatter(call: Call) -> int:
-    """Count one sum or product for each value if ``reduce`` is given. Otherwise the operator only copies."""
+    """Count one sum or product for each scattered value if ``reduce`` is given.
+
+    Without ``reduce``, the operator only copies the values, which is free.
+    """
     if "reduce" not in call.names or call["reduce"] is None:
         return 0
     target = call.tensor("self")
@@ -44,7 +47,10 @@ def _scatter(call: Call) -> int:
 
 @other_formula("aten.index_put", "aten._index_put_impl", "aten._unsafe_index_put", "aten.put")
 def _put(call: Call) -> int:
-    """Count one sum for each value if ``accumulate`` is set. Otherwise the operator only copies."""
+    """Count one sum for each value that is written if ``accumulate`` is set.
+
+    Without ``accumulate``, the operator only copies the values, which is free.
+    """
     target = call.tensor("self")
     if not call["accumulate"]:
         return 0
@@ -63,22 +69,23 @@ def _masked_put(call: Call) -> int:
     "aten.unfold_backward",
 )
 def _of_the_gradient(call: Call) -> int:
-    """Count one sum for each value of the output's gradient: it is added to the gradient of one input element."""
+    """Count one sum for each value of the output's gradient, which is added to the gradient of one input element."""
     return real_numbers(call.tensor("grad_output", "grad_in"))
 
 
 @other_formula("aten.embedding_dense_backward")
 def _embedding_backward(call: Call) -> int:
-    """Count one sum for each value of the gradient.
+    """Count one sum for each value of the output's gradient.
 
-    With ``scale_grad_by_freq``, add one division by the row's frequency.
+    With ``scale_grad_by_freq``, each value is also divided by the number of times that its row was looked up. This adds
+    one division for each value.
     """
     return (2 if call["scale_grad_by_freq"] else 1) * call.tensor("grad_output").numel()
 
 
 @other_formula("aten.col2im")
 def _col2im(call: Call) -> int:
-    """Count one sum for each value of the columns: it is added to one pixel."""
+    """Count one sum for each value of the columns, because each value is added to one pixel."""
     return real_numbers(call.tensor("self"))
 
 
@@ -87,9 +94,10 @@ _MEAN, _MAX = 1, 2
 
 @other_formula("aten._embedding_bag", "aten._embedding_bag_forward_only")
 def _embedding_bag(call: Call) -> int:
-    """Count one operation per row element to combine it with its bag, and the products with weights if there are any.
+    """Count one operation for each element of each looked-up row, to combine the row with the other rows of its bag.
 
-    For sums, combining is an addition; for maxima, it is a comparison. A mean adds one division per output element.
+    The operation is an addition, or a comparison if the bag is a maximum. If there are weights per sample, each element
+    also costs one product. A mean adds one division per output element.
     """
     width = call.tensor("weight").shape[-1]
     count = call.tensor("indices").numel() * width
@@ -99,10 +107,11 @@ def _embedding_bag(call: Call) -> int:
 
 @other_formula("aten._embedding_bag_backward", "aten._embedding_bag_dense_backward")
 def _embedding_bag_backward(call: Call) -> int:
-    """Count the sum of the bag's gradient into each row of the bag, and one product or quotient for each factor.
+    """Count the gradient of the weight: the gradient of each bag is added to the gradient of each row in the bag.
 
-    There are up to three factors: the weight per sample, the size of the bag (for a mean), and the frequency of the
-    row. For a maximum, each value of the gradient is added to one row only.
+    Each value that is added costs one sum, and one product or quotient for each factor. There are up to three factors:
+    the weight per sample, the size of the bag (for a mean), and the frequency of the row. If the bag is a maximum,
+    there are no factors, and each value of a bag's gradient is added to one row only.
     """
     gradient = call.tensor("grad")
     if call["mode"] == _MAX:
@@ -114,14 +123,17 @@ def _embedding_bag_backward(call: Call) -> int:
 
 @other_formula("aten._embedding_bag_per_sample_weights_backward")
 def _embedding_bag_weights_backward(call: Call) -> int:
-    """Count for each row its dot product with the gradient of its bag: n products and n - 1 sums for n columns."""
+    """Count the gradients of the weights per sample. Each is the dot product of a row and the gradient of its bag.
+
+    For n columns, one dot product costs n products and n - 1 sums.
+    """
     width = call.tensor("grad").shape[-1]
     return max(2 * width - 1, 0) * call.tensor("indices").numel()
 
 
 @other_formula("aten._coalesce")
 def _coalesce(call: Call) -> int:
-    """Count one sum for each value.
+    """Count one sum for each stored value, because values with equal indices are added.
 
     This is an upper bound, because the number of values with equal indices depends on data.
     """

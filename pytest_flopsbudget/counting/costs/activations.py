@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def products_outputs(call: Call) -> int:
-    """Return the number of elements in the outputs of the products of one call.
+    """Return the number of elements in the outputs of the matrix products and convolutions in one call of an operator.
 
     A fused operator is counted as its unfused form.
     """

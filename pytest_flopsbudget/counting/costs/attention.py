@@ -1,11 +1,11 @@
-"""Fused attention: 2·B·H·Lq·Lk·(Dqk + Dv) FLOPs, where H is the number of *query* heads. Causal masks do not reduce it.
+"""Fused attention: 2·B·H·Lq·Lk·(Dqk + Dv) FLOPs, where H is the number of *query* heads.
 
-Each head has Lq·Lk scores, and each score in Q·Kᵀ is a sum of Dqk products. Each head has Lq·Dv outputs, and each
-output is a sum of Lk products with V. The backward pass consists of four products of these sizes, so it costs twice as
-much as the forward pass.
+A causal mask does not reduce this number. Each head has Lq·Lk scores, and each score in Q·Kᵀ is a sum of Dqk products.
+Each head has Lq·Dv outputs, and each output is a sum of Lk products with V. The backward pass consists of four products
+of these sizes, so it costs twice as much as the forward pass.
 
-A fused kernel computes the scores again in the backward pass, and also computes gradients that are not requested.
-Neither is counted, because the unfused form does neither.
+A fused kernel computes the scores again in the backward pass, and also computes gradients that are not requested. This
+work is not counted, because the unfused form does not do this work.
 
 Source: Vaswani et al., "Attention Is All You Need", 2017, §3.2.1.
 """
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 
 def _attention(call: Call) -> int:
-    """Count attention of query (…, H, Lq, Dqk), key (…, Hk, Lk, Dqk) and value (…, Hk, Lk, Dv)."""
+    """Count the FLOPs of two products: query times key gives the scores, and scores times value give the output.
+
+    The shapes are query (…, H, Lq, Dqk), key (…, Hk, Lk, Dqk) and value (…, Hk, Lk, Dv).
+    """
     query, key, value = _operands(call)
     return per_mac(query) * _scores(query, key) * (query.shape[-1] + value.shape[-1])
 
@@ -38,7 +41,7 @@ def _operands(call: Call) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 class _Requested(NamedTuple):
-    """Which gradients one call of the backward pass must compute."""
+    """The gradients that one call of attention's backward pass must compute."""
 
     query: bool
     key: bool
@@ -48,9 +51,11 @@ class _Requested(NamedTuple):
 
 
 def _requested(call: Call) -> _Requested:
-    """Return the requested gradients: those in the call's mask, or the gradients of operands that require gradients.
+    """Return which gradients the call must compute.
 
-    In compiled code no operand requires a gradient, so all gradients are counted as requested.
+    If the call has a mask of gradients, the mask decides. Otherwise, the call must compute the gradients of the
+    operands that require gradients. In compiled code no operand requires a gradient, so all gradients are counted as
+    requested.
     """
     mask = _argument(call, "grad_input_mask")
     if mask is not None:
@@ -63,9 +68,10 @@ def _requested(call: Call) -> _Requested:
 
 
 def _attention_backward(call: Call) -> int:
-    """Count one product for each gradient: of the scores and the value (with Dv), of the query and the key (with Dqk).
+    """Count one product for each gradient that is needed: of the scores, the value, the query and the key.
 
-    The product with Dv costs 2·B·H·Lq·Lk·Dv FLOPs. The product with Dqk costs 2·B·H·Lq·Lk·Dqk FLOPs.
+    The products for the scores and for the value cost 2·B·H·Lq·Lk·Dv FLOPs each. The products for the query and for the
+    key cost 2·B·H·Lq·Lk·Dqk FLOPs each.
     """
     query, value = call.tensor("query"), call.tensor("value")
     requested = _requested(call)
@@ -103,7 +109,7 @@ _USED_KEYS = ("seqused_k", "seqlen_k")
 
 
 def _packed(call: Call) -> _Packed:
-    """Return the sizes of one call.
+    """Return the sizes of attention in one call.
 
     If the lengths of the sequences are not known, the sizes are upper bounds: each query is paired with as many keys as
     the longest sequence has.
@@ -135,7 +141,7 @@ def _packed_attention_backward(call: Call) -> int:
 
 
 def _multi_head(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> int:
-    """Count attention over all heads, and the projections of query, key, value and output.
+    """Count the products of attention over all heads, and of the projections of query, key, value and output.
 
     Each operand is (B, L, E).
     """
@@ -150,7 +156,7 @@ def _native_multi_head_attention(call: Call) -> int:
 
 
 def _transformer_encoder_layer(call: Call) -> int:
-    """Count self-attention and the two layers of the feed-forward network."""
+    """Count the products of self-attention and of the two layers of the feed-forward network."""
     source = call.tensor("src")
     tokens = source.shape[0] * source.shape[1]
     feed_forward = 2 * tokens * (call.tensor("ffn_weight_1").numel() + call.tensor("ffn_weight_2").numel())
@@ -163,12 +169,15 @@ def _transformer_encoder_layer(call: Call) -> int:
 
 
 def _scores(query: torch.Tensor, key: torch.Tensor) -> int:
-    """Return the number of scores (…, H, Lq, Lk)."""
+    """Return the number of scores (…, H, Lq, Lk): one for each pair of a query and a key in each query head."""
     return query.shape[:-1].numel() * key.shape[-2]
 
 
 def _scaled(query: torch.Tensor, key: torch.Tensor) -> int:
-    """Count the scaling of query and key. The unfused form first repeats a shared key head for each query head."""
+    """Count one product for each element of query and key, because attention scales both operands.
+
+    If query heads share a key head, the unfused form repeats the key head before the scaling. All copies are counted.
+    """
     return query.numel() + query.shape[:-2].numel() * key.shape[-2] * key.shape[-1]
 
 
@@ -184,9 +193,10 @@ def _around(call: Call) -> int:
 
 
 def _around_backward(call: Call) -> int:
-    """Count softmax, dropout, the scaling of the gradients, and sums over shared key heads.
+    """Count the backward pass without its products.
 
-    Softmax costs 4 operations per score, and dropout costs 1.
+    Softmax costs 4 operations per score, and dropout costs 1. The gradients of query and key are scaled. If query heads
+    share a key head, their gradients of key and value are summed.
     """
     query, key, value = call.tensor("query"), call.tensor("key"), call.tensor("value")
     requested = _requested(call)
@@ -203,7 +213,10 @@ def _scaled_packed(call: Call, sizes: _Packed) -> int:
 
 
 def _is_causal(call: Call) -> bool:
-    """Return whether the unfused form adds a mask: a causal mask, or a window that limits the keys of each query."""
+    """Return whether the unfused form of attention adds a mask that depends on positions only.
+
+    This is a causal mask, or a window that limits the keys of each query.
+    """
     window = _argument(call, "window_size") or (-1,)
     windows = window if isinstance(window, (list, tuple)) else (window,)
     windows = (*windows, _argument(call, "window_size_left"), _argument(call, "window_size_right"))
@@ -228,7 +241,11 @@ def _around_packed_backward(call: Call) -> int:
 
 
 def _around_multi_head(query: torch.Tensor, key: torch.Tensor, heads: int, *, masked: bool) -> int:
-    """Count the biases of four projections, the scaling of query and key, softmax, and a mask over all scores."""
+    """Count multi-head attention without its products.
+
+    The count includes the biases of four projections, the scaling of query and key, and softmax. If ``masked``, it also
+    includes one sum per score to add the mask.
+    """
     batch, queries, width = query.shape
     keys = key.shape[1]
     biases = batch * (2 * queries + 2 * keys) * width
@@ -241,9 +258,10 @@ def _around_native(call: Call) -> int:
 
 
 def _around_encoder_layer(call: Call) -> int:
-    """Count attention, two residuals, two layer normalizations (7 operations per element) and the feed-forward network.
+    """Count a layer of a transformer's encoder without its products.
 
-    The feed-forward network has a bias in each of its two layers, and one activation.
+    The count includes attention, two residual sums, two layer normalizations (7 operations per element), and the
+    feed-forward network, which has two biases and one activation.
     """
     source = call.tensor("src")
     inner = math.prod(source.shape[:-1]) * call.tensor("ffn_weight_1").shape[0]
@@ -262,23 +280,24 @@ def _is_packed(call: Call) -> bool:
 
 
 def _outputs(call: Call) -> int:
-    """Count the scores (…, H, Lq, Lk) and the weighted sums (…, H, Lq, Dv)."""
+    """Count the elements of the scores (…, H, Lq, Lk) and of the weighted sums of the value (…, H, Lq, Dv)."""
     query, key, value = _operands(call)
     return _scores(query, key) + query.shape[:-1].numel() * value.shape[-1]
 
 
 def _packed_outputs(call: Call) -> int:
-    """Count the scores and weighted sums for a query (…, Lq, H, Dqk).
+    """Count the elements of the scores and of the weighted sums of the value, for a query (…, Lq, H, Dqk).
 
-    Only pairs within one packed sequence have scores.
+    Only a query and a key in the same packed sequence have a score.
     """
     sizes = _packed(call)
     return sizes.scores + sizes.queries * call.tensor("query").shape[-2] * call.tensor("value").shape[-1]
 
 
 def _multi_head_outputs(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, heads: int) -> int:
-    """Count three projections, the scores of all heads, the weighted sums, and the output's projection.
+    """Count the elements of all outputs of products in multi-head attention.
 
+    These outputs are three projections, the scores of all heads, the weighted sums, and the projection of the output.
     Each operand is (B, L, E).
     """
     batch, queries, width = query.shape
@@ -292,7 +311,10 @@ def _native_multi_head_outputs(call: Call) -> int:
 
 
 def _encoder_layer_outputs(call: Call) -> int:
-    """Count the outputs of self-attention and of the two layers of the feed-forward network."""
+    """Count the elements of all outputs of products in a layer of a transformer's encoder.
+
+    The products belong to self-attention and to the two layers of the feed-forward network.
+    """
     source = call.tensor("src")
     widths = call.tensor("ffn_weight_1").shape[0] + call.tensor("ffn_weight_2").shape[0]
     attention = _multi_head_outputs(source, source, source, int(call["num_heads"]))

@@ -73,12 +73,16 @@ operator(
 
 
 def _scattered_product(call: Call) -> int:
-    """Count the product over all rows of one process, although the process keeps only a part of the sum."""
+    """Count the product of all rows of ``A`` on this process.
+
+    The processes then sum their products, and this process keeps only a part of the sum. All rows are counted
+    nevertheless.
+    """
     return 2 * call.tensor("A").numel() * call.tensor("B").shape[-1]
 
 
 def _scattered_outputs(call: Call) -> int:
-    """Count the elements of the product of all rows. The operator returns only a part of them."""
+    """Count the elements of the product of all rows of ``A``. The operator returns only a part of these elements."""
     return call.tensor("A").shape[:-1].numel() * call.tensor("B").shape[-1]
 
 
@@ -92,7 +96,11 @@ operator(
 
 @other_formula("symm_mem.fused_all_gather_scaled_matmul")
 def _scaled_gathered(call: Call) -> int:
-    """Count for each product the scales of both operands, and the bias and the result's scale if they are given."""
+    """Count the operations on each output element other than the products.
+
+    There is one operation for each scale of the two operands. The bias and the scale of the result cost one operation
+    each, if they are given.
+    """
     extras = zip(call["biases"], call["result_scales"], strict=True)
     return sum(
         (2 + sum(part is not None for part in extra)) * output.numel()
@@ -102,7 +110,11 @@ def _scaled_gathered(call: Call) -> int:
 
 @other_formula("symm_mem.fused_scaled_matmul_reduce_scatter")
 def _scaled_scattered(call: Call) -> int:
-    """Count the scales of both operands, the bias and the result's scale, for all rows of this process."""
+    """Count the operations on each element of the product of all rows, other than the product.
+
+    There is one operation for each scale of the two operands. The bias and the scale of the result cost one operation
+    each, if they are given.
+    """
     left, right = call.tensor("A"), call.tensor("B")
     outputs = left.shape[:-1].numel() * right.shape[-1]
     return (2 + sum(call[name] is not None for name in ("bias", "result_scale"))) * outputs
@@ -110,5 +122,5 @@ def _scaled_scattered(call: Call) -> int:
 
 @other_formula("c10d.check_for_nan")
 def _checked(call: Call) -> int:
-    """Count one comparison of each number with itself."""
+    """Count one comparison for each number: comparing a number with itself shows whether the number is NaN."""
     return elements([call.tensor("tensor")])

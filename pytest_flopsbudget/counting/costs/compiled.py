@@ -49,7 +49,8 @@ operator("_native._foreach_mm_native_0", flops=_each_product, activations=output
 def _accumulated(call: Call) -> int:
     """Count one sum per element: the new gradient is added to the present gradient.
 
-    One overload has no argument for the present gradient; a call of it is counted in the same way.
+    If the call passes None for one of the two gradients, nothing is added and the cost is 0. One overload has no
+    argument for the present gradient; its calls are counted as if there were one.
     """
     present = "variable_grad" not in call.names or call["variable_grad"] is not None
     return call.tensor("new_grad").numel() if present and call["new_grad"] is not None else 0

@@ -32,7 +32,7 @@ _FORWARD_NAMES = [f"aten.{name}" for name in _FORWARD.split()]
 
 
 def _products(positions: torch.Tensor, weight: torch.Tensor) -> int:
-    """Count the product of each element of ``positions`` and one slice of the weight along its first dimension.
+    """Count one multiply-accumulate for each pair of an element of ``positions`` and an element of ``weight[0]``.
 
     The weight is (out, in/groups, *kernel), or (in, out/groups, *kernel) for a transposed convolution.
     """
@@ -64,7 +64,7 @@ def _conv_tbc(call: Call) -> int:
     "aten.mps_convolution_transpose_backward",
 )
 def _convolution_backward(call: Call) -> int:
-    """Count the gradients of input and weight. Each is a convolution that costs as much as the forward pass.
+    """Count the requested gradients of input and weight. Each gradient costs as much as the forward pass.
 
     The gradient of the bias is a sum, which `_bias_backward` counts.
     """
@@ -75,8 +75,8 @@ def _convolution_backward(call: Call) -> int:
 def _requested(call: Call) -> list[bool]:
     """Return which of the gradients of input, weight and bias are requested.
 
-    The caller requests gradients with a mask, or by passing the tensors that they are written to. If the kernel has no
-    gradient of the bias, the mask and the result have only two entries.
+    The caller requests gradients with a mask, or passes the tensors to which the gradients are written. If the kernel
+    has no gradient of the bias, the mask and the result have only two entries.
     """
     if "output_mask" in call.names:
         return [bool(requested) for requested in call["output_mask"]]
@@ -85,7 +85,7 @@ def _requested(call: Call) -> list[bool]:
 
 @other_formula(*_FORWARD_NAMES, "aten.conv_tbc")
 def _bias(call: Call) -> int:
-    """Count the operations per output element besides the products: the bias and the fused operations.
+    """Count the operations on each output element other than the products: the bias and the fused operations.
 
     Adding the bias costs 1 and ReLU costs 1. Adding a second tensor alpha · z costs 1, and 1 more if alpha is not 1.
     """
@@ -104,7 +104,10 @@ def _bias(call: Call) -> int:
     "aten.mps_convolution_backward",
 )
 def _bias_backward(call: Call) -> int:
-    """Count n - 1 sums per channel: the gradient of the bias is the sum of the n output gradients of its channel."""
+    """Count n - 1 sums per channel, if the gradient of the bias is requested.
+
+    This gradient is, for each channel, the sum of the n values of the output's gradient.
+    """
     gradient = call.tensor("grad_output")
     parts = 2 if gradient.is_complex() else 1
     channels = gradient.shape[1] if gradient.ndim > 1 else 1

@@ -38,12 +38,18 @@ _OTHER_GRADIENTS = (7, 2)
 
 
 def norm_terms(p: float) -> int:
-    """Return the number of operations that compute the term of one component, before the p-norm sums the terms."""
+    """Return the number of operations that compute the term of one component x in a p-norm.
+
+    For p = 2, the term is x², which costs one operation.
+    """
     return _TERMS.get(p, _OTHER_TERMS)
 
 
 def p_norm(p: float, components: int) -> int:
-    """Return the operations of a p-norm of one vector: the terms, n - 1 additions or maxima, and the root if any."""
+    """Return the number of operations of a p-norm of one vector.
+
+    For n components, these are n terms, n - 1 additions or maxima, and the root if there is one.
+    """
     if components == 0:
         return 0
     return (norm_terms(p) + 1) * components - (p in _WITHOUT_ROOT)
@@ -66,7 +72,10 @@ def _distances(call: Call) -> int:
 
 @other_formula("aten._cdist_backward")
 def _distances_backward(call: Call) -> int:
-    """Count the gradients of the first points. Each gradient is a sum over all second points."""
+    """Count the gradients of the points in ``x1``.
+
+    The gradient of one point is a sum over all points in the other tensor.
+    """
     inputs = call.tensor("x1")
     per_component, per_pair = _GRADIENTS.get(float(call["p"]), _OTHER_GRADIENTS)
     return real_parts(inputs) * call.tensor("cdist").numel() * (per_component * inputs.shape[-1] + per_pair)
@@ -101,7 +110,7 @@ _EQUAL_BINS = 5
 
 
 def _value_range(values: int) -> int:
-    """Count the comparisons that find the smallest and the largest value. They are needed if no range is given."""
+    """Count the comparisons that find the smallest and the largest of ``values`` numbers."""
     return 2 * max(values - 1, 0)
 
 
@@ -111,9 +120,10 @@ def _search(edges: int) -> int:
 
 
 def _density(bins: list[int]) -> int:
-    """Count the operations that turn counts into a density: their sum, the widths of the bins, and the divisions.
+    """Count the operations that turn a histogram into a density.
 
-    Each cell is divided by the sum, and by the width of its bin in each dimension.
+    These are the sum of all cells, the widths of the bins, and the divisions. Each cell is divided by the sum, and by
+    the width of its bin in each dimension.
     """
     cells = math.prod(bins)
     return max(cells - 1, 0) + sum(bins) + cells * (1 + len(bins))
@@ -123,7 +133,7 @@ def _density(bins: list[int]) -> int:
 def _histc(call: Call) -> int:
     """Count for each value the search for its bin, and one addition.
 
-    If ``min`` equals ``max``, the range of the values is computed first.
+    If ``min`` equals ``max``, the operator first finds the range of the values, which is counted too.
     """
     inputs = call.tensor("self")
     if not is_float(inputs):
@@ -148,7 +158,10 @@ def _histogram(call: Call) -> int:
 
 @other_formula("aten._histogramdd_bin_edges")
 def _bin_edges(call: Call) -> int:
-    """Count finding the range of each coordinate of points (…, dimensions). Spacing the edges evenly is free."""
+    """Count finding the range of each coordinate of points (…, dimensions), if the call gives no range.
+
+    Computing edges at equal distances is free.
+    """
     inputs = call.tensor("self")
     dimensions = inputs.shape[-1]
     return dimensions * _value_range(inputs.shape[:-1].numel()) if call["range"] is None else 0
@@ -156,7 +169,10 @@ def _bin_edges(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_cts")
 def _histogram_by_counts(call: Call) -> int:
-    """Count for each point one addition, and the search for its bin in each dimension. All bins have equal width."""
+    """Count for each point one addition, and the search for its bin in each dimension. All bins have equal width.
+
+    If the call gives no range, finding the range is counted. If the call requests a density, the density is counted.
+    """
     points, dimensions = _points(call)
     work = points * (_EQUAL_BINS * dimensions + 1)
     if call["range"] is None:
@@ -166,7 +182,10 @@ def _histogram_by_counts(call: Call) -> int:
 
 @other_formula("aten._histogramdd_from_bin_tensors")
 def _histogram_by_edges(call: Call) -> int:
-    """Count for each point a search among the edges of each dimension, and one addition."""
+    """Count for each point a search among the edges of each dimension, and one addition.
+
+    If the call requests a density, the density is counted too.
+    """
     points, _ = _points(call)
     edges = [tensor.numel() for tensor in call["bins"]]
     work = points * (sum(map(_search, edges)) + 1)

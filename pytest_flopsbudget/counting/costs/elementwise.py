@@ -293,7 +293,8 @@ def _elu(call: Call) -> int:
 def _elu_backward(call: Call) -> int:
     """Count the test x > 0, and g · k · exp(input_scale · x), where k = scale · alpha · input_scale is one number.
 
-    If the operator receives the output y instead of x, count g · input_scale · (y + scale · alpha).
+    Here g is the output's gradient. If the operator receives the output y instead of x, count g · input_scale · (y +
+    scale · alpha) after the test.
     """
     scale, input_scale = call["scale"], call["input_scale"]
     inside = _scaled(input_scale)
@@ -304,7 +305,11 @@ def _elu_backward(call: Call) -> int:
 
 @other_formula("aten.rrelu_with_noise_backward")
 def _rrelu_backward(call: Call) -> int:
-    """Count one operation, g · noise, in training. Otherwise, count the gradient of leaky ReLU."""
+    """Count the gradient of a leaky ReLU with random slopes.
+
+    In training, this is one operation: the product of the output's gradient and the noise. In inference, the cost is
+    that of the gradient of leaky ReLU: a comparison and a product.
+    """
     return _for_each(call, 1 if call["training"] else 2)
 
 
@@ -324,17 +329,20 @@ def _selu(call: Call) -> int:
 def _gelu(call: Call) -> int:
     """Count the operations in x · (1 + erf(x / √2)) / 2, or in x · (1 + tanh(√(2/π) · (x + c · x³))) / 2.
 
-    Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, §2.
+    Here c is a constant. Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", 2016, §2.
     """
     return _for_each(call, 9 if call["approximate"] == "tanh" else 5)
 
 
 @other_formula("aten.gelu_backward")
 def _gelu_backward(call: Call) -> int:
-    """Count g · (Φ(x) + x · φ(x)): Φ costs 4 operations, φ(x) = exp(-x²/2) / √(2π) costs 4, and combining them costs 3.
+    """Count g · (Φ(x) + x · φ(x)), where g is the output's gradient.
 
-    The tanh form is g · ((1 + t)/2 + x/2 · (1 - t²) · k · (1 + 3c · x²)) with t = tanh(u) and u = k · (x + c · x³). It
-    costs 5 operations for u, 1 for t, 2 + 2 + 3 for the three brackets, 3 products, one sum, and one product with g.
+    Φ(x) costs 4 operations, φ(x) = exp(-x²/2) / √(2π) costs 4, and two products and one sum join the parts.
+
+    The tanh form is g · ((1 + t)/2 + x/2 · (1 - t²) · k · (1 + 3c · x²)) with t = tanh(u) and u = k · (x + c · x³),
+    where k and c are constants. It costs 5 operations for u, 1 for t, 2 + 2 + 3 for the three brackets, 3 products, one
+    sum, and one product with g.
     """
     return _for_each(call, 18 if call["approximate"] == "tanh" else 11)
 
@@ -347,13 +355,13 @@ def _softplus(call: Call) -> int:
 
 @other_formula("aten.softplus_backward")
 def _softplus_backward(call: Call) -> int:
-    """Count the operations in g · e / (1 + e) with e = exp(beta · x)."""
+    """Count the operations in g · e / (1 + e) with e = exp(beta · x), where g is the output's gradient."""
     return _for_each(call, 4 + _scaled(call["beta"]))
 
 
 @other_formula("aten.mvlgamma")
 def _mvlgamma(call: Call) -> int:
-    """Count p logarithms of the gamma function, each at a shifted x, and their sum."""
+    """Count p logarithms of the gamma function, each of x minus another number, and their sum."""
     return _for_each(call, 3 * int(call["p"]))
 
 
@@ -364,7 +372,7 @@ def _native_dropout(call: Call) -> int:
 
 @other_formula("aten._amp_foreach_non_finite_check_and_unscale")
 def _unscale(call: Call) -> int:
-    """Count two operations for each element: the test whether it is finite, and the division by the scale."""
+    """Count two operations for each element: the test whether the element is finite, and the division by the scale."""
     return 2 * elements(call["self"])
 
 

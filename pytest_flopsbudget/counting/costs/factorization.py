@@ -82,13 +82,19 @@ def _eigen(n: int, *, vectors: bool) -> int:
 
 @other_formula("aten._linalg_det", "aten._linalg_slogdet", "aten.linalg_lu", "aten.linalg_lu_factor_ex")
 def _lu_factorization(call: Call) -> int:
-    """Count an LU factorization. A determinant also needs n products, which are not a leading term."""
+    """Count an LU factorization.
+
+    A determinant also needs n products, which are not counted, because they are not a leading term.
+    """
     matrix = call.tensor("A")
     return _matrices(matrix) * _lu(*_tall(matrix))
 
 
 def _substitutions(matrix: torch.Tensor, solution: torch.Tensor, count: int) -> int:
-    """Count n²·k for each of ``count`` triangular matrices: each number of a solution sums half a row on average."""
+    """Count n²·k operations for each of ``count`` triangular solves, with n rows and k right-hand sides.
+
+    On average, each number of the solution needs a sum over half a row of the matrix.
+    """
     return _scalar(solution) * count * matrix.shape[-1] * solution.numel()
 
 
@@ -110,7 +116,10 @@ def _solve_triangular(call: Call) -> int:
 
 @other_formula("aten.triangular_solve")
 def _triangular_solve(call: Call) -> int:
-    """Count one triangular matrix. If it is sparse, count 2 operations per stored element and right-hand side."""
+    """Count the solution of one triangular system.
+
+    If the matrix is sparse, each pair of a stored element and a right-hand side costs 2 operations.
+    """
     matrix, solution = call.tensor("A"), call.first_output
     if matrix.layout is not torch.strided:
         return _scalar(solution) * 2 * stored_elements(matrix) * solution.shape[-1]
@@ -119,9 +128,9 @@ def _triangular_solve(call: Call) -> int:
 
 @other_formula("aten._spsolve")
 def _sparse_solve(call: Call) -> int:
-    """Count 2 operations per stored element and right-hand side.
+    """Count 2 operations for each pair of a stored element of the matrix and a right-hand side.
 
-    This is a lower bound: the size of the sparse factors depends on data.
+    This is a lower bound: how many elements the sparse factors of the matrix have depends on data.
     """
     matrix, solution = call.tensor("A"), call.first_output
     sides = solution.numel() // max(matrix.shape[-1], 1)
@@ -136,7 +145,7 @@ def _reflectors(call: Call) -> int:
 
 @other_formula("aten.linalg_qr")
 def _qr_factorization(call: Call) -> int:
-    """Count R (mode "r"), or both R and Q.
+    """Count computing R, and also computing Q unless the mode is "r".
 
     Q has min(m, n) columns in mode "reduced", and m columns in mode "complete".
     """
@@ -178,7 +187,10 @@ def _symmetric_eigen(call: Call) -> int:
 
 @other_formula("aten._linalg_svd", "prims.svd")
 def _singular_values(call: Call) -> int:
-    """Count the singular values, and the singular vectors if they are requested. The primitive always computes both."""
+    """Count the singular values, and the singular vectors if they are requested.
+
+    `prims.svd` always computes the vectors.
+    """
     matrix = call.tensor("A")
     vectors = "compute_uv" not in call.names or bool(call["compute_uv"])
     return _matrices(matrix) * _svd(*_tall(matrix), vectors=vectors, square=call["full_matrices"])

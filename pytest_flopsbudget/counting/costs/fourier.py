@@ -24,7 +24,10 @@ _COMPLEX, _REAL = 5.0, 2.5
 
 
 def _transforms(signal: torch.Tensor, dims: list[int], per_point: float) -> int:
-    """Count one transform over ``dims`` for each position in the other dimensions."""
+    """Count one transform over the dimensions ``dims`` for each position in the other dimensions.
+
+    A transform of n points costs ``per_point`` · n · log2 n operations.
+    """
     points = math.prod(signal.shape[dim] for dim in dims)
     if points == 0:
         return 0

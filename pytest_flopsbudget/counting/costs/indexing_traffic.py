@@ -52,7 +52,10 @@ operator(
 
 
 def _selected(source: str) -> Callable[[Call], int]:
-    """Make the traffic formula for operators that read only the elements of ``source`` that they return."""
+    """Make the traffic formula of operators that read only some elements of the argument named ``source``.
+
+    The elements that are read are those that the operator returns.
+    """
 
     def traffic(call: Call) -> int:
         return bytes_without(call, source) + 2 * total_bytes((call.output,))
@@ -65,7 +68,7 @@ operator("aten.embedding", traffic=_selected("weight"))
 
 
 def _bags(call: Call) -> int:
-    """Count one row of the weight for each index. The other arguments and the output are counted in full."""
+    """Count the bytes of one row of the weight for each index, and all bytes of the other arguments and the output."""
     weight = call.tensor("weight")
     rows = call.tensor("indices").numel() * weight.size(1) * weight.itemsize
     return bytes_without(call, "weight") + rows + total_bytes((call.output,))
@@ -75,7 +78,10 @@ operator(*_names("_embedding_bag _embedding_bag_forward_only"), traffic=_bags)
 
 
 def _overwritten_part(call: Call) -> int:
-    """Count the elements that are written. With ``accumulate``, they count twice, because they are also read."""
+    """Count the bytes of the elements that are written, and of all arguments except the tensor that is written to.
+
+    With ``accumulate``, the written elements count twice, because they are also read.
+    """
     accumulates = "accumulate" in call.names and bool(call["accumulate"])
     return _written_part(call, 2 if accumulates else 1)
 
@@ -97,7 +103,10 @@ operator(*_names("index_add_ scatter_add_ scatter_reduce_"), traffic=_added_part
 
 
 def _written_elements(call: Call, target: torch.Tensor) -> int:
-    """Return the number of elements that are written. An element counts once for each time that an index names it."""
+    """Return the number of elements of ``target`` that the call writes.
+
+    An element counts once for each time that an index selects it.
+    """
     if "indices" in call.names:
         return indexed_elements(target, call["indices"])
     if "source" in call.names:
@@ -113,10 +122,12 @@ def indexed_elements(target: torch.Tensor, indices: Sequence[torch.Tensor | None
     """Return how many elements of ``target`` the indices of an ``index_put`` select.
 
     An element counts once for each time that it is selected. Each index is one of three kinds: None (a whole
-    dimension), a tensor of positions in one dimension, or a mask over one or more dimensions. PyTorch replaces a mask
-    with T true elements by the positions of these elements: one tensor of shape (T,) for each dimension. Then it
-    broadcasts all tensors of positions. T depends on data. If the other indices determine the size that T is broadcast
-    to, the result is exact. Otherwise every element of the mask is counted as true, which is an upper bound.
+    dimension), a tensor of positions in one dimension, or a mask over one or more dimensions.
+
+    PyTorch replaces a mask with T true elements by the positions of these elements: one tensor of shape (T,) for each
+    dimension. Then PyTorch broadcasts all tensors of positions. T depends on data. If the other indices determine the
+    size to which T is broadcast, the result is exact. Otherwise every element of the mask is counted as true, which is
+    an upper bound.
     """
     shapes: list[torch.Size] = []
     mask_elements = covered = 1

@@ -58,11 +58,13 @@ def _resized_backward(call: Call) -> int:
 
 
 def _neighbours(inputs: int, outputs: int, scale: Fraction, radius: int) -> Iterator[int]:
-    """Yield for each output pixel the number of input pixels that are closer to it than ``radius`` scaled pixels.
+    """Yield for each output pixel the number of input pixels that the kernel covers.
 
-    If the image shrinks, the kernel is wider by the factor ``scale``. The edges of the image cut the kernel. Fractions
-    make the result exact. PyTorch computes with rounded numbers, so it may decide otherwise for a pixel that lies
-    exactly on the kernel's edge.
+    The kernel reaches ``radius`` input pixels to each side. If the image shrinks, this distance is multiplied by
+    ``scale``, the number of input pixels per output pixel. The edges of the image cut the kernel.
+
+    Fractions make the result exact. PyTorch computes with rounded numbers, so PyTorch may decide otherwise for a pixel
+    that lies exactly on the kernel's edge.
 
     Source: ATen's `HelperInterpBase::_compute_indices_min_size_weights_aa` (UpSampleKernel.cpp).
     """
@@ -75,7 +77,10 @@ def _neighbours(inputs: int, outputs: int, scale: Fraction, radius: int) -> Iter
 
 
 def _scale(inputs: int, outputs: int, align_corners: bool, factor: float | None) -> Fraction:
-    """Return the number of input pixels per output pixel."""
+    """Return the number of input pixels per output pixel.
+
+    The argument ``factor`` is the number of output pixels per input pixel, or None if the call does not give it.
+    """
     if align_corners:
         return Fraction(inputs - 1, outputs - 1) if outputs > 1 else Fraction(0)
     return 1 / Fraction(factor) if factor is not None and factor > 0 else Fraction(inputs, outputs)
@@ -139,9 +144,10 @@ def _grid_sampler(call: Call) -> int:
     "aten.cudnn_grid_sampler_backward",
 )
 def _grid_sampler_backward(call: Call) -> int:
-    """Count the gradients of the input and of the grid.
+    """Count converting the grid to pixels, and the requested gradients of the input and of the grid.
 
-    The gradient of the input is the transposed forward map. The gradient of the grid is computed from the slopes.
+    The gradient of the input costs as much as the samples in the forward pass; for copies, it costs one addition. The
+    gradient of the grid is computed from the slopes of the image.
     """
     grid, grad = call.tensor("grid"), call.tensor("grad_output")
     dimensions, mode = grid.shape[-1], _mode(call)
@@ -155,9 +161,9 @@ def _grid_sampler_backward(call: Call) -> int:
 
 
 def _mode(call: Call) -> int:
-    """Return the number of the interpolation mode.
+    """Return the number that PyTorch gives to the interpolation mode.
 
-    cuDNN's operators have no such argument and are always bilinear, which is 0.
+    cuDNN's operators have no argument for the mode. They are always bilinear, which is mode 0.
     """
     return int(call["interpolation_mode"]) if "interpolation_mode" in call.names else 0
 

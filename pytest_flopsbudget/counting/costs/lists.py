@@ -33,7 +33,7 @@ log log10 log1p log2 maximum minimum mul neg pow reciprocal round rsqrt sigmoid 
 def _one_each(operand: Any, count: int) -> list[Any]:
     """Return a list with one operand for each of ``count`` tensors.
 
-    A single operand is repeated, because all tensors use it.
+    If ``operand`` is not a list, it is repeated, because all tensors use it.
     """
     return list(operand) if isinstance(operand, (list, tuple)) else [operand] * count
 
@@ -45,7 +45,7 @@ def _first(call: Call, *names: str) -> Any:
 
 @other_formula(*(f"aten._foreach_{name}" for name in _ELEMENTWISE.split()))
 def _each(call: Call) -> int:
-    """Count for each tensor and its operands as much as for the operator without "_foreach_"."""
+    """Count for each tensor in the list as much as the operator without "_foreach_" costs for this tensor."""
     name = call.name.rstrip("_").removeprefix("aten._foreach_")
     tensors = call.output or call["self"]
     bases = _one_each(call["self"], len(tensors))
@@ -83,7 +83,7 @@ def _of_each(name: str, result: torch.Tensor, base: Any, other: Any, factor: Any
 def _each_reduced(call: Call) -> int:
     """Count for each tensor a norm over all elements, as in `reductions.py`.
 
-    A maximum costs n - 1 comparisons instead.
+    `_foreach_max` computes no norm. It costs n - 1 comparisons for a tensor of n elements.
     """
     tensors = [tensor for tensor in call["self"] if is_float(tensor)]
     if call.name == "aten._foreach_max":
@@ -100,6 +100,8 @@ def _each_reduced(call: Call) -> int:
 def _adam(call: Call) -> int:
     """Count the operations per element of the two moments and of the step.
 
+    Here p is the parameter, g is its gradient, and m and v are the moments.
+
     - The first moment, m + (g - m)(1 - β1), costs 3.
     - The second moment, β2·v + (1 - β2)·g·g, costs 4.
     - The step, p - η·m/(√v/c + ε), costs 6.
@@ -113,10 +115,10 @@ def _adam(call: Call) -> int:
 
 @other_formula("aten._fused_sgd")
 def _sgd(call: Call) -> int:
-    """Count 2 operations per element for the step p - η·g.
+    """Count 2 operations per element for the step p - η·g of a parameter p with gradient g.
 
-    Weight decay adds 2. ``maximize`` adds 1, for the change of sign. From the second step on, momentum μ·b + (1 - d)·g
-    adds 2, and 1 more if there is a dampening d. Nesterov momentum adds 2 in each step.
+    Weight decay adds 2. ``maximize`` adds 1, for the change of sign. From the second step on, the momentum buffer b =
+    μ·b + (1 - d)·g adds 2, and 1 more if there is a dampening d. Nesterov momentum adds 2 in each step.
     """
     momentum = call["momentum"] and not call["is_first_step"]
     work = 2 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])
@@ -128,6 +130,7 @@ def _sgd(call: Call) -> int:
 def _adagrad(call: Call) -> int:
     """Count 2 operations per element for the sum s + g·g, and 5 for the step p - η·g/(√s + ε).
 
-    Weight decay adds 2. ``maximize`` adds 1, for the change of sign.
+    Here p is the parameter, g is its gradient, and s is the sum of the squared gradients of all steps. Weight decay
+    adds 2. ``maximize`` adds 1, for the change of sign.
     """
     return (7 + 2 * bool(call["weight_decay"]) + bool(call["maximize"])) * elements(call["self"])

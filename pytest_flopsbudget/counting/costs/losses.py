@@ -83,7 +83,7 @@ def _is_reduced(call: Call) -> bool:
 
 
 def _elements(call: Call, *names: str) -> int:
-    """Return how many real numbers these operands have after they are broadcast to one shape."""
+    """Return how many real numbers the named operands have after they are broadcast to one shape."""
     operands = [call.tensor(name) for name in names]
     shape: torch.Size = torch.broadcast_shapes(*(operand.shape for operand in operands))
     return max(map(real_parts, operands)) * shape.numel()
@@ -104,9 +104,9 @@ def _loss(call: Call) -> int:
 
 @other_formula(*_BACKWARD)
 def _gradient(call: Call) -> int:
-    """Count the operations of the gradient.
+    """Count the operations of the gradient of a loss.
 
-    A mean squared error without a reduction costs one operation more per element: the product of 2 and the gradient of
+    A mean squared error without a reduction costs one more operation per element: the product of 2 and the gradient of
     the output. With a reduction, this product is a single number and is not counted.
     """
     per_element = _BACKWARD[call.name] + _is_given(call, "weight")
@@ -130,9 +130,9 @@ def _nll_loss(call: Call) -> int:
 
 @other_formula("aten.nll_loss_backward", "aten.nll_loss2d_backward")
 def _nll_loss_backward(call: Call) -> int:
-    """Count for each label the change of sign -g, and the product with the weight of the class.
+    """Count for each label the change of sign -g, and the product with the weight of the class if there are weights.
 
-    With a reduction, -g is one number for all labels and is not counted.
+    Here g is the output's gradient. With a reduction, -g is one number for all labels and is not counted.
     """
     rows = real_parts(call.tensor("self")) * call.tensor("target").numel()
     return rows * ((not _is_reduced(call)) + (call["weight"] is not None))
@@ -149,22 +149,29 @@ def _rows_and_classes(call: Call) -> tuple[int, int]:
 
 
 def _margin_extras(call: Call) -> int:
-    """Return the operations per pair for the square (if p = 2), and for the weight of the label's class."""
+    """Return the operations for each pair of a label and a class, in addition to the margin.
+
+    If p = 2, there is one operation for the square. If there are weights, there is one product with the label's weight.
+    """
     return int(call["p"] != 1) + int(call["weight"] is not None)
 
 
 @other_formula("aten.multi_margin_loss")
 def _multi_margin_loss(call: Call) -> int:
-    """Count max(0, margin - x[label] + x[class])^p for each class other than the label."""
+    """Count max(0, margin - x[label] + x[class])^p for each class other than the label.
+
+    If there are weights, each pair also costs one product. If there is a reduction, each row costs one sum.
+    """
     rows, classes = _rows_and_classes(call)
     return rows * ((classes - 1) * (_MARGIN + _margin_extras(call)) + _is_reduced(call))
 
 
 @other_formula("aten.multi_margin_loss_backward")
 def _multi_margin_loss_backward(call: Call) -> int:
-    """Count for each pair the operations of the gradient, and the products with its factors.
+    """Count the gradient for each pair of the label and another class: the sums, and the products with the factors.
 
-    The factors are g, the weight of the class if there is one, and 2z for a margin z if p = 2.
+    There are up to three factors: the gradient of the output; the weight of the label's class, if there are weights;
+    and 2z for a margin z, if p = 2.
     """
     rows, classes = _rows_and_classes(call)
     return rows * (classes - 1) * (_MARGIN_BACKWARD + _margin_extras(call) + 1)
@@ -172,16 +179,19 @@ def _multi_margin_loss_backward(call: Call) -> int:
 
 @other_formula("aten.multilabel_margin_loss_forward")
 def _multilabel_margin_loss(call: Call) -> int:
-    """Count max(0, 1 - x[label] + x[class]) for each pair of classes. At most, every class of a row is a label."""
+    """Count max(0, 1 - x[label] + x[class]) for each pair of a label and a class.
+
+    How many labels a row has depends on data. This count assumes the maximum, that every class is a label.
+    """
     rows, classes = _rows_and_classes(call)
     return rows * (classes**2 * _MARGIN + _is_reduced(call))
 
 
 @other_formula("aten.multilabel_margin_loss_backward")
 def _multilabel_margin_loss_backward(call: Call) -> int:
-    """Count for each pair the sums into the gradients of label and class.
+    """Count for each pair of a label and a class the test of the margin, and the sums into the gradients of the two.
 
-    Then count one product with g for each class.
+    In addition, each class costs one product with the gradient of the output.
     """
     rows, classes = _rows_and_classes(call)
     return rows * (classes**2 * (_MARGIN_BACKWARD + 1) + classes)
@@ -192,7 +202,7 @@ def _ctc_forward(steps: int, sequences: int, states: int) -> int:
 
 
 def _ctc_backward(steps: int, sequences: int, states: int, classes: int) -> int:
-    """Count the recursion backward in time, and the gradients."""
+    """Count the recursion backward in time, and the gradients of the log-probabilities."""
     way_back = max(steps - 1, 0) * states * _CTC_STATE
     return sequences * (way_back + steps * (states * _CTC_STATE_BACKWARD + classes * _CTC_CLASS_BACKWARD))
 
@@ -234,7 +244,7 @@ def _fused_ctc_loss(call: Call) -> int:
 def _longest_target(lengths: Any, targets: torch.Tensor) -> int:
     """Return the length of the longest target.
 
-    If the lengths are in a tensor, their values may be unknown. Then return the padded length of targets (sequences,
-    length).
+    If the lengths are in a tensor, their values may be unknown. In this case, return the padded length of the targets
+    (sequences, length).
     """
     return targets.shape[-1] if isinstance(lengths, torch.Tensor) else max(lengths, default=0)

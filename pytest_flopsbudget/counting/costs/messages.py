@@ -27,9 +27,9 @@ def _bytes(value: Any) -> int:
 
 
 def _of(*names: str) -> Callable[[Call], int]:
-    """Return a formula: the bytes of the first of these arguments that the operator has.
+    """Make a formula that returns the bytes of one argument: the first of the named arguments that the operator has.
 
-    Old and new operators differ.
+    Old and new operators name this argument differently.
     """
 
     def message(call: Call) -> int:
@@ -50,7 +50,10 @@ def _exchanged(call: Call) -> int:
 
 
 def _parts(name: str) -> Callable[[Call], int]:
-    """Return a formula: the bytes of this argument times the number of ranks. Each rank passes only one part."""
+    """Make a formula that returns the bytes of the argument ``name`` times the number of ranks.
+
+    Each rank passes only one part of the whole tensor in this argument.
+    """
 
     def message(call: Call) -> int:
         return _bytes(call[name]) * group_size(call)
@@ -59,9 +62,9 @@ def _parts(name: str) -> Callable[[Call], int]:
 
 
 def _gathered_product(call: Call) -> int:
-    """Return the bytes of the left operand on all ranks.
+    """Return the bytes of the left operand on all ranks together.
 
-    The call may not return the gathered tensor, so it is not read.
+    The formula does not read the gathered tensor, because the call may not return this tensor.
     """
     return call.tensor("A").nbytes * group_size(call)
 

@@ -45,7 +45,7 @@ _WEIGHT_NORM, _WEIGHT_NORM_BACKWARD = 3, 5
 
 
 def _given(call: Call, *names: str) -> int:
-    """Return how many of these optional tensors the call passes."""
+    """Return how many of the named optional tensors the call passes."""
     return sum(call[name] is not None for name in names)
 
 
@@ -96,7 +96,10 @@ def _inferred_batch_norm(call: Call) -> int:
 
 @other_formula("aten.quantized_batch_norm")
 def _quantized_batch_norm(call: Call) -> int:
-    """Count the operations of batch norm in inference, because the integers represent floating-point numbers."""
+    """Count 2 operations per element, as for batch norm in inference.
+
+    The integers are counted, because they represent floating-point numbers.
+    """
     return _SCALE_AND_SHIFT * call.tensor("input").numel()
 
 
@@ -107,8 +110,8 @@ def _batch_norm_gradients(training: bool, for_input: bool, for_weight: bool, for
 
     - Bias: the gradient Σg costs 1.
     - Weight: the gradient Σ g·x̂ costs 4, which are 2 for x̂, a product and a sum.
-    - Input in training: the gradient w/std · (g - Σg/m - x̂·(Σ g·x̂)/m) needs both sums above. Then it costs 4 more:
-      multiply, subtract, subtract, multiply (Ioffe and Szegedy, 2015, §3, rearranged).
+    - Input in training: the gradient w/std · (g - Σg/m - x̂·(Σ g·x̂)/m) needs both sums above, which are counted once. In
+      addition, it costs 4: multiply, subtract, subtract, multiply (Ioffe and Szegedy, 2015, §3, rearranged).
     - Input in inference: the gradient g·w/std costs 1.
     """
     through_statistics = for_input and training
@@ -157,7 +160,8 @@ def _gathered_statistics(_call: Call) -> int:
 def _normalized_by_statistics(call: Call) -> int:
     """Count the second part of a batch norm over several processes.
 
-    Both parts together cost as much as one batch norm.
+    The first part computes the mean and variance, and the second part normalizes the input with them. Both parts
+    together cost as much as one batch norm.
     """
     return (_NORMALIZED - _STATISTICS + _given(call, "weight", "bias")) * _elements(call.tensor("input"))
 
@@ -166,7 +170,8 @@ def _normalized_by_statistics(call: Call) -> int:
 def _sums_of_gradients(call: Call) -> int:
     """Count the sums Σg (1 operation per element) and Σ g·x̂ (4, of which 2 are for x̂).
 
-    A sum is counted only if a requested gradient needs it.
+    Here g is the output's gradient, and x̂ is the normalized input. A sum is counted only if a requested gradient needs
+    the sum.
     """
     of_gradient = call["input_g"] or call["bias_g"]
     of_product = call["input_g"] or call["weight_g"]
@@ -175,7 +180,10 @@ def _sums_of_gradients(call: Call) -> int:
 
 @other_formula("aten.batch_norm_backward_elemt")
 def _gradient_by_sums(call: Call) -> int:
-    """Count the gradient of the input from both sums: multiply, subtract, subtract, multiply."""
+    """Count the gradient of the input of a batch norm: multiply, subtract, subtract, multiply.
+
+    This gradient also needs two sums over the output's gradient, which `_sums_of_gradients` counts.
+    """
     return 4 * _elements(call.tensor("grad_out"))
 
 
@@ -188,7 +196,7 @@ def _layer_norm(call: Call) -> int:
 def _layer_norm_backward(call: Call) -> int:
     """Count the operations per element of the requested gradients.
 
-    Here x̂ = (x - mean)/std, h = g·weight, and each row (or group) has n values.
+    Here x̂ = (x - mean)/std, g is the output's gradient, h = g·weight, and each row (or group) has n values.
 
     - Computing x̂ costs 2, if the gradient of the input or of the weight is requested.
     - Input: the gradient 1/std · (h - Σh/n - x̂·(Σ h·x̂)/n) costs 7: sum, product, sum, multiply, subtract, subtract,
@@ -207,8 +215,8 @@ def _layer_norm_backward(call: Call) -> int:
 def _rms_norm(call: Call) -> int:
     """Count the operators of the unfused form.
 
-    Per element, these are the square, the mean, the product, and the weight if there is one. Per row, these are epsilon
-    and the root.
+    Per element, these are the square, the mean, the product with 1/rms, and the product with the weight if there is
+    one. Per row, these are the sum with epsilon and the root.
     """
     inputs = call.tensor("input")
     width: int = math.prod(call["normalized_shape"])
@@ -219,14 +227,15 @@ def _rms_norm(call: Call) -> int:
 def _rms_norm_backward(call: Call) -> int:
     """Count the operators that autograd runs for the unfused form, for rows of n elements.
 
-    Gradient of the input, where r = 1/rms and h = g·weight (h costs 1 per element):
+    Here g is the output's gradient, r = 1/rms, and h = g·weight. Gradient of the input x:
 
+    - The product h costs 1 per element, if there is a weight.
     - The gradients of the product x·r cost 2 per element.
     - The gradient of r is a sum, which costs n - 1 per row.
     - The gradient through r, including its power, costs 3 per row.
     - The mean costs a quotient per element, the square costs 3, and adding the two gradients of x costs 1.
 
-    Gradient of the weight: the product g·x̂, summed over the rows.
+    Gradient of the weight: the product g·x·r, summed over the rows.
     """
     for_input, for_weight = map(bool, call["output_mask"])
     count = _elements(call.tensor("grad_out"))
@@ -244,7 +253,7 @@ def _weight_norm(call: Call) -> int:
 
 @other_formula("aten._weight_norm_interface_backward")
 def _weight_norm_backward(call: Call) -> int:
-    """Count 5 operations per element: Σ w'·v is product, sum; v' is multiply, subtract, multiply.
+    """Count 5 operations per element: Σ w'·v needs a product and a sum, and v' needs multiply, subtract, multiply.
 
     Here w' and v' are gradients, and v' = g/‖v‖ · (w' - v·(Σ w'·v)/‖v‖²), which is equation 3 of Salimans and Kingma.
     """
@@ -254,7 +263,7 @@ def _weight_norm_backward(call: Call) -> int:
 def _renormalized(norm_type: float) -> int:
     """Return the operations per element: a term of the norm, the sum, and the scaling.
 
-    All rows are counted as scaled.
+    Every row is counted as scaled, because which norms exceed the maximum depends on data.
     """
     return norm_terms(norm_type) + 2
 
@@ -274,7 +283,7 @@ def _embedding_renorm(call: Call) -> int:
 
 @other_formula("aten.native_norm")
 def _norm(call: Call) -> int:
-    """Count the norm of the elements that a sparse tensor stores."""
+    """Count the norm of all elements. For a sparse tensor, count only the stored elements."""
     inputs = call.tensor("self")
     norm_type = 2.0 if call["p"] is None else float(call["p"])
     return real_parts(inputs) * p_norm(norm_type, stored_elements(inputs))

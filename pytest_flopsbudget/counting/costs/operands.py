@@ -34,7 +34,10 @@ def bytes_touched(tensor: torch.Tensor) -> int:
 
 
 def _parts(tensor: torch.Tensor) -> list[torch.Tensor]:
-    """Return the tensors that a sparse tensor consists of."""
+    """Return the tensors that a sparse tensor consists of.
+
+    Return an empty list for a layout that hides its memory, such as oneDNN's layout.
+    """
     if tensor.layout is torch.sparse_coo:
         return [indices_of(tensor), values_of(tensor)]
     if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):

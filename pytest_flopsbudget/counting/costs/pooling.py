@@ -84,9 +84,9 @@ def _average_pool(dimensions: int, call: Call) -> int:
 
 
 def _average_pool_backward(dimensions: int, call: Call) -> int:
-    """Count k operations for each of the output's gradients, as in the forward pass for a window of k inputs.
+    """Count k operations for each value of the output's gradient, if a window has k inputs.
 
-    The gradient is divided once and is added to the inputs of its window.
+    Each value is divided once, and is then added to the gradients of the k inputs of its window.
     """
     grad = call.tensor("grad_output")
     return real_parts(grad) * grad.numel() * _window(call, dimensions)
@@ -98,7 +98,10 @@ def _adaptive_average_pool(dimensions: int, call: Call) -> int:
 
 
 def _adaptive_average_pool_backward(dimensions: int, call: Call) -> int:
-    """Count one operation for each input of each window in the forward pass."""
+    """Count one operation for each input of each window.
+
+    The sizes of the windows are those of the forward pass.
+    """
     inputs = call.tensor("self")
     return real_parts(inputs) * _adaptive_windows(inputs, call.tensor("grad_output"), dimensions)
 
@@ -127,7 +130,10 @@ for _operators_by_dimensions, _rule in (
     "aten.mkldnn_max_pool3d_backward",
 )
 def _max_pool_backward(call: Call) -> int:
-    """Count one sum for each of the output's gradients, which is added to the gradient of the largest input."""
+    """Count one sum for each value of the output's gradient.
+
+    Each value is added to the gradient of the largest input of its window.
+    """
     grad = call.tensor("grad_output")
     return real_parts(grad) * grad.numel()
 

@@ -1,4 +1,4 @@
-"""Layers whose weight, bias and settings are packed into one object, for oneDNN or XNNPACK.
+"""Layers whose weight, bias and other parameters are packed into one object, for oneDNN or XNNPACK.
 
 Source: the definitions in `products.py` and `convolution.py`. Fused activation functions cost as much as in
 `onednn.py`.
@@ -21,7 +21,10 @@ _PREPACKED = "mkldnn_prepacked.conv2d_run"
 
 
 def _context(call: Call) -> tuple[Any, ...]:
-    """Return the packed values (weight, bias, settings) in the order in which PyTorch serializes them."""
+    """Return the packed values in the order in which PyTorch serializes them.
+
+    These are the weight, the bias, and the other parameters of the layer, such as stride and padding.
+    """
     state: Any = call["W_prepack"].__getstate__()
     while len(state) and isinstance(state[0], tuple):
         state = state[0]  # newer versions of PyTorch wrap the values in a tuple with the name of the class
@@ -51,7 +54,7 @@ def _prepacked_linear(call: Call) -> int:
 def _around_prepacked(call: Call) -> int:
     """Count the bias and the activation, whose name is the last packed value.
 
-    PyTorch 2.13 stores no name there; then the activation is counted as 0.
+    PyTorch 2.13 does not pack the name, so the activation costs 0 in this version.
     """
     _, bias, *_, attribute = _context(call)
     return ((bias is not None) + activation(attribute)) * call.first_output.numel()

@@ -50,9 +50,9 @@ def _two_operands(call: Call) -> int:
 
 @formula("aten.matmul")
 def _matmul(call: Call) -> int:
-    """Count `matmul` of nested tensors.
+    """Count `aten.matmul` of nested tensors.
 
-    For all other tensors, PyTorch runs the operators above instead of `aten.matmul`.
+    For all other tensors, PyTorch runs `aten.mm`, `aten.bmm` or similar operators instead of `aten.matmul`.
     """
     left = call.tensor("self")
     return per_mac(left) * call.first_output.numel() * left.shape[-1]
@@ -116,7 +116,7 @@ def _linear(call: Call) -> int:
 
 @formula("aten._weight_int8pack_mm", "aten._weight_int4pack_mm", "aten._weight_int4pack_mm_for_cpu")
 def _packed_weight_mm(call: Call) -> int:
-    """Count a matrix (m, k) times a packed weight.
+    """Count a matrix (m, k) times a packed weight (k, n).
 
     The packed weight hides its shape, so n is read from the output (m, n).
     """
@@ -143,16 +143,19 @@ def _sampled_addmm(call: Call) -> int:
 
 @formula("aten._sparse_mm_reduce_impl_backward")
 def _reduced_mm_backward(call: Call) -> int:
-    """Count, for each requested gradient, one product per stored element and column of the output's gradient."""
+    """Count the requested gradients of a product of a sparse matrix and a dense matrix.
+
+    Each gradient costs one multiply-accumulate for each stored element and each column of the output's gradient.
+    """
     gradients = sum(map(bool, call["output_mask"]))
     return gradients * _product(call.tensor("self"), call.tensor("grad_out"))
 
 
 @formula("aten._compute_linear_combination")
 def _linear_combination(call: Call) -> int:
-    """Count m weighted sums of n tensors of equal shape.
+    """Count m weighted sums of n tensors of equal shape. The coefficients are (m, n).
 
-    The coefficients are (m, n). The matrix exponential uses this.
+    PyTorch's matrix exponential uses this operator.
     """
     inputs, coefficients = call.tensor("input"), call.tensor("coefficients")
     return per_mac(inputs) * coefficients.shape[0] * inputs.numel()
@@ -198,7 +201,10 @@ def _logits(call: Call) -> int:
     "aten.addmm", "aten._sparse_addmm", "aten.baddbmm", "aten.addbmm", "aten.addmv", "aten.sparse_sampled_addmm"
 )
 def _added(call: Call) -> int:
-    """Count the sum beta · self + alpha · product. If beta is 0, there is no sum. A factor of 1 costs nothing."""
+    """Count the operations in beta · self + alpha · product, without the product. A factor of 1 costs nothing.
+
+    If beta is 0, there is no sum.
+    """
     outputs = call.first_output
     parts, complex_numbers = real_parts(outputs), outputs.is_complex()
     if not parts:
@@ -234,7 +240,10 @@ def _bias_backward(call: Call) -> int:
 
 @other_formula("aten._scaled_mm", "aten._scaled_mm_v2", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def _scaled_back(call: Call) -> int:
-    """Count one multiplication for the scale of each operand, and the sum with the bias if there is one."""
+    """Count the operations on each output element other than the product.
+
+    These are one multiplication for the scale of each operand, and one sum if there is a bias.
+    """
     return (2 + (call["bias"] is not None)) * call.first_output.numel()
 
 
@@ -244,7 +253,10 @@ def _semi_structured_added(call: Call) -> int:
 
 
 def _cross_entropy(call: Call) -> int:
-    """Count the bias, log-softmax (5 per logit), the sum over rows, and the gradient exp(y) - target (2 per logit)."""
+    """Count the bias, log-softmax (5 per logit), the sum over rows, and the gradient exp(y) - target (2 per logit).
+
+    Here y is the log-softmax. The bias and the gradient are counted only if the call has them.
+    """
     rows, logits = call.tensor("input").shape[0], _logits_elements(call)
     bias = logits if "linear_bias" in call.names and call["linear_bias"] is not None else 0
     gradient = 2 * logits if "compute_input_grad" in call.names and call["compute_input_grad"] else 0
@@ -252,7 +264,7 @@ def _cross_entropy(call: Call) -> int:
 
 
 def _logits_elements(call: Call) -> int:
-    """Return the number of logits, which are the only activations here.
+    """Return the number of logits, because only the logits count as activations of this operator.
 
     Gradients that the operator computes early belong to the backward pass, so their elements are not counted.
     """

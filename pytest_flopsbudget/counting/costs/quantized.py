@@ -65,7 +65,7 @@ def _packed(call: Call) -> Any:
 
 
 def _slice(call: Call) -> int:
-    """Return the number of weights in one slice of a convolution's weight along its first dimension."""
+    """Return the number of elements in ``weight[0]``, where ``weight`` is the unpacked weight of a convolution."""
     weight: torch.Tensor = _packed(call).unpack()[0]
     return math.prod(weight.shape[1:])
 
@@ -85,13 +85,13 @@ _TRANSPOSED = (
 
 @formula(*_CONVOLUTIONS)
 def _convolution(call: Call) -> int:
-    """Count the sum of products with one slice of the weight (out, in/groups, *kernel) for each output element."""
+    """Count for each output element the products with ``weight[0]``. The weight is (out, in/groups, *kernel)."""
     return 2 * call.first_output.numel() * _slice(call)
 
 
 @formula(*_TRANSPOSED)
 def _transposed_convolution(call: Call) -> int:
-    """Count the products with one slice of the weight (in, out/groups, *kernel) for each input element."""
+    """Count for each input element the products with ``weight[0]``. The weight is (in, out/groups, *kernel)."""
     return 2 * call.tensor("qx").numel() * _slice(call)
 
 
@@ -107,9 +107,10 @@ def _has_bias(call: Call) -> bool:
 
 @other_formula(*_LINEAR, *_CONVOLUTIONS, *_TRANSPOSED)
 def _around(call: Call) -> int:
-    """Count 1 operation each for the bias, a fused sum, ReLU and tanh.
+    """Count the operations on each output element other than the products.
 
-    Leaky ReLU costs 2: a comparison and a product.
+    The bias, a fused sum, ReLU and tanh cost 1 each, if the operator has them. Leaky ReLU costs 2: a comparison and a
+    product.
     """
     name = call.name.partition(".")[2]
     operations = _has_bias(call) + ("_add" in name) + ("tanh" in name)
@@ -156,7 +157,10 @@ def _step(call: Call) -> int:
 
 
 def _around_step(call: Call) -> int:
-    """Count the operations of the floating-point cell. The biases are packed with the weights."""
+    """Count as much as the floating-point cell costs without its products.
+
+    The biases are packed with the weights.
+    """
     cell = CELLS[_STEPS[call.name]]
     biases = cell.gates * sum(call[name].unpack()[1] is not None for name in ("w_ih", "w_hh"))
     return (cell.forward + biases) * call.first_output.numel()

@@ -89,7 +89,10 @@ for _operator, _counterpart in _FLOAT_COUNTERPARTS.items():
 
 @other_formula("quantized.dropout")
 def _dropout(call: Call) -> int:
-    """Count scaling the mask, and multiplying the mask with the input. In inference the operator only copies."""
+    """Count scaling the mask, and multiplying the mask with the input.
+
+    In inference the operator only copies, which is free.
+    """
     return 2 * call.first_output.numel() if call["training"] and call["p"] else 0
 
 
@@ -128,9 +131,9 @@ def _dequantize(call: Call) -> int:
     )
 )
 def _range(call: Call) -> int:
-    """Count 2 operations per element.
+    """Count the 2 operations per element that find the range of the values.
 
-    For a whole tensor, these are a minimum and a maximum. Per token, these are an absolute value and a maximum. Work
+    These are a minimum and a maximum. In `choose_qparams_per_token`, these are an absolute value and a maximum. Work
     that is done once per row is not counted.
     """
     return 2 * elements([call.tensor("input")])

@@ -64,9 +64,9 @@ def _asked() -> list[bool]:
 
 
 def _mkldnn_layer_backward(call: Call) -> int:
-    """Count the gradients that are requested.
+    """Count the products for the requested gradients.
 
-    The kernel computes all gradients; only autograd knows which are requested.
+    The kernel computes all gradients. Only autograd knows which gradients are requested.
     """
     inputs, of_input, of_hidden = call.tensor("input"), call.tensor("weight1"), call.tensor("weight2")
     asked = _asked()
@@ -79,16 +79,17 @@ def _mkldnn_layer_backward(call: Call) -> int:
 def _stack(call: Call) -> int:
     """Count the products of all layers and directions.
 
-    The inputs of every layer have as many steps as the inputs of the first layer.
+    Every layer runs as many steps as the first layer.
     """
     inputs = call.tensor("input")
     return per_mac(inputs) * _steps(inputs) * _elements(_matrices(call["weight"]))
 
 
 def _stack_backward(call: Call) -> int:
-    """Count the gradients that the output mask requests: of the input, of two initial states, and of the weights.
+    """Count the products for the gradients that the output mask requests.
 
-    Among the weights of one layer and direction, the weight for the input comes first.
+    The mask has entries for the input, two initial states, and the weights. Among the weights of one layer and
+    direction, the weight for the input comes first.
     """
     inputs, matrices = call.tensor("input"), _matrices(call["weight"])
     for_input, for_hidden, _, for_weights = call["output_mask"]
@@ -110,7 +111,10 @@ def _stack_backward(call: Call) -> int:
 
 
 class _Cell(NamedTuple):
-    """Operations for each step, sequence and hidden unit, without biases. Each bias adds one operation per gate."""
+    """The operations of one kind of cell for each step, sequence and hidden unit, without biases.
+
+    Each bias adds one operation per gate.
+    """
 
     gates: int
     forward: int
@@ -241,7 +245,10 @@ def _around_stack_backward(call: Call) -> int:
 
 @other_formula("aten._thnn_fused_lstm_cell", "aten._thnn_fused_gru_cell")
 def _around_cell(call: Call) -> int:
-    """Count one step without its products. The operator receives their results as gates (batch, gates · hidden)."""
+    """Count one step without its products.
+
+    The operator receives the results of the products as gates (batch, gates · hidden).
+    """
     cell = CELLS[LSTM if "lstm" in call.name else GRU]
     biases = cell.gates * sum(call[name] is not None for name in ("input_bias", "hidden_bias"))
     return (cell.forward + biases) * call.first_output.numel()
@@ -249,9 +256,10 @@ def _around_cell(call: Call) -> int:
 
 @other_formula("aten._thnn_fused_lstm_cell_backward_impl", "aten._thnn_fused_gru_cell_backward")
 def _around_cell_backward(call: Call) -> int:
-    """Count one step, the sum of two gradients of a cell state, and the gradients of the biases.
+    """Count the backward pass of one step, without its products.
 
-    The gradient of a bias is a sum over the batch.
+    In an LSTM, the cell state may have two gradients, whose sum is counted. The gradient of a bias is a sum over the
+    batch.
     """
     is_lstm = "lstm" in call.name
     cell = CELLS[LSTM if is_lstm else GRU]
@@ -268,7 +276,7 @@ def _around_cell_backward(call: Call) -> int:
 
 
 def chain_of(call: Call) -> int:
-    """Return the length of the longest chain in a call: steps times layers."""
+    """Return the number of steps that one call must run one after another: time steps times layers."""
     if call.name.startswith("aten.mkldnn"):
         return int(call.tensor("input").shape[0])  # the steps are the first dimension, even with `batch_first`
     sizes = call["batch_sizes"] if "batch_sizes" in call.names else ()

@@ -157,7 +157,7 @@ def _norm(call: Call) -> int:
 def _logsumexp(call: Call) -> int:
     """Count the maximum, the differences, the exponentials and their sum.
 
-    Each output also needs a logarithm and a sum.
+    Each output element also costs a logarithm, and the sum of the logarithm and the maximum.
     """
     inputs = _inputs(call)
     outputs = call.first_output.numel()
@@ -166,7 +166,7 @@ def _logsumexp(call: Call) -> int:
 
 @other_formula("aten._logcumsumexp", "aten.logcumsumexp")
 def _logcumsumexp(call: Call) -> int:
-    """Count 4 operations for every step, which computes log(exp(a) + exp(b))."""
+    """Count 4 operations for every step. A step computes log(exp(a) + exp(b))."""
     return 4 * real_parts(_inputs(call)) * _steps(call)
 
 
@@ -194,7 +194,10 @@ def _steps(call: Call) -> int:
 
 
 def _comparisons(count: int) -> int:
-    """Return the comparisons per value for sorting ``count`` values, or for a search in them: log2, rounded up."""
+    """Return the number of comparisons per value: log2 of ``count``, rounded up.
+
+    This is the cost of sorting ``count`` values, or of a binary search among them.
+    """
     return (count - 1).bit_length() if count > 0 else 0
 
 
@@ -263,5 +266,8 @@ _OPERANDS_OF_ISIN = frozenset({"elements", "element", "test_elements", "test_ele
 
 @other_formula("aten._segment_reduce_backward")
 def _segment_reduce_backward(call: Call) -> int:
-    """Count one operation per value: the gradient of its segment, multiplied with a factor or divided by a factor."""
+    """Count one operation for each value of the input.
+
+    The gradient of the value's segment is multiplied with a factor, or divided by a factor.
+    """
     return elements([call.first_output])

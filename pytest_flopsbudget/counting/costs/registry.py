@@ -88,7 +88,7 @@ class Call:
     def tensor(self, *names: str) -> torch.Tensor:
         """Return the first of the named arguments that is a tensor.
 
-        Related operators name the same argument differently.
+        Related operators name the same argument differently, so a formula for several operators passes all these names.
 
         Raises:
             KeyError: none of these arguments is a tensor.

@@ -39,7 +39,7 @@ _FORWARD, _BACKWARD = 5, 4
     "aten._sparse_log_softmax",
 )
 def _softmax(call: Call) -> int:
-    """Count every element, in any dimension. For a sparse tensor, count only the stored elements."""
+    """Count 5 operations for every element. For a sparse tensor, count only the stored elements."""
     output = call.first_output
     return _FORWARD * real_parts(output) * stored_elements(output)
 

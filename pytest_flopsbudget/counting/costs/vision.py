@@ -46,14 +46,18 @@ def _samples(call: Call, positions: torch.Tensor) -> int:
 
 
 def _deformable_around(call: Call) -> int:
-    """Count the positions, the interpolation, the masks, and the bias, which the operator always adds."""
+    """Count the operations of a deformable convolution other than its products.
+
+    These are one sum per offset, the interpolation of each input, one product with each mask (if there are masks), and
+    the bias, which the operator always adds.
+    """
     output = call.first_output
     per_sample = BILINEAR + bool(call["use_mask"])
     return call.tensor("offset").numel() + per_sample * _samples(call, output) + output.numel()
 
 
 class _Requested(NamedTuple):
-    """Which gradients one call of the backward pass of a deformable convolution must compute."""
+    """The gradients that one call of the backward pass of a deformable convolution must compute."""
 
     input: bool
     weight: bool
@@ -63,9 +67,9 @@ class _Requested(NamedTuple):
 
 
 def _requested(call: Call) -> _Requested:
-    """Return the requested gradients.
+    """Return which gradients the call must compute: those of the operands that require gradients.
 
-    In compiled code no operand requires a gradient, so all gradients are requested.
+    In compiled code no operand requires a gradient, so all gradients are counted as requested.
     """
     found = [call.tensor(name).requires_grad for name in ("input", "weight", "offset", "mask", "bias")]
     requested = _Requested(*found) if any(found) else _Requested(*(True for _ in found))
@@ -98,7 +102,7 @@ def _deformable_around_backward(call: Call) -> int:
 
 
 def _regions(call: Call) -> torch.Tensor:
-    """Return the regions, one row (image, x1, y1, x2, y2) for each."""
+    """Return the regions: one row (image, x1, y1, x2, y2) for each region."""
     return call.tensor("rois").detach()
 
 
@@ -148,7 +152,10 @@ def _samples_in_bins(call: Call) -> int:
 
 
 def _aligned(call: Call) -> int:
-    """Count the samples and their average. The gradient is the transposed linear map, which costs as much."""
+    """Count 9 operations for the interpolation of each sample, and one for the average of the samples in a bin.
+
+    The backward pass is the transposed linear map, which costs as much.
+    """
     pooled = _pooled(call)
     return (BILINEAR + 1) * _samples_in_bins(call) * math.prod(pooled.shape[1:])
 
@@ -193,7 +200,7 @@ def _maxima(call: Call) -> int:
 
 
 def _averages(call: Call) -> int:
-    """Count the average of the inputs in each bin: k operations for k inputs. The gradient costs as much.
+    """Count the average of the inputs in each bin: k operations for k inputs. The backward pass costs as much.
 
     Each bin of an output channel reads another channel of the input.
     """

@@ -1,7 +1,7 @@
 """Data-parallel modules (FSDP2 and DDP), which run on many processes, each with another batch.
 
-Both FSDP2 and DDP keep state outside of the model. The clones get new state, so that the state of the user's model does
-not change.
+Both FSDP2 and DDP keep state outside of the model. A measurement runs clones of the user's modules. The clones get new
+state, so that the state of the user's model does not change.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ def _fsdp_credited(tracer: Counter, *, on_meta: bool) -> Iterator[None]:
 def _reduce_by_hooks(clone: Any, tracer: Counter) -> None:
     """Let the clone reduce its gradients with hooks in Python, because the reducer in C++ belongs to the user's model.
 
-    PyTorch does the same under its compiler. There is one collective for each parameter, instead of one for each bucket
-    of parameters. The bytes are the same.
+    PyTorch uses the same hooks under its compiler. They run one collective for each parameter, while the reducer runs
+    one for each bucket of parameters. The bytes are the same.
     """
     if communication_hooks(clone):
         tracer.notes.add("communication hooks of DistributedDataParallel are not called: gradients count as they are")

@@ -1,4 +1,4 @@
-"""DTensors, which are sharded over processes: the tensor part and the work of one rank.
+"""Measure DTensors, which are sharded over processes: only the part and the work of one rank count.
 
 A DTensor runs an operator in two steps. First, it computes the sharding of the output: for this it runs the operator on
 whole tensors without data. Second, it runs the operator on its local tensor, and collectives. The first step is not
@@ -46,7 +46,10 @@ def is_sharded(value: Any) -> bool:
 
 
 def local_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """Return this rank's part of a DTensor, or any other tensor itself; `DTensor.to_local` would run an operator."""
+    """Return this rank's part of a DTensor, or ``tensor`` itself if it is no DTensor.
+
+    Unlike `DTensor.to_local`, this function runs no operator.
+    """
     if not is_sharded(tensor):
         return tensor
     part: torch.Tensor = tensor_of_rank(tensor)

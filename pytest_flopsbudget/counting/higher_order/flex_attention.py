@@ -62,10 +62,10 @@ def attention(  # noqa: PLR0913, PLR0917 -- as the operator is called
     Args:
         tracer: the tracer that counts.
         operator: the operator `flex_attention`.
-        query: (B, H, Lq, Dqk)
-        key: (B, Hk, Lk, Dqk)
-        value: (B, Hk, Lk, Dv)
-        score_mod: (score, batch, head, query, key) → score
+        query: a tensor (B, H, Lq, Dqk).
+        key: a tensor (B, Hk, Lk, Dqk).
+        value: a tensor (B, Hk, Lk, Dv).
+        score_mod: a function (score, batch, head, query, key) → score.
         block_mask: the block mask as a tuple.
         scale: the factor of the scores.
         kernel_options: options of kernels, which do not change the count.
@@ -129,8 +129,9 @@ def attention_backward(  # noqa: PLR0913, PLR0917 -- as the operator is called
 def countable(*, on_meta: bool) -> Iterator[None]:
     """Inside the ``with`` block, `flex_attention` runs under a tracer and on meta tensors.
 
-    PyTorch refuses meta tensors, although the code could run on them. With gradients, PyTorch traces ``score_mod`` on
-    one number, under dispatch modes. This trace is not work of the model, so it is hidden from the tracer.
+    Without this, `flex_attention` would refuse meta tensors, although its code could run on them. If gradients are
+    required, PyTorch traces ``score_mod`` on one number, under dispatch modes. This trace is not work of the model, so
+    it is hidden from the tracer.
     """
     patches: list[tuple[Any, str, Any]] = []
     module, operators = sys.modules.get(_MODULE), sys.modules.get(FLEX_OPERATORS)
@@ -154,9 +155,9 @@ def _hidden(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def block_counts(block_mask: Any) -> list[torch.Tensor]:
-    """Return the tensors of a `BlockMask` that hold the numbers of kept blocks.
+    """Return the tensors of a `BlockMask` that contain the number of kept blocks in each row of blocks.
 
-    Return an empty list for other objects.
+    Return an empty list if ``block_mask`` is another object.
     """
     if type(block_mask).__name__ != "BlockMask" or type(block_mask).__module__ != _MODULE:
         return []
@@ -206,7 +207,10 @@ def _modified_backward(
 
 
 def _without_forward(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the traced derivative, without the nodes of the forward pass that the derivative does not need."""
+    """Return the traced derivative of ``score_mod`` without unneeded nodes.
+
+    The trace contains nodes of the forward pass, and the derivative does not need all of them.
+    """
     if not isinstance(backward, torch.fx.GraphModule):
         return backward
     needed = copy.deepcopy(backward)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def kernel(tracer: Counter, operator: HigherOrderOperator, **call: Any) -> Any:
-    """Count a kernel, and launch it if there is data.
+    """Count a kernel, and launch it if the run has data.
 
     Args:
         tracer: the tracer that counts.
@@ -78,5 +78,8 @@ def _cost(launched: Any, name: str, arguments: Mapping[str, Any], call: Mapping[
 
 
 def _untouched(arguments: Mapping[str, Any], cloned: Sequence[str] | None) -> Mapping[str, torch.Tensor] | None:
-    """Return the wrapper's output for a run without data: uninitialized clones, or None."""
+    """Return the output of the wrapper operator for a run without data.
+
+    If the wrapper writes to clones of the arguments, the output is these clones, uninitialized. Otherwise, it is None.
+    """
     return None if cloned is None else {name: torch.empty_like(arguments[name]) for name in cloned}

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
 
 class Asked(Protocol):
-    """What the tracer of a run on shapes answers to the model's code, for questions that reach no operator."""
+    """A tracer of a run on shapes, as the model's code sees the tracer: it answers questions that run no operator.
+
+    For example, the model's code reads the device of a tensor, or asks for its values.
+    """
 
     known_values: KnownValues
     devices: Devices
@@ -32,7 +35,7 @@ class Asked(Protocol):
         """Return the tensor's values, or None if they are not known."""
 
     def require_data(self, name: str) -> Any:
-        """Record that ``name`` needs data, and raise NeedsDataError."""
+        """Record that the function called ``name`` cannot run without data, and raise NeedsDataError."""
 
 
 class _Asking(threading.local):
@@ -76,7 +79,7 @@ def is_really_on_meta(tensor: torch.Tensor) -> bool:
 
 @contextmanager
 def asking(tracer: Asked) -> Iterator[None]:
-    """Inside the ``with`` block, code on this thread gets its answers about tensors from ``tracer``."""
+    """Inside the ``with`` block, ``tracer`` answers what code on this thread asks about tensors without data."""
     before = _ASKING.tracer
     _ASKING.tracer = tracer
     try:

@@ -1,8 +1,9 @@
 """Run `scaled_dot_product_attention` on shapes as the CPU runs it: fused, if the CPU has a fused kernel for the call.
 
-PyTorch chooses the kernel above autograd, by the device, and never chooses the fused kernel on meta. The choice does
-not change FLOPs. But it changes the operators, their memory traffic, and the memory that they keep for the backward
-pass. Therefore attention on meta tensors asks PyTorch which kernel it would choose on the CPU.
+PyTorch chooses the kernel before autograd runs, and the choice depends on the device. On meta, PyTorch never chooses
+the fused kernel. The choice does not change FLOPs. But the choice changes the operators, their memory traffic, and the
+memory that they keep for the backward pass. Therefore attention on meta tensors asks PyTorch which kernel it would
+choose on the CPU.
 """
 
 from __future__ import annotations
@@ -82,7 +83,10 @@ def _chooses_fused(
 
 
 def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
-    """Return a CPU tensor for which PyTorch chooses the same kernel. It uses the memory of one row at most."""
+    """Return a CPU tensor for which PyTorch chooses the same kernel as for ``tensor``.
+
+    The CPU tensor uses the memory of one row at most.
+    """
     in_order = tensor.ndim > 0 and tensor.stride(-1) == 1
     row = torch.empty(tensor.shape[-1] if in_order else 1, dtype=tensor.dtype, device="cpu")
     stride = (*(0,) * (tensor.ndim - 1), int(in_order)) if tensor.ndim else ()
@@ -90,7 +94,10 @@ def _on_cpu(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class _Threads:
-    """The threads that have a run on shapes. The kernel for meta tensors is registered while there is such a thread."""
+    """The threads that are in a run on shapes.
+
+    The kernel for meta tensors is registered while there is such a thread.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -131,8 +138,8 @@ def cpu_attention_on_meta() -> Iterator[None]:
     """Let attention of meta tensors run on this thread with the operators that it would run on the CPU.
 
     This function registers a kernel in the dispatcher instead of patching a Python function, because scripted modules
-    and exported graphs also call the operator. Under inference mode, the dispatcher skips autograd's kernels, and the
-    tracer receives the operator itself.
+    and exported graphs also call the operator. Under inference mode, the dispatcher skips the kernel that this function
+    registers, and the tracer receives the operator itself.
     """
     _THREADS.enter()
     try:

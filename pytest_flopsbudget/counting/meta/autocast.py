@@ -58,7 +58,7 @@ _MADE_OF = {
 
 @cache
 def _cast_by_autocast(device: str) -> frozenset[str]:
-    """Return the names of the operators for which autocast has a kernel in the dispatcher."""
+    """Return the names of the operators for which autocast on ``device`` has a kernel in the dispatcher."""
     return frozenset(name.removeprefix("aten::").partition(".")[0] for name in kernels_of_key(_KEYS[device]))
 
 
@@ -79,7 +79,7 @@ def _name_of(function: Any) -> str:
 
 
 class _Casting(TorchFunctionMode):
-    """Cast the arguments of functions in the way that autocast would."""
+    """A mode that casts the arguments of functions to the dtype to which autocast would cast them."""
 
     def __init__(
         self,
@@ -141,7 +141,10 @@ class _Casting(TorchFunctionMode):
 
 
 def _is_kept(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Return whether autocast keeps the cast of this tensor until it ends, as it does for weights (`cached_cast`)."""
+    """Return whether autocast keeps the cast of this tensor until the autocast block ends.
+
+    Autocast keeps the casts of weights (`cached_cast` in C++).
+    """
     return (
         dtype is not torch.float32
         and tensor.dtype is torch.float32
@@ -153,9 +156,10 @@ def _is_kept(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
 
 
 def _is_overridden(values: Sequence[Any]) -> bool:
-    """Return whether a tensor's class overrides functions. Unlike `torch.overrides.has_torch_function`, ignore modes.
+    """Return whether a tensor's class overrides functions.
 
-    Then a mode sees the functions that a function consists of.
+    Unlike `torch.overrides.has_torch_function`, ignore modes. A function that is not overridden runs its body, so an
+    active mode sees the functions that the body calls.
     """
     return not _PLAIN.issuperset(map(type, values)) and torch.overrides.has_torch_function(values)
 

@@ -1,7 +1,8 @@
 """Rules for outputs whose layout or size differs between PyTorch's CPU kernels and its meta kernels.
 
-We found the differences by comparing the kernels. They do not change the count of the operator itself. They change
-later operators (a contiguous tensor is viewed, another tensor is copied) and the bytes that are alive.
+We found the differences by comparing the kernels. A difference does not change the count of the operator itself. But it
+changes later operators: for example, `reshape` views a contiguous tensor and copies some other tensors. It also changes
+the bytes that are alive.
 """
 
 from __future__ import annotations
@@ -27,7 +28,10 @@ if TYPE_CHECKING:
 
 
 def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Convolve images. The output is channels last if input or weight is (`mkldnn_conv_use_channels_last` in C++)."""
+    """Return the output of a convolution of images, which is channels last if the input or the weight is channels last.
+
+    PyTorch's C++ function `mkldnn_conv_use_channels_last` decides in this way. Return None for all other convolutions.
+    """
     inputs, weight, bias, stride, padding, dilation, transposed, more, groups = args
     if (
         kwargs
@@ -54,9 +58,9 @@ def _channels_last_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -
 
 
 def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Convolve a contiguous (N, C, *spatial) with a contiguous (out, C / groups, *kernel).
+    """Return the output of a convolution of a contiguous (N, C, *spatial) and a contiguous (out, C / groups, *kernel).
 
-    Neither may be channels last.
+    Return None for other layouts, and also if the strides of one of the two tensors fit channels last.
     """
     inputs, weight, bias, stride, padding, dilation, transposed, _, groups = args
     dims = inputs.ndim - 2
@@ -83,7 +87,10 @@ def _plain_convolution(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _convolution_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the requested gradients of input, weight and bias, which are contiguous if input and weight are."""
+    """Return the requested gradients of input, weight and bias, if input and weight are contiguous.
+
+    The gradients are contiguous too. Return None for other layouts.
+    """
     gradient, inputs, weight, bias_sizes, *_, mask = args
     plain = is_plain(inputs) and is_plain(weight) and inputs.ndim < 5
     if kwargs or not plain or gradient.dtype not in FLOATS:
@@ -154,7 +161,10 @@ def _half_group_norm(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _group_norm_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the requested gradients of input, weight and bias, if the input has half precision."""
+    """Return the requested gradients of input, weight and bias, if the input has half precision.
+
+    Return None for other inputs.
+    """
     if len(args) != 10 or kwargs or not _is_half_in_order(args[1]):
         return None
     gradient, inputs, _, _, weight, _, channels, _, _, mask = args
@@ -284,7 +294,7 @@ operator(
 
 
 def _with_room(elements: int, shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Return a contiguous output, in a storage that has room for more elements than the output has."""
+    """Return a contiguous output, in a storage that has room for at least ``elements`` elements."""
     count = math.prod(shape)
     return empty((max(elements, count),), dtype)[:count].view(*shape)
 
@@ -327,9 +337,11 @@ _SUM, _MAXIMUM = 0, 2
 def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Return one row per bag, and three tensors for the backward pass: the bag of each index, bag sizes, and maxima.
 
-    The fast kernel for sums leaves the bag of each index empty. Otherwise, the storage of this tensor has room for one
-    more element. The storage of the bag sizes has room for all offsets. (The last offset may only mark the end of the
-    last bag.)
+    The fast kernel for sums returns an empty tensor in place of the bag of each index. The other kernels allocate a
+    storage for the bag of each index that has room for one more element than the tensor has.
+
+    The storage of the bag sizes has room for one element per offset. (The last offset may only mark the end of the last
+    bag.)
     """
     weight, indices, offsets = args[:3]
     defaults = (False, _SUM, False, None, False, -1)
@@ -354,7 +366,7 @@ def _bags(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _bags_forward_only(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the outputs of `_bags`.
+    """Return the same outputs as `_bags`, except for the shapes of two tensors.
 
     If the mode is a sum, the tensors of bag sizes and of maxima have the shape of the offsets.
     """

@@ -53,7 +53,10 @@ class Devices:
         return self.of_meta(tensor) if is_on_meta(tensor) else true_device(tensor)
 
     def of_meta(self, tensor: torch.Tensor) -> torch.device:
-        """Like `of`, for a tensor that is on the meta device in a run on shapes."""
+        """Return the device on which ``tensor`` would be outside of a run on shapes.
+
+        Unlike `of`, this method expects that ``tensor`` is on the meta device.
+        """
         if not self.others or tensor.layout is not torch.strided:
             return self.usual
         known = self.others.get(tensor.untyped_storage()._cdata)
@@ -75,7 +78,8 @@ class Devices:
     def inherit(self, inputs: Iterable[Any], output: Any) -> None:
         """Record that an operator's output is on the device of its inputs.
 
-        A tensor without dimensions decides only if no input has dimensions.
+        If the inputs are on several devices, the first input that has dimensions decides. If no input has dimensions,
+        the first input decides.
         """
         devices = [self.of(tensor) for value in inputs for tensor in tensors_in(value) if tensor.ndim]
         devices += [self.of(tensor) for value in inputs for tensor in tensors_in(value) if not tensor.ndim]

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def _with_ones(positions: slice) -> Callable[[Sequence[Any]], list[Any]]:
-    """Return a function that replaces the sizes at these positions of the arguments by 1."""
+    """Return a function that receives arguments, and replaces every size at ``positions`` by 1.
+
+    The sizes are numbers, or lists of numbers.
+    """
 
     def replace(args: Sequence[Any]) -> list[Any]:
         small = list(args)
@@ -51,7 +54,9 @@ _CHECKED: dict[str, Callable[[Sequence[Any]], Sequence[Any]]] = {
 
 
 def check_dtypes(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-    """If the operands differ in dtype, call the operator on the CPU, with operands of one element each.
+    """Raise PyTorch's error if PyTorch refuses operands of these dtypes.
+
+    If the operands differ in dtype, this function calls the operator on the CPU, with operands of one element each.
 
     Raises:
         RuntimeError: PyTorch's error for operands of these dtypes.

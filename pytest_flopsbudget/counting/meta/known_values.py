@@ -60,7 +60,10 @@ class KnownValues:
         return bool(self._values or self._on_cpu)
 
     def carry(self) -> None:
-        """Keep the values of all tensors that are alive, so that `remember_original` finds them later."""
+        """Keep the values of all tensors that are alive after this run on shapes.
+
+        If such a tensor is an original in a later run, `remember_original` finds its values.
+        """
         for known in (_CARRIED, self._values):
             alive = {key: entry for key, entry in known.items() if not entry[1].expired()}
             if known is _CARRIED:
@@ -86,7 +89,7 @@ class KnownValues:
                 self.remember(clone, value)
 
     def remember(self, meta_clone: torch.Tensor, value: torch.Tensor) -> None:
-        """Record that ``meta_clone`` would hold ``value``."""
+        """Record that ``meta_clone`` would have the values of ``value`` outside of a run on shapes."""
         if 0 in meta_clone.stride() and meta_clone.numel() > 1:
             return  # an expanded tensor cannot be written element by element
         self._keep(meta_clone, _with_layout(meta_clone.shape, meta_clone.stride(), value))
@@ -103,7 +106,10 @@ class KnownValues:
         self._keep(meta_clone, lambda: _with_layout(size, stride, self.compute(info, {}, args, keywords)))
 
     def remember_copied(self, meta_clone: torch.Tensor, source: torch.Tensor) -> None:
-        """Record that ``source`` was copied to the whole of ``meta_clone``, whose values were not known before."""
+        """Record that ``source`` was copied to the whole of ``meta_clone``, whose values were not known before.
+
+        Record nothing if the values of ``source`` are not known, or if ``meta_clone`` is only a part of its storage.
+        """
         value = self.value(source) if self._may_be_known(source) and fills_storage(meta_clone) else None
         if value is not None and meta_clone.numel() <= self.max_elements:
             self.remember(meta_clone, value.to(meta_clone.dtype).expand(meta_clone.shape))
@@ -111,7 +117,8 @@ class KnownValues:
     def remember_filled(self, meta_clone: torch.Tensor, info: OperatorInfo, args: tuple[Any, ...], kwargs: Any) -> None:
         """Record that a filling operator (`OperatorInfo.fills`) filled ``meta_clone``, if the filling number is known.
 
-        A tensor that is only a part of its storage is skipped, because the values of the other parts are not known.
+        Record nothing if ``meta_clone`` is only a part of its storage, because the values of the other parts are not
+        known.
         """
         size, stride, dtype = meta_clone.shape, meta_clone.stride(), meta_clone.dtype
         if not fills_storage(meta_clone):
@@ -188,9 +195,9 @@ class KnownValues:
             self._values.pop(tensor.untyped_storage()._cdata, None)
 
     def values(self, tensors: Sequence[torch.Tensor]) -> dict[int, torch.Tensor] | None:
-        """Return the values of these tensors, by `id` of the tensor.
+        """Return the values of ``tensors``, by the `id` of each tensor.
 
-        Return None if the values of one tensor are not known.
+        Return None if the values of at least one tensor are not known.
         """
         if not all(map(self._may_be_known, tensors)):
             return None
@@ -210,9 +217,9 @@ class KnownValues:
         return identity in self._values or identity in self._on_cpu
 
     def can_compute(self, info: OperatorInfo, tensors: Sequence[torch.Tensor]) -> bool:
-        """Return whether the output of a pointwise operator is small enough to be kept.
+        """Return whether the output of the operator is small enough to be kept.
 
-        Return True for other operators.
+        Only pointwise operators are checked. Return True for all others.
         """
         if not info.is_pointwise or info.behaviour != "functional":
             return True

@@ -26,7 +26,10 @@ def empty(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 
 
 def empty_in_format_of(inputs: torch.Tensor) -> torch.Tensor:
-    """Make a tensor of the same shape without gaps. It is channels last if the input is, otherwise contiguous."""
+    """Make a tensor on the meta device with the shape of ``inputs``, without gaps.
+
+    The new tensor is channels last if ``inputs`` is channels last. Otherwise the new tensor is contiguous.
+    """
     format_ = _FORMATS.get(inputs.ndim)
     if format_ is not None and inputs.is_contiguous(memory_format=format_) and not inputs.is_contiguous():
         return torch.empty(inputs.shape, dtype=inputs.dtype, device="meta", memory_format=format_)
@@ -34,7 +37,10 @@ def empty_in_format_of(inputs: torch.Tensor) -> torch.Tensor:
 
 
 def float32_like(tensor: torch.Tensor) -> torch.Tensor | None:
-    """Make a tensor with the shape and strides of a float32 tensor without gaps. For any other tensor, return None."""
+    """Make a tensor on the meta device with the shape and strides of ``tensor``.
+
+    Return None if ``tensor`` is not float32, or if it has gaps.
+    """
     if tensor.dtype is torch.float32 and (tensor.is_contiguous() or may_be_channels_last(tensor)):
         return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     return None
@@ -48,7 +54,7 @@ def may_be_channels_last(tensor: torch.Tensor) -> bool:
 def is_channels_last(tensor: torch.Tensor) -> bool:
     """Return whether PyTorch treats the tensor as channels last.
 
-    The result is false for strides that fit both orders.
+    The result is false if the strides fit both channels last and the usual order of dimensions.
     """
     return suggest_memory_format(tensor) is torch.channels_last
 
@@ -141,7 +147,10 @@ def _spread_stride(tensor: torch.Tensor, shape: Sequence[int]) -> Sequence[int]:
 
 
 def _order(strides: Sequence[Sequence[int]], shape: Sequence[int], inner: int, outer: int) -> int:
-    """Return -1 if the two dimensions are in the right order, 1 if they must be swapped, and 0 if no tensor decides."""
+    """Return -1 if dimension ``inner`` is correctly inside dimension ``outer``, and 1 if the two must be swapped.
+
+    The first tensor whose strides decide counts. Return 0 if no tensor decides.
+    """
     for stride in strides:
         a, b = stride[inner], stride[outer]
         if not a or not b:

@@ -83,6 +83,9 @@ def _stepwise(  # noqa: PLR0913 -- the parts of a layer
 ) -> tuple[list[torch.Tensor], torch.Tensor, Sequence[torch.Tensor]]:
     """Run one layer in one direction.
 
+    If there is a tracer and autograd is off, only the first, second and last of many steps run. The second step is
+    counted for all steps in between.
+
     Returns:
         A list of the outputs of all steps; the stacked outputs, in the order of the inputs; the last states.
     """
@@ -133,7 +136,11 @@ def _layer(
 
 
 def _split(parameters: Sequence[torch.Tensor]) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
-    """Split parameters into those for the input (weight, bias) and those for the hidden state (with a projection)."""
+    """Split the parameters of one layer and direction into two groups.
+
+    The first group is for the input: weight, and bias if there are biases. The second group is for the hidden state:
+    weight, bias, and the weight of a projection if there is one.
+    """
     if len(parameters) < 4:
         return parameters[:1], parameters[1:]
     return (parameters[0], parameters[2]), (parameters[1], *parameters[3:])
@@ -152,7 +159,7 @@ def _stack(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm`
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[torch.Tensor, ...]:
-    """Run all layers in all directions.
+    """Run all layers of a recurrent module in all directions.
 
     Arguments and outputs are those of `torch.lstm`, `torch.gru` and similar functions.
     """
@@ -179,7 +186,10 @@ def _stack(  # noqa: PLR0913, PLR0917 -- the arguments of `torch.lstm`
 
 
 def _is_onednn(inputs: torch.Tensor, states: Sequence[torch.Tensor], weights: Sequence[torch.Tensor]) -> bool:
-    """Return whether a CPU runs this LSTM with oneDNN (`use_mkldnn` in C++). This machine's own CPU does not matter."""
+    """Return whether the CPU kernels would run this LSTM with oneDNN (`use_mkldnn` in C++).
+
+    The result does not depend on the CPU of this machine.
+    """
     hidden, cell = states
     return (
         bool(torch.backends.mkldnn.enabled)

@@ -103,7 +103,10 @@ def _compared(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _in_place(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the tensor that is written to, if the dtypes and shapes of the other arguments fit it."""
+    """Return the tensor that the operator writes to, if the dtypes and shapes of the other arguments fit this tensor.
+
+    Return None if they do not fit.
+    """
     written = args[0]
     if info.returned != (0,) or kwargs or written.dtype not in FLOATS:
         return None
@@ -117,7 +120,10 @@ def _in_place(info: OperatorInfo, args: Sequence[Any], kwargs: Mapping[str, Any]
 
 
 def _moved(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return a contiguous tensor with the shape and dtype of the first argument, or None if that is not contiguous."""
+    """Return a contiguous tensor with the shape and dtype of the first argument.
+
+    Return None if the first argument is not contiguous, or if its strides also fit channels last.
+    """
     inputs = args[0]
     if kwargs or not inputs.is_contiguous() or may_be_channels_last(inputs):
         return None
@@ -149,7 +155,10 @@ def _softmax_backward(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _padded(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Pad a tensor. The padding lists the sizes (before, after) of each dimension, starting with the last dimension."""
+    """Return the output of padding a contiguous tensor.
+
+    The padding lists two sizes (before, after) for each dimension, starting with the last dimension.
+    """
     inputs, padding, *_ = args
     if _moved(args[:1], kwargs) is None or len(padding) % 2 or len(padding) > 2 * inputs.ndim or not any(padding):
         return None
@@ -178,7 +187,7 @@ def _over_dimensions(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _joined(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Concatenate tensors whose shapes differ at most in one dimension."""
+    """Return the concatenation of tensors whose shapes differ at most in the dimension of the concatenation."""
     # A tensor of shape (0,) may be concatenated with tensors of any shape: PyTorch ignores it.
     tensors = [tensor for tensor in args[0] if tensor.shape != (0,)]
     dim = args[1] if len(args) > 1 else 0
@@ -258,9 +267,10 @@ def _sum_and_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Return the product of groups that divide the rows, the columns or the summed dimension, or of batches.
+    """Return the output of a product of groups. The groups divide the rows, the columns or the summed dimension.
 
-    PyTorch's meta kernel accepts bfloat16 only. The kernels for devices also accept other dtypes.
+    If both operands have three dimensions, this is a batched product. PyTorch's meta kernel accepts bfloat16 only, but
+    the kernels for devices also accept other dtypes.
     """
     left, right, *_ = args
     groups = kwargs.get("offs", args[2] if len(args) > 2 else None)
@@ -278,7 +288,7 @@ def _grouped_product(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def _fused_attention(args: Sequence[Any], _kwargs: Mapping[str, Any]) -> Any:
-    """Return the outputs of the CPU kernel: one like the query (batch, heads, length, width), and the log-sum-exps.
+    """Return the outputs of the CPU kernel: a tensor like the query (batch, heads, length, width), and log-sum-exps.
 
     The log-sum-exps have the shape (batch, heads, length). In memory, their order is (batch, length, heads).
     """

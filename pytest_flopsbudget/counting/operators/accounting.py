@@ -51,7 +51,7 @@ def deciding_tensors(
 ) -> Iterable[torch.Tensor]:
     """Return the arguments whose values decide the cost of one call.
 
-    Return none if a user's formula counts the call.
+    If a user's formula counts the call, return no arguments.
     """
     if info.facets.values is None or info.registered is not None:
         return ()
@@ -131,7 +131,10 @@ def _has_components(info: OperatorInfo, args: Sequence[Any]) -> bool:
 def _components(
     args: Sequence[Any], kwargs: Mapping[str, Any], output: Any
 ) -> Iterator[tuple[Sequence[Any], Mapping[str, Any], Any]]:
-    """Yield the call once for each component of its nested tensors. Each component is passed as a batch of one."""
+    """Yield the arguments and the output of the call for each component of its nested tensors.
+
+    Each component is passed as a batch of one.
+    """
     count = next(tensor.size(0) for tensor in tensors_in(args) if tensor.is_nested)
 
     def component(value: Any, index: int) -> Any:

@@ -40,7 +40,7 @@ class Counter(Protocol):
 
     @property
     def tracker(self) -> ModuleCredits:
-        """The tracker of modules."""
+        """The object that decides which module gets the credit for an operator's work."""
 
     def known_value(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the values of the tensor, or None if they are not known without data."""

@@ -1,6 +1,6 @@
 """Facts about an operator: how it behaves, and which formulas count it.
 
-The file `accounting.py` counts calls with them.
+With these facts, the file `accounting.py` counts calls of the operator.
 """
 
 from __future__ import annotations
@@ -248,7 +248,10 @@ class OperatorInfo:
                 yield from tensors_in(kwargs.get(schema_of(self.operator).arguments[position].name))
 
     def runs_nested(self, args: Sequence[Any]) -> bool:
-        """Return whether a nested argument makes the operator run whole, although it decomposes for plain tensors."""
+        """Return whether PyTorch runs the operator itself, because an argument is a nested tensor.
+
+        With plain tensors, PyTorch decomposes such an operator into other operators.
+        """
         return self.has_nested_kernel and any(tensor.is_nested for tensor in tensors_in(args))
 
 
@@ -274,9 +277,10 @@ _INFOS: dict[OpOverload, OperatorInfo] = {}
 
 
 def operator_info(operator: OpOverload) -> OperatorInfo:
-    """Return the facts about ``operator``.
+    """Return the facts about ``operator``, which are computed once and kept.
 
-    They are computed again only if a formula for it was registered since then.
+    The facts are computed again if a formula for ``operator`` was registered since then, or if no formula covers
+    ``operator``.
     """
     info = _INFOS.get(operator)
     if info is None or not info.known or info.version != REGISTRY.version:

@@ -97,9 +97,9 @@ _IN_TF32 = ("conv", "cudnn_", "_cudnn_rnn", "miopen_rnn")
 
 
 def precision_of(name: str, dtype: str) -> str:
-    """Return the dtype of the multiplications.
+    """Return the dtype of the multiplications in the operator ``name``, which computes in ``dtype``.
 
-    It is TF32 for float32 in convolutions and in cuDNN's recurrent layers.
+    This is "tfloat32" for float32 in convolutions and in cuDNN's recurrent layers. Otherwise it is ``dtype``.
     """
     if dtype == "float32" and name.removeprefix("aten.").startswith(_IN_TF32):
         return "tfloat32"
@@ -107,9 +107,10 @@ def precision_of(name: str, dtype: str) -> str:
 
 
 def dtype_of(args: Iterable[Any], kwargs: Iterable[Any], output: Any) -> str:
-    """Return the dtype that an operator computes in.
+    """Return the name of the dtype in which an operator computes.
 
-    It is the dtype of the first operand that holds no integers or booleans, or else the dtype of the first operand.
+    The first operand with floating-point, complex or quantized numbers decides, or else the first operand. For a
+    complex or quantized dtype, return the dtype of the real numbers or integers that represent one number.
     """
     first: torch.dtype | None = None
     for values in (args, kwargs, (output,)):
