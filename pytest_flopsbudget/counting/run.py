@@ -139,9 +139,9 @@ class Run:
                     kept = trial.restore_caches(self._outside, new_objects)
                 if kept:
                     raise UsageError(
-                        f"{self._name}: its run left a tensor of the measurement in {kept[0]}; the tensor was "
-                        "deleted, but the value from before the run is not known; keep such a tensor in a buffer of "
-                        "the model, in a dict or in functools.lru_cache"
+                        f"{self._name}: its run left a tensor of the measurement in {kept[0]}, and the value from "
+                        "before the run is not known (an attribute is None now); keep such a tensor in a buffer of the "
+                        "model, in a dict or in functools.lru_cache"
                     )
                 if not isinstance(outcome, Attempt):
                     return outcome

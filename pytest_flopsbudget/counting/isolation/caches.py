@@ -14,7 +14,8 @@ from collections import OrderedDict, defaultdict, deque
 from enum import Enum
 from functools import _lru_cache_wrapper
 from gc import get_referents
-from itertools import chain, islice
+from itertools import chain
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -41,9 +42,9 @@ _LIBRARIES = (
 #: The maximum number of modules that are searched: first the model's own modules, then the modules that they import.
 _MAX_MODULES = 64
 #: A container with more items than this is not searched for further containers and objects.
-_MAX_ITEMS = 256
+_MAX_ITEMS = 4096
 #: The maximum depth to which containers and objects are searched.
-_MAX_DEPTH = 3
+_MAX_DEPTH = 6
 
 _DICTS = (dict, OrderedDict, defaultdict)
 _CONTAINERS = frozenset((*_DICTS, list, set, deque))
@@ -167,7 +168,7 @@ class OutsideCaches:
         for base in {base for kind in kinds for base in kind.__mro__ if _is_users(base.__module__)}:
             self._add_class(base, deep=base.__module__ in own)
         for module in _reachable_modules(own):
-            self._add_module(module, deep=module.__name__ in own)
+            self._add_module(module, deep=module.__name__ in own or _is_of_project(module))
         self._seen.clear()
         self._cloned = ()
 
@@ -325,12 +326,28 @@ def _is_users(module: Any) -> bool:
     return isinstance(module, str) and module.partition(".")[0] not in _LIBRARIES
 
 
+def _is_of_project(module: types.ModuleType) -> bool:
+    """Return whether the module is part of the project that is tested, and not of an installed library."""
+    file = getattr(module, "__file__", None)
+    return file is None or not {"site-packages", "dist-packages"}.intersection(PurePath(file).parts)
+
+
 def _reachable_modules(names: Iterable[str]) -> list[types.ModuleType]:
-    """Return the modules with these names, then the modules that they import from; at most `_MAX_MODULES` in all."""
-    own = [module for name in sorted(names) if type(module := sys.modules.get(name)) is types.ModuleType]
-    imported = dict.fromkeys(name for module in own for name in _contents_of(module).imported if name not in names)
-    found = (*own, *(module for name in imported if type(module := sys.modules.get(name)) is types.ModuleType))
-    return list(islice(found, _MAX_MODULES))
+    """Return the modules with these names, then the modules that they import from; at most `_MAX_MODULES` in all.
+
+    Imports are followed further from modules of the project, but not from modules of libraries, which are many.
+    """
+    found: dict[str, types.ModuleType] = {}
+    waiting = deque((name, True) for name in sorted(names))
+    while waiting and len(found) < _MAX_MODULES:
+        name, follows = waiting.popleft()
+        module = sys.modules.get(name)
+        if name in found or type(module) is not types.ModuleType:
+            continue
+        found[name] = module
+        if follows or _is_of_project(module):
+            waiting.extend((other, False) for other in _contents_of(module).imported)
+    return list(found.values())
 
 
 def _holds(value: Any, is_from_run: IsFromRun, depth: int = 0) -> bool:

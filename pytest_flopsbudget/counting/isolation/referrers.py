@@ -12,12 +12,13 @@ import sys
 import types
 import weakref
 from collections import deque
+from contextvars import Context
 from functools import _lru_cache_wrapper
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
-from pytest_flopsbudget.counting.tensors.objects import attributes_of
+from pytest_flopsbudget.counting.tensors.objects import attributes_of, slots_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ _PACKAGE = __name__.partition(".")[0]
 #: The maximum number of references from a tensor of the run to an object that existed before the run.
 _MAX_STEPS = 8
 #: Objects that end soon without our help. Their references to other objects end with them.
-_TRANSIENT = (types.FrameType, types.TracebackType, types.CoroutineType, types.GeneratorType, BaseException)
+_TRANSIENT = (types.FrameType, types.TracebackType, types.CoroutineType, BaseException)
 
 
 class NewObjects:
@@ -75,7 +76,7 @@ class NewObjects:
         """Remove the living tensors of the run from all objects that existed before the run. Call `collect` first.
 
         Returns:
-            Descriptions of the attributes and variables that were deleted, because their old values are not known.
+            Descriptions of the attributes and variables whose values before the run are not known.
         """
         if self._freezes:
             gc.unfreeze()  # the garbage collector finds no references from frozen objects
@@ -134,33 +135,65 @@ def _take_out(holder: Any, holding: Mapping[int, Any]) -> list[str]:
     if kind is types.CellType:
         if _emptied(holder.cell_contents, holding):
             return []
-        del holder.cell_contents
+        holder.cell_contents = None
         return ["a variable that functions share"]
     if isinstance(holder, dict):
         owner = _owner_of(holder)
         if owner is not None:
-            return _delete_attributes(owner, holder, holding)
-        _remove_items(holder, holding)
-        return []
+            return _reset_attributes(owner, holder, holding)
+        return _remove_items(holder, holding)
+    if kind is tuple:
+        emptied = [_emptied(item, holding) for item in holder if id(item) in holding]
+        return [] if all(emptied) else ["a tuple"]
     attributes = vars(holder) if isinstance(holder, type) else attributes_of(holder)
     if id(attributes) in holding:  # an empty dict of attributes looks like an object that the run made
         _remove_items(cast("dict[Any, Any]", attributes), holding)
         return []
-    return _delete_attributes(holder, attributes, holding)
+    return _reset_attributes(holder, attributes, holding) or _reset_slots(holder, holding)
 
 
-def _delete_attributes(owner: Any, attributes: Mapping[Any, Any], holding: Mapping[int, Any]) -> list[str]:
-    """Delete the attributes of ``owner`` whose values are in ``holding`` (id → object).
+def _reset_attributes(owner: Any, attributes: Mapping[Any, Any], holding: Mapping[int, Any]) -> list[str]:
+    """Reset the attributes of ``owner`` whose values are in ``holding`` (id → object).
+
+    An attribute with a default in the class of the object gets the default. Any other attribute is set to None, because
+    its value before the run is not known: most caches are None until they are filled.
 
     Returns:
-        Descriptions of the values that cannot be restored.
+        Descriptions of the attributes that were set to None.
     """
     if _is_torchs(owner):
         return []
-    names = [name for name, value in attributes.items() if id(value) in holding and not _emptied(value, holding)]
-    for name in names:
-        (type if isinstance(owner, type) else object).__delattr__(owner, name)
-    return _lost(owner, names)
+    lost = []
+    for name, value in list(attributes.items()):
+        if id(value) not in holding or _emptied(value, holding):
+            continue
+        if isinstance(owner, type):
+            type.__setattr__(owner, name, None)
+        elif isinstance(owner, types.ModuleType):
+            setattr(owner, name, None)
+        elif any(name in vars(kind) for kind in type(owner).__mro__):
+            object.__delattr__(owner, name)
+            continue
+        else:
+            object.__setattr__(owner, name, None)
+        lost.append(f"{_name_of(owner)}, attribute {name!r}")
+    return lost
+
+
+def _reset_slots(owner: Any, holding: Mapping[int, Any]) -> list[str]:
+    """Set to None the slots of ``owner`` whose values are in ``holding``; return their descriptions."""
+    lost = []
+    for slot, value in slots_of(owner):
+        if id(value) in holding and not _emptied(value, holding):
+            slot.__set__(owner, None)
+            lost.append(f"{_name_of(owner)}, attribute {slot.__name__!r}")
+    if not lost and isinstance(owner, (Context, types.GeneratorType)):
+        lost.append("a context variable" if isinstance(owner, Context) else "a generator")
+    return lost
+
+
+def _name_of(owner: Any) -> str:
+    return owner.__name__ if isinstance(owner, (type, types.ModuleType)) else f"an object {type(owner).__name__}"
 
 
 def _is_torchs(owner: Any) -> bool:
@@ -185,21 +218,21 @@ def _emptied(value: Any, holding: Mapping[int, Any]) -> bool:
     return True
 
 
-def _remove_items(holder: dict[Any, Any], holding: Mapping[int, Any]) -> None:
+def _remove_items(holder: dict[Any, Any], holding: Mapping[int, Any]) -> list[str]:
+    """Remove the items of a dict whose keys or values are in ``holding`` (id → object).
+
+    Returns:
+        A description if a value may have been an empty dict before the run, and so may not have been new.
+    """
+    lost = []
     for key, value in list(dict.items(holder)):
         if isinstance(key, weakref.ref) and _emptied(value, holding):
             continue  # the dict held the variables of a thread in `threading.local`
         if id(value) in holding or id(key) in holding:
             dict.__delitem__(holder, key)
-
-
-def _lost(owner: Any, names: list[Any]) -> list[str]:
-    """Return descriptions of the deleted attributes of ``owner`` that now have no value.
-
-    An attribute that has a default in the class still has a value.
-    """
-    where = owner.__name__ if isinstance(owner, (type, types.ModuleType)) else f"an object {type(owner).__name__}"
-    return [f"{where}, attribute {name!r}" for name in names if not hasattr(owner, str(name))]
+            if isinstance(value, dict):
+                lost.append(f"a dict within a dict, key {key!r}")
+    return lost
 
 
 def _owner_of(attributes: dict[Any, Any]) -> Any:
@@ -207,6 +240,10 @@ def _owner_of(attributes: dict[Any, Any]) -> Any:
     for owner in gc.get_referrers(attributes):
         if isinstance(owner, types.ModuleType):
             if vars(owner) is attributes:
+                return owner
+        elif isinstance(owner, type):
+            # `vars` gives a read-only view of this dict, and only `type.__setattr__` may change it.
+            if any(part is attributes for part in gc.get_referents(owner)):
                 return owner
         elif not isinstance(owner, _TRANSIENT) and attributes_of(owner) is attributes:
             return owner
