@@ -93,7 +93,10 @@ def test_switched_off():
 
 
 def test_causal_model():
-    """A Llama with adapters on queries and values costs the Llama and the adapters, also on the Llama's own example."""
+    """A Llama with adapters on queries and values costs the Llama and the adapters.
+
+    This is also true if the test passes no inputs and the Llama's own example is used.
+    """
     config = transformers.LlamaConfig(
         vocab_size=50,
         hidden_size=32,

@@ -104,7 +104,7 @@ class TestData:
     @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
     @pytest.mark.parametrize("reads", READS)
     def test_a_model_that_needs_data_runs_for_real(self, reads):
-        """If the way through a model depends on data, the model runs on its data, and the result says so."""
+        """If a model reads values of its input, the model runs on its data, and the result says so."""
         counted = measure(Calls(READS[reads]), self.ones)
         rows = 1 if reads == "unique" else 3
         assert counted.flops == 2 * rows * 4 * 5

@@ -158,7 +158,10 @@ def answers():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", sorted(CORE))
 def test_without_a_name_of_the_core(answers, name):
-    """If a name is missing that every measurement needs, the package imports, and measuring names what is missing."""
+    """If a name is missing that every measurement needs, the package can be imported.
+
+    A measurement then raises an error, which contains the missing name.
+    """
     feature = torch_private.NAMES[name].feature
     assert answers[name].startswith(f"UsageError: {feature} needs {name.replace(':', '.')}, a private part of")
 

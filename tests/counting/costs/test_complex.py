@@ -118,7 +118,7 @@ class TestComplex:
         assert both(operator, operands).other_flops == tally.count
 
     def test_ternary(self):
-        """The costs follow from complex sums (2 FLOPs), products (6) and quotients (11)."""
+        """An operator with three operands costs its complex sums (2 FLOPs each), products (6) and quotients (11)."""
         z = torch.complex(self.REAL, self.IMAGINARY)
         assert both(torch.lerp, (z, z, z)).other_flops == (2 + 2 + 6) * 15
         assert both(torch.addcmul, (z, z, z)).other_flops == (6 + 2) * 15

@@ -1,6 +1,6 @@
 """Formulas for products, attention and recurrent layers, compared with loops that count single multiply-accumulates.
 
-Each cost is measured both on shapes and on data.
+Each cost is measured twice: in a run on shapes and in a run on data.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TestProducts:
     @few
     @given(sizes, sizes)
     def test_vectors(self, m, k):
-        """A product of a matrix and a vector, or of two vectors, is counted like the equal matrix product."""
+        """In a product, a vector is counted like a matrix with one row or one column."""
         matrix, vector = torch.ones(m, k), torch.ones(k)
         assert both(torch.mv, (matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
         assert both(torch.addmv, (torch.ones(m), matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
@@ -267,7 +267,7 @@ class TestConvolutions:
 
 
 def attention_flops(batch, heads, queries, keys, width, value_width):  # noqa: PLR0917 -- as formulas have them
-    """Count scores and weighted sums, with a loop over all pairs of query and key."""
+    """Return the FLOPs of scores and weighted sums, counted in a loop over all pairs of query and key."""
     count = 0
     for _ in range(batch * heads * queries * keys):
         count += 2 * width + 2 * value_width
@@ -327,7 +327,7 @@ GATES = {nn.RNN: 1, nn.GRU: 3, nn.LSTM: 4}
 
 
 def recurrent_flops(kind, steps, features, hidden, layers, directions, projection=0):  # noqa: PLR0917
-    """Count the products of every step, layer and direction."""
+    """Return the FLOPs of the products in all steps, layers and directions of a recurrent layer."""
     count = 0
     outputs = projection or hidden
     for _ in range(steps):
@@ -345,9 +345,10 @@ class TestRecurrent:
     def test_layers_and_directions(self, kind, batch_first, layers, directions):
         """In the forward pass, each step, layer and direction costs gates * hidden * (input + hidden) products.
 
-        In the backward pass, the gradients of the weights cost all of these products once more. The gradients of inputs
-        and hidden states also cost them once more, with two exceptions: the initial states, and the model's inputs if
-        they do not require gradients.
+        In the backward pass, the gradients of the weights cost as much as the forward pass. The gradients of inputs and
+        hidden states cost as much again, but two kinds of gradients are not computed and not counted. These are the
+        gradients of the initial states, and the gradients of the model's inputs if these inputs do not require
+        gradients.
         """
         model = kind(3, 4, layers, bidirectional=directions == 2, batch_first=batch_first)
         inputs = torch.randn(5, 2, 3)
@@ -383,7 +384,7 @@ class TestRecurrent:
     @pytest.mark.parametrize("kind", GATES)
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_modes(self, kind, mode):
-        """In other gradient modes, PyTorch runs other operators for the layer. Their cost is equal."""
+        """A recurrent layer costs the same in each gradient mode, although PyTorch runs different operators."""
         with mode():
             assert both(kind(3, 4), torch.randn(5, 2, 3)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
 

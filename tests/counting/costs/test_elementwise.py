@@ -152,7 +152,7 @@ def quotient_of_itself(function, x):
 
 
 def beside(first, _second):
-    """Return the first of two results that an operator computes. The second is counted, but not compared."""
+    """Return the first of two results of an operator. A test compares only this result, but counts both."""
     return first
 
 

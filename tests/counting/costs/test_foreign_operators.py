@@ -73,7 +73,7 @@ def test_every_operator_is_classified(classes):
 
 
 def test_the_listing_reaches_what_it_means_to(classes):
-    """The listing contains the namespaces that every build has, and both counted and free operators."""
+    """The list of PyTorch's operators contains each expected namespace, and both counted and free operators."""
     namespaces = {name.partition("::")[0] for name in classes}
     assert namespaces >= {
         "quantized",
@@ -181,7 +181,7 @@ class TestCommunication:
 
 @distributed
 def test_check_for_nan():
-    """Each element is compared once with itself."""
+    """The check for NaN compares each element once with itself: 1 FLOP per element."""
     assert cost_of(torch.ops.c10d.check_for_nan.default, (torch.ones(2, 3),), None) == (0, 6)
 
 
@@ -205,7 +205,10 @@ class TestCompiled:
         )
 
     def test_products_of_a_list(self):
-        """The cost is the sum over the pairs in the lists: (2, 3) times (3, 4), and (4, 5) times (5, 6)."""
+        """The operator costs the products of all pairs in its two lists.
+
+        Here the products are (2, 3) times (3, 4), and (4, 5) times (5, 6).
+        """
         lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
         name = "_native._foreach_mm_native_0"
         assert REGISTRY.facets(name).flops(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)

@@ -152,7 +152,7 @@ def products_and_sums(values, reached):
     align_corners=st.booleans(),
 )
 def test_antialiased(mode, radius, sizes, new, align_corners):
-    """The cost is filtering each row along the width, and then each column along the height."""
+    """Antialiased interpolation costs the filtering of each row along the width, and then of each column."""
     inputs = random(1, 2, *sizes, grad=True)
     arithmetic = Arithmetic()
     for channel in range(2):

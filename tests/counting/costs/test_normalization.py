@@ -332,7 +332,10 @@ def test_weight_norm(rows, columns):
 
 @pytest.mark.parametrize(("p", "terms"), [(1.0, 1), (2.0, 1), (math.inf, 1), (3.0, 2)])
 def test_renorm(p, terms):
-    """Each element costs its term (2 FLOPs for p = 3), a sum and a scaling. An embedding scales each used row."""
+    """Each element costs its term of the norm (2 FLOPs for p = 3, otherwise 1), a sum and a scaling.
+
+    An embedding with ``max_norm`` has this cost for each row that is looked up.
+    """
     assert both(lambda x: torch.renorm(x, p, 0, 1.0), random(3, 4)).other_flops == (terms + 2) * 12
     indices = torch.tensor([0, 2, 2])
 

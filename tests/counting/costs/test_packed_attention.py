@@ -35,7 +35,10 @@ def pairs(queries, keys):
 
 
 def products(queries, keys=None):
-    """Return the FLOPs of two products for each pair of a query and a key, head and element: score and weighted sum."""
+    """Return the FLOPs of the scores and of the weighted sums.
+
+    Both are products that cost 2 FLOPs for each pair of a query and a key, each head and each element.
+    """
     return 2 * 2 * HEADS * WIDTH * pairs(queries, keys or queries)
 
 
@@ -62,7 +65,7 @@ def counted(kernel, *args, **kwargs):
 
 
 def bounds(result):
-    """Return the notes that name an upper bound."""
+    """Return the notes of a result which say that a count is an upper bound."""
     return [note for note in result.notes if "upper bound" in note]
 
 
@@ -82,7 +85,7 @@ class TestKnown:
 
     @KERNELS
     def test_activations(self, kernel):
-        """The activations are the scores of each sequence, and one weighted sum for each query."""
+        """The number of activations is the number of all sequences' scores, plus one weighted sum for each query."""
         result = counted(kernel, tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
         assert result.activations == HEADS * (3 * 3 + 5 * 5) + 8 * HEADS * WIDTH
 
@@ -138,7 +141,7 @@ class TestKnown:
         assert counted(attend_into, tokens(lengths), tokens(lengths), offsets(lengths)).flops == products(lengths)
 
     def test_cache_of_keys(self):
-        """In the memory of each sequence, only the keys that are used are counted."""
+        """If a sequence uses only a part of its space in the cache of keys, only the used keys are counted."""
         queries, space, used = [1, 1, 2], [16, 16, 16], [3, 9, 5]
         args = (tokens(queries), tokens(space), offsets(queries), offsets(space))
         assert measure(attend, args, {"seqused_k": torch.tensor(used)}).flops == products(queries, used)
@@ -201,7 +204,10 @@ class TestHowValuesAreKnown:
 class TestUnknown:
     @KERNELS
     def test_upper_bound(self, kernel):
-        """Each query counts as paired with as many keys as the longest sequence has. The call says that this is 9."""
+        """If the lengths of the sequences are unknown, each query is counted with 9 keys, and a note says so.
+
+        The number 9 is the length of the longest sequence that the call passes to the kernel.
+        """
         query, cu = tokens([3, 5]), offsets([3, 5], "meta")
         result = counted(kernel, query, query, cu, cu)
         assert (result.flops, result.execution) == (2 * 2 * HEADS * WIDTH * 8 * 9, "shapes")
@@ -233,7 +239,7 @@ class TestUnknown:
 class TestWatched:
     @pytest.fixture
     def kernel_for_cpu(self):
-        """Register a CPU kernel for flash attention, which has none."""
+        """Register a CPU kernel for flash attention, because PyTorch has no such kernel."""
         library = torch.library.Library("aten", "IMPL")
 
         def kernel(query, *_args, **_kwargs):

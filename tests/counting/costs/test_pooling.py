@@ -133,7 +133,10 @@ def test_adaptive_pool(sizes):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_fractional_max_pool(dimensions):
-    """Windows of 2^d inputs cost 2^d - 1 comparisons for each of 2·3^d outputs. Backward costs one sum each."""
+    """In fractional max pooling, each of 2·3^d outputs costs 2^d - 1 comparisons, for its window of 2^d inputs.
+
+    In the backward pass, each output costs one sum.
+    """
     pool = getattr(functional, f"fractional_max_pool{dimensions}d")
     inputs = random(1, 2, *[7] * dimensions)
     outputs = 2 * 3**dimensions
@@ -168,7 +171,10 @@ def test_integers_are_free(pool):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_kernels_of_other_devices(dimensions):
-    """MKL-DNN's pools cost as much as other pools: 2^d - 1 for each of 2 outputs. Backward adds one value for each."""
+    """A max pool of MKL-DNN costs as much as other max pools: 2^d - 1 FLOPs for each of 2 outputs.
+
+    The backward pass costs one sum for each output.
+    """
     image, pooled = random(1, 2, *[3] * dimensions), random(1, 2, *[1] * dimensions)
     forward, backward = (getattr(torch.ops.aten, f"mkldnn_max_pool{dimensions}d{way}") for way in ("", "_backward"))
     kernel = [2] * dimensions

@@ -68,9 +68,9 @@ class TestDynamic:
         [(nn.LSTM, 4, 4 + 12 + 1 + 3 + 2), (nn.GRU, 3, 3 + 8 + 1 + 1 + 3)],
     )
     def test_recurrent_layers(self, kind, gates, around, mode, dtype):
-        """Two layers in two directions, 6 steps of 2 sequences, from 8 to 4 units, cost what the formulas below say.
+        """A quantized recurrent layer costs its products, two biases for each gate, and the operations of its gates.
 
-        Each gate has two biases.
+        The model has two such layers, each in two directions, from 8 to 4 units, on 6 steps of 2 sequences.
         """
         model = nn.Sequential(kind(8, 4, 2, bidirectional=True))
         quantized = quantization.quantize_dynamic(model, {kind}, dtype=dtype)
@@ -400,7 +400,7 @@ class TestLinear:
         assert measured == (self.flops, 15)
 
     def test_integers_of_8_bits(self):
-        """bfloat16 rows are multiplied with an integer weight of shape (32, 64)."""
+        """A product of bfloat16 rows with an 8-bit integer weight of shape (32, 64) costs 2 · 64 · 32 for each row."""
 
         def model(rows, weight, scales):
             return torch.ops.aten._weight_int8pack_mm(rows, weight, scales)

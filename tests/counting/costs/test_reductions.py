@@ -126,7 +126,10 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_with_the_mean_beside_it(self, given):
-        """An operator that also returns the mean costs no more, because the variance needs the mean anyway."""
+        """An operator that returns variance and mean costs as much as an operator that returns only the variance.
+
+        The computation of a variance needs the mean in any case.
+        """
         values, dims, keepdim = given
         tally = Tally()
         variance(rows(tally.numbers(values), dims))
@@ -168,7 +171,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced(one=True))
     def test_truth(self, operator, given):
-        """Each floating-point value is compared with 0. Work on booleans and integers is free."""
+        """`any`, `all` and `count_nonzero` compare each floating-point value with 0. For booleans they are free."""
         values, (dim,), _ = given
         assert both(lambda x: operator(x, dim), values).other_flops == values.numel()
         assert both(lambda x: operator(x, dim), values > 1).other_flops == 0
@@ -203,7 +206,7 @@ class TestOverAll:
 
     @pytest.mark.parametrize("operator", [torch.sum, torch.prod])
     def test_nothing(self, operator):
-        """A sum or product of no values costs nothing."""
+        """The sum or the product of an empty tensor costs nothing."""
         assert both(operator, torch.ones(0, 5)).other_flops == 0
         assert both(lambda x: operator(x, 0), torch.ones(0, 5)).other_flops == 0
 

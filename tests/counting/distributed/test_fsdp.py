@@ -117,7 +117,10 @@ class TestModules:
         assert part.modules == real.modules
 
     def test_half_precision_on_the_way(self) -> None:
-        """With this policy, parameters are sent in bfloat16 (2 bytes each), and gradients in float32 (4 bytes each)."""
+        """With a policy of mixed precision, each message has the bytes of its own dtype.
+
+        Parameters are sent in bfloat16 (2 bytes each), and gradients in float32 (4 bytes each).
+        """
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         with world(4):
             part = measure(_sharded(4, mp_policy=policy), torch.empty(ROWS, IN), backward=True)

@@ -153,7 +153,10 @@ class TestBlock:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_any_rank_and_for_real(self, size: int, backward: bool) -> None:
-        """Ranks with equal shards cost the same: on shapes, on data, and without remembered outputs of operators."""
+        """Ranks with equal shards have equal costs in a run on shapes and in a run on data.
+
+        Remembered outputs of operators do not change the costs.
+        """
         found = []
         for rank in {0, size // 2, size - 1}:
             # With reuse_answers=False, a forward pass also keeps the tensors for its backward pass, unless gradients

@@ -1,6 +1,6 @@
 """Branches, loops and transforms are operators that call functions.
 
-Each costs as much as the equal plain PyTorch code.
+Each of these operators costs as much as plain PyTorch code that computes the same.
 """
 
 from __future__ import annotations

@@ -60,7 +60,7 @@ class TestForward:
         assert counted.flops == DENSE
 
     def test_on_meta(self):
-        """A measurement runs flex attention on meta tensors, which PyTorch refuses although it needs no data."""
+        """Flex attention can be measured on the meta device, although PyTorch refuses to run it on this device."""
         counted = measure(flex_attention, tuple(heads(device="meta") for _ in range(3)))
         assert (counted.flops, counted.execution) == (DENSE, "shapes")
 

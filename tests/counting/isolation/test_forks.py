@@ -1,6 +1,6 @@
 """If a process is forked while another thread measures, the new process can measure too.
 
-It has none of the patches and settings of the other measurement.
+The new process has none of the patches and settings of the other thread's measurement.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class TestNumbers:
         assert (timed.runs, timed.threads) == (50, torch.get_num_threads())
 
     def test_the_machine(self, scripted, monkeypatch):
-        """The setting of a machine's name changes the name in the latency, but not the name of the hardware."""
+        """If a test sets a name for the machine, the latency has this name. The name of the hardware stays the same."""
         scripted(1.0)
         monkeypatch.setattr("pytest_flopsbudget.counting.latency.machine._processor", lambda: "Abacus")
         assert time_model(nn.Linear(4, 5), X).latency.machine == f"Abacus x {torch.get_num_threads()}"
@@ -106,7 +106,7 @@ class TestBlocks:
         assert len(blocks.seconds) == 5
 
     def test_threads(self):
-        """The run uses the requested number of threads. Afterwards, PyTorch's number is as before."""
+        """The run uses the requested number of threads. Afterwards, PyTorch's number of threads is as before."""
         found = []
         before = torch.get_num_threads()
         clock = Clock()

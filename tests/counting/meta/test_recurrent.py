@@ -44,14 +44,14 @@ class TestEveryPath:
     @pytest.mark.parametrize("end", ENDS)
     @pytest.mark.parametrize("frozen", [False, True])
     def test_both_passes(self, kind, options, end, frozen):
-        """On shapes and on data, all metrics of all modules agree, in both passes."""
+        """In forward and backward, measurements on shapes and on data give equal metrics for all modules."""
         model = KINDS[kind](INPUT, HIDDEN, **options).requires_grad_(not frozen)
         both(lambda x: ENDS[end](model(x)), inputs(), backward=True, without=KEPT.get(kind, ()))
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"num_layers": 2, "dropout": 0.5}])
     def test_forward_pass(self, kind, options):
-        """In a forward pass alone, all metrics agree, including the peak memory."""
+        """In a forward pass alone, measurements on shapes and on data give equal metrics, including the peak memory."""
         with torch.no_grad():
             both(KINDS[kind](INPUT, HIDDEN, **options), inputs(gradient=False))
 
@@ -163,7 +163,11 @@ class TestOneDNN:
         assert written[0] - written[1] == (4 * 5 * UNITS if kept else 0)
 
     def test_as_deep_as_it_has_steps(self):
-        """Layers wait for each other, but directions do not. So the depth is the depth of 2 layers of 7 steps."""
+        """An LSTM with 2 layers, two directions and 7 steps has a depth of 2 · (7 + 1).
+
+        The second layer waits for the first layer, but the two directions of a layer do not wait for each other. One
+        operator joins both directions at the end of each layer.
+        """
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         states = torch.zeros(4, BATCH, HIDDEN)
         with torch.no_grad():

@@ -124,7 +124,10 @@ print("torch._dynamo" in sys.modules)
     ids=["rows", "batches", "summed"],
 )
 def test_grouped_products(left, right, ends):
-    """The shape rule for grouped products agrees with the real kernel. (The meta kernel refuses float32.)"""
+    """The shape rule for grouped products gives the metadata of the real kernel.
+
+    The meta kernel is not compared, because it refuses float32.
+    """
     operands = torch.zeros(left), torch.zeros(right)
     offsets = None if ends is None else torch.tensor(ends, dtype=torch.int32)
     expected = torch.ops.aten._grouped_mm.default(*operands, offsets)

@@ -121,7 +121,7 @@ class TestAttention:
     def test_kernels_of_other_devices(self, operator, more):
         """Fused kernels of other devices have the activations of unfused attention.
 
-        They run here on the meta device.
+        The test calls these kernels on the meta device.
         """
         args = (*(item.to("meta", torch.bfloat16) for item in (QUERY, KEY, VALUE)), *more)
         assert said_of(operator, args, operator(*args)) == ATTENTION

@@ -247,7 +247,10 @@ class TestExistingGradients:
         assert kinds(way(step, wide)) == expected
 
     def test_cleared_in_two_steps(self, way):
-        """Two steps have gradients from before, and new ones between the steps. Only one of them is alive at a time."""
+        """In each of two steps, the existing gradients are freed before the backward pass makes new ones.
+
+        So the peak contains the gradients of only one step.
+        """
         model = Stack(1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
 
