@@ -44,7 +44,7 @@ class TestBackends:
                 assert counted.flops == FLOPS
 
     def test_backward(self, backend, options):
-        """The forward pass has two products and the backward pass four, so the total is three times forward."""
+        """Attention has two products in forward and four in backward. So both passes cost three times forward."""
         operands = [item.clone().requires_grad_() for item in (QUERY, KEY, VALUE)]
         with sdpa_kernel(backend):
             for way in (on_shapes, for_real):

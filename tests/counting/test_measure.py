@@ -261,7 +261,7 @@ class TestConstants:
         assert len(constants) < 1000
 
     def test_large_constants_are_not_computed(self):
-        """The values of a large tensor are not kept, so that reading one needs a run on data."""
+        """The values of a large tensor are not kept. So code that reads such a value needs a run on data."""
 
         def last():
             return torch.arange(100_000)[-1].item()

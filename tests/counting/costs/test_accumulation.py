@@ -93,9 +93,9 @@ class TestIndexAdd:
     @pytest.mark.parametrize(("reduce", "count"), [("prod", 10), ("amax", 10), ("amin", 10), ("mean", 10 + 15)])
     @pytest.mark.filterwarnings("ignore:index_reduce")
     def test_other_reductions(self, reduce, count):
-        """Each of the 2 · 5 values is combined with one element of the target.
+        """In `index_reduce`, each of 2 · 5 values is combined with one element of the target: 1 FLOP for each value.
 
-        A mean also divides all 3 · 5 elements.
+        A mean also divides all 3 · 5 elements of the target.
         """
         args = torch.ones(3, 5), torch.tensor([0, 2]), torch.ones(2, 5)
         assert both(lambda x, i, y: x.index_reduce(0, i, y, reduce), args).other_flops == count
@@ -126,9 +126,9 @@ class TestScatter:
     @pytest.mark.parametrize(("reduce", "count"), [("prod", 6), ("amax", 6), ("amin", 6), ("mean", 6 + 12)])
     @pytest.mark.filterwarnings("ignore:scatter_reduce")
     def test_other_reductions(self, reduce, count):
-        """Each of the 2 · 3 values is combined with one element of the target.
+        """In `scatter_reduce`, each of 2 · 3 values is combined with one element of the target: 1 FLOP for each value.
 
-        A mean also divides all 4 · 3 elements.
+        A mean also divides all 4 · 3 elements of the target.
         """
         args = torch.ones(4, 3), torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3)
         assert both(lambda x, i, y: x.scatter_reduce(0, i, y, reduce), args).other_flops == count

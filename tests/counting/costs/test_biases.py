@@ -146,7 +146,7 @@ class TestConvolutions:
     @pytest.mark.parametrize("bias", [True, False])
     @pytest.mark.parametrize("case", CONVOLUTIONS)
     def test_bias(self, case, bias):
-        """A bias costs one sum for each output element. Its gradient sums the elements of each of the 6 channels."""
+        """A convolution's bias costs one sum for each output. Its gradient sums the elements of each of 6 channels."""
         kind, shape, options = CONVOLUTIONS[case]
         model, inputs = kind(4, 6, 3, bias=bias, **options), torch.ones(shape)
         count = model(inputs).numel()

@@ -102,9 +102,9 @@ class TestComplex:
 
     @pytest.mark.parametrize("case", BINARY)
     def test_binary(self, case):
-        """With broadcasting, all operations of the definition are counted for each element of the result.
+        """With broadcasting, an operator costs all operations of its definition for each element of the result.
 
-        This includes operations that need only the broadcast operand.
+        This includes operations that use only the values of the broadcast operand.
         """
         operator, definition = self.BINARY[case]
         tally = Tally()

@@ -114,9 +114,10 @@ class TestProducts:
         assert both(torch._grouped_mm, (rows, matrices), {"offs": ends}).flops == expected
 
     def test_grouped_columns(self):
-        """Groups divide the columns (3-D by 2-D), or the summed dimension (2-D by 2-D).
+        """Each group of a grouped product costs its own product.
 
-        A product of 3-D by 3-D has no groups: it is a batched product.
+        Groups divide the columns (3-D times 2-D) or the summed dimension (2-D times 2-D). If both operands are 3-D,
+        there are no groups: the operator is a batched product.
         """
         ends = torch.tensor([8, 16], dtype=torch.int32)
 

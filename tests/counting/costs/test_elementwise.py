@@ -473,7 +473,7 @@ NO_DEFINITION = {
 
 
 def test_every_operator_of_the_tables_has_a_definition():
-    """Each operator in the tables has a case above, or is listed in `NO_DEFINITION` with a reason."""
+    """Each operator in the package's tables has a case in this file, or is in `NO_DEFINITION` with a reason."""
     tables = {
         name.removeprefix("aten.")
         for name, facets in registry.REGISTRY.items()

@@ -214,7 +214,7 @@ class TestCompiled:
         assert REGISTRY.facets(name).flops(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
 
     def test_scattered_values(self):
-        """In the backward pass of flex attention, the operator adds two values to elements of the gradient."""
+        """An operator of flex attention's backward pass, which adds two values to the gradient, costs 2 FLOPs."""
         name = "flex_lib.zeros_and_scatter"
         assert REGISTRY.facets(name).other(called(name, {"vals": torch.ones(2)})) == 2
 

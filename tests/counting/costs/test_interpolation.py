@@ -275,7 +275,7 @@ def test_grid_sample(points, height, width):
     ],
 )
 def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
-    """Each mode has a cost for each output element. Each coordinate costs 4 in every mode.
+    """The cost of `grid_sample` per output element depends on the mode. A coordinate costs 4 FLOPs in every mode.
 
     In the backward pass, the slope of each coordinate is multiplied and summed for each element, and is scaled once.
     """
@@ -297,7 +297,10 @@ def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
 @settings(max_examples=10)
 @given(batch=st.integers(1, 2), size=st.lists(st.integers(2, 4), min_size=2, max_size=3))
 def test_affine_grid(batch, size):
-    """Each of d coordinates of a position is a sum of d + 1 products. Both passes are such a matrix product."""
+    """`affine_grid` costs one matrix product: each of d coordinates of a position is a sum of d + 1 products.
+
+    The backward pass costs as much.
+    """
     dimensions = len(size)
     theta = random(batch, dimensions, dimensions + 1, grad=True)
     shape = [batch, 1, *size]

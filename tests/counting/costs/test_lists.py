@@ -101,7 +101,7 @@ class TestForeach:
         assert both(lambda x: torch._foreach_pow(0.9, x), (tensors(),)).other_flops == ELEMENTS
 
     def test_complex_by_real_number(self):
-        """An operator with a complex tensor and a real number computes on both parts of the tensor."""
+        """An operator with a complex tensor and a real number is counted for both parts of each complex number."""
         z = tensors(torch.complex64)
         assert both(lambda z: torch._foreach_mul(z, 2.0), (z,)).other_flops == 2 * ELEMENTS
         assert both(lambda z: torch._foreach_lerp(z, z, 0.5), (z,)).other_flops == 6 * ELEMENTS
@@ -123,7 +123,7 @@ class TestForeach:
         assert work.other_flops == count
 
     def test_factors_in_a_tensor(self):
-        """Factors in a tensor are not known without data. So the product with them is always counted."""
+        """If the factors are in a tensor, their values are not known without data. So the product is always counted."""
         work = for_real(lambda x, v: torch._foreach_addcmul(x, x, x, v), (tensors(), torch.ones(3)))
         assert work.other_flops == 3 * ELEMENTS
 

@@ -331,9 +331,9 @@ def test_ctc():
 
 
 def test_ctc_backward():
-    """The backward pass of CTC costs 13, 9 and 6 operations.
+    """The backward pass of CTC costs three numbers of FLOPs, which are added.
 
-    13 for each state of all steps except one, 9 for each state and step, and 6 for each class and step.
+    It costs 13 for each state of all steps except one, 9 for each state and step, and 6 for each class and step.
     """
     steps, sequences, classes, longest = 6, 2, 4, 3
     log_probs, targets = random(steps, sequences, classes).log_softmax(-1), torch.tensor([[1, 2, 3], [3, 1, 1]])

@@ -221,7 +221,7 @@ class TestUnknown:
         assert len(bounds(result)) == 1
 
     def test_longest_sequence_unknown(self):
-        """If the length of the longest sequence is unknown too, each query counts as paired with all 8 keys."""
+        """If the call does not pass the longest length either, each query is counted with all 8 keys."""
 
         def kernel(query, cu):
             return aten._efficient_attention_forward(query, query, query, None, cu, cu, 9, None, 0.0, 0)[0]

@@ -106,10 +106,9 @@ def test_gradients(pool):
 @settings(max_examples=30)
 @given(sizes=st.lists(st.tuples(st.integers(1, 7), st.integers(2, 7)), min_size=1, max_size=3))
 def test_adaptive_pool(sizes):
-    """Each output of an adaptive pool is counted by the size of its window.
+    """The cost of an output of an adaptive pool depends on the number of inputs in its window.
 
-    With m outputs over n inputs, output i uses the inputs from floor(i·n/m) up to, but not including, ceil((i +
-    1)·n/m).
+    With m outputs over n inputs, the window of output i begins at floor(i·n/m) and ends before ceil((i + 1)·n/m).
     """
     shape, target = [n for n, _ in sizes], [m for _, m in sizes]
     dimensions = len(sizes)

@@ -54,7 +54,7 @@ class TestOperators:
         assert other_flops(lambda x: prims.fft_c2c(x, dim=[1], forward=True), COMPLEX[:, :4]) == 4 * 5 * 4 * 2
 
     def test_singular_values(self):
-        """The primitive costs as much as ATen's operator that computes singular vectors too."""
+        """The primitive `svd` costs as much as ATen's operator that computes singular values and singular vectors."""
         parts, wide = tuple(torch.ones(s) for s in ((4, 4), (4,), (4, 5))), {"full_matrices": False}
         found = cost_of(operator_info(prims.svd.default), (REAL,), wide, parts)
         assert found == cost_of(operator_info(torch.ops.aten._linalg_svd.default), (REAL, False, True), {}, parts)

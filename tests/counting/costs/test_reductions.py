@@ -200,7 +200,7 @@ class TestOverAll:
         assert both(operator, torch.ones(3, 5)).other_flops == count
 
     def test_distance(self):
-        """The distance costs 3 · 5 differences, and then a norm."""
+        """`dist` of 3 · 5 elements (after broadcasting) costs 15 differences and the norm of 15 values."""
         assert both(torch.dist, (torch.ones(3, 5), torch.zeros(3, 5))).other_flops == 15 + 15 + 14 + 1
         assert both(torch.dist, (torch.ones(3, 1), torch.zeros(1, 5))).other_flops == 15 + 15 + 14 + 1
 
@@ -350,7 +350,7 @@ class TestOrder:
     @few
     @given(given=reduced(one=True))
     def test_along_a_dimension(self, operator, given):
-        """One sort is counted for each slice along the dimension."""
+        """A sort, a median, a mode or a k-th value costs one sort for each slice along the dimension."""
         values, (dim,), _ = given
         size = values.shape[dim]
         expected = values.numel() // size * comparisons_of_merges(size)
@@ -359,7 +359,7 @@ class TestOrder:
     @few
     @given(values=st.lists(st.integers(0, 50), max_size=60))
     def test_a_real_sort_takes_no_more(self, values):
-        """The formula is an upper bound for the comparisons of a merge sort."""
+        """The formula for sorting is an upper bound for the comparisons that a merge sort really makes."""
         ordered, comparisons = merge_sort(values)
         assert ordered == sorted(values)
         measured = both(torch.sort, torch.tensor(values, dtype=torch.float32)).other_flops
@@ -371,7 +371,7 @@ class TestOrder:
     @few
     @given(size=st.integers(1, 20), data=st.data())
     def test_largest(self, size, data):
-        """Finding the k largest of ``size`` values costs the comparisons of a heap of k values."""
+        """`topk` of ``size`` values costs the comparisons of a heap of k values."""
         k = data.draw(st.integers(0, size))
         expected = 3 * comparisons_of_a_heap(k, size) if k else 0
         assert both(lambda x: torch.topk(x, k), torch.ones(3, size)).other_flops == expected
@@ -379,7 +379,7 @@ class TestOrder:
     @few
     @given(count=st.integers(0, 20), size=st.integers(0, 20))
     def test_search(self, count, size):
-        """Each value costs a binary search among ``size`` boundaries."""
+        """In `searchsorted` and `bucketize`, each value costs a binary search among ``size`` boundaries."""
         values, boundaries = torch.ones(count), torch.arange(float(size))
         expected = count * comparisons_of_a_search(size)
         assert both(torch.searchsorted, (boundaries, values)).other_flops == expected
@@ -389,14 +389,17 @@ class TestOrder:
     @few
     @given(several=st.integers(1, 20), wanted=st.integers(1, 20))
     def test_membership(self, several, wanted):
-        """The cost is sorting the wanted values, and a binary search among them for each value of the tensor."""
+        """`isin` costs a sort of the wanted values, and a binary search among them for each value of the tensor."""
         expected = comparisons_of_merges(wanted) + several * comparisons_of_a_search(wanted)
         assert both(torch.isin, (torch.ones(several), torch.ones(wanted))).other_flops == expected
 
     @few
     @given(size=st.integers(1, 20))
     def test_different_values(self, size):
-        """The cost is sorting the values, and comparing each value with the one before it."""
+        """`unique` costs a sort of the values, and a comparison of each value with the value before.
+
+        `unique_consecutive` costs only the comparisons.
+        """
         values = torch.arange(float(size)) % 3
         expected = comparisons_of_merges(size) + size - 1
         assert for_real(torch.unique, (values,)).other_flops == expected

@@ -72,7 +72,7 @@ def test_the_operator_is_unknown_afterwards():
 
 
 def test_a_facet_is_registered_once():
-    """Registering a second formula for one operator is an error, because it is a mistake in the tables."""
+    """Registering a second formula for one operator raises an error, because one of the two would never be used."""
     registry = Registry()
     registry.add(["a.b"], Facets(flops=len))
     registry.add(["a.b"], Facets(other=len))

@@ -170,7 +170,11 @@ def edges(row, scale):
 
 
 def sampled(rows, scale, ratio, *, aligned):
-    """Count the samples of one channel: in each bin one for each pixel, or ``ratio`` in each direction."""
+    """Return the number of samples for one channel in all regions.
+
+    If ``ratio`` is positive, each bin has ``ratio`` samples in each direction. Otherwise it has about one for each
+    pixel.
+    """
     total = 0
     for row in rows:
         counts = []
@@ -216,7 +220,10 @@ class TestRegions:
     @pytest.mark.parametrize("ratio", [2, 3, 0, -1])
     @pytest.mark.parametrize("aligned", [True, False])
     def test_samples(self, rows, scale, ratio, aligned):
-        """A sample costs 9, and the average of s samples costs s."""
+        """RoI align costs 9 FLOPs for each sample, and s FLOPs for the average of s samples.
+
+        The backward pass costs as much.
+        """
         pooled = torch.zeros(len(rows), 8, *BINS)
         right = Cost(0, 8 * (9 + 1) * sampled(rows, scale, ratio, aligned=aligned))
         rois = regions(rows)
@@ -234,7 +241,7 @@ class TestRegions:
         assert cost(ops._ps_roi_align_backward, backward, images) == right
 
     def test_maxima(self, rows, scale):
-        """The maximum of k inputs costs k - 1 comparisons. The gradient adds one value for each output."""
+        """RoI pooling costs k - 1 comparisons for the maximum of k inputs. Backward costs one sum for each output."""
         pooled = torch.zeros(len(rows), 8, *BINS)
         comparisons = sum(max(count - 1, 0) for row in rows for count in windows(row, scale, extra=1))
         assert cost(ops.roi_pool, (IMAGES, regions(rows), scale, *BINS), (pooled, pooled)) == Cost(0, 8 * comparisons)
@@ -242,7 +249,10 @@ class TestRegions:
         assert cost(ops._roi_pool_backward, backward, IMAGES) == Cost(0, pooled.numel())
 
     def test_averages(self, rows, scale):
-        """The average of k inputs costs k operations, for each of two output channels."""
+        """Position-sensitive RoI pooling costs k FLOPs for the average of k inputs, in each of two output channels.
+
+        The backward pass costs as much.
+        """
         images, pooled = torch.zeros(1, 12, 12, 10), torch.zeros(len(rows), 2, *BINS)
         right = Cost(0, 2 * sum(count for row in rows for count in windows(row, scale, extra=0)))
         assert cost(ops.ps_roi_pool, (images, regions(rows), scale, *BINS), (pooled, pooled)) == right

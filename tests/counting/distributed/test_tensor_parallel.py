@@ -60,7 +60,7 @@ class TestLinear:
         assert forward.params == (IN // size) * OUT + OUT  # each rank holds the whole bias
 
     def test_one_after_the_other(self, size: int) -> None:
-        """The products of all ranks together are the products of the whole model."""
+        """With a column-wise and a row-wise layer, all ranks together cost as much as the whole model on one rank."""
         model = nn.Sequential(nn.Linear(IN, OUT), nn.ReLU(), nn.Linear(OUT, IN))
         inputs = torch.empty(ROWS, IN)
         whole = [measure(model, inputs, backward=backward).flops for backward in (False, True)]
@@ -213,7 +213,10 @@ class TestTensors:
         assert product.inputs == ("float32[2, 16] of [8, 16]", "float32[16, 8] of [16, 8]")
 
     def test_a_backward_pass_from_sharded_outputs(self) -> None:
-        """Each rank multiplies with its part of the right operand. Both gradients cost two more products."""
+        """If the right operand is sharded by columns, each rank multiplies with its own columns.
+
+        With the backward pass, a rank has three products: one in forward, and one for each gradient.
+        """
         with world(4, 2):
             mesh = mesh_of(4)
             left = distribute_tensor(torch.ones(8, 16, requires_grad=True), mesh, [Replicate()])

@@ -38,9 +38,9 @@ class Clock:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Let a test choose the measured times.
+    """Return a function with which a test sets the measured times of the blocks.
 
-    The clone runs three times: first under the write guard, then in two runs.
+    The clone then runs three times: first under the write guard, and twice in place of the blocks.
     """
 
     def script(*seconds, size=1):

@@ -136,7 +136,10 @@ def test_one_step_stands_for_all(kind, options):
 
 class TestOneDNN:
     def test_by_hand(self):
-        """An LSTM is one operator for each layer and direction. It reads operands and writes outputs once."""
+        """An LSTM runs one operator for each layer and direction.
+
+        The bytes of this operator are those of reading each operand once and writing each output once.
+        """
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         with torch.no_grad():
             counted = both(model, inputs(gradient=False))

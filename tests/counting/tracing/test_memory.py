@@ -264,7 +264,7 @@ class TestExistingGradients:
         assert kinds(way(steps, X))["gradients"] == W
 
     def test_accumulated(self, way):
-        """If a step adds to existing gradients, these are alive all the time, together with what is added."""
+        """If a step adds to existing gradients, these stay alive together with the new gradients."""
         model = Stack(1)
 
         def step(x):
@@ -391,7 +391,7 @@ class TestDepth:
         assert on_shapes(through, (X,)).depth == 3
 
     def test_branches_of_a_network(self):
-        """If branches are parallel, the depth is that of the deepest branch, and one more for the sum."""
+        """If branches are parallel, the depth is the depth of the deepest branch, plus 1 for the sum."""
 
         class Branches(nn.Module):
             def __init__(self):
