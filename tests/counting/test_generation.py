@@ -173,7 +173,10 @@ def generation(model, count, **options):
 
 
 def generated_macs(decoder, count):
-    """Return the MACs of `generate` with four new tokens: prefill with logits for one token, and three steps."""
+    """Return the MACs of `generate` for a prompt of ``count`` tokens and four new tokens.
+
+    The prefill computes logits for one token. Three steps follow, with one token each.
+    """
     steps = sum(decoder.macs(1, keys=count + step) for step in (1, 2, 3))
     return decoder.macs(count, keys=count, predicted=1) + steps
 

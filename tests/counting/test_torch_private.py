@@ -144,7 +144,10 @@ TAKEN_AWAY = {**{name: [name] for name in (*CORE, *WITH_DEFAULT)}, "all others":
 
 @pytest.fixture(scope="module")
 def answers():
-    """Return, for each set of removed names, the FLOPs of a two-layer model or the error, each from a new process."""
+    """Return a dict: set of removed names → FLOPs of a two-layer model, or the error.
+
+    Each model runs in a new process.
+    """
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(WITHOUT), json.dumps(TAKEN_AWAY)],
         capture_output=True,

@@ -15,7 +15,7 @@ SQUARE = 2 * 2 * 8 * 8
 
 
 class Tagged(nn.Parameter):
-    """A subclass that adds nothing. The ``detach`` that it inherits returns a plain tensor."""
+    """A subclass of `Parameter` that adds nothing. Its method ``detach`` returns a plain tensor."""
 
 
 class State:

@@ -48,12 +48,15 @@ def sigmoid(x):
 
 
 def gelu_tanh_inner(x):
-    """Compute the inner term like PyTorch's reference `torch._refs.nn.functional.gelu`: the cube is two products."""
+    """Compute the argument of tanh in GELU like PyTorch's reference `torch._refs.nn.functional.gelu`.
+
+    The cube of x costs two products.
+    """
     return math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
 
 
 def gelu_tanh_backward(g, x):
-    """Compute the gradient like PyTorch's `torch._decomp.decompositions.gelu_backward`."""
+    """Compute the gradient of GELU (with tanh) like PyTorch's `torch._decomp.decompositions.gelu_backward`."""
     square = x * x
     inner = tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (square * x)))
     left, right = 0.5 * x, 1 + inner

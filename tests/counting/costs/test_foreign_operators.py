@@ -59,7 +59,7 @@ for name in sorted(torch._C._dispatch_get_all_op_names()):
 
 @pytest.fixture(scope="module")
 def classes():
-    """Return a dict: operator → "counted", "free" or "unknown"."""
+    """Return a dict: operator of PyTorch outside of ATen → "counted", "free" or "unknown"."""
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", LISTING], capture_output=True, text=True, check=True)
     return dict(line.split() for line in run.stdout.splitlines())
 

@@ -38,7 +38,7 @@ def of(name):
 
 
 def one_by_one(name):
-    """Return a function that runs the operator without "_foreach_" on each tensor of the lists."""
+    """Return a function that runs an operator without "_foreach_" on each tensor of the lists."""
     operator = getattr(torch, name)
 
     def each(*lists):

@@ -16,7 +16,7 @@ REDUCTIONS = ["none", "mean", "sum"]
 
 
 def chosen(condition, one, other):
-    """Select one of two values. Both values were computed before, so both are counted."""
+    """Return one of two values. Both values were computed before, so the operations of both are counted."""
     return one if condition else other
 
 
@@ -94,7 +94,7 @@ LOSSES = {
 
 
 def reduced(arithmetic, losses, reduction):
-    """Reduce the losses. The single division of a mean is not counted."""
+    """Return the losses, or their sum or mean. The single division of a mean is not counted."""
     if reduction == "none":
         return losses
     total = arithmetic.total(losses).value

@@ -17,7 +17,7 @@ EPS = 1e-5
 
 
 def statistics(arithmetic, values):
-    """Return (mean, 1/std, centred values)."""
+    """Return the mean, the reciprocal of the standard deviation, and the values minus the mean."""
     mean = arithmetic.total(values).value / len(values)
     centred = [value - mean for value in values]
     variance = arithmetic.total(value * value for value in centred).value / len(values)
@@ -33,7 +33,10 @@ def affine(values, weights, biases):
 
 
 def normalized(arithmetic, values, weights, biases):
-    """Normalize values that belong together: of a row, group or channel, in layer, group, instance or batch norm."""
+    """Normalize values that belong together, and apply weights and biases.
+
+    These are the values of a row in layer norm, of a group in group norm, and of a channel in instance or batch norm.
+    """
     _, rstd, centred = statistics(arithmetic, values)
     return affine([value * rstd for value in centred], weights, biases)
 
@@ -41,8 +44,9 @@ def normalized(arithmetic, values, weights, biases):
 def gradients(arithmetic, values, grads, weights, asked):
     """Return the gradients of (values, weight, bias) for one row. Source: Ba et al., 2016.
 
-    The two sums over n values are divided once each. ``weights`` has one weight for each value, or is None. The
-    gradients of weight and bias are returned for each element. Adding them over the rows costs 1 for each element too.
+    The formula contains two sums over n values, and each sum is divided once. ``weights`` has one weight for each
+    value, or is None. The gradients of weight and bias are returned for each element of the row. Adding these gradients
+    over all rows costs 1 for each element.
     """
     for_values, for_weight, for_bias = asked
     count = len(values)
@@ -263,7 +267,10 @@ def test_instance_norm():
 
 
 def test_batch_norm_over_processes():
-    """The operators of a synchronized batch norm together cost as much as one batch norm: 7 forward, 9 backward."""
+    """The operators of a synchronized batch norm together cost as much as one batch norm.
+
+    The cost is 7 FLOPs per element in forward and 9 in backward.
+    """
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
     forward = [

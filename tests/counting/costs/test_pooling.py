@@ -52,7 +52,7 @@ def test_max_pool(pool):
 
 
 def _at(image, place, offset, arguments, outside=-math.inf):
-    """Return the value at one offset of a window, or ``outside`` if the offset is in the padding."""
+    """Return the value of the image at one offset in a window, or ``outside`` if this place is in the padding."""
     dilation = arguments.get("dilation", [1] * image.ndim)
     where = [
         p * stride + o * step - pad

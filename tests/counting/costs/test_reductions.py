@@ -18,7 +18,10 @@ few = settings(max_examples=15)
 
 @st.composite
 def reduced(draw, *, one=False):
-    """Draw a tensor without empty dimensions, the dimensions to reduce, and whether these dimensions are kept."""
+    """Draw a tensor without empty dimensions, the dimensions to reduce, and the argument ``keepdim``.
+
+    If ``one`` is true, there is only one dimension to reduce.
+    """
     shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     count = 1 if one else len(shape)
     dims = draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, max_size=count, unique=True))
@@ -30,9 +33,9 @@ def reduced(draw, *, one=False):
 
 
 def rows(x, dims):
-    """Yield one slice of ``x`` for each index along ``dims``.
+    """Yield one slice of ``x`` for each index along the dimensions ``dims``.
 
-    Each slice has the shape of the output. Combining all slices element by element gives the reduction.
+    Each slice has the shape of the reduction's output. Combining all slices element by element gives this output.
     """
     positive = [dim % len(x.shape) for dim in dims]
     for index in itertools.product(*(range(x.shape[dim]) for dim in positive)):
@@ -43,7 +46,7 @@ def rows(x, dims):
 
 
 def fold(function, slices):
-    """Combine the first slice with all other slices, one by one."""
+    """Combine all slices with ``function``, one by one, and return the result."""
     slices = list(slices)
     result = slices[0]
     for other in slices[1:]:
@@ -254,7 +257,7 @@ class TestDtypes:
 
 
 def running(function, x, dim):
-    """Combine each value with the result of all values before it."""
+    """Combine each value along ``dim`` with the result of all values before it, and return all results."""
     results = []
     for one in rows(x, [dim]):
         results.append(function(results[-1], one) if results else one)
@@ -291,7 +294,10 @@ class TestRunning:
 
 
 def comparisons_of_merges(count):
-    """Return the comparisons of merging runs of 1, 2, 4 … values, with one comparison per value in every pass."""
+    """Return the number of comparisons for merging runs of 1, 2, 4 … values.
+
+    Each pass over the runs has one comparison per value.
+    """
     comparisons, run = 0, 1
     while run < count:
         comparisons += count
@@ -300,7 +306,7 @@ def comparisons_of_merges(count):
 
 
 def comparisons_of_a_heap(depth_of, count):
-    """Return the comparisons for putting ``count`` values into a heap that holds ``depth_of`` values.
+    """Return the number of comparisons for putting ``count`` values into a heap of ``depth_of`` values.
 
     Each value sinks through all levels of the heap, with one comparison per level.
     """

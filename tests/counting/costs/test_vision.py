@@ -94,13 +94,16 @@ def operands(shape, *, masked=True, grad=()):
 
 
 def dense(args, output):
-    """Count the products of a dense convolution, one by one."""
+    """Return the FLOPs of a dense convolution: 2 for each product, counted one by one."""
     weight = args[1]
     return sum(2 for _ in range(output.numel()) for _ in range(weight[0].numel()))
 
 
 def samples(args, output):
-    """Count the interpolated inputs: one for each channel, each place in the kernel and each position of the output."""
+    """Return the number of inputs that a deformable convolution interpolates.
+
+    There is one for each image, channel, place in the kernel and position of the output.
+    """
     images, weight = args[0], args[1]
     return images.shape[0] * images.shape[1] * weight[0, 0].numel() * output[0, 0].numel()
 
@@ -164,7 +167,7 @@ def regions(rows):
 
 
 def edges(row, scale):
-    """Return (start, end) along the height, and (start, end) along the width."""
+    """Return (start, end) of a region along the height, and (start, end) along the width."""
     x1, y1, x2, y2 = (value * scale for value in row[1:])
     return (y1, y2), (x1, x2)
 
@@ -270,7 +273,10 @@ class TestUnknownRegions:
         assert "upper bound" in result.notes[0]
 
     def test_samples_of_a_fixed_number(self):
-        """With a fixed number of samples, the values do not matter. So the count is exact, and is made on shapes."""
+        """With a fixed number of samples, the count does not depend on the values of the regions.
+
+        So the count is exact, and is made in a run on shapes.
+        """
         result = measure(lambda x, r: ops.roi_align(x, r, 1.0, *BINS, 2, True), (IMAGES, regions(REGIONS[1])))
         assert (result.other_flops, result.execution, result.notes) == (2 * 8 * 6 * (9 + 1) * 4, "shapes", ())
 

@@ -27,7 +27,10 @@ def _model() -> nn.Sequential:
 
 
 def _sharded(size: int, **settings: Any) -> nn.Sequential:
-    """Make each linear layer one group of parameters, which is freed after its forward pass."""
+    """Return a sharded model in which each linear layer is one group of parameters.
+
+    FSDP frees the gathered parameters of a group after the forward pass of the layer.
+    """
     model, mesh = _model(), mesh_of(size)
     for layer in (model[0], model[2], model):
         fully_shard(layer, mesh=mesh, **settings)

@@ -25,7 +25,7 @@ _REDUCE_SCATTER = "_c10d_functional.reduce_scatter_tensor"
 
 
 def _if_several(size: int, operators: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Return the messages, or no messages for a group of one rank, which sends nothing."""
+    """Return ``operators``, the expected messages, or no messages if the group has only one rank."""
     return operators if size > 1 else {}
 
 

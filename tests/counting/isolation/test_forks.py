@@ -44,7 +44,7 @@ def state():
 
 
 def in_fork(function):
-    """Return whether ``function`` returns true in a forked process, within a minute."""
+    """Call ``function`` in a forked process. Return whether it returned true there within a minute."""
     process = os.fork()
     if not process:
         signal.alarm(60)
@@ -56,7 +56,10 @@ def in_fork(function):
 
 
 def while_waiting(run):
-    """Call ``run(wait)`` on another thread. Yield when it has called ``wait``, which returns after the yield."""
+    """Call ``run(wait)`` on another thread, and yield as soon as ``run`` has called ``wait``.
+
+    The function ``wait`` returns after the yield.
+    """
     running, done = threading.Event(), threading.Event()
 
     def wait():

@@ -27,7 +27,10 @@ class Clock:
         return self.now
 
     def running(self, *seconds):
-        """Return a function that takes these seconds, one per call. Further calls repeat the last number."""
+        """Return a function that moves the clock forward by the next of these seconds in each call.
+
+        When all seconds are used, further calls repeat the last number.
+        """
 
         def run():
             self.now += seconds[min(self.runs, len(seconds) - 1)]

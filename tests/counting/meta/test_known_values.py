@@ -116,9 +116,9 @@ def test_part_of_a_storage():
 
 
 class Strides(nn.Module):
-    """A module that holds small tensors as settings, in an attribute, a list, a dict and a buffer.
+    """A module that holds small tensors in an attribute, a list, a dict and a buffer.
 
-    ``forward`` computes from them how many rows of the input it uses.
+    From the values of these tensors, ``forward`` computes how many rows of the input it uses.
     """
 
     def __init__(self):

@@ -152,7 +152,7 @@ class TestOneDNN:
 
     @pytest.mark.parametrize("kept", [False, True], ids=["without gradients", "with"])
     def test_what_is_kept_for_the_backward_pass(self, kept):
-        """With gradients, the operator also writes four gates and the cell state of each step.
+        """With gradients, oneDNN's operator for an LSTM also writes four gates and the cell state of each step.
 
         The backward pass needs these values.
         """

@@ -44,7 +44,7 @@ def contiguous(tensor):
 
 
 def mixed():
-    """Yield functions that give each tensor another layout than the tensor before it."""
+    """Yield functions that change the layout of a tensor. Each call of a function uses another layout in turn."""
     for first in range(2):
         ways = itertools.cycle((contiguous, reversed_dimensions, channels_last, with_gaps))
         for _ in range(first):
@@ -67,7 +67,7 @@ def with_gaps(tensor):
 
 
 def spread(tensor):
-    """Repeat one row with `expand`, as the gradient of a sum does."""
+    """Return a tensor of the same shape that repeats the first row with `expand`, like the gradient of a sum."""
     return tensor[:1].expand(tensor.shape) if tensor.ndim > 1 else tensor
 
 

@@ -184,7 +184,7 @@ def layers(kind, **options):
 
 @contextmanager
 def every_step():
-    """Run recurrent layers step by step, even those for which oneDNN has one operator."""
+    """Within this context, recurrent layers run step by step, even if oneDNN has one operator for the layer."""
     enabled = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:
