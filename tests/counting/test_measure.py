@@ -144,7 +144,10 @@ class TestData:
 
     @pytest.mark.parametrize("device", ["cpu", "meta"])
     def test_integers_are_enough(self, device):
-        """If a model reads only masks and lengths, it can be counted on the meta device, as long as these have data."""
+        """If a model reads values only of masks and lengths, and these have data, the model is counted on any device.
+
+        So the weights and the other inputs may be on the meta device.
+        """
 
         def forward(layer, x, mask, lengths):
             return layer(x[mask.nonzero()[:, 0]]) if mask.any() else layer(x[: lengths.max().item()])
@@ -488,7 +491,7 @@ class TestKinds:
         assert both(model, X).flops == LINEAR + 2 * 2 * 20 + 2 * 20 + 2 * 5
 
     def test_tied_weights(self):
-        """If two layers share a weight, it counts once in the model, and once in each layer."""
+        """If two layers share a weight, the weight counts once in the model, and once in each layer."""
         model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
         model[1].weight = model[0].weight
         counted = both(model, X)

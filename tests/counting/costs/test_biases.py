@@ -154,7 +154,7 @@ class TestConvolutions:
         assert both(model, inputs, backward=True).other_flops == (count + count - 6 if bias else 0)
 
     def test_fused_on_other_devices(self):
-        """Some devices fuse ReLU, or the sum with alpha · z and ReLU, into the convolution.
+        """Some devices fuse a ReLU into the convolution, or the sum with alpha · z and a ReLU.
 
         Each fused operation is counted.
         """

@@ -150,25 +150,28 @@ class TestSparse:
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     @pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
     def test_sparse_by_dense(self, layout):
-        """Each of three stored elements is multiplied with the elements of five columns."""
+        """A sparse matrix times a dense matrix costs one product for each of 3 stored elements and 5 columns."""
         sparse = self.matrix.to_sparse(layout=layout)
         assert for_real(torch.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.sparse.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.addmm, (torch.ones(2, 5), sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     def test_sparse_by_vector(self):
-        """Each of three stored elements is multiplied with one element of the vector."""
+        """A sparse matrix times a vector costs one product for each of 3 stored elements."""
         assert for_real(torch.mv, (self.matrix.to_sparse(), torch.ones(3))).flops == 2 * 3
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     def test_reduced_products(self):
-        """A sparse product that takes a mean instead of a sum costs the same multiplications."""
+        """A sparse matrix product that takes a mean in place of a sum costs as many products."""
         sparse = self.matrix.to_sparse_csr()
         assert for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
     def test_gradients_of_a_reduced_product(self):
-        """Each gradient costs as many products as the forward pass: one for each stored element and column."""
+        """Each gradient of a reduced sparse product costs one product for each stored element and column.
+
+        The forward pass costs as much.
+        """
         sparse = self.matrix.to_sparse_csr()
         dense = torch.ones(3, 5, requires_grad=True)
         one = for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, dense), backward=True)
@@ -219,7 +222,10 @@ class TestConvolutions:
     @settings(max_examples=40, deadline=None)
     @given(convolutions())
     def test_forward_and_backward(self, case):
-        """Each output element sums channels / groups * kernel products. Each gradient costs as many products."""
+        """Each output element of a convolution sums channels / groups * kernel products.
+
+        Each gradient costs as many products as the forward pass.
+        """
         dims, (ins, outs), parameters, shape = case
         layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](ins, outs, **parameters)
         per_position = outs * ins // parameters["groups"] * math.prod(parameters["kernel_size"])
@@ -232,9 +238,9 @@ class TestConvolutions:
     @settings(max_examples=40, deadline=None)
     @given(convolutions())
     def test_transposed(self, case):
-        """Each input element is multiplied with channels / groups * kernel weights.
+        """In a transposed convolution, each input element is multiplied with channels / groups * kernel weights.
 
-        Each gradient costs as many products.
+        Each gradient costs as many products as the forward pass.
         """
         dims, (ins, outs), parameters, shape = case
         # The padding of a transposed convolution cuts its output. It is 0 here, so that it never cuts the whole output.
@@ -253,7 +259,10 @@ class TestConvolutions:
         assert both(nn.Conv2d(8, 8, 3, padding=1, groups=8), torch.ones(1, 8, 4, 4)).flops == 2 * 8 * 16 * 9
 
     def test_time_major(self):
-        """conv_tbc with 6 steps, kernel 3, and 4 → 5 channels has 4 output positions in each of 2 sequences."""
+        """`conv_tbc` is counted for 4 output positions in each of 2 sequences, from 4 to 5 channels.
+
+        Each sequence has 6 steps, and the kernel has 3 steps.
+        """
         args = torch.ones(6, 2, 4), torch.ones(3, 4, 5), torch.ones(5)
         assert both(torch.conv_tbc, args).flops == 2 * 4 * 2 * 5 * 3 * 4
 

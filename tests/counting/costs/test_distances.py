@@ -113,7 +113,7 @@ def test_many_points():
 
 @pytest.mark.parametrize("p", POWERS)
 def test_dist(p):
-    """`dist` broadcasts its two tensors before it computes the distance."""
+    """`dist` costs the distance between its two tensors after broadcasting."""
     x, y = random(2, 3), random(3, seed=1)
     arithmetic = Arithmetic()
     expected = distance(p, arithmetic.numbers(x.flatten()), arithmetic.numbers(y.expand(2, 3).flatten()))

@@ -240,13 +240,13 @@ class TestStaticRuntime:
         assert cost_of(operator, (self.rows, *arguments), self.rows) == (0, expected)
 
     def test_layer_norm(self):
-        """Each element costs 7 operations: sum, subtract, square, sum, divide, weight, bias."""
+        """Static Runtime's layer norm costs 7 FLOPs per element: sum, subtract, square, sum, divide, weight, bias."""
         args = self.rows, [8], torch.ones(8), torch.ones(8)
         outputs = self.rows, torch.ones(5), torch.ones(5)
         assert cost_of(torch.ops.static_runtime.layer_norm.default, args, outputs) == (0, 7 * 40)
 
     def test_embedding_bag(self):
-        """Adding 4 rows of 8 numbers to 2 bags costs one sum for each number."""
+        """Static Runtime's embedding bag costs one sum for each number of 4 rows of 8, which are added to 2 bags."""
         args = self.rows, torch.tensor([0, 1, 2, 3]), torch.tensor([0, 2])
         outputs = torch.ones(2, 8), torch.ones(0), torch.ones(0)
         assert cost_of(torch.ops.static_runtime.embedding_bag.default, args, outputs) == (0, 4 * 8)

@@ -81,7 +81,7 @@ class TestForeach:
     @pytest.mark.parametrize("name", ["add", "sub"])
     @pytest.mark.parametrize(("alpha", "each"), [(1, 1), (2, 2)])
     def test_alpha(self, name, alpha, each):
-        """A factor alpha of 1 costs nothing. Any other factor costs one product."""
+        """In sums of lists, a factor alpha of 1 costs nothing. Any other factor costs one product per element."""
         work = both(lambda x, y: of(name)(x, y, alpha=alpha), (tensors(), tensors()))
         assert work.other_flops == each * ELEMENTS
 

@@ -260,7 +260,10 @@ def test_batch_norm_backward_in_inference(asked, expected):
 
 
 def test_instance_norm():
-    """Instance norm is a batch norm of each image. Each of 2·3·4 elements costs 5, and 2 more with weight and bias."""
+    """Instance norm costs 5 FLOPs for each of 2·3·4 elements, and 2 more with weight and bias.
+
+    Instance norm is a batch norm of each image.
+    """
     inputs, weight, bias = random(2, 3, 4), random(3), random(3)
     assert both(functional.instance_norm, inputs).other_flops == 5 * 24
     assert both(lambda x: functional.instance_norm(x, weight=weight, bias=bias), inputs).other_flops == 7 * 24
@@ -343,7 +346,7 @@ def test_weight_norm(rows, columns):
 
 @pytest.mark.parametrize(("p", "terms"), [(1.0, 1), (2.0, 1), (math.inf, 1), (3.0, 2)])
 def test_renorm(p, terms):
-    """Each element costs its term of the norm (2 FLOPs for p = 3, otherwise 1), a sum and a scaling.
+    """Renormalizing costs the term of the norm (2 FLOPs for p = 3, otherwise 1), a sum and a scaling per element.
 
     An embedding with ``max_norm`` has this cost for each row that is looked up.
     """

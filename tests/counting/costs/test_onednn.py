@@ -58,7 +58,7 @@ class TestConvolution:
 
     @pytest.mark.parametrize(("name", "numbers", "algorithm", "expected"), ACTIVATIONS)
     def test_activations(self, name, numbers, algorithm, expected):
-        """Each output costs a sum with the bias, and the operations of the activation."""
+        """Each output of a convolution costs a sum with the bias, and the operations of the fused activation."""
         operator = torch.ops.mkldnn._convolution_pointwise
         measured = known(lambda x, w, b: operator(x, w, b, *self.settings, name, numbers, algorithm), *self.operands())
         assert measured == (self.flops, (1 + expected) * self.outputs)

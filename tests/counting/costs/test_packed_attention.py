@@ -90,7 +90,10 @@ class TestKnown:
         assert result.activations == HEADS * (3 * 3 + 5 * 5) + 8 * HEADS * WIDTH
 
     def test_other_work(self):
-        """Each query and key is scaled. Softmax costs 5 operations per score, and a causal mask adds 1 per score."""
+        """In packed attention, each element of queries and keys costs one scaling. A score costs 5 for softmax.
+
+        A causal mask costs 1 more for each score.
+        """
         plain = counted(attend, tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
         assert plain.other_flops == 2 * 8 * HEADS * WIDTH + 5 * HEADS * 34
         args = (tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
@@ -105,7 +108,7 @@ class TestKnown:
 
     @pytest.mark.parametrize("lengths", PACKED, ids=str)
     def test_backward(self, lengths):
-        """The backward pass of one product costs two products."""
+        """The backward pass of packed attention costs two products for each product of the forward pass."""
         operand = tokens(lengths, grad=True)
         result = counted(attend, operand, operand, offsets(lengths), offsets(lengths), backward=True)
         assert result.flops == 3 * products(lengths)

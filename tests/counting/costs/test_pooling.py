@@ -35,7 +35,7 @@ def places(shape):
 @settings(max_examples=30)
 @given(pool=pools(dilated=True))
 def test_max_pool(pool):
-    """Each output costs k - 1 comparisons for a window of k, even if padding cuts its window."""
+    """Each output of a max pool costs k - 1 comparisons for a window of k, even if padding cuts the window."""
     dimensions, sizes, arguments = pool
     inputs = random(1, 2, *sizes)
     max_pool = getattr(functional, f"max_pool{dimensions}d")
@@ -68,7 +68,7 @@ def _at(image, place, offset, arguments, outside=-math.inf):
 @settings(max_examples=30)
 @given(pool=pools(dilated=False))
 def test_average_pool(pool):
-    """Each output costs k - 1 additions and a division, for a window of k inputs with padding."""
+    """Each output of an average pool costs k - 1 additions and a division, for a window of k with padding."""
     dimensions, sizes, arguments = pool
     assume(not arguments["ceil_mode"])  # a window that reaches beyond the padding has another divisor
     inputs = random(1, 2, *sizes)

@@ -43,11 +43,11 @@ class TestOperators:
 
     @pytest.mark.parametrize(("operator", "count"), [(prims.sum, 16), (prims.amax, 16), (prims.prod, 16)])
     def test_reductions(self, operator, count):
-        """Each of 4 rows has n = 5 values, and costs n - 1 operations."""
+        """A reduction of n = 5 values costs n - 1 operations, for each of 4 rows."""
         assert other_flops(lambda x: operator(x, [1]), REAL) == count
 
     def test_variance(self):
-        """The variance costs the mean, the differences, their squares, and the mean of the squares."""
+        """A variance costs 4 FLOPs per element: the mean, the differences, their squares, and the squares' mean."""
         assert other_flops(lambda x: prims.var(x, [1], 1), REAL) == 4 * 20
 
     def test_fourier_transform(self):

@@ -111,7 +111,10 @@ def samples(args, output):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("masked", [True, False])
 def test_deformable_convolution(shape, masked):
-    """Each sample costs three linear interpolations (each two products and one sum), and a product with its mask."""
+    """In a deformable convolution, a sample costs three linear interpolations and a product with the mask.
+
+    A linear interpolation costs two products and one sum.
+    """
     args, size = operands(shape, masked=masked)
     output = torch.zeros(size)
     around = args[2].numel() + (3 * 3 + masked) * samples(args, output) + output.numel()
@@ -132,7 +135,7 @@ def test_deformable_convolution(shape, masked):
     ids=str,
 )
 def test_deformable_convolution_backward(shape, grad, products, per_sample):
-    """Each requested gradient is counted. An offset has two slopes.
+    """Each requested gradient of a deformable convolution is counted. An offset has two slopes.
 
     A slope costs two differences, an interpolation (3), the product with the gradient, and a sum.
     """
@@ -303,14 +306,20 @@ class TestUnknownRegions:
 
 @pytest.mark.parametrize(("count", "comparisons"), [(0, 0), (1, 0), (2, 1), (5, 3), (8, 3), (9, 4)])
 def test_suppression(count, comparisons):
-    """The areas cost 3 for each box, sorting costs ⌈log2 n⌉ for each score, and the overlap costs 13 for each pair."""
+    """Non-maximum suppression costs 3 for the area of each box, and 13 for the overlap of each pair of boxes.
+
+    Sorting costs ⌈log2 n⌉ comparisons for each of n scores.
+    """
     pairs = sum(1 for one in range(count) for _ in range(one))
     args = (torch.zeros(count, 4), torch.zeros(count), 0.5)
     assert cost(ops.nms, args, torch.zeros(0)) == Cost(0, count * (3 + comparisons) + 13 * pairs)
 
 
 def test_suppression_measured():
-    """The number of boxes that remain depends on data. So the operator is counted with data, and fails without."""
+    """The number of boxes that remain after suppression depends on data.
+
+    So the operator is counted in a run on data, and is refused if there are no data.
+    """
     corners = torch.arange(10.0)[:, None].expand(10, 4) * 3 + torch.tensor([0.0, 0.0, 2.0, 2.0])
     result = measure(lambda boxes, scores: ops.nms(boxes, scores, 0.5), (corners, torch.rand(10)))
     assert (result.other_flops, result.execution) == (10 * (3 + 4) + 13 * 45, "real")

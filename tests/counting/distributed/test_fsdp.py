@@ -58,7 +58,7 @@ class TestMessages:
         assert ways == {"forward": once, "backward": 2 * once, "optimizer": 0}
 
     def test_what_a_rank_holds(self, size: int) -> None:
-        """A rank holds 1/n of each parameter: before, between and after runs of the model."""
+        """Before, between and after runs of the model, a rank holds 1/n of each parameter."""
         with world(size, size - 1):
             model = _sharded(size)
             held = [measure(model, torch.empty(ROWS, IN), backward=backward).params for backward in (False, True)]

@@ -59,9 +59,9 @@ def scripted(monkeypatch):
 
 class TestNumbers:
     def test_quartiles(self, scripted):
-        """Of 1, 2, 3, 4 and 9 ms, the median is 3 ms and the quartiles are 2 and 4 ms.
+        """If the blocks take 1, 2, 3, 4 and 9 ms, the median is 3 ms and the quartiles are 2 and 4 ms.
 
-        5 blocks of 10 runs are 50 runs.
+        5 blocks of 10 runs are reported as 50 runs.
         """
         scripted(0.009, 0.001, 0.003, 0.002, 0.004, size=10)
         timed = time_model(nn.Linear(4, 5), X).latency

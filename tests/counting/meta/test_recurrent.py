@@ -86,7 +86,7 @@ class TestEveryPath:
 
 
 class TestWithoutProducts:
-    """`other_flops` equals a closed formula, for one layer in one direction without biases."""
+    """Without biases, the `other_flops` of one recurrent layer in one direction equal a closed formula."""
 
     #: FLOPs of a unit in one step, from the definitions of the cells: tanh or ReLU costs 1, sigmoid costs 4.
     FORWARD: ClassVar = {"rnn": 1 + 1, "relu": 1 + 1, "lstm": 4 + 3 * 4 + 1 + 3 + 2, "gru": 3 + 2 * 4 + 1 + 1 + 3}
@@ -108,10 +108,10 @@ class TestWithoutProducts:
 
     @pytest.mark.parametrize(("kind", "derivative"), [("rnn", 3), ("relu", 1)])
     def test_backward_of_the_simplest(self, kind, derivative):
-        """The backward pass of a simple RNN costs the derivative of the activation, and two sums.
+        """In its backward pass, a simple RNN costs the derivative of the activation, and two sums.
 
-        A hidden state sums its gradients from the output and from the next step. The hidden weight sums its gradients
-        over all steps.
+        The gradient of a hidden state is a sum of two gradients, from the output and from the next step. The gradient
+        of the hidden weight is a sum over all steps.
         """
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
         forward = both(lambda x: model(x)[0], inputs())

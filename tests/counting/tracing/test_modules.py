@@ -166,7 +166,7 @@ class TestHeld:
         assert counted.params == 32
 
     def test_functions(self):
-        """If a function calls modules, these are named by their classes, in the order of the first calls."""
+        """If a function calls modules, the modules are named by their classes, in the order of the first calls."""
         first, second = nn.Sequential(square()), nn.Sequential(square())
         counted = both(lambda x: second(first(first(x))), X)
         assert flops_of(counted) == {
