@@ -177,7 +177,10 @@ def test_without_a_name_of_a_feature(answers, name):
 
 
 def test_a_missing_function_says_so_when_it_is_called():
-    """If a function, class, module or attribute is missing, an error says so when the feature is used."""
+    """If a private function, class, module or attribute of PyTorch is missing, using its feature raises an error.
+
+    The error says what is missing.
+    """
     function = torch_private._refusing("Counting mist", "torch:_mist")
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting mist needs torch\._mist, a private part"):
         function(1, 2)
@@ -197,7 +200,10 @@ def test_a_missing_function_says_so_when_it_is_called():
 
 
 def test_a_missing_attribute_is_reported_before_measuring(monkeypatch):
-    """If an attribute is missing that the code reads directly, a measurement reports it at its start."""
+    """If a private attribute of PyTorch is missing that the code reads directly, a measurement fails at its start.
+
+    The error says which attribute is missing.
+    """
     monkeypatch.setattr(torch_private, "_MISSING", [("Counting parameters", "Module._parameters")])
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting parameters needs Module\._parameters"):
         pytest_flopsbudget.measure(len, ["a"])

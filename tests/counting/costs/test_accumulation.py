@@ -46,7 +46,7 @@ class Sums:
 
 
 def agrees(sums, function, args):
-    """Check that ``function`` returns the values in ``sums`` and costs the additions that ``sums`` counted."""
+    """Check that ``function`` returns the values in ``sums`` and costs the operations that ``sums`` counted."""
     torch.testing.assert_close(function(*args), sums.values)
     assert both(function, args).other_flops == sums.count
 
@@ -57,7 +57,7 @@ class TestIndexAdd:
         index=st.lists(st.integers(0, 3), min_size=1, max_size=6), dim=st.integers(-2, 1), alpha=st.sampled_from([1, 2])
     )
     def test_is_its_loop(self, index, dim, alpha):
-        """`index_add` multiplies each value of the source by alpha, and adds the result to the target."""
+        """`index_add` costs one addition for each value of the source, and one product if alpha is not 1."""
         positive = dim % 2
         target = torch.ones(4, 3) if positive == 0 else torch.ones(3, 4)
         target = target.double()

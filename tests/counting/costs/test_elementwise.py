@@ -423,7 +423,7 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("case", ACTIVATIONS)
 def test_backward_pass_of_a_module(case):
-    """The backward pass of the module adds the operations of the derivative, and nothing else."""
+    """With the backward pass, an elementwise module costs its own operations and those of the derivative."""
     module = ACTIVATIONS[case]
     inputs = X.clone().requires_grad_()
     tally = Tally()

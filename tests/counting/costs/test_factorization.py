@@ -140,9 +140,9 @@ def test_cholesky_in_a_loop():
 
 
 def test_triangle_in_a_loop():
-    """A loop that solves with a triangular matrix costs exactly n² for each right-hand side, which is the formula.
+    """A loop that solves with a triangular matrix costs exactly n² for each right-hand side, like the formula.
 
-    Row i has i products, i sums and a quotient.
+    Row i (counted from 0) has i products, i sums and a quotient.
     """
     n, sides = 20, 3
     operations = sides * sum(2 * i + 1 for i in range(n))

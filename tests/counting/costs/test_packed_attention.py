@@ -196,7 +196,8 @@ class TestHowValuesAreKnown:
     def test_other_lengths_of_the_same_shape(self):
         """Calls with equal shapes and different lengths get different costs.
 
-        Outputs are remembered by shapes, but the lengths are values, so they must not be remembered.
+        Outputs of operators are remembered by the shapes of their inputs. Costs that depend on lengths must not be
+        remembered.
         """
         for lengths in ([3, 5], [1, 7], [4, 4]):
             args = (tokens(lengths), tokens(lengths), offsets(lengths), offsets(lengths))

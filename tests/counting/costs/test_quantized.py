@@ -452,7 +452,7 @@ class TestConvolution:
         return QUANTIZED.conv2d_prepack(qint8(torch.randn(8, 2, 3, 3)), torch.randn(8), [1, 1], [1, 1], [1, 1], 2)
 
     def test_older_overload(self):
-        """The older overload of the operator, whose packed weight has another name, has the same cost."""
+        """An older overload of a quantized convolution, whose packed weight has another name, costs the same."""
         packed, settings = self.packed(), ([1, 1], [1, 1], [1, 1], 2)
         measured = known(lambda x: QUANTIZED.conv2d(x, packed, *settings, 0.1, 0), quint8(torch.randn(SHAPE)))
         assert measured == (self.flops, self.outputs)

@@ -187,7 +187,10 @@ class TestSequenceParallel:
 
     @pytest.mark.parametrize("size", [2, 4])
     def test_block(self, size: int) -> None:
-        """Each rank computes the same products as with all-reduce, and 1/n of the work of the norms."""
+        """With sequence parallelism, each rank computes as many products as with all-reduce.
+
+        The rank computes only 1/n of the work of the norms.
+        """
         with world(size, 1):
             inputs = torch.empty(BATCH, LENGTH // size, WIDTH)
             forward = measure(self._block(size), inputs)

@@ -85,7 +85,7 @@ class TestBlockMask:
         assert counted.flops == DENSE // 4
 
     def test_of_each_head(self):
-        """A mask that differs between heads is counted head by head.
+        """If a mask differs between heads, the blocks are counted separately for each head.
 
         Here the first head keeps all blocks, and each other head keeps a quarter of its blocks.
         """

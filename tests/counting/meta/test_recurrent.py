@@ -190,7 +190,7 @@ class TestOneDNN:
         assert ("aten.mkldnn_rnn_layer" in counted.operators) == (dtype is not torch.float64)
 
     def test_turned_off(self):
-        """If oneDNN is switched off, its operator is not used on shapes either."""
+        """If oneDNN is switched off, a run on shapes does not use oneDNN's LSTM operator."""
         torch._C._set_mkldnn_enabled(False)
         try:
             with torch.no_grad():

@@ -293,7 +293,7 @@ class TestTree:
     @settings(max_examples=40, deadline=None)
     @given(trees())
     def test_parts_and_own_work_make_the_whole(self, model):
-        """With backward, a sequence has the FLOPs of its children, because a sequence computes nothing itself."""
+        """In forward and backward, a `Sequential` has the FLOPs of its children, because it computes nothing itself."""
         counted = both(model, X.clone().requires_grad_(), backward=True)
         assert counted.flops == 3 * SQUARE * leaves_below(model)
         for path, module in model.named_modules(remove_duplicate=False):
