@@ -64,7 +64,10 @@ def test_values_of_integers():
 
 @pytest.mark.fails_on_shapes
 def test_an_error_in_a_shape_rule(monkeypatch):
-    """If the counter itself fails on shapes, it counts on data. A note names the exception, the file and the line."""
+    """If a shape rule raises an unexpected error, the model is counted on data.
+
+    A note names the exception, the file and the line.
+    """
 
     def divide(*_args):
         return 1 / 0

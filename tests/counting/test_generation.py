@@ -58,9 +58,9 @@ class Decoder:
             return kind._from_config(config, attn_implementation=attention).eval()
 
     def macs(self, tokens, keys, predicted=None):
-        """Return the MACs of ``tokens`` that attend to ``keys``.
+        """Return the MACs of the decoder for a number of new tokens, each of which attends to ``keys`` keys.
 
-        ``predicted`` is the number of tokens that get logits.
+        ``predicted`` is the number of tokens that get logits. By default, all new tokens get logits.
         """
         matrices = 3 if self.kind == "llama" else 2  # a feed-forward layer with a gate has three matrices
         keys_and_values = 2 * self.width * (self.width // self.heads) * self.key_heads
@@ -173,7 +173,10 @@ def generation(model, count, **options):
 
 
 def generated_macs(decoder, count):
-    """Return the MACs of `generate` with four new tokens: prefill with logits for one token, and three steps."""
+    """Return the MACs of `generate` for a prompt of ``count`` tokens and four new tokens.
+
+    The prefill computes logits for one token. Three steps follow, with one token each.
+    """
     steps = sum(decoder.macs(1, keys=count + step) for step in (1, 2, 3))
     return decoder.macs(count, keys=count, predicted=1) + steps
 
@@ -181,7 +184,7 @@ def generated_macs(decoder, count):
 @tiny
 @pytest.mark.parametrize("end", [None, 51])
 def test_generate(decoder, end):
-    """`generate` runs on data. This holds without an end token, and with an end token that never occurs."""
+    """`generate` is counted in a run on data, both without an end token and with an end token that never occurs."""
     model = decoder.build()
     counted = measure(model.generate, (), generation(model, 6, eos_token_id=end))
     assert without_rotary(counted) == generated_macs(decoder, 6)

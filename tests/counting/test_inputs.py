@@ -72,7 +72,10 @@ KINDS = {
 
 @pytest.mark.parametrize(("args", "kwargs", "read"), KINDS.values(), ids=KINDS)
 def test_kinds(args, kwargs, read):
-    """Tensors are found in any kind of argument. The counts on shapes, on data and by the fixture are equal."""
+    """Tensors are found in any kind of argument.
+
+    Measurements on shapes, on data and by the fixture give equal counts.
+    """
     model = Reads(read)
     assert both(model, args, dict(kwargs)).flops == LINEAR
     assert both(model, args, dict(kwargs), backward=True).flops == 2 * LINEAR
@@ -96,9 +99,9 @@ def gpt2():
 class TestOwnExample:
     @pytest.mark.parametrize("measured", [measure, by_the_fixture])
     def test_of_transformers(self, measured):
-        """The example of transformers has three texts of five tokens.
+        """If a test passes no inputs, the example of transformers is used: three texts of five tokens.
 
-        It also serves `model.forward` and a compiled model.
+        The same example is used if `model.forward` or the compiled model is measured.
         """
         macs = 15 * 12 * 32 * 32 + 2 * 3 * 5 * 5 * 32
         model = gpt2()
@@ -110,7 +113,7 @@ class TestOwnExample:
         assert measured(model, backward=True).flops > 2 * counted.flops
 
     def test_of_an_encoder_and_decoder(self):
-        """The example of T5 has inputs for its encoder and its decoder."""
+        """The example input of T5 contains inputs for the encoder and inputs for the decoder."""
         config = transformers.T5Config(vocab_size=50, d_model=32, d_kv=8, d_ff=48, num_layers=1, num_heads=4)
         counted = measure(transformers.T5ForConditionalGeneration(config))
         assert {entry.partition("=")[0] for entry in counted.inputs} >= {"input_ids", "decoder_input_ids"}

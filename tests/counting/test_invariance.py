@@ -68,9 +68,9 @@ def attention(queries, keys, width, key_width=None, value_width=None):
 
 
 def recurrent(gates, hidden, *input_widths, steps=STEPS, directions=1, projected=0):
-    """Return the MACs of one layer per input width.
+    """Return the MACs of a recurrent network with one layer for each number in ``input_widths``.
 
-    If the state is projected, the projection is the next step's input.
+    If ``projected`` is not 0, each layer projects its state to this width, and the next step gets the projected state.
     """
     state = projected or hidden
     return steps * directions * sum(gates * hidden * (width + state) + hidden * projected for width in input_widths)

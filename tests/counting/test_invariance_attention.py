@@ -30,7 +30,7 @@ MASKS = {
 @pytest.mark.parametrize("backend", [SDPBackend.MATH, SDPBackend.FLASH_ATTENTION], ids=["math", "flash"])
 class TestBackends:
     def test_forward(self, backend, options):
-        """No mask reduces the work, not even a causal one; this holds for each kernel."""
+        """With each kernel, a mask does not reduce the counted work of attention. This includes a causal mask."""
         with sdpa_kernel(backend):
             for counted in in_modes(MODES, F.scaled_dot_product_attention, (QUERY, KEY, VALUE), options, shapes=True):
                 assert counted.flops == FLOPS
@@ -44,7 +44,7 @@ class TestBackends:
                 assert counted.flops == FLOPS
 
     def test_backward(self, backend, options):
-        """The forward pass has two products and the backward pass four, so the total is three times forward."""
+        """Attention has two products in forward and four in backward. So both passes cost three times forward."""
         operands = [item.clone().requires_grad_() for item in (QUERY, KEY, VALUE)]
         with sdpa_kernel(backend):
             for way in (on_shapes, for_real):

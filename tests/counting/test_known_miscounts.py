@@ -79,7 +79,7 @@ def test_a_token_made_from_a_parameter(mode):
 
 
 def test_lstm_on_cpu():
-    """meta-pytorch/tnt#624: each of an LSTM's four gates counts its products with the input and the hidden state."""
+    """meta-pytorch/tnt#624: the products of an LSTM with its input and hidden state are counted for all four gates."""
     assert measure(nn.LSTM(16, 8, batch_first=True), TOKENS).flops == 2 * 20 * 4 * 8 * (16 + 8)
 
 

@@ -86,7 +86,7 @@ LAZY = {
 
 @pytest.mark.parametrize("name", LAZY)
 def test_counted(name):
-    """The layer's three calls are counted, on shapes and for real."""
+    """If a lazy output calls a layer three times, three calls are counted, both on shapes and on data."""
     counted = both(Runs(LAZY[name]), X)
     assert counted.flops == 3 * SQUARE
     assert (counted["layer"].flops, counted["layer"].calls) == (3 * SQUARE, 3)

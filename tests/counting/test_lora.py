@@ -56,15 +56,16 @@ def test_adapters():
 
 
 def test_dropout():
-    """Dropout in training costs 2 FLOPs per input of an adapter: it scales the mask, and multiplies by it."""
+    """In training, the dropout of an adapter costs 2 FLOPs per input: to scale the mask, and to multiply by it."""
     counted = both(adapted(lora_dropout=0.1).train(), X)
     assert (counted.flops, counted.other_flops) == (BASE + ADAPTERS, OTHER + ADDITION + 2 * ROWS * (16 + 32))
 
 
 def test_backward():
-    """Only adapters are trained.
+    """If only adapters are trained, the backward pass does not compute gradients of the model's own weights.
 
-    The gradient passes through the second layer, but need not pass through the first one.
+    The gradient passes through the model's frozen second layer, because the adapter of the first layer needs it. It
+    need not pass through the frozen first layer.
     """
     counted = both(adapted(), X, backward=True)
     first = 2 * ROWS * RANK * (16 + 2 * 32)  # down: the weight's gradient; up: the weight's and the input's gradients
@@ -93,7 +94,10 @@ def test_switched_off():
 
 
 def test_causal_model():
-    """A Llama with adapters on queries and values costs the Llama and the adapters, also on the Llama's own example."""
+    """A Llama with adapters on queries and values costs the Llama and the adapters.
+
+    This is also true if the test passes no inputs and the Llama's own example is used.
+    """
     config = transformers.LlamaConfig(
         vocab_size=50,
         hidden_size=32,

@@ -104,7 +104,7 @@ class TestData:
     @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
     @pytest.mark.parametrize("reads", READS)
     def test_a_model_that_needs_data_runs_for_real(self, reads):
-        """If the way through a model depends on data, the model runs on its data, and the result says so."""
+        """If a model reads values of its input, the model runs on its data, and the result says so."""
         counted = measure(Calls(READS[reads]), self.ones)
         rows = 1 if reads == "unique" else 3
         assert counted.flops == 2 * rows * 4 * 5
@@ -144,7 +144,10 @@ class TestData:
 
     @pytest.mark.parametrize("device", ["cpu", "meta"])
     def test_integers_are_enough(self, device):
-        """If a model reads only masks and lengths, it can be counted on the meta device, as long as these have data."""
+        """If a model reads values only of masks and lengths, and these have data, the model is counted on any device.
+
+        So the weights and the other inputs may be on the meta device.
+        """
 
         def forward(layer, x, mask, lengths):
             return layer(x[mask.nonzero()[:, 0]]) if mask.any() else layer(x[: lengths.max().item()])
@@ -261,7 +264,7 @@ class TestConstants:
         assert len(constants) < 1000
 
     def test_large_constants_are_not_computed(self):
-        """The values of a large tensor are not kept, so that reading one needs a run on data."""
+        """The values of a large tensor are not kept. So code that reads such a value needs a run on data."""
 
         def last():
             return torch.arange(100_000)[-1].item()
@@ -488,7 +491,7 @@ class TestKinds:
         assert both(model, X).flops == LINEAR + 2 * 2 * 20 + 2 * 20 + 2 * 5
 
     def test_tied_weights(self):
-        """If two layers share a weight, it counts once in the model, and once in each layer."""
+        """If two layers share a weight, the weight counts once in the model, and once in each layer."""
         model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False))
         model[1].weight = model[0].weight
         counted = both(model, X)

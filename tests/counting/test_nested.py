@@ -30,7 +30,10 @@ def test_linear(layout):
 
 
 def test_linear_backward(layout):
-    """Backward adds a product for the weight's gradient, and for the bias a sum over all tokens (one FLOP less)."""
+    """The backward pass of a linear layer on a nested tensor adds one product, for the weight's gradient.
+
+    The bias's gradient is a sum over all n tokens, which costs n - 1 FLOPs for each output.
+    """
     counted = measure(nn.Linear(WIDTH, 16), nested(layout, WIDTH), backward=True)
     assert (counted.flops, counted.other_flops) == (2 * LINEAR, TOKENS * 16 + (TOKENS - 1) * 16)
 
@@ -46,7 +49,7 @@ def test_products(layout):
 
 
 def test_elementwise_and_norms(layout):
-    """Each element costs 7 FLOPs in layer norm, 1 in ReLU, and 1 in the sum."""
+    """On a nested tensor, layer norm costs 7 FLOPs for each element, ReLU 1, and a sum 1."""
     model = nn.Sequential(nn.LayerNorm(WIDTH), nn.ReLU())
     counted = measure(lambda x: model(x) + x, nested(layout, WIDTH))
     assert counted.other_flops == (7 + 1 + 1) * TOKENS * WIDTH

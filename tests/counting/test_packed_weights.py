@@ -113,7 +113,10 @@ def test_parameters(name, way):
 
 
 def test_where_they_are():
-    """A packed weight belongs to the module that holds it and to the modules around. A shared one counts once."""
+    """A packed weight is counted in the module that holds the weight, and in all modules around this module.
+
+    If a model contains this module twice, the packed weight counts once.
+    """
     layer = nn.Linear(8, 8)
     counted = measure(dynamic(nn.Sequential(layer, nn.Linear(8, 4))), torch.randn(1, 8))
     assert {path: module.params for path, module in counted.modules.items()} == {

@@ -34,7 +34,10 @@ class Checkpointed(nn.Module):
 @pytest.mark.parametrize("reentrant", [False, True])
 class TestCheckpoint:
     def test_by_module(self, reentrant):
-        """The whole region runs again: backward of tanh, its last operator, needs the output of tanh."""
+        """A checkpoint repeats its whole region, because the backward pass of tanh needs the output of tanh.
+
+        In this test, tanh is the last operator of the region.
+        """
         counted = both(Checkpointed(reentrant=reentrant), X, backward=True)
         own = 2 * 2 * 3 * 3 * 4  # the products of (3, 4) by (4, 3), and of the result by (3, 4)
         assert {path: module.recomputed_flops for path, module in counted.modules.items()} == {

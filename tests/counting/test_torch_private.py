@@ -144,7 +144,10 @@ TAKEN_AWAY = {**{name: [name] for name in (*CORE, *WITH_DEFAULT)}, "all others":
 
 @pytest.fixture(scope="module")
 def answers():
-    """Return, for each set of removed names, the FLOPs of a two-layer model or the error, each from a new process."""
+    """Return a dict: set of removed names → FLOPs of a two-layer model, or the error.
+
+    Each model runs in a new process.
+    """
     run = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(WITHOUT), json.dumps(TAKEN_AWAY)],
         capture_output=True,
@@ -158,7 +161,10 @@ def answers():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.parametrize("name", sorted(CORE))
 def test_without_a_name_of_the_core(answers, name):
-    """If a name is missing that every measurement needs, the package imports, and measuring names what is missing."""
+    """If a name is missing that every measurement needs, the package can be imported.
+
+    A measurement then raises an error, which contains the missing name.
+    """
     feature = torch_private.NAMES[name].feature
     assert answers[name].startswith(f"UsageError: {feature} needs {name.replace(':', '.')}, a private part of")
 
@@ -171,7 +177,10 @@ def test_without_a_name_of_a_feature(answers, name):
 
 
 def test_a_missing_function_says_so_when_it_is_called():
-    """If a function, class, module or attribute is missing, an error says so when the feature is used."""
+    """If a private function, class, module or attribute of PyTorch is missing, using its feature raises an error.
+
+    The error says what is missing.
+    """
     function = torch_private._refusing("Counting mist", "torch:_mist")
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting mist needs torch\._mist, a private part"):
         function(1, 2)
@@ -191,7 +200,10 @@ def test_a_missing_function_says_so_when_it_is_called():
 
 
 def test_a_missing_attribute_is_reported_before_measuring(monkeypatch):
-    """If an attribute is missing that the code reads directly, a measurement reports it at its start."""
+    """If a private attribute of PyTorch is missing that the code reads directly, a measurement fails at its start.
+
+    The error says which attribute is missing.
+    """
     monkeypatch.setattr(torch_private, "_MISSING", [("Counting parameters", "Module._parameters")])
     with pytest.raises(pytest_flopsbudget.UsageError, match=r"Counting parameters needs Module\._parameters"):
         pytest_flopsbudget.measure(len, ["a"])

@@ -45,7 +45,10 @@ def test_weights_alone(mode):
 
 @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
 def test_activations_too(mode):
-    """If activations are quantized too, the products cost the same, and each row needs its minimum and maximum."""
+    """If activations are quantized too, the products cost the same.
+
+    Each row of the activations also costs the search for its minimum and maximum.
+    """
     model = quantized(Int8DynamicActivationInt8WeightConfig)
     with mode():
         # On meta, scales and zero points have other dtypes than on the CPU, which adds casts.

@@ -130,7 +130,10 @@ def test_update_alone(make, update):
 
 
 def test_accumulated_gradients():
-    """A step that does not clear gradients also counts adding to them. ``backward=True`` counts no such addition."""
+    """A step that does not clear existing gradients also counts the additions to these gradients.
+
+    A measurement with ``backward=True`` counts no such additions.
+    """
     model = layers()
 
     def step():

@@ -223,7 +223,7 @@ class TestModel:
         assert state() == before
 
     def test_power_iteration(self):
-        """The vectors of spectral norm change in each training call, but a measurement does not change them."""
+        """Each training call changes the vectors of spectral norm, but a measurement leaves these vectors unchanged."""
         model = nn.utils.parametrizations.spectral_norm(nn.Linear(4, 5))
         before = {name: value.clone() for name, value in model.state_dict().items()}
         for way in WAYS:

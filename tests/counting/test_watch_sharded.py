@@ -38,7 +38,7 @@ def test_tensor_parallel() -> None:
 
 
 def test_fsdp() -> None:
-    """With FSDP2, parameters are gathered in forward and in backward, and gradients are scattered once."""
+    """With FSDP2, a watch counts a gather of the parameters in forward and in backward, and one reduce-scatter."""
     numbers = 2 * WIDTH * HIDDEN + WIDTH + HIDDEN
     with world(SIZE, 1):
         model, mesh = _pair(), mesh_of(SIZE)

@@ -25,7 +25,7 @@ pytestmark = [
 
 
 def both(function):
-    """Run ``function`` without a watch and with one. Return both results, and what the watch counted."""
+    """Run ``function`` without a watch and with a watch. Return both results, and what the watch counted."""
     torch._dynamo.reset()
     plain = function()
     torch._dynamo.reset()

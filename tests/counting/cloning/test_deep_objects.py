@@ -122,7 +122,10 @@ def chain(name):
 
 @pytest.mark.parametrize("name", LINKS)
 def test_chain(name):
-    """The model is counted if it holds the chain, if the chain is an input, and if a function refers to it."""
+    """A model with a long chain of objects is counted.
+
+    The model holds the chain, or the chain is an input, or a measured function refers to the chain.
+    """
     layer, link = nn.Linear(8, 8), chain(name)
 
     class Holder(nn.Module):

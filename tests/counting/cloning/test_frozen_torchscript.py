@@ -18,7 +18,7 @@ pytestmark = [
 
 
 class Net(nn.Module):
-    """A model whose operators between the convolutions all get a oneDNN version in the optimized graph."""
+    """A model with convolutions. In the optimized graph, oneDNN runs all operators between the convolutions."""
 
     def __init__(self):
         super().__init__()

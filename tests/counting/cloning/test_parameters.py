@@ -15,11 +15,11 @@ SQUARE = 2 * 2 * 8 * 8
 
 
 class Tagged(nn.Parameter):
-    """A subclass that adds nothing. The ``detach`` that it inherits returns a plain tensor."""
+    """A subclass of `Parameter` that adds nothing. Its method ``detach`` returns a plain tensor."""
 
 
 class State:
-    """An object that a quantized weight holds beside its data."""
+    """An object that a quantized weight holds in addition to its data."""
 
     def __init__(self, scale):
         self.scale = scale
@@ -103,7 +103,11 @@ WEIGHTS = {
 @pytest.mark.parametrize("way", ["shapes", "integers", "data"])
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_counted(name, way):
-    """Product and parameters are counted. Afterwards the model has the same weight, and the weight the same objects."""
+    """The product and the parameters of a model with a special weight are counted.
+
+    After the measurement, the model still has the same weight object, and the attributes of the weight are the same
+    objects.
+    """
     model = Weighted(WEIGHTS[name]())
     weight, held = model.weight, dict(model.weight.__dict__)
     before = weight.as_subclass(torch.Tensor).detach().clone()

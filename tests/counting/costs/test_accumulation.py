@@ -46,7 +46,7 @@ class Sums:
 
 
 def agrees(sums, function, args):
-    """Check that ``function`` returns the values of the loop, and that its cost is the cost of the loop."""
+    """Check that ``function`` returns the values in ``sums`` and costs the operations that ``sums`` counted."""
     torch.testing.assert_close(function(*args), sums.values)
     assert both(function, args).other_flops == sums.count
 
@@ -57,7 +57,7 @@ class TestIndexAdd:
         index=st.lists(st.integers(0, 3), min_size=1, max_size=6), dim=st.integers(-2, 1), alpha=st.sampled_from([1, 2])
     )
     def test_is_its_loop(self, index, dim, alpha):
-        """`index_add` multiplies each value of the source by alpha, and adds the result to the target."""
+        """`index_add` costs one addition for each value of the source, and one product if alpha is not 1."""
         positive = dim % 2
         target = torch.ones(4, 3) if positive == 0 else torch.ones(3, 4)
         target = target.double()
@@ -93,9 +93,9 @@ class TestIndexAdd:
     @pytest.mark.parametrize(("reduce", "count"), [("prod", 10), ("amax", 10), ("amin", 10), ("mean", 10 + 15)])
     @pytest.mark.filterwarnings("ignore:index_reduce")
     def test_other_reductions(self, reduce, count):
-        """Each of the 2 · 5 values is combined with one element of the target.
+        """In `index_reduce`, each of 2 · 5 values is combined with one element of the target: 1 FLOP for each value.
 
-        A mean also divides all 3 · 5 elements.
+        A mean also divides all 3 · 5 elements of the target.
         """
         args = torch.ones(3, 5), torch.tensor([0, 2]), torch.ones(2, 5)
         assert both(lambda x, i, y: x.index_reduce(0, i, y, reduce), args).other_flops == count
@@ -126,9 +126,9 @@ class TestScatter:
     @pytest.mark.parametrize(("reduce", "count"), [("prod", 6), ("amax", 6), ("amin", 6), ("mean", 6 + 12)])
     @pytest.mark.filterwarnings("ignore:scatter_reduce")
     def test_other_reductions(self, reduce, count):
-        """Each of the 2 · 3 values is combined with one element of the target.
+        """In `scatter_reduce`, each of 2 · 3 values is combined with one element of the target: 1 FLOP for each value.
 
-        A mean also divides all 4 · 3 elements.
+        A mean also divides all 4 · 3 elements of the target.
         """
         args = torch.ones(4, 3), torch.zeros(2, 3, dtype=torch.int64), torch.ones(2, 3)
         assert both(lambda x, i, y: x.scatter_reduce(0, i, y, reduce), args).other_flops == count
@@ -147,9 +147,10 @@ class TestScatter:
 
 
 def elements_that_pytorch_writes(shape, indices, dtype):
-    """Call ``index_put_`` with all possible values of the masks. Return the indices, by the number of elements written.
+    """Return a dict: number of elements that ``index_put_`` writes → index tensors that lead to this number.
 
-    In ``indices``, each entry is "mask 2 3" for a mask of this shape, None, or the shape of a tensor of positions.
+    The function tries all possible values of the masks. Each entry of the parameter ``indices`` describes one index:
+    the text "mask 2 3" is a mask of shape (2, 3), None is a whole dimension, and a shape is a tensor of positions.
     PyTorch adds 1 each time that an index selects an element, so the number of elements written is the sum of the
     target.
     """
@@ -211,9 +212,9 @@ class TestIndexPut:
         assert both(put, (target, rows, columns, torch.ones(5))).other_flops == 30
 
     def test_a_mask_names_all_places(self):
-        """The number of elements that a boolean mask selects depends on data.
+        """With a boolean mask as index, every element of the target is counted as selected.
 
-        So every element is counted as selected.
+        The number of elements that the mask really selects depends on data.
         """
         target, mask = torch.ones(4, 3), torch.tensor([True, False, True, False])
         work = for_real(lambda x, m: x.index_put((m,), torch.tensor(1.0), accumulate=True), (target, mask))
@@ -271,9 +272,10 @@ class TestIndexPut:
 
 class TestEmbedding:
     def test_backward(self):
-        """Looking up rows is free.
+        """Looking up rows in an embedding is free.
 
-        The backward pass adds each value to its row, and first scales the value if requested.
+        The backward pass adds each value of the gradient to a row of the weight. With `scale_grad_by_freq`, each value
+        is first multiplied by a factor.
         """
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         assert both(nn.Embedding(4, 5), tokens).other_flops == 0
@@ -285,7 +287,11 @@ class TestEmbedding:
     @few
     @given(data=st.data())
     def test_bags(self, mode, data):
-        """Each row is added to its bag or compared with it. (A bag starts at 0.) A mean also divides every bag."""
+        """A bag adds its rows or takes their maximum: 1 FLOP for each value of each row.
+
+        The first row of a bag costs as much as the other rows, because a bag starts at 0 or at minus infinity. A mean
+        also divides each value of the bag.
+        """
         sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
         tokens = torch.arange(sum(sizes)) % 4
         offsets = torch.tensor([0, *itertools.accumulate(sizes)][:-1])
@@ -308,7 +314,7 @@ class TestEmbedding:
         assert both(look_up, (tokens, weight, offsets), without=BYTES).other_flops == tally.count
 
     def test_weighted_bags(self):
-        """Each row is multiplied by its weight and added to its bag."""
+        """With weights, each row is multiplied by its weight and added to its bag: 2 FLOPs for each value."""
         args = torch.tensor([[0, 1, 1], [2, 2, 2]]), torch.ones(4, 5), torch.ones(2, 3)
 
         def look_up(tokens, weight, weights):
@@ -318,9 +324,10 @@ class TestEmbedding:
 
     @pytest.mark.parametrize(("mode", "count"), [("sum", 6 * 5), ("mean", 2 * 6 * 5), ("max", 2 * 5)])
     def test_backward_of_bags(self, mode, count):
-        """Each of six rows of five values gets the gradient of its bag, which a mean divides.
+        """The backward pass adds the gradient of a bag to each row of the bag: here six rows of five values.
 
-        A maximum adds to one row per bag.
+        With a mean, each of these values is also divided. With a maximum, only one gradient for each bag and column is
+        added.
         """
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         bag = nn.EmbeddingBag(4, 5, mode=mode)
@@ -330,7 +337,11 @@ class TestEmbedding:
         assert added == count
 
     def test_backward_of_weighted_bags(self):
-        """Each of six rows gets a weighted gradient. The gradient of each weight is a sum of five products."""
+        """The backward pass of weighted bags computes the gradients of the rows and of the weights.
+
+        The gradient of a bag is multiplied by the weight of each of the six rows, and is added. The gradient of each
+        weight is a sum of five products.
+        """
         tokens = torch.tensor([[0, 1, 1], [2, 2, 2]])
         weight, weights = torch.ones(4, 5, requires_grad=True), torch.ones(2, 3, requires_grad=True)
 
@@ -385,15 +396,15 @@ class TestGradientsThatOverlap:
         assert both(unfold, inputs, backward=True, without=BYTES).other_flops == columns.numel()
 
     def test_windows(self):
-        """Overlapping windows share values. So the backward pass adds the gradients of all windows."""
+        """The windows of `Tensor.unfold` overlap. So the backward pass adds each value of each window's gradient."""
         inputs = torch.ones(2, 6, requires_grad=True)
         assert both(lambda x: x.unfold(1, 3, 1), inputs).other_flops == 0
         assert both(lambda x: x.unfold(1, 3, 1), inputs, backward=True).other_flops == 2 * 4 * 3
 
     def test_coalescing(self):
-        """Coalescing adds the values at equal indices.
+        """Coalescing a sparse tensor adds the values that have equal indices.
 
-        One addition is counted for each value, which is an upper bound.
+        One addition is counted for each stored value, which is an upper bound.
         """
         place = torch.tensor([[0, 0, 1]])
         sparse = torch.sparse_coo_tensor(place, torch.ones(3), (4,), check_invariants=True)

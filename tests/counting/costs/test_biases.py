@@ -49,7 +49,7 @@ class TestLinear:
 
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_any_mode(self, mode):
-        """In other gradient modes, PyTorch runs other operators for a linear layer. Their cost is equal."""
+        """A linear layer costs the same in each gradient mode, although PyTorch runs different operators."""
         with mode():
             assert both(nn.Linear(4, 5), torch.ones(2, 3, 4)).other_flops == 2 * 3 * 5
 
@@ -93,7 +93,7 @@ class TestMatrices:
 
     @pytest.mark.parametrize("operator", SUMS)
     def test_without_input(self, operator):
-        """If beta is 0, the input is not added."""
+        """If beta is 0, no sum with the input is counted. A factor alpha of the product is still counted."""
         operands = tuple(torch.ones(shape) for shape in SUMS[operator])
         assert both(lambda *args: operator(*args, beta=0), operands).other_flops == 0
         assert both(lambda *args: operator(*args, beta=0, alpha=2), operands).other_flops == operands[0].numel()
@@ -146,7 +146,7 @@ class TestConvolutions:
     @pytest.mark.parametrize("bias", [True, False])
     @pytest.mark.parametrize("case", CONVOLUTIONS)
     def test_bias(self, case, bias):
-        """A bias costs one sum for each output element. Its gradient sums the elements of each of the 6 channels."""
+        """A convolution's bias costs one sum for each output. Its gradient sums the elements of each of 6 channels."""
         kind, shape, options = CONVOLUTIONS[case]
         model, inputs = kind(4, 6, 3, bias=bias, **options), torch.ones(shape)
         count = model(inputs).numel()
@@ -154,7 +154,7 @@ class TestConvolutions:
         assert both(model, inputs, backward=True).other_flops == (count + count - 6 if bias else 0)
 
     def test_fused_on_other_devices(self):
-        """Some devices fuse ReLU, or the sum with alpha · z and ReLU, into the convolution.
+        """Some devices fuse a ReLU into the convolution, or the sum with alpha · z and a ReLU.
 
         Each fused operation is counted.
         """
@@ -185,7 +185,7 @@ class TestConvolutions:
         assert result.other_flops == (2 * 4 * 4 * 4 - 4 if mask[2] else 0)
 
     def test_gradients_written_to_tensors(self):
-        """If the call has no mask, the gradients are counted for which it passes a tensor to write to."""
+        """A call may pass tensors for the gradients instead of a mask. The gradients that have a tensor are counted."""
 
         def backward(gradient, image, weight, *gradients):
             operator = torch.ops.aten._slow_conv2d_backward.grad_input
@@ -213,7 +213,11 @@ class TestQuantized:
     """Quantized layers cost as much as the floating-point layers that they replace."""
 
     def test_static_layers(self):
-        """A convolution with fused ReLU has a bias and a ReLU for 6 channels of 2 · 2. The linear layer has no bias."""
+        """A quantized convolution with a fused ReLU costs one sum with the bias and one ReLU for each output.
+
+        Each of three images has outputs in 6 channels of 2 · 2 pixels. The linear layer has no bias, so it has no
+        `other_flops`.
+        """
         model = nn.Sequential(
             torch.ao.quantization.QuantStub(),
             nn.Conv2d(4, 6, 3),

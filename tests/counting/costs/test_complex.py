@@ -102,9 +102,9 @@ class TestComplex:
 
     @pytest.mark.parametrize("case", BINARY)
     def test_binary(self, case):
-        """With broadcasting, all operations of the definition are counted for each element of the result.
+        """With broadcasting, an operator costs all operations of its definition for each element of the result.
 
-        This includes operations that need only the broadcast operand.
+        This includes operations that use only the values of the broadcast operand.
         """
         operator, definition = self.BINARY[case]
         tally = Tally()
@@ -118,7 +118,7 @@ class TestComplex:
         assert both(operator, operands).other_flops == tally.count
 
     def test_ternary(self):
-        """The costs follow from complex sums (2 FLOPs), products (6) and quotients (11)."""
+        """An operator with three operands costs its complex sums (2 FLOPs each), products (6) and quotients (11)."""
         z = torch.complex(self.REAL, self.IMAGINARY)
         assert both(torch.lerp, (z, z, z)).other_flops == (2 + 2 + 6) * 15
         assert both(torch.addcmul, (z, z, z)).other_flops == (6 + 2) * 15

@@ -1,6 +1,6 @@
 """Formulas for products, attention and recurrent layers, compared with loops that count single multiply-accumulates.
 
-Each cost is measured both on shapes and on data.
+Each cost is measured twice: in a run on shapes and in a run on data.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class TestProducts:
     @few
     @given(sizes, sizes)
     def test_vectors(self, m, k):
-        """A product of a matrix and a vector, or of two vectors, is counted like the equal matrix product."""
+        """In a product, a vector is counted like a matrix with one row or one column."""
         matrix, vector = torch.ones(m, k), torch.ones(k)
         assert both(torch.mv, (matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
         assert both(torch.addmv, (torch.ones(m), matrix, vector)).flops == 2 * macs_of_product((m, k), (k, 1))
@@ -114,9 +114,10 @@ class TestProducts:
         assert both(torch._grouped_mm, (rows, matrices), {"offs": ends}).flops == expected
 
     def test_grouped_columns(self):
-        """Groups divide the columns (3-D by 2-D), or the summed dimension (2-D by 2-D).
+        """Each group of a grouped product costs its own product.
 
-        A product of 3-D by 3-D has no groups: it is a batched product.
+        Groups divide the columns (3-D times 2-D) or the summed dimension (2-D times 2-D). If both operands are 3-D,
+        there are no groups: the operator is a batched product.
         """
         ends = torch.tensor([8, 16], dtype=torch.int32)
 
@@ -149,25 +150,28 @@ class TestSparse:
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     @pytest.mark.parametrize("layout", [torch.sparse_coo, torch.sparse_csr])
     def test_sparse_by_dense(self, layout):
-        """Each of three stored elements is multiplied with the elements of five columns."""
+        """A sparse matrix times a dense matrix costs one product for each of 3 stored elements and 5 columns."""
         sparse = self.matrix.to_sparse(layout=layout)
         assert for_real(torch.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.sparse.mm, (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
         assert for_real(torch.addmm, (torch.ones(2, 5), sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     def test_sparse_by_vector(self):
-        """Each of three stored elements is multiplied with one element of the vector."""
+        """A sparse matrix times a vector costs one product for each of 3 stored elements."""
         assert for_real(torch.mv, (self.matrix.to_sparse(), torch.ones(3))).flops == 2 * 3
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR:UserWarning")
     def test_reduced_products(self):
-        """A sparse product that takes a mean instead of a sum costs the same multiplications."""
+        """A sparse matrix product that takes a mean in place of a sum costs as many products."""
         sparse = self.matrix.to_sparse_csr()
         assert for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, torch.ones(3, 5))).flops == 2 * 3 * 5
 
     @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support")
     def test_gradients_of_a_reduced_product(self):
-        """Each gradient costs as many products as the forward pass: one for each stored element and column."""
+        """Each gradient of a reduced sparse product costs one product for each stored element and column.
+
+        The forward pass costs as much.
+        """
         sparse = self.matrix.to_sparse_csr()
         dense = torch.ones(3, 5, requires_grad=True)
         one = for_real(lambda a, b: torch.sparse.mm(a, b, "mean"), (sparse, dense), backward=True)
@@ -218,7 +222,10 @@ class TestConvolutions:
     @settings(max_examples=40, deadline=None)
     @given(convolutions())
     def test_forward_and_backward(self, case):
-        """Each output element sums channels / groups * kernel products. Each gradient costs as many products."""
+        """Each output element of a convolution sums channels / groups * kernel products.
+
+        Each gradient costs as many products as the forward pass.
+        """
         dims, (ins, outs), parameters, shape = case
         layer = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[dims - 1](ins, outs, **parameters)
         per_position = outs * ins // parameters["groups"] * math.prod(parameters["kernel_size"])
@@ -231,9 +238,9 @@ class TestConvolutions:
     @settings(max_examples=40, deadline=None)
     @given(convolutions())
     def test_transposed(self, case):
-        """Each input element is multiplied with channels / groups * kernel weights.
+        """In a transposed convolution, each input element is multiplied with channels / groups * kernel weights.
 
-        Each gradient costs as many products.
+        Each gradient costs as many products as the forward pass.
         """
         dims, (ins, outs), parameters, shape = case
         # The padding of a transposed convolution cuts its output. It is 0 here, so that it never cuts the whole output.
@@ -252,7 +259,10 @@ class TestConvolutions:
         assert both(nn.Conv2d(8, 8, 3, padding=1, groups=8), torch.ones(1, 8, 4, 4)).flops == 2 * 8 * 16 * 9
 
     def test_time_major(self):
-        """conv_tbc with 6 steps, kernel 3, and 4 → 5 channels has 4 output positions in each of 2 sequences."""
+        """`conv_tbc` is counted for 4 output positions in each of 2 sequences, from 4 to 5 channels.
+
+        Each sequence has 6 steps, and the kernel has 3 steps.
+        """
         args = torch.ones(6, 2, 4), torch.ones(3, 4, 5), torch.ones(5)
         assert both(torch.conv_tbc, args).flops == 2 * 4 * 2 * 5 * 3 * 4
 
@@ -267,7 +277,7 @@ class TestConvolutions:
 
 
 def attention_flops(batch, heads, queries, keys, width, value_width):  # noqa: PLR0917 -- as formulas have them
-    """Count scores and weighted sums, with a loop over all pairs of query and key."""
+    """Return the FLOPs of scores and weighted sums, counted in a loop over all pairs of query and key."""
     count = 0
     for _ in range(batch * heads * queries * keys):
         count += 2 * width + 2 * value_width
@@ -327,7 +337,7 @@ GATES = {nn.RNN: 1, nn.GRU: 3, nn.LSTM: 4}
 
 
 def recurrent_flops(kind, steps, features, hidden, layers, directions, projection=0):  # noqa: PLR0917
-    """Count the products of every step, layer and direction."""
+    """Return the FLOPs of the products in all steps, layers and directions of a recurrent layer."""
     count = 0
     outputs = projection or hidden
     for _ in range(steps):
@@ -345,9 +355,10 @@ class TestRecurrent:
     def test_layers_and_directions(self, kind, batch_first, layers, directions):
         """In the forward pass, each step, layer and direction costs gates * hidden * (input + hidden) products.
 
-        In the backward pass, the gradients of the weights cost all of these products once more. The gradients of inputs
-        and hidden states also cost them once more, with two exceptions: the initial states, and the model's inputs if
-        they do not require gradients.
+        In the backward pass, the gradients of the weights cost as much as the forward pass. The gradients of inputs and
+        hidden states cost as much again, but two kinds of gradients are not computed and not counted. These are the
+        gradients of the initial states, and the gradients of the model's inputs if these inputs do not require
+        gradients.
         """
         model = kind(3, 4, layers, bidirectional=directions == 2, batch_first=batch_first)
         inputs = torch.randn(5, 2, 3)
@@ -383,7 +394,7 @@ class TestRecurrent:
     @pytest.mark.parametrize("kind", GATES)
     @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
     def test_modes(self, kind, mode):
-        """In other gradient modes, PyTorch runs other operators for the layer. Their cost is equal."""
+        """A recurrent layer costs the same in each gradient mode, although PyTorch runs different operators."""
         with mode():
             assert both(kind(3, 4), torch.randn(5, 2, 3)).flops == recurrent_flops(kind, 10, 3, 4, 1, 1)
 

@@ -113,7 +113,7 @@ def test_many_points():
 
 @pytest.mark.parametrize("p", POWERS)
 def test_dist(p):
-    """`dist` broadcasts its two tensors before it computes the distance."""
+    """`dist` costs the distance between its two tensors after broadcasting."""
     x, y = random(2, 3), random(3, seed=1)
     arithmetic = Arithmetic()
     expected = distance(p, arithmetic.numbers(x.flatten()), arithmetic.numbers(y.expand(2, 3).flatten()))
@@ -166,7 +166,7 @@ def test_histc():
 
 
 def test_histogram():
-    """Each of 10 values costs 6 FLOPs for equally wide bins. Finding the range costs 2·9.
+    """Each of 10 values costs 6 FLOPs for equally wide bins. Finding the range costs 2·9 comparisons.
 
     A density of 4 bins costs 3 sums for the total, 4 widths of bins, and 2 quotients for each bin.
     """
@@ -179,7 +179,10 @@ def test_histogram():
 
 @pytest.mark.parametrize(("edges", "comparisons"), [(2, 2), (3, 2), (4, 3), (8, 4)])
 def test_histogram_by_edges(edges, comparisons):
-    """A binary search among ``edges`` sorted edges costs ⌈log2(edges + 1)⌉ comparisons. Then there is one addition."""
+    """For each value, a binary search among ``edges`` sorted edges costs ⌈log2(edges + 1)⌉ comparisons.
+
+    Adding 1 to the bin of the value costs one more FLOP.
+    """
     assert comparisons == math.ceil(math.log2(edges + 1))
     bins = torch.linspace(-5, 5, edges, dtype=torch.float64)
     assert both(torch.histogram, (random(10), bins)).other_flops == 10 * (comparisons + 1)

@@ -48,12 +48,15 @@ def sigmoid(x):
 
 
 def gelu_tanh_inner(x):
-    """Compute the inner term like PyTorch's reference `torch._refs.nn.functional.gelu`: the cube is two products."""
+    """Compute the argument of tanh in GELU like PyTorch's reference `torch._refs.nn.functional.gelu`.
+
+    The cube of x costs two products.
+    """
     return math.sqrt(2 / math.pi) * (x + 0.044715 * (x * x * x))
 
 
 def gelu_tanh_backward(g, x):
-    """Compute the gradient like PyTorch's `torch._decomp.decompositions.gelu_backward`."""
+    """Compute the gradient of GELU (with tanh) like PyTorch's `torch._decomp.decompositions.gelu_backward`."""
     square = x * x
     inner = tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * (square * x)))
     left, right = 0.5 * x, 1 + inner
@@ -152,7 +155,7 @@ def quotient_of_itself(function, x):
 
 
 def beside(first, _second):
-    """Return the first of two results that an operator computes. The second is counted, but not compared."""
+    """Return the first of two results of an operator. A test compares only this result, but counts both."""
     return first
 
 
@@ -420,7 +423,7 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("case", ACTIVATIONS)
 def test_backward_pass_of_a_module(case):
-    """The backward pass of the module adds the operations of the derivative, and nothing else."""
+    """With the backward pass, an elementwise module costs its own operations and those of the derivative."""
     module = ACTIVATIONS[case]
     inputs = X.clone().requires_grad_()
     tally = Tally()
@@ -473,7 +476,7 @@ NO_DEFINITION = {
 
 
 def test_every_operator_of_the_tables_has_a_definition():
-    """Each operator in the tables has a case above, or is listed in `NO_DEFINITION` with a reason."""
+    """Each operator in the package's tables has a case in this file, or is in `NO_DEFINITION` with a reason."""
     tables = {
         name.removeprefix("aten.")
         for name, facets in registry.REGISTRY.items()

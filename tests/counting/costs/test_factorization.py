@@ -27,9 +27,10 @@ def symmetric(batch, n, dtype=torch.float64):
 @settings(max_examples=15)
 @given(batch=BATCH, n=SIZE, sides=st.integers(1, 3), factor=st.sampled_from([1, 4]))
 def test_square(batch, n, sides, factor):
-    """Square matrices cost the leading terms in the sources. Complex numbers cost four times as much.
+    """Factorizing a square matrix, or solving with it, costs the leading term of a published operation count.
 
-    Sources: LAPACK Working Note 41, appendix C; Golub and Van Loan, §7.5 and §8.3.
+    Complex numbers cost four times as much. Sources: LAPACK Working Note 41, appendix C; Golub and Van Loan, §7.5 and
+    §8.3.
     """
     dtype = torch.float64 if factor == 1 else torch.complex128
     matrix, right = symmetric(batch, n, dtype), random(batch, n, sides).to(dtype)
@@ -56,9 +57,9 @@ def test_square(batch, n, sides, factor):
 @settings(max_examples=15)
 @given(batch=BATCH, rows=SIZE, columns=SIZE)
 def test_rectangular(batch, rows, columns):
-    """Rectangular matrices cost the leading terms in the source. A wide matrix costs as much as its transpose.
+    """The factorization of a rectangular matrix costs the leading term of a published operation count.
 
-    Source: Golub and Van Loan, §3.2, §5.2, §8.6.
+    A wide matrix costs as much as its transpose. Source: Golub and Van Loan, §3.2, §5.2, §8.6.
     """
     matrix = random(batch, rows, columns)
     m, n = max(rows, columns), min(rows, columns)
@@ -139,9 +140,9 @@ def test_cholesky_in_a_loop():
 
 
 def test_triangle_in_a_loop():
-    """A loop that solves with a triangular matrix costs exactly n² for each right-hand side, which is the formula.
+    """A loop that solves with a triangular matrix costs exactly n² for each right-hand side, like the formula.
 
-    Row i has i products, i sums and a quotient.
+    Row i (counted from 0) has i products, i sums and a quotient.
     """
     n, sides = 20, 3
     operations = sides * sum(2 * i + 1 for i in range(n))
@@ -150,16 +151,19 @@ def test_triangle_in_a_loop():
 
 
 def test_vectors_and_sides():
-    """One right-hand side costs 2·n³/3 + 2·n² for n = 3. X·A = B with two rows costs 2·n³/3 + 2·n²·2."""
+    """Solving A·x = b with n = 3 costs 2·n³/3 for the factorization, plus 2·n² for the right-hand side.
+
+    Solving X·A = B, in which B has two rows, costs 2·n³/3 + 2·n²·2.
+    """
     matrix = symmetric(1, 3)[0]
     assert work(torch.linalg.solve, matrix, random(3)) == 18 + 18
     assert work(lambda a, b: torch.linalg.solve(a, b, left=False), matrix, random(2, 3)) == 18 + 36
 
 
 def test_values_alone():
-    """PyTorch computes vectors too if a gradient may be needed or a dispatch mode is active.
+    """The operators for values alone cost as much as those for values and vectors: 9·n³, 25·n³ and 22·n³.
 
-    So the operators for values alone cost 9·n³, 25·n³ and 22·n³, like the operators for values and vectors.
+    PyTorch computes the vectors too if a gradient may be needed or if a dispatch mode is active.
     """
     matrix = symmetric(1, 3)
     assert work(torch.linalg.eigvalsh, matrix) == 9 * 27
@@ -171,7 +175,10 @@ def test_values_alone():
 @settings(max_examples=8)
 @given(batch=st.integers(1, 2), n=st.integers(1, 5), sides=st.integers(1, 3))
 def test_parts(batch, n, sides):
-    """An operator for one part of a solution costs a factorization, or two triangles of n² for each right-hand side."""
+    """An operator that only factorizes costs the factorization.
+
+    An operator that only solves with a factorization costs two triangles, each n² for each right-hand side.
+    """
     matrix, right = symmetric(batch, n), random(batch, n, sides)
     lu = batch * floor(Fraction(2 * n**3, 3))
     assert work(torch.linalg.lu, matrix) == lu

@@ -59,7 +59,7 @@ for name in sorted(torch._C._dispatch_get_all_op_names()):
 
 @pytest.fixture(scope="module")
 def classes():
-    """Return a dict: operator → "counted", "free" or "unknown"."""
+    """Return a dict: operator of PyTorch outside of ATen → "counted", "free" or "unknown"."""
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", LISTING], capture_output=True, text=True, check=True)
     return dict(line.split() for line in run.stdout.splitlines())
 
@@ -73,7 +73,7 @@ def test_every_operator_is_classified(classes):
 
 
 def test_the_listing_reaches_what_it_means_to(classes):
-    """The listing contains the namespaces that every build has, and both counted and free operators."""
+    """The list of PyTorch's operators contains each expected namespace, and both counted and free operators."""
     namespaces = {name.partition("::")[0] for name in classes}
     assert namespaces >= {
         "quantized",
@@ -181,7 +181,7 @@ class TestCommunication:
 
 @distributed
 def test_check_for_nan():
-    """Each element is compared once with itself."""
+    """The check for NaN compares each element once with itself: 1 FLOP per element."""
     assert cost_of(torch.ops.c10d.check_for_nan.default, (torch.ones(2, 3),), None) == (0, 6)
 
 
@@ -205,13 +205,16 @@ class TestCompiled:
         )
 
     def test_products_of_a_list(self):
-        """The cost is the sum over the pairs in the lists: (2, 3) times (3, 4), and (4, 5) times (5, 6)."""
+        """The operator costs the products of all pairs in its two lists.
+
+        Here the products are (2, 3) times (3, 4), and (4, 5) times (5, 6).
+        """
         lists = {"self": [torch.ones(2, 3), torch.ones(4, 5)], "mat2": [torch.ones(3, 4), torch.ones(5, 6)]}
         name = "_native._foreach_mm_native_0"
         assert REGISTRY.facets(name).flops(called(name, lists)) == 2 * (2 * 3 * 4 + 4 * 5 * 6)
 
     def test_scattered_values(self):
-        """In the backward pass of flex attention, the operator adds two values to elements of the gradient."""
+        """An operator of flex attention's backward pass, which adds two values to the gradient, costs 2 FLOPs."""
         name = "flex_lib.zeros_and_scatter"
         assert REGISTRY.facets(name).other(called(name, {"vals": torch.ones(2)})) == 2
 
@@ -237,13 +240,13 @@ class TestStaticRuntime:
         assert cost_of(operator, (self.rows, *arguments), self.rows) == (0, expected)
 
     def test_layer_norm(self):
-        """Each element costs 7 operations: sum, subtract, square, sum, divide, weight, bias."""
+        """Static Runtime's layer norm costs 7 FLOPs per element: sum, subtract, square, sum, divide, weight, bias."""
         args = self.rows, [8], torch.ones(8), torch.ones(8)
         outputs = self.rows, torch.ones(5), torch.ones(5)
         assert cost_of(torch.ops.static_runtime.layer_norm.default, args, outputs) == (0, 7 * 40)
 
     def test_embedding_bag(self):
-        """Adding 4 rows of 8 numbers to 2 bags costs one sum for each number."""
+        """Static Runtime's embedding bag costs one sum for each number of 4 rows of 8, which are added to 2 bags."""
         args = self.rows, torch.tensor([0, 1, 2, 3]), torch.tensor([0, 2])
         outputs = torch.ones(2, 8), torch.ones(0), torch.ones(0)
         assert cost_of(torch.ops.static_runtime.embedding_bag.default, args, outputs) == (0, 4 * 8)

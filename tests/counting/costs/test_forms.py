@@ -125,7 +125,7 @@ class TestForms:
 
 class TestDropout:
     def test_training(self):
-        """Dropout scales the mask and multiplies the input with it.
+        """In training, dropout costs 2 FLOPs per element: it scales the mask and multiplies the input with the mask.
 
         The backward pass multiplies the gradient with the mask.
         """
@@ -134,7 +134,7 @@ class TestDropout:
         assert both(nn.Dropout(0.3), inputs, backward=True).other_flops == 3 * 15
 
     def test_one_operator(self):
-        """On some devices dropout is one operator. It costs the same."""
+        """On some devices, dropout is one operator. Its cost is the cost of the separate operators of dropout."""
         mask = torch.ones(3, 5, dtype=torch.bool)
         assert both(lambda x: aten.native_dropout(x, 0.3, True), X).other_flops == 2 * 15
         assert both(lambda g: aten.native_dropout_backward(g, mask, 1.5), X).other_flops == 15

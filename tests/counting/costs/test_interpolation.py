@@ -20,14 +20,20 @@ LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def position(index, size, new_size, *, align_corners):
-    """Return the position in the input of the middle of an output pixel. Computing positions is not counted."""
+    """Return the position in the input that lies under the middle of an output pixel.
+
+    The operations for computing positions are not counted.
+    """
     if align_corners:
         return index * (size - 1) / (new_size - 1) if new_size > 1 else 0.0
     return max((index + 0.5) * size / new_size - 0.5, 0.0)
 
 
 def interpolated(image, where):
-    """Interpolate along the last dimension first, with two products and a sum for each pair of values."""
+    """Return the value of the image at the position ``where``, interpolated along the last dimension first.
+
+    Each pair of values costs two products and a sum.
+    """
     if not where:
         return image
     at, *rest = where
@@ -65,7 +71,7 @@ def test_linear(sizes, align_corners):
 
 
 def cubic_weights(t, a=-0.75):
-    """Return the weights of Keys, 1981, with the parameter `a` that PyTorch uses."""
+    """Return the weights of cubic interpolation (Keys, 1981), with PyTorch's value of the parameter `a`."""
     near = [(a + 2) * d**3 - (a + 3) * d**2 + 1 for d in (t, 1 - t)]
     far = [a * (d**3 - 5 * d**2 + 8 * d - 4) for d in (1 + t, 2 - t)]
     return far[0], near[0], near[1], far[1]
@@ -125,10 +131,10 @@ def test_nearest(mode, dimensions):
 
 
 def taps(size, new_size, radius, *, align_corners, factor=None):
-    """Yield, for each output pixel, the input pixels that its kernel reaches.
+    """Yield, for each output pixel, the input pixels that the kernel of this output pixel reaches.
 
-    The kernel reaches a pixel if the distance from the middle of the output pixel is more than -reach and at most
-    reach.
+    The kernel reaches an input pixel if the distance from the middle of the output pixel is more than -reach and at
+    most reach.
     """
     if align_corners:
         scale = Fraction(size - 1, new_size - 1) if new_size > 1 else Fraction(0)
@@ -152,7 +158,7 @@ def products_and_sums(values, reached):
     align_corners=st.booleans(),
 )
 def test_antialiased(mode, radius, sizes, new, align_corners):
-    """The cost is filtering each row along the width, and then each column along the height."""
+    """Antialiased interpolation costs the filtering of each row along the width, and then of each column."""
     inputs = random(1, 2, *sizes, grad=True)
     arithmetic = Arithmetic()
     for channel in range(2):
@@ -211,7 +217,10 @@ def test_bytes_are_free():
 
 
 def sampled(arithmetic, image, grid, grad):
-    """Sample one channel bilinearly. Return the output, and the gradients of image and grid. All points are inside."""
+    """Sample one channel bilinearly, at points that are all inside of the image.
+
+    Return the output, and the gradients of image and grid.
+    """
     height, width = image.shape
     forward, backward = arithmetic
     output, of_grid = [], []
@@ -275,7 +284,7 @@ def test_grid_sample(points, height, width):
     ],
 )
 def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
-    """Each mode has a cost for each output element. Each coordinate costs 4 in every mode.
+    """The cost of `grid_sample` per output element depends on the mode. A coordinate costs 4 FLOPs in every mode.
 
     In the backward pass, the slope of each coordinate is multiplied and summed for each element, and is scaled once.
     """
@@ -297,7 +306,10 @@ def test_modes_of_grid_sample(mode, dimensions, forward, for_image, for_grid):
 @settings(max_examples=10)
 @given(batch=st.integers(1, 2), size=st.lists(st.integers(2, 4), min_size=2, max_size=3))
 def test_affine_grid(batch, size):
-    """Each of d coordinates of a position is a sum of d + 1 products. Both passes are such a matrix product."""
+    """`affine_grid` costs one matrix product: each of d coordinates of a position is a sum of d + 1 products.
+
+    The backward pass costs as much.
+    """
     dimensions = len(size)
     theta = random(batch, dimensions, dimensions + 1, grad=True)
     shape = [batch, 1, *size]

@@ -38,7 +38,7 @@ def of(name):
 
 
 def one_by_one(name):
-    """Return a function that runs the operator without "_foreach_" on each tensor of the lists."""
+    """Return a function that runs an operator without "_foreach_" on each tensor of the lists."""
     operator = getattr(torch, name)
 
     def each(*lists):
@@ -81,7 +81,7 @@ class TestForeach:
     @pytest.mark.parametrize("name", ["add", "sub"])
     @pytest.mark.parametrize(("alpha", "each"), [(1, 1), (2, 2)])
     def test_alpha(self, name, alpha, each):
-        """A factor alpha of 1 costs nothing. Any other factor costs one product."""
+        """In sums of lists, a factor alpha of 1 costs nothing. Any other factor costs one product per element."""
         work = both(lambda x, y: of(name)(x, y, alpha=alpha), (tensors(), tensors()))
         assert work.other_flops == each * ELEMENTS
 
@@ -101,7 +101,7 @@ class TestForeach:
         assert both(lambda x: torch._foreach_pow(0.9, x), (tensors(),)).other_flops == ELEMENTS
 
     def test_complex_by_real_number(self):
-        """An operator with a complex tensor and a real number computes on both parts of the tensor."""
+        """An operator with a complex tensor and a real number is counted for both parts of each complex number."""
         z = tensors(torch.complex64)
         assert both(lambda z: torch._foreach_mul(z, 2.0), (z,)).other_flops == 2 * ELEMENTS
         assert both(lambda z: torch._foreach_lerp(z, z, 0.5), (z,)).other_flops == 6 * ELEMENTS
@@ -118,12 +118,12 @@ class TestForeach:
         [(1, 2 * ELEMENTS), (0.5, 3 * ELEMENTS), ([1, 2.0, 1], 2 * (15 + 1) + 3 * 8)],
     )
     def test_sums_with_products(self, name, value, count):
-        """Each element costs two operations, and one more in each tensor whose factor is not 1."""
+        """Each element costs two operations, and a third operation if the factor of its tensor is not 1."""
         work = both(lambda x: of(name)(x, x, x, value), (tensors(),))
         assert work.other_flops == count
 
     def test_factors_in_a_tensor(self):
-        """Factors in a tensor are not known without data. So the product with them is always counted."""
+        """If the factors are in a tensor, their values are not known without data. So the product is always counted."""
         work = for_real(lambda x, v: torch._foreach_addcmul(x, x, x, v), (tensors(), torch.ones(3)))
         assert work.other_flops == 3 * ELEMENTS
 
@@ -162,7 +162,10 @@ class TestForeach:
 
 
 def counted_update(name, options):
-    """Count the operations per element of a textbook's update, in the second step, in which the state exists."""
+    """Return the number of operations per element in one update of an optimizer, as a textbook defines it.
+
+    The update is the second one, before which the state of the optimizer already exists.
+    """
     tally = Tally()
     p, g, m, v, s = (tally.numbers(torch.tensor(x)) for x in (0.5, 0.3, 0.1, 0.2, 0.4))
     lr, decay = 0.1, options.get("weight_decay", 0)
@@ -217,7 +220,7 @@ FORMS = ({"foreach": True}, {"foreach": False}, {"fused": True})
 
 
 def work_of(steps, name, options):
-    """Return the FLOPs of this number of steps, starting with the first step."""
+    """Return the `other_flops` of the first ``steps`` steps of an optimizer."""
 
     def train(values, gradients):
         parameters = [value.detach().clone().requires_grad_() for value in values]
@@ -246,5 +249,5 @@ class TestOptimizers:
         assert work_of(2, name, options) - work_of(1, name, options) == expected
 
     def test_first_step_with_momentum(self, form):
-        """The momentum buffer starts as the gradient. So the first step costs only p - η · g."""
+        """In the first step, the momentum buffer is a copy of the gradient. So the step costs only p - η · g."""
         assert work_of(1, "SGD", {"momentum": 0.9} | form) == 2 * ELEMENTS

@@ -16,7 +16,7 @@ REDUCTIONS = ["none", "mean", "sum"]
 
 
 def chosen(condition, one, other):
-    """Select one of two values. Both values were computed before, so both are counted."""
+    """Return one of two values. Both values were computed before, so the operations of both are counted."""
     return one if condition else other
 
 
@@ -94,7 +94,7 @@ LOSSES = {
 
 
 def reduced(arithmetic, losses, reduction):
-    """Reduce the losses. The single division of a mean is not counted."""
+    """Return the losses, or their sum or mean. The single division of a mean is not counted."""
     if reduction == "none":
         return losses
     total = arithmetic.total(losses).value
@@ -193,7 +193,10 @@ def test_weights_of_cross_entropy(reduction):
 @settings(max_examples=6)
 @given(rows=st.integers(1, 4), classes=st.integers(1, 4), places=st.sampled_from([(), (2,), (2, 3)]))
 def test_nll(weighted, reduction, rows, classes, places):
-    """The loss of each row is -x[label], times its weight. A weighted mean divides by the sum of the weights."""
+    """The NLL loss of each row is -x[label], times the weight of the label.
+
+    A weighted mean divides by the sum of the weights.
+    """
     x = random(rows, classes, *places)
     target = torch.arange(rows * math.prod(places)).remainder(classes).view(rows, *places)
     weight = random(classes, seed=1).abs() + 0.1 if weighted else None
@@ -222,7 +225,10 @@ def test_nll(weighted, reduction, rows, classes, places):
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multi_margin(p, weighted, reduction):
-    """The loss of a row is the sum of max(0, margin - x[label] + x[class])^p over all other classes, divided once."""
+    """The multi-margin loss of a row sums max(0, margin - x[label] + x[class])^p over all other classes.
+
+    The sum is divided once.
+    """
     x, target = random(3, 4), torch.tensor([0, 3, 1])
     weight = random(4, seed=1).abs() if weighted else None
     forward, backward = Arithmetic(), Arithmetic()
@@ -271,7 +277,7 @@ def _plain(arithmetic, value):
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_multilabel_margin(reduction):
-    """Each class of a row may be a label, so the count includes each pair of classes.
+    """The multi-label margin loss counts each pair of classes, because each class of a row may be a label.
 
     The forward pass costs a sum, a maximum and a sum for each pair. The backward pass costs a sum, a comparison and two
     sums for each pair, and a product for each class.
@@ -331,9 +337,9 @@ def test_ctc():
 
 
 def test_ctc_backward():
-    """The backward pass of CTC costs 13, 9 and 6 operations.
+    """The backward pass of CTC costs three numbers of FLOPs, which are added.
 
-    13 for each state of all steps except one, 9 for each state and step, and 6 for each class and step.
+    It costs 13 for each state of all steps except one, 9 for each state and step, and 6 for each class and step.
     """
     steps, sequences, classes, longest = 6, 2, 4, 3
     log_probs, targets = random(steps, sequences, classes).log_softmax(-1), torch.tensor([[1, 2, 3], [3, 1, 1]])

@@ -1,4 +1,4 @@
-"""The bytes of the message of each collective that a model calls, on shapes and on data."""
+"""The bytes of the message of each collective that a model calls, in measurements on shapes and on data."""
 
 from __future__ import annotations
 
@@ -104,7 +104,10 @@ def test_message(call: Callable[[torch.Tensor], object], expected: dict[str, tup
 
 @pytest.mark.parametrize(("call", "expected"), CALLS, ids=_NAMES)
 def test_what_is_written_to_is_put_back(call: Callable[[torch.Tensor], object], expected: object) -> None:
-    """The input keeps its values: a run on shapes calls no collective, and a run on data restores the input."""
+    """After a measurement, the input has its original values.
+
+    A measurement on shapes calls no collective. A measurement on data restores the input.
+    """
     with world(SIZE):
         tensor = torch.arange(float(LENGTH))
         measure(call, tensor)

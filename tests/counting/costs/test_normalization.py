@@ -17,7 +17,7 @@ EPS = 1e-5
 
 
 def statistics(arithmetic, values):
-    """Return (mean, 1/std, centred values)."""
+    """Return the mean, the reciprocal of the standard deviation, and the values minus the mean."""
     mean = arithmetic.total(values).value / len(values)
     centred = [value - mean for value in values]
     variance = arithmetic.total(value * value for value in centred).value / len(values)
@@ -33,7 +33,10 @@ def affine(values, weights, biases):
 
 
 def normalized(arithmetic, values, weights, biases):
-    """Normalize values that belong together: of a row, group or channel, in layer, group, instance or batch norm."""
+    """Normalize values that belong together, and apply weights and biases.
+
+    These are the values of a row in layer norm, of a group in group norm, and of a channel in instance or batch norm.
+    """
     _, rstd, centred = statistics(arithmetic, values)
     return affine([value * rstd for value in centred], weights, biases)
 
@@ -41,8 +44,9 @@ def normalized(arithmetic, values, weights, biases):
 def gradients(arithmetic, values, grads, weights, asked):
     """Return the gradients of (values, weight, bias) for one row. Source: Ba et al., 2016.
 
-    The two sums over n values are divided once each. ``weights`` has one weight for each value, or is None. The
-    gradients of weight and bias are returned for each element. Adding them over the rows costs 1 for each element too.
+    The formula contains two sums over n values, and each sum is divided once. ``weights`` has one weight for each
+    value, or is None. The gradients of weight and bias are returned for each element of the row. Adding these gradients
+    over all rows costs 1 for each element.
     """
     for_values, for_weight, for_bias = asked
     count = len(values)
@@ -174,7 +178,11 @@ def test_batch_norm_in_training(shape, given_ones):
 @settings(max_examples=15)
 @given(shape=SHAPES, given_ones=PARAMETERS)
 def test_batch_norm_in_inference(shape, given_ones):
-    """In inference, the statistics and parameters of a channel are combined to one scale and one shift."""
+    """In inference, batch norm costs 2 FLOPs per element: one product with a scale, and one sum with a shift.
+
+    Each channel has one scale and one shift, which are computed from its statistics and parameters. Computing them is
+    not counted.
+    """
     inputs, mean, var = random(*shape), random(shape[1], seed=3), random(shape[1], seed=4).abs()
     weight, bias = parameters(shape[1:2], given_ones)
     scale = (var + EPS).rsqrt() * (1 if weight is None else weight)
@@ -252,14 +260,20 @@ def test_batch_norm_backward_in_inference(asked, expected):
 
 
 def test_instance_norm():
-    """Instance norm is a batch norm of each image. Each of 2·3·4 elements costs 5, and 2 more with weight and bias."""
+    """Instance norm costs 5 FLOPs for each of 2·3·4 elements, and 2 more with weight and bias.
+
+    Instance norm is a batch norm of each image.
+    """
     inputs, weight, bias = random(2, 3, 4), random(3), random(3)
     assert both(functional.instance_norm, inputs).other_flops == 5 * 24
     assert both(lambda x: functional.instance_norm(x, weight=weight, bias=bias), inputs).other_flops == 7 * 24
 
 
 def test_batch_norm_over_processes():
-    """The operators of a synchronized batch norm together cost as much as one batch norm: 7 forward, 9 backward."""
+    """The operators of a synchronized batch norm together cost as much as one batch norm.
+
+    The cost is 7 FLOPs per element in forward and 9 in backward.
+    """
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
     forward = [
@@ -275,7 +289,10 @@ def test_batch_norm_over_processes():
 
 
 def test_kernels_of_other_devices():
-    """Batch norm in cuDNN and MIOpen costs as much as on a CPU: 7 in training, 2 in inference, 9 backward."""
+    """Batch norm in cuDNN and MIOpen costs as much as on a CPU.
+
+    The cost per element is 7 FLOPs in training, 2 in inference, and 9 in the backward pass.
+    """
     x, channels = random(2, 3, 4), random(3)
     aten = torch.ops.aten
     for name in ("cudnn", "miopen"):
@@ -332,7 +349,10 @@ def test_weight_norm(rows, columns):
 
 @pytest.mark.parametrize(("p", "terms"), [(1.0, 1), (2.0, 1), (math.inf, 1), (3.0, 2)])
 def test_renorm(p, terms):
-    """Each element costs its term (2 FLOPs for p = 3), a sum and a scaling. An embedding scales each used row."""
+    """Renormalizing costs the term of the norm (2 FLOPs for p = 3, otherwise 1), a sum and a scaling per element.
+
+    An embedding with ``max_norm`` has this cost for each row that is looked up.
+    """
     assert both(lambda x: torch.renorm(x, p, 0, 1.0), random(3, 4)).other_flops == (terms + 2) * 12
     indices = torch.tensor([0, 2, 2])
 

@@ -58,13 +58,13 @@ class TestConvolution:
 
     @pytest.mark.parametrize(("name", "numbers", "algorithm", "expected"), ACTIVATIONS)
     def test_activations(self, name, numbers, algorithm, expected):
-        """Each output costs a sum with the bias, and the operations of the activation."""
+        """Each output of a convolution costs a sum with the bias, and the operations of the fused activation."""
         operator = torch.ops.mkldnn._convolution_pointwise
         measured = known(lambda x, w, b: operator(x, w, b, *self.settings, name, numbers, algorithm), *self.operands())
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_reordered_weight(self):
-        """A weight in oneDNN's own layout, without a bias, gives the cost of the plain products."""
+        """A convolution whose weight has oneDNN's own layout, and which has no bias, costs only its products."""
         image, weight, _ = self.operands()
         reordered = torch.ops.mkldnn._reorder_convolution_weight(weight, *self.settings, list(image.shape))
         operator = torch.ops.mkldnn._convolution_pointwise
@@ -72,7 +72,10 @@ class TestConvolution:
 
     @pytest.mark.parametrize(("activation", "expected"), [(None, 0), ("relu", 1)])
     def test_second_operand(self, activation, expected):
-        """Each output costs a bias, a sum and ReLU. The sum is a new tensor, or is written to the other operand."""
+        """A convolution with a fused second operand costs a sum with the bias and a sum with the operand per output.
+
+        A fused ReLU costs 1 more per output. The result is a new tensor, or is written to the second operand.
+        """
         image, *rest = self.operands()
         other = torch.randn(2, 8, 6, 6)
         fused = "add", 1.0, activation, [], ""
@@ -85,7 +88,10 @@ class TestConvolution:
 
     @pytest.mark.parametrize("reorder", [True, False])
     def test_transposed(self, reorder):
-        """Each of 2 · 4 · 36 inputs is multiplied with 3 channels of 3 · 3 weights. ReLU runs on outputs of 11 · 11."""
+        """A transposed convolution multiplies each of 2 · 4 · 36 inputs with 3 channels of 3 · 3 weights.
+
+        A fused ReLU costs 1 FLOP for each element of the outputs, which have 11 · 11 pixels.
+        """
         image, weight = torch.randn(2, 4, 6, 6), torch.randn(4, 3, 3, 3)
         settings = [1, 1], [0, 0], [2, 2], [1, 1], 1
         if reorder:
@@ -118,7 +124,7 @@ class TestConvolution:
         assert measured == (self.flops, (1 + expected) * self.outputs)
 
     def test_integers_and_a_sum(self):
-        """Each output costs a bias, a sum and ReLU."""
+        """An integer convolution with a fused sum and ReLU costs 3 FLOPs per output: bias, sum and ReLU."""
         image, weights = self.integers()
         total = torch.randn(2, 8, 6, 6).to(memory_format=torch.channels_last)
         fused = 1.0, 0, torch.float32, 1.0, 0, "sum", 1.0, "relu", [], ""
@@ -145,7 +151,10 @@ class TestLinear:
 
     @pytest.mark.parametrize("name", ["add", "mul", "sub", "div"])
     def test_second_operand(self, name):
-        """Each output costs a bias, and one operation with the other operand."""
+        """A linear layer with a fused second operand costs 2 FLOPs per output.
+
+        One FLOP is the sum with the bias, and the other FLOP is the operation with the second operand.
+        """
         inputs, *rest = self.operands()
         operator = torch.ops.mkldnn._linear_pointwise.binary
         measured = known(lambda x, y, w, b: operator(x, y, w, b, name), inputs, torch.randn(5, 3), *rest)
@@ -177,7 +186,10 @@ class TestLinear:
 
     @pytest.mark.parametrize(("name", "expected"), [("add", 1), ("none", 0)])
     def test_integers_and_a_sum(self, name, expected):
-        """Each output costs a bias, a sum (if there is another operand) and ReLU."""
+        """An integer linear layer with a fused ReLU costs 2 FLOPs per output: bias and ReLU.
+
+        A fused sum with a second operand costs 1 more per output.
+        """
         inputs, weights = self.integers()
         fused = 1.0, 0, torch.float32, 1.0, 0, name, 1.0, "relu", [], ""
         operator = torch.ops.onednn.qlinear_pointwise.binary
@@ -208,7 +220,7 @@ def test_integer_arithmetic(name, expected):
 
 @newer
 def test_integer_batch_norm():
-    """Each element costs a scale and a shift."""
+    """Batch norm of integers costs 2 FLOPs per element: a scale and a shift."""
     operands = torch.randint(0, 9, (2, 4, 6, 6), dtype=torch.uint8), torch.ones(4)
     operator = torch.ops.onednn.qbatch_norm2d
     measured = known(lambda x, w: operator(x, 0.1, 0, w, w, w, w, 1e-5, 0.1, 0, torch.uint8), *operands)
@@ -237,14 +249,17 @@ class TestPackedForMobile:
         assert cost == (2 * 5 * 8 * 3, 3 * 15)
 
     def test_convolution(self):
-        """Each of 2 · 8 · 36 outputs costs 2 · 9 products. There is no bias, and one bound."""
+        """A packed convolution without bias costs 2 · 9 products and one bound for each of 2 · 8 · 36 outputs."""
         settings = [1, 1], [1, 1], [1, 1], 2, 0, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 8, 6, 6)
         cost = self.cost("conv2d_clamp_run", *images, torch.ones(8, 2, 3, 3), None, *settings)
         assert cost == (2 * (2 * 8 * 36) * 2 * 9, 2 * 8 * 36)
 
     def test_transposed_convolution(self):
-        """Each of 2 · 4 · 36 inputs is multiplied with 3 channels of 3 · 3 weights. There is a bias."""
+        """A packed transposed convolution multiplies each of 2 · 4 · 36 inputs with 3 channels of 3 · 3 weights.
+
+        A bias costs 1 FLOP for each output.
+        """
         settings = [2, 2], [1, 1], [0, 0], [1, 1], 1, None, None
         images = torch.ones(2, 4, 6, 6), torch.ones(2, 3, 11, 11)
         cost = self.cost("conv2d_transpose_clamp_run", *images, torch.ones(4, 3, 3, 3), torch.ones(3), *settings)

@@ -35,7 +35,10 @@ def pairs(queries, keys):
 
 
 def products(queries, keys=None):
-    """Return the FLOPs of two products for each pair of a query and a key, head and element: score and weighted sum."""
+    """Return the FLOPs of the scores and of the weighted sums.
+
+    Both are products that cost 2 FLOPs for each pair of a query and a key, each head and each element.
+    """
     return 2 * 2 * HEADS * WIDTH * pairs(queries, keys or queries)
 
 
@@ -62,7 +65,7 @@ def counted(kernel, *args, **kwargs):
 
 
 def bounds(result):
-    """Return the notes that name an upper bound."""
+    """Return the notes of a result which say that a count is an upper bound."""
     return [note for note in result.notes if "upper bound" in note]
 
 
@@ -82,12 +85,15 @@ class TestKnown:
 
     @KERNELS
     def test_activations(self, kernel):
-        """The activations are the scores of each sequence, and one weighted sum for each query."""
+        """The number of activations is the number of all sequences' scores, plus one weighted sum for each query."""
         result = counted(kernel, tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
         assert result.activations == HEADS * (3 * 3 + 5 * 5) + 8 * HEADS * WIDTH
 
     def test_other_work(self):
-        """Each query and key is scaled. Softmax costs 5 operations per score, and a causal mask adds 1 per score."""
+        """In packed attention, each element of queries and keys costs one scaling. A score costs 5 for softmax.
+
+        A causal mask costs 1 more for each score.
+        """
         plain = counted(attend, tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
         assert plain.other_flops == 2 * 8 * HEADS * WIDTH + 5 * HEADS * 34
         args = (tokens([3, 5]), tokens([3, 5]), offsets([3, 5]), offsets([3, 5]))
@@ -102,7 +108,7 @@ class TestKnown:
 
     @pytest.mark.parametrize("lengths", PACKED, ids=str)
     def test_backward(self, lengths):
-        """The backward pass of one product costs two products."""
+        """The backward pass of packed attention costs two products for each product of the forward pass."""
         operand = tokens(lengths, grad=True)
         result = counted(attend, operand, operand, offsets(lengths), offsets(lengths), backward=True)
         assert result.flops == 3 * products(lengths)
@@ -138,7 +144,7 @@ class TestKnown:
         assert counted(attend_into, tokens(lengths), tokens(lengths), offsets(lengths)).flops == products(lengths)
 
     def test_cache_of_keys(self):
-        """In the memory of each sequence, only the keys that are used are counted."""
+        """If a sequence uses only a part of its space in the cache of keys, only the used keys are counted."""
         queries, space, used = [1, 1, 2], [16, 16, 16], [3, 9, 5]
         args = (tokens(queries), tokens(space), offsets(queries), offsets(space))
         assert measure(attend, args, {"seqused_k": torch.tensor(used)}).flops == products(queries, used)
@@ -190,7 +196,8 @@ class TestHowValuesAreKnown:
     def test_other_lengths_of_the_same_shape(self):
         """Calls with equal shapes and different lengths get different costs.
 
-        Outputs are remembered by shapes, but the lengths are values, so they must not be remembered.
+        Outputs of operators are remembered by the shapes of their inputs. Costs that depend on lengths must not be
+        remembered.
         """
         for lengths in ([3, 5], [1, 7], [4, 4]):
             args = (tokens(lengths), tokens(lengths), offsets(lengths), offsets(lengths))
@@ -201,7 +208,10 @@ class TestHowValuesAreKnown:
 class TestUnknown:
     @KERNELS
     def test_upper_bound(self, kernel):
-        """Each query counts as paired with as many keys as the longest sequence has. The call says that this is 9."""
+        """If the lengths of the sequences are unknown, each query is counted with 9 keys, and a note says so.
+
+        The number 9 is the length of the longest sequence that the call passes to the kernel.
+        """
         query, cu = tokens([3, 5]), offsets([3, 5], "meta")
         result = counted(kernel, query, query, cu, cu)
         assert (result.flops, result.execution) == (2 * 2 * HEADS * WIDTH * 8 * 9, "shapes")
@@ -215,7 +225,7 @@ class TestUnknown:
         assert len(bounds(result)) == 1
 
     def test_longest_sequence_unknown(self):
-        """If the length of the longest sequence is unknown too, each query counts as paired with all 8 keys."""
+        """If the call does not pass the longest length either, each query is counted with all 8 keys."""
 
         def kernel(query, cu):
             return aten._efficient_attention_forward(query, query, query, None, cu, cu, 9, None, 0.0, 0)[0]
@@ -233,7 +243,7 @@ class TestUnknown:
 class TestWatched:
     @pytest.fixture
     def kernel_for_cpu(self):
-        """Register a CPU kernel for flash attention, which has none."""
+        """Register a CPU kernel for flash attention, because PyTorch has no such kernel."""
         library = torch.library.Library("aten", "IMPL")
 
         def kernel(query, *_args, **_kwargs):

@@ -55,7 +55,7 @@ def pointwise_operators():
 
 class TestPointwiseOperators:
     def test_all_were_looked_at(self):
-        """Every pointwise operator that no table lists is in the lists above.
+        """Every pointwise operator that no table of the package contains is in one of this file's lists.
 
         If this test fails, PyTorch has a new pointwise operator. Check that it is one operation, and add its name.
         """

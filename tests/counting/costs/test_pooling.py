@@ -35,7 +35,7 @@ def places(shape):
 @settings(max_examples=30)
 @given(pool=pools(dilated=True))
 def test_max_pool(pool):
-    """Each output costs k - 1 comparisons for a window of k, even if padding cuts its window."""
+    """Each output of a max pool costs k - 1 comparisons for a window of k, even if padding cuts the window."""
     dimensions, sizes, arguments = pool
     inputs = random(1, 2, *sizes)
     max_pool = getattr(functional, f"max_pool{dimensions}d")
@@ -52,7 +52,7 @@ def test_max_pool(pool):
 
 
 def _at(image, place, offset, arguments, outside=-math.inf):
-    """Return the value at one offset of a window, or ``outside`` if the offset is in the padding."""
+    """Return the value of the image at one offset in a window, or ``outside`` if this place is in the padding."""
     dilation = arguments.get("dilation", [1] * image.ndim)
     where = [
         p * stride + o * step - pad
@@ -68,7 +68,7 @@ def _at(image, place, offset, arguments, outside=-math.inf):
 @settings(max_examples=30)
 @given(pool=pools(dilated=False))
 def test_average_pool(pool):
-    """Each output costs k - 1 additions and a division, for a window of k inputs with padding."""
+    """Each output of an average pool costs k - 1 additions and a division, for a window of k with padding."""
     dimensions, sizes, arguments = pool
     assume(not arguments["ceil_mode"])  # a window that reaches beyond the padding has another divisor
     inputs = random(1, 2, *sizes)
@@ -106,10 +106,9 @@ def test_gradients(pool):
 @settings(max_examples=30)
 @given(sizes=st.lists(st.tuples(st.integers(1, 7), st.integers(2, 7)), min_size=1, max_size=3))
 def test_adaptive_pool(sizes):
-    """Each output of an adaptive pool is counted by the size of its window.
+    """The cost of an output of an adaptive pool depends on the number of inputs in its window.
 
-    With m outputs over n inputs, output i uses the inputs from floor(i·n/m) up to, but not including, ceil((i +
-    1)·n/m).
+    With m outputs over n inputs, the window of output i begins at floor(i·n/m) and ends before ceil((i + 1)·n/m).
     """
     shape, target = [n for n, _ in sizes], [m for _, m in sizes]
     dimensions = len(sizes)
@@ -133,7 +132,10 @@ def test_adaptive_pool(sizes):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_fractional_max_pool(dimensions):
-    """Windows of 2^d inputs cost 2^d - 1 comparisons for each of 2·3^d outputs. Backward costs one sum each."""
+    """In fractional max pooling, each of 2·3^d outputs costs 2^d - 1 comparisons, for its window of 2^d inputs.
+
+    In the backward pass, each output costs one sum.
+    """
     pool = getattr(functional, f"fractional_max_pool{dimensions}d")
     inputs = random(1, 2, *[7] * dimensions)
     outputs = 2 * 3**dimensions
@@ -168,7 +170,10 @@ def test_integers_are_free(pool):
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_kernels_of_other_devices(dimensions):
-    """MKL-DNN's pools cost as much as other pools: 2^d - 1 for each of 2 outputs. Backward adds one value for each."""
+    """A max pool of MKL-DNN costs as much as other max pools: 2^d - 1 FLOPs for each of 2 outputs.
+
+    The backward pass costs one sum for each output.
+    """
     image, pooled = random(1, 2, *[3] * dimensions), random(1, 2, *[1] * dimensions)
     forward, backward = (getattr(torch.ops.aten, f"mkldnn_max_pool{dimensions}d{way}") for way in ("", "_backward"))
     kernel = [2] * dimensions

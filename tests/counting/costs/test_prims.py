@@ -43,18 +43,18 @@ class TestOperators:
 
     @pytest.mark.parametrize(("operator", "count"), [(prims.sum, 16), (prims.amax, 16), (prims.prod, 16)])
     def test_reductions(self, operator, count):
-        """Each of 4 rows has n = 5 values, and costs n - 1 operations."""
+        """A reduction of n = 5 values costs n - 1 operations, for each of 4 rows."""
         assert other_flops(lambda x: operator(x, [1]), REAL) == count
 
     def test_variance(self):
-        """The variance costs the mean, the differences, their squares, and the mean of the squares."""
+        """A variance costs 4 FLOPs per element: the mean, the differences, their squares, and the squares' mean."""
         assert other_flops(lambda x: prims.var(x, [1], 1), REAL) == 4 * 20
 
     def test_fourier_transform(self):
         assert other_flops(lambda x: prims.fft_c2c(x, dim=[1], forward=True), COMPLEX[:, :4]) == 4 * 5 * 4 * 2
 
     def test_singular_values(self):
-        """The primitive costs as much as ATen's operator that computes singular vectors too."""
+        """The primitive `svd` costs as much as ATen's operator that computes singular values and singular vectors."""
         parts, wide = tuple(torch.ones(s) for s in ((4, 4), (4,), (4, 5))), {"full_matrices": False}
         found = cost_of(operator_info(prims.svd.default), (REAL,), wide, parts)
         assert found == cost_of(operator_info(torch.ops.aten._linalg_svd.default), (REAL, False, True), {}, parts)

@@ -68,9 +68,9 @@ class TestDynamic:
         [(nn.LSTM, 4, 4 + 12 + 1 + 3 + 2), (nn.GRU, 3, 3 + 8 + 1 + 1 + 3)],
     )
     def test_recurrent_layers(self, kind, gates, around, mode, dtype):
-        """Two layers in two directions, 6 steps of 2 sequences, from 8 to 4 units, cost what the formulas below say.
+        """A quantized recurrent layer costs its products, two biases for each gate, and the operations of its gates.
 
-        Each gate has two biases.
+        The model has two such layers, each in two directions, from 8 to 4 units, on 6 steps of 2 sequences.
         """
         model = nn.Sequential(kind(8, 4, 2, bidirectional=True))
         quantized = quantization.quantize_dynamic(model, {kind}, dtype=dtype)
@@ -302,12 +302,12 @@ class TestElements:
         assert known(lambda x: operator([x, x], 1, 0.1, 3), operand) == (0, expected * 2 * COUNT)
 
     def test_prelu(self):
-        """Each element is compared with zero, and multiplied with the slope."""
+        """A quantized PReLU costs 2 FLOPs per element: a comparison with zero, and a product with the slope."""
         operands = quint8(torch.randn(SHAPE)), quint8(torch.ones(4))
         assert known(lambda x, w: QUANTIZED.prelu(x, w, 0.1, 3), *operands) == (0, 2 * COUNT)
 
     def test_matmul(self):
-        """The operator multiplies two 6 · 6 matrices for each of 8 pairs."""
+        """A quantized matrix product costs the products of two 6 · 6 matrices, for each of 8 pairs of matrices."""
         operand = quint8(torch.randn(SHAPE))
         assert known(lambda x: QUANTIZED.matmul(x, x, 0.1, 3), operand) == (2 * 8 * 6 * 6 * 6, 0)
 
@@ -326,12 +326,15 @@ class TestElements:
 
     @pytest.mark.parametrize(("operator", "expected"), [(QUANTIZED.batch_norm2d, 2), (QUANTIZED.batch_norm2d_relu, 3)])
     def test_batch_norm(self, operator, expected):
-        """Each element costs a scale and a shift. A fused ReLU costs one more."""
+        """A quantized batch norm costs 2 FLOPs per element: a scale and a shift. A fused ReLU costs 1 more."""
         operands = quint8(torch.randn(SHAPE)), torch.ones(4)
         assert known(lambda x, w: operator(x, w, w, w, w, 1e-5, 0.1, 3), *operands) == (0, expected * COUNT)
 
     def test_pooling(self):
-        """Windows of 2 · 2 cost three comparisons, or three sums and a quotient. Windows of 2 cost one comparison."""
+        """In quantized pooling, a window of 2 · 2 costs three comparisons, or three sums and a quotient.
+
+        A window of 2 costs one comparison.
+        """
         image, sequence = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 3, 8))
         windows = [2, 2], [2, 2], [0, 0], [1, 1]
         assert known(nn.MaxPool2d(2), image) == (0, 3 * COUNT // 4)
@@ -379,7 +382,7 @@ class TestLinear:
         assert known(QUANTIZED.linear_dynamic_fp16_unpacked_weight, *operands) == (self.flops, 15 * bias)
 
     def test_weight_packed_when_called(self):
-        """The operator accepts weight, scales and zero points as tensors. Packing the weight costs nothing."""
+        """A quantized linear operator may get a weight that is not packed. Packing this weight costs nothing."""
         scale, zero = torch.tensor(0.1), torch.tensor(0)
         operands = torch.randn(5, 8), scale, zero, torch.randn(3, 8), scale, zero, torch.randn(3), scale, zero
         operator = torch.ops._quantized.wrapped_quantized_linear
@@ -400,7 +403,7 @@ class TestLinear:
         assert measured == (self.flops, 15)
 
     def test_integers_of_8_bits(self):
-        """bfloat16 rows are multiplied with an integer weight of shape (32, 64)."""
+        """A product of bfloat16 rows with an 8-bit integer weight of shape (32, 64) costs 2 · 64 · 32 for each row."""
 
         def model(rows, weight, scales):
             return torch.ops.aten._weight_int8pack_mm(rows, weight, scales)
@@ -449,7 +452,7 @@ class TestConvolution:
         return QUANTIZED.conv2d_prepack(qint8(torch.randn(8, 2, 3, 3)), torch.randn(8), [1, 1], [1, 1], [1, 1], 2)
 
     def test_older_overload(self):
-        """The older overload of the operator, whose packed weight has another name, has the same cost."""
+        """An older overload of a quantized convolution, whose packed weight has another name, costs the same."""
         packed, settings = self.packed(), ([1, 1], [1, 1], [1, 1], 2)
         measured = known(lambda x: QUANTIZED.conv2d(x, packed, *settings, 0.1, 0), quint8(torch.randn(SHAPE)))
         assert measured == (self.flops, self.outputs)
@@ -460,7 +463,7 @@ class TestConvolution:
         assert measured == (self.flops, 2 * self.outputs)
 
     def test_with_a_sum(self, engine):
-        """Each output costs a bias, a sum and ReLU."""
+        """A quantized convolution with a fused sum and ReLU costs 3 FLOPs per output: bias, sum and ReLU."""
         engine("onednn")
         packed = self.packed()
         operands = quint8(torch.randn(SHAPE)), quint8(torch.randn(2, 8, 6, 6))
@@ -469,23 +472,26 @@ class TestConvolution:
 
 
 class TestEmbeddings:
-    """5 rows of 4 numbers are looked up, for 2 bags."""
+    """Quantized embeddings. Each test looks up 5 rows of 4 numbers, in bags of 2 and 3 rows."""
 
     rows, offsets = torch.tensor([1, 2, 3, 4, 5]), torch.tensor([0, 2])
 
     def test_rows(self):
-        """Looking up rows is free."""
+        """Looking up rows in a quantized embedding is free."""
         assert known(torch.ao.nn.quantized.Embedding(10, 4), self.rows) == (0, 0)
 
     def test_bags(self):
-        """Each number costs one sum, because it is added to its bag."""
+        """A quantized embedding bag costs one sum for each number of each row, because it adds the rows of a bag."""
         module = torch.ao.nn.quantized.EmbeddingBag(10, 4, mode="sum", include_last_offset=False)
         assert known(module, self.rows, self.offsets) == (0, 5 * 4)
 
     @pytest.mark.parametrize("bits", ["byte", "4bit", "2bit"])
     @pytest.mark.parametrize("weighted", [True, False])
     def test_packed_rows(self, bits, weighted):
-        """With weights, each number is multiplied with its weight before it is added."""
+        """A bag of packed rows costs one sum for each number of each row.
+
+        With weights, each number also costs one product.
+        """
         packed = getattr(QUANTIZED, f"embedding_bag_{bits}_prepack")(torch.randn(10, 4))
         operator = getattr(QUANTIZED, f"embedding_bag_{bits}_rowwise_offsets")
         weights = torch.randn(5) if weighted else None

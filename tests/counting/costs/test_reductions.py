@@ -18,7 +18,10 @@ few = settings(max_examples=15)
 
 @st.composite
 def reduced(draw, *, one=False):
-    """Draw a tensor without empty dimensions, the dimensions to reduce, and whether these dimensions are kept."""
+    """Draw a tensor without empty dimensions, the dimensions to reduce, and the argument ``keepdim``.
+
+    If ``one`` is true, there is only one dimension to reduce.
+    """
     shape = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     count = 1 if one else len(shape)
     dims = draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, max_size=count, unique=True))
@@ -30,9 +33,9 @@ def reduced(draw, *, one=False):
 
 
 def rows(x, dims):
-    """Yield one slice of ``x`` for each index along ``dims``.
+    """Yield one slice of ``x`` for each index along the dimensions ``dims``.
 
-    Each slice has the shape of the output. Combining all slices element by element gives the reduction.
+    Each slice has the shape of the reduction's output. Combining all slices element by element gives this output.
     """
     positive = [dim % len(x.shape) for dim in dims]
     for index in itertools.product(*(range(x.shape[dim]) for dim in positive)):
@@ -43,7 +46,7 @@ def rows(x, dims):
 
 
 def fold(function, slices):
-    """Combine the first slice with all other slices, one by one."""
+    """Combine all slices with ``function``, one by one, and return the result."""
     slices = list(slices)
     result = slices[0]
     for other in slices[1:]:
@@ -126,7 +129,10 @@ class TestOverDimensions:
     @few
     @given(given=reduced())
     def test_with_the_mean_beside_it(self, given):
-        """An operator that also returns the mean costs no more, because the variance needs the mean anyway."""
+        """An operator that returns variance and mean costs as much as an operator that returns only the variance.
+
+        The computation of a variance needs the mean in any case.
+        """
         values, dims, keepdim = given
         tally = Tally()
         variance(rows(tally.numbers(values), dims))
@@ -168,7 +174,7 @@ class TestOverDimensions:
     @few
     @given(given=reduced(one=True))
     def test_truth(self, operator, given):
-        """Each floating-point value is compared with 0. Work on booleans and integers is free."""
+        """`any`, `all` and `count_nonzero` compare each floating-point value with 0. For booleans they are free."""
         values, (dim,), _ = given
         assert both(lambda x: operator(x, dim), values).other_flops == values.numel()
         assert both(lambda x: operator(x, dim), values > 1).other_flops == 0
@@ -197,13 +203,13 @@ class TestOverAll:
         assert both(operator, torch.ones(3, 5)).other_flops == count
 
     def test_distance(self):
-        """The distance costs 3 · 5 differences, and then a norm."""
+        """`dist` of 3 · 5 elements (after broadcasting) costs 15 differences and the norm of 15 values."""
         assert both(torch.dist, (torch.ones(3, 5), torch.zeros(3, 5))).other_flops == 15 + 15 + 14 + 1
         assert both(torch.dist, (torch.ones(3, 1), torch.zeros(1, 5))).other_flops == 15 + 15 + 14 + 1
 
     @pytest.mark.parametrize("operator", [torch.sum, torch.prod])
     def test_nothing(self, operator):
-        """A sum or product of no values costs nothing."""
+        """The sum or the product of an empty tensor costs nothing."""
         assert both(operator, torch.ones(0, 5)).other_flops == 0
         assert both(lambda x: operator(x, 0), torch.ones(0, 5)).other_flops == 0
 
@@ -251,7 +257,7 @@ class TestDtypes:
 
 
 def running(function, x, dim):
-    """Combine each value with the result of all values before it."""
+    """Combine each value along ``dim`` with the result of all values before it, and return all results."""
     results = []
     for one in rows(x, [dim]):
         results.append(function(results[-1], one) if results else one)
@@ -288,7 +294,10 @@ class TestRunning:
 
 
 def comparisons_of_merges(count):
-    """Return the comparisons of merging runs of 1, 2, 4 … values, with one comparison per value in every pass."""
+    """Return the number of comparisons for merging runs of 1, 2, 4 … values.
+
+    Each pass over the runs has one comparison per value.
+    """
     comparisons, run = 0, 1
     while run < count:
         comparisons += count
@@ -297,7 +306,7 @@ def comparisons_of_merges(count):
 
 
 def comparisons_of_a_heap(depth_of, count):
-    """Return the comparisons for putting ``count`` values into a heap that holds ``depth_of`` values.
+    """Return the number of comparisons for putting ``count`` values into a heap of ``depth_of`` values.
 
     Each value sinks through all levels of the heap, with one comparison per level.
     """
@@ -347,7 +356,7 @@ class TestOrder:
     @few
     @given(given=reduced(one=True))
     def test_along_a_dimension(self, operator, given):
-        """One sort is counted for each slice along the dimension."""
+        """A sort, a median, a mode or a k-th value costs one sort for each slice along the dimension."""
         values, (dim,), _ = given
         size = values.shape[dim]
         expected = values.numel() // size * comparisons_of_merges(size)
@@ -356,7 +365,7 @@ class TestOrder:
     @few
     @given(values=st.lists(st.integers(0, 50), max_size=60))
     def test_a_real_sort_takes_no_more(self, values):
-        """The formula is an upper bound for the comparisons of a merge sort."""
+        """The formula for sorting is an upper bound for the comparisons that a merge sort really makes."""
         ordered, comparisons = merge_sort(values)
         assert ordered == sorted(values)
         measured = both(torch.sort, torch.tensor(values, dtype=torch.float32)).other_flops
@@ -368,7 +377,7 @@ class TestOrder:
     @few
     @given(size=st.integers(1, 20), data=st.data())
     def test_largest(self, size, data):
-        """Finding the k largest of ``size`` values costs the comparisons of a heap of k values."""
+        """`topk` of ``size`` values costs the comparisons of a heap of k values."""
         k = data.draw(st.integers(0, size))
         expected = 3 * comparisons_of_a_heap(k, size) if k else 0
         assert both(lambda x: torch.topk(x, k), torch.ones(3, size)).other_flops == expected
@@ -376,7 +385,7 @@ class TestOrder:
     @few
     @given(count=st.integers(0, 20), size=st.integers(0, 20))
     def test_search(self, count, size):
-        """Each value costs a binary search among ``size`` boundaries."""
+        """In `searchsorted` and `bucketize`, each value costs a binary search among ``size`` boundaries."""
         values, boundaries = torch.ones(count), torch.arange(float(size))
         expected = count * comparisons_of_a_search(size)
         assert both(torch.searchsorted, (boundaries, values)).other_flops == expected
@@ -386,14 +395,17 @@ class TestOrder:
     @few
     @given(several=st.integers(1, 20), wanted=st.integers(1, 20))
     def test_membership(self, several, wanted):
-        """The cost is sorting the wanted values, and a binary search among them for each value of the tensor."""
+        """`isin` costs a sort of the wanted values, and a binary search among them for each value of the tensor."""
         expected = comparisons_of_merges(wanted) + several * comparisons_of_a_search(wanted)
         assert both(torch.isin, (torch.ones(several), torch.ones(wanted))).other_flops == expected
 
     @few
     @given(size=st.integers(1, 20))
     def test_different_values(self, size):
-        """The cost is sorting the values, and comparing each value with the one before it."""
+        """`unique` costs a sort of the values, and a comparison of each value with the value before.
+
+        `unique_consecutive` costs only the comparisons.
+        """
         values = torch.arange(float(size)) % 3
         expected = comparisons_of_merges(size) + size - 1
         assert for_real(torch.unique, (values,)).other_flops == expected

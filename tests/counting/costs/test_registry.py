@@ -72,7 +72,7 @@ def test_the_operator_is_unknown_afterwards():
 
 
 def test_a_facet_is_registered_once():
-    """Registering a second formula for one operator is an error, because it is a mistake in the tables."""
+    """Registering a second formula for one operator raises an error, because one of the two would never be used."""
     registry = Registry()
     registry.add(["a.b"], Facets(flops=len))
     registry.add(["a.b"], Facets(other=len))
@@ -81,7 +81,10 @@ def test_a_facet_is_registered_once():
 
 
 def test_in_place_forms_share_formulas_but_no_bytes_or_shapes():
-    """`a.b_` writes to its argument. So it has the formula of `a.b`, but not the rules for bytes and shapes."""
+    """The in-place operator `a.b_` has the formula of `a.b`, but not the rules of `a.b` for bytes and shapes.
+
+    The reason is that `a.b_` writes to its argument.
+    """
     registry = Registry()
     registry.add(["a.b"], Facets(flops=len, traffic=len, shape=max))
     facets = registry.facets("a.b_")

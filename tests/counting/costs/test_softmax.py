@@ -74,12 +74,15 @@ def test_softmax_backward(log, rows, columns):
 
 
 def test_safe_softmax():
-    """Each of 2·3·4 elements costs 5 FLOPs. Masks do not change this."""
+    """Safe softmax costs 5 FLOPs for each of 2·3·4 elements, with and without a mask."""
     assert both(lambda x: torch._safe_softmax(x, -1), random(2, 3, 4)).other_flops == 120
 
 
 def test_masked_softmax():
-    """Each element costs 5 FLOPs forward and 4 backward, because only data tell which elements are masked."""
+    """Masked softmax costs 5 FLOPs per element in forward and 4 in backward, also for masked elements.
+
+    The reason is that only data tell which elements are masked.
+    """
     mask = torch.tensor([[True, False, False], [False, False, True]])
     inputs, grad = random(2, 3), random(2, 3, seed=1)
     assert real_flops(lambda x: torch._masked_softmax(x, mask, -1, 2), inputs) == 30
@@ -88,7 +91,7 @@ def test_masked_softmax():
 
 @pytest.mark.parametrize("name", ["_sparse_softmax", "_sparse_log_softmax"])
 def test_sparse_softmax(name):
-    """In a sparse tensor, only the 3 stored elements are counted: 5·3 forward, 4·3 backward."""
+    """For a sparse tensor, softmax costs 5 FLOPs in forward and 4 in backward for each of 3 stored elements."""
     inputs = torch.sparse_coo_tensor([[0, 0, 1], [0, 2, 1]], [1.0, 2.0, 3.0], (2, 3), check_invariants=True).coalesce()
     forward, backward = (getattr(torch.ops.aten, operator).default for operator in (name, f"{name}_backward_data"))
     assert real_flops(lambda x: forward(x, 1, False), inputs) == 15

@@ -94,13 +94,16 @@ def operands(shape, *, masked=True, grad=()):
 
 
 def dense(args, output):
-    """Count the products of a dense convolution, one by one."""
+    """Return the FLOPs of a dense convolution: 2 for each product, counted one by one."""
     weight = args[1]
     return sum(2 for _ in range(output.numel()) for _ in range(weight[0].numel()))
 
 
 def samples(args, output):
-    """Count the interpolated inputs: one for each channel, each place in the kernel and each position of the output."""
+    """Return the number of inputs that a deformable convolution interpolates.
+
+    There is one for each image, channel, place in the kernel and position of the output.
+    """
     images, weight = args[0], args[1]
     return images.shape[0] * images.shape[1] * weight[0, 0].numel() * output[0, 0].numel()
 
@@ -108,7 +111,10 @@ def samples(args, output):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("masked", [True, False])
 def test_deformable_convolution(shape, masked):
-    """Each sample costs three linear interpolations (each two products and one sum), and a product with its mask."""
+    """In a deformable convolution, a sample costs three linear interpolations and a product with the mask.
+
+    A linear interpolation costs two products and one sum.
+    """
     args, size = operands(shape, masked=masked)
     output = torch.zeros(size)
     around = args[2].numel() + (3 * 3 + masked) * samples(args, output) + output.numel()
@@ -129,7 +135,7 @@ def test_deformable_convolution(shape, masked):
     ids=str,
 )
 def test_deformable_convolution_backward(shape, grad, products, per_sample):
-    """Each requested gradient is counted. An offset has two slopes.
+    """Each requested gradient of a deformable convolution is counted. An offset has two slopes.
 
     A slope costs two differences, an interpolation (3), the product with the gradient, and a sum.
     """
@@ -164,13 +170,17 @@ def regions(rows):
 
 
 def edges(row, scale):
-    """Return (start, end) along the height, and (start, end) along the width."""
+    """Return (start, end) of a region along the height, and (start, end) along the width."""
     x1, y1, x2, y2 = (value * scale for value in row[1:])
     return (y1, y2), (x1, x2)
 
 
 def sampled(rows, scale, ratio, *, aligned):
-    """Count the samples of one channel: in each bin one for each pixel, or ``ratio`` in each direction."""
+    """Return the number of samples for one channel in all regions.
+
+    If ``ratio`` is positive, each bin has ``ratio`` samples in each direction. Otherwise it has about one for each
+    pixel.
+    """
     total = 0
     for row in rows:
         counts = []
@@ -216,7 +226,10 @@ class TestRegions:
     @pytest.mark.parametrize("ratio", [2, 3, 0, -1])
     @pytest.mark.parametrize("aligned", [True, False])
     def test_samples(self, rows, scale, ratio, aligned):
-        """A sample costs 9, and the average of s samples costs s."""
+        """RoI align costs 9 FLOPs for each sample, and s FLOPs for the average of s samples.
+
+        The backward pass costs as much.
+        """
         pooled = torch.zeros(len(rows), 8, *BINS)
         right = Cost(0, 8 * (9 + 1) * sampled(rows, scale, ratio, aligned=aligned))
         rois = regions(rows)
@@ -234,7 +247,7 @@ class TestRegions:
         assert cost(ops._ps_roi_align_backward, backward, images) == right
 
     def test_maxima(self, rows, scale):
-        """The maximum of k inputs costs k - 1 comparisons. The gradient adds one value for each output."""
+        """RoI pooling costs k - 1 comparisons for the maximum of k inputs. Backward costs one sum for each output."""
         pooled = torch.zeros(len(rows), 8, *BINS)
         comparisons = sum(max(count - 1, 0) for row in rows for count in windows(row, scale, extra=1))
         assert cost(ops.roi_pool, (IMAGES, regions(rows), scale, *BINS), (pooled, pooled)) == Cost(0, 8 * comparisons)
@@ -242,7 +255,10 @@ class TestRegions:
         assert cost(ops._roi_pool_backward, backward, IMAGES) == Cost(0, pooled.numel())
 
     def test_averages(self, rows, scale):
-        """The average of k inputs costs k operations, for each of two output channels."""
+        """Position-sensitive RoI pooling costs k FLOPs for the average of k inputs, in each of two output channels.
+
+        The backward pass costs as much.
+        """
         images, pooled = torch.zeros(1, 12, 12, 10), torch.zeros(len(rows), 2, *BINS)
         right = Cost(0, 2 * sum(count for row in rows for count in windows(row, scale, extra=0)))
         assert cost(ops.ps_roi_pool, (images, regions(rows), scale, *BINS), (pooled, pooled)) == right
@@ -260,7 +276,10 @@ class TestUnknownRegions:
         assert "upper bound" in result.notes[0]
 
     def test_samples_of_a_fixed_number(self):
-        """With a fixed number of samples, the values do not matter. So the count is exact, and is made on shapes."""
+        """With a fixed number of samples, the count does not depend on the values of the regions.
+
+        So the count is exact, and is made in a run on shapes.
+        """
         result = measure(lambda x, r: ops.roi_align(x, r, 1.0, *BINS, 2, True), (IMAGES, regions(REGIONS[1])))
         assert (result.other_flops, result.execution, result.notes) == (2 * 8 * 6 * (9 + 1) * 4, "shapes", ())
 
@@ -287,14 +306,20 @@ class TestUnknownRegions:
 
 @pytest.mark.parametrize(("count", "comparisons"), [(0, 0), (1, 0), (2, 1), (5, 3), (8, 3), (9, 4)])
 def test_suppression(count, comparisons):
-    """The areas cost 3 for each box, sorting costs ⌈log2 n⌉ for each score, and the overlap costs 13 for each pair."""
+    """Non-maximum suppression costs 3 for the area of each box, and 13 for the overlap of each pair of boxes.
+
+    Sorting costs ⌈log2 n⌉ comparisons for each of n scores.
+    """
     pairs = sum(1 for one in range(count) for _ in range(one))
     args = (torch.zeros(count, 4), torch.zeros(count), 0.5)
     assert cost(ops.nms, args, torch.zeros(0)) == Cost(0, count * (3 + comparisons) + 13 * pairs)
 
 
 def test_suppression_measured():
-    """The number of boxes that remain depends on data. So the operator is counted with data, and fails without."""
+    """The number of boxes that remain after suppression depends on data.
+
+    So the operator is counted in a run on data, and is refused if there are no data.
+    """
     corners = torch.arange(10.0)[:, None].expand(10, 4) * 3 + torch.tensor([0.0, 0.0, 2.0, 2.0])
     result = measure(lambda boxes, scores: ops.nms(boxes, scores, 0.5), (corners, torch.rand(10)))
     assert (result.other_flops, result.execution) == (10 * (3 + 4) + 13 * 45, "real")

@@ -27,7 +27,10 @@ def _model() -> nn.Sequential:
 
 
 def _sharded(size: int, **settings: Any) -> nn.Sequential:
-    """Make each linear layer one group of parameters, which is freed after its forward pass."""
+    """Return a sharded model in which each linear layer is one group of parameters.
+
+    FSDP frees the gathered parameters of a group after the forward pass of the layer.
+    """
     model, mesh = _model(), mesh_of(size)
     for layer in (model[0], model[2], model):
         fully_shard(layer, mesh=mesh, **settings)
@@ -55,7 +58,7 @@ class TestMessages:
         assert ways == {"forward": once, "backward": 2 * once, "optimizer": 0}
 
     def test_what_a_rank_holds(self, size: int) -> None:
-        """A rank holds 1/n of each parameter: before, between and after runs of the model."""
+        """Before, between and after runs of the model, a rank holds 1/n of each parameter."""
         with world(size, size - 1):
             model = _sharded(size)
             held = [measure(model, torch.empty(ROWS, IN), backward=backward).params for backward in (False, True)]
@@ -117,7 +120,10 @@ class TestModules:
         assert part.modules == real.modules
 
     def test_half_precision_on_the_way(self) -> None:
-        """With this policy, parameters are sent in bfloat16 (2 bytes each), and gradients in float32 (4 bytes each)."""
+        """With a policy of mixed precision, each message has the bytes of its own dtype.
+
+        Parameters are sent in bfloat16 (2 bytes each), and gradients in float32 (4 bytes each).
+        """
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
         with world(4):
             part = measure(_sharded(4, mp_policy=policy), torch.empty(ROWS, IN), backward=True)

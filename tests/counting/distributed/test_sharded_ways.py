@@ -69,7 +69,7 @@ def test_checkpoints() -> None:
 
 
 def test_random_operators() -> None:
-    """The model does not receive PyTorch's warning about random operators on a mesh of CPUs."""
+    """A model with dropout is measured without PyTorch's warning about random operators on a mesh of CPUs."""
     with world(SIZE):
         part = _both_ways(_pair(nn.Dropout()), torch.ones(ROWS, WIDTH))
     assert part.flops == 2 * 2 * ROWS * WIDTH * HIDDEN // SIZE

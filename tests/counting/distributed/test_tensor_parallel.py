@@ -25,7 +25,7 @@ _REDUCE_SCATTER = "_c10d_functional.reduce_scatter_tensor"
 
 
 def _if_several(size: int, operators: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-    """Return the messages, or no messages for a group of one rank, which sends nothing."""
+    """Return ``operators``, the expected messages, or no messages if the group has only one rank."""
     return operators if size > 1 else {}
 
 
@@ -60,7 +60,7 @@ class TestLinear:
         assert forward.params == (IN // size) * OUT + OUT  # each rank holds the whole bias
 
     def test_one_after_the_other(self, size: int) -> None:
-        """The products of all ranks together are the products of the whole model."""
+        """With a column-wise and a row-wise layer, all ranks together cost as much as the whole model on one rank."""
         model = nn.Sequential(nn.Linear(IN, OUT), nn.ReLU(), nn.Linear(OUT, IN))
         inputs = torch.empty(ROWS, IN)
         whole = [measure(model, inputs, backward=backward).flops for backward in (False, True)]
@@ -153,7 +153,10 @@ class TestBlock:
 
     @pytest.mark.parametrize("backward", [False, True])
     def test_any_rank_and_for_real(self, size: int, backward: bool) -> None:
-        """Ranks with equal shards cost the same: on shapes, on data, and without remembered outputs of operators."""
+        """Ranks with equal shards have equal costs in a run on shapes and in a run on data.
+
+        Remembered outputs of operators do not change the costs.
+        """
         found = []
         for rank in {0, size // 2, size - 1}:
             # With reuse_answers=False, a forward pass also keeps the tensors for its backward pass, unless gradients
@@ -184,7 +187,10 @@ class TestSequenceParallel:
 
     @pytest.mark.parametrize("size", [2, 4])
     def test_block(self, size: int) -> None:
-        """Each rank computes the same products as with all-reduce, and 1/n of the work of the norms."""
+        """With sequence parallelism, each rank computes as many products as with all-reduce.
+
+        The rank computes only 1/n of the work of the norms.
+        """
         with world(size, 1):
             inputs = torch.empty(BATCH, LENGTH // size, WIDTH)
             forward = measure(self._block(size), inputs)
@@ -210,7 +216,10 @@ class TestTensors:
         assert product.inputs == ("float32[2, 16] of [8, 16]", "float32[16, 8] of [16, 8]")
 
     def test_a_backward_pass_from_sharded_outputs(self) -> None:
-        """Each rank multiplies with its part of the right operand. Both gradients cost two more products."""
+        """If the right operand is sharded by columns, each rank multiplies with its own columns.
+
+        With the backward pass, a rank has three products: one in forward, and one for each gradient.
+        """
         with world(4, 2):
             mesh = mesh_of(4)
             left = distribute_tensor(torch.ones(8, 16, requires_grad=True), mesh, [Replicate()])

@@ -1,6 +1,6 @@
 """Branches, loops and transforms are operators that call functions.
 
-Each costs as much as the equal plain PyTorch code.
+Each of these operators costs as much as plain PyTorch code that computes the same.
 """
 
 from __future__ import annotations
@@ -147,22 +147,22 @@ class TestTransforms:
         assert both(forward, self.BATCH).flops == 5 * 2 * PRODUCT
 
     def test_grad(self):
-        """The gradient costs one product in the forward pass, and one product for each of the two operands."""
+        """`grad` of x · x costs one product in the forward pass, and one product for each of the two operands."""
         assert both(torch.func.grad(lambda x: squared(x).sum()), SQUARE).flops == 3 * PRODUCT
 
     def test_vjp(self):
         assert both(lambda x: torch.func.vjp(squared, x)[1](x)[0], SQUARE).flops == 3 * PRODUCT
 
     def test_jvp(self):
-        """The derivative costs the product itself, and one product along each operand."""
+        """`jvp` of x · x costs the product itself, and one more product for the derivative of each operand."""
         assert both(lambda x: torch.func.jvp(squared, (x,), (x,))[1], SQUARE).flops == 3 * PRODUCT
 
     def test_jacrev(self):
-        """The Jacobian costs the product once, and one pair of gradients for each of 4 outputs."""
+        """`jacrev` of x · x costs the product once, and one pair of gradients for each of 4 outputs."""
         assert both(torch.func.jacrev(lambda x: squared(x).sum(0)), SQUARE).flops == PRODUCT + 4 * 2 * PRODUCT
 
     def test_jacfwd(self):
-        """The Jacobian costs the product once, and one pair of derivatives for each of 16 inputs."""
+        """`jacfwd` of x · x costs the product once, and one pair of derivatives for each of 16 inputs."""
         assert both(torch.func.jacfwd(squared), SQUARE).flops == PRODUCT + 16 * 2 * PRODUCT
 
     def test_hessian(self):

@@ -60,7 +60,7 @@ class TestForward:
         assert counted.flops == DENSE
 
     def test_on_meta(self):
-        """A measurement runs flex attention on meta tensors, which PyTorch refuses although it needs no data."""
+        """Flex attention can be measured on the meta device, although PyTorch refuses to run it on this device."""
         counted = measure(flex_attention, tuple(heads(device="meta") for _ in range(3)))
         assert (counted.flops, counted.execution) == (DENSE, "shapes")
 
@@ -85,7 +85,7 @@ class TestBlockMask:
         assert counted.flops == DENSE // 4
 
     def test_of_each_head(self):
-        """A mask that differs between heads is counted head by head.
+        """If a mask differs between heads, the blocks are counted separately for each head.
 
         Here the first head keeps all blocks, and each other head keeps a quarter of its blocks.
         """
@@ -135,7 +135,7 @@ class TestBackward:
         assert counted.other_flops == (1 + 5) * PAIRS + (1 + 4) * PAIRS
 
     def test_score_mod(self):
-        """The derivative of multiplying scores by a factor costs one product for each score."""
+        """If a score modification multiplies scores by a factor, its derivative costs one product for each score."""
         counted = on_shapes(
             lambda *args: flex_attention(*args, score_mod=lambda score, b, h, i, j: score * 2),
             tuple(heads(gradient=True) for _ in range(3)),
@@ -149,7 +149,7 @@ class TestBackward:
         assert counted.flops == 3 * DENSE * TestBlockMask.KEPT // TestBlockMask.ALL
 
     def test_grouped_queries(self):
-        """The gradients of shared keys and values are summed over the query heads that share them."""
+        """If query heads share keys and values, the gradients of keys and values are summed over these query heads."""
         args = (heads(gradient=True), heads(2, gradient=True), heads(2, gradient=True))
         counted = on_shapes(lambda *args: flex_attention(*args, enable_gqa=True), args, backward=True)
         assert counted.flops == 3 * DENSE

@@ -18,7 +18,7 @@ from pytest_flopsbudget.counting.isolation.referrers import NewObjects
 
 
 def table(size: int) -> Tensor:
-    """Compute the table that the caches keep. It costs ``size`` cosines."""
+    """Compute a table of cosines, which the tests put into caches. The table costs ``size`` FLOPs."""
     return torch.arange(float(size)).cos()
 
 

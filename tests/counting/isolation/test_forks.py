@@ -1,6 +1,6 @@
 """If a process is forked while another thread measures, the new process can measure too.
 
-It has none of the patches and settings of the other measurement.
+The new process has none of the patches and settings of the other thread's measurement.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def state():
 
 
 def in_fork(function):
-    """Return whether ``function`` returns true in a forked process, within a minute."""
+    """Call ``function`` in a forked process. Return whether it returned true there within a minute."""
     process = os.fork()
     if not process:
         signal.alarm(60)
@@ -56,7 +56,10 @@ def in_fork(function):
 
 
 def while_waiting(run):
-    """Call ``run(wait)`` on another thread. Yield when it has called ``wait``, which returns after the yield."""
+    """Call ``run(wait)`` on another thread, and yield as soon as ``run`` has called ``wait``.
+
+    The function ``wait`` returns after the yield.
+    """
     running, done = threading.Event(), threading.Event()
 
     def wait():

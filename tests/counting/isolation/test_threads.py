@@ -153,7 +153,7 @@ class TestOwnThreads:
         assert pool.submit(torch.matmul, X, WEIGHT).result().shape == (3, 5)
 
     def test_a_measurement_within_a_measurement(self, pool):
-        """A model may wait for a measurement on another thread; this causes no deadlock."""
+        """A model may wait for a measurement on another thread. This waiting causes no deadlock."""
 
         def forward(layer, x):
             counted = pool.submit(measure, nn.Linear(4, 6), X).result(timeout=60)

@@ -27,7 +27,10 @@ class Clock:
         return self.now
 
     def running(self, *seconds):
-        """Return a function that takes these seconds, one per call. Further calls repeat the last number."""
+        """Return a function that moves the clock forward by the next of these seconds in each call.
+
+        When all seconds are used, further calls repeat the last number.
+        """
 
         def run():
             self.now += seconds[min(self.runs, len(seconds) - 1)]
@@ -38,9 +41,9 @@ class Clock:
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Let a test choose the measured times.
+    """Return a function with which a test sets the measured times of the blocks.
 
-    The clone runs three times: first under the write guard, then in two runs.
+    The clone then runs three times: first under the write guard, and twice in place of the blocks.
     """
 
     def script(*seconds, size=1):
@@ -56,9 +59,9 @@ def scripted(monkeypatch):
 
 class TestNumbers:
     def test_quartiles(self, scripted):
-        """Of 1, 2, 3, 4 and 9 ms, the median is 3 ms and the quartiles are 2 and 4 ms.
+        """If the blocks take 1, 2, 3, 4 and 9 ms, the median is 3 ms and the quartiles are 2 and 4 ms.
 
-        5 blocks of 10 runs are 50 runs.
+        5 blocks of 10 runs are reported as 50 runs.
         """
         scripted(0.009, 0.001, 0.003, 0.002, 0.004, size=10)
         timed = time_model(nn.Linear(4, 5), X).latency
@@ -66,7 +69,7 @@ class TestNumbers:
         assert (timed.runs, timed.threads) == (50, torch.get_num_threads())
 
     def test_the_machine(self, scripted, monkeypatch):
-        """The setting of a machine's name changes the name in the latency, but not the name of the hardware."""
+        """If a test sets a name for the machine, the latency has this name. The name of the hardware stays the same."""
         scripted(1.0)
         monkeypatch.setattr("pytest_flopsbudget.counting.latency.machine._processor", lambda: "Abacus")
         assert time_model(nn.Linear(4, 5), X).latency.machine == f"Abacus x {torch.get_num_threads()}"
@@ -106,7 +109,7 @@ class TestBlocks:
         assert len(blocks.seconds) == 5
 
     def test_threads(self):
-        """The run uses the requested number of threads. Afterwards, PyTorch's number is as before."""
+        """The run uses the requested number of threads. Afterwards, PyTorch's number of threads is as before."""
         found = []
         before = torch.get_num_threads()
         clock = Clock()

@@ -71,7 +71,7 @@ class TestProcessor:
 
 class TestAccelerator:
     def test_the_driver_says(self, monkeypatch):
-        """An accelerator has the name that its driver reports. The number of threads is not part of it."""
+        """An accelerator has the name that its driver reports. The name does not contain the number of threads."""
         names = ["first", "NVIDIA A100-SXM4-80GB"]
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: names[device.index])
         assert machine_name(torch.device("cuda", 1), 4) == "NVIDIA A100-SXM4-80GB"

@@ -60,7 +60,7 @@ class TestTensors:
         assert torch.equal(expected, model(X))
 
     def test_ties_last(self):
-        """If two parameters are one, or two views share memory, the same holds in the clone."""
+        """If two parameters are the same object, or two views share memory, this is also true in the clone."""
         whole = torch.arange(6.0)
         layer = nn.Linear(2, 2)
         first, second, tied, same = clone_of((whole[:4], whole[2:], layer.weight, nn.ParameterList([layer.weight])))

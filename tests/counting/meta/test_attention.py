@@ -100,7 +100,7 @@ class TestSameOperators:
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     @pytest.mark.parametrize("mode", [torch.enable_grad, torch.no_grad, torch.inference_mode])
     def test_forward(self, answered, tensors, options, fuses, mode):
-        """In the forward pass, both runs have equal operators, metadata and costs.
+        """In the forward pass, runs on shapes and on data have the same operators, with equal metadata and costs.
 
         Attention is fused if the CPU fuses it.
         """
@@ -113,7 +113,7 @@ class TestSameOperators:
 
     @pytest.mark.parametrize(("tensors", "options", "fuses"), CASES.values(), ids=CASES)
     def test_backward(self, answered, tensors, options, fuses):
-        """In the backward pass, both runs have equal operators, metadata and costs."""
+        """In the backward pass, runs on shapes and on data have the same operators, with equal metadata and costs."""
         tensors = tuple(item.detach().requires_grad_() for item in tensors)
         names = answered(F.scaled_dot_product_attention, tensors, options, backward=True)
         assert fuses == (f"{FUSED}_backward" in names)

@@ -35,7 +35,7 @@ DTYPES = []
 
 
 def dtypes(model, x, **options):
-    """Return the output dtypes on shapes and on data. Check that both measurements agree."""
+    """Return the output dtypes on shapes and on data. Check that both measurements have the same results."""
     DTYPES.clear()
     shapes, real = on_shapes(model, x, **options), for_real(model, x, **options)
     assert shapes.modules == real.modules
@@ -77,7 +77,10 @@ def test_dtypes(layer, function, x):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_of_a_model_that_asks(dtype):
-    """A model branches on the dtype of its layer's output: it computes two products with autocast, three without."""
+    """If a model chooses a branch by the dtype of a layer's output, the branch for the dtype of autocast is counted.
+
+    With autocast the model computes two products, and without autocast three.
+    """
 
     def forward(layer, x):
         y = layer(x)

@@ -282,7 +282,10 @@ class TestRoomInStorages:
 
 
 def test_known_values_do_not_keep_memory_alive():
-    """A known value in a chain is freed as early as in a run on data, so the peak memory is equal."""
+    """In a chain of operators on known values, each value is freed as early as in a run on data.
+
+    So the peak memory on shapes and on data is equal.
+    """
 
     def chain():
         values = torch.linspace(0, 1, 100, device="cpu")

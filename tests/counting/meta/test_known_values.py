@@ -1,6 +1,6 @@
 """Values that follow from Python numbers are known on shapes, in every dtype.
 
-Small settings of the model are known too.
+The values of small tensors that a model holds, such as a list of strides, are known too.
 """
 
 from __future__ import annotations
@@ -116,9 +116,9 @@ def test_part_of_a_storage():
 
 
 class Strides(nn.Module):
-    """A module that holds small tensors as settings, in an attribute, a list, a dict and a buffer.
+    """A module that holds small tensors in an attribute, a list, a dict and a buffer.
 
-    ``forward`` computes from them how many rows of the input it uses.
+    From the values of these tensors, ``forward`` computes how many rows of the input it uses.
     """
 
     def __init__(self):
@@ -138,7 +138,10 @@ class Strides(nn.Module):
 @pytest.mark.parametrize("x", [ONES, torch.empty(10, 8, device="meta")], ids=["data", "meta"])
 @pytest.mark.parametrize("without_data", [False, True])
 def test_settings(without_data, x):
-    """Small tensors that a model holds beside its parameters are known, also if `shape_only` built the model."""
+    """Small tensors that a model holds in addition to its parameters have known values in a run on shapes.
+
+    This is also true if `shape_only` built the model.
+    """
     if without_data:
         with shape_only():
             model = Strides()

@@ -44,14 +44,14 @@ class TestEveryPath:
     @pytest.mark.parametrize("end", ENDS)
     @pytest.mark.parametrize("frozen", [False, True])
     def test_both_passes(self, kind, options, end, frozen):
-        """On shapes and on data, all metrics of all modules agree, in both passes."""
+        """In forward and backward, measurements on shapes and on data give equal metrics for all modules."""
         model = KINDS[kind](INPUT, HIDDEN, **options).requires_grad_(not frozen)
         both(lambda x: ENDS[end](model(x)), inputs(), backward=True, without=KEPT.get(kind, ()))
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize("options", [*OPTIONS.values(), {"num_layers": 2, "dropout": 0.5}])
     def test_forward_pass(self, kind, options):
-        """In a forward pass alone, all metrics agree, including the peak memory."""
+        """In a forward pass alone, measurements on shapes and on data give equal metrics, including the peak memory."""
         with torch.no_grad():
             both(KINDS[kind](INPUT, HIDDEN, **options), inputs(gradient=False))
 
@@ -86,7 +86,7 @@ class TestEveryPath:
 
 
 class TestWithoutProducts:
-    """`other_flops` equals a closed formula, for one layer in one direction without biases."""
+    """Without biases, the `other_flops` of one recurrent layer in one direction equal a closed formula."""
 
     #: FLOPs of a unit in one step, from the definitions of the cells: tanh or ReLU costs 1, sigmoid costs 4.
     FORWARD: ClassVar = {"rnn": 1 + 1, "relu": 1 + 1, "lstm": 4 + 3 * 4 + 1 + 3 + 2, "gru": 3 + 2 * 4 + 1 + 1 + 3}
@@ -108,10 +108,10 @@ class TestWithoutProducts:
 
     @pytest.mark.parametrize(("kind", "derivative"), [("rnn", 3), ("relu", 1)])
     def test_backward_of_the_simplest(self, kind, derivative):
-        """The backward pass of a simple RNN costs the derivative of the activation, and two sums.
+        """In its backward pass, a simple RNN costs the derivative of the activation, and two sums.
 
-        A hidden state sums its gradients from the output and from the next step. The hidden weight sums its gradients
-        over all steps.
+        The gradient of a hidden state is a sum of two gradients, from the output and from the next step. The gradient
+        of the hidden weight is a sum over all steps.
         """
         model = KINDS[kind](INPUT, HIDDEN, bias=False)
         forward = both(lambda x: model(x)[0], inputs())
@@ -136,7 +136,10 @@ def test_one_step_stands_for_all(kind, options):
 
 class TestOneDNN:
     def test_by_hand(self):
-        """An LSTM is one operator for each layer and direction. It reads operands and writes outputs once."""
+        """An LSTM runs one operator for each layer and direction.
+
+        The bytes of this operator are those of reading each operand once and writing each output once.
+        """
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         with torch.no_grad():
             counted = both(model, inputs(gradient=False))
@@ -149,7 +152,7 @@ class TestOneDNN:
 
     @pytest.mark.parametrize("kept", [False, True], ids=["without gradients", "with"])
     def test_what_is_kept_for_the_backward_pass(self, kept):
-        """With gradients, the operator also writes four gates and the cell state of each step.
+        """With gradients, oneDNN's operator for an LSTM also writes four gates and the cell state of each step.
 
         The backward pass needs these values.
         """
@@ -163,7 +166,11 @@ class TestOneDNN:
         assert written[0] - written[1] == (4 * 5 * UNITS if kept else 0)
 
     def test_as_deep_as_it_has_steps(self):
-        """Layers wait for each other, but directions do not. So the depth is the depth of 2 layers of 7 steps."""
+        """An LSTM with 2 layers, two directions and 7 steps has a depth of 2 · (7 + 1).
+
+        The second layer waits for the first layer, but the two directions of a layer do not wait for each other. One
+        operator joins both directions at the end of each layer.
+        """
         model = nn.LSTM(INPUT, HIDDEN, num_layers=2, bidirectional=True)
         states = torch.zeros(4, BATCH, HIDDEN)
         with torch.no_grad():
@@ -183,7 +190,7 @@ class TestOneDNN:
         assert ("aten.mkldnn_rnn_layer" in counted.operators) == (dtype is not torch.float64)
 
     def test_turned_off(self):
-        """If oneDNN is switched off, its operator is not used on shapes either."""
+        """If oneDNN is switched off, a run on shapes does not use oneDNN's LSTM operator."""
         torch._C._set_mkldnn_enabled(False)
         try:
             with torch.no_grad():

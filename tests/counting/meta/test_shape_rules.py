@@ -44,7 +44,7 @@ def contiguous(tensor):
 
 
 def mixed():
-    """Yield functions that give each tensor another layout than the tensor before it."""
+    """Yield functions that change the layout of a tensor. Each call of a function uses another layout in turn."""
     for first in range(2):
         ways = itertools.cycle((contiguous, reversed_dimensions, channels_last, with_gaps))
         for _ in range(first):
@@ -67,7 +67,7 @@ def with_gaps(tensor):
 
 
 def spread(tensor):
-    """Repeat one row with `expand`, as the gradient of a sum does."""
+    """Return a tensor of the same shape that repeats the first row with `expand`, like the gradient of a sum."""
     return tensor[:1].expand(tensor.shape) if tensor.ndim > 1 else tensor
 
 
@@ -124,7 +124,10 @@ print("torch._dynamo" in sys.modules)
     ids=["rows", "batches", "summed"],
 )
 def test_grouped_products(left, right, ends):
-    """The shape rule for grouped products agrees with the real kernel. (The meta kernel refuses float32.)"""
+    """The shape rule for grouped products gives the metadata of the real kernel.
+
+    The meta kernel is not compared, because it refuses float32.
+    """
     operands = torch.zeros(left), torch.zeros(right)
     offsets = None if ends is None else torch.tensor(ends, dtype=torch.int32)
     expected = torch.ops.aten._grouped_mm.default(*operands, offsets)

@@ -65,7 +65,7 @@ class TestPlainOperators:
     @pytest.mark.parametrize("groups", [1, 4])
     @pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
     def test_any_convolution(self, kind, groups):
-        """Each output element counts once, although it is a sum of many products."""
+        """Each output element of a convolution counts as one activation, although it is a sum of many products."""
         convolution, image = kind(4, 8, 3, stride=2, groups=groups), torch.randn(2, 4, 9, 9)
         assert convolution(image).numel() == outputs(convolution, image).said
 
@@ -121,13 +121,13 @@ class TestAttention:
     def test_kernels_of_other_devices(self, operator, more):
         """Fused kernels of other devices have the activations of unfused attention.
 
-        They run here on the meta device.
+        The test calls these kernels on the meta device.
         """
         args = (*(item.to("meta", torch.bfloat16) for item in (QUERY, KEY, VALUE)), *more)
         assert said_of(operator, args, operator(*args)) == ATTENTION
 
     def test_length_first(self):
-        """Flash attention is counted for operands of the shape (batch, length, heads, width)."""
+        """The activations of flash attention are right for operands of the shape (batch, length, heads, width)."""
         args = (*(item.transpose(1, 2) for item in (QUERY, KEY, VALUE)), None, None, 6, 10, 0.0, False, False)
         assert said_of(aten._flash_attention_forward, args, QUERY) == ATTENTION
 
@@ -158,7 +158,7 @@ class TestEncoder:
 
     @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
     def test_nested(self):
-        """In a nested tensor, each sequence is counted with its own length."""
+        """An encoder layer on a nested tensor has the activations of all sequences, each with its own length."""
         layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True).eval()
         sequences = [torch.randn(length, 16) for length in (3, 5)]
         with torch.no_grad():
@@ -184,7 +184,7 @@ def layers(kind, **options):
 
 @contextmanager
 def every_step():
-    """Run recurrent layers step by step, even those for which oneDNN has one operator."""
+    """Within this context, recurrent layers run step by step, even if oneDNN has one operator for the layer."""
     enabled = torch._C._get_mkldnn_enabled()
     torch._C._set_mkldnn_enabled(False)
     try:

@@ -14,7 +14,7 @@ F32, I64, BOOL = 4, 8, 1
 
 
 def moved(function, *args):
-    """Return (bytes, launches) of a function, and check that shapes and data agree."""
+    """Return (bytes, launches) of a function. Check that runs on shapes and on data have the same results."""
     shapes, real = on_shapes(function, args), for_real(function, args)
     assert shapes.value("memory_traffic") == real.value("memory_traffic")
     assert shapes.launches == real.launches

@@ -65,7 +65,7 @@ class TestForward:
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 @pytest.mark.parametrize("grad", [(True, True), (True, False), (False, True)])
 def test_backward(name, grad):
-    """Each gradient costs as much as the forward pass."""
+    """Each gradient of a complex convolution costs as much as the forward pass."""
     function, image, weight, macs = CONVOLUTIONS[name]
     args = numbers(*image, grad=grad[0]), numbers(*weight, grad=grad[1])
     for count in (on_shapes, for_real):

@@ -34,7 +34,10 @@ def calls_of(counted):
 
 
 class Calls(nn.Module):
-    """A module that calls a function with itself and its input. It has two layers; the second is nested."""
+    """A module with two layers, which calls a function with the module itself and the input.
+
+    The second layer is inside of a `Sequential`.
+    """
 
     def __init__(self, function):
         super().__init__()
@@ -50,7 +53,7 @@ def run_by_a_helper(part, x):
 
 
 def in_steps(self, x):
-    """Call the first layer directly by ``forward`` and then as usual."""
+    """Call the first layer of the module twice: directly by ``forward``, and then as usual."""
     return self.second.forward(self.first(self.first.forward(x)))
 
 

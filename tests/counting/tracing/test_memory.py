@@ -247,7 +247,10 @@ class TestExistingGradients:
         assert kinds(way(step, wide)) == expected
 
     def test_cleared_in_two_steps(self, way):
-        """Two steps have gradients from before, and new ones between the steps. Only one of them is alive at a time."""
+        """In each of two steps, the existing gradients are freed before the backward pass makes new ones.
+
+        So the peak contains the gradients of only one step.
+        """
         model = Stack(1)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, foreach=False)
 
@@ -261,7 +264,7 @@ class TestExistingGradients:
         assert kinds(way(steps, X))["gradients"] == W
 
     def test_accumulated(self, way):
-        """If a step adds to existing gradients, these are alive all the time, together with what is added."""
+        """If a step adds to existing gradients, these stay alive together with the new gradients."""
         model = Stack(1)
 
         def step(x):
@@ -388,7 +391,7 @@ class TestDepth:
         assert on_shapes(through, (X,)).depth == 3
 
     def test_branches_of_a_network(self):
-        """If branches are parallel, the depth is that of the deepest branch, and one more for the sum."""
+        """If branches are parallel, the depth is the depth of the deepest branch, plus 1 for the sum."""
 
         class Branches(nn.Module):
             def __init__(self):

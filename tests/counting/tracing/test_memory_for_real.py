@@ -179,7 +179,7 @@ def test_a_training_step(name):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_passes_of_training(name):
-    """The peak of forward and backward, at the start of backward, agrees with the profiler."""
+    """The peak memory of forward and backward occurs at the start of backward, and agrees with the profiler's peak."""
     model, x = prepared(name)
     model.train()
     x = torch.cat([x, x])  # a larger batch: activations need more memory than weights

@@ -166,7 +166,7 @@ class TestHeld:
         assert counted.params == 32
 
     def test_functions(self):
-        """If a function calls modules, these are named by their classes, in the order of the first calls."""
+        """If a function calls modules, the modules are named by their classes, in the order of the first calls."""
         first, second = nn.Sequential(square()), nn.Sequential(square())
         counted = both(lambda x: second(first(first(x))), X)
         assert flops_of(counted) == {
@@ -293,7 +293,7 @@ class TestTree:
     @settings(max_examples=40, deadline=None)
     @given(trees())
     def test_parts_and_own_work_make_the_whole(self, model):
-        """With backward, a sequence has the FLOPs of its children, because a sequence computes nothing itself."""
+        """In forward and backward, a `Sequential` has the FLOPs of its children, because it computes nothing itself."""
         counted = both(model, X.clone().requires_grad_(), backward=True)
         assert counted.flops == 3 * SQUARE * leaves_below(model)
         for path, module in model.named_modules(remove_duplicate=False):

@@ -31,7 +31,10 @@ def test_named():
 
 
 def test_without_data():
-    """Without data, the model is refused. Its kernel would crash the process on tensors without memory."""
+    """A model with a float16 kernel of fbgemm is refused if it has no data.
+
+    The kernel would crash the process if it got tensors without memory.
+    """
     with pytest.raises(UsageError, match="needs data"):
         measure(HalfPrecision(), torch.empty(3, 4, device="meta"))
 
