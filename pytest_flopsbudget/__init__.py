@@ -1,4 +1,4 @@
-"""Complexity budgets for PyTorch models in pytest: FLOPs, parameters and more, held in CI."""
+"""Complexity budgets for PyTorch models in pytest: limits on FLOPs, parameters and more, which CI checks."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def is_below(nodeid: str, container: str) -> bool:
 
 
 def near_nodeids(nodeid: str, nodeids: Collection[str]) -> str:
-    """Return a hint for the end of a message: similar node ids, or all of them if there are few."""
+    """Return a hint for the end of a message: the ``nodeids`` similar to ``nodeid``, or all if there are few."""
     known = sorted(set(nodeids))
     if not known:
         return "there are none"
@@ -75,7 +75,7 @@ def as_path(file: str) -> Path:
     """Return the path of a node id's test file, relative to the current folder.
 
     Raises:
-        UsageError: the text cannot name a test file.
+        UsageError: ``file`` cannot be the path of a test file.
     """
     if not file or "\0" in file or file.endswith(("/", "\\")):
         raise UsageError(f"{file!r} is no test file; write tests/test_model.py::test_name")
@@ -83,7 +83,7 @@ def as_path(file: str) -> Path:
 
 
 def matches_pattern(text: str, pattern: str) -> bool:
-    """Return whether the whole text matches. ``*`` is any number of characters, ``?`` is one, ``[`` is a bracket."""
+    """Return whether ``pattern`` matches the whole text. Only ``*`` (any characters) and ``?`` (one) are wildcards."""
     return fnmatch.fnmatchcase(text, pattern.replace("[", "[[]"))
 
 

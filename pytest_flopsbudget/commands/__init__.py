@@ -1,1 +1,1 @@
-"""The command line: work with baselines and reports without running a test. It imports neither torch nor pytest."""
+"""The commands that work with baselines and reports without running a test. They import neither torch nor pytest."""

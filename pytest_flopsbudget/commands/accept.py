@@ -35,7 +35,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments to its parser."""
+    """Add the arguments of the command ``accept`` to ``parser``."""
     parser.add_argument("report", metavar="REPORT", help="a report that --flops-budget-json wrote")
     parser.add_argument(
         "patterns", metavar="PATTERN", nargs="*", default=(), help="the tests to accept; all by default"
@@ -106,7 +106,10 @@ def _root(report: Report, given: str | None) -> Path:
 
 
 def _is_below(folder: Path, repository: Path) -> bool:
-    """Return whether a folder is in the repository, after following links. The report may come from another machine."""
+    """Return whether ``folder`` is inside of ``repository``. Symbolic links in both paths are followed.
+
+    A report from another machine may name a folder that is not inside.
+    """
     try:
         return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(repository))
     except (OSError, ValueError):  # ValueError: no folder can have this name
@@ -121,7 +124,10 @@ def _from_here(folder: Path) -> Path:
 
 
 def _test_file(root: Path, test: ReportedTest) -> Path | None:
-    """Return the test's file if it exists below the root folder. The report may come from another machine."""
+    """Return the path of the test's file; None if this file does not exist below ``root``.
+
+    A report from another machine may name a file outside of ``root``. The result is then None, too.
+    """
     path = PurePosixPath(test.file)
     if path.is_absolute() or PureWindowsPath(test.file).drive or ".." in path.parts:
         return None
@@ -130,7 +136,7 @@ def _test_file(root: Path, test: ReportedTest) -> Path | None:
 
 
 class _Acceptance:
-    """Collects, file by file, which measurements are accepted and which are refused."""
+    """Decides which tests of a report are accepted, and writes the accepted measurements to the baselines."""
 
     def __init__(self, root: Path, *, force: bool) -> None:
         self._root = root
@@ -144,7 +150,7 @@ class _Acceptance:
         self._kinds: Counter[str] = Counter()
 
     def consider(self, test: ReportedTest) -> None:
-        """Accept the measurements of a test, or record why they are refused."""
+        """Record that the measurements of a test are accepted, or why the measurements are refused."""
         from pytest_flopsbudget.storage import baseline
 
         test_file = _test_file(self._root, test)
@@ -200,7 +206,10 @@ class _Acceptance:
                     yield f"    {change.metric}: {format_change(change.old, change.new, change.metric)}"
 
     def finish(self, output: Output, *, dry: bool) -> int:
-        """Write the baselines, then a report on them to ``output``; return the exit code."""
+        """Write the decisions to ``output``, and the accepted measurements to the baselines. Return the exit code.
+
+        If ``dry`` is true, no baseline is written.
+        """
         from pytest_flopsbudget.storage import baseline
 
         for line in (*self._lines, *(f"not accepted: {refused}" for refused in self._refused)):
@@ -229,7 +238,7 @@ class _Acceptance:
 
 
 def _own_reason(test: ReportedTest) -> str:
-    """Return why --flops-budget-update would refuse the test too; empty if it would accept the test."""
+    """Return why a run with --flops-budget-update would not accept the test; "" if such a run would accept it."""
     if test.own_failure or (test.outcome == "failed" and not test.fails):
         return "it failed for a reason other than its budget"
     for measurement in test.measurements:
@@ -246,7 +255,10 @@ def _own_reason(test: ReportedTest) -> str:
 
 
 def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
-    """Return why the baseline must not be replaced: the run compared with another one. Return "" if it may be."""
+    """Return why the baseline of a test must not be replaced; "" if the baseline may be replaced.
+
+    The baseline must not be replaced if it has changed since the run that wrote the report.
+    """
     for measurement in test.measurements:
         old = known.get(measurement.name)
         if old is not None and not _was_seen(measurement, old):
@@ -255,7 +267,7 @@ def _stale(test: ReportedTest, known: Mapping[str, Complexity]) -> str:
 
 
 def _was_seen(measurement: Verdict, baseline: Complexity) -> bool:
-    """Return whether the run compared the measurement with this baseline."""
+    """Return whether ``baseline`` is the baseline that the run saw, or has the same costs as the measurement."""
     from pytest_flopsbudget.quantities.metrics import identifying_metrics
     from pytest_flopsbudget.results.comparison import before
 

@@ -24,7 +24,7 @@ class Output:
     """The two output streams of a command. Characters that a stream's encoding lacks are written as escapes."""
 
     def __init__(self, *, colour: bool | None = None) -> None:
-        """Write to the streams of this process.
+        """Use the standard output and the standard error of this process.
 
         Args:
             colour: whether to write in colour. If it is None, the stream and the environment decide.
@@ -41,16 +41,16 @@ class Output:
         return Screen(width=width, colour=colour, encoding=sys.stdout.encoding)
 
     def lines(self, lines: Iterable[str]) -> None:
-        """Write lines that are laid out already. Their colours are kept."""
+        """Write lines that have their final layout to standard output. Colours in the lines are kept."""
         for line in lines:
             _write(sys.stdout, line)
 
     def line(self, line: str = "") -> None:
-        """Write a line. Its unprintable characters are escaped."""
+        """Write a line to standard output. Unprintable characters in the line are escaped."""
         _write(sys.stdout, visible(line))
 
     def document(self, text: str) -> None:
-        """Write a text that users redirect into a file. It is always in UTF-8, whatever the terminal's encoding is."""
+        """Write a text that users may redirect into a file. In a file or a pipe, the text is always in UTF-8."""
         buffer = getattr(sys.stdout, "buffer", None)
         if buffer is None or sys.stdout.isatty():
             self.lines(text.splitlines())
@@ -60,7 +60,7 @@ class Output:
         buffer.flush()
 
     def error(self, line: str) -> None:
-        """Write a note or an error to standard error. Its unprintable characters are escaped."""
+        """Write a note or an error to standard error. Unprintable characters in ``line`` are escaped."""
         _write(sys.stderr, visible(line))
 
 

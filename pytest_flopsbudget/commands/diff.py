@@ -28,7 +28,7 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments to its parser."""
+    """Add the arguments of the command ``diff`` to ``parser``."""
     parser.add_argument("old", metavar="OLD", nargs="?", help="the side before; HEAD by default")
     parser.add_argument("new", metavar="NEW", nargs="?", help="the side after; the working tree by default")
     parser.add_argument("--markdown", action="store_true", help="write Markdown, for a pull request or a job summary")
@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Show the differences.
+    """Show the differences between the two sides that the arguments name.
 
     Raises:
-        UsageError: OLD or NEW names nothing, or cannot be read.
+        UsageError: OLD or NEW names no file, folder or revision, or the named source cannot be read.
     """
     from pytest_flopsbudget.reports.terminal import changes as shown
     from pytest_flopsbudget.results.changes import changes, differing

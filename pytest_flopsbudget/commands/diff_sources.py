@@ -45,10 +45,14 @@ class Source:
 
 
 def find_sources(old: str | None, new: str | None) -> tuple[Source, Source]:
-    """Return the two sides that the user's arguments (none, one or two) name.
+    """Return the old side and the new side of a comparison.
+
+    Args:
+        old: the file, the folder or the revision of the old side, or a range of revisions (``A..B``); None for HEAD.
+        new: the file, the folder or the revision of the new side; None for the working tree or the end of the range.
 
     Raises:
-        UsageError: an argument names nothing, or the source that it names cannot be read.
+        UsageError: an argument names no file, folder or revision, or the named source cannot be read.
     """
     if new is None and old is not None and ".." in old and not _exists(old):
         return _range(old)
@@ -74,7 +78,7 @@ def _exists(word: str) -> bool:
 
 
 def _range(text: str) -> tuple[Source, Source]:
-    """Return A and B for ``A..B``. For ``A...B``, return the merge base of A and B, and B."""
+    """Return the sources of the revisions A and B for ``A..B``. For ``A...B``, the merge base replaces A."""
     old, dots, new = text.partition("..." if "..." in text else "..")
     repository = git.Repository(Path.cwd())
     commits = [_commit(repository, word or _HEAD) for word in (old, new)]
@@ -187,7 +191,7 @@ def _file(path: Path) -> Source:
 
 
 def _from_here(path: Path) -> str:
-    """Return the path relative to the current folder, as in node ids. A path outside of that folder stays absolute."""
+    """Return the path relative to the current folder, as in node ids. For a path outside, return the absolute path."""
     whole = path.parent.resolve() / path.name
     try:
         return whole.relative_to(Path.cwd().resolve()).as_posix()

@@ -57,10 +57,10 @@ class Commit:
 
 
 class Repository:
-    """The git repository around a folder. Paths are relative to the folder."""
+    """The git repository that contains a folder. All paths in results are relative to this folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Find the repository.
+        """Find the repository that contains ``folder``.
 
         Raises:
             UsageError: git is not installed, or the folder is in no repository.
@@ -95,7 +95,7 @@ class Repository:
             raise UsageError(f"{reason} here; {HOW_TO_DEEPEN}" if self.shallow else reason) from error
 
     def baselines_of(self, commit: str) -> dict[str, str]:
-        """Return path → git object, for each file in a ``__flops__`` folder at ``commit``."""
+        """Return path → name of the git object, for each JSON file in a ``__flops__`` folder in ``commit``."""
         listed = self._git("ls-tree", "-r", "-z", commit)
         found = {}
         for row in listed.split(b"\0"):
@@ -105,7 +105,7 @@ class Repository:
         return found
 
     def log(self, revision: str = "HEAD") -> Iterator[Commit]:
-        """Return the commits that changed a baseline below the folder. The newest commit is first.
+        """Yield the commits up to ``revision`` that changed a baseline below the folder. The newest commit is first.
 
         A merge is compared with its first parent, so the history of a branch is linear.
 
@@ -121,7 +121,7 @@ class Repository:
         return _commits(text, length)
 
     def uncommitted(self) -> list[str]:
-        """Return the paths of the baselines below the folder that differ from the newest commit."""
+        """Return the paths of the baselines below the folder that were changed or added after the newest commit."""
         changed = self._git(*_QUIET, "diff", "--name-only", "--no-renames", "-z", "--relative", "HEAD", "--", BASELINES)
         new = self._git("ls-files", "-z", "--others", "--exclude-standard", "--", BASELINES)
         return [os.fsdecode(path) for path in (changed + new).split(b"\0") if path]
@@ -178,7 +178,7 @@ class Objects:
         self._process.communicate()
 
     def read(self, name: str) -> bytes:
-        """Return the content of an object.
+        """Return the content of the git object ``name``.
 
         Raises:
             UsageError: git does not have the object.

@@ -44,7 +44,7 @@ _NOT_COMMITTED = Revision("-", "", "(not committed)")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments to its parser."""
+    """Add the arguments of the command ``history`` to ``parser``."""
     parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*", help="the tests to show; all by default")
     parser.add_argument(
         "--metric", type=_metric, default="flops", metavar="METRIC", help="the metric to show; flops by default"
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, output: Output) -> int:
     """Show the history of the chosen measurements.
 
     Raises:
-        UsageError: git or a repository is missing, or no commit has such a test.
+        UsageError: git or a repository is missing, or the pattern matches no test in any commit.
     """
     from pytest_flopsbudget.reports.terminal import history as shown
 
@@ -134,7 +134,7 @@ def _steps(repository: git.Repository, folder: Path, output: Output) -> Iterator
 
 
 def _read(data: bytes, place: str, output: Output) -> Tests | None:
-    """Return the totals of a baseline. If it cannot be read, write a note to standard error and return None."""
+    """Return the totals in ``data``, a baseline. If it cannot be read, write a note to ``output`` and return None."""
     try:
         return read_totals(data, Path(place))
     except BaselineError as error:
@@ -153,7 +153,11 @@ def _read_file(file: Path, path: str, output: Output) -> Tests | None:
 
 
 def _chosen(series: Sequence[Series], pattern: str) -> list[Series]:
-    """Return the tests that ``pattern`` matches: present tests, else removed tests, else tests by a former name."""
+    """Return the histories of the tests that ``pattern`` matches.
+
+    Tests that still exist are searched first. If no such test matches, removed tests are searched, too. If no removed
+    test matches either, the former names of tests are searched.
+    """
     for known in ([one for one in series if one.lives], series):
         nodeids = set(match_nodeids(dict.fromkeys(one.address.nodeid for one in known), pattern))
         if nodeids:

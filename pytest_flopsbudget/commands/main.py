@@ -33,7 +33,7 @@ exit codes: 0 all is well; 1 a verdict fails, something was not accepted, or --e
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser with error messages of one line that point to --help."""
+    """An argument parser whose error messages are one line long and point to --help."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that the arguments name.
 
     Args:
-        argv: the arguments; None for those of the process, without the program's name.
+        argv: the arguments without the program's name; None for the arguments of this process.
 
     Returns:
         The exit code.

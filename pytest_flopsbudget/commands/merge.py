@@ -28,7 +28,7 @@ _ENDED = {2: "a run was interrupted", 3: "pytest itself failed in a run", 4: "a 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments to its parser."""
+    """Add the arguments of the command ``merge`` to ``parser``."""
     parser.add_argument("reports", metavar="REPORT", nargs="+", help="a report that --flops-budget-json wrote")
     parser.add_argument("-o", "--output", metavar="REPORT", required=True, help="the file for the joint report")
 

@@ -47,13 +47,13 @@ class _Name:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's arguments to its parser."""
+    """Add the arguments of the command ``rename`` to ``parser``."""
     parser.add_argument("old", metavar="OLD", help="the test's name in the baseline")
     parser.add_argument("new", metavar="NEW", help="the test's new name")
 
 
 def run(arguments: argparse.Namespace, output: Output) -> int:
-    """Move the entries.
+    """Move the baseline entries from the old name to the new name.
 
     Raises:
         UsageError: a name is malformed, the old entry is missing, the new entry exists already, or a file cannot be
@@ -89,7 +89,10 @@ def _name(nodeid: str) -> _Name:
 
 
 def _root(name: _Name) -> Path:
-    """Return the folder in which baselines may be written: the current folder, or the folder that ``..`` leads to."""
+    """Return the folder outside of which the baseline for ``name`` must not be written.
+
+    This is the current folder. For a test file outside of the current folder, it is the folder of the test file.
+    """
     folder = Path(os.path.abspath(name.file)).parent  # noqa: PTH100 -- Path.absolute keeps ".."
     return Path.cwd() if folder.is_relative_to(Path.cwd()) else folder
 

@@ -38,7 +38,7 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
 
     Args:
         value: the value of the key ``devices``.
-        problems: the place of the table with the key. Messages are added to it.
+        problems: the place of the table that has this key. Messages on mistakes are added to ``problems``.
     """
     if not isinstance(value, Mapping):
         problems.add(
@@ -68,12 +68,12 @@ def read_devices(value: object, problems: Problems) -> Mapping[str, Device]:
 
 
 def read_time_on(value: object, devices: Mapping[str, Device], problems: Problems) -> tuple[str, ...]:
-    """Return the names of the devices on which every time is estimated, as the profiles spell them.
+    """Return the names of the devices for which every measurement estimates a time, in the spelling of the profiles.
 
     Args:
         value: the value of the key ``time-on``: a name, or a list of names.
         devices: the project's own profiles.
-        problems: the place of the table with the key. Messages are added to it.
+        problems: the place of the table that has this key. Messages on mistakes are added to ``problems``.
     """
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -89,7 +89,10 @@ def read_time_on(value: object, devices: Mapping[str, Device], problems: Problem
 def _read_profile(
     name: str, profile: Mapping[str, object], problems: Problems, devices: Mapping[str, Device]
 ) -> Device | None:
-    """Return the profile ``name``. Its base is in the catalog, or in ``devices``: the profiles read before it."""
+    """Return the device profile ``name``; None if the profile has mistakes.
+
+    A profile may be based on a device of the catalog, or on one of ``devices``, the profiles that were read before.
+    """
     here = problems.inside(name)
     before = len(here.messages)
     base = _read_base(profile["based-on"], here, devices) if "based-on" in profile else _empty_profile(name)
@@ -129,7 +132,10 @@ def _read_profile(
 
 
 def _read_names(value: object, problems: Problems) -> tuple[str, ...]:
-    """Read the names by which drivers and systems report the device. They identify the machine of a timed run."""
+    """Return the names by which drivers and systems report the device.
+
+    The names identify the device of the machine on which a model is timed.
+    """
     names = [value] if isinstance(value, str) else value
     if isinstance(names, list) and all(isinstance(name, str) and name.strip("$ ") for name in names):
         return tuple(names)
@@ -158,5 +164,5 @@ def _find(name: str, devices: Mapping[str, Device], key: str, problems: Problems
 
 
 def _empty_profile(name: str) -> Device:
-    """Return an empty profile, as the start of a profile without a base. By default, a launch takes no time."""
+    """Return the profile that every profile without ``based-on`` starts from. It has no rates and no launch time."""
     return Device(name, rates={}, vector_rates={}, bandwidth=0, memory=None, launch=0)

@@ -19,10 +19,10 @@ _PHASES = ("forward", "backward", "optimizer")
 def read_quantities(
     table: Mapping[str, object], problems: Problems, *, besides: tuple[str, ...] = ()
 ) -> Mapping[str, Amount]:
-    """Return metric key → limit. The table may have the keys ``besides`` in addition to metrics.
+    """Return metric key → limit, for each limit in ``table``. Messages on mistakes are added to ``problems``.
 
-    A time has one limit for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]". Messages on mistakes are
-    added to ``problems``.
+    A time has one limit for each device: ``{time = {A100 = "3 ms"}}`` gives "time[A100]". Keys in ``besides`` are
+    allowed, too, and are skipped.
     """
     quantities: dict[str, Amount] = {}
     for key, value in table.items():
@@ -43,7 +43,7 @@ def _parse_limit(value: object, metric: Metric) -> Amount:
 
 
 def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[str, Amount]:
-    """Return the limits of the metric ``key``, one for each device."""
+    """Return "key[device]" → limit, for each device in the table ``value``: ``{A100 = "3 ms"}``."""
     if not isinstance(value, Mapping) or not value:
         problems.add(key, f'{quote_value(value)} is not a table of limits by device; write {{A100 = "3 ms"}}')
         return {}
@@ -64,7 +64,10 @@ def _read_device_limits(key: str, value: object, problems: Problems) -> Mapping[
 
 
 def device_in(written: object, problems: Problems, key: object) -> str | None:
-    """Return the device's name as its profile spells it. If there is no such device, add a message and return None."""
+    """Return the name of the device ``written``, in the spelling of its profile.
+
+    If there is no such device, add a message to ``problems`` and return None.
+    """
     if not isinstance(written, str) or not written or "]" in written:
         problems.add(key, 'is no name of a device; write one like "A100"')
         return None

@@ -78,7 +78,7 @@ class PyprojectFinder:
         """Yield the folders in which to look for the settings of a test file. The nearest folder is the first one.
 
         The last folder is the root folder. If the test file is outside of the root folder, the last folder contains
-        both.
+        the test file and the root folder.
         """
         for folder in test_file.parents:
             yield folder

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Problems:
-    """The place of one table, and the list of messages. All tables of one file or marker share the list."""
+    """The place of one table, and a list of messages on mistakes. All tables of a file or marker share this list."""
 
     def __init__(
         self,

@@ -117,7 +117,11 @@ def _raise(messages: Sequence[str]) -> None:
 
 
 def settings_of_test(nearest: Settings, run: Settings) -> Settings:
-    """Return the settings of a test: from the nearest pyproject, except for settings that apply to the whole run."""
+    """Return the settings for a test.
+
+    The settings are those of ``nearest``, the pyproject nearest to the test. Settings that apply to the whole run are
+    those of ``run``. The devices of both are included.
+    """
     return replace(
         nearest,
         show=run.show,
@@ -323,7 +327,7 @@ def _read_common_tolerance(value: object, problems: Problems) -> Mapping[str, To
 
 
 def _with_derived(key: str, tolerance: Tolerance) -> Mapping[str, Tolerance]:
-    """Return the tolerance of ``key`` and of every metric that is the same quantity in another unit."""
+    """Return metric key → tolerance, for ``key`` and for every metric that is the same quantity in another unit."""
     if METRICS[key].per:
         return {key: tolerance}
     (source,) = METRICS[key].derived or (key,)

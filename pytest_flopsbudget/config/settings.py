@@ -49,7 +49,7 @@ class Budget:
 
 
 def exact_tolerances() -> Mapping[str, Tolerance]:
-    """Return the default tolerances. No metric may grow but latency, whose measurements vary."""
+    """Return metric key → default tolerance. Only the latency may grow, because measured times vary."""
     return {**dict.fromkeys(METRICS, Tolerance()), "latency": LATENCY_TOLERANCE}
 
 

@@ -1,1 +1,1 @@
-"""The best performance of devices, and the minimum time of work on them. Needs neither torch nor pytest."""
+"""The peak rates of devices, and the minimum time of work on a device. The code needs neither torch nor pytest."""

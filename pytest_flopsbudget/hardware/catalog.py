@@ -67,7 +67,7 @@ _HOPPER_HALVES = "vector rates of halves: NVIDIA H100 Tensor Core GPU Architectu
 
 
 def _per_cycle(cores: int, megahertz: int, work: Mapping[str, int]) -> Mapping[str, int]:
-    """Return rates that follow from the number of cores, the highest clock, and the work of a core per cycle."""
+    """Return dtype → rate, computed from the number of cores, the highest clock, and the work of a core per cycle."""
     return {dtype: cores * megahertz * 10**6 * amount for dtype, amount in work.items()}
 
 
@@ -409,7 +409,7 @@ def find_device(name: str, own: Mapping[str, Device] | None = None) -> Device:
 
 
 def recognize_device(description: str, devices: Iterable[Device] = tuple(DEVICES.values())) -> Device | None:
-    """Return the device for a description by its driver or system: "NVIDIA A100-SXM4-80GB", "Raspberry Pi 5 Model B".
+    """Return the device that a driver or system describes: "NVIDIA A100-SXM4-80GB", "Raspberry Pi 5 Model B".
 
     Return None if no device matches. A variant for laptops, or with other memory, is a different device.
     """

@@ -31,15 +31,16 @@ def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype:
     """Return the minimum time of one operator on ``device``.
 
     Products and other arithmetic may run at the same time, so the time of arithmetic is the longer of both times.
-    Arithmetic and moving bytes may run at the same time, too. Times are rounded down, so their sums are lower bounds.
+    Arithmetic and moving bytes may run at the same time, too, so only the longer of these times counts. Times are
+    rounded down, so sums of times are lower bounds.
 
     Args:
         device: the device that runs the operator.
         flops: the FLOPs of the operator's products.
-        other_flops: the FLOPs of its other arithmetic.
-        bytes_moved: the bytes that it reads and writes.
-        dtype: the dtype of its arithmetic, in PyTorch's spelling, "float32"; or "tfloat32", FP32 with products in TF32.
-        launches: the number of its kernel launches.
+        other_flops: the FLOPs of the operator's other arithmetic.
+        bytes_moved: the bytes that the operator reads and writes.
+        dtype: the dtype of the arithmetic, in PyTorch's spelling, "float32"; or "tfloat32", FP32 with products in TF32.
+        launches: the number of the operator's kernel launches.
     """
     compute = max(
         flops * _NANOSECONDS // device.rate(dtype) if flops else 0,
@@ -51,7 +52,7 @@ def times(device: Device, flops: int, other_flops: int, bytes_moved: int, dtype:
 
 
 def bound_of(compute: int, memory: int, launch: int) -> Bound:
-    """Return the cause that takes the most time. Of equal causes, return the first one in parameter order."""
+    """Return the cause that takes the most time. Of equal causes, return the first of the three parameters."""
     if compute >= memory and compute >= launch:
         return "compute"
     return "memory" if memory >= launch else "launch"

@@ -27,7 +27,7 @@ def prune_refusal(why: str) -> str:
 
 
 class CollectedTests:
-    """The collected tests of files that have baselines, and further data about the collection.
+    """The collected tests of files beside a ``__flops__`` folder, and further data about the collection.
 
     This class is no dataclass: making a dataclass takes longer than everything else that this plugin does in a run
     without measurements.
@@ -53,7 +53,7 @@ class CollectedTests:
         self.deselected_budgets = 0
 
     def to_builtins(self) -> dict[str, Any]:
-        """Convert to plain builtins, which can be sent to another process."""
+        """Return this object as plain builtins, which can be sent to another process."""
         return {
             "files": {str(path): [nodeid, sorted(ids)] for path, (nodeid, ids) in self.files.items()},
             "unfinished": sorted(map(str, self.unfinished)),
@@ -106,7 +106,7 @@ class CollectionRecorder:
 
     @property
     def failed(self) -> bool:
-        """Return whether something could not be collected."""
+        """Return whether pytest failed to collect a file or a folder."""
         return bool(self._errors)
 
     @property
@@ -127,13 +127,16 @@ class CollectionRecorder:
         self.deselected += items
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Decide whether the collection is complete, and send the result to the controlling process."""
+        """Decide whether the collection is complete.
+
+        A worker of pytest-xdist also sends the collected tests to the controlling process.
+        """
         self.collected.partial = self.why_partial(session.items)
         if hasattr(self._config, "workeroutput"):
             self._config.workeroutput[COLLECTION] = self.collected.to_builtins()
 
     def prune_refusal(self, selected: Sequence[pytest.Item]) -> str:
-        """Return why pruning is refused; "" if nothing that is known before the tests run forbids it."""
+        """Return why --flops-budget-prune is refused before the tests run; "" if no reason is known yet."""
         # If files cannot be collected, pytest itself ends the run.
         why = self.why_partial(selected)
         return "" if self._errors or not why else prune_refusal(why)

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class Controller:
-    """A plugin object that holds the configuration, because pytest does not pass it to the hooks for test reports."""
+    """The plugin object of the controlling process, which receives the reports of all tests.
+
+    The object keeps the configuration, because pytest passes no configuration to the hooks for test reports.
+    """
 
     def __init__(
         self,
@@ -59,7 +62,10 @@ class Controller:
         self._ran_through = False
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Record a test's measurements. The last attempt counts. A test passed only if its teardown passed too."""
+        """Record a test's measurements from the test's report.
+
+        If a test runs several times, only its last run counts. A test passed only if its teardown passed, too.
+        """
         # pytest keeps every report until the run ends, so the verdicts are removed from the report to save memory. Two
         # files outside of the root folder may have tests with one node id, so the file is part of the key.
         key = report.__dict__.get("flops_budget_file", "") + report.nodeid
@@ -104,7 +110,7 @@ class Controller:
         return result
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write and prune the baselines, then write the reports. Set the exit code if one of them cannot be written."""
+        """Write and prune the baselines, then write the reports. Set the exit code if a file cannot be written."""
         self._update(session)
         self._report(session)
         self._explain(session)
@@ -146,14 +152,14 @@ class Controller:
             self._report_errors([problem], session)
 
     def _report_errors(self, errors: Sequence[str], session: pytest.Session) -> None:
-        """Set the exit code if there are errors. If pytest has no terminal reporter, and so no summary, print them."""
+        """Set the exit code if there are errors. If pytest has no terminal reporter, print the errors."""
         if errors and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.USAGE_ERROR
         if not self._config.pluginmanager.has_plugin("terminalreporter"):
             sys.stderr.writelines(f"{_lines([f'ERROR: {error}'])}\n" for error in errors)
 
     def _look_for_orphans(self, session: pytest.Session) -> None:
-        """After a complete run, find baseline entries without a test. With --flops-budget-prune, remove them."""
+        """After a complete run, find baseline entries without a test. --flops-budget-prune removes these entries."""
         prune = self._config.getoption("--flops-budget-prune")
         why = self._collected.partial
         if not (why or self._ran_through):
@@ -233,7 +239,7 @@ class Controller:
 
 
 def _lines(messages: Sequence[str]) -> str:
-    """Return the messages, one per line. The names of tests in them are made safe to show."""
+    """Return the messages as one text, one message per line. Unprintable characters are escaped."""
     from pytest_flopsbudget.reports.wording import visible
 
     return "\n".join(visible(line) for message in messages for line in message.split("\n"))

@@ -1,4 +1,4 @@
-"""Select the one test that --flops-budget-explain names, and find the measurements that get a page.
+"""Select the one test that --flops-budget-explain names, and find the measurements about which pages are shown.
 
 The controlling process and every worker select the same test. The controlling process writes the pages.
 """
@@ -33,7 +33,7 @@ def split_name(asked: str, nodeids: Iterable[str]) -> tuple[str, str | None] | N
     """Split the user's text into a node id and the name of a measurement. If no node id matches, return None.
 
     Ids of parameter sets may contain colons, and names of measurements may contain colons too. If the whole text is a
-    node id, it has no name of a measurement. If several splits are possible, the longest node id is used.
+    node id, the text names no measurement. If several splits are possible, the longest node id is used.
     """
     nodeids = set(nodeids)
     if asked in nodeids:
@@ -97,7 +97,7 @@ class ExplainPlugin:
             config.hook.pytest_deselected(items=left_out)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keep the last report of the last attempt that did not pass, or else the report of its setup."""
+        """Keep the report of the last phase that did not pass. If every phase passed, keep the report of the setup."""
         if report.when == "setup" or not report.passed:
             self._last = report
 
@@ -108,7 +108,7 @@ class ExplainPlugin:
         return [(entry, name) for entry in entries if entry.nodeid == nodeid]
 
     def problem(self, entries: Sequence[Entry], session: pytest.Session) -> str:
-        """Return why there is nothing to explain; "" if there is something, or if pytest itself reports the reason."""
+        """Return why no measurement can be explained; "" if one can, or if pytest itself reports the reason."""
         if self.mistakes or session.config.option.collectonly or session.exitstatus in _ENDED_EARLY:
             return ""
         for entry, name in self.pages(entries):
@@ -144,7 +144,10 @@ class ExplainPlugin:
         )
 
     def _meant(self, nodeids: Iterable[str]) -> tuple[str, str | None] | None:
-        """Find the node id that the user named. It may be relative to the current folder or to the root folder."""
+        """Return the node id and the measurement's name that the user asked for; None if no node id matches.
+
+        The user may write the node id relative to the current folder or relative to the root folder.
+        """
         own = {nodeid: nodeid for nodeid in nodeids}
         typed = {as_typed(nodeid, self._config): nodeid for nodeid in own}
         for spellings in (typed, own):
@@ -160,7 +163,7 @@ def _absolute(folder: Path, path: str) -> Path:
 
 
 def _found(file: str, *folders: Path) -> Path | None:
-    """Return the path of the file in the first folder that contains it."""
+    """Return the path of the file in the first folder that contains the file; None if no folder does."""
     try:
         return next((path for folder in folders if (path := _absolute(folder, file)).exists()), None)
     except (OSError, ValueError):  # no file can have this name

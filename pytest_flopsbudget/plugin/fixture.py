@@ -64,7 +64,7 @@ class FlopsBudget:
         Args:
             model: a module, a method of a module, or a function that calls modules.
             args: the positional arguments. A single tensor is the only argument. If there are neither positional nor
-                keyword arguments, the example inputs that the model holds are used and named in the measurement's
+                keyword arguments, the example inputs of the model are used and named in the measurement's
                 notes: ``example_input_array`` of Lightning, ``dummy_inputs`` of transformers.
             kwargs: the keyword arguments.
             name: distinguishes the measurements of one test. If a name is used again (in a loop, under hypothesis), the
@@ -202,7 +202,7 @@ class FlopsBudget:
         return inputs
 
     def _untimed(self, complexity: Complexity) -> Complexity:
-        """Return the watched measurement. If the test has a latency limit, a note says that it is not enforced."""
+        """Return the watched measurement. If the test has a latency limit, add a note that the limit is not checked."""
         if not self._latency_policy.limited:
             return complexity
         from msgspec.structs import replace
@@ -211,7 +211,10 @@ class FlopsBudget:
         return replace(complexity, notes=(*complexity.notes, note))
 
     def _would_keep(self, name: str, complexity: Complexity) -> bool:
-        """Return whether the measurement is the largest so far under its name. Only the largest one is timed."""
+        """Return whether ``complexity`` is the largest measurement so far under ``name``.
+
+        Only the largest measurement under a name is timed.
+        """
         known = self._measurements.get(name)
         return known is None or _size(complexity) > _size(known.complexity)
 

@@ -79,7 +79,10 @@ class _Update(argparse.Action):
 
 
 def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
-    """Refuse a word that the option does not have, and name a similar word. argparse would not name one."""
+    """Raise a usage error for an unknown word after ``--flops-budget-update=``.
+
+    The message suggests a similar word. argparse itself would suggest no word.
+    """
     config = pluginmanager.get_plugin("pytestconfig")
     for arg in config.invocation_params.args if isinstance(config, pytest.Config) else ():
         name, separator, word = str(arg).partition("=")
@@ -95,7 +98,7 @@ def _check_update_option(pluginmanager: pytest.PytestPluginManager) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
-    """Add the flags. A flag that the user does not give is None. A setting in the pyproject then decides."""
+    """Add the command-line flags of this plugin. A flag that the user does not give has the value None."""
     _check_update_option(pluginmanager)
     group = parser.getgroup("flops-budget", "complexity budgets (pytest-flopsbudget)")
     group.addoption(
@@ -187,7 +190,7 @@ def _given_reports(config: pytest.Config) -> dict[str, Path]:
 
 
 def _get_session(config: pytest.Config) -> BudgetSession:
-    """Return the settings and baselines of this run. They are read when they are first needed."""
+    """Return the object that has the settings and baselines of this run. Files are read when they are first needed."""
     session = config.stash.get(_SESSION, None)
     if session is None:
         from pytest_flopsbudget.plugin.session import BudgetSession
@@ -219,7 +222,10 @@ def _requests_fixture(item: pytest.Item) -> bool:
 
 
 def _matches_watch(item: pytest.Item) -> bool:
-    """Return whether a pyproject lists the test as watched. `find_problems` reports mistakes in the pyproject."""
+    """Return whether the setting ``watch`` in a pyproject matches the test; False if the pyproject has mistakes.
+
+    `BudgetSession.find_problems` reports these mistakes.
+    """
     if not _get_finder(item.config).may_have_table(item.path):
         return False
     with suppress(UsageError):
@@ -228,7 +234,10 @@ def _matches_watch(item: pytest.Item) -> bool:
 
 
 def _watching(item: pytest.Item) -> AbstractContextManager[None]:
-    """Return a context that watches the test if its marker or a pyproject requests this, and else does nothing."""
+    """Return a context that measures what the test runs, if the test's marker or a pyproject requests this.
+
+    Otherwise, or if the test uses the fixture, return a context that does nothing.
+    """
     marked = item.get_closest_marker("flops_budget") is not None
     if (
         _requests_fixture(item)
@@ -333,7 +342,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
 
 
 def _judge(item: pytest.Item, *, own_failure: bool = False) -> str:
-    """Judge the measurements of a test, and keep the verdicts for its report. Return why the test fails, or ""."""
+    """Judge the measurements of a test, and keep the verdicts for the report. Return why the test fails, else ""."""
     budget, watched = item.stash.get(_FIXTURE, None), item.stash.get(_WATCHED, None)
     if budget is None and watched is None and item.get_closest_marker("flops_budget") is None:
         return ""
@@ -372,7 +381,7 @@ def pytest_runtest_makereport(
 
 
 def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Item) -> TerminalRepr:
-    """Return the message without a traceback. A traceback into this plugin would hide the message."""
+    """Return what pytest shows for the error: the message alone, because a traceback would hide the message."""
     line, message = (item.location[1] or 0) + 1, str(error)
     if isinstance(error, UsageError):
         line = _line_in(item.path, error) or line
@@ -388,13 +397,13 @@ def _without_traceback(error: BudgetExceededError | UsageError, item: pytest.Ite
 
 
 def _line_in(path: Path, error: Exception) -> int | None:
-    """Return the innermost line of the file in the error's traceback; None if the file is not in it."""
+    """Return the innermost line of the file in the error's traceback; None if the traceback has no line of the file."""
     lines = [line for frame, line in walk_tb(error.__traceback__) if frame.f_code.co_filename == str(path)]
     return lines[-1] if lines else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Write the summary."""
+    """Write this plugin's part of pytest's summary."""
     controller = config.stash.get(_CONTROLLER, None)
     if controller is not None:
         controller.write_summary(terminalreporter)

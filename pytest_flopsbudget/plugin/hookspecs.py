@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.hookspec
 def pytest_flopsbudget_formulas(config: pytest.Config) -> dict[str, Callable[[Call], int]]:  # type: ignore[empty-body]
-    """Return formulas for your own operators. Called once per process, before the first test that measures.
+    """Return formulas for your own operators. pytest calls this hook once per process, before the first measurement.
 
     Args:
         config: the run's configuration.

@@ -94,7 +94,7 @@ def _is_collected(path: Path, roots: Iterable[Path], config: pytest.Config) -> b
 
 
 def relative_path(path: Path, config: pytest.Config) -> str:
-    """Return the path relative to pytest's root folder. If the file is outside of it, return the absolute path."""
+    """Return the path relative to pytest's root folder. For a path outside of this folder, return the path itself."""
     try:
         return str(path.relative_to(config.rootpath))
     except ValueError:

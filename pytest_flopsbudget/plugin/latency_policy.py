@@ -1,4 +1,4 @@
-"""Time the models of a test if the settings or a limit ask for it."""
+"""Time the models of a test if a limit or a tolerance asks for the latency."""
 
 from __future__ import annotations
 
@@ -53,7 +53,11 @@ class LatencyPolicy:
         )
 
     def _device(self, hardware: str) -> Device | None:
-        """Return the machine's profile: from the pyproject, by hardware or machine name, or else from the catalog."""
+        """Return the device profile of this machine; None if there is none.
+
+        A profile of the pyproject is found by ``hardware``, or by the machine's name in the settings. If the pyproject
+        has no such profile, the catalog is searched for ``hardware``.
+        """
         named = next(
             (own for name, own in self.devices.items() if self.machine and name.casefold() == self.machine.casefold()),
             None,

@@ -76,7 +76,10 @@ def _patterns(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 class _Scope:
-    """Decides whether a run can judge a pattern. A pattern may match tests that this run was not asked to collect."""
+    """Decides whether a run collected enough tests to say that a pattern matches no test.
+
+    A pattern may match tests that the run was not asked to collect.
+    """
 
     def __init__(self, config: pytest.Config, folder: Path, skipped_files: Collection[Path]) -> None:
         here = config.invocation_params.dir
@@ -103,7 +106,7 @@ class _Scope:
 
 
 def _near(pattern: str, tests: Collection[str]) -> str:
-    """Return the names of files or tests that are similar to the pattern."""
+    """Return a hint with the names of files or tests that are similar to the pattern."""
     file, separator, _ = pattern.partition("::")
     in_file = [nodeid for nodeid in tests if separator and matches_pattern(nodeid.partition("::")[0], file)]
     if in_file:

@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 def check_paths(given: Mapping[str, str], folder: Path) -> dict[str, Path]:
-    """Return the files to which reports are written.
+    """Return command-line flag → the file to which the report is written.
 
     Args:
         given: command-line flag → path, as typed in ``folder``.
         folder: the folder where pytest was started.
 
     Raises:
-        UsageError: a path cannot be written to, or two reports have one path. Some obstacles appear only later, on
-            writing.
+        UsageError: a path cannot be written to, or two reports have one path. Some obstacles appear only when
+            the report is written.
     """
     paths: dict[str, Path] = {}
     problems = []
@@ -110,7 +110,10 @@ def _render(flag: str, report: Report) -> str:
 
 
 def _append_summary(report: Report, path: Path) -> list[str]:
-    """Append the report to the summary of the current GitHub step. The report is cut to the space that is left."""
+    """Append the report to the summary of the current GitHub step, and return the errors.
+
+    The report is shortened to the space that is left in the file.
+    """
     from pytest_flopsbudget.reports.markdown.markup import STEP_SUMMARY
     from pytest_flopsbudget.reports.markdown.run import text
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class BudgetSession:
-    """Reads the settings and baselines once each, and judges every test by them."""
+    """Reads each pyproject and each baseline file once, and judges the measurements of every test."""
 
     def __init__(self, config: pytest.Config, finder: PyprojectFinder) -> None:
         self._config = config
@@ -45,6 +45,8 @@ class BudgetSession:
     @cached_property
     def settings(self) -> Settings:
         """The settings of the run, from the pyproject in pytest's root folder.
+
+        If tests are outside of the root folder, folders above are searched, too.
 
         With ``--flops-budget-disable``, a pyproject with mistakes counts as empty.
 
@@ -154,7 +156,7 @@ class BudgetSession:
         """The operators with a formula from hooks or the pyproject. The first access registers the formulas.
 
         Raises:
-            UsageError: there is no operator with one of the names.
+            UsageError: a formula is for an operator that does not exist.
         """
         from pytest_flopsbudget.counting.costs import flops_formula
 
@@ -167,7 +169,7 @@ class BudgetSession:
         return tuple(found)
 
     def devices_for(self, item: pytest.Item) -> tuple[Device, ...]:
-        """Return the devices for which the test's time is estimated: devices in time-on, in show, or in a limit."""
+        """Return the devices for which the test's time is estimated: ``time-on``, ``show`` or a limit names them."""
         from pytest_flopsbudget.config.settings import find_device
         from pytest_flopsbudget.quantities.metrics import devices_in
         from pytest_flopsbudget.results.limits import limited_devices
@@ -222,7 +224,10 @@ class BudgetSession:
         *,
         own_failure: bool = False,
     ) -> tuple[dict[str, Any] | None, str]:
-        """Judge the measurements that a test made with the fixture, or, if it made none, those of its watch.
+        """Judge the measurements of a test.
+
+        These are the measurements that the test made with the fixture. If there are none, the measurements of the
+        watch are judged.
 
         Args:
             item: the test.
@@ -231,8 +236,8 @@ class BudgetSession:
             own_failure: whether the test failed for a reason other than its budget.
 
         Returns:
-            The payload for the test's report, or None; and the text of the failure, or "" if the test is within its
-                budget.
+            The verdicts for the test's report, or None if there are none; and the text of the failure, or "" if the
+                test is within its budget.
         """
         if self._disabled:
             return None, ""
@@ -279,7 +284,7 @@ class BudgetSession:
 
     @cached_property
     def _signs(self) -> bool:
-        """Whether the run's terminal can show signs beyond ASCII. With pytest-xdist, another process owns it."""
+        """Whether the run's terminal can show signs beyond ASCII. A worker of pytest-xdist has no terminal itself."""
         from pytest_flopsbudget.reports.wording import can_show_signs
 
         worker = getattr(self._config, "workerinput", None)
@@ -307,7 +312,7 @@ def _markers(item: pytest.Item) -> list[tuple[Node, pytest.Mark]]:
 
 
 def _marked_as(mark: pytest.Mark, item: pytest.Item) -> str:
-    """Return the node id of the marked test. It includes parameters only if the marker belongs to one parameter set."""
+    """Return the marked test's node id. The id has parameters only if the marker belongs to one parameter set."""
     nodeid = item_nodeid(item)
     callspec = getattr(item, "callspec", None)
     if callspec is None or any(own is mark for own in callspec.marks):

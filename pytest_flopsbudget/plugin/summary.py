@@ -38,7 +38,7 @@ def write_summary(
     """Write the measurements of the run, and what was done with its baselines.
 
     Args:
-        reporter: pytest's reporter, which has the terminal.
+        reporter: pytest's reporter, which writes to the terminal.
         run_record: the record of the measurements.
         settings_of: returns the settings for the tests of a file.
         show: the metric to show.

@@ -46,7 +46,7 @@ def watching(item: pytest.Item, budget: FlopsBudget) -> Iterator[None]:
 
 
 def _watched(function: Callable[..., Any], budget: FlopsBudget) -> Callable[..., Any]:
-    """Return a function that calls ``function`` and watches each call."""
+    """Return a function that calls ``function`` and lets ``budget`` measure each call."""
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)

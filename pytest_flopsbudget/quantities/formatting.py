@@ -42,7 +42,7 @@ def format_exact(value: int | Fraction, metric: Metric) -> str:
 
 
 def format_pair(a: int | Fraction, b: int | Fraction, metric: Metric) -> tuple[str, str]:
-    """Format two values to compare. The forms are short, or exact if the short forms would look equal.
+    """Format two values that a reader compares. The texts are short; if short texts would look equal, they are exact.
 
     Ratios get enough digits to show the difference.
     """
@@ -126,7 +126,7 @@ def _decimals(number: Fraction, digits: int) -> int:
 
 
 def _count_digits(number: int) -> int:
-    """Return the number of decimal digits of a whole number of any size; 0 has one."""
+    """Return the number of decimal digits of a whole number of any size; 0 has one digit."""
     # The logarithm of 2 gives a lower bound. For any number that fits into memory, it is too small by at most one.
     count = max(1, int((number.bit_length() - 1) * math.log10(2)))
     while number >= 10**count:
@@ -159,7 +159,7 @@ def _rounded(number: Fraction, digits: int) -> Fraction:
 
 
 def _digits(number: Fraction, digits: int, *, exact: bool) -> str:
-    """Write a rounded number. An exact number has no trailing zeros."""
+    """Write a number with ``digits`` significant digits. If ``exact`` is true, trailing zeros are left out."""
     decimals = _decimals(number, digits)
     if number.denominator == 1 and (exact or decimals == 0):
         return _whole(math.floor(number))

@@ -154,12 +154,12 @@ def is_key(key: str, among: Iterable[str] = METRICS) -> bool:
 
 
 def is_stored(key: str) -> bool:
-    """Return whether results may store ``key``."""
+    """Return whether results may store a value for ``key``. Other metrics are computed from stored metrics."""
     return is_key(key, (*STORED, *STORED_BY_NAME)) and (name_in(key) is not None or key in STORED)
 
 
 def is_optional(key: str) -> bool:
-    """Return whether ``key`` is measured on request only. A run may then lack a metric of the run before."""
+    """Return whether ``key`` is measured on request only. A run may lack such a metric of its baseline."""
     return METRICS[base_of(key)].per is not None
 
 
@@ -225,7 +225,7 @@ def value_of(metrics: Mapping[str, int], key: str) -> Amount | None:
 
 
 def measured_value(metrics: Mapping[str, int], key: str) -> Amount | None:
-    """Return the value of ``key`` in a measurement. Defaults apply: without processes, communication is 0.
+    """Return the value of ``key`` in a measurement. Communication that was not measured is 0.
 
     ``key`` may leave out the machine, because a measurement is made on one machine.
     """

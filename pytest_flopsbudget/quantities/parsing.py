@@ -80,7 +80,7 @@ def parse_quantity(value: object, metric: Metric) -> int:
         metric: the metric of the amount. A time is parsed into whole nanoseconds, and must have a unit.
 
     Raises:
-        ValueError: ``value`` is no such quantity. The message does not say where it was written.
+        ValueError: ``value`` is no such quantity. The message does not say where ``value`` was written.
     """
     return math.floor(_parse(value, metric))
 
@@ -93,7 +93,7 @@ def parse_ratio(value: object, metric: Metric) -> Fraction:
         metric: a metric whose unit is "FLOPs/byte" or "FLOPs/step".
 
     Raises:
-        ValueError: ``value`` is no such quantity. The message does not say where it was written.
+        ValueError: ``value`` is no such quantity. The message does not say where ``value`` was written.
     """
     return _parse(value, metric)
 
@@ -156,7 +156,7 @@ def parse_tolerance(value: object, metric: Metric) -> Tolerance:
 
 
 def nearest_spelling(word: str, allowed: Iterable[str]) -> str | None:
-    """Return the allowed word that is most similar to ``word``, or None. Case and dashes count least."""
+    """Return the allowed word that is most similar to ``word``, or None. Case makes no difference."""
     spellings = list(allowed)
     alike = [spelling for spelling in spellings if _folded(spelling) == _folded(word)]
     return next(iter(alike or difflib.get_close_matches(word, spellings, n=1, cutoff=0.5)), None)

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """The growth over a baseline that is allowed. A value passes if it is within either of the two allowances."""
+    """The allowed growth over a baseline. A value passes if it is within the relative or the absolute allowance."""
 
     #: The relative allowance, as a share of the old value: 1/100 is one percent.
     relative: Fraction = Fraction(0)
@@ -17,9 +17,9 @@ class Tolerance:
     absolute: int = 0
 
     def growth(self, old: int) -> int:
-        """Return the maximum growth from ``old`` that passes: the larger of the two allowances."""
+        """Return the maximum growth from ``old`` that passes: the larger allowance, absolute or relative."""
         return max(math.floor(old * self.relative), self.absolute)
 
     def allows(self, old: int, new: int) -> bool:
-        """Return whether growth from ``old`` to ``new`` is within the larger of the two allowances."""
+        """Return whether the growth from ``old`` to ``new`` passes: it is at most `growth`."""
         return new - old <= self.growth(old)

@@ -1,7 +1,8 @@
-"""Advise how a module usually becomes cheaper. The rules look at its numbers, its class and its shape, not at its code.
+"""Advise how a module usually becomes cheaper.
 
-Each rule is a function that returns half a sentence, or None if it does not apply. The first rule that applies gives
-the advice. If no rule applies, there is no advice.
+The rules look at the module's numbers, class and shape, not at the module's code.
+Each rule is a function that returns half a sentence, or None if the rule does not apply. The first rule that applies
+gives the advice. If no rule applies, there is no advice.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ NAMES = {"tfloat32": "TF32"}
 
 @dataclass(frozen=True)
 class AdviceTarget:
-    """A group of modules that rules look at, with its measurement and device."""
+    """A group of equal modules that may get advice, with the measurement and the device."""
 
     group: ModuleGroup
     complexity: Complexity
@@ -58,7 +59,10 @@ class AdviceTarget:
 
     @functools.cached_property
     def bound(self) -> Bound | Literal["low intensity"] | None:
-        """What takes most of the time. Without a device: "low intensity" if memory bounds the module everywhere."""
+        """What takes most of the module's time on the device.
+
+        Without a device, this is "low intensity" if the module is memory-bound on every device, else None.
+        """
         if self.device is not None:
             return bound_of(*self.times)
         intensity = self.intensity
@@ -111,7 +115,7 @@ class AdviceTarget:
 
     @property
     def rows(self) -> int | None:
-        """The number of input rows in one call of a linear layer in a forward pass; None if it is not known."""
+        """The number of input rows in one call of a linear layer in a forward pass; None if the number is not known."""
         if self.layer is None or self.trains or not self.group.calls:
             return None
         rows, rest = divmod(self.self_value("flops"), 2 * self.layer[0] * self.layer[1] * self.group.calls)
@@ -130,7 +134,7 @@ class AdviceTarget:
         return count_of(self.group.self_metrics, key) or 0
 
     def calls_of(self, *names: str) -> int:
-        """Return the calls of the named ATen operators in the whole model."""
+        """Return the number of calls of the named ATen operators in the whole model."""
         operators = self.complexity.operators
         return sum(operators[f"aten.{name}"].calls for name in names if f"aten.{name}" in operators)
 
@@ -164,21 +168,24 @@ def _why(target: AdviceTarget) -> str:
 
 
 def _batch_norm(target: AdviceTarget) -> str | None:
-    """In inference, a batch norm multiplies and adds constants. The weights of a convolution can include both."""
+    """Advise to fold a batch norm into the layer before it. In inference, a batch norm only applies constants."""
     if target.group.module.type not in _BATCH_NORMS or target.trains or target.bound == "compute":
         return None
     return "for inference it can be folded into the convolution or linear layer before it, where there is one"
 
 
 def _multihead_attention(target: AdviceTarget) -> str | None:
-    """`torch.nn.MultiheadAttention` writes all attention scores to memory if it returns them, as by default."""
+    """Advise need_weights=False for `torch.nn.MultiheadAttention`, which by default writes all scores to memory."""
     if target.group.module.type != "MultiheadAttention" or not _writes_scores(target, 1):
         return None
     return "it writes out its scores to return them; need_weights=False lets it use scaled_dot_product_attention"
 
 
 def _attention(target: AdviceTarget) -> str | None:
-    """Attention in plain operators: a softmax between two products of activations, in a module without parameters."""
+    """Advise fused attention for a module that computes attention in plain operators.
+
+    Such a module has no parameters, and calls a softmax between two products of activations.
+    """
     if not target.self_value("flops") or target.self_value("params"):
         return None
     if _writes_scores(target, 2):
@@ -195,15 +202,15 @@ def _attention(target: AdviceTarget) -> str | None:
 
 
 def _writes_scores(target: AdviceTarget, products: int) -> bool:
-    """Return whether the module computes attention step by step, and is not PyTorch's own module."""
+    """Return whether the module computes attention step by step, without ``scaled_dot_product_attention``."""
     return _is_attention(target, "_softmax", products) and not target.calls_of("_safe_softmax")
 
 
 def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
-    """Return whether each call has one softmax and two products, and the model calls no fused attention.
+    """Return whether each call of the module has one softmax and ``products`` products, without fused attention.
 
-    The measurement does not store which operators ran in which module. So for each softmax, the module's FLOPs per call
-    have to be at least half of the model's FLOPs of such products. This excludes small products, such as those of
+    The measurement does not store which operators ran in which module. So the module's FLOPs per call have to be
+    at least half of the model's FLOPs of such products per softmax. This excludes small products, such as those of
     rotary embeddings.
     """
     calls, softmaxes = target.group.calls, target.calls_of(softmax)
@@ -216,7 +223,7 @@ def _is_attention(target: AdviceTarget, softmax: str, products: int) -> bool:
 
 
 def _head(target: AdviceTarget) -> str | None:
-    """An output layer with far more outputs than inputs, which is computed for several rows."""
+    """Advise to compute an output layer for fewer input rows, if the layer has far more outputs than inputs."""
     if target.layer is None or target.group.count > 1 or (target.rows or 0) <= 1:
         return None
     inputs, outputs = target.layer
@@ -229,7 +236,7 @@ def _head(target: AdviceTarget) -> str | None:
 
 
 def _depthwise(target: AdviceTarget) -> str | None:
-    """A depthwise convolution computes few FLOPs (one small kernel) for each element that it reads and writes."""
+    """Advise fewer channels for a depthwise convolution that waits for memory, because each element takes few FLOPs."""
     shape = target.group.module.shape
     channels, groups = _LAYER.match(shape), _GROUPS.search(shape)
     if channels is None or groups is None or channels[1] != groups[1] or not target.waits_for_memory:
@@ -241,7 +248,7 @@ def _depthwise(target: AdviceTarget) -> str | None:
 
 
 def _weights(target: AdviceTarget) -> str | None:
-    """Most bytes that the module moves are its weights, because one call has too few input rows to share them."""
+    """Advise a larger batch for a module that mostly reads its weights, because each call has few input rows."""
     traffic = target.self_value("memory_traffic")
     maximum = traffic and 2 * target.weight_bytes >= traffic >= target.weight_bytes
     if not maximum or not target.is_leaf or not target.self_value("flops") or not target.waits_for_memory:
@@ -252,7 +259,7 @@ def _weights(target: AdviceTarget) -> str | None:
 
 
 def _optimizer(target: AdviceTarget) -> str | None:
-    """The optimizer runs separate operators for each parameter, but PyTorch has operators for many parameters."""
+    """Advise operators that update many parameters at once, if the optimizer runs operators for each parameter."""
     if target.group.path or target.bound != "launch" or "optimizer" not in target.complexity.phases:
         return None
     operators = target.complexity.phases["optimizer"].metrics.get("launches", 0)
@@ -263,7 +270,7 @@ def _optimizer(target: AdviceTarget) -> str | None:
 
 
 def _no_products(target: AdviceTarget) -> str | None:
-    """Elementwise operators and reductions. A compiler fuses them with the operators around them."""
+    """Advise to compile elementwise operators and reductions. A compiler fuses such operators with their neighbours."""
     if target.self_value("flops") or not target.self_value("other_flops") or target.bound in {"compute", None}:
         return None
     if any(_stands_alone(name) and one.metrics.get("other_flops") for name, one in target.complexity.operators.items()):
@@ -279,7 +286,7 @@ def _stands_alone(operator: str) -> bool:
 
 
 def _launches(target: AdviceTarget) -> str | None:
-    """The operators are too small for the device. Launching them takes most of the time."""
+    """Advise larger operators if launching the operators takes most of the time."""
     if target.bound != "launch":
         return None
     return (
@@ -288,7 +295,7 @@ def _launches(target: AdviceTarget) -> str | None:
 
 
 def _faster_products(target: AdviceTarget) -> str | None:
-    """The products run in one dtype, and the device multiplies faster in another."""
+    """Advise another dtype for the products, if the device multiplies faster in that dtype."""
     if target.device is None or target.bound != "compute" or not target.self_value("flops") or not target.is_float32:
         return None
     rate = Fraction(target.self_value("flops") * 10**9, target.times[0])
@@ -306,7 +313,7 @@ def _is_rate(found: Fraction, rate: int) -> bool:
 
 
 def _faster_than(device: Device, now: str) -> Mapping[str, Fraction]:
-    """Return dtype → speed of products in this dtype, relative to the speed in ``now``, for the dtypes of models."""
+    """Return dtype → speed of products, relative to the speed in the dtype ``now``, for clearly faster dtypes."""
     times = {
         dtype: Fraction(device.rates[dtype], device.rate(now))
         for dtype in ("tfloat32", *_HALVES)
@@ -316,7 +323,7 @@ def _faster_than(device: Device, now: str) -> Mapping[str, Fraction]:
 
 
 def _halves(target: AdviceTarget) -> str | None:
-    """The module computes products and is memory-bound. Numbers of half the size are read in half the time."""
+    """Advise half precision for a memory-bound module with products. Half precision halves the bytes that are moved."""
     if not target.waits_for_memory or not target.self_value("flops") or not target.is_float32:
         return None
     return "in half precision it would move half of its bytes"

@@ -186,7 +186,7 @@ def signature_changes(comparison: Comparison) -> Iterator[str]:
 
 
 def run_changes(comparison: Comparison) -> Iterator[str]:
-    """Yield other differences from the baseline: the input, the model, the execution, and metrics not measured now."""
+    """Yield a line for each difference from the baseline in the input, the model, the execution or the metrics."""
     yield from signature_changes(comparison)
     if comparison.execution_changed:
         yield "the baseline was measured {}, this {}".format(*map(_execution, comparison.execution_changed))
@@ -262,7 +262,7 @@ def operator_rows(difference: Diff) -> Iterator[str]:
 
 
 def _largest(complexity: Complexity, metric: str) -> Iterator[str]:
-    """Yield the modules with the largest values of a metric, if there is no baseline or its value is equal."""
+    """Yield a line for each of the modules with the largest self values of a metric."""
     row = metric_of(metric)
     if row.over or row.aggregation == "whole":
         return

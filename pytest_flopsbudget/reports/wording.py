@@ -41,14 +41,14 @@ def format_amount(value: Amount, metric: str) -> str:
 
 
 def format_change(old: Amount, new: Amount, metric: str) -> str:
-    """Format a change: "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)". Exact if the values would look equal."""
+    """Format a change: "8.178 GFLOPs -> 8.589 GFLOPs, +411 MFLOPs (+5.0%)". Values that would look equal are exact."""
     before, after = format_pair(old, new, metric_of(metric))
     words = f"{before} -> {after}, {format_growth(new - old, metric)} ({format_percent(old, new)})"
     return mark_estimate(words, metric)
 
 
 def is_estimate(metric: str) -> bool:
-    """Return whether values of ``metric`` are estimates, which are lower bounds. Reports mark them."""
+    """Return whether values of ``metric`` are estimates, which are lower bounds. Reports mark estimates."""
     return metric_of(metric).per == "device"
 
 
@@ -92,7 +92,7 @@ def pluralize(number: int, noun: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Return ``text`` on one line, safe to show: names of tests and modules may hold any characters.
+    """Return ``text`` on one line, safe to show: names of tests and modules may contain any characters.
 
     Every name passes through this function before it is shown in a terminal, a log or a file for readers. The function
     escapes unprintable characters, which could control the terminal or hide text. It also escapes the signs by which

@@ -1,1 +1,1 @@
-"""Measurements, limits, comparisons and differences as plain data, with their rules. No torch, no pytest, no disk."""
+"""Measurements, limits, comparisons and differences as plain data, with their rules, without torch and pytest."""

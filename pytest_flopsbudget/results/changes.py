@@ -50,8 +50,8 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 def changes(old: Mapping[Key, Complexity], new: Mapping[Key, Complexity]) -> list[Change]:
     """Compare two sets of measurements, without any tolerance.
 
-    A test that only one side has counts as renamed in two cases: a test on the other side has the same cost, or one
-    single test of the same name is in another file.
+    A removed test counts as renamed in two cases. First: a new test has the same cost. Second: exactly one removed test
+    and exactly one new test have the same name, in different files.
 
     Returns:
         One change for each measurement, sorted by kind and node id.
@@ -118,7 +118,7 @@ def _kind(comparison: Comparison) -> ChangeKind:
 
 
 def _moves(gone: Iterable[str], come: Iterable[str]) -> dict[str, str]:
-    """Return old node id → new node id, for test names that exactly one test has on each side."""
+    """Return old node id → new node id, for each test name that exactly one old and exactly one new test have."""
     sides: list[dict[str, list[str]]] = []
     for nodeids in (gone, come):
         by_name: defaultdict[str, list[str]] = defaultdict(list)

@@ -77,7 +77,7 @@ def compare(
         old: The baseline; None if there is none.
         new: The measurement.
         tolerance: Metric key, without names of devices or machines → the growth that passes. A metric that is not
-            listed may not grow; a latency has a default tolerance. The parts of a time use that of `time`.
+            listed may not grow; a latency has a default tolerance. The parts of a time are not judged.
         neighbours: returns the baselines of other parameter sets of the test, by id. None if the id of the measurement
             always belongs to the same model.
     """
@@ -158,10 +158,10 @@ def _status(changes: Iterable[MetricChange]) -> Status:
 
 
 def tightens(comparison: Comparison) -> bool:
-    """Return whether the measurement tightens its baseline: no metric grew, and the same metrics were measured.
+    """Return whether the measurement tightens its baseline: some metrics shrank, and no metric grew.
 
     The whole entry is accepted, or nothing of it: a mixture of two measurements would describe a model that never
-    existed. Other inputs or fewer metrics are no improvement.
+    existed. A measurement with other inputs, another execution or fewer metrics does not tighten the baseline.
     """
     another = comparison.inputs_changed or comparison.execution_changed or comparison.backward_changed
     return comparison.status == "improved" and not another and not comparison.vanished

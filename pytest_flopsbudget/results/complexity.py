@@ -19,7 +19,7 @@ Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class _Measured(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The base class of objects that hold values of metrics."""
+    """The base class of objects that have values of metrics."""
 
     #: Stored metric key → value. A missing key was not measured.
     metrics: dict[str, Count]
@@ -218,7 +218,7 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     @property
     def spread_ns(self) -> int:
-        """The interquartile range of the runs."""
+        """The interquartile range of the times of the runs, in nanoseconds."""
         return self.q3_ns - self.q1_ns
 
 

@@ -26,7 +26,7 @@ _Segments = tuple[tuple[str, ...], ...]
 
 
 class ModuleSnapshot(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One module before or after the change."""
+    """One module in the old or in the new measurement."""
 
     type: str
     shape: str
@@ -56,7 +56,7 @@ class ModuleChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class OperatorChange(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An operator whose calls or cost changed. Its values are zero on a side where it did not run."""
+    """An operator whose calls or cost changed. Where the operator did not run, the values are zero."""
 
     operator: str
     old_calls: int
@@ -83,16 +83,16 @@ def diff(old: Complexity, new: Complexity, metric: str = "flops") -> Diff:
     """Find the modules and operators through which a metric's value changed.
 
     A module is listed if its self value changed: its total without the modules below it. If a subtree was added or
-    removed, its topmost module is listed. An equal subtree removed in one place and added in another is renamed.
+    removed, its topmost module is listed. A removed subtree counts as renamed if an equal subtree was added elsewhere.
 
     Args:
         old: The complexity before.
         new: The complexity after.
-        metric: Key of a metric that both complexities hold. It may be stored or derived. It must not be a ratio,
+        metric: Key of a metric that both complexities have. It may be stored or derived. It must not be a ratio,
             because a ratio is no sum of parts.
 
     Raises:
-        KeyError: there is no such metric, or one of the complexities does not hold it.
+        KeyError: there is no such metric, or one of the complexities does not have the metric.
     """
     return Diff(
         metric=metric,
@@ -112,7 +112,7 @@ def _total(complexity: Complexity, metric: str) -> int:
 
 
 def metrics_to_show(metrics: Collection[str]) -> list[str]:
-    """Return the metrics to list, sorted. A metric that follows another listed metric is left out."""
+    """Return the metrics to list, sorted. MACs are left out if FLOPs are listed, and likewise for other such pairs."""
     return [metric for metric in sort_metrics(metrics) if _FOLLOWS.get(metric) not in metrics]
 
 
@@ -134,7 +134,7 @@ def shape_change(old_shape: str, new_shape: str) -> tuple[str, str]:
 
 
 class _Tree:
-    """The modules before or after the change, with the values of one metric."""
+    """The modules of the old or the new complexity, with the values of one metric."""
 
     def __init__(self, modules: Mapping[str, Module], metric: str) -> None:
         self.modules = modules
@@ -220,7 +220,7 @@ def _renamed(old: _Tree, new: _Tree, source: str, path: str) -> _Change:
 def _unmatched(
     tree: _Tree, kind: Literal["added", "removed"], totals: Mapping[str, int], moved: Collection[str]
 ) -> Iterator[tuple[str, _Change]]:
-    """Yield the topmost modules of ``totals``. Their values exclude the modules in ``moved``."""
+    """Yield (path, change) for the topmost modules of ``totals``. Values exclude the modules in ``moved``."""
     rest = {path: totals[path] for path in tree.topmost(totals)}
     for path in moved:
         top = next(up for up in (path, *_above(path)) if up in rest)
@@ -236,8 +236,8 @@ def _unmatched(
 def _moves(old: _Tree, new: _Tree, removed: Mapping[str, int], added: Mapping[str, int]) -> dict[str, str]:
     """Return old path → new path of each removed subtree for which an equal subtree was added elsewhere.
 
-    A new path beside the old path is preferred. The next choice is the same name at any place, and the last choice is
-    any place. The most expensive subtrees come first, so whole subtrees come before their parts.
+    A new path in the same parent module is preferred. The next choice is a new path with the same last name, and the
+    last choice is any new path. The most expensive subtrees come first, so whole subtrees come before their parts.
     """
     if not removed or not added:
         return {}

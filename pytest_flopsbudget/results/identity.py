@@ -23,7 +23,7 @@ DEFAULT_NAME = "model"
 def find_neighbours(
     tests: Mapping[str, Mapping[str, Complexity]], test_id: str, name: str
 ) -> Callable[[], Mapping[str, Complexity]] | None:
-    """Return a function that finds other entries that the measurement with this id may have had earlier.
+    """Return a function that finds baseline entries under other ids that may be of the measurement's model.
 
     Args:
         tests: test id → name → entry.
@@ -67,7 +67,7 @@ def _modules(complexity: Complexity, sizes: Iterable[str]) -> Counter[tuple[obje
 
 
 def ids_of_equal_cost(new: Complexity, neighbours: Mapping[str, Complexity]) -> tuple[str, ...]:
-    """Return the ids of the neighbours with the model, the input and the cost of this measurement."""
+    """Return the ids of the ``neighbours`` that have the model, the input and the cost of ``new``."""
     return tuple(
         name
         for name, other in neighbours.items()

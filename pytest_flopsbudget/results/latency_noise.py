@@ -57,9 +57,9 @@ def without_metrics(complexity: Complexity, metrics: Collection[str]) -> Complex
 
 
 def keep_latencies(complexity: Complexity, old: Complexity | None) -> Complexity:
-    """Return ``complexity`` with the latencies of ``old`` that it does not have.
+    """Return ``complexity`` plus the latencies that only ``old`` has.
 
-    Such a latency is of another machine, or of this machine if its latency was not measured again.
+    Such a latency is of another machine, or of this machine if the latency was not measured again.
     """
     kept = {} if old is None else {key: value for key, value in old.metrics.items() if base_of(key) == "latency"}
     return (

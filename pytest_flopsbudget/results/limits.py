@@ -51,7 +51,7 @@ def to_stored(amount: Amount) -> int | Ratio:
 
 
 class Limit(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A limit on a metric, in its unit: a maximum, or a minimum if more of the metric is better."""
+    """A limit on a metric, in the metric's unit: a maximum, or a minimum if more of the metric is better."""
 
     #: The maximum; null if the limit is a minimum.
     maximum: int | None
@@ -208,7 +208,7 @@ def name_machine(effective: EffectiveLimits, complexity: Complexity) -> Effectiv
 
 
 def drop_metrics(effective: EffectiveLimits, metrics: Collection[str]) -> EffectiveLimits:
-    """Return the limits, but drop the limits of the whole model on ``metrics``."""
+    """Return ``effective`` without the limits of the whole model on ``metrics``."""
     limits = {metric: limit for metric, limit in effective.limits.items() if metric not in metrics}
     return msgspec.structs.replace(effective, limits=limits)
 

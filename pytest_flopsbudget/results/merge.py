@@ -29,7 +29,7 @@ def merge_reports(reports: Mapping[str, Report]) -> Report:
     If several reports contain a test, the report in which the test failed is used.
 
     Args:
-        reports: Name for messages → report; at least one.
+        reports: The name of a report in messages → the report. There is at least one report.
 
     Raises:
         ReportError: the reports are not of one run, or two of them have different measurements of one test.

@@ -1,4 +1,4 @@
-"""One judged measurement: it was judged by its limits, its baseline and the other settings."""
+"""Judge a measurement by its limits, its baseline and the other settings."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def would_pass(verdicts: Iterable[Verdict], accepts: UpdateMode | Literal[True])
 
 
 def _fails_anyway(verdict: Verdict) -> bool:
-    """Return whether the measurement fails the test even if it is accepted as the new baseline."""
+    """Return whether the measurement fails the test even if the run accepts the measurement as the new baseline."""
     return bool(verdict.broken or verdict.unmatched) or "unknown operators" in verdict.failing
 
 

@@ -56,19 +56,19 @@ def replace_file(target: Path, data: bytes) -> None:
 
 
 def leftovers(target: Path) -> list[Path]:
-    """Return the temporary files of ``target``. Killed processes left them, or a process that is writing uses them."""
+    """Return the temporary files of ``target``: files of killed processes, and of a process that is writing now."""
     return [*target.parent.glob(f"{_prefix(target)}*.tmp")]
 
 
 def remove_leftovers(target: Path) -> None:
-    """Remove temporary files that killed processes left. The caller holds the folder's lock, so no process writes."""
+    """Remove temporary files that killed processes left. The caller must hold the lock, so that no process writes."""
     for path in leftovers(target):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Make sure that the names in ``folder`` survive a power failure, if the system supports that."""
+    """Make sure that the names of files in ``folder`` survive a power failure, if the system supports this."""
     with contextlib.suppress(OSError), _opened(folder) as descriptor:
         os.fsync(descriptor)
 
@@ -81,7 +81,7 @@ def locked(folder: Path, seconds: float) -> Iterator[None]:
     network file systems), a file in the system's folder for temporary files is locked instead.
 
     Raises:
-        BusyError: another process held the lock for all the ``seconds``.
+        BusyError: another process held the lock for more than ``seconds``.
         OSError: the folder cannot be opened.
     """
     until = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Baselines: the accepted costs. Each test file has one JSON file, in the folder ``__flops__`` beside it."""
+"""Baselines: the accepted costs. A test file has one JSON file, in the folder ``__flops__`` next to the test file."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def change(path: Path, function: Callable[[BaselineFile], BaselineFile]) -> bool
 
 
 def save(file: BaselineFile) -> bool:
-    """Write a baseline file without reading its old content. Files without entries are written too; see `change`."""
+    """Write a baseline file without reading its old content. Unlike `change`, this writes files without entries."""
     return _exchange(file.path, lambda before: _keep_line_ends(before, dumps(file).encode()))
 
 
@@ -125,10 +125,9 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
     """Replace the entries of tests by new measurements.
 
     Args:
-        file: The entries so far.
-        measured: Test id → name → measurement, for the tests that ran and passed. Their entries
-            under other names are removed. All other tests keep their entries. An entry keeps latencies of other
-            machines.
+        file: The content of the baseline file so far.
+        measured: Test id → name → measurement, for the tests that ran and passed. Entries of these tests under
+            other names are removed. All other tests keep their entries. An entry keeps latencies of other machines.
     """
     tests = file.tests | {
         test_id: {name: as_stored(entry, file.tests.get(test_id, {}).get(name)) for name, entry in entries.items()}
@@ -138,7 +137,7 @@ def update_entries(file: BaselineFile, measured: Mapping[str, Mapping[str, Compl
 
 
 def as_stored(measured: Complexity, old: Complexity | None) -> Complexity:
-    """Return the part of a measurement that a baseline stores, given the present entry.
+    """Return the part of a measurement that a baseline stores. Latencies that only ``old`` has are added.
 
     Notes, the memory by kind at the peak, and the runs of a latency are only for the reports of a run. The peaks of
     modules are left out too, because they depend on the rest of the run: see `without_peaks`.
@@ -177,7 +176,7 @@ def _exchange(path: Path, make: Callable[[bytes | None], bytes | None]) -> bool:
 
 
 def _bytes(path: Path) -> bytes | None:
-    """Return the bytes of the file; None if it does not exist."""
+    """Return the bytes of the file; None if the file does not exist."""
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -211,7 +210,7 @@ def _changed(before: bytes | None, path: Path, function: Callable[[BaselineFile]
 
 
 def _keep_line_ends(before: bytes | None, after: bytes) -> bytes:
-    """Return the bytes to write. A file that git checked out with CRLF line ends keeps CRLF."""
+    """Return the bytes to write: ``before`` if only its CRLF line ends differ from ``after``, else ``after``."""
     return before if before is not None and before.replace(b"\r\n", b"\n") == after else after
 
 

@@ -1,4 +1,4 @@
-"""The text of a baseline file. People review it, ``git merge`` keeps both sides of it, and reading is strict."""
+"""Write and read the text of a baseline file. ``git merge`` can keep both sides of the text. Reading is strict."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ An entry is one measurement of one test. It consists of these lines, followed by
 Values for several devices or machines are nested under the names: `"compute_time": {"A100": 812, "T4": 4060}`.
 
 The first line, the title, and the last line of an entry never change, and no other line equals them. So between a
-change in an entry and a new entry beside it, there is always a line that git finds on both sides of a merge.
+change in an entry and a new entry next to it, there is always a line that git finds on both sides of a merge.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _phase(phase: Phase) -> _Line:
 
 
 def _by_row(metrics: Mapping[str, int]) -> _Line:
-    """Return stored metrics in the order of the table. Values for devices or machines are nested under their names."""
+    """Return stored metrics in the order of the table of metrics. Values by device or machine are nested by name."""
     line: _Line = {key: metrics[key] for key in STORED if key in metrics}
     if len(line) == len(metrics):
         return line
@@ -371,7 +371,7 @@ def _convert(lines: list[_Line], struct: type[_T], numbers: Sequence[int]) -> li
 def _distribute(
     lines: Sequence[_Title], kind: str, numbers: Sequence[int], entries: dict[Key, _Entry], torn: dict[Key, FaultError]
 ) -> None:
-    """Add each line of one kind to its entry."""
+    """Add each line of one kind to its entry. Add a fault to ``torn`` if two lines contradict each other."""
     about: Callable[[Any], str] = attrgetter(kind) if kind not in _ALONE else lambda _: ""
     key: Key = ("", "")
     parts: dict[str, Any] | None = None

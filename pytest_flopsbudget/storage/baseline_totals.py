@@ -1,4 +1,4 @@
-"""Read the totals of a baseline file without its modules and operators. History reads hundreds of revisions."""
+"""Read the totals of a baseline file without modules and operators. The history reads hundreds of such files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Totals(msgspec.Struct, frozen=True):
     backward: bool = False
 
     def value(self, metric: str) -> Amount | None:
-        """Return the value of a metric, stored or derived; None if it was not measured."""
+        """Return the value of a metric, stored or derived; None if the metric was not measured."""
         return value_of(self.metrics, metric)
 
     @property
@@ -79,7 +79,7 @@ def read_totals(data: bytes, path: Path) -> Tests:
 
 
 def _gather(lines: list[_Line]) -> Tests | None:
-    """Return the totals; None if two lines contradict each other."""
+    """Return the totals; None if two lines contradict each other or a line is missing."""
     runs: dict[tuple[str, str], _Line] = {}
     metrics: dict[tuple[str, str], dict[str, int | dict[str, int]]] = {}
     for line in lines:

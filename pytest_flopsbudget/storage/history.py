@@ -30,7 +30,7 @@ class Address(NamedTuple):
 
 
 class Revision(NamedTuple):
-    """One revision of the repository, with its baselines."""
+    """One revision of the repository: a commit, or the uncommitted changes."""
 
     #: The short name of the commit.
     commit: str

@@ -30,7 +30,7 @@ class Orphan:
 
 
 def find_orphans(file: BaselineFile, file_nodeid: str, collected: Collection[str]) -> list[Orphan]:
-    """Return test id → entries in ``file``, for the tests that are not in ``collected``."""
+    """Return an orphan for each test id in ``file`` that is not in ``collected``."""
     return [
         Orphan(f"{file_nodeid}::{test_id}", file.path, entries)
         for test_id, entries in sorted(file.tests.items())

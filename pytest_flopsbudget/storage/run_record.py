@@ -36,7 +36,7 @@ class Baselines:
     """The baseline files of a run. Each file is read once.
 
     Args:
-        torn: Whether the files may hold torn entries, which a merge left. Torn entries count as missing, and the run
+        torn: Whether the files may contain torn entries, which a merge left. Torn entries count as missing, and the run
             writes them again.
     """
 
@@ -60,7 +60,7 @@ class Baselines:
         return self.file(test_file).tests.get(split_nodeid(nodeid)[1], {})
 
     def neighbours(self, test_file: Path, nodeid: str, name: str) -> Callable[[], Mapping[str, Complexity]] | None:
-        """Return a function that finds other entries that the measurement with this id may have had earlier."""
+        """Return a function that finds baseline entries under other ids that may be of the measurement's model."""
         return find_neighbours(self.file(test_file).tests, split_nodeid(nodeid)[1], name)
 
 
@@ -88,7 +88,7 @@ class Entry:
 
     @classmethod
     def from_builtins(cls, data: Mapping[str, Any], *, passed: bool) -> Entry:
-        """Read the return value of `pack_verdicts`."""
+        """Make an entry from ``data``, the return value of `pack_verdicts`."""
         entry = cls(
             nodeid=data["nodeid"],
             test_file=Path(data["file"]),
@@ -135,8 +135,8 @@ class RunRecord:
     """Collects the verdicts of a run. If a test runs again, its new measurements replace those of its earlier attempt.
 
     Args:
-        root: the folder of the project. Baselines are not written through symbolic links to places outside of it. None
-            allows every link.
+        root: the folder of the project. Baselines are not written through symbolic links to places outside of this
+            folder. None allows every link.
     """
 
     def __init__(self, root: Path | None = None) -> None:
@@ -188,7 +188,7 @@ class RunRecord:
         """Write the accepted measurements of tests that passed to their baselines. All other entries stay unchanged.
 
         Args:
-            update_mode: accept only new or only improved measurements. Entries without a measurement then stay.
+            update_mode: accept only new or only improved measurements; None for all. With a mode, other entries stay.
         """
         by_file: dict[Path, list[Entry]] = {}
         for entry in self:
@@ -241,7 +241,7 @@ class RunRecord:
         return find_renames(gone, new)
 
     def prune(self) -> None:
-        """Remove the orphans from their baselines. Likely renamed ones stay, because their entries should be moved."""
+        """Remove the orphans (entries without a test) from the baselines. Orphans that were likely renamed stay."""
         renames = self.renames()
         by_file: dict[Path, list[Orphan]] = {}
         for orphan in self.orphans:
@@ -260,7 +260,7 @@ class RunRecord:
 
     @contextmanager
     def _errors_gathered(self) -> Iterator[None]:
-        """Collect an error for the summary. Other files are then still written."""
+        """Catch a `BaselineError` of the block and keep its text for the summary. The run then goes on."""
         try:
             yield
         except BaselineError as error:

@@ -106,7 +106,7 @@ def convert(value: object, kind: type[_T], *place: str | int) -> _T:
 
 
 def _fault(reason: str, kind: object, place: JsonPath) -> FaultError:
-    """Return the fault of a value that is not of type ``kind``. It has this package's words instead of msgspec's."""
+    """Return the fault of a value that is not of type ``kind``. Some words of msgspec's ``reason`` are replaced."""
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", reason, re.DOTALL)
     if unknown:
         known = [name for one in _options(kind) if _is_struct(one) for name in get_type_hints(one)]
@@ -133,7 +133,7 @@ def _inside(kind: object, step: str | int) -> Any:
 
 
 def _options(kind: Any) -> list[Any]:
-    """Yield the members of a union, without their annotations."""
+    """Return the members of a union, without their annotations. Other types have one member: the type itself."""
     if get_origin(kind) is Annotated:
         return _options(get_args(kind)[0])
     if get_origin(kind) in {Union, types.UnionType}:
@@ -160,7 +160,7 @@ def in_words(place: JsonPath) -> str:
 
 
 def line_of(text: str, place: JsonPath) -> int:
-    """Return the line of ``place`` in valid JSON. If it is missing, return the line of the nearest place above it."""
+    """Return the line of ``place`` in valid JSON. For a missing place, return the line of the nearest place above."""
     return lines_of(text, [place])[place]
 
 

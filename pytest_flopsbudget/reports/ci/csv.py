@@ -81,7 +81,7 @@ def _parts(key: str) -> tuple[str, ...]:
 
 
 def _named(report: Report) -> list[str]:
-    """Return the keys with names of devices and machines that the run measured or limited, also derived keys."""
+    """Return those keys of measured or limited metrics that contain the name of a device or a machine."""
     found: set[str] = set()
     for test in report.tests:
         for one in test.measurements:
@@ -104,5 +104,5 @@ def _amounts(measurement: Verdict, keys: Iterable[str]) -> dict[str, str]:
 
 
 def _digits(value: Amount | None) -> str:
-    """Write whole numbers exactly, and ratios as the nearest float."""
+    """Return a whole number exactly, a ratio as the nearest float, and "" for None."""
     return "" if value is None else str(value if isinstance(value, int) else float(value))

@@ -30,9 +30,9 @@ _LONGEST_LINE = 500
 
 
 def commands(report: Report, folder: str) -> list[str]:
-    """Return the commands, one line each. Errors come first.
+    """Return the commands that make GitHub show annotations, one line each. Errors come first.
 
-    If GitHub would not show all annotations, the last command gives the number of the others.
+    If a level has too many annotations for GitHub, the last annotation of this level counts those that are left out.
 
     Args:
         report: the run.
@@ -107,7 +107,7 @@ def _short(text: str, name: str) -> str:
 
 
 def _visible_lines(text: str) -> str:
-    """Return a name, safe to show. Line breaks are kept, because GitHub's commands have escapes for line breaks."""
+    """Return ``text``, safe to show. Line breaks are kept, because GitHub's commands have escapes for line breaks."""
     return "".join(part if part in {"\r", "\n"} else visible(part) for part in re.split(r"([\r\n])", text))
 
 

@@ -1,8 +1,8 @@
 """The report for GitLab's merge requests: metrics in the OpenMetrics text format.
 
-GitLab shows which metrics of a merge request differ from those of its target branch. It splits a line like a shell:
-the name of a metric with its labels, then its value; it ignores everything from a ``#`` on. GitLab's parser is
-``Gitlab::Ci::Parsers::Metrics::Generic``; the specification is
+GitLab shows which metrics of a merge request differ from those of its target branch. GitLab splits a line like a
+shell: the name of a metric with its labels, then its value. GitLab ignores everything from a ``#`` on. GitLab's parser
+is ``Gitlab::Ci::Parsers::Metrics::Generic``; the specification is
 https://prometheus.io/docs/specs/om/open_metrics_spec/.
 """
 
@@ -29,7 +29,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n", "\r": r"\n", "#"
 
 
 def text(report: Report) -> str:
-    """Return the report as OpenMetrics text. Each metric has one value for each measurement of it."""
+    """Return the report as OpenMetrics text. Each metric has one line for each measurement with this metric."""
     return "".join(f"{line}\n" for line in (*_lines(report), "# EOF"))
 
 

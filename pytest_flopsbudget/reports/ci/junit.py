@@ -18,9 +18,9 @@ PREFIX = "flops_budget."
 
 
 def properties(verdicts: Iterable[Verdict]) -> Iterator[tuple[str, int | str]]:
-    """Return (name, value) of each property: ``flops_budget.flops``, or ``flops_budget.student.flops`` with a name.
+    """Yield (name, value) of each property: ``flops_budget.flops``, or ``flops_budget.student.flops`` with a name.
 
-    The values are each stored metric that was measured, its baseline if it differs, the limits, and the verdict.
+    There are properties for each measured metric, for its baseline if the two differ, for limits and for the verdict.
     """
     for verdict in verdicts:
         yield from ((visible(name), value) for name, value in _properties(verdict))

@@ -65,7 +65,10 @@ def _details(change: Change) -> str:
 
 
 def _fitting(changes: Sequence[Change], written: Callable[[Change], str], room: int, rest: str) -> str:
-    """Return as many of the first changes as fit, and a line with the number of changes that were left out."""
+    """Return the texts of the first changes, as many as fit into ``room`` bytes.
+
+    The last line gives the number of changes that were left out.
+    """
     parts: list[str] = []
     for change in changes:
         part = written(change)

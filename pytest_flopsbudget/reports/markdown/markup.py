@@ -21,7 +21,7 @@ LONGEST_LINE = 300
 
 
 def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
-    """Return lines that GitHub hides until the user clicks on the title."""
+    """Yield lines of Markdown. GitHub hides ``lines`` until the user clicks on the title."""
     shown = [visible(use_signs(line))[:LONGEST_LINE] for line in lines]
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", "\n".join(shown))), default=0))
     yield f"<details><summary><code>{html.escape(visible(title))}</code></summary>"
@@ -35,7 +35,7 @@ def folded(title: str, lines: Sequence[str]) -> Iterator[str]:
 
 
 def code(text: str) -> str:
-    """Return ``text`` as code for a table cell. It may contain any characters of Markdown or HTML."""
+    """Return ``text`` as code for a table cell. The text may contain any characters of Markdown or HTML."""
     text = visible(text)
     if text.strip() == text and not re.search(r"[`|\\]", text):
         return f"`{text}`"

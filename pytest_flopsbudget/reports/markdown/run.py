@@ -97,7 +97,7 @@ def _head(report: Report, rows: Sequence[_Row]) -> Iterator[str]:
 
 
 def _counted(report: Report, rows: Sequence[_Row]) -> str:
-    """Return the total of the shown metric. If values of this metric do not add up, return the total of FLOPs."""
+    """Return words on the total of the metric to show. If values of this metric do not add up, FLOPs are used."""
     show = report.run.show
     if metric_of(show).aggregation != "sum" or metric_of(show).per:
         show = "flops"
@@ -209,7 +209,7 @@ def _details(report: Report, rows: Sequence[_Row], room: int) -> str:
 
 
 def _behind(report: Report, rows: Sequence[_Row]) -> Iterator[tuple[str, list[str]]]:
-    """Yield (title, lines) for each measurement with details, then for each test that no longer measures anything."""
+    """Yield (title, lines) for each measurement with details, then for each other test with details."""
     described = set()
     for test, measurement in rows:
         lines = list(_verdict_lines(report, measurement, test))

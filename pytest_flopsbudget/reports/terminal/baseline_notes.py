@@ -29,12 +29,12 @@ def baseline_notes(  # noqa: PLR0913 -- what was measured, and how it is shown
     shown_nodeid: Callable[[str], str],
     paths: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yield the baseline notes.
+    """Yield the lines on written baselines, and on the steps that are left for the user.
 
     Args:
         run_record: the record of what the run measured and wrote.
         accepts: which measurements the run accepts: all (True), none (False), or some.
-        verbosity: pytest's verbosity. Below 0, the steps that are left are only counted. Above 0, all of them are
+        verbosity: pytest's verbosity. Below 0, the steps that are left are only counted. Above 0, all steps are
             named.
         shown_path: returns the text for a file.
         shown_nodeid: returns the text for a node id, as the user would type it in the folder where pytest was started.

@@ -60,7 +60,7 @@ def label(key: Key) -> str:
 
 
 def row(change: Change) -> tuple[str, ...]:
-    """Return the row of a change without its first column. The columns are listed in `HEADS`."""
+    """Return the cells of a change's table row, without the first column. `HEADS` lists the other columns."""
     flops = METRICS["flops"]
     before, after = (
         "" if side is None else format_value(side.value("flops"), flops) if "flops" in side.metrics else "not measured"

@@ -81,7 +81,7 @@ def sparkline(values: Sequence[Amount], screen: Screen, width: int) -> str:
 
 
 def _row(value: Amount, low: Amount, high: Amount, height: int) -> int:
-    """Return the row of a value; row 0 is at the top. Whole numbers are used, since floats cannot hold every value."""
+    """Return the row of a value; row 0 is at the top. The computation is exact, without floats."""
     span = high - low
     return int(((high - value) * (height - 1) + span // 2) // span) if span else height - 1
 
@@ -97,7 +97,7 @@ def _labels(low: Amount, high: Amount, height: int, metric: Metric) -> dict[int,
 
 
 def _columns(rows: Sequence[int], step: int, height: int, pens: _Pens) -> list[list[str]]:
-    """Yield the columns of the chart. Each column is read from top to bottom."""
+    """Return the columns of the chart. Each column is read from top to bottom."""
     columns = []
     before = rows[0]
     for row in rows:

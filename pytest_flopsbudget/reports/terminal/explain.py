@@ -53,7 +53,7 @@ _HOW_TO_ASK = (
 
 
 def explain_page(nodeid: str, verdict: Verdict, devices: Sequence[Device], screen: Screen) -> list[str]:
-    """Yield the lines of the page. No line is wider than the screen.
+    """Return the lines of the page. No line is wider than the screen.
 
     Args:
         nodeid: the test, as the user types it.
@@ -131,7 +131,7 @@ def _totals(complexity: Complexity, screen: Screen) -> Iterator[RenderableType]:
 
 
 def _total_cells(complexity: Complexity) -> Iterator[tuple[str, str]]:
-    """Return (title, value) of each metric of the whole model. Most metrics are left out if they are 0."""
+    """Yield (title, value) of each metric of the whole model. Most metrics are left out if they are 0."""
     for key, row in METRICS.items():
         value = measured_value(complexity.metrics, key)
         shown = value or key in {"flops", "params"}
@@ -192,7 +192,7 @@ def _fit(complexity: Complexity, device: Device) -> str:
 def _group_rows(
     complexity: Complexity, root: ModuleGroup, device: Device | None, screen: Screen
 ) -> Iterator[RenderableType]:
-    """Yield the self costs of each module: its costs without its child modules."""
+    """Yield the self costs (costs without child modules) of the most expensive modules, with advice."""
     name = device.name if device else None
     for number, group in enumerate(rank_groups(root, complexity.metrics, name, MAX_GROUPS), start=1):
         first, *rest = _broken(_name(group), screen.width - 5)
@@ -212,7 +212,7 @@ def _name(group: ModuleGroup) -> str:
 
 
 def _broken(path: str, room: int) -> list[str]:
-    """Split a path into several lines. It is split after its dots, as far as possible."""
+    """Split a path into lines of at most ``room`` characters. The path is split after dots only."""
     lines = [""]
     for part in re.findall(r"[^.]*\.?", path):
         if lines[-1] and len(lines[-1]) + len(part) > room:

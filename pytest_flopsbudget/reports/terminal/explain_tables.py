@@ -57,7 +57,7 @@ class _Branch:
         self.besides: list[_Row] = []
 
     def rows(self, depth: int = 0) -> Iterator[_Row]:
-        """Return the row of the module and the rows below it."""
+        """Yield the row of the module and the rows below this row."""
         name = f"{'  ' * depth}{self.name or '(model)'}"
         yield _Row(name, self.place.module.type, self.place.total_metrics)
         for branch in self.below:
@@ -74,7 +74,7 @@ def phases(complexity: Complexity, device: str | None, screen: Screen) -> Iterat
 
 
 def modules(complexity: Complexity, root: ModuleGroup, device: str | None, screen: Screen) -> Table:
-    """Build the rows of the module tree. The children of a module are shown if the module does much of the work.
+    """Return the table of modules, a tree. The children of a module are shown if the module does much of the work.
 
     Args:
         complexity: the measurement.
@@ -122,7 +122,7 @@ def operators(complexity: Complexity, device: str | None, screen: Screen) -> Ite
 
 
 def _opened(root: ModuleGroup, total: Mapping[str, int], device: str | None) -> _Branch:
-    """Return the tree. The children of the most expensive branches are shown until there are enough rows."""
+    """Return the branch of ``root``. Children of the most expensive branches are added until there are enough rows."""
     top = _Branch(root, Fraction(1), "")
     closed, rows = [top], 1
     while closed and rows < _MAX_ROWS:
@@ -150,7 +150,7 @@ def _open(branch: _Branch, total: Mapping[str, int], device: str | None) -> None
 
 
 def _sum(parts: Iterable[Mapping[str, int]], keys: Iterable[str]) -> dict[str, int]:
-    """Return the sum of each of the ``keys``; 0 if no part has the key."""
+    """Return key → the sum of the values in ``parts``; 0 if no part has the key."""
     metrics = dict.fromkeys(keys, 0)
     for part in parts:
         for key, value in part.items():

@@ -53,7 +53,7 @@ def series_lines(series: Series, points: Sequence[Point], key: str, screen: Scre
 
 
 def overview(chosen: Iterable[Series], key: str, screen: Screen) -> list[str]:
-    """Yield one line for each measurement, with a sparkline of its history."""
+    """Return one line for each measurement, with a sparkline of its history."""
     heads = ("changes", "past", title_of(key), "change", "since")
     rows = []
     for series in chosen:

@@ -49,7 +49,7 @@ class Screen:
         return [_WORD_CUT.sub(_marked, line.rstrip()) for line in stream.getvalue().strip("\n").splitlines()]
 
     def text(self, text: str) -> str:
-        """Return ``text`` on one line, safe to show. If the terminal can show them, signs beyond ASCII are used."""
+        """Return ``text`` on one line, safe to show. Signs beyond ASCII are used if the terminal shows such signs."""
         text = visible(text)
         return use_signs(text) if self.unicode else text
 
@@ -60,7 +60,7 @@ class Screen:
 
 
 def _marked(found: re.Match[str]) -> str:
-    """Return the beginning of a line with a backslash before the "::". If there is a blank, it is replaced."""
+    """Return the found blanks and "::" with a backslash before the "::". The backslash replaces the first blank."""
     return f"{found[1][1:]}\\::"
 
 

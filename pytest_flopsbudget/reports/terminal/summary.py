@@ -200,7 +200,7 @@ def _collectives(complexity: Complexity) -> Iterator[str]:
 
 
 def _calls(path: str, module: Module, screen: Screen) -> str:
-    """Return the number of calls. For a row that represents 126 modules, the text is "126x1"."""
+    """Return the text for the number of calls. A row for 126 modules with one call each has the text "126x1"."""
     modules = len(unfold({path: module}))
     return screen.text(f"{modules}x{module.calls}") if modules > 1 else f"{module.calls:,}"
 

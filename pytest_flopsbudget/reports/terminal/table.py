@@ -71,7 +71,7 @@ def room_beside(columns: Iterable[Column], screen: Screen) -> int:
 
 
 def drop_columns(columns: Sequence[Column], room: int, screen: Screen) -> list[Column]:
-    """Drop columns until an elastic column of ``room`` characters fits beside them. At least one column is kept."""
+    """Drop columns until there are ``room`` characters for the elastic column. At least one column is kept."""
     kept = list(columns)
     while len(kept) > 1 and room_beside(kept, screen) < room:
         kept.remove(max(kept, key=lambda column: column.drop_order))
