@@ -76,6 +76,8 @@ class ShapesTracer(Tracer):
         self.known_values = KnownValues()
         #: Where the tensors would be.
         self.devices = Devices()
+        #: Whether a model is built, and not run.
+        self.builds = False
         #: Returns whether a following attempt may know the values of a tensor. Then an operator whose cost depends on
         #: these values asks for data, instead of counting an upper bound.
         self.may_be_known_later: Callable[[torch.Tensor], bool] = _never
