@@ -21,7 +21,13 @@ NARROW = 32
 
 #: Settings that have no default, or one that does not work.
 NEEDED: dict[str, dict[str, Any]] = {
-    "autoformer": {"prediction_length": 8},
+    "autoformer": {"prediction_length": 8, "context_length": 16},
+    "informer": {"prediction_length": 8, "context_length": 16},
+    "time_series_transformer": {"prediction_length": 8, "context_length": 16},
+    "aya_vision": {"vision_config.num_attention_heads": 16},
+    "bamba": {"attn_layer_indices": [1]},
+    "jamba": {"attn_layer_offset": 1, "attn_layer_period": 2},
+    "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
 }
 
 _HEADS = re.compile(r"(heads|n_head|heads_per_stage|heads_per_layer)$")
@@ -60,6 +66,21 @@ def default(name: str) -> Any:
             part = getattr(part, step)
         setattr(part, last, value)
     return config
+
+
+def fill(config: Any) -> bool:
+    """Give settings that are None a value; return whether there were any."""
+    found = False
+    for part in parts(config):
+        heads, width = getattr(part, "num_attention_heads", None), getattr(part, "hidden_size", None)
+        wanted = {"num_experts_per_tok": CHOSEN, "n_routed_experts": EXPERTS, "num_key_value_heads": heads}
+        if type(heads) is int and type(width) is int:
+            wanted["head_dim"] = width // heads
+        for key, value in wanted.items():
+            if key in vars(part) and vars(part)[key] is None:
+                _set(part, key, value)
+                found = True
+    return found
 
 
 def parts(config: Any) -> Iterator[Any]:

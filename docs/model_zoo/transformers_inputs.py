@@ -99,6 +99,10 @@ def _known(model: Any) -> dict[str, tuple[Any, ...]]:  # the forms that an argum
             return lambda: torch.rand(sizes)
         return lambda: torch.full(sizes, fill, dtype=dtype)
 
+    patch = _setting(model, "patch_size", default=14)
+    temporal = _setting(model, "temporal_patch_size", default=1)
+    in_channels = _setting(model, "in_channels", "num_channels", "in_chans", default=3)
+    patches = in_channels * temporal * patch * patch
     integer, real = torch.long, torch.float32
     ids = of(integer, 1, TOKENS, fill=5)
     image = of(real, 1, channels, size, size)
@@ -112,7 +116,11 @@ def _known(model: Any) -> dict[str, tuple[Any, ...]]:  # the forms that an argum
         "inputs_embeds": (of(real, 1, TOKENS, width),),
         "decoder_inputs_embeds": (of(real, 1, TOKENS, width),),
         "encoder_hidden_states": (of(real, 1, TOKENS, width),),
-        "hidden_states": (of(real, 1, TOKENS, width),),
+        "hidden_states": (of(real, 16, patches), of(real, 1, TOKENS, width), of(real, TOKENS, width)),
+        "grid_thw": (lambda: torch.tensor([[1, 4, 4]]),),
+        "image_grid_thw": (lambda: torch.tensor([[1, 4, 4]]),),
+        "query_embeds": (of(real, 1, TOKENS, width),),
+        "qformer_input_ids": (ids,),
         "pixel_values": (
             image,
             video,
@@ -122,6 +130,7 @@ def _known(model: Any) -> dict[str, tuple[Any, ...]]:  # the forms that an argum
             of(real, 1, 3, 512, 512),
             of(real, 1, 3, 640, 640),
             of(real, 1, 3, 32, 128),
+            of(real, 16, patches),
         ),
         "pixel_values_videos": (video, of(real, 1, 16, channels, size, size)),
         "input_features": (

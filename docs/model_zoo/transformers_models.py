@@ -10,7 +10,7 @@ import torch
 
 from model_zoo import configurations, transformers_inputs
 from model_zoo.check import check, in_words, moved
-from pytest_flopsbudget import shape_only
+from pytest_flopsbudget import measure, shape_only
 
 #: Models with more parameters are run on meta alone.
 LARGE = 40_000_000
@@ -35,8 +35,12 @@ def check_architecture(name: str) -> Row:
     kind = getattr(transformers, classes if isinstance(classes, str) else classes[0])
     problems: dict[str, None] = {}
     largest = configurations.divisor(configurations.default(name))
-    for factor, layers in dict.fromkeys([(largest, True), (1, True), (1, False)]):
+    for factor, layers, filled in dict.fromkeys(
+        [(largest, True, False), (largest, True, True), (1, True, False), (1, True, True), (1, False, False)]
+    ):
         config = configurations.default(name)
+        if filled and not configurations.fill(config):
+            continue
         configurations.shrink(config, factor=factor, layers=layers)
 
         def build(config: Any = config) -> Any:
@@ -56,10 +60,10 @@ def check_architecture(name: str) -> Row:
             given = moved(inputs) if large else inputs
             try:
                 with torch.no_grad():
-                    model(**given)
+                    _ = measure(model, (), given) if large else model(**given)
             except Exception as error:  # noqa: BLE001 -- these inputs do not fit
                 problems[in_words(error)] = None
-                if large and "item()" in str(error) and _parameters(model) < LARGEST:
+                if large and "needs data" in str(error) and _parameters(model) < LARGEST:
                     # The model reads a value, so that it runs on data alone.
                     model, large = build().eval(), False
                     given = inputs
@@ -77,7 +81,7 @@ def _row(model: Any, given: Any, build: Any, form: str) -> Row:
     return {
         "model": type(model).__name__,
         "inputs": [f"{key}{list(value.shape)}" for key, value in given.items()],
-        "form": form,
+        "form": f"{form}, on meta alone" if next(model.parameters()).is_meta else form,
         **check(model, (), given, build),
     }
 
