@@ -20,8 +20,6 @@ from pytest_flopsbudget.counting.torch_private import disable_current_modes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_flopsbudget.counting.meta.asking import Asked
-
 
 #: Methods of tensors that read values. Others (`__str__`, `__format__`, `__array__`) call these.
 _OF_TENSORS = ("numpy", "tolist", "data_ptr", "const_data_ptr", "__repr__", "__dlpack__")

@@ -26,7 +26,7 @@ ASSIGNMENTS = {
     "by a tensor": assigned(torch.tensor([0, 1]), 2.0),
     "half precision": assigned(0, float("-inf"), torch.float16),
     "integers": assigned(0, 3.7, torch.int64),
-    "booleans": assigned([0], True, torch.bool),  # noqa: FBT003 -- the value
+    "booleans": assigned([0], True, torch.bool),
     "a complex number": assigned(0, 1 + 2j, torch.complex64),
     "a real number among complex ones": assigned(0, 1.0, torch.complex64),
 }
