@@ -24,6 +24,7 @@ class Attempt:
 
     #: "shapes": on tensors without data. "settings": on tensors without data too, but the values of small tensors that
     #: the model holds beside its parameters (strides, scales) are known: they belong to the model like its numbers.
+    #: Large tensors that follow from Python numbers, such as masks of ones, are known too.
     #: "integers": the values of integer and boolean tensors (masks, lengths, indices) are known too; they are small,
     #: and operators that need data often need just them.
     #: "data": on the model's own data.
@@ -53,7 +54,8 @@ class Failure:
     wants_text: bool = False
     #: Whether the exception is about a device that this machine does not have.
     lacks_device: bool = False
-    #: Whether the model holds small tensors as settings, whose values a further run on shapes could use.
+    #: Whether the model holds small tensors as settings, or makes large ones of Python numbers, whose values a further
+    #: run on shapes could use.
     has_settings: bool = False
 
 

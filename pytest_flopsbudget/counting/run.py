@@ -256,8 +256,13 @@ class Run:
             without_data=find_tensor_without_data(trial.cloner),
             wants_text=asked is not None and asked[0] == TEXT,
             needs_all_data=isinstance(error, (NoMetaCloneError, ReadsMemoryError)),
-            has_settings=asked is not None and next(find_settings(trial.cloner), None) is not None,
+            has_settings=asked is not None and self._has_settings(trial),
         )
+
+    @staticmethod
+    def _has_settings(trial: _Trial) -> bool:
+        left_out = isinstance(trial.tracer, ShapesTracer) and trial.tracer.known_values.left_out
+        return left_out or next(find_settings(trial.cloner), None) is not None
 
     def _needs_data(self, failure: Failure, asked: tuple[str, str], ways: Sequence[Way]) -> UsageError:
         if "data" not in ways:
@@ -308,6 +313,8 @@ class Run:
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
             tracer.may_be_known_later = partial(_may_be_known_later, cloner, ways[ways.index(attempt.way) + 1 :])
+            if attempt.way != "shapes":
+                tracer.known_values.max_elements = MAX_INTEGER_ELEMENTS
             if attempt.way == "integers":
                 _record_integers(tracer.known_values, cloner)
             else:
@@ -471,7 +478,6 @@ def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
 
 
 def _record_integers(known_values: KnownValues, cloner: Cloner) -> None:
-    known_values.max_elements = MAX_INTEGER_ELEMENTS
     for original, clone in _known_integers(cloner):
         known_values.remember_original(clone, original)
 

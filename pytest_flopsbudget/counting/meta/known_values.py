@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 #: The number of elements up to which values are kept. Computing larger tensors would cost the time that shapes save.
 MAX_ELEMENTS = 4096
-#: The number of elements up to which values are kept in a run that needs the values of integer inputs to continue.
+#: The number of elements up to which values are kept in a run that needs more values to continue: those of large masks
+#: that a model makes of ones, or of integer inputs.
 MAX_INTEGER_ELEMENTS = 1 << 20
 
 _CPU = torch.device("cpu")
@@ -40,6 +41,8 @@ class KnownValues:
     def __init__(self) -> None:
         #: The number of elements up to which values are kept.
         self.max_elements = MAX_ELEMENTS
+        #: Whether a tensor that follows from Python numbers was larger than that.
+        self.left_out = False
         #: `_cdata` of a storage → its values, or a function that computes them: few are ever read. The weak reference
         #: keeps another storage from getting the same `_cdata`.
         self._values: _Values = {}

@@ -192,7 +192,10 @@ class ShapesTracer(Tracer):
         self, output: Any, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         """Note the values of an output that follow from Python numbers alone, if it is small."""
-        if not isinstance(output, torch.Tensor) or output.numel() > self.known_values.max_elements:
+        if not isinstance(output, torch.Tensor):
+            return
+        if output.numel() > self.known_values.max_elements:
+            self.known_values.left_out = True
             return
         remember = self.known_values.remember_filled if info.fills else self.known_values.remember_computed
         remember(output, info, args, kwargs)
