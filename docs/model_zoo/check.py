@@ -131,7 +131,7 @@ def _beside_pytorch(counted: Complexity, model: Any, args: tuple[Any, ...], kwar
     """Compare with PyTorch's own counter, without the operators that it has no formula for."""
     try:
         counter = flop_counter.FlopCounterMode(display=False)
-        counter.mod_tracker = _NoModules()
+        vars(counter)["mod_tracker"] = _NoModules()
         with torch.no_grad(), counter:
             model(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 -- it is the finding
