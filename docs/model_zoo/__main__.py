@@ -28,7 +28,7 @@ def main() -> None:
         _work(arguments.worker, json.loads(sys.stdin.read()))
         return
     if arguments.again:
-        results.forget(lambda row: not results.is_counted(row))
+        results.forget(lambda row: not results.is_counted(row) and arguments.library in {None, row["library"]})
     if not arguments.page:
         for library in [arguments.library] if arguments.library else results.LIBRARIES:
             _sweep(library)

@@ -62,6 +62,8 @@ def check_segmentation(name: str) -> Row:
 VIT_SETTINGS: dict[str, Any] = {
     "image_size": 64, "patch_size": 16, "image_patch_size": 16, "frame_patch_size": 2, "frames": 8, "num_classes": 10,
     "dim": 64, "depth": 2, "heads": 4, "mlp_dim": 128, "dim_head": 16, "channels": 3, "seq_len": 64,
+    "max_tokens_per_depth": (12, 8), "cls_depth": 2, "block_repeats": (1, 1), "num_hierarchies": 2,
+    "freq_patch_size": 16, "num_residual_streams": 2, "max_frames": 8, "reduction_factor": (8, 4, 2, 1),
     "sm_dim": 64, "lg_dim": 96, "spatial_depth": 2, "temporal_depth": 2, "window_size": 4, "mlp_mult": 2,
 }  # fmt: skip
 
