@@ -74,7 +74,7 @@ def check_architecture(name: str) -> Row:
             return _row(model, given, build, form)
         if missing := transformers_inputs.unknown_inputs(model):
             problems[f"no inputs are made for {', '.join(missing)}"] = None
-    return {"model": kind.__name__, "skipped": list(problems)}
+    return {"model": kind.__name__, "skipped": list(problems) or ["no inputs are made for its arguments"]}
 
 
 def _row(model: Any, given: Any, build: Any, form: str) -> Row:
