@@ -96,11 +96,4 @@ def _reasons(rows: Iterable[Row], reason: Callable[[Row], str]) -> str:
 
 def _line(why: str) -> str:
     """Return a reason on one line, in which Markdown reads nothing."""
-    return (
-        " ".join(why.split())
-        .replace("`", "'")
-        .replace("<", "‹")
-        .replace(">", "›")
-        .replace("*", "\\*")
-        .replace("|", "/")
-    )
+    return " ".join(why.split()).replace("`", "'").replace("<", "&lt;").replace("*", "\\*").replace("|", "/")
