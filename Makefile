@@ -4,7 +4,7 @@ BIN := .venv/bin
 PEERS := .venv-comparison/bin
 EXAMPLES := docs/examples
 
-.PHONY: help test operators torture coverage mutants elsewhere watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison bench bench-page bench-baselines clean
+.PHONY: help test operators torture coverage mutants elsewhere watching-overhead lint format demo demo-baseline report-schema hardware-page explain-page inversion-page comparison zoo zoo-page bench bench-page bench-baselines clean
 
 help:
 	@echo "make test       run the test suite"
@@ -18,6 +18,7 @@ help:
 	@echo "make format     let the linter and the formatter fix what they can"
 	@echo "make demo       budgets on ResNet-50, ViT, BERT, GPT-2 and Llama 3.1, and what a pull request that breaks one shows"
 	@echo "make comparison today's FLOP counters beside this one, into docs/comparison.md (10 minutes)"
+	@echo "make zoo        count the models of seven libraries, into docs/zoo.md (hours; goes on where it was interrupted)"
 	@echo "make bench      how long they take, beside running the model, into docs/performance.md (25 minutes)"
 	@echo "make bench-baselines  how long a baseline of 10,000 entries takes, into docs/baselines.md"
 
@@ -102,6 +103,19 @@ inversion-page: .venv/installed
 comparison: .venv-comparison/installed
 	cd docs && ../$(PEERS)/python -m comparison
 
+# An environment of its own: these libraries bring much that nothing else here needs.
+.venv-zoo/installed: docs/model_zoo/requirements.txt pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-zoo
+	.venv-zoo/bin/python -m pip install --quiet --constraint constraints.txt --editable . --requirement docs/model_zoo/requirements.txt
+	touch $@
+
+zoo: .venv-zoo/installed
+	cd docs && OMP_NUM_THREADS=1 ../.venv-zoo/bin/python -m model_zoo
+
+# The page once more, from what was found last.
+zoo-page: .venv/installed
+	cd docs && ../$(BIN)/python -m model_zoo --page
+
 # On a machine that does nothing else.
 bench: .venv-comparison/installed
 	cd docs && ../$(PEERS)/python -m performance
@@ -115,4 +129,4 @@ bench-baselines: .venv/installed
 	cd docs && ../$(BIN)/python -m performance.many_entries
 
 clean:
-	rm -rf .venv .venv-comparison .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-comparison .venv-zoo .pytest_cache .mypy_cache .ruff_cache .hypothesis

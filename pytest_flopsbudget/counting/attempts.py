@@ -22,11 +22,12 @@ SHAPES_ONLY: tuple[Way, ...] = ("shapes", "settings")
 class Attempt:
     """How a model is run once."""
 
-    #: "shapes": the model runs on tensors without data. "settings": the tensors have no data, but the values of small
-    #: tensors that the model holds beside its parameters (strides, scales) are known. Like Python numbers, such tensors
-    #: are settings of the model. "integers": the values of integer and boolean tensors (masks, lengths, indices) are
-    #: known too. They are small, and operators that need data often need only these values. "data": the model runs on
-    #: its own data.
+    #: "shapes": on tensors without data. "settings": on tensors without data too, but the values of small tensors that
+    #: the model holds beside its parameters (strides, scales) are known: they belong to the model like its numbers.
+    #: Large tensors that follow from Python numbers, such as masks of ones, are known too.
+    #: "integers": the values of integer and boolean tensors (masks, lengths, indices) are known too; they are small,
+    #: and operators that need data often need just them.
+    #: "data": on the model's own data.
     way: Way
     #: Whether gradients are enabled. A forward pass runs faster without gradients, and few models compute gradients in
     #: their forward pass.
@@ -54,7 +55,8 @@ class Failure:
     wants_text: bool = False
     #: Whether the exception was raised because this machine does not have a device.
     lacks_device: bool = False
-    #: Whether the model holds small tensors as settings. A further run on shapes could use their values.
+    #: Whether the model holds small tensors as settings, or makes large ones of Python numbers, whose values a further
+    #: run on shapes could use.
     has_settings: bool = False
 
 

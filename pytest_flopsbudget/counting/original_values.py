@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pytest_flopsbudget.counting.higher_order import flex_attention
-from pytest_flopsbudget.counting.meta.known_values import MAX_ELEMENTS, MAX_INTEGER_ELEMENTS
+from pytest_flopsbudget.counting.meta.known_values import MAX_ELEMENTS
 from pytest_flopsbudget.counting.tensors.metadata import has_data, is_fake, tensors_in
 
 if TYPE_CHECKING:
@@ -53,7 +53,6 @@ def find_settings(cloner: Cloner) -> Iterator[torch.Tensor]:
 
 def record_integers(known_values: KnownValues, cloner: Cloner) -> None:
     """Register as known values the values of the integer and boolean tensors of the model and its inputs."""
-    known_values.max_elements = MAX_INTEGER_ELEMENTS
     for original, clone in cloner.clones():
         if _holds_integers(original):
             known_values.remember_original(clone, original)

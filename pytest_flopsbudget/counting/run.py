@@ -38,6 +38,7 @@ from pytest_flopsbudget.counting.lazy_outputs import take_lazy_outputs
 from pytest_flopsbudget.counting.meta.attention import cpu_attention_on_meta
 from pytest_flopsbudget.counting.meta.autocast import autocast_on_meta
 from pytest_flopsbudget.counting.meta.devices import Devices
+from pytest_flopsbudget.counting.meta.known_values import MAX_INTEGER_ELEMENTS
 from pytest_flopsbudget.counting.meta.recurrent import recurrent_decomposed
 from pytest_flopsbudget.counting.original_values import (
     find_settings,
@@ -205,8 +206,13 @@ class Run:
             without_data=find_tensor_without_data(trial.cloner),
             wants_text=asked is not None and asked[0] == TEXT,
             needs_all_data=isinstance(error, (NoMetaCloneError, ReadsMemoryError)),
-            has_settings=asked is not None and next(find_settings(trial.cloner), None) is not None,
+            has_settings=asked is not None and self._has_settings(trial),
         )
+
+    @staticmethod
+    def _has_settings(trial: Trial) -> bool:
+        left_out = isinstance(trial.tracer, ShapesTracer) and trial.tracer.known_values.left_out
+        return left_out or next(find_settings(trial.cloner), None) is not None
 
     def _needs_data(self, failure: Failure, asked: tuple[str, str], ways: Sequence[Way]) -> UsageError:
         if "data" not in ways:
@@ -258,6 +264,8 @@ class Run:
             record_step_counts(tracer.known_values, cloner)
             note_idle_steps(tracer, cloner)
             tracer.may_be_known_later = partial(may_be_known_later, cloner, ways[ways.index(attempt.way) + 1 :])
+            if attempt.way != "shapes":
+                tracer.known_values.max_elements = MAX_INTEGER_ELEMENTS
             if attempt.way == "integers":
                 record_integers(tracer.known_values, cloner)
             else:

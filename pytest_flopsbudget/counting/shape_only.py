@@ -25,6 +25,7 @@ class _Builder(ShapesTracer):
 
     def __init__(self) -> None:
         super().__init__(ModuleTracker(None, "building"))
+        self.builds = True
 
     def answer(self, info: OperatorInfo, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, Work]:
         """Return the same output as `ShapesTracer`, but faster for operators that initialize a whole tensor."""

@@ -115,3 +115,46 @@ def test_error_of_the_model_itself():
     """If a model fails in every attempt, the caller gets the model's own exception."""
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         measure(nn.Linear(4, 4), torch.ones(3, 5))
+
+
+class ReadsMask(nn.Module):
+    """Makes a mask of Python numbers, as large as the image, and reads whether it hides something."""
+
+    def __init__(self, make):
+        super().__init__()
+        self.layer, self.make = nn.Conv2d(3, 4, 1), make
+
+    def forward(self, image):
+        return self.layer(image) if self.make(image).item() else image
+
+
+MASKS = {
+    "ones": lambda x: torch.ones(x.shape[2:], dtype=torch.bool, device=x.device).all(),
+    "zeros": lambda x: (torch.zeros(x.shape[2:]) == 0).all(),
+    "a range": lambda x: torch.arange(x[0, 0].numel())[-1] > 5,
+    "a triangle": lambda x: torch.full(x.shape[2:], 2).tril().max(),
+}
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("size", [8, 100, 800])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_large_mask_of_python_numbers(mask, size, device):
+    """Its values follow from the size of the image, so that the count depends on no data."""
+    result = measure(ReadsMask(mask).to(device), torch.ones(1, 3, size, size, device=device), shapes="only")
+    assert result.macs == size * size * 3 * 4
+    assert (result.execution, result.notes) == ("shapes", ())
+
+
+def test_a_mask_that_is_too_large():
+    """Over a million elements, the model runs on data: to compute them would cost the time that shapes save."""
+    model = ReadsMask(lambda _: torch.ones(1100, 1100).all())
+    assert measure(model, torch.ones(1, 3, 8, 8)).execution == "real"
+    with pytest.raises(UsageError, match="needs data"):
+        measure(model.to("meta"), torch.empty(1, 3, 8, 8, device="meta"))
+
+
+def test_a_large_mask_of_data():
+    """A mask that is made of the image depends on data."""
+    model = ReadsMask(lambda image: (image > 0).all())
+    assert measure(model, torch.ones(1, 3, 100, 100)).execution == "real"

@@ -134,3 +134,27 @@ def test_nothing_lasts():
     with pytest.raises(ZeroDivisionError), shape_only():
         raise ZeroDivisionError
     assert not torch.empty(3).is_meta
+
+
+INITIALIZERS = {
+    "trunc_normal_": nn.init.trunc_normal_,
+    "trunc_normal_, few numbers are in the range": lambda weight: nn.init.trunc_normal_(weight, std=10.0, a=-1, b=1),
+    "trunc_normal_, the mean is outside of the range": lambda weight: nn.init.trunc_normal_(weight, 5.0, 1.0, -2, 2),
+    "orthogonal_": nn.init.orthogonal_,
+    "sparse_": lambda weight: nn.init.sparse_(weight, sparsity=0.5),
+    "dirac_": lambda weight: nn.init.dirac_(weight[..., None]),
+    "kaiming_uniform_": nn.init.kaiming_uniform_,
+}
+
+
+@pytest.mark.filterwarnings("ignore:mean is more than 2 std:UserWarning")
+@pytest.mark.parametrize("initialize", INITIALIZERS.values(), ids=INITIALIZERS)
+def test_an_initializer_does_nothing(initialize):
+    """PyTorch's initializers draw numbers until all are in the range, but not for a tensor without data."""
+    with shape_only():
+        model = nn.Linear(4, 6)
+        with torch.no_grad():
+            initialize(model.weight)
+        assert model.weight.device.type == "cpu"
+        assert not model.weight.is_meta
+    assert measure(model, torch.empty(5, 4)).macs == 5 * 4 * 6

@@ -30,6 +30,8 @@ class Asked(Protocol):
 
     known_values: KnownValues
     devices: Devices
+    #: Whether a model is built, and not run.
+    builds: bool
 
     def read_known(self, tensor: torch.Tensor) -> torch.Tensor | None:
         """Return the tensor's values, or None if they are not known."""

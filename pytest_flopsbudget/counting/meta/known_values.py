@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 #: Values are kept for tensors with at most this many elements. Computing larger tensors would cost the time that a run
 #: on shapes saves.
 MAX_ELEMENTS = 4096
-#: Like MAX_ELEMENTS, for a run that needs the values of integer inputs to continue.
+#: The number of elements up to which values are kept in a run that needs more values to continue: those of large masks
+#: that a model makes of ones, or of integer inputs.
 MAX_INTEGER_ELEMENTS = 1 << 20
 
 _CPU = torch.device("cpu")
@@ -45,8 +46,10 @@ class KnownValues:
     def __init__(self) -> None:
         #: Values are kept for tensors with at most this many elements.
         self.max_elements = MAX_ELEMENTS
-        #: `_cdata` of a storage → its values, or a function that computes them, because only few values are ever read.
-        #: The weak reference keeps other storages from getting this `_cdata`.
+        #: Whether a tensor that follows from Python numbers was larger than that.
+        self.left_out = False
+        #: `_cdata` of a storage → its values, or a function that computes them: few are ever read. The weak reference
+        #: keeps another storage from getting the same `_cdata`.
         self._values: _Values = {}
         self._sweep_at = 256
         #: `_cdata` of each storage on the CPU that holds values and that the model may read. A reference to the tensor

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _CPU, _META = torch.device("cpu"), torch.device("meta")
 
+#: The name of the module whose functions initialize weights.
+_INITIALIZERS = torch.nn.init.__name__
 #: Attributes that say whether a tensor is on a device of one type.
 _TYPES = {"is_cpu": "cpu", "is_cuda": "cuda", "is_xpu": "xpu", "is_mps": "mps"}
 #: Methods that copy or store a tensor. How they do this depends on the device of the tensor.
@@ -76,7 +78,12 @@ def _device(tensor: torch.Tensor) -> torch.device:
 
 
 def _is_meta(tensor: torch.Tensor) -> bool:
-    return is_on_meta(tensor) and _asked_by_model(tensor) is None
+    tracer = asked_tracer(tensor)
+    if tracer is None:
+        return is_on_meta(tensor)
+    # An initializer of PyTorch that sees a tensor without data leaves it alone. Otherwise it may draw numbers until all
+    # of them are in a range, which only data can tell.
+    return tracer.builds and sys._getframe(1).f_globals.get("__name__") == _INITIALIZERS
 
 
 def _has_type(name: str, kind: str) -> Callable[[torch.Tensor], bool]:

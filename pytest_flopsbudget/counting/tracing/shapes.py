@@ -79,8 +79,10 @@ class ShapesTracer(Tracer):
         self.known_values = KnownValues()
         #: The device that each tensor would be on in a real run.
         self.devices = Devices()
-        #: Returns whether a later attempt may know the values of a tensor. If so, an operator whose cost depends on
-        #: these values raises `NeedsDataError`, instead of counting an upper bound.
+        #: Whether a model is built, and not run.
+        self.builds = False
+        #: Returns whether a following attempt may know the values of a tensor. Then an operator whose cost depends on
+        #: these values asks for data, instead of counting an upper bound.
         self.may_be_known_later: Callable[[torch.Tensor], bool] = _never
         #: The first operator that needed data, and the path of its module. It is kept because the model may catch the
         #: exception, and then take another path than with data.
@@ -195,8 +197,11 @@ class ShapesTracer(Tracer):
     def _remember_constant(
         self, output: Any, info: OperatorInfo, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        """If the output is small and its values follow from Python numbers alone, note these values."""
-        if not isinstance(output, torch.Tensor) or output.numel() > self.known_values.max_elements:
+        """Note the values of an output that follow from Python numbers alone, if it is small."""
+        if not isinstance(output, torch.Tensor):
+            return
+        if output.numel() > self.known_values.max_elements:
+            self.known_values.left_out = True
             return
         remember = self.known_values.remember_filled if info.fills else self.known_values.remember_computed
         remember(output, info, args, kwargs)

@@ -34,7 +34,11 @@ _ONLY_LOOK: dict[str, tuple[str, ...]] = {
     "data_ptr": ("torch.",),
     "__repr__": ("torch._ops.", "logging.", "_pytest."),
 }
-#: The name in `ShapesTracer.asked_for_data` if code converts a tensor to text.
+#: The types of the numbers in a list that is made a tensor.
+_OF_PLACES = ({int}, {bool})
+#: The types of numbers that may be assigned to elements of a tensor of any dtype.
+_NUMBERS = (int, float, bool)
+#: What asks for data when a tensor is made a text, as `ShapesTracer.asked_for_data` names it.
 TEXT = "torch.Tensor.__repr__"
 #: Methods that read the values of storages.
 _OF_STORAGES = {
@@ -64,6 +68,8 @@ def value_patches() -> Iterator[tuple[Any, str, Any]]:
     yield torch, "tensor", _of_list(torch.tensor)
     for name in _MAKERS:
         yield torch, name, _maker(getattr(torch, name))
+    # Not `__getitem__`: a class that defines it in Python makes sequences, of which `torch.tensor` reads the items.
+    yield torch.Tensor, "__setitem__", _assigning(torch.Tensor.__setitem__)
 
 
 def _of_tensor(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -173,6 +179,45 @@ def _maker(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]
         return made if tracer is None else tracer.known_values.track_on_cpu(made)
 
     return make
+
+
+def _assigning(original: Callable[..., None]) -> Callable[..., None]:
+    """Return a method that makes tensors of the lists in its index and of an assigned number, as it does on the CPU.
+
+    On the meta device PyTorch makes them itself: the values of a list are lost, and a number is one operator more.
+    """
+
+    @named_like(original)
+    def assign(tensor: torch.Tensor, places: Any, value: Any) -> None:
+        tracer = asked_tracer(tensor)
+        if tracer is not None:
+            if type(places) is tuple:
+                places = tuple(_as_places(item, nested=True) if type(item) is list else item for item in places)
+            elif type(places) is list:
+                places = _as_places(places, nested=False)
+            if _is_number(tensor, value) and tracer.devices.of_meta(tensor).type == "cpu":
+                value = torch.tensor(value, dtype=tensor.dtype)
+        original(tensor, places, value)
+
+    return assign
+
+
+def _is_number(tensor: torch.Tensor, value: Any) -> bool:
+    """Return whether the value is a number that elements of the tensor can be."""
+    return type(value) in _NUMBERS or (type(value) is complex and tensor.is_complex())
+
+
+def _as_places(numbers: list[Any], *, nested: bool) -> Any:
+    """Return a tensor of a list of whole numbers, or of a mask; another list unchanged.
+
+    Args:
+        numbers: a list in an index.
+        nested: whether a list of lists is a tensor too. Alone in the index, it is one list for each dimension.
+    """
+    flat = numbers
+    while nested and flat and all(type(item) is list for item in flat):
+        flat = [number for item in flat for number in item]
+    return torch.tensor(numbers) if {type(number) for number in flat} in _OF_PLACES else numbers
 
 
 def _only_looks(original: Callable[..., Any]) -> bool:

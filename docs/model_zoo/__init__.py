@@ -1,0 +1,1 @@
+"""Count every model of the model libraries, and write docs/zoo.md."""

@@ -1,0 +1,197 @@
+"""Check one model: on shapes, on meta, and beside PyTorch's own counter."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch.utils import flop_counter
+
+from pytest_flopsbudget import measure, shape_only
+from pytest_flopsbudget.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_flopsbudget import Complexity
+
+EQUAL = "equal"
+
+
+def check(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], rebuild: Callable[[], Any]) -> dict[str, Any]:
+    """Return the findings about a model in eval mode that runs on these inputs.
+
+    Args:
+        model: on the CPU, or on meta where it is too large.
+        args: its positional inputs, on the same device.
+        kwargs: its inputs by name.
+        rebuild: builds the model once more, on shapes.
+    """
+    found: dict[str, Any] = {}
+    begin = time.perf_counter()
+    try:
+        counted = measure(model, args, kwargs)
+    except Exception as error:  # noqa: BLE001 -- it is the finding
+        return {"error": in_words(error)}
+    found["seconds"] = round(time.perf_counter() - begin, 2)
+    found |= {"flops": counted.flops, "params": counted.params, "execution": counted.execution}
+    if counted.notes:
+        found["notes"] = list(counted.notes)
+    if counted.unknown_operators:
+        found["unknown"] = sorted(counted.unknown_operators)
+    found["meta"] = _on_meta(counted, model, args, kwargs, rebuild)
+    found["counter"] = _beside_pytorch(counted, model, args, kwargs)
+    return found
+
+
+def in_words(error: BaseException) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:300]}"
+
+
+def _on_meta(
+    counted: Complexity, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], rebuild: Callable[[], Any]
+) -> str:
+    """Build the model on shapes, or move it to meta where that needs data, and compare the two counts."""
+    prefix = ""
+    try:
+        with shape_only():
+            other = rebuild().eval()
+    except Exception as error:  # noqa: BLE001 -- it is the finding
+        prefix = f"not built on shapes: {in_words(error)}; moved to meta: "
+        other = copy.deepcopy(model).to("meta")
+    try:
+        meta = measure(other, moved(args), moved(kwargs))
+    except UsageError as error:
+        return f"{prefix}needs data: {in_words(error)}"
+    except Exception as error:  # noqa: BLE001 -- it is the finding
+        return f"{prefix}error: {in_words(error)}"
+    difference = _difference(counted, meta)
+    if difference and not prefix:
+        # Models that keep something of their first run, as masks or a way of attention, count less or more in a second.
+        difference = _difference(_counted_anew(counted, model, args, kwargs, rebuild), meta)
+    return prefix + (difference or EQUAL)
+
+
+def _counted_anew(
+    counted: Complexity, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], rebuild: Callable[[], Any]
+) -> Complexity:
+    if any(value.is_meta for value in model.parameters()):
+        with torch.device("meta"):
+            try:
+                fresh = rebuild().eval()
+            except Exception:  # noqa: BLE001 -- a constructor that needs data
+                return counted
+    else:
+        fresh = rebuild().eval()
+    return measure(fresh, args, kwargs)
+
+
+def _difference(counted: Complexity, meta: Complexity) -> str:
+    texts = [
+        f"{key} {value} and {meta.metrics.get(key)}"
+        for key, value in counted.metrics.items()
+        if meta.metrics.get(key) != value
+    ]
+    texts += [
+        f"{path}.{key} {value} and {meta.modules[path].metrics.get(key) if path in meta.modules else None}"
+        for path, module in counted.modules.items()
+        for key, value in module.metrics.items()
+        if path and (path not in meta.modules or meta.modules[path].metrics.get(key) != value)
+    ][:3]
+    return f"differs: {', '.join(texts)}" if texts else ""
+
+
+def moved(value: Any) -> Any:
+    """Return inputs with their tensors on meta."""
+    if isinstance(value, torch.Tensor):
+        return value.to("meta")
+    if isinstance(value, dict):
+        return {key: moved(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(moved(item) for item in value)
+    return value
+
+
+class _NoModules:
+    """Follow no modules, where PyTorch's counter would: it asserts that outputs have gradients, which some have not."""
+
+    parents: ClassVar[set[str]] = {"Global"}
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+def _beside_pytorch(counted: Complexity, model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Compare with PyTorch's own counter, without the operators that it has no formula for."""
+    try:
+        counter = flop_counter.FlopCounterMode(display=False)
+        vars(counter)["mod_tracker"] = _NoModules()
+        with torch.no_grad(), counter:
+            model(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 -- it is the finding
+        return f"raises {in_words(error)}"
+    theirs = counter.get_total_flops()
+    if theirs == counted.flops:
+        return EQUAL
+    known = {str(operator) for operator in flop_counter.flop_registry}
+    missing = {
+        name: operator.metrics["flops"]
+        for name, operator in counted.operators.items()
+        if operator.metrics.get("flops") and name not in known
+    }
+    if theirs == counted.flops - sum(missing.values()):
+        return f"no formula for {', '.join(sorted(missing))}"
+    per = {str(key): value for key, value in counter.get_flop_counts().get("Global", {}).items()}
+    ours = {
+        key: operator.metrics["flops"] for key, operator in counted.operators.items() if operator.metrics.get("flops")
+    }
+    texts = [
+        f"{key} {ours.get(key, 0)} here, {per.get(key, 0)} there"
+        for key in sorted({*ours, *per})
+        if ours.get(key, 0) != per.get(key, 0)
+    ]
+    return f"differs: {'; '.join(texts)}"
+
+
+#: Models with more parameters, or more FLOPs, are run on meta alone.
+LARGE, LONG = 60_000_000, 30_000_000_000
+
+
+def check_built(build: Callable[[], Any], inputs: Callable[[], tuple[Any, ...]]) -> dict[str, Any]:
+    """Build a model, on meta alone if it is large, and check it.
+
+    Args:
+        build: builds the model.
+        inputs: makes its positional inputs.
+    """
+    problems: list[str] = []
+    model: Any = None
+    try:
+        with shape_only():
+            model = build().eval()
+        large = sum(value.numel() for value in model.parameters()) > LARGE
+        large = large or measure(model, moved(inputs())).flops > LONG
+    except Exception as error:  # noqa: BLE001 -- it may need data
+        problems.append(in_words(error))
+        large = False
+    try:
+        if not large:
+            torch.manual_seed(0)
+            model = build().eval()
+        args = inputs()
+        with torch.no_grad():
+            model(*(moved(args) if large else args))
+    except Exception as error:  # noqa: BLE001 -- it does not run
+        return {"skipped": list(dict.fromkeys([*problems, in_words(error)]))}
+    return {
+        "model": type(model).__name__,
+        "inputs": [f"{list(value.shape)}" for value in args],
+        "form": "on meta alone" if large else "",
+        **check(model, moved(args) if large else args, {}, build),
+    }

@@ -1,0 +1,110 @@
+"""The architectures of transformers, each in the smallest form that runs."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import suppress
+from typing import Any
+
+import torch
+
+from model_zoo import configurations, transformers_inputs
+from model_zoo.check import check, in_words, moved
+from pytest_flopsbudget import measure, shape_only
+
+#: Models with more parameters are run on meta alone.
+LARGE = 40_000_000
+#: If such a model reads values, it runs on the CPU up to this number of parameters.
+LARGEST = 200_000_000
+Row = dict[str, Any]
+
+
+def names() -> list[str]:
+    """Return the types of models that ``AutoModel`` knows."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    return sorted(MODEL_MAPPING_NAMES)
+
+
+def check_architecture(name: str) -> Row:
+    """Check the architecture that transformers calls ``name``, in the smallest form that runs."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    classes = MODEL_MAPPING_NAMES[name]
+    kind = getattr(transformers, classes if isinstance(classes, str) else classes[0])
+    problems: dict[str, None] = {}
+    largest = configurations.divisor(configurations.default(name))
+    for factor, layers, filled in dict.fromkeys(
+        [(largest, True, False), (largest, True, True), (1, True, False), (1, True, True), (1, False, False)]
+    ):
+        config = configurations.default(name)
+        if filled and not configurations.fill(config):
+            continue
+        configurations.shrink(config, factor=factor, layers=layers)
+
+        def build(config: Any = config) -> Any:
+            own = copy.deepcopy(config)
+            try:
+                return kind._from_config(own, attn_implementation="eager")  # noqa: SLF001 -- how tests choose attention
+            except (ValueError, AttributeError, TypeError):
+                return kind(copy.deepcopy(config))
+
+        try:
+            model, large = _built(build)
+        except Exception as error:  # noqa: BLE001 -- this form cannot be built
+            problems[in_words(error)] = None
+            continue
+        form = f"/{factor}{'' if layers else ', all layers'}"
+        for inputs in transformers_inputs.candidates(model):
+            given = moved(inputs) if large else inputs
+            try:
+                with torch.no_grad():
+                    _ = measure(model, (), given) if large else model(**given)
+            except Exception as error:  # noqa: BLE001 -- these inputs do not fit
+                problems[in_words(error)] = None
+                if large and "needs data" in str(error) and _parameters(model) < LARGEST:
+                    # The model reads a value, so that it runs on data alone.
+                    model, large = build().eval(), False
+                    given = inputs
+                    with suppress(Exception), torch.no_grad():
+                        model(**given)
+                        return _row(model, given, build, form)
+                continue
+            return _row(model, given, build, form)
+        if missing := transformers_inputs.unknown_inputs(model):
+            problems[f"no inputs are made for {', '.join(missing)}"] = None
+    return {"model": kind.__name__, "skipped": list(problems) or ["no inputs are made for its arguments"]}
+
+
+def _row(model: Any, given: Any, build: Any, form: str) -> Row:
+    return {
+        "model": type(model).__name__,
+        "inputs": [f"{key}{list(value.shape)}" for key, value in given.items()],
+        "form": f"{form}, on meta alone" if next(model.parameters()).is_meta else form,
+        **check(model, (), given, build),
+    }
+
+
+def _parameters(model: Any) -> int:
+    return sum(value.numel() for value in model.parameters())
+
+
+def _built(build: Any) -> tuple[Any, bool]:
+    """Return the model, and whether it is so large that it stays on meta."""
+    with shape_only() if _reads(build) else torch.device("meta"):
+        model = build().eval()
+    if _parameters(model) > LARGE:
+        return model, True
+    torch.manual_seed(0)
+    return build().eval(), False
+
+
+def _reads(build: Any) -> bool:
+    """Return whether the constructor reads numbers, which it cannot on PyTorch's meta device."""
+    try:
+        with torch.device("meta"):
+            build()
+    except Exception:  # noqa: BLE001 -- whatever fails there
+        return True
+    return False
